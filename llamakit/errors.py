@@ -1,0 +1,141 @@
+"""Everything that llamakit raises on purpose.
+
+    LlamakitError
+     ├── CheckpointError            something on disk is not what it should be
+     │    ├── NotACheckpointError   no such folder, an empty one, nothing that a plugin opens
+     │    ├── MissingShardError     a gap in the numbers of the shards
+     │    ├── DamagedFileError      cut short, an error page, a bad zip, a wrong size
+     │    ├── UnsafePickleError     a pickle that asks for more than tensors
+     │    ├── ParamsError           params.json: absent, not JSON, a wrong value
+     │    └── ParametersError       parameters missing, extra or of another shape
+     ├── ParallelError              a size that does not divide, a rank that died
+     │    └── UnevenSplitError
+     ├── TokenizerError             not a tokenizer, or not this checkpoint's
+     ├── UnsupportedModelError      a model that the runtime does not compute (yet)
+     ├── NonFiniteError             NaN or infinity while generating
+     ├── PromptError                a prompt or a dialog that cannot be answered
+     │    ├── PromptTooLongError
+     │    ├── SpecialTagError
+     │    └── DialogError
+     ├── FileFormatError            a file of prompts or a saved session that cannot be read
+     ├── UsageError                 the words of the call are off (exit status 2)
+     │    ├── UnknownNameError      with "did you mean"
+     │    └── OptionError           an unknown option, a wrong type, a value out of range
+     └── PluginError                a plugin that is broken where it is needed
+
+Each message is for the person who reads it: what was found, where, what was expected and what
+to do. ``cli.py`` is the one place that turns an error into a message and an exit status.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class LlamakitError(Exception):
+    """The base of every error that llamakit raises on purpose."""
+
+    exit_status = 1
+
+
+class CheckpointError(LlamakitError):
+    """Something on disk is not what it should be."""
+
+
+class NotACheckpointError(CheckpointError):
+    """A path that no plugin opens as a checkpoint."""
+
+
+class MissingShardError(CheckpointError):
+    """A gap in the numbers of the shards."""
+
+
+class DamagedFileError(CheckpointError):
+    """A file that is cut short, an error page, a bad zip or of a wrong size."""
+
+
+class UnsafePickleError(CheckpointError):
+    """A pickle that asks for more than a dict of tensors needs."""
+
+
+class ParamsError(CheckpointError):
+    """A params.json or config.json that is absent, not JSON or holds a wrong value."""
+
+
+class ParametersError(CheckpointError):
+    """Parameters that are missing, extra or of another shape than the params imply."""
+
+
+class ParallelError(LlamakitError):
+    """Ranks that cannot work together."""
+
+
+class UnevenSplitError(ParallelError, ValueError):
+    """A model parallel size that does not divide the model."""
+
+
+class TokenizerError(LlamakitError):
+    """A file that is no tokenizer, or not the tokenizer of this checkpoint."""
+
+
+class UnsupportedModelError(LlamakitError):
+    """A model that the runtime does not compute."""
+
+
+class NonFiniteError(LlamakitError):
+    """NaN or infinity came out of the model."""
+
+
+class PromptError(LlamakitError, ValueError):
+    """A prompt or a dialog that cannot be answered."""
+
+
+class PromptTooLongError(PromptError):
+    """A prompt that fills the context."""
+
+
+class SpecialTagError(PromptError):
+    """A message whose text holds a tag of the prompt format."""
+
+
+class DialogError(PromptError):
+    """A dialog whose roles do not follow the prompt format."""
+
+
+class FileFormatError(LlamakitError):
+    """A file of prompts or a saved session that cannot be read."""
+
+
+class UsageError(LlamakitError, ValueError):
+    """The words of the call are off."""
+
+    exit_status = 2
+
+
+class UnknownNameError(UsageError):
+    """A name that nothing has registered."""
+
+    def __init__(self, kind: str, name: str, known: Iterable[str]) -> None:
+        super().__init__(f"no {kind} is called {name!r}{suggestion(name, known)}")
+
+
+class OptionError(UsageError):
+    """An option that does not exist, of a wrong type or out of range."""
+
+
+class PluginError(LlamakitError):
+    """A plugin that is broken where it is needed."""
+
+
+def suggestion(name: str, known: Iterable[str]) -> str:
+    """Say which known name was probably meant, else list all of them.
+
+    Returns:
+        The end of a sentence, such as ``"; did you mean 'greedy'?"``.
+    """
+    known = sorted(known)
+    close = difflib.get_close_matches(name, known, n=1)
+    if close:
+        return f"; did you mean {close[0]!r}?"
+    return f"; there are: {', '.join(known)}" if known else "; there are none"
