@@ -1,0 +1,65 @@
+"""What every rank does alike when rank 0 asks: compute a batch, manage the cache.
+
+Rank 0 calls a method; the call is sent to the other ranks, which ``follow``, and then carried out
+on all of them. On one rank nothing is sent.
+"""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager
+
+import torch
+
+from llamakit.runtime.kv_cache import KVCache
+from llamakit.runtime.model import Batch, Transformer
+from llamakit.runtime.parallel import Group
+
+
+class Executor:
+    """One model on this rank, and the caches that are open on it.
+
+    Args:
+        group: the ranks that hold the other slices of the model.
+    """
+
+    def __init__(self, model: Transformer, group: Group) -> None:
+        self.model = model
+        self.group = group
+        self._caches: dict[int, KVCache] = {}
+        self._opened = 0
+        self._number = group.enrol(self)
+
+    def open_cache(self, slots: int, length: int) -> int:
+        """Allocate a cache on every rank; return its number."""
+        with self._together("open_cache", slots, length):
+            self._opened += 1
+            self._caches[self._opened] = self.model.new_cache(slots, length)
+        return self._opened
+
+    def close_cache(self, cache: int) -> None:
+        """Free a cache on every rank."""
+        with self._together("close_cache", cache):
+            del self._caches[cache]
+
+    def move(self, cache: int, source: int, target: int, length: int) -> None:
+        """Copy one slot's keys and values to another slot, on every rank."""
+        with self._together("move", cache, source, target, length):
+            self._caches[cache].move(source, target, length)
+
+    def forward(self, cache: int, batch: Batch) -> torch.Tensor:
+        """Compute a batch on every rank.
+
+        Returns:
+            Logits as ``Transformer.forward``, the same on every rank.
+        """
+        with self._together("forward", cache, batch):
+            logits: torch.Tensor = self.model(batch, self._caches[cache])
+        return logits
+
+    def first_nonfinite(self, cache: int, batch: Batch) -> str:
+        """Compute a batch again, on every rank, and say where NaN or infinity first shows."""
+        with self._together("first_nonfinite", cache, batch):
+            return self.model.first_nonfinite(batch, self._caches[cache])
+
+    def _together(self, method: str, *arguments: object) -> AbstractContextManager[None]:
+        return self.group.call(self._number, method, arguments)

@@ -1,0 +1,131 @@
+"""The ranks that a command launches itself: rank 0 is the command's own process.
+
+torch's elastic launcher gives its workers an empty stdin or a session of their own; here the
+command keeps the terminal, its history and Ctrl-C, and only the other ranks are new processes.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from typing import IO
+
+from torch.distributed import TCPStore  # type: ignore[attr-defined]  # public, not declared
+
+from llamakit.errors import ParallelError
+
+STARTING = 300
+"""Seconds until a rank that neither came nor died is given up."""
+PARTING = 10
+"""Seconds that a rank is given to end."""
+
+
+class Workers:
+    """Ranks 1 to ``size - 1``, each a process of its own.
+
+    Args:
+        port: where rank 0's store listens, on loopback.
+    """
+
+    def __init__(self, size: int, port: int) -> None:
+        self.size = size
+        self._errors: list[IO[bytes]] = []
+        self._processes: list[subprocess.Popen[bytes]] = []
+        try:
+            for rank in range(1, size):
+                self._start(rank, port)
+        except BaseException:
+            self.kill()
+            raise
+
+    def _start(self, rank: int, port: int) -> None:
+        errors = tempfile.TemporaryFile()  # noqa: SIM115 (closed in join)
+        self._errors.append(errors)
+        threads = max(1, (os.cpu_count() or 1) // self.size)
+        environment = (
+            {"OMP_NUM_THREADS": str(threads)}
+            | dict(os.environ)
+            | {
+                "RANK": str(rank),
+                "LOCAL_RANK": str(rank),
+                "WORLD_SIZE": str(self.size),
+                "LLAMAKIT_STORE_PORT": str(port),
+            }
+        )
+        process = subprocess.Popen(
+            [sys.executable, "-m", "llamakit.worker"],
+            stdin=subprocess.DEVNULL,
+            stdout=errors,
+            stderr=errors,
+            env=environment,
+            start_new_session=True,  # the terminal's Ctrl-C is for rank 0
+        )
+        self._processes.append(process)
+
+    def wait_until_ready(self, store: TCPStore) -> None:
+        """Wait until every rank has reached the store.
+
+        Raises:
+            ParallelError: a rank ended instead, or took too long.
+        """
+        keys = [f"ready/{rank}" for rank in range(1, self.size)]
+        deadline = time.monotonic() + STARTING
+        while not store.check(keys):
+            if (words := self.last_words(patience=0)) is not None:
+                raise ParallelError(words)
+            if time.monotonic() > deadline:
+                raise ParallelError(f"the ranks did not start within {STARTING} s")
+            time.sleep(0.02)
+
+    def last_words(self, patience: float = 2.0) -> str | None:
+        """Say which rank has ended, how, and what it said; None if all are alive.
+
+        Args:
+            patience: seconds to wait for an end that is just being noticed.
+        """
+        deadline = time.monotonic() + patience
+        while True:
+            for rank, process in enumerate(self._processes, start=1):
+                status = process.poll()
+                if status is not None:
+                    return f"rank {rank} of {self.size} ended ({_how(status)}){self._said(rank)}"
+            if time.monotonic() >= deadline:
+                return None
+            time.sleep(0.05)
+
+    def _said(self, rank: int) -> str:
+        errors = self._errors[rank - 1]
+        errors.seek(0)
+        lines = errors.read().decode(errors="replace").strip().splitlines()
+        return f": {lines[-1].strip()}" if lines else ""
+
+    def kill(self) -> None:
+        """End all ranks at once."""
+        for process in self._processes:
+            if process.poll() is None:
+                with contextlib.suppress(ProcessLookupError):
+                    os.killpg(process.pid, signal.SIGKILL)
+        self.join()
+
+    def join(self) -> None:
+        """Wait for all ranks; those that take too long are killed."""
+        deadline = time.monotonic() + PARTING
+        for process in self._processes:
+            try:
+                process.wait(max(0.0, deadline - time.monotonic()))
+            except subprocess.TimeoutExpired:
+                os.killpg(process.pid, signal.SIGKILL)
+                process.wait()
+        for errors in self._errors:
+            errors.close()
+
+
+def _how(status: int) -> str:
+    if status < 0:
+        return f"signal {signal.Signals(-status).name}"
+    return f"exit status {status}"

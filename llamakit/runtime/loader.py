@@ -1,0 +1,115 @@
+"""From a checkpoint of any number of shards to the model of one rank of any legal number.
+
+Each rank reads its own bytes only: one parameter, one slice, one layer at a time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy
+import torch
+
+from llamakit.checkpoint.layout import check_parameters
+from llamakit.checkpoint.plan import check_size, slice_for_rank
+from llamakit.errors import UnsupportedModelError
+from llamakit.protocols import Checkpoint
+from llamakit.runtime.linear import FairscaleLayers, Layers, PlainLayers
+from llamakit.runtime.model import Attention, Block, FeedForward, RMSNorm, Transformer
+
+Fetch = Callable[[str], torch.Tensor]
+
+
+def check(checkpoint: Checkpoint, size: int) -> None:
+    """Refuse what cannot be loaded, before any weight is read.
+
+    Raises:
+        UnsupportedModelError: not Llama 1, Llama 2 or Code Llama.
+        UnevenSplitError: ``size`` does not divide the model.
+        ParametersError: parameters missing, extra or misshapen, with their names.
+    """
+    params = checkpoint.params
+    embedding = checkpoint.parameters.get("tok_embeddings.weight")
+    embedding_axis = 1 if embedding is None else embedding.axis
+    if embedding_axis != 1 or params.use_scaled_rope or params.rope_scaling:
+        raise UnsupportedModelError(
+            f"{checkpoint.path}: this is a Llama 3 model; generate and chat compute Llama 2 and "
+            "Code Llama for now"
+        )
+    check_parameters(checkpoint)
+    check_size(params, size)
+
+
+def load(
+    checkpoint: Checkpoint,
+    *,
+    rank: int = 0,
+    size: int = 1,
+    dtype: torch.dtype,
+    device: torch.device,
+    progress: Callable[[int], None] | None = None,
+) -> Transformer:
+    """Build the model that one rank holds.
+
+    Args:
+        rank: which slice, of ``size``.
+        progress: told how many layers are loaded after each.
+    Raises: as ``check``.
+    """
+    check(checkpoint, size)
+    params = checkpoint.params
+    layers: Layers = PlainLayers() if size == 1 else FairscaleLayers(size)
+
+    def fetch(name: str) -> torch.Tensor:
+        where = slice_for_rank(checkpoint.parameters[name], params, rank, size)
+        array = checkpoint.read(name, axis=where.axis, start=where.start, stop=where.stop)
+        return to_torch(array).to(device=device, dtype=dtype)
+
+    blocks = []
+    for number in range(params.n_layers):
+        blocks.append(_block(number, fetch, layers, params.head_dim, params.norm_eps))
+        if progress:
+            progress(number + 1)
+    embeddings = fetch("tok_embeddings.weight")
+    output = embeddings if params.tied_embeddings else fetch("output.weight")
+    return Transformer(
+        layers.embedding(embeddings),
+        blocks,
+        RMSNorm(fetch("norm.weight"), params.norm_eps),
+        layers.column(output, gather=True),
+        head_dim=params.head_dim,
+        n_kv_heads=max(1, params.n_kv_heads // size),
+        rope_theta=params.rope_theta,
+    ).eval()
+
+
+def _block(number: int, fetch: Fetch, layers: Layers, head_dim: int, eps: float) -> Block:
+    def weight(name: str) -> torch.Tensor:
+        return fetch(f"layers.{number}.{name}.weight")
+
+    attention = Attention(
+        layers.column(weight("attention.wq")),
+        layers.column(weight("attention.wk")),
+        layers.column(weight("attention.wv")),
+        layers.row(weight("attention.wo")),
+        head_dim,
+        number,
+    )
+    feed_forward = FeedForward(
+        layers.column(weight("feed_forward.w1")),
+        layers.row(weight("feed_forward.w2")),
+        layers.column(weight("feed_forward.w3")),
+    )
+    return Block(
+        attention,
+        feed_forward,
+        RMSNorm(weight("attention_norm"), eps),
+        RMSNorm(weight("ffn_norm"), eps),
+    )
+
+
+def to_torch(array: numpy.ndarray[tuple[int, ...], numpy.dtype[numpy.generic]]) -> torch.Tensor:
+    """View an array as a tensor, bfloat16 included. Shares memory where the array allows it."""
+    if array.dtype.name == "bfloat16":
+        return torch.from_numpy(array.view(numpy.uint16)).view(torch.bfloat16)
+    return torch.from_numpy(array)

@@ -1,0 +1,313 @@
+"""The ranks that share a model: how they join, talk and part.
+
+Rank 0 leads. The other ranks ``follow``: they wait for a message and do what it says, so every
+collective is entered by all ranks or by none. Messages are pickles, sent only between processes
+that this program or torchrun started.
+
+Nothing here is made at import, and a group leaves nothing behind: ``close`` destroys the process
+group, since gloo ranks that exit without that have been seen to abort.
+"""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import io
+import os
+import pickle
+import signal
+import threading
+from collections.abc import Iterator
+from datetime import timedelta
+from types import FrameType
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import distributed
+from torch.distributed import TCPStore  # type: ignore[attr-defined]  # public, not declared
+
+from llamakit.errors import ParallelError
+
+if TYPE_CHECKING:
+    from llamakit.runtime.executor import Executor
+    from llamakit.runtime.launch import Workers
+
+IDLE = timedelta(days=365)
+"""How long a rank waits for the next message: a chat may rest over night. A rank that dies is
+noticed at once, by its closed connection."""
+
+
+class Group:
+    """One rank alone: the plain case, and the interface of the others."""
+
+    rank = 0
+    size = 1
+    local_rank = 0
+
+    def enrol(self, executor: Executor) -> int:  # noqa: ARG002
+        """Give a model its number, the same on every rank."""
+        return 0
+
+    @contextlib.contextmanager
+    def call(self, executor: int, method: str, arguments: tuple[Any, ...]) -> Iterator[None]:  # noqa: ARG002
+        """Have every rank do what rank 0 does in this block."""
+        yield
+
+    def send(self, kind: str, payload: object = None) -> None:
+        """Send a message from rank 0 to every rank that follows."""
+
+    def follow(self) -> tuple[str, Any]:
+        """Do what rank 0 asks until a message comes that is not a call; return it."""
+        raise AssertionError("a rank alone follows nobody")
+
+    def agree(self, error: Exception | None) -> None:
+        """Fail on every rank if one failed. Raises ``error`` if this one did."""
+        if error is not None:
+            raise error
+
+    def acquire(self) -> None:
+        """Note one more user of the group."""
+
+    def release(self) -> None:
+        """Note one user less; the last one closes the group."""
+
+
+class RankGroup(Group):
+    """Several ranks under ``torch.distributed``, with fairscale's groups on top.
+
+    Args:
+        led: the other ranks follow this one until it says goodbye. Not so when torchrun runs the
+            same script on every rank.
+        workers: the processes that this one launched, if it did.
+    """
+
+    def __init__(
+        self, rank: int, size: int, local_rank: int, led: bool, workers: Workers | None = None
+    ) -> None:
+        self.rank, self.size, self.local_rank = rank, size, local_rank
+        self.led = led
+        self._workers = workers
+        self._executors: list[Executor] = []
+        self._users = 0
+        self._sound = True
+        self._open = True
+        _initialize_fairscale(size)
+        atexit.register(self.close)
+
+    def enrol(self, executor: Executor) -> int:
+        """Give a model its number, the same on every rank."""
+        self._executors.append(executor)
+        return len(self._executors) - 1
+
+    @contextlib.contextmanager
+    def call(self, executor: int, method: str, arguments: tuple[Any, ...]) -> Iterator[None]:
+        """Have every rank do what rank 0 does in this block.
+
+        Ctrl-C waits for the end of the block: a rank that left a collective halfway would leave
+        the others in it.
+
+        Raises:
+            ParallelError: a rank has ended.
+        """
+        with deferred_interrupt():
+            try:
+                if self.rank == 0:
+                    self._broadcast((executor, method, arguments))
+                yield
+            except RuntimeError as error:
+                self._sound = False
+                raise self._explain(error) from error
+
+    def send(self, kind: str, payload: object = None) -> None:
+        """Send a message from rank 0 to every rank that follows."""
+        with deferred_interrupt():
+            self._broadcast((kind, payload))
+
+    def follow(self) -> tuple[str, Any]:
+        """Do what rank 0 asks until a message comes that is not a call; return it."""
+        while True:
+            message = self._broadcast(None)
+            if len(message) == 2:
+                return message[0], message[1]
+            executor, method, arguments = message
+            getattr(self._executors[executor], method)(*arguments)
+
+    def agree(self, error: Exception | None) -> None:
+        """Fail on every rank if one failed.
+
+        Raises:
+            Exception: ``error`` itself where this rank failed.
+            ParallelError: another rank failed; the message holds its words.
+        """
+        words: list[str | None] = [None] * self.size
+        distributed.all_gather_object(words, None if error is None else str(error))
+        if error is not None:
+            raise error
+        for rank, word in enumerate(words):
+            if word is not None:
+                raise ParallelError(f"rank {rank} of {self.size}: {word}")
+
+    def acquire(self) -> None:
+        """Note one more user of the group."""
+        self._users += 1
+
+    def release(self) -> None:
+        """Note one user less; the last one closes the group.
+
+        Ranks that torchrun started stay until the command ends (``worker.dismiss``).
+        """
+        self._users -= 1
+        if self._users <= 0 and (self._workers or not self.led):
+            self.close()
+
+    def close(self) -> None:
+        """Let the workers go and destroy the process group. Does nothing the second time."""
+        global _current  # noqa: PLW0603
+        if not self._open:
+            return
+        self._open = False
+        _current = None
+        atexit.unregister(self.close)
+        if self.led and self.rank == 0 and self._sound:
+            with contextlib.suppress(RuntimeError):  # they are ended below in any case
+                self.send("bye")
+        if self._workers and not self._sound:
+            self._workers.kill()
+        _destroy()
+        if self._workers:
+            self._workers.join()
+
+    def _broadcast(self, message: tuple[Any, ...] | None) -> tuple[Any, ...]:
+        """Hand rank 0's message to all."""
+        data = b"" if message is None else pickle.dumps(message)
+        length = torch.tensor([len(data)])
+        distributed.broadcast(length, 0)
+        payload = torch.empty(int(length), dtype=torch.uint8)
+        if self.rank == 0:
+            payload = torch.frombuffer(bytearray(data), dtype=torch.uint8)
+        distributed.broadcast(payload, 0)
+        if message is not None:
+            return message
+        received: tuple[Any, ...] = pickle.loads(payload.numpy().tobytes())  # noqa: S301 (ours)
+        return received
+
+    def _explain(self, error: RuntimeError) -> RuntimeError | ParallelError:
+        words = self._workers.last_words() if self._workers else None
+        return error if words is None else ParallelError(words)
+
+
+_current: RankGroup | None = None
+"""The group of this process. torch.distributed and fairscale keep theirs in globals of their own,
+so there is one."""
+
+
+def world_size() -> int:
+    """How many ranks torchrun started, 1 without torchrun."""
+    return int(os.environ.get("WORLD_SIZE", "1"))
+
+
+def join(size: int | None, *, led: bool = False) -> Group:
+    """Return the group of ``size`` ranks, joined or launched as need be.
+
+    Args:
+        size: how many ranks; None means as many as torchrun started, else one.
+        led: under torchrun, the other ranks run ``llamakit.worker``, not this same program.
+    Raises:
+        ParallelError: torchrun started another number, or this process already leads another.
+    """
+    started = world_size()
+    size = size or (_current.size if _current else started)
+    if started > 1 and size != started:
+        raise ParallelError(
+            f"torchrun started {started} ranks but the model parallel size is {size}: "
+            f"pass --nproc_per_node {size} to torchrun, or leave the size out"
+        )
+    if size == 1:
+        return Group()
+    if _current is None:
+        return _join_torchrun(led) if started > 1 else _launch(size)
+    if _current.size != size:
+        raise ParallelError(
+            f"this process leads {_current.size} ranks already: "
+            f"close that model before loading one on {size}"
+        )
+    return _current
+
+
+def _join_torchrun(led: bool) -> RankGroup:
+    distributed.init_process_group(_backend(), timeout=IDLE)
+    local_rank = int(os.environ.get("LOCAL_RANK", "0"))
+    return _remember(RankGroup(distributed.get_rank(), world_size(), local_rank, led))
+
+
+def _launch(size: int) -> RankGroup:
+    from llamakit.runtime.launch import Workers
+
+    store = TCPStore("127.0.0.1", 0, size, is_master=True, wait_for_workers=False, timeout=IDLE)
+    workers = Workers(size, store.port)
+    try:
+        workers.wait_until_ready(store)
+        distributed.init_process_group(
+            _backend(), store=store, rank=0, world_size=size, timeout=IDLE
+        )
+        return _remember(RankGroup(0, size, 0, led=True, workers=workers))
+    except BaseException:
+        workers.kill()
+        _destroy()
+        raise
+
+
+def join_as_worker() -> RankGroup:
+    """Join the process that launched this one."""
+    rank, size = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
+    if "LLAMAKIT_STORE_PORT" not in os.environ:
+        return _join_torchrun(led=True)
+    port = int(os.environ["LLAMAKIT_STORE_PORT"])
+    store = TCPStore("127.0.0.1", port, size, is_master=False, timeout=IDLE)
+    store.set(f"ready/{rank}", "1")
+    distributed.init_process_group(
+        _backend(), store=store, rank=rank, world_size=size, timeout=IDLE
+    )
+    return _remember(RankGroup(rank, size, rank, led=True))
+
+
+def _remember(group: RankGroup) -> RankGroup:
+    global _current  # noqa: PLW0603
+    _current = group
+    return group
+
+
+def _backend() -> str:
+    """Tensors on a GPU travel by nccl, those on a CPU (all messages) by gloo."""
+    return "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
+
+
+def _initialize_fairscale(size: int) -> None:
+    from fairscale.nn.model_parallel.initialize import initialize_model_parallel
+
+    with contextlib.redirect_stdout(io.StringIO()):  # it prints, and stdout is for answers
+        initialize_model_parallel(size)
+
+
+def _destroy() -> None:
+    from fairscale.nn.model_parallel.initialize import destroy_model_parallel
+
+    destroy_model_parallel()
+    if distributed.is_initialized():
+        distributed.destroy_process_group()
+
+
+@contextlib.contextmanager
+def deferred_interrupt() -> Iterator[None]:
+    """Let Ctrl-C wait until the block has ended. Only the main thread gets signals."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    caught: list[tuple[int, FrameType | None]] = []
+    before = signal.signal(signal.SIGINT, lambda number, frame: caught.append((number, frame)))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+        if caught and callable(before):
+            before(*caught[0])

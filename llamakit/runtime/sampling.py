@@ -1,0 +1,44 @@
+"""What turns logits into ids: processors in order, then a sampler."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+
+from llamakit.protocols import LogitsProcessor, Row, Sampler
+
+
+@dataclass(frozen=True, eq=False)
+class Sampling:
+    """How one request's ids are chosen. Rows with the same object are sampled together."""
+
+    sampler: Sampler
+    processors: tuple[LogitsProcessor, ...] = ()
+
+    def __call__(self, logits: torch.Tensor, rows: Sequence[Row]) -> torch.Tensor:
+        """Return ``(B,)`` int64 ids for ``(B, V)`` float32 logits."""
+        for process in self.processors:
+            logits = process(logits, rows)
+        return self.sampler(logits, rows)
+
+
+def sample(logits: torch.Tensor, rows: Sequence[Row], samplings: Sequence[Sampling]) -> list[int]:
+    """Choose an id for every row, each by its own sampling.
+
+    Args:
+        logits: ``(B, V)`` float32.
+        samplings: one for each row.
+    """
+    together: dict[Sampling, list[int]] = {}
+    for index, sampling in enumerate(samplings):
+        together.setdefault(sampling, []).append(index)
+    if len(together) == 1:
+        return [int(token) for token in samplings[0](logits, rows).tolist()]
+    tokens = [0] * len(rows)
+    for sampling, indexes in together.items():
+        chosen = sampling(logits[indexes], [rows[index] for index in indexes])
+        for index, token in zip(indexes, chosen.tolist(), strict=True):
+            tokens[index] = int(token)
+    return tokens
