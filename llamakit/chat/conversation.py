@@ -1,0 +1,78 @@
+"""The dialog so far, and what is dropped of it when the context is full."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+from llamakit.errors import PromptTooLongError
+from llamakit.protocols import Message
+
+
+@dataclass
+class Conversation:
+    """A system message, if there is one, and exchanges of user and assistant.
+
+    Args:
+        system: kept whatever is dropped.
+        messages: user and assistant in turn, the user first.
+    """
+
+    system: str | None = None
+    messages: list[Message] = field(default_factory=list)
+
+    def dialog(self) -> list[Message]:
+        """Return all messages, the system's first."""
+        if self.system is None:
+            return list(self.messages)
+        return [{"role": "system", "content": self.system}, *self.messages]
+
+    def ask(self, text: str) -> None:
+        """Add the user's message."""
+        self.messages.append({"role": "user", "content": text})
+
+    def answer(self, text: str) -> None:
+        """Add the assistant's message."""
+        self.messages.append({"role": "assistant", "content": text})
+
+    def reset(self) -> None:
+        """Forget all exchanges; the system message stays."""
+        self.messages.clear()
+
+    def undo(self) -> bool:
+        """Forget the last exchange; say whether there was one."""
+        if not self.messages:
+            return False
+        del self.messages[-2 if self.messages[-1]["role"] == "assistant" else -1 :]
+        return True
+
+    def take_back_answer(self) -> bool:
+        """Forget the last answer, so that it can be written again; say whether there was one."""
+        if not self.messages or self.messages[-1]["role"] != "assistant":
+            return False
+        self.messages.pop()
+        return True
+
+    def fit(
+        self, encode: Callable[[Sequence[Message]], list[int]], room: int
+    ) -> tuple[list[int], int]:
+        """Encode the dialog, dropping the oldest exchanges until it fits.
+
+        Args:
+            encode: dialog to ids.
+            room: how many ids it may have.
+        Returns:
+            The ids, and how many exchanges were dropped.
+        Raises:
+            PromptTooLongError: the last message alone, with the system's, does not fit.
+        """
+        dropped = 0
+        while len(tokens := encode(self.dialog())) > room:
+            if len(self.messages) < 3:
+                raise PromptTooLongError(
+                    f"the message has {len(tokens)} ids and there is room for {room}: shorten it, "
+                    "or start again with a larger --max-seq-len"
+                )
+            del self.messages[:2]
+            dropped += 1
+        return tokens, dropped

@@ -1,0 +1,70 @@
+"""What commands show on standard error while they work, and the model they open."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from llamakit import demo
+from llamakit.api import Llama
+
+if TYPE_CHECKING:
+    from llamakit.toolkit import Toolkit
+
+
+def note(text: str) -> None:
+    """Say something on standard error."""
+    click.echo(f"llamakit: {text}", err=True)
+
+
+def open_model(toolkit: Toolkit, model: str | Path | None, **settings: Any) -> Llama:
+    """Load the model that a command names, or the embedded one, showing how far it is.
+
+    Args:
+        settings: as ``Llama.open``.
+    """
+    if model is None:
+        note("no model named (-m FOLDER or LLAMAKIT_MODEL): the embedded demonstration model")
+        model = demo.path()
+    with loading_bar() as progress:
+        llama = Llama.open(model, **settings, led=True, toolkit=toolkit, progress=progress)
+    stored = llama.checkpoint.parameters["norm.weight"].dtype
+    if settings.get("dtype", "auto") == "auto" and stored != llama.dtype:
+        note(
+            f"{stored} weights are computed in {llama.dtype}: this {llama.device} has no "
+            f"{stored} arithmetic (--dtype {stored} forces it)"
+        )
+    return llama
+
+
+@contextlib.contextmanager
+def loading_bar() -> Iterator[Callable[[int], None] | None]:
+    """Show how many layers are loaded, where somebody watches."""
+    if not sys.stderr.isatty():
+        yield None
+        return
+    from rich.console import Console
+    from rich.status import Status
+
+    with Status("loading", console=Console(stderr=True)) as status:
+        yield lambda layers: status.update(f"loading: {layers} layers")
+
+
+@contextlib.contextmanager
+def answers_bar(total: int) -> Iterator[Callable[[], None]]:
+    """Show how many answers are done, where somebody watches."""
+    if not sys.stderr.isatty():
+        yield lambda: None
+        return
+    from rich.console import Console
+    from rich.progress import MofNCompleteColumn, Progress, TimeElapsedColumn
+
+    columns = (*Progress.get_default_columns(), MofNCompleteColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+        task = progress.add_task("answering", total=total)
+        yield lambda: progress.advance(task)

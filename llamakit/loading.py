@@ -1,0 +1,91 @@
+"""From paths to a model that is loaded, on this rank and on the others."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from llamakit.errors import LlamakitError, TokenizerError
+from llamakit.protocols import Checkpoint, Tokenizer
+from llamakit.toolkit import default_toolkit
+
+if TYPE_CHECKING:
+    from llamakit.runtime.executor import Executor
+    from llamakit.runtime.parallel import Group
+
+
+@dataclass(frozen=True)
+class LoadSpec:
+    """What every rank has to know to load its slices."""
+
+    path: str
+    dtype: str
+    device: str
+
+
+def load_slice(
+    spec: LoadSpec,
+    group: Group,
+    checkpoint: Checkpoint | None = None,
+    progress: Callable[[int], None] | None = None,
+) -> Executor:
+    """Load what this rank holds of a model; every rank of the group calls it.
+
+    Raises:
+        LlamakitError: the checkpoint cannot be loaded, on this rank or another.
+    """
+    from llamakit.runtime import device, loader
+    from llamakit.runtime.executor import Executor
+
+    failure: Exception | None = None
+    try:
+        checkpoint = checkpoint or default_toolkit().open_checkpoint(Path(spec.path))
+        place = device.pick_device(spec.device, group.size, group.local_rank)
+        stored = checkpoint.parameters["norm.weight"].dtype if checkpoint.parameters else ""
+        dtype = device.pick_dtype(spec.dtype, stored, place)
+        model = loader.load(
+            checkpoint,
+            rank=group.rank,
+            size=group.size,
+            dtype=dtype,
+            device=place,
+            progress=progress,
+        )
+    except (LlamakitError, OSError, RuntimeError) as error:
+        failure = error
+    group.agree(failure)
+    return Executor(model, group)
+
+
+def find_tokenizer(model: Path, given: str | Path | None = None) -> Path:
+    """Return the tokenizer file of a model: the given one, the folder's, else its parent's.
+
+    Raises:
+        TokenizerError: there is none.
+    """
+    if given is not None:
+        path = Path(given)
+        return path / "tokenizer.model" if path.is_dir() else path
+    for folder in (model, model.resolve().parent):
+        if (folder / "tokenizer.model").exists():
+            return folder / "tokenizer.model"
+    raise TokenizerError(
+        f"no tokenizer.model in {model} nor in its parent: pass it with --tokenizer FILE"
+    )
+
+
+def check_vocabulary(checkpoint: Checkpoint, tokenizer: Tokenizer) -> None:
+    """Refuse a tokenizer that has more ids than the embedding has rows.
+
+    Raises:
+        TokenizerError: it is the tokenizer of another model.
+    """
+    rows = checkpoint.params.vocab_size
+    if tokenizer.vocab_size > rows:
+        raise TokenizerError(
+            f"{tokenizer.path} has {tokenizer.vocab_size} ids but the embedding of "
+            f"{checkpoint.path} has {rows} rows: it is the tokenizer of another model; pass the "
+            "right one with --tokenizer"
+        )

@@ -1,0 +1,57 @@
+"""The command that holds a conversation."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from llamakit import hookimpl
+from llamakit.options import model_options, sampling_options
+
+if TYPE_CHECKING:
+    from llamakit.registry import Registrar
+    from llamakit.toolkit import Toolkit
+
+
+@click.command()
+@model_options
+@sampling_options
+@click.option("--system", metavar="TEXT", help="what the model is to be, said before the dialog")
+@click.pass_obj
+def chat(
+    toolkit: Toolkit,
+    model: str | None,
+    loading: dict[str, Any],
+    sampling: dict[str, Any],
+    max_new_tokens: int | None,
+    prompt_format: str,
+    seed: int | None,
+    system: str | None,
+) -> None:
+    """Talk with a model.
+
+    Without -m the embedded model answers, which knows llamakit's own commands. In the chat, /help
+    lists what can be typed besides messages; Ctrl-C stops an answer, Ctrl-D ends the chat.
+
+    \b
+    llamakit chat
+    llamakit chat -m llama-2-7b-chat/ --system "Answer in French"
+    echo "How do I verify a checkpoint?" | llamakit chat
+    """
+    from llamakit.chat.conversation import Conversation
+    from llamakit.chat.repl import Chat
+    from llamakit.chat.settings import Settings
+    from llamakit.console import open_model
+
+    settings = Settings(**sampling, max_new_tokens=max_new_tokens, seed=seed)
+    settings.sampling(toolkit)  # refuse what cannot be built before anything is loaded
+    loading["max_batch_size"] = 1
+    with open_model(toolkit, model, **loading) as llama:
+        Chat(llama, llama.prompt_format(prompt_format), Conversation(system), settings).run()
+
+
+@hookimpl
+def register_commands(commands: Registrar[click.Command]) -> None:
+    """Offer ``chat``."""
+    commands.register("chat", chat)

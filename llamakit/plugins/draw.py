@@ -1,0 +1,31 @@
+"""An id drawn from the whole distribution."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from llamakit import hookimpl
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    import torch
+
+    from llamakit.protocols import Row, Sampler, SamplerFactory
+    from llamakit.registry import Registrar
+
+
+def draw() -> Sampler:
+    """Draw an id with the probability that the processors have left it."""
+    from llamakit.sampling import draw_ids
+
+    def sample(logits: torch.Tensor, rows: Sequence[Row]) -> torch.Tensor:  # (B, V) -> (B,)
+        return draw_ids(logits.softmax(dim=-1), rows)
+
+    return sample
+
+
+@hookimpl
+def register_samplers(samplers: Registrar[SamplerFactory]) -> None:
+    """Offer ``draw``."""
+    samplers.register("draw", draw, help="an id drawn with its probability")

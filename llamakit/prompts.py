@@ -1,0 +1,123 @@
+"""Prompts from arguments, from standard input and from files."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TextIO, cast
+
+from llamakit.errors import FileFormatError, UsageError
+from llamakit.protocols import Dialog
+
+KEYS = ("prompt", "messages", "id", "seed")
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """One thing to answer: a text to continue, or a dialog.
+
+    Args:
+        text: None when it is a dialog.
+        id: what the file calls it; None where it has no name.
+        seed: its own, if the file gives one.
+    """
+
+    text: str | None = None
+    dialog: Dialog | None = None
+    id: str | int | None = None
+    seed: int | None = None
+
+
+def read_prompts(arguments: Sequence[str], file: Path | None) -> list[Prompt]:
+    """Collect prompts: arguments first (``-`` is standard input), then the file's.
+
+    Raises:
+        UsageError: there is none.
+        FileFormatError: a line of the file is no prompt.
+    """
+    prompts = []
+    for argument in arguments:
+        text = sys.stdin.read() if argument == "-" else argument
+        prompts.append(Prompt(text.removesuffix("\n") if argument == "-" else text))
+    if file is not None and str(file) == "-":
+        prompts += read_jsonl(sys.stdin, "standard input")
+    elif file is not None:
+        try:
+            with file.open(encoding="utf-8") as lines:
+                prompts += read_jsonl(lines, str(file))
+        except UnicodeDecodeError as error:
+            raise FileFormatError(f"{file} is not UTF-8 text: {error.reason}") from error
+    if not prompts:
+        raise UsageError(
+            'no prompt: give one, as in llamakit generate "Once upon a time", or - for standard '
+            "input, or --prompts FILE.jsonl"
+        )
+    return prompts
+
+
+def read_jsonl(lines: TextIO, name: str) -> Iterator[Prompt]:
+    """Read one prompt a line; empty lines are passed over.
+
+    A line is ``{"prompt": "…"}``, ``{"messages": [{"role": …, "content": …}]}`` or a JSON string;
+    an object may have an ``id`` and a ``seed``.
+
+    Raises:
+        FileFormatError: a line is something else; the message names it.
+    """
+    for number, line in enumerate(lines, start=1):
+        if line.strip():
+            where = f"{name}, line {number}"
+            try:
+                value = json.loads(line)
+            except ValueError as error:
+                raise FileFormatError(f"{where}: not JSON ({error}); {_EXPECTED}") from error
+            yield _prompt(value, where)
+
+
+_EXPECTED = 'expected {"prompt": "text"} or {"messages": [{"role": "user", "content": "text"}]}'
+
+
+def _prompt(value: Any, where: str) -> Prompt:
+    if isinstance(value, str):
+        return Prompt(value)
+    if not isinstance(value, dict) or ("prompt" in value) == ("messages" in value):
+        raise FileFormatError(f"{where}: {_EXPECTED}")
+    if unknown := sorted(set(value) - set(KEYS)):
+        raise FileFormatError(f"{where}: unknown key {unknown[0]!r}; known: {', '.join(KEYS)}")
+    if not isinstance(value.get("id", ""), (str, int)):
+        raise FileFormatError(f"{where}: id has to be a string or a whole number")
+    seed = value.get("seed")
+    if seed is not None and (not isinstance(seed, int) or isinstance(seed, bool)):
+        raise FileFormatError(f"{where}: seed has to be a whole number")
+    text = value.get("prompt")
+    if text is not None and not isinstance(text, str):
+        raise FileFormatError(f"{where}: prompt has to be a string")
+    dialog = check_dialog(value["messages"], where) if text is None else None
+    return Prompt(text, dialog, value.get("id"), seed)
+
+
+def check_dialog(value: Any, where: str) -> Dialog:
+    """Return ``value`` as a dialog.
+
+    Args:
+        where: what to call the place in messages.
+    Raises:
+        FileFormatError: it is not a list of messages.
+    """
+    fits = isinstance(value, list) and all(
+        isinstance(message, dict)
+        and message.get("role") in ("system", "user", "assistant")
+        and isinstance(message.get("content"), str)
+        for message in value
+    )
+    if not fits:
+        raise FileFormatError(
+            f"{where}: messages have to be a list of objects with a role (system, user or "
+            "assistant) and a content (text)"
+        )
+    return [
+        {"role": message["role"], "content": message["content"]} for message in cast(Any, value)
+    ]

@@ -1,0 +1,161 @@
+"""How the next id is chosen: names and options to a sampler with its processors.
+
+``draw_ids`` is for plugins: every draw comes from the row's own generator, so a row's answer does
+not depend on the batch around it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from llamakit.errors import PluginError, UsageError
+from llamakit.factories import build, parse_choice
+from llamakit.toolkit import Toolkit, default_toolkit
+
+if TYPE_CHECKING:
+    import torch
+
+    from llamakit.protocols import Row
+    from llamakit.registry import Entry
+    from llamakit.runtime.sampling import Sampling
+
+TEMPERATURE, TOP_P = 0.6, 0.9
+"""The reference's defaults."""
+
+
+def draw_ids(probs: torch.Tensor, rows: Sequence[Row]) -> torch.Tensor:
+    """Draw one id for each row from the row's own generator.
+
+    Args:
+        probs: ``(B, V)`` float32, not negative; rows need not sum to 1.
+        rows: the B rows.
+    Returns:
+        ``(B,)`` int64. An id of probability 0 is never drawn.
+    Source: the exponential race: if E is exponential, argmax p/E is distributed as p.
+    """
+    import torch
+
+    noise = torch.stack(
+        [torch.empty_like(probs[0]).exponential_(generator=row.generator) for row in rows]
+    )
+    return (probs / noise).argmax(dim=-1)
+
+
+def choose_sampling(
+    *,
+    sampler: str | None = None,
+    sampler_options: Mapping[str, Any] | Sequence[str] = (),
+    processors: Sequence[str] = (),
+    temperature: float | None = None,
+    top_p: float | None = None,
+    toolkit: Toolkit | None = None,
+) -> Sampling:
+    """Build the sampler and the processors that names and options ask for.
+
+    Without a sampler, ``temperature`` and ``top_p`` mean the reference's way: 0 is greedy, else
+    ``top-p``. With one, the temperature is the last processor before it.
+
+    Args:
+        sampler_options: ``{"k": v}`` or ``["k=v"]``.
+        processors: ``NAME`` or ``NAME:k=v,k=v`` each, applied in this order.
+    Raises:
+        UnknownNameError: no such sampler or processor.
+        OptionError: an option it lacks, of a wrong type or out of range.
+        UsageError: settings that contradict one another.
+    """
+    from llamakit.runtime.sampling import Sampling
+
+    toolkit = toolkit or default_toolkit()
+    specs: list[tuple[str, Mapping[str, Any]]] = [parse_choice(text) for text in processors]
+    options: Mapping[str, Any] | Sequence[str] = sampler_options
+    if sampler is None:
+        if options:
+            raise UsageError("--sampler-option needs --sampler NAME: which sampler is it for?")
+        sampler, options = _reference_way(temperature, top_p)
+    elif sampler == "top-p":
+        options = _with_shorthands(options, temperature, top_p)
+        if temperature == 0:
+            sampler, options = "greedy", {}
+    else:
+        specs += _shorthand_processors(sampler, temperature, top_p)
+    entry = toolkit.samplers.entry(sampler)
+    edits = [(toolkit.processors.entry(name), given) for name, given in specs]
+    return Sampling(
+        _checked(entry, build(entry, options), shape_of=_ids),
+        tuple(_checked(edit, build(edit, given), shape_of=_logits) for edit, given in edits),
+    )
+
+
+def _reference_way(temperature: float | None, top_p: float | None) -> tuple[str, dict[str, float]]:
+    if temperature == 0:
+        return "greedy", {}
+    return "top-p", {
+        "temperature": TEMPERATURE if temperature is None else temperature,
+        "p": TOP_P if top_p is None else top_p,
+    }
+
+
+def _with_shorthands(
+    options: Mapping[str, Any] | Sequence[str], temperature: float | None, top_p: float | None
+) -> Mapping[str, Any] | Sequence[str]:
+    """Add ``--temperature`` and ``--top-p`` to the options of the ``top-p`` sampler."""
+    given = {"temperature": temperature, "p": top_p}
+    added = {name: value for name, value in given.items() if value is not None}
+    if isinstance(options, Mapping):
+        return {**added, **options}
+    return [*(f"{name}={value}" for name, value in added.items()), *options]
+
+
+def _shorthand_processors(
+    sampler: str, temperature: float | None, top_p: float | None
+) -> list[tuple[str, Mapping[str, Any]]]:
+    if top_p is not None:
+        raise UsageError(
+            f"--top-p belongs to the sampler top-p; --sampler {sampler} chooses otherwise: "
+            "drop one of the two"
+        )
+    if temperature is None or (temperature == 0 and sampler == "greedy"):
+        return []
+    if temperature == 0:
+        raise UsageError(
+            f"--temperature 0 means greedy; --sampler {sampler} chooses otherwise: "
+            "drop one of the two"
+        )
+    return [("temperature", {"value": temperature})]
+
+
+def _checked(entry: Entry, work: Any, shape_of: Callable[[Any, torch.Tensor], str]) -> Any:
+    """Check what a stranger's sampler or processor returns; a built-in's is tested already."""
+    if entry.source.builtin:
+        return work
+
+    def checked(logits: torch.Tensor, rows: Sequence[Row]) -> torch.Tensor:
+        made: torch.Tensor = work(logits, rows)
+        if expected := shape_of(made, logits):
+            shape = tuple(getattr(made, "shape", ()))
+            found = f"{type(made).__name__} {shape} {getattr(made, 'dtype', '')}".rstrip()
+            raise PluginError(
+                f"the {entry} of the {entry.source} returned {found}; expected {expected}: "
+                "tell its author"
+            )
+        return made
+
+    return checked
+
+
+def _ids(made: Any, logits: torch.Tensor) -> str:
+    """Say what ids should be, or nothing if they are."""
+    rows, vocabulary = logits.shape
+    if getattr(made, "shape", None) != (rows,) or str(made.dtype) != "torch.int64":
+        return f"({rows},) int64 ids"
+    return (
+        f"ids from 0 to {vocabulary - 1}" if bool(((made < 0) | (made >= vocabulary)).any()) else ""
+    )
+
+
+def _logits(made: Any, logits: torch.Tensor) -> str:
+    """Say what edited logits should be, or nothing if they are."""
+    if getattr(made, "shape", None) != logits.shape or made.dtype != logits.dtype:
+        return f"{tuple(logits.shape)} float32 logits"
+    return ""

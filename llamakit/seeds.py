@@ -1,0 +1,46 @@
+"""Seeds: the same answer again when asked for, another one when not."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from collections.abc import Hashable, Iterable, Sequence
+
+
+class Seeds:
+    """Gives every prompt of every call its seed.
+
+    A prompt's seed depends on the call's seed and on how often the same prompt stood before it in
+    the same call, so that neighbours change nothing and a repeated prompt gets other answers.
+
+    Args:
+        seed: where the seeds of calls that name none begin.
+    """
+
+    def __init__(self, seed: int) -> None:
+        self._seed = seed
+        self._calls = 0
+
+    def of(self, prompts: Sequence[Sequence[Hashable]], seed: int | None) -> list[int]:
+        """Return a seed for each prompt; None takes the next of the sequence for the call."""
+        if seed is None:
+            seed = derive(self._seed, self._calls)
+            self._calls += 1
+        return spread(seed, prompts)
+
+
+def spread(seed: int, prompts: Iterable[Sequence[Hashable]]) -> list[int]:
+    """Return ``seed`` for each prompt, and seeds derived from it where a prompt is repeated."""
+    seen: Counter[tuple[Hashable, ...]] = Counter()
+    seeds = []
+    for prompt in prompts:
+        key = tuple(prompt)
+        seeds.append(derive(seed, seen[key]) if seen[key] else seed)
+        seen[key] += 1
+    return seeds
+
+
+def derive(seed: int, number: int) -> int:
+    """Return the ``number``-th seed that follows from ``seed``: 63 bits, not negative."""
+    digest = hashlib.sha256(f"{seed}/{number}".encode()).digest()
+    return int.from_bytes(digest[:8], "big") >> 1

@@ -1,0 +1,54 @@
+"""A rank that is not the first: it joins, loads its slices and does what rank 0 asks.
+
+``llamakit generate --model-parallel-size N`` launches ``python -m llamakit.worker`` N - 1 times;
+under ``torchrun -m llamakit …`` every rank but 0 runs this instead of the command.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+
+
+def main() -> int:
+    """Follow rank 0 until it says goodbye; return the exit status."""
+    from llamakit.errors import LlamakitError
+    from llamakit.runtime import parallel
+
+    logging.getLogger("llamakit").setLevel(logging.ERROR)  # rank 0 has given the warnings
+    group = parallel.join_as_worker()
+    try:
+        while (message := group.follow())[0] != "bye":
+            if message[0] == "load":
+                _load(message[1], group)
+    except LlamakitError as error:
+        print(f"llamakit: {error}", file=sys.stderr)  # noqa: T201
+        return error.exit_status
+    except RuntimeError:
+        print(f"llamakit: rank {group.rank} lost rank 0 and ends", file=sys.stderr)  # noqa: T201
+        return 1
+    finally:
+        group.close()
+    return 0
+
+
+def _load(spec: object, group: object) -> None:
+    from llamakit.loading import LoadSpec, load_slice
+    from llamakit.runtime.parallel import RankGroup
+
+    assert isinstance(spec, LoadSpec)
+    assert isinstance(group, RankGroup)
+    load_slice(spec, group)
+
+
+def dismiss() -> None:
+    """Let the ranks that torchrun started go, when rank 0's command ends."""
+    from llamakit.runtime import parallel
+
+    group = parallel.join(None, led=True)
+    if isinstance(group, parallel.RankGroup):
+        group.close()
+
+
+if __name__ == "__main__":
+    sys.exit(main())
