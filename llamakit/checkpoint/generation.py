@@ -1,0 +1,68 @@
+"""Which generation of Llama a checkpoint is of, told from what is on disk."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from llamakit.checkpoint.params import CODE_LLAMA_THETA, ModelParams
+
+LLAMA_3_VOCAB = 128256
+LLAMA_3_THETA = 500000.0
+_TIKTOKEN_LINE = re.compile(rb"[A-Za-z0-9+/]+={0,2} [0-9]+\r?\n")
+
+
+def embedding_axis(
+    shard_shape: tuple[int, ...] | None, params: ModelParams, shards: int, path: Path
+) -> int:
+    """Tell which axis of the embedding is cut.
+
+    Several shards show it by their shape. One shard does not: there, Llama 3 is recognised.
+
+    Args:
+        shard_shape: shape of ``tok_embeddings.weight`` in one shard, if there is one.
+        params: the numbers of the model.
+        shards: how many shards there are.
+        path: the folder of the checkpoint; the tokenizer lies in it or one above.
+    Returns:
+        1 for Llama 1, 2 and Code Llama, 0 for Llama 3.
+    """
+    if shards > 1 and shard_shape is not None and len(shard_shape) == 2:
+        return 0 if shard_shape[1] == params.dim else 1
+    return 0 if looks_like_llama_3(params, path) else 1
+
+
+def looks_like_llama_3(params: ModelParams, path: Path) -> bool:
+    """Say whether a model is a Llama 3: by its vocabulary, its rotary base or its tokenizer.
+
+    Args:
+        params: the numbers of the model.
+        path: the folder of the checkpoint; the tokenizer lies in it or one above.
+    """
+    return (
+        params.vocab_size == LLAMA_3_VOCAB
+        or params.use_scaled_rope
+        or params.rope_theta == LLAMA_3_THETA
+        or any(is_tiktoken(folder / "tokenizer.model") for folder in (path, path.parent))
+    )
+
+
+def is_tiktoken(path: Path) -> bool:
+    """Say whether a tokenizer file is Llama 3's: lines of base64 and a rank."""
+    try:
+        with path.open("rb") as file:
+            return _TIKTOKEN_LINE.match(file.readline(1024)) is not None
+    except OSError:
+        return False
+
+
+def generation_name(params: ModelParams, axis: int) -> str:
+    """Name the generation: ``llama 3``, ``code llama`` or ``llama 1/2``.
+
+    Args:
+        params: the numbers of the model.
+        axis: the axis on which the embedding is cut.
+    """
+    if axis == 0:
+        return "llama 3"
+    return "code llama" if params.rope_theta == CODE_LLAMA_THETA else "llama 1/2"

@@ -1,0 +1,85 @@
+"""A Hugging Face config.json as ``ModelParams``."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from llamakit.checkpoint.json_fields import Fields
+from llamakit.checkpoint.params import ModelParams, check_heads
+from llamakit.errors import UnsupportedModelError
+
+
+def parse_config(values: Mapping[str, object], path: Path) -> ModelParams:
+    """Read the numbers of a Llama model from a config.json.
+
+    Both spellings of the rotary settings are known: ``rope_parameters`` of transformers 5, and
+    ``rope_theta`` with ``rope_scaling`` of those before.
+
+    Args:
+        values: the JSON object.
+        path: the file that it is from, for messages.
+
+    Raises:
+        ParamsError: a key is missing, or a value is of a wrong type or out of range.
+        UnsupportedModelError: it is not a Llama, or one with parts that Meta's form has not.
+    """
+    _check_supported(values, path)
+    fields = Fields(values, path)
+    rope = fields.optional_mapping("rope_parameters")
+    scaling = fields.optional_mapping("rope_scaling") if rope is None else rope
+    n_heads = fields.count("num_attention_heads")
+    params = ModelParams(
+        dim=fields.count("hidden_size"),
+        n_layers=fields.count("num_hidden_layers"),
+        n_heads=n_heads,
+        n_kv_heads=fields.optional_count("num_key_value_heads") or n_heads,
+        vocab_size=fields.count("vocab_size"),
+        hidden_dim=fields.count("intermediate_size"),
+        norm_eps=fields.optional_number("rms_norm_eps") or 1e-6,
+        rope_theta=_rope_theta(Fields(rope or {}, path), fields),
+        use_scaled_rope=_rope_type(scaling) == "llama3",
+        max_seq_len=fields.optional_count("max_position_embeddings"),
+        tied_embeddings=fields.flag("tie_word_embeddings", False),
+        rope_scaling=scaling if _rope_type(scaling) != "default" else None,
+    )
+    check_heads(params, path)
+    _check_head_dim(fields, params, path)
+    return params
+
+
+def _rope_theta(new: Fields, old: Fields) -> float:
+    return new.optional_number("rope_theta") or old.optional_number("rope_theta") or 10000.0
+
+
+def _rope_type(scaling: Mapping[str, object] | None) -> object:
+    if scaling is None:
+        return "default"
+    return scaling.get("rope_type", scaling.get("type", "default"))
+
+
+def _check_supported(values: Mapping[str, object], path: Path) -> None:
+    expected: tuple[tuple[str, object, object], ...] = (
+        ("model_type", "llama", None),
+        ("hidden_act", "silu", "silu"),
+        ("attention_bias", False, False),
+        ("mlp_bias", False, False),
+        ("quantization_config", None, None),
+    )
+    for key, wanted, default in expected:
+        found = values.get(key, default)
+        if found != wanted:
+            shown = "set" if isinstance(found, dict | list) else f"{found!r:.80}"
+            raise UnsupportedModelError(
+                f"{path}: {key!r} is {shown}; expected {wanted!r}. Only Llama models whose "
+                "weights are plain numbers without biases can be read."
+            )
+
+
+def _check_head_dim(fields: Fields, params: ModelParams, path: Path) -> None:
+    head_dim = fields.optional_count("head_dim") or params.head_dim
+    if head_dim != params.head_dim or head_dim % 2:
+        raise UnsupportedModelError(
+            f"{path}: 'head_dim' is {head_dim}; expected an even number, and "
+            f"{params.head_dim} for {params.n_heads} heads in a width of {params.dim}."
+        )

@@ -1,0 +1,42 @@
+"""What a file that is not what its name says is instead: an error page, a pointer."""
+
+from __future__ import annotations
+
+import re
+
+HEAD_NBYTES = 4096
+"""How much of the start of a file ``describe_impostor`` wants to see."""
+
+_PAGE = re.compile(r"<(\?xml|!doctype|!--|html|head|body|error)\b|<!--", re.IGNORECASE)
+_TELLING = (
+    re.compile(r"<code>(.{1,80}?)</code>", re.IGNORECASE | re.DOTALL),
+    re.compile(r"<title[^>]*>(.{1,80}?)</title>", re.IGNORECASE | re.DOTALL),
+    re.compile(r"<h1[^>]*>(.{1,80}?)</h1>", re.IGNORECASE | re.DOTALL),
+)
+
+
+def describe_impostor(head: bytes) -> str | None:
+    """Recognise what is often saved under the name of a file that failed to download.
+
+    Args:
+        head: the first bytes of the file, ``HEAD_NBYTES`` or all of it.
+    Returns:
+        The middle of a sentence, such as ``an XML error page ("AccessDenied")``, or None.
+    """
+    text = head.decode("utf-8", "replace").lstrip("\ufeff \t\r\n")
+    if text.startswith("version https://git-lfs.github.com/"):
+        return "a Git LFS pointer, not the file it points to"
+    if not _PAGE.match(text):
+        return None
+    kind = "an XML error page" if _is_xml(text) else "an HTML page"
+    said = next((match[1] for pattern in _TELLING if (match := pattern.search(text))), "")
+    said = " ".join(_printable(said).split())
+    return f'{kind} ("{said}")' if said else kind
+
+
+def _is_xml(text: str) -> bool:
+    return text.lower().startswith(("<?xml", "<error")) and "<html" not in text.lower()
+
+
+def _printable(text: str) -> str:
+    return "".join(character if character.isprintable() else " " for character in text)

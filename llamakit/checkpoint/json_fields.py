@@ -1,0 +1,106 @@
+"""JSON objects that people edit by hand, read with errors that name the file and the key."""
+
+from __future__ import annotations
+
+import json
+import math
+import reprlib
+from collections.abc import Mapping
+from pathlib import Path
+
+from llamakit.checkpoint.impostors import HEAD_NBYTES, describe_impostor
+from llamakit.errors import ParamsError
+
+MAX_NBYTES = 64 << 20
+"""No params.json, config.json or index is anywhere near as large."""
+
+MAX_COUNT = 1 << 31
+
+
+def read_json(path: Path) -> dict[str, object]:
+    """Read a file that holds one JSON object.
+
+    Raises:
+        ParamsError: it is absent, an error page, not JSON or not an object.
+    """
+    try:
+        with path.open("rb") as file:
+            data = file.read(MAX_NBYTES + 1)
+    except FileNotFoundError:
+        raise ParamsError(f"{path} does not exist; copy it from where the weights are.") from None
+    except OSError as error:
+        raise ParamsError(f"{path} cannot be read: {error.strerror}.") from None
+    if len(data) > MAX_NBYTES:
+        raise ParamsError(f"{path} is over {MAX_NBYTES} bytes; expected a small JSON object.")
+    return _parse(data, path)
+
+
+def _parse(data: bytes, path: Path) -> dict[str, object]:
+    if impostor := describe_impostor(data[:HEAD_NBYTES]):
+        raise ParamsError(f"{path} is {impostor}; expected JSON. Download it again.")
+    try:
+        value = json.loads(data.decode("utf-8-sig"))
+    except (ValueError, RecursionError) as error:
+        reason = "the file is empty" if not data.strip() else str(error)
+        raise ParamsError(f"{path} is not JSON ({reason}); download it again.") from None
+    if not isinstance(value, dict):
+        raise ParamsError(f"{path} holds a JSON {type(value).__name__}; expected an object.")
+    return value
+
+
+class Fields:
+    """The values of a JSON object, each checked when it is asked for. A null counts as absent."""
+
+    def __init__(self, values: Mapping[str, object], path: Path) -> None:
+        self._values = values
+        self._path = path
+
+    def count(self, key: str) -> int:
+        """Return a positive integer that has to be there."""
+        value = self.optional_count(key)
+        if value is None:
+            raise ParamsError(f"{self._path} has no {key!r}; expected a positive integer.")
+        return value
+
+    def optional_count(self, key: str) -> int | None:
+        """Return a positive integer, or None if it is absent."""
+        value = self._values.get(key)
+        if value is None:
+            return None
+        if not isinstance(value, int) or isinstance(value, bool) or not 0 < value < MAX_COUNT:
+            raise self._wrong(key, value, "a positive integer")
+        return value
+
+    def optional_number(self, key: str) -> float | None:
+        """Return a positive finite number, or None if it is absent."""
+        value = self._values.get(key)
+        if value is None:
+            return None
+        # The bound keeps an integer of hundreds of digits out of float().
+        if not isinstance(value, int | float) or isinstance(value, bool) or not 0 < value < 1e300:
+            raise self._wrong(key, value, "a positive number")
+        return float(value)
+
+    def flag(self, key: str, default: bool) -> bool:
+        """Return true or false."""
+        value = self._values.get(key, default)
+        if value is None:
+            return default
+        if not isinstance(value, bool):
+            raise self._wrong(key, value, "true or false")
+        return value
+
+    def optional_mapping(self, key: str) -> Mapping[str, object] | None:
+        """Return an object, or None if it is absent."""
+        value = self._values.get(key)
+        if value is not None and not isinstance(value, dict):
+            raise self._wrong(key, value, "an object")
+        return value
+
+    def _wrong(self, key: str, value: object, expected: str) -> ParamsError:
+        if isinstance(value, float) and math.isnan(value):
+            expected += ", and NaN is none"
+        return ParamsError(
+            f"{self._path}: {key!r} is {reprlib.repr(value)}; expected {expected}. "
+            "Correct it, or copy the file again from where the weights are."
+        )

@@ -1,0 +1,218 @@
+"""params.json: the numbers that a Meta checkpoint is built by."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from llamakit.checkpoint.json_fields import Fields, read_json
+from llamakit.errors import ParamsError
+
+_KNOWN = frozenset(
+    {"dim", "n_layers", "n_heads", "n_kv_heads", "vocab_size", "multiple_of", "ffn_dim_multiplier"}
+    | {"norm_eps", "rope_theta", "use_scaled_rope", "max_seq_len"}
+)
+_CARRIED = frozenset({"max_batch_size"})  # known, of no use here, written back as it was
+
+_MAX_LAYERS = 4096
+CODE_LLAMA_THETA = 1e6
+
+_META_FEED_FORWARDS = (
+    (256, None), (4096, 1.3), (1024, 1.3), (4096, 1.2), (256, 1.5), (32, None),
+)  # fmt: skip
+"""The pairs ``multiple_of``, ``ffn_dim_multiplier`` that Meta's models have."""
+
+
+@dataclass(frozen=True)
+class ModelParams:
+    """The shape of a model, every number resolved."""
+
+    dim: int
+    """Width of the residual stream, in values."""
+    n_layers: int
+    n_heads: int
+    n_kv_heads: int
+    vocab_size: int
+    hidden_dim: int
+    """Width of the feed-forward layers, in values."""
+    norm_eps: float = 1e-5
+    rope_theta: float = 10000.0
+    multiple_of: int | None = None
+    ffn_dim_multiplier: float | None = None
+    use_scaled_rope: bool = False
+    max_seq_len: int | None = None
+    """In tokens; most params.json do not say."""
+    tied_embeddings: bool = False
+    """The output layer is the embedding, transposed."""
+    rope_scaling: Mapping[str, object] | None = field(default=None, hash=False)
+    """As a Hugging Face config.json has it, kept for information."""
+    extra: Mapping[str, object] = field(default_factory=dict, hash=False)
+    """Keys of params.json that nothing here reads, verbatim."""
+
+    @property
+    def head_dim(self) -> int:
+        """Values in one attention head."""
+        return self.dim // self.n_heads
+
+    @property
+    def context(self) -> int:
+        """How many tokens the model was made for: what the file says, else by its family."""
+        if self.max_seq_len is not None:
+            return self.max_seq_len
+        return 16384 if self.rope_theta == CODE_LLAMA_THETA else 4096
+
+
+def hidden_dim(dim: int, multiple_of: int, ffn_dim_multiplier: float | None = None) -> int:
+    """Work out the width of the feed-forward layers.
+
+    Args:
+        dim: width of the residual stream, in values.
+        multiple_of: the result is rounded up to a multiple of this.
+        ffn_dim_multiplier: an extra factor that 70B and later models have.
+    Source: the reference's ``llama/model.py``, ``FeedForward.__init__``.
+    """
+    hidden = int(2 * 4 * dim / 3)
+    if ffn_dim_multiplier is not None:
+        hidden = int(ffn_dim_multiplier * hidden)
+    return multiple_of * ((hidden + multiple_of - 1) // multiple_of)
+
+
+def read_params(path: Path) -> dict[str, object]:
+    """Read a params.json as it is written.
+
+    Raises:
+        ParamsError: it is absent, an error page, not JSON or not an object.
+    """
+    return read_json(path)
+
+
+def parse_params(
+    values: Mapping[str, object], path: Path, *, vocab_size: int | None = None
+) -> ModelParams:
+    """Check the values of a params.json and resolve what it leaves open.
+
+    Keys that nothing here reads are kept in ``extra`` and named in one warning.
+
+    Args:
+        values: what ``read_params`` returned.
+        path: the file that they are from, for messages.
+        vocab_size: rows of the output layer, for a file that says -1 or nothing.
+
+    Raises:
+        ParamsError: a key is missing, or a value is of a wrong type or out of range.
+    """
+    fields = Fields(values, path)
+    dim, multiple_of = fields.count("dim"), fields.optional_count("multiple_of") or 256
+    n_heads, multiplier = fields.count("n_heads"), fields.optional_number("ffn_dim_multiplier")
+    params = ModelParams(
+        dim=dim,
+        n_layers=fields.count("n_layers"),
+        n_heads=n_heads,
+        n_kv_heads=fields.optional_count("n_kv_heads") or n_heads,
+        vocab_size=_vocab_size(values, fields, path, vocab_size),
+        hidden_dim=hidden_dim(dim, multiple_of, multiplier),
+        norm_eps=_norm_eps(fields, path),
+        rope_theta=fields.optional_number("rope_theta") or 10000.0,
+        multiple_of=multiple_of,
+        ffn_dim_multiplier=multiplier,
+        use_scaled_rope=fields.flag("use_scaled_rope", False),
+        max_seq_len=fields.optional_count("max_seq_len"),
+        extra={key: value for key, value in values.items() if key not in _KNOWN},
+    )
+    check_heads(params, path)
+    _name_unknown_keys(params, path)
+    return params
+
+
+def check_heads(params: ModelParams, path: Path) -> None:
+    """Check that the numbers fit one another.
+
+    Raises:
+        ParamsError: the heads do not divide, or a number is absurd.
+    """
+    if params.n_layers > _MAX_LAYERS or params.hidden_dim < 1:
+        raise ParamsError(
+            f"{path}: no model has {params.n_layers} layers and feed-forward layers "
+            f"{params.hidden_dim} wide; copy the file again from where the weights are."
+        )
+    for name, whole, part in (
+        ("width", params.dim, params.n_heads),
+        ("attention heads", params.n_heads, params.n_kv_heads),
+    ):
+        if whole % part:
+            into = "heads" if name == "width" else "key/value heads"
+            raise ParamsError(
+                f"{path}: {whole} ({name}) does not divide by {part} ({into}); "
+                "copy the file again from where the weights are."
+            )
+
+
+def to_meta_json(params: ModelParams) -> dict[str, object]:
+    """Say what a params.json for this model holds, unknown keys included.
+
+    What is at its default is left out where Meta leaves it out: the reference hands every key to
+    ``ModelArgs``, and Llama 2's knows fewer of them. A model whose file did not say how wide its
+    feed-forward layers are gets a ``multiple_of`` and multiplier that give that width.
+    """
+    multiple_of, multiplier = params.multiple_of, params.ffn_dim_multiplier
+    if multiple_of is None:
+        multiple_of, multiplier = feed_forward_keys(params.dim, params.hidden_dim)
+    values: dict[str, object] = {
+        "dim": params.dim,
+        "n_layers": params.n_layers,
+        "n_heads": params.n_heads,
+        "n_kv_heads": params.n_kv_heads if params.n_kv_heads != params.n_heads else None,
+        "vocab_size": params.vocab_size,
+        "multiple_of": multiple_of,
+        "ffn_dim_multiplier": multiplier,
+        "norm_eps": params.norm_eps,
+        "rope_theta": params.rope_theta if params.rope_theta != 10000.0 else None,
+        "use_scaled_rope": params.use_scaled_rope or None,
+        "max_seq_len": params.max_seq_len,
+    }
+    return {key: value for key, value in values.items() if value is not None} | dict(params.extra)
+
+
+def feed_forward_keys(dim: int, hidden: int) -> tuple[int, float | None]:
+    """Find a ``multiple_of`` and an ``ffn_dim_multiplier`` that give a width; Meta's, if any do.
+
+    Args:
+        dim: width of the residual stream, in values.
+        hidden: width of the feed-forward layers, in values.
+    """
+    for multiple_of, multiplier in _META_FEED_FORWARDS:
+        if hidden_dim(dim, multiple_of, multiplier) == hidden:
+            return multiple_of, multiplier
+    # The half keeps the truncation that follows off the next lower integer.
+    return 1, (hidden + 0.5) / int(2 * 4 * dim / 3)
+
+
+def _vocab_size(values: Mapping[str, object], fields: Fields, path: Path, found: int | None) -> int:
+    said = None if values.get("vocab_size") == -1 else fields.optional_count("vocab_size")
+    resolved = said or found
+    if resolved is None:
+        raise ParamsError(
+            f"{path} leaves 'vocab_size' open and no output.weight says it; "
+            "add it to the file, or bring the shards that hold it."
+        )
+    return resolved
+
+
+def _norm_eps(fields: Fields, path: Path) -> float:
+    eps = fields.optional_number("norm_eps")
+    if eps is None:
+        # Nothing else in a checkpoint shows this number, so a wrong guess must not be silent.
+        _log().warning("%s has no 'norm_eps'; 1e-05 is taken, as the reference does", path)
+    return eps or 1e-5
+
+
+def _name_unknown_keys(params: ModelParams, path: Path) -> None:
+    unknown = sorted(key for key in params.extra if key not in _CARRIED)
+    if unknown:
+        _log().warning("%s: kept, but of no effect here: %s", path, ", ".join(map(repr, unknown)))
+
+
+def _log() -> logging.Logger:
+    return logging.getLogger("llamakit")

@@ -1,0 +1,233 @@
+"""The pickle inside a .pth, read by a machine that knows only what a dict of tensors needs.
+
+Python's own unpickler is not used at all: it calls what the file tells it to, and its memo can be
+made to take tens of gigabytes. This one knows some thirty operations and twenty-odd names, runs
+nothing, and refuses the rest by name.
+
+Source: ``pickletools`` (the operations), torch's ``torch/_weights_only_unpickler.py`` (the idea).
+"""
+
+from __future__ import annotations
+
+import io
+import pickletools
+import reprlib
+from collections.abc import Callable
+from typing import Any
+
+from llamakit.checkpoint.torch_globals import GLOBALS, Rebuild, TensorRecord, storage_from_id
+from llamakit.errors import DamagedFileError, ParametersError, UnsafePickleError
+
+MAX_NBYTES = 64 << 20
+"""Larger pickles are refused: that of a 70B shard has 0.2 MB."""
+
+_MAX_OPERATIONS = 2_000_000
+_OPERATIONS = {ord(operation.code): operation for operation in pickletools.opcodes}
+
+
+def read_pickle(data: bytes, source: str) -> dict[str, TensorRecord]:
+    """Read the pickle of a dict of tensors. Bytes after its end are ignored.
+
+    Args:
+        data: the pickle.
+        source: what it is from, for messages.
+    Returns:
+        For each tensor where its values lie, in the order of the file.
+    Raises:
+        UnsafePickleError: it asks for something that no tensor needs; nothing was run.
+        DamagedFileError: it is malformed, cut short or too large.
+        ParametersError: it is well-formed, but not a flat dict of tensors.
+    """
+    if len(data) > MAX_NBYTES:
+        raise DamagedFileError(
+            f"{source}: its index of tensors has over {MAX_NBYTES} bytes, which no checkpoint "
+            "needs; download the file again."
+        )
+    try:
+        value = _Machine(source).run(data)
+    except ValueError as error:
+        raise DamagedFileError(
+            f"{source}: its index of tensors (data.pkl) is damaged: {error}; "
+            "download the file again."
+        ) from None
+    return _flat_tensors(value, source)
+
+
+def _flat_tensors(value: object, source: str) -> dict[str, TensorRecord]:
+    if not isinstance(value, dict):
+        raise ParametersError(
+            f"{source} holds a {_kind(value)}; expected a dict of tensors, as Meta writes it."
+        )
+    tensors = {}
+    for name, tensor in value.items():
+        if not isinstance(tensor, TensorRecord):
+            raise ParametersError(
+                f"{source} holds a {_kind(tensor)} under {reprlib.repr(name)}; expected a flat "
+                "dict of tensors, as Meta writes it. Save the dict that holds only the tensors to "
+                "a file of its own."
+            )
+        tensors[name] = tensor
+    return tensors
+
+
+def _kind(value: object) -> str:
+    return "tensor" if isinstance(value, TensorRecord) else type(value).__name__
+
+
+class _Machine:
+    """A stack, a memo and the operations. Every malformed step is a ``ValueError``."""
+
+    def __init__(self, source: str) -> None:
+        self.source = source
+        self.stack: list[Any] = []
+        self.below_marks: list[list[Any]] = []
+        self.memo: dict[int, Any] = {}
+
+    def run(self, data: bytes) -> object:
+        stream = io.BytesIO(data)
+        for _ in range(_MAX_OPERATIONS):
+            code = stream.read(1)
+            if not code:
+                raise ValueError("it ends too early")
+            operation = _OPERATIONS.get(code[0])
+            if operation is None:
+                raise ValueError(f"byte {code[0]:#04x} is no operation")
+            if operation.name == "STOP":
+                return self.pop()
+            act = _ACTIONS.get(operation.name)
+            if act is None:
+                raise self.unsafe(f"the pickle operation {operation.name}")
+            act(self, _read_argument(operation, stream))
+        raise ValueError(f"it has over {_MAX_OPERATIONS} operations")
+
+    def unsafe(self, what: str) -> UnsafePickleError:
+        return UnsafePickleError(
+            f"{self.source} asks for {what}, which no tensor needs; nothing was run. "
+            "Do not load it with anything else; download it again from Meta."
+        )
+
+    def pop(self) -> Any:
+        if not self.stack:
+            raise ValueError("its stack runs empty")
+        return self.stack.pop()
+
+    def pop_many(self, count: int) -> tuple[Any, ...]:
+        return tuple(reversed([self.pop() for _ in range(count)]))
+
+    def pop_to_mark(self) -> list[Any]:
+        if not self.below_marks:
+            raise ValueError("a mark is missing")
+        items, self.stack = self.stack, self.below_marks.pop()
+        return items
+
+    def top(self, kind: type[Any]) -> Any:
+        if not self.stack or not isinstance(self.stack[-1], kind):
+            raise ValueError(f"there is no {kind.__name__} where one is filled")
+        return self.stack[-1]
+
+    def mark(self) -> None:
+        self.below_marks.append(self.stack)
+        self.stack = []
+
+    def put(self, index: int | None) -> None:
+        self.memo[len(self.memo) if index is None else index] = self.top(object)
+
+    def get(self, index: int) -> None:
+        if index not in self.memo:
+            raise ValueError(f"nothing is remembered as {index}")
+        self.stack.append(self.memo[index])
+
+    def find(self, name: str) -> None:
+        if name not in GLOBALS:
+            raise self.unsafe(_printable(name))
+        self.stack.append(GLOBALS[name])
+
+    def find_on_stack(self) -> None:
+        module, name = self.pop_many(2)
+        if not isinstance(module, str) or not isinstance(name, str):
+            raise ValueError("a name is not text")
+        self.find(f"{module}.{name}")
+
+    def instance(self, name: str) -> None:
+        raise self.unsafe(f"an instance of {_printable(name)}")
+
+    def call(self) -> None:
+        function, arguments = self.pop_many(2)
+        if not isinstance(function, Rebuild) or not isinstance(arguments, tuple):
+            raise ValueError("something is called that is no function")
+        try:
+            self.stack.append(function.function(*arguments))
+        except TypeError:
+            raise ValueError("a tensor has too many or too few arguments") from None
+
+    def append_items(self, items: list[Any]) -> None:
+        self.top(list).extend(items)
+
+    def set_items(self, items: list[Any]) -> None:
+        target = self.top(dict)
+        if len(items) % 2:
+            raise ValueError("a key has no value")
+        for key, value in zip(items[::2], items[1::2], strict=True):
+            # Numbers are refused because their hashes, unlike those of text, can be made to clash.
+            if not isinstance(key, str):
+                raise ValueError("a key is not text")
+            target[key] = value
+
+    def set_state(self) -> None:
+        """Take ``_metadata``, the one attribute that a state dict carries, and drop it."""
+        state = self.pop()
+        self.top(dict)
+        if not isinstance(state, dict) or not state.keys() <= {"_metadata"}:
+            raise self.unsafe("a state other than _metadata on a dict")
+
+
+def _printable(name: str) -> str:
+    return "".join(character if character.isprintable() else "?" for character in name[:200])
+
+
+def _read_name(stream: io.BytesIO) -> str:
+    """Read a module and a name, each a line; pickletools' own way warns of odd escapes."""
+    lines = stream.readline(), stream.readline()
+    if not all(line.endswith(b"\n") for line in lines):
+        raise ValueError("it ends within a name")
+    return ".".join(line[:-1].decode() for line in lines)
+
+
+def _read_argument(operation: pickletools.OpcodeInfo, stream: io.BytesIO) -> object:
+    if operation.name in ("GLOBAL", "INST"):
+        return _read_name(stream)
+    return operation.arg.reader(stream) if operation.arg else None
+
+
+def _push(machine: _Machine, value: object) -> None:
+    machine.stack.append(value)
+
+
+_ACTIONS: dict[str, Callable[[_Machine, Any], None]] = {
+    **dict.fromkeys(("BININT", "BININT1", "BININT2", "LONG1", "BINFLOAT"), _push),
+    **dict.fromkeys(("BINUNICODE", "SHORT_BINUNICODE", "BINUNICODE8"), _push),
+    **dict.fromkeys(("PROTO", "FRAME"), lambda _machine, _argument: None),
+    **dict.fromkeys(("BINPUT", "LONG_BINPUT", "MEMOIZE"), _Machine.put),
+    **dict.fromkeys(("BINGET", "LONG_BINGET"), _Machine.get),
+    "MARK": lambda machine, _: machine.mark(),
+    "NONE": lambda machine, _: _push(machine, None),
+    "NEWTRUE": lambda machine, _: _push(machine, True),
+    "NEWFALSE": lambda machine, _: _push(machine, False),
+    "EMPTY_DICT": lambda machine, _: _push(machine, {}),
+    "EMPTY_LIST": lambda machine, _: _push(machine, []),
+    "EMPTY_TUPLE": lambda machine, _: _push(machine, ()),
+    "TUPLE": lambda machine, _: _push(machine, tuple(machine.pop_to_mark())),
+    "TUPLE1": lambda machine, _: _push(machine, machine.pop_many(1)),
+    "TUPLE2": lambda machine, _: _push(machine, machine.pop_many(2)),
+    "TUPLE3": lambda machine, _: _push(machine, machine.pop_many(3)),
+    "APPEND": lambda machine, _: machine.append_items([machine.pop()]),
+    "APPENDS": lambda machine, _: machine.append_items(machine.pop_to_mark()),
+    "SETITEM": lambda machine, _: machine.set_items(list(machine.pop_many(2))),
+    "SETITEMS": lambda machine, _: machine.set_items(machine.pop_to_mark()),
+    "GLOBAL": _Machine.find,
+    "STACK_GLOBAL": lambda machine, _: machine.find_on_stack(),
+    "INST": _Machine.instance,
+    "BINPERSID": lambda machine, _: _push(machine, storage_from_id(machine.pop())),
+    "REDUCE": lambda machine, _: machine.call(),
+    "BUILD": lambda machine, _: machine.set_state(),
+}

@@ -1,0 +1,161 @@
+"""A .pth: a stored zip with the pickle of a dict of tensors and one member for each storage.
+
+The pickle is read by ``pickle_reader`` and runs nothing; the storages are mapped.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
+
+from llamakit.checkpoint.dtypes import itemsize
+from llamakit.checkpoint.impostors import HEAD_NBYTES, describe_impostor
+from llamakit.checkpoint.pickle_reader import MAX_NBYTES, read_pickle
+from llamakit.checkpoint.tensor_file import StoredTensor, TensorFile, file_nbytes, open_file
+from llamakit.checkpoint.torch_globals import TensorRecord
+from llamakit.checkpoint.zip_index import CutShortError, Member, first_member, index_zip
+from llamakit.errors import CheckpointError, DamagedFileError
+
+_INDEX = "data.pkl"
+_LEGACY_MAGIC = b"\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."
+"""What torch before 1.6 begins its files with, after the protocol: a pickled number."""
+
+
+@dataclass(frozen=True)
+class _Archive:
+    path: Path
+    name: str
+    members: Mapping[str, Member]
+
+    def member(self, name: str) -> Member | None:
+        return self.members.get(f"{self.name}/{name}")
+
+
+class PthFile(TensorFile):
+    """The tensors of a .pth, each where it lies in the file."""
+
+    def __init__(
+        self, path: Path, nbytes: int, tensors: Mapping[str, StoredTensor], archive: str
+    ) -> None:
+        super().__init__(path, nbytes, tensors)
+        self.archive = archive
+        """What the file calls itself inside: its name when torch wrote it, or ``archive``."""
+
+    @classmethod
+    def open(cls, path: Path) -> PthFile:
+        """Read the index of a .pth; no values are read.
+
+        Raises:
+            DamagedFileError: it cannot be read, or is cut short, damaged, or something else.
+            UnsafePickleError: its pickle asks for something that no tensor needs.
+            ParametersError: it does not hold a flat dict of tensors.
+        """
+        with open_file(path) as file:
+            archive = _open_archive(file, path)
+            _check_byte_order(file, archive)
+            records = read_pickle(_read_index(file, archive), str(path))
+            tensors = {name: _locate(name, record, archive) for name, record in records.items()}
+            return cls(path, file_nbytes(file), tensors, archive.name)
+
+
+def _open_archive(file: BinaryIO, path: Path) -> _Archive:
+    _check_is_zip(file, path)
+    try:
+        members = index_zip(file)
+    except CutShortError:
+        raise _cut_short(file, path) from None
+    except ValueError as error:
+        raise DamagedFileError(
+            f"{path} is damaged: {error}. Download it again; if it is another program's zip, "
+            "save it with torch.save."
+        ) from None
+    names = [name[: -len(_INDEX) - 1] for name in members if name.endswith(f"/{_INDEX}")]
+    if len(names) != 1 or "/" in names[0]:
+        raise DamagedFileError(
+            f"{path} is a zip, but not one of torch's: it has {len(names)} members NAME/{_INDEX}; "
+            "expected one. Check where the file is from."
+        )
+    return _Archive(path, names[0], members)
+
+
+def _check_is_zip(file: BinaryIO, path: Path) -> None:
+    head = file.read(HEAD_NBYTES)
+    if head[:4] == b"PK\3\4":
+        return
+    if not head:
+        raise DamagedFileError(f"{path} is empty; download it again.")
+    if impostor := describe_impostor(head):
+        raise DamagedFileError(
+            f"{path} is {impostor}; expected a torch checkpoint. Download it again."
+        )
+    if head.startswith(_LEGACY_MAGIC, 2):
+        raise DamagedFileError(
+            f"{path} is in torch's old format, from before 1.6, which cannot be read in parts. "
+            "Convert it once, in Python with torch: "
+            "torch.save(torch.load(path, weights_only=True), path)."
+        )
+    raise DamagedFileError(
+        f"{path} is not a torch checkpoint: it begins with {head[:8]!r}; expected a zip as "
+        "torch.save writes it. Check where the file is from, or download it again."
+    )
+
+
+def _cut_short(file: BinaryIO, path: Path) -> DamagedFileError:
+    needed = _needed_nbytes(file)
+    than = f"at least {needed}" if needed else "more"
+    return DamagedFileError(
+        f"{path} is cut short: it has {file_nbytes(file)} bytes and needs {than}; "
+        "finish the download, or start it again."
+    )
+
+
+def _needed_nbytes(file: BinaryIO) -> int | None:
+    """Work out a file's least size from its pickle, which torch writes before the storages."""
+    try:
+        index = first_member(file)
+        file.seek(index.offset)
+        data = file.read(MAX_NBYTES)
+        records = read_pickle(data, "") if index.name.endswith(f"/{_INDEX}") else {}
+    except (ValueError, CheckpointError):
+        return None
+    storages = {
+        record.storage_key: record.storage_numel * itemsize(record.dtype)
+        for record in records.values()
+    }
+    return index.offset + index.nbytes + sum(storages.values()) if storages else None
+
+
+def _check_byte_order(file: BinaryIO, archive: _Archive) -> None:
+    member = archive.member("byteorder")
+    if member is None:
+        return
+    file.seek(member.offset)
+    order = file.read(min(member.nbytes, 16))
+    if order != b"little":
+        raise DamagedFileError(
+            f"{archive.path}: its byte order is {order.decode('ascii', 'replace')!r}; expected "
+            "'little'. Save it again on a little-endian machine."
+        )
+
+
+def _read_index(file: BinaryIO, archive: _Archive) -> bytes:
+    member = archive.members[f"{archive.name}/{_INDEX}"]
+    file.seek(member.offset)
+    # One byte more than the limit is enough for the reader to refuse it.
+    return file.read(min(member.nbytes, MAX_NBYTES + 1))
+
+
+def _locate(name: str, record: TensorRecord, archive: _Archive) -> StoredTensor:
+    member = archive.member(f"data/{record.storage_key}")
+    width = itemsize(record.dtype)
+    needed = record.storage_numel * width
+    if member is None or member.nbytes < needed:
+        found = "absent" if member is None else f"{member.nbytes} bytes long"
+        raise DamagedFileError(
+            f"{archive.path}: the storage of {name[:200]} is {found}; expected {needed} bytes. "
+            "Download the file again."
+        )
+    offset = member.offset + record.offset * width
+    return StoredTensor(record.dtype, record.shape, record.stride, offset)

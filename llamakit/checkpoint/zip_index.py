@@ -1,0 +1,192 @@
+"""Where the members of a stored zip lie, so that they can be mapped instead of unpacked.
+
+Only what torch writes is read: one disk, nothing compressed, sizes up to 2**63 (zip64).
+
+Source: PKWARE's APPNOTE.TXT, sections 4.3 (records) and 4.5.3 (zip64).
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import BinaryIO
+
+from llamakit.checkpoint.tensor_file import file_nbytes
+
+_END = struct.Struct("<4s4H2IH")
+_END64_LOCATOR = struct.Struct("<4sIQI")
+_END64 = struct.Struct("<4sQ2H2I4Q")
+_ENTRY = struct.Struct("<4s6H3I5H2I")
+_LOCAL = struct.Struct("<4s5H3I2H")
+_MAX_COMMENT = 0xFFFF
+_MAX_DIRECTORY = 64 << 20
+
+
+class CutShortError(ValueError):
+    """The end of the zip, where its directory is, is missing."""
+
+
+@dataclass(frozen=True)
+class Member:
+    """One file within the zip."""
+
+    name: str
+    offset: int
+    """Bytes from the start of the zip to the member's first byte."""
+    nbytes: int
+
+
+@dataclass(frozen=True)
+class _Entry:
+    name: bytes
+    nbytes: int
+    header: int
+
+
+def index_zip(file: BinaryIO) -> dict[str, Member]:
+    """Find the members of a zip, from its directory and the header before each.
+
+    Raises:
+        CutShortError: it has no directory: its end is missing.
+        ValueError: it is damaged, or something in it is compressed or encrypted.
+    """
+    directory, start = _read_directory(file)
+    entries = list(_entries(directory))
+    members: dict[str, Member] = {}
+    free_from = 0
+    for entry in sorted(entries, key=lambda entry: entry.header):
+        if entry.header < free_from:
+            raise ValueError("two members overlap")
+        member = _locate(file, entry)
+        free_from = member.offset + member.nbytes
+        if free_from > start:
+            raise ValueError(f"{member.name} reaches byte {free_from}, past the last at {start}")
+        if member.name in members:
+            raise ValueError(f"two members are called {member.name}")
+        members[member.name] = member
+    return members
+
+
+def first_member(file: BinaryIO) -> Member:
+    """Find the first member from its header alone, for a zip without a directory.
+
+    Its size may not be in the header, and is 0 then.
+
+    Raises:
+        ValueError: there is no whole header at the start.
+    """
+    file.seek(0)
+    header = file.read(_LOCAL.size)
+    if len(header) < _LOCAL.size or header[:4] != b"PK\3\4":
+        raise ValueError("its first header is damaged")
+    nbytes, name_length, extra_length = _LOCAL.unpack(header)[8:]
+    name = file.read(name_length).decode()
+    return Member(name, _LOCAL.size + name_length + extra_length, nbytes)
+
+
+def _read_directory(file: BinaryIO) -> tuple[bytes, int]:
+    """Return the bytes of the directory and where they begin."""
+    total = file_nbytes(file)
+    tail_start = max(0, total - _END.size - _MAX_COMMENT)
+    tail = _read_at(file, tail_start, total - tail_start)
+    at = tail.rfind(b"PK\5\6", 0, max(0, len(tail) - _END.size + 4))
+    if at < 0:
+        raise CutShortError("the end of the file is missing")
+    nbytes, start = _END.unpack_from(tail, at)[5:7]
+    end = tail_start + at
+    if locator := _locator64(file, end):
+        nbytes, start, end = locator
+    if start + nbytes > end:
+        raise ValueError("its directory is not where the file says")
+    if nbytes > _MAX_DIRECTORY:
+        raise ValueError(f"its directory of {nbytes} bytes is larger than any checkpoint needs")
+    return _read_at(file, start, nbytes), start
+
+
+def _locator64(file: BinaryIO, end: int) -> tuple[int, int, int] | None:
+    """Follow the zip64 records before the end record, if there are any.
+
+    Returns:
+        Size and start of the directory, and where its end record begins; all in bytes.
+    """
+    if end < _END64_LOCATOR.size:
+        return None
+    locator = _read_at(file, end - _END64_LOCATOR.size, _END64_LOCATOR.size)
+    signature, _, at, _ = _END64_LOCATOR.unpack(locator)
+    if signature != b"PK\6\7":
+        return None
+    if at + _END64.size > end:
+        raise ValueError("its zip64 record is not where the file says")
+    record = _END64.unpack(_read_at(file, at, _END64.size))
+    if record[0] != b"PK\6\6":
+        raise ValueError("its zip64 record is damaged")
+    return record[8], record[9], at
+
+
+def _entries(directory: bytes) -> Iterator[_Entry]:
+    at = 0
+    while at < len(directory):
+        if len(directory) - at < _ENTRY.size or directory[at : at + 4] != b"PK\1\2":
+            raise ValueError("its directory is damaged")
+        fields = _ENTRY.unpack_from(directory, at)
+        name_length, extra_length, comment_length = fields[10:13]
+        name_end = at + _ENTRY.size + name_length
+        name = directory[at + _ENTRY.size : name_end]
+        if fields[3] & 1 or fields[4] != 0:
+            raise ValueError(f"{name.decode('ascii', 'replace')} is compressed or encrypted")
+        extra = directory[name_end : name_end + extra_length]
+        packed, nbytes, header = _widen((fields[8], fields[9], fields[16]), extra)
+        if packed != nbytes:
+            raise ValueError(f"{name.decode('ascii', 'replace')} has two sizes")
+        yield _Entry(name, nbytes, header)
+        at = name_end + extra_length + comment_length
+
+
+def _widen(fields: tuple[int, int, int], extra: bytes) -> tuple[int, int, int]:
+    """Take from the zip64 extra what did not fit in 32 bits: size, packed size, header."""
+    packed, nbytes, header = fields
+    wide = _extra64(extra)
+    values = []
+    for value in (nbytes, packed, header):
+        if value != 0xFFFFFFFF:
+            values.append(value)
+            continue
+        if len(wide) < 8:
+            raise ValueError("a zip64 size is missing")
+        values.append(int.from_bytes(wide[:8], "little"))
+        wide = wide[8:]
+    nbytes, packed, header = values
+    return packed, nbytes, header
+
+
+def _extra64(extra: bytes) -> bytes:
+    at = 0
+    while at + 4 <= len(extra):
+        kind, length = struct.unpack_from("<HH", extra, at)
+        if kind == 1:
+            return extra[at + 4 : at + 4 + length]
+        at += 4 + length
+    return b""
+
+
+def _locate(file: BinaryIO, entry: _Entry) -> Member:
+    """Find a member's first byte: names and extras before it may differ from the directory's."""
+    header = _read_at(file, entry.header, _LOCAL.size)
+    if header[:4] != b"PK\3\4":
+        raise ValueError("a member's header is damaged")
+    name_length, extra_length = _LOCAL.unpack(header)[9:]
+    if _read_at(file, entry.header + _LOCAL.size, name_length) != entry.name:
+        raise ValueError("a member's header and the directory differ in its name")
+    offset = entry.header + _LOCAL.size + name_length + extra_length
+    return Member(entry.name.decode(), offset, entry.nbytes)
+
+
+def _read_at(file: BinaryIO, offset: int, nbytes: int) -> bytes:
+    if offset >= 1 << 62:
+        raise ValueError("an offset is out of range")
+    file.seek(offset)
+    data = file.read(nbytes)
+    if len(data) < nbytes:
+        raise ValueError(f"{nbytes} bytes at {offset} are out of range")
+    return data

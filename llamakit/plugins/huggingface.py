@@ -1,0 +1,20 @@
+"""Open folders in Hugging Face's form: config.json and .safetensors."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from llamakit import hookimpl
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from llamakit.protocols import Checkpoint
+
+
+@hookimpl
+def open_checkpoint(path: Path) -> Checkpoint | None:
+    """Open a Hugging Face folder, or return None for a folder in another form."""
+    from llamakit.checkpoint.huggingface import open_huggingface
+
+    return open_huggingface(path)
