@@ -1,0 +1,45 @@
+"""From Meta's Llama link to an answer.
+
+The public names are imported when they are first used, so ``import llamakit`` costs next to
+nothing and brings in neither torch nor numpy.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from llamakit._version import __version__
+    from llamakit.api import Llama, load_tokenizer, open_checkpoint
+    from llamakit.errors import LlamakitError
+    from llamakit.hookspecs import hookimpl
+
+_HOMES = {
+    "Llama": "llamakit.api",
+    "LlamakitError": "llamakit.errors",
+    "__version__": "llamakit._version",
+    "hookimpl": "llamakit.hookspecs",
+    "load_tokenizer": "llamakit.api",
+    "open_checkpoint": "llamakit.api",
+}
+
+__all__ = [
+    "Llama",
+    "LlamakitError",
+    "__version__",
+    "hookimpl",
+    "load_tokenizer",
+    "open_checkpoint",
+]
+
+
+def __getattr__(name: str) -> object:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = globals()[name] = getattr(import_module(_HOMES[name]), name)
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -1,0 +1,7 @@
+"""``python -m llamakit`` is the same program as ``llamakit``."""
+
+import sys
+
+from llamakit.cli import main
+
+sys.exit(main())

@@ -1,0 +1,1 @@
+"""The built-in plugins: each is found through ``entry_points.txt``, as anybody's is."""

@@ -1,0 +1,182 @@
+"""``llamakit plugins``: what is installed, whether it works, and what its options are."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from llamakit import hookimpl
+from llamakit.errors import UnknownNameError
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+    from rich.table import Table
+
+    from llamakit.registry import Entry, Registrar
+    from llamakit.toolkit import PluginRecord, Toolkit
+
+
+@click.group(invoke_without_command=True)
+@click.option("--json", "as_json", is_flag=True, help="print JSON")
+@click.pass_context
+def plugins(ctx: click.Context, *, as_json: bool) -> None:
+    """List the plugins, what each registers, and whether it works.
+
+    LLAMAKIT_DISABLE_PLUGINS switches plugins off by name, separated by commas; `all` means
+    every one that is not built in.
+    """
+    if ctx.invoked_subcommand is None:
+        _show([_plugin(record) for record in ctx.obj.plugins], _table, as_json=as_json)
+
+
+@plugins.command()
+@click.argument("name")
+@click.option("--json", "as_json", is_flag=True, help="print JSON")
+@click.pass_obj
+def show(toolkit: Toolkit, name: str, *, as_json: bool) -> None:
+    """Show NAME: whose it is, its options, their types and defaults.
+
+    NAME is anything that a plugin has registered, such as top-p, or the name of a plugin.
+    """
+    records = [record for record in toolkit.plugins if record.source.name == name]
+    entries = dict.fromkeys([*_entries(toolkit, name), *_all(records)])
+    if not entries and not records:
+        known = {entry.name for entry in _all(toolkit.plugins)}
+        known |= {record.source.name for record in toolkit.plugins}
+        raise UnknownNameError("plugin, nor anything that one registers,", name, known)
+    shown = [_plugin(record) for record in records if not record.registered]
+    _show([*map(_thing, entries), *shown], _details, as_json=as_json)
+
+
+def _entries(toolkit: Toolkit, name: str) -> Iterable[Entry]:
+    """Yield what is registered under a name, of every kind."""
+    for registry in toolkit.registries.values():
+        try:
+            yield registry.entry(name)
+        except UnknownNameError:
+            continue
+
+
+def _all(records: Iterable[PluginRecord]) -> list[Entry]:
+    return [entry for record in records for entry in record.registered]
+
+
+def _plugin(record: PluginRecord) -> dict[str, Any]:
+    """Describe a plugin in JSON's terms."""
+    return {
+        **record.source._asdict(),
+        "status": record.status,
+        "reason": record.reason,
+        "hooks": record.hooks,
+        "registered": [
+            {"kind": entry.kind, "name": entry.name, "help": entry.help}
+            for entry in record.registered
+        ],
+    }
+
+
+def _thing(entry: Entry) -> dict[str, Any]:
+    """Describe a registered thing in JSON's terms."""
+    from llamakit.factories import options_of, summary_of
+
+    is_factory = callable(entry.value) and not isinstance(entry.value, click.Command)
+    summary = entry.value.help if isinstance(entry.value, click.Command) else ""
+    return {
+        "kind": entry.kind,
+        "name": entry.name,
+        "help": entry.help,
+        "plugin": entry.source.name,
+        "package": entry.source.package,
+        "version": entry.source.version,
+        "builtin": entry.source.builtin,
+        "summary": summary_of(entry.value) if is_factory else (summary or "").partition("\n\n")[0],
+        "options": [
+            {
+                "name": option.name,
+                "type": option.type_name,
+                "default": option.default,
+                "help": option.help,
+            }
+            for option in (options_of(entry.value) if is_factory else ())
+        ],
+    }
+
+
+def _show(
+    described: list[dict[str, Any]],
+    render: Callable[[list[dict[str, Any]]], RenderableType],
+    *,
+    as_json: bool,
+) -> None:
+    """Print what is described as JSON, or for people."""
+    if as_json:
+        import json
+
+        click.echo(json.dumps(described, indent=2, ensure_ascii=False, default=str))
+        return
+    from rich.console import Console
+
+    width = None if sys.stdout.isatty() else 1000  # a line each for whoever greps
+    console = Console(width=width, highlight=False)
+    with console.capture() as capture:
+        console.print(render(described))
+    click.echo("\n".join(line.rstrip() for line in capture.get().splitlines()))
+
+
+def _table(described: list[dict[str, Any]]) -> RenderableType:
+    """Lay out the listing."""
+    from rich.text import Text
+
+    table = _grid("plugin", "package", "status", "offers")
+    colours = {"ok": "green", "broken": "red", "disabled": "yellow"}
+    for plugin in described:
+        package = "built in" if plugin["builtin"] else f"{plugin['package']} {plugin['version']}"
+        others = [hook for hook in plugin["hooks"] if not hook.startswith("register_")]
+        offers = ", ".join(
+            [*(f"{it['kind']} {it['name']}" for it in plugin["registered"]), *others]
+        )
+        status = Text(plugin["status"], style=colours[plugin["status"]])
+        words = "; ".join(filter(None, (offers, plugin["reason"])))
+        table.add_row(Text(plugin["name"]), Text(package), status, Text(words))
+    return table
+
+
+def _details(described: list[dict[str, Any]]) -> RenderableType:
+    """Lay out what ``show`` tells of each thing."""
+    from rich.console import Group
+
+    parts = [_thing_details(it) if "kind" in it else _table([it]) for it in described]
+    return Group(*(part for pair in zip(parts, [""] * len(parts), strict=True) for part in pair))
+
+
+def _thing_details(thing: dict[str, Any]) -> RenderableType:
+    from rich.console import Group
+    from rich.padding import Padding
+    from rich.text import Text
+
+    origin = "built in" if thing["builtin"] else f"from {thing['package']} {thing['version']}"
+    lines = [thing["help"], thing["summary"]]
+    rows = [Text(line) for line in dict.fromkeys(lines) if line]
+    heading = Text(f"{thing['kind']} {thing['name']} ({origin})", style="bold")
+    options = _grid("option", "type", "default", "")
+    for option in thing["options"]:
+        default = "none" if option["default"] is None else str(option["default"])
+        options.add_row(*map(Text, (option["name"], option["type"], default, option["help"])))
+    body = Group(*rows, options if thing["options"] else Text("no options"))
+    return Group(heading, Padding(body, (0, 0, 0, 2), expand=False))
+
+
+def _grid(*headings: str) -> Table:
+    """Make a table without lines."""
+    from rich.table import Table
+
+    return Table(*headings, box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
+
+
+@hookimpl
+def register_commands(commands: Registrar[click.Command]) -> None:
+    """Offer ``plugins``."""
+    commands.register("plugins", plugins, help="list the plugins; `plugins show NAME` tells more")

@@ -1,0 +1,342 @@
+"""Loads the plugins, each guarded by itself, and holds what they have registered.
+
+Nothing here knows Llama: forms of checkpoints, tokenizers, samplers and commands all come from
+plugins, the built-in ones among them.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+import sys
+from collections.abc import Callable, Iterable, Mapping
+from importlib import import_module
+from typing import TYPE_CHECKING, Any, Literal
+
+import pluggy
+
+from llamakit import hookspecs
+from llamakit._version import __version__
+from llamakit.discovery import EntryPoint, find_entry_points
+from llamakit.errors import LlamakitError, PluginError
+from llamakit.registry import Entry, Registrar, Registry, Source
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    import click
+
+    from llamakit.protocols import (
+        CatalogueEntry,
+        Checkpoint,
+        DrafterFactory,
+        Exporter,
+        LogitsProcessorFactory,
+        PromptFormatFactory,
+        SamplerFactory,
+        Tokenizer,
+    )
+
+GROUP = "llamakit"
+"""The entry-point group of plugins, and the distribution of the built-in ones."""
+
+
+class PluginRecord:
+    """One installed plugin: where it is from, what it registered, and whether it works."""
+
+    def __init__(self, source: Source) -> None:
+        self.source = source
+        self.status: Literal["ok", "broken", "disabled"] = "ok"
+        self.reason = ""
+        self.registered: list[Entry] = []
+        """What it registered and kept the name of."""
+        self.hooks: list[str] = []
+        """The hooks that it implements."""
+
+    def __repr__(self) -> str:
+        return f"<{self.source}: {self.status}>"
+
+
+class Toolkit:
+    """What the loaded plugins offer, by kind and name."""
+
+    def __init__(self) -> None:
+        self.samplers: Registry[SamplerFactory] = Registry("sampler")
+        self.processors: Registry[LogitsProcessorFactory] = Registry("processor")
+        self.prompt_formats: Registry[PromptFormatFactory] = Registry("prompt format")
+        self.checkpoint_tools: Registry[click.Command] = Registry("checkpoint tool")
+        self.exporters: Registry[Exporter] = Registry("exporter")
+        self.models: Registry[CatalogueEntry] = Registry("model")
+        self.drafters: Registry[DrafterFactory] = Registry("drafter")
+        self.commands: Registry[click.Command] = Registry("command", beside=self.checkpoint_tools)
+        self.registries: dict[str, Registry[Any]] = {
+            "register_samplers": self.samplers,
+            "register_logits_processors": self.processors,
+            "register_prompt_formats": self.prompt_formats,
+            "register_checkpoint_tools": self.checkpoint_tools,
+            "register_exporters": self.exporters,
+            "register_models": self.models,
+            "register_drafters": self.drafters,
+            "register_commands": self.commands,
+        }
+        """All of these, by the hook that fills each."""
+        self.plugins: list[PluginRecord] = []
+        """Every installed plugin, the built-in ones first."""
+        self._records: dict[str, PluginRecord] = {}
+        self._manager = pluggy.PluginManager(GROUP)
+        self._manager.add_hookspecs(hookspecs)
+
+    def open_checkpoint(self, path: str | os.PathLike[str]) -> Checkpoint:
+        """Open a checkpoint of any form that a plugin knows.
+
+        Raises:
+            NotACheckpointError: there is no such folder, or no plugin opens it.
+            CheckpointError: it is a checkpoint, but damaged.
+        """
+        from pathlib import Path
+
+        from llamakit.whereabouts import not_a_checkpoint
+
+        hook, path = "open_checkpoint", Path(path)
+        found: Checkpoint | None = self._first_result(hook, path, "read")
+        if found is None:
+            raise not_a_checkpoint(path, self._expected(hook), self._is_openable)
+        return found
+
+    def load_tokenizer(self, path: str | os.PathLike[str]) -> Tokenizer:
+        """Load a tokenizer of any form that a plugin knows.
+
+        Raises:
+            TokenizerError: there is no such file, or it is not a tokenizer.
+        """
+        from pathlib import Path
+
+        from llamakit.whereabouts import not_a_tokenizer
+
+        hook, path = "load_tokenizer", Path(path)
+        found: Tokenizer | None = self._first_result(hook, path, "encode")
+        if found is None:
+            raise not_a_tokenizer(path, self._expected(hook))
+        return found
+
+    def load(self, entry_point: EntryPoint, *, disabled: bool = False) -> None:
+        """Import one plugin and let it register; if it fails, nothing of it counts."""
+        source = Source(
+            entry_point.name,
+            entry_point.package,
+            entry_point.version,
+            builtin=entry_point.package == GROUP,
+        )
+        record = PluginRecord(source)
+        self.plugins.append(record)
+        if disabled:
+            record.status, record.reason = "disabled", "LLAMAKIT_DISABLE_PLUGINS names it"
+            return
+        try:
+            plugin = _import(entry_point)
+            record.registered = self._register(plugin, record)
+        except (Exception, SystemExit) as error:  # noqa: BLE001 - a stranger may raise anything
+            _break(record, _why(error, source), error)
+        for registry in self.registries.values():
+            for entry in record.registered:
+                if entry.kind == registry.kind:
+                    registry.add(entry)
+
+    def settle_names(self) -> None:
+        """Take the names that several plugins claim from those that lose them, and say so."""
+        lost: dict[PluginRecord, list[str]] = {}
+        for registry in self.registries.values():
+            for entry, reason in registry.losses():
+                record = self._records[_id(entry.source)]
+                record.registered.remove(entry)
+                lost.setdefault(record, []).append(reason)
+        for record, reasons in lost.items():
+            _break(record, "; ".join(reasons), skipped=False)
+
+    def _register(self, plugin: object, record: PluginRecord) -> list[Entry]:
+        """Check a plugin against the hooks and collect what it registers."""
+        name = _id(record.source)
+        if name in self._records or self._manager.is_registered(plugin):
+            raise PluginError("it is installed twice, or under two names")
+        try:
+            self._manager.register(plugin, name)
+            self._records[name] = record
+            entries = self._call_registering_hooks(plugin, record.source)
+            record.hooks = [hook.name for hook in self._manager.get_hookcallers(plugin) or ()]
+        except BaseException:
+            if self._manager.is_registered(plugin):
+                self._manager.unregister(plugin)
+            self._records.pop(name, None)
+            raise
+        return entries
+
+    def _call_registering_hooks(self, plugin: object, source: Source) -> list[Entry]:
+        entries: list[Entry] = []
+        hooks = self._manager.get_hookcallers(plugin) or []
+        if not hooks:
+            raise PluginError("it implements no hook: is @hookimpl missing?")
+        for hook in hooks:
+            (implementation,) = (it for it in hook.get_hookimpls() if it.plugin is plugin)
+            if hook.name in self.registries:
+                registrar: Registrar[Any] = Registrar(self.registries[hook.name].kind, source)
+                implementation.function(*[registrar for _ in implementation.argnames])
+                entries += map(_checked, registrar.entries)
+            elif not hook.has_spec() and not implementation.optionalhook:
+                raise PluginError(
+                    f"it implements {hook.name}, which llamakit {__version__} does not have: "
+                    "it may be for a newer llamakit"
+                )
+        return entries
+
+    def _first_result(self, hook: str, path: Path, method: str) -> Any:
+        """Ask one plugin after another; ``method`` is one that the answer must have."""
+        for implementation in self._implementations(hook) if path.exists() else ():
+            record = self._records[implementation.plugin_name]
+            try:
+                result = _ask(implementation, path)
+                if result is not None and not callable(getattr(result, method, None)):
+                    raise TypeError(f"it returned {type(result).__name__}, without {method}()")
+            except LlamakitError:
+                raise
+            except Exception as error:
+                if record.source.builtin:
+                    raise
+                self._manager.unregister(name=implementation.plugin_name)
+                _break(record, f"{hook}: {_in_one_line(error)}", error)
+            else:
+                if result is not None:
+                    return result
+        return None
+
+    def _is_openable(self, path: Path) -> bool:
+        """Tell whether some plugin takes ``path`` for a checkpoint, be it a damaged one."""
+        for implementation in self._implementations("open_checkpoint"):
+            try:
+                if _ask(implementation, path) is not None:
+                    return True
+            except LlamakitError:
+                return True
+            except Exception:  # noqa: BLE001, S112 - a hint only; it comes up on opening
+                continue
+        return False
+
+    def _expected(self, hook: str) -> list[str]:
+        """Say what each plugin looks for, by the first line of its hook's docstring."""
+        docstrings = (it.function.__doc__ or "" for it in self._implementations(hook))
+        lines = (docstring.strip().partition("\n")[0] for docstring in docstrings)
+        return [line.rstrip(".") for line in lines if line]
+
+    def _implementations(self, hook: str) -> list[pluggy.HookImpl]:
+        """List the implementations of a hook in the order to ask: strangers' first."""
+        last_first = reversed(getattr(self._manager.hook, hook).get_hookimpls())
+        return sorted(last_first, key=lambda it: self._records[it.plugin_name].source.builtin)
+
+
+def load_toolkit(
+    entry_points: Iterable[EntryPoint] | None = None, disabled: str | None = None
+) -> Toolkit:
+    """Load every installed plugin: the built-in ones first, then the strangers' by package.
+
+    A plugin that fails is named in one line on stderr and skipped.
+
+    Args:
+        entry_points: what to load; what is installed, if None.
+        disabled: names of plugins, separated by commas or spaces; ``all`` means every
+            stranger's. ``LLAMAKIT_DISABLE_PLUGINS`` if None.
+    """
+    points = find_entry_points(GROUP) if entry_points is None else list(entry_points)
+    if disabled is None:
+        disabled = os.environ.get("LLAMAKIT_DISABLE_PLUGINS", "")
+    names = disabled.replace(",", " ").split()
+    builtins = [point for point in points if point.package == GROUP]
+    strangers = [point for point in points if point.package != GROUP]
+    if not builtins:
+        _say("llamakit is not installed, so it has no commands: pip install -e . in its folder")
+    toolkit = Toolkit()
+    for point in builtins:
+        toolkit.load(point, disabled=point.name in names)
+    for point in sorted(strangers, key=lambda point: (point.package, point.name)):
+        toolkit.load(point, disabled=point.name in names or "all" in names)
+    toolkit.settle_names()
+    return toolkit
+
+
+@functools.cache
+def default_toolkit() -> Toolkit:
+    """Return the toolkit of what is installed, loaded when first asked for."""
+    return load_toolkit()
+
+
+def _import(entry_point: EntryPoint) -> object:
+    """Import what an entry point names: a module, or a thing in it."""
+    if not entry_point.module:
+        raise PluginError("its entry point names no module")
+    module = import_module(entry_point.module)
+    return functools.reduce(getattr, filter(None, entry_point.attr.split(".")), module)
+
+
+def _checked(entry: Entry) -> Entry:
+    """Check the value of an entry, and fill in a command's help."""
+    if entry.kind in ("command", "checkpoint tool"):
+        import click
+
+        if not isinstance(entry.value, click.Command):
+            raise _wrong_value(entry, "a click.Command")
+        help_text = entry.help or entry.value.get_short_help_str(100)
+        return entry._replace(help=help_text)
+    if entry.kind == "model":
+        if not isinstance(entry.value, Mapping):
+            raise _wrong_value(entry, "a mapping")
+    elif not callable(entry.value):
+        raise _wrong_value(entry, "something to call")
+    return entry
+
+
+def _wrong_value(entry: Entry, expected: str) -> TypeError:
+    return TypeError(f"the {entry} is of type {type(entry.value).__name__}, not {expected}")
+
+
+def _ask(implementation: pluggy.HookImpl, path: Path) -> object:
+    ask: Callable[..., object] = implementation.function
+    return ask(*[path for _ in implementation.argnames])
+
+
+def _id(source: Source) -> str:
+    """Return what tells plugins apart: two packages may use one name for their plugins."""
+    return f"{source.package}:{source.name}"
+
+
+def _why(error: BaseException, source: Source) -> str:
+    """Say in one line why a plugin could not be loaded, and what to do."""
+    line = _in_one_line(error)
+    if isinstance(error, PluginError):
+        return str(error)
+    if isinstance(error, ImportError):
+        if (error.name or "").partition(".")[0] == GROUP and not source.builtin:
+            return f"{line}: it may be for a newer llamakit than {__version__}"
+        return f"{line}; pip install --force-reinstall {source.package} installs what it needs"
+    if isinstance(error, SystemExit):
+        return f"it called sys.exit({error.code!r}) while it was loaded"
+    if isinstance(error, pluggy.PluginValidationError):
+        return f"it may be for another llamakit than {__version__}: {line}"
+    return line
+
+
+def _in_one_line(error: BaseException) -> str:
+    return " ".join(f"{type(error).__name__}: {error}".split()).removesuffix(":")
+
+
+def _break(
+    record: PluginRecord, reason: str, error: BaseException | None = None, *, skipped: bool = True
+) -> None:
+    """Mark a plugin as broken, and tell the user in one line."""
+    record.status, record.reason = "broken", reason
+    _say(f"{record.source} is broken{' and skipped' if skipped else ''}: {reason}")
+    if error is not None and os.environ.get("LLAMAKIT_DEBUG"):
+        import traceback
+
+        traceback.print_exception(error)
+
+
+def _say(line: str) -> None:
+    sys.stderr.write(f"llamakit: {line}\n")

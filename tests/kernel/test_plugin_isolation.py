@@ -1,0 +1,273 @@
+"""What users see of a stranger's plugin, good or bad. Each is a real package that pip installs."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+
+def listing(run_llamakit, env):
+    """Return ``llamakit plugins --json`` by name, after checking that it ends well."""
+    result = run_llamakit("plugins", "--json", env=env)
+    assert result.returncode == 0, result.stderr
+    return {plugin["name"]: plugin for plugin in json.loads(result.stdout)}
+
+
+def test_the_sampler_of_the_architecture_page_is_found_and_explained(run_llamakit, plugins):
+    env = plugins("second")
+
+    shown = run_llamakit("plugins", "show", "nth", env=env)
+    plugin = listing(run_llamakit, env)["second"]
+
+    assert "sampler nth (from llamakit-second 0.1)" in shown.stdout
+    assert ["rank", "int", "2"] in [line.split() for line in shown.stdout.splitlines()]
+    assert plugin == {
+        "name": "second",
+        "package": "llamakit-second",
+        "version": "0.1",
+        "builtin": False,
+        "status": "ok",
+        "reason": "",
+        "hooks": ["register_samplers"],
+        "registered": [{"kind": "sampler", "name": "nth", "help": "the n-th most likely id"}],
+    }
+
+
+def test_help_of_a_command_names_what_a_plugin_has_added(run_llamakit, plugins):
+    env = plugins("second") | {"COLUMNS": "100"}
+
+    result = run_llamakit("generate", "-h", env=env)
+
+    assert "nth (from llamakit-second)" in " ".join(result.stdout.split())
+
+
+@pytest.mark.parametrize(
+    ("package", "name", "reason"),
+    [
+        pytest.param(
+            "raises_at_import",
+            "importfail",
+            "ZeroDivisionError: division by zero",
+            id="raises at import",
+        ),
+        pytest.param(
+            "exits_at_import",
+            "exits",
+            "it called sys.exit(3) while it was loaded",
+            id="exits at import",
+        ),
+        pytest.param(
+            "raises_at_registration",
+            "regfail",
+            "RuntimeError: no licence for this machine",
+            id="raises at registration",
+        ),
+        pytest.param(
+            "missing_dependency",
+            "needy",
+            "ModuleNotFoundError: No module named 'no_such_package_anywhere'; "
+            "pip install --force-reinstall llamakit-needy installs what it needs",
+            id="misses a dependency",
+        ),
+        pytest.param(
+            "newer",
+            "newer",
+            "it implements register_dreams, which llamakit 0.1.0 does not have: "
+            "it may be for a newer llamakit",
+            id="is for a newer llamakit",
+        ),
+        pytest.param(
+            "no_command",
+            "nocommand",
+            "TypeError: the command later is of type function, not a click.Command",
+            id="registers no command",
+        ),
+    ],
+)
+def test_a_broken_plugin_is_named_in_one_line_and_skipped(
+    run_llamakit, plugins, package, name, reason
+):
+    env = plugins(package, "second")
+
+    result = run_llamakit("plugins", "--json", env=env)
+
+    listed = {plugin["name"]: plugin for plugin in json.loads(result.stdout)}
+    version = listed[name]["version"]
+    assert result.returncode == 0
+    assert result.stderr == (
+        f"llamakit: plugin {name!r} (llamakit-{name} {version}) is broken and skipped: {reason}\n"
+    )
+    assert (listed[name]["status"], listed[name]["reason"]) == ("broken", reason)
+    assert listed[name]["registered"] == []
+    assert listed["second"]["status"] == "ok"
+
+
+def test_nothing_counts_of_a_plugin_that_fails_while_registering(run_llamakit, plugins):
+    result = run_llamakit("plugins", "show", "half-done", env=plugins("raises_at_registration"))
+
+    assert result.returncode == 2
+    assert "is called 'half-done'" in result.stderr
+
+
+def test_debugging_shows_where_a_plugin_failed(run_llamakit, plugins):
+    env = plugins("raises_at_import") | {"LLAMAKIT_DEBUG": "1"}
+
+    result = run_llamakit("plugins", env=env)
+
+    assert result.returncode == 0
+    assert "RATIO = 1 / 0" in result.stderr
+
+
+def test_a_builtin_keeps_its_name(run_llamakit, plugins):
+    env = plugins("takes_builtin")
+
+    result = run_llamakit("plugins", "show", "greedy", env=env)
+    plugin = listing(run_llamakit, env)["grabby"]
+
+    assert "sampler greedy (built in)" in result.stdout
+    assert result.stderr == (
+        "llamakit: plugin 'grabby' (llamakit-grabby 0.6) is broken: "
+        "the sampler greedy is built in and keeps its name\n"
+    )
+    assert plugin["status"] == "broken"
+    assert [entry["name"] for entry in plugin["registered"]] == ["last"]
+
+
+@pytest.mark.parametrize("order", [("clash_one", "clash_two"), ("clash_two", "clash_one")])
+def test_two_strangers_that_claim_one_name_both_lose_it(run_llamakit, plugins, order):
+    env = plugins(*order)
+    reason = (
+        "the sampler contested is claimed by llamakit-clash-one and llamakit-clash-two: "
+        "uninstall one, or set LLAMAKIT_DISABLE_PLUGINS to clash-one or clash-two"
+    )
+
+    used = run_llamakit("plugins", "show", "contested", env=env)
+    listed = listing(run_llamakit, env)
+
+    assert used.returncode == 1
+    assert used.stderr.splitlines() == [
+        f"llamakit: plugin 'clash-one' (llamakit-clash-one 1.0) is broken: {reason}",
+        f"llamakit: plugin 'clash-two' (llamakit-clash-two 2.0) is broken: {reason}",
+        f"llamakit: error: {reason}",
+    ]
+    assert {listed[name]["status"] for name in ("clash-one", "clash-two")} == {"broken"}
+    assert {listed[name]["reason"] for name in ("clash-one", "clash-two")} == {reason}
+
+
+def test_switching_one_of_two_off_gives_the_other_the_name(run_llamakit, plugins):
+    env = plugins("clash_one", "clash_two") | {"LLAMAKIT_DISABLE_PLUGINS": "clash-two"}
+
+    result = run_llamakit("plugins", "show", "contested", env=env)
+    listed = listing(run_llamakit, env)
+
+    assert "sampler contested (from llamakit-clash-one 1.0)" in result.stdout
+    assert result.stderr == ""
+    assert listed["clash-one"]["status"] == "ok"
+    assert listed["clash-two"]["status"] == "disabled"
+
+
+@pytest.mark.parametrize(
+    "names", ["importfail,second", "importfail second", " second, importfail "]
+)
+def test_plugins_that_are_switched_off_are_not_even_imported(run_llamakit, plugins, names):
+    env = plugins("raises_at_import", "second") | {"LLAMAKIT_DISABLE_PLUGINS": names}
+
+    result = run_llamakit("plugins", "--json", env=env)
+
+    listed = {plugin["name"]: plugin for plugin in json.loads(result.stdout)}
+    assert result.stderr == ""
+    assert listed["second"]["status"] == listed["importfail"]["status"] == "disabled"
+    assert listed["second"]["reason"] == "LLAMAKIT_DISABLE_PLUGINS names it"
+
+
+def test_switching_all_off_spares_the_builtins(run_llamakit, plugins):
+    env = plugins("raises_at_import", "second") | {"LLAMAKIT_DISABLE_PLUGINS": "all"}
+
+    listed = listing(run_llamakit, env)
+
+    strangers = {plugin["status"] for plugin in listed.values() if not plugin["builtin"]}
+    builtins = {plugin["status"] for plugin in listed.values() if plugin["builtin"]}
+    assert strangers == {"disabled"}
+    assert builtins == {"ok"}
+
+
+def test_a_builtin_can_be_switched_off_by_name(run_llamakit):
+    env = {"LLAMAKIT_DISABLE_PLUGINS": "greedy"}
+
+    result = run_llamakit("plugins", "show", "greedy", env=env)
+
+    assert "greedy  built in  disabled  LLAMAKIT_DISABLE_PLUGINS names it" in result.stdout
+
+
+def test_a_strangers_command_stands_in_a_section_of_its_package(run_llamakit, plugins):
+    result = run_llamakit("--help", env=plugins("command"))
+
+    assert "From llamakit-explode:\n  greet    Say hello." in result.stdout
+
+
+def test_a_strangers_command_says_whose_it_is(run_llamakit, plugins):
+    result = run_llamakit("greet", "-h", env=plugins("command"))
+
+    assert "Usage: llamakit greet [OPTIONS]" in result.stdout
+    assert "From the plugin 'explode' (llamakit-explode 0.7)." in result.stdout
+
+
+def test_a_strangers_command_runs(run_llamakit, plugins):
+    result = run_llamakit("greet", "--times", "2", env=plugins("command"))
+
+    assert (result.returncode, result.stdout, result.stderr) == (0, "hello\nhello\n", "")
+
+
+def test_a_strangers_command_that_fails_is_one_sentence(run_llamakit, plugins):
+    result = run_llamakit("explode", env=plugins("command"))
+
+    assert result.returncode == 1
+    assert result.stderr == (
+        "llamakit: error: the command explode of the plugin 'explode' (llamakit-explode 0.7) "
+        "failed: KeyError: 'fuse' (LLAMAKIT_DEBUG=1 shows where)\n"
+    )
+
+
+def test_debugging_shows_where_a_command_failed(run_llamakit, plugins):
+    result = run_llamakit("explode", env=plugins("command") | {"LLAMAKIT_DEBUG": "1"})
+
+    assert result.returncode == 1
+    assert 'raise KeyError("fuse")' in result.stderr
+
+
+def test_a_sampler_that_fails_while_sampling_names_its_plugin(
+    run_llamakit, plugins, reference_cases
+):
+    model = reference_cases / "gqa-mp1"
+    env = plugins("fails_later")
+
+    result = run_llamakit(
+        *("generate", "-m", model, "--sampler", "moody", "--sampler-option", "patience=3", "Hello"),
+        *("--tokenizer", reference_cases / "tokenizer.model"),
+        env=env,
+    )
+
+    assert result.returncode == 1
+    assert result.stderr.splitlines()[-1] == (
+        "llamakit: error: the sampler moody of the plugin 'later' (llamakit-later 0.8) failed: "
+        "IndexError: patience of 3 is over (LLAMAKIT_DEBUG=1 shows where)"
+    )
+
+
+def test_a_hook_that_fails_is_named_and_the_next_plugin_is_asked(
+    run_llamakit, plugins, reference_cases
+):
+    model = reference_cases / "gqa-mp1"
+
+    result = run_llamakit(
+        *("generate", "-m", model, "--max-new-tokens", "1", "Hello"),
+        *("--tokenizer", reference_cases / "tokenizer.model"),
+        env=plugins("fails_later"),
+    )
+
+    assert result.returncode == 0, result.stderr
+    assert (
+        "llamakit: plugin 'later' (llamakit-later 0.8) is broken and skipped: "
+        "open_checkpoint: AttributeError: cannot think about gqa-mp1"
+    ) in result.stderr.splitlines()

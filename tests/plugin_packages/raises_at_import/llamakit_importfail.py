@@ -1,0 +1,3 @@
+"""Fails as soon as it is imported."""
+
+RATIO = 1 / 0
