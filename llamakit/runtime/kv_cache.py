@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy
 import torch
 
 
@@ -26,8 +27,8 @@ class KVCache:
         device: torch.device,
     ) -> None:
         shape = (n_layers, slots, n_kv_heads, length, head_dim)
-        self.keys = torch.empty(shape, dtype=dtype, device=device)
-        self.values = torch.empty(shape, dtype=dtype, device=device)
+        self.keys = _zeros(shape, dtype, device)
+        self.values = _zeros(shape, dtype, device)
         self.slots = slots
         self.length = length
 
@@ -35,3 +36,15 @@ class KVCache:
         """Copy the first ``length`` positions of one slot into another, in every layer."""
         self.keys[:, target, :, :length] = self.keys[:, source, :, :length]
         self.values[:, target, :, :length] = self.values[:, source, :, :length]
+
+
+def _zeros(shape: tuple[int, ...], dtype: torch.dtype, device: torch.device) -> torch.Tensor:
+    """Allocate zeros: a masked position still meets the softmax, and garbage may be NaN.
+
+    On a CPU numpy asks the system for zeroed pages, so that memory is taken only as positions are
+    used; torch would write it all at once.
+    """
+    if device.type != "cpu":
+        return torch.zeros(shape, dtype=dtype, device=device)
+    bits = {4: numpy.uint32, 2: numpy.uint16}[dtype.itemsize]
+    return torch.from_numpy(numpy.zeros(shape, bits)).view(dtype)

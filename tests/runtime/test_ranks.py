@@ -1,0 +1,170 @@
+"""The same answers on any number of ranks, real ones under torchrun or launched."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from llamakit import open_checkpoint
+from llamakit.api import Llama
+from llamakit.checkpoint.layout import ROPE_FREQS
+from llamakit.checkpoint.plan import slice_for_rank
+from llamakit.protocols import Checkpoint
+
+SCRIPT = Path(__file__).parents[1] / "scripts" / "answer.py"
+
+
+def torchrun(ranks: int, *arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "torch.distributed.run", "--standalone"]
+        + ["--nproc_per_node", str(ranks), *arguments],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=180,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )
+
+
+def answers(case: str, ranks: int, cases: Path, tmp_path: Path) -> list[dict[str, Any]]:
+    """Run the script on that many ranks; return what each wrote."""
+    expected = json.loads((cases / f"{case}.expected.json").read_text())
+    prompts = tmp_path / "prompts.json"
+    prompts.write_text(json.dumps(expected["prompt_tokens"]))
+    out = tmp_path / "answer"
+    arguments = (str(SCRIPT), str(cases / case), str(prompts), str(out))
+    if ranks == 1:
+        done = subprocess.run(
+            [sys.executable, *arguments], capture_output=True, text=True, check=False, timeout=180
+        )
+    else:
+        done = torchrun(ranks, *arguments)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == ""
+    return [json.loads((tmp_path / f"answer.{rank}").read_text()) for rank in range(ranks)]
+
+
+@pytest.mark.parametrize(
+    ("case", "ranks"),
+    [("mha-mp8", 1), ("mha-mp8", 2), ("mha-mp8", 4), ("mha-mp8", 8), ("gqa-mp1", 4)],
+)
+def test_every_rank_gives_what_the_reference_gave_and_reads_its_slice_only(
+    case: str, ranks: int, reference_cases: Path, tmp_path: Path
+) -> None:
+    expected = json.loads((reference_cases / f"{case}.expected.json").read_text())
+
+    results = answers(case, ranks, reference_cases, tmp_path)
+
+    for result in results:
+        assert result["size"] == ranks
+        assert result["tokens"] == expected["greedy_batch"]["tokens"]
+        assert result["second"] == result["tokens"]
+        for ours, theirs in zip(
+            result["logprobs"], expected["greedy_batch"]["logprobs"], strict=True
+        ):
+            assert ours == pytest.approx(theirs, abs=1e-4)
+        assert result["sampled"] == results[0]["sampled"]
+        assert result["streamed"] == results[0]["streamed"]
+        assert result["stopped"] == results[0]["streamed"][0]
+    nbytes_read = [result["nbytes_read"] for result in results]
+    checkpoint = open_checkpoint(reference_cases / case)
+    assert nbytes_read == [nbytes_of(checkpoint, rank, ranks) for rank in range(ranks)]
+
+
+def nbytes_of(checkpoint: Checkpoint, rank: int, ranks: int) -> int:
+    """How many bytes of float16 a rank holds."""
+    total = 0
+    for parameter in checkpoint.parameters.values():
+        if parameter.name != ROPE_FREQS:
+            where = slice_for_rank(parameter, checkpoint.params, rank, ranks)
+            total += parameter.numel // parameter.shape[where.axis] * (where.stop - where.start)
+    return total * 2
+
+
+def test_launched_ranks_give_what_the_reference_gave(reference_cases: Path) -> None:
+    expected = json.loads((reference_cases / "mha-mp8.expected.json").read_text())
+
+    with Llama.build(
+        str(reference_cases / "mha-mp8"), max_seq_len=256, model_parallel_size=2, dtype="float32"
+    ) as llama:
+        tokens, _ = llama.generate(expected["prompt_tokens"], max_gen_len=24, temperature=0)
+
+    assert tokens == expected["greedy_batch"]["tokens"]
+
+
+def test_a_launched_rank_that_dies_ends_the_others_with_one_message(
+    reference_cases: Path, tmp_path: Path
+) -> None:
+    script = tmp_path / "die.py"
+    script.write_text(
+        "import os, signal, sys\n"
+        "from llamakit import Llama, LlamakitError\n"
+        "from llamakit.runtime import parallel\n"
+        f"llama = Llama.build({str(reference_cases / 'mha-mp8')!r}, max_seq_len=128,\n"
+        "    model_parallel_size=2, dtype='float32')\n"
+        "worker = parallel._current._workers._processes[0].pid\n"
+        "chunks = llama.stream_text('a', temperature=0, max_new_tokens=100)\n"
+        "next(chunks)\n"
+        "os.kill(worker, signal.SIGKILL)\n"
+        "try:\n"
+        "    list(chunks)\n"
+        "except LlamakitError as error:\n"
+        "    print(error)\n"
+    )
+
+    done = subprocess.run(
+        [sys.executable, str(script)], capture_output=True, text=True, check=False, timeout=120
+    )
+
+    assert done.returncode == 0, done.stderr
+    assert "rank 1 of 2 ended (signal SIGKILL)" in done.stdout
+
+
+def test_workers_end_when_rank_0_is_killed(reference_cases: Path) -> None:
+    process = subprocess.Popen(
+        [sys.executable, "-m", "llamakit", "chat", "-m", str(reference_cases / "mha-mp8")]
+        + ["--max-new-tokens", "2", "--model-parallel-size", "2"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+    )
+    assert process.stdin is not None
+    assert process.stdout is not None
+    process.stdin.write(b"hello\n")
+    process.stdin.flush()
+    assert process.stdout.readline()  # an answer: both ranks are at work
+    workers = _children(process.pid)
+
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+
+    process.stdin.close()
+    process.stdout.close()
+    assert workers
+    deadline = time.monotonic() + 20
+    while any(Path(f"/proc/{pid}/cmdline").exists() and _alive(pid) for pid in workers):
+        assert time.monotonic() < deadline, "a worker outlives rank 0"
+        time.sleep(0.1)
+
+
+def _children(parent: int) -> list[int]:
+    tasks = Path(f"/proc/{parent}/task")
+    found = []
+    for task in tasks.iterdir():
+        found += [int(pid) for pid in (task / "children").read_text().split()]
+    return found
+
+
+def _alive(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
+    except OSError:
+        return False
