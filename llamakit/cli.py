@@ -52,17 +52,14 @@ def run(arguments: Sequence[str] | None = None) -> int:
         cli = build_cli(default_toolkit())
         words = None if arguments is None else list(arguments)
         status = cli.main(words, prog_name="llamakit", standalone_mode=False)
-        sys.stdout.flush()
+        if sys.stdout is not None:  # it is None after `>&-`
+            sys.stdout.flush()
     except click.ClickException as error:
         error.show()
         return error.exit_code
     except (KeyboardInterrupt, click.Abort) as error:
         return _interrupted(error)
     except Exception as error:  # noqa: BLE001 - what is a bug is raised again
-        if os.environ.get("LLAMAKIT_DEBUG"):
-            import traceback
-
-            traceback.print_exception(error)
         return _fail(error)
     return status or 0
 
@@ -204,6 +201,10 @@ def _fail(error: Exception) -> int:
     message = _sentence(error)
     if message is None:
         raise error
+    if os.environ.get("LLAMAKIT_DEBUG"):
+        import traceback
+
+        traceback.print_exception(error)
     click.echo(f"llamakit: error: {message}", err=True)
     return error.exit_status if isinstance(error, LlamakitError) else 1
 

@@ -71,7 +71,7 @@ def complete(
     toolkit: Toolkit,
     *,
     prompt: Sequence[str],
-    prompts: Path | None,
+    prompts: str | None,
     model: str | None,
     sampling: dict[str, Any],
     loading: dict[str, Any],
@@ -91,7 +91,7 @@ def complete(
     Yields:
         Pieces of text to be written one behind the other, or with ``as_json`` one dict a prompt.
     """
-    wanted = read_prompts(prompt, prompts)
+    wanted = read_prompts(prompt, None if prompts is None else Path(prompts))
     chosen = choose_sampling(toolkit=toolkit, **sampling)
     loading["max_batch_size"] = loading.get("max_batch_size") or min(len(wanted), 8)
     with open_model(toolkit, model, **loading) as llama:

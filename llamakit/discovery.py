@@ -75,7 +75,7 @@ def _distributions_in(place: str) -> list[_Distribution]:
             name = child.name.lower()
             if name.endswith((".dist-info", ".egg-info")):
                 if not name.startswith("~"):  # what pip leaves of an uninstallation cut short
-                    found.append(_Distribution(_key(name[:-10].partition("-")[0]), child.path))
+                    found.append(_Distribution(_key(_stem(name)[0]), child.path))
             elif in_egg and name == "egg-info":
                 found.append(_Distribution(_key(_header(child.path)[0]), child.path))
     return sorted(found)
@@ -85,6 +85,12 @@ def _key(name: str) -> str:
     """Return a distribution's name as installers compare it."""
     words = name.lower().replace("-", "_").replace(".", "_").split("_")
     return "_".join(word for word in words if word)
+
+
+def _stem(folder: str) -> tuple[str, str]:
+    """Return the name and the version in a folder's name, such as ``pack-1.0.dist-info``."""
+    name, _, version = folder.rpartition(".")[0].partition("-")
+    return name, version
 
 
 def _read(folder: str, group: str) -> list[EntryPoint]:
@@ -117,7 +123,7 @@ def _entry_point(line: str, package: str, version: str) -> EntryPoint:
 
 def _header(folder: str) -> tuple[str, str]:
     """Return the name and the version of a distribution, from its metadata's first lines."""
-    name, _, version = os.path.basename(folder)[:-10].partition("-")
+    name, version = _stem(os.path.basename(folder))
     fields = {"name": name, "version": version}
     text = _text(os.path.join(folder, "METADATA")) or _text(os.path.join(folder, "PKG-INFO"))
     for line in text.splitlines():

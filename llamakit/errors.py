@@ -29,7 +29,6 @@ to do. ``cli.py`` is the one place that turns an error into a message and an exi
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterable
 
 
@@ -134,6 +133,8 @@ def suggestion(name: str, known: Iterable[str]) -> str:
     Returns:
         The end of a sentence, such as ``"; did you mean 'greedy'?"``.
     """
+    import difflib  # seldom needed, and --help starts without it
+
     known = sorted(known)
     close = difflib.get_close_matches(name, known, n=1)
     if close:

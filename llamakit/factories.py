@@ -227,7 +227,9 @@ def _spell(member: Any) -> str:
         return str(member.value)
     if member is None:
         return "none"
-    return getattr(member, "__name__", None) or str(member)
+    return (
+        member.__name__ if get_origin(member) is None and isinstance(member, type) else str(member)
+    )
 
 
 def _parameters(factory: Callable[..., Any]) -> list[inspect.Parameter]:

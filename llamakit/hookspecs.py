@@ -122,7 +122,8 @@ def open_checkpoint(path: Path) -> Checkpoint | None:
     """Open ``path`` as a checkpoint, or return None to let another plugin try.
 
     Plugins of strangers are asked before the built-ins. Raise a ``LlamakitError`` when the path
-    is of this plugin's form but damaged: the user reads its message.
+    is of this plugin's form but damaged: the user reads its message. When no plugin opens a path,
+    the user reads the first line of each docstring as what was expected: name the files in it.
 
     Since 0.1.
     """
@@ -132,7 +133,8 @@ def open_checkpoint(path: Path) -> Checkpoint | None:
 def load_tokenizer(path: Path) -> Tokenizer | None:
     """Load the tokenizer file ``path``, or return None to let another plugin try.
 
-    Plugins of strangers are asked before the built-ins.
+    Plugins of strangers are asked before the built-ins. When no plugin knows the file, the user
+    reads the first line of each docstring as what was expected.
 
     Since 0.1.
     """

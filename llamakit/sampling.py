@@ -78,6 +78,7 @@ def choose_sampling(
         if temperature == 0:
             sampler, options = "greedy", {}
     else:
+        toolkit.samplers.entry(sampler)  # a wrong name is the first thing to say
         specs += _shorthand_processors(sampler, temperature, top_p)
     entry = toolkit.samplers.entry(sampler)
     edits = [(toolkit.processors.entry(name), given) for name, given in specs]

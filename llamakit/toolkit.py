@@ -114,7 +114,8 @@ class Toolkit:
         from llamakit.whereabouts import not_a_tokenizer
 
         hook, path = "load_tokenizer", Path(path)
-        found: Tokenizer | None = self._first_result(hook, path, "encode")
+        is_folder = path.is_dir()
+        found: Tokenizer | None = None if is_folder else self._first_result(hook, path, "encode")
         if found is None:
             raise not_a_tokenizer(path, self._expected(hook))
         return found
@@ -248,17 +249,20 @@ def load_toolkit(
     if disabled is None:
         disabled = os.environ.get("LLAMAKIT_DISABLE_PLUGINS", "")
     names = disabled.replace(",", " ").split()
-    builtins = [point for point in points if point.package == GROUP]
-    strangers = [point for point in points if point.package != GROUP]
-    if not builtins:
-        _say("llamakit is not installed, so it has no commands: pip install -e . in its folder")
+    if not any(point.package == GROUP for point in points):
+        _say("it is not installed, so it has no commands: pip install -e . in its folder")
     toolkit = Toolkit()
-    for point in builtins:
-        toolkit.load(point, disabled=point.name in names)
-    for point in sorted(strangers, key=lambda point: (point.package, point.name)):
-        toolkit.load(point, disabled=point.name in names or "all" in names)
+    for point in sorted(points, key=_load_order):
+        is_stranger = point.package != GROUP
+        is_off = point.name in names or ("all" in names and is_stranger)
+        toolkit.load(point, disabled=is_off)
     toolkit.settle_names()
     return toolkit
+
+
+def _load_order(point: EntryPoint) -> tuple[bool, str, str]:
+    """Sort built-ins before strangers, and never as the file system happens to list them."""
+    return point.package != GROUP, point.package, point.name
 
 
 @functools.cache

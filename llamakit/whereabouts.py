@@ -67,8 +67,8 @@ def _what_is_there(path: Path) -> str:
 
 
 def _expectation(expected: Sequence[str]) -> str:
-    """End the sentence with what plugins look for."""
-    return "".join(f"\n  expected: {line}" for line in expected)
+    """End the sentence with what plugins look for (the first lines of their hooks)."""
+    return "".join(f"\n  expected: {line.removeprefix('Open ')}" for line in expected)
 
 
 def _list(names: Sequence[str]) -> str:

@@ -66,7 +66,8 @@ def load(chat: Chat, rest: str) -> None:
     """/load FILE: go on with a saved conversation."""
     path = _path(rest, "/load")
     chat.conversation = session_file.load(path)
-    say(f"{len(chat.conversation.messages) // 2} exchanges loaded from {path}")
+    count = len(chat.conversation.messages) // 2
+    say(f"{count} {'exchange' if count == 1 else 'exchanges'} loaded from {path}")
 
 
 def set_(chat: Chat, rest: str) -> None:

@@ -48,11 +48,15 @@ def _check_numbers(path: Path, numbers: Counter[int]) -> None:
             "Keep those that are named alike, and move the others away."
         )
     last = max(numbers)
-    absent = [f"{number:02d}" for number in range(min(last, 10_000)) if number not in numbers]
+    absent = [
+        f"consolidated.{number:02d}.pth"
+        for number in range(min(last, 10_000))
+        if number not in numbers
+    ]
     if absent:
         more = f" and {len(absent) - _SHOWN} more" if len(absent) > _SHOWN else ""
         raise MissingShardError(
-            f"{path} has {len(numbers)} shards, the last of number {last:02d}, but none of number "
+            f"{path} has {len(numbers)} shards, the last of number {last:02d}; missing are "
             f"{', '.join(absent[:_SHOWN])}{more}. Download what is missing."
         )
 

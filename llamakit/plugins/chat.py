@@ -29,7 +29,7 @@ def chat(
     seed: int | None,
     system: str | None,
 ) -> None:
-    """Talk with a model.
+    r"""Talk with a model.
 
     Without -m the embedded model answers, which knows llamakit's own commands. In the chat, /help
     lists what can be typed besides messages; Ctrl-C stops an answer, Ctrl-D ends the chat.

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
-import subprocess
-import sys
 from typing import TYPE_CHECKING
 
 import click
@@ -45,6 +42,10 @@ def step(title: str, arguments: list[str], typed: str | None = None) -> None:
     Raises:
         click.exceptions.Exit: it failed, with its status; it has said why itself.
     """
+    import shlex
+    import subprocess
+    import sys
+
     command = shlex.join(["llamakit", *arguments])
     if typed is not None:
         command = f"echo {shlex.quote(typed)} | {command}"

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -20,7 +18,7 @@ if TYPE_CHECKING:
 @click.argument("prompt", nargs=-1)
 @click.option(
     "--prompts",
-    type=click.Path(dir_okay=False, allow_dash=True, path_type=Path),
+    type=click.Path(dir_okay=False, allow_dash=True),
     metavar="FILE.jsonl",
     help='One prompt a line: {"prompt": "…"} or {"messages": […]}, with an "id" and a "seed" '
     "if you like; - is standard input.",
@@ -35,7 +33,7 @@ if TYPE_CHECKING:
 @click.option("--json", "as_json", is_flag=True, help="One JSON object an answer, a line each.")
 @click.pass_obj
 def generate(toolkit: Toolkit, /, as_json: bool, **arguments: Any) -> None:
-    """Continue a text.
+    r"""Continue a text.
 
     PROMPT is one text or several; - reads one from standard input. Without -m the embedded
     model answers. Answers go to standard output, everything else to standard error.
@@ -45,6 +43,8 @@ def generate(toolkit: Toolkit, /, as_json: bool, **arguments: Any) -> None:
     llamakit generate -m llama-2-7b/ --temperature 0 "The capital of France is"
     llamakit generate -m llama-2-13b/ --prompts questions.jsonl --json > answers.jsonl
     """
+    import json
+
     from llamakit.completion import complete
 
     for piece in complete(toolkit, as_json=as_json, **arguments):

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 @hookimpl
 def open_checkpoint(path: Path) -> Checkpoint | None:
-    """Open a Hugging Face folder, or return None for a folder in another form."""
+    """Open Hugging Face's form: model.safetensors or its index beside config.json."""
     from llamakit.checkpoint.huggingface import open_huggingface
 
     return open_huggingface(path)

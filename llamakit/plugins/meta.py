@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 @hookimpl
 def open_checkpoint(path: Path) -> Checkpoint | None:
-    """Open Meta's shards, or return None for a folder in another form."""
+    """Open Meta's form: consolidated.00.pth (01, 02 …) beside params.json."""
     from llamakit.checkpoint.meta import open_meta
 
     return open_meta(path)

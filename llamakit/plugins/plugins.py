@@ -161,7 +161,7 @@ def _thing_details(thing: dict[str, Any]) -> RenderableType:
     lines = [thing["help"], thing["summary"]]
     rows = [Text(line) for line in dict.fromkeys(lines) if line]
     heading = Text(f"{thing['kind']} {thing['name']} ({origin})", style="bold")
-    options = _grid("option", "type", "default", "")
+    options = _grid("option", "type", "default", "help")
     for option in thing["options"]:
         default = "none" if option["default"] is None else str(option["default"])
         options.add_row(*map(Text, (option["name"], option["type"], default, option["help"])))
@@ -179,4 +179,4 @@ def _grid(*headings: str) -> Table:
 @hookimpl
 def register_commands(commands: Registrar[click.Command]) -> None:
     """Offer ``plugins``."""
-    commands.register("plugins", plugins, help="list the plugins; `plugins show NAME` tells more")
+    commands.register("plugins", plugins)

@@ -27,14 +27,14 @@ def model(reference_cases: Path, tmp_path: Path) -> Path:
 
 
 def refused(run: Run, model: Path | str, *words: str, status: int = 1) -> str:
-    """Run and return the one line that says what is wrong."""
+    """Run and return what is said to be wrong."""
     done = run("generate", "-m", str(model), "hello", "--max-new-tokens", "2", *words)
     assert done.returncode == status, done.stderr
     assert done.stdout == ""
     assert "Traceback" not in done.stderr
     lines = [line for line in done.stderr.splitlines() if "error: " in line.lower()]
     assert len(lines) == 1, done.stderr
-    return lines[0]
+    return done.stderr[done.stderr.index(lines[0]) :]
 
 
 def test_no_such_folder(run_llamakit: Run, tmp_path: Path) -> None:

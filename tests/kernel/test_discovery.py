@@ -80,6 +80,16 @@ def test_of_two_installations_the_first_on_the_path_counts(tmp_path):
     assert sorted(map(tuple, found)) == by_importlib("llamakit", path)
 
 
+def test_the_egg_info_of_a_source_folder_hides_the_dist_info_of_the_same(tmp_path):
+    lines = ["[llamakit]", "name = module"]
+    source = distribution(tmp_path / "a", "pack", "1", lines, folder="pack.egg-info")
+    site = distribution(tmp_path / "b", "pack", "1", lines)
+
+    found = find_entry_points("llamakit", [str(source), str(site)])
+
+    assert [point.name for point in found] == ["name"]
+
+
 def test_a_first_installation_without_entry_points_hides_the_second(tmp_path):
     first = tmp_path / "first" / "pack-2.dist-info"
     first.mkdir(parents=True)
@@ -103,7 +113,7 @@ def test_a_zip_is_searched_with_importlib(tmp_path):
     site = distribution(tmp_path / "site", "zipped", "1", ["[llamakit]", "zipped = zipped"])
     archive = tmp_path / "zipped.zip"
     with zipfile.ZipFile(archive, "w") as file:
-        for each in site.rglob("*.*"):
+        for each in site.rglob("*"):
             file.write(each, each.relative_to(site))
 
     found = find_entry_points("llamakit", [str(archive)])
@@ -137,14 +147,15 @@ import importlib.metadata, sys
 class Finder(importlib.metadata.DistributionFinder):
     def find_spec(self, *args): return None
     def find_distributions(self, context=None):
-        return importlib.metadata.distributions(path=[{str(tmp_path / "far")!r}])
+        context = self.Context(path=[{str(tmp_path / "far")!r}])
+        return importlib.metadata.MetadataPathFinder.find_distributions(context)
 sys.meta_path.append(Finder())
 from llamakit.discovery import find_entry_points
 print([point.name for point in find_entry_points("llamakit")])
 """
 
     result = subprocess.run(
-        [sys.executable, "-c", program], capture_output=True, text=True, check=True
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=60
     )
 
     assert "'far'" in result.stdout

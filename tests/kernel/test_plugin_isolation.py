@@ -21,7 +21,8 @@ def test_the_sampler_of_the_architecture_page_is_found_and_explained(run_llamaki
     plugin = listing(run_llamakit, env)["second"]
 
     assert "sampler nth (from llamakit-second 0.1)" in shown.stdout
-    assert ["rank", "int", "2"] in [line.split() for line in shown.stdout.splitlines()]
+    rows = [line.split() for line in shown.stdout.splitlines()]
+    assert rows[-3:-1] == [["option", "type", "default", "help"], ["rank", "int", "2"]]
     assert plugin == {
         "name": "second",
         "package": "llamakit-second",

@@ -34,8 +34,9 @@ def imported_by(program: str, env: dict[str, str]) -> set[str]:
         pytest.param("from llamakit.cli import main; main(['--help'])", id="llamakit --help"),
         pytest.param("from llamakit.cli import main; main(['-h'])", id="llamakit -h"),
         pytest.param(
-            "from llamakit.cli import main; main(['generate', '--help'])",
-            id="llamakit generate --help",
+            "from llamakit.cli import main; [main([name, '-h']) "
+            "for name in ('chat', 'demo', 'generate', 'plugins')]",
+            id="help of the commands",
         ),
         pytest.param("from llamakit.cli import main; main(['--version'])", id="llamakit --version"),
     ],

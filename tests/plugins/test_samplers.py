@@ -91,7 +91,11 @@ def test_temperature_0_is_greedy() -> None:
 @pytest.mark.parametrize(
     ("settings", "error", "message"),
     [
-        ({"sampler": "gredy"}, UnknownNameError, "no sampler is called 'gredy'; did you mean 'greedy'"),
+        (
+            {"sampler": "gredy"},
+            UnknownNameError,
+            "no sampler is called 'gredy'; did you mean 'greedy'",
+        ),
         ({"processors": ["tempature"]}, UnknownNameError, "did you mean 'temperature'"),
         ({"sampler": "top-p", "sampler_options": ["q=1"]}, OptionError, "no option 'q'"),
         ({"sampler": "top-p", "sampler_options": ["p=hot"]}, OptionError, "hot"),

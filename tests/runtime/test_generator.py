@@ -127,9 +127,7 @@ def test_stop_ids_end_an_answer_and_are_not_part_of_it(llama: Llama) -> None:
     (full,), _ = llama.generate([PROMPTS[0]], max_gen_len=8, temperature=0)
 
     events = list(
-        llama.events(
-            [PROMPTS[0]], choose_sampling(temperature=0), seeds=[1], stop_tokens=[full[3]]
-        )
+        llama.events([PROMPTS[0]], choose_sampling(temperature=0), seeds=[1], stop_tokens=[full[3]])
     )
 
     assert [event.token for event in events] == [*full[:3], None]

@@ -1,10 +1,12 @@
 """Choose the n-th most likely id."""
+
 from llamakit import hookimpl
 
 
 def nth(rank: int = 2):
     def sample(logits, rows):  # (B, V) -> (B,)
         return logits.topk(rank, dim=-1).indices[:, -1]
+
     return sample
 
 

@@ -4,7 +4,10 @@ from llamakit import hookimpl
 
 
 def last():
-    return lambda logits, rows: logits.argmin(dim=-1)
+    def sample(logits, rows):  # (B, V) -> (B,)
+        return logits.argmin(dim=-1)
+
+    return sample
 
 
 @hookimpl

@@ -1,0 +1,48 @@
+"""Scripts that use the reference's API run alone and under torchrun."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from llamakit import demo
+
+ROOT = Path(__file__).parents[2]
+TUTORIAL = ROOT.parent / "shared" / "tutorial"
+SCRIPTS = [
+    *sorted((ROOT / "examples").glob("*.py")),
+    *(TUTORIAL / f"{name}_completion.py" for name in ("text", "chat", "own")),
+    TUTORIAL / "own_chat.py",
+]
+
+
+@pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: path.stem)
+@pytest.mark.parametrize("ranks", [1, 2])
+def test_a_script_of_the_reference_api_runs(
+    script: Path, ranks: int, isolated: dict[str, str]
+) -> None:
+    if not script.exists():
+        pytest.skip("the tutorial's scripts are not part of this repository")
+    launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(ranks)]
+
+    done = subprocess.run(
+        [sys.executable, *(launcher if ranks > 1 else []), str(script)]
+        + ["--ckpt_dir", str(demo.path())]
+        + ["--tokenizer_path", str(demo.path().parent / "tokenizer.model")]
+        + ["--max_seq_len", "512", "--max_batch_size", "4", "--max_gen_len", "40"],
+        capture_output=True,
+        encoding="utf-8",
+        check=False,
+        timeout=180,
+        env={**isolated, "OMP_NUM_THREADS": str((os.cpu_count() or 1) // ranks or 1)},
+    )
+
+    assert done.returncode == 0, done.stderr
+    answers = [line for line in done.stdout.splitlines() if line.startswith("> ")]
+    assert answers
+    assert len(answers) % ranks == 0  # every rank prints, as with the reference
+    assert "Traceback" not in done.stderr
