@@ -108,10 +108,15 @@ class Llama(LoadedModel):
         size = model_parallel_size or parallel.world_size()
         loader.check(checkpoint, size)  # before any process is started
         group = parallel.join(model_parallel_size, led=led)
-        spec = LoadSpec(str(Path(model).resolve()), dtype, device)
-        if isinstance(group, parallel.RankGroup) and group.led:
-            group.send("load", spec)
-        executor = load_slice(spec, group, checkpoint, progress)
+        group.acquire()
+        try:
+            spec = LoadSpec(str(Path(model).resolve()), dtype, device)
+            if isinstance(group, parallel.RankGroup) and group.led:
+                group.send("load", spec)
+            executor = load_slice(spec, group, checkpoint, progress)
+        except BaseException:
+            group.release()
+            raise
         return cls(
             executor,
             checkpoint,

@@ -15,6 +15,9 @@ if TYPE_CHECKING:
     from llamakit.runtime.executor import Executor
     from llamakit.runtime.parallel import Group
 
+FAILURES = (LlamakitError, OSError, RuntimeError, MemoryError)
+"""What can go wrong on one rank while it loads; the others are told."""
+
 
 @dataclass(frozen=True)
 class LoadSpec:
@@ -53,7 +56,7 @@ def load_slice(
             device=place,
             progress=progress,
         )
-    except (LlamakitError, OSError, RuntimeError) as error:
+    except FAILURES as error:
         failure = error
     group.agree(failure)
     return Executor(model, group)

@@ -82,7 +82,7 @@ def model_options(command: F) -> F:
             type=click.Path(),
             envvar="LLAMAKIT_MODEL",
             show_envvar=True,
-            help="the checkpoint to run  [default: the embedded demonstration model]",
+            help="The checkpoint to run.  [default: the embedded demonstration model]",
         ),
         click.option(
             "--tokenizer",
@@ -90,41 +90,41 @@ def model_options(command: F) -> F:
             "tokenizer",
             metavar="FILE",
             type=click.Path(),
-            help="its tokenizer  [default: the one in the checkpoint's folder or beside it]",
+            help="Its tokenizer.  [default: the one in the checkpoint's folder or beside it]",
         ),
         click.option(
             "--dtype",
             type=click.Choice(["auto", "float32", "bfloat16", "float16"]),
             default="auto",
             show_default=True,
-            help="what to compute in",
+            help="What to compute in.",
         ),
         click.option(
             "--device",
             type=click.Choice(["auto", "cpu", "cuda", "mps"]),
             default="auto",
             show_default=True,
-            help="where to compute",
+            help="Where to compute.",
         ),
         click.option(
             "--model-parallel-size",
             metavar="N",
             type=click.IntRange(min=1),
-            help="how many processes share the model, whatever the number of shards",
+            help="How many processes share the model, whatever the number of shards.",
         ),
         click.option(
             "--max-seq-len",
             metavar="N",
             type=click.IntRange(min=1),
-            help="how many tokens the prompt and its answer may have together",
+            help="How many tokens the prompt and its answer may have together.",
         ),
         click.option(
             "--max-batch-size",
             metavar="N",
             type=click.IntRange(min=1),
-            help="how many prompts are answered at the same time",
+            help="How many prompts are answered at the same time.",
         ),
-        click.option("--seed", metavar="N", type=int, help="the same seed, the same answer"),
+        click.option("--seed", metavar="N", type=int, help="The same seed, the same answer."),
     )
 
 
@@ -143,14 +143,14 @@ def sampling_options(command: F) -> F:
             cls=NameOption,
             registry="samplers",
             metavar="NAME",
-            help="what chooses the next token",
+            help="What chooses the next token.",
         ),
         click.option(
             "--sampler-option",
             "sampler_options",
             metavar="K=V",
             multiple=True,
-            help="an option of the sampler; `llamakit plugins show NAME` lists them",
+            help="An option of the sampler; `llamakit plugins show NAME` lists them.",
         ),
         click.option(
             "--processor",
@@ -159,19 +159,19 @@ def sampling_options(command: F) -> F:
             registry="processors",
             metavar="NAME[:K=V,...]",
             multiple=True,
-            help="what edits the logits before, in the order typed",
+            help="What edits the logits before, in the order typed.",
         ),
         click.option(
             "--temperature",
             metavar="T",
             type=click.FloatRange(min=0),
-            help="higher is bolder; 0 always takes the most likely token",
+            help="Higher is bolder; 0 always takes the most likely token.",
         ),
         click.option(
             "--top-p",
             metavar="P",
             type=click.FloatRange(min=0, max=1),
-            help="choose among the most likely tokens that make up this much probability",
+            help="Choose among the most likely tokens that make up this much probability.",
         ),
         click.option(
             "--max-new-tokens",
@@ -179,7 +179,7 @@ def sampling_options(command: F) -> F:
             "max_new_tokens",
             metavar="N",
             type=click.IntRange(min=1),
-            help="how many tokens an answer may have",
+            help="How many tokens an answer may have.",
         ),
         click.option(
             "--prompt-format",
@@ -188,7 +188,7 @@ def sampling_options(command: F) -> F:
             metavar="NAME",
             default="llama2",
             show_default=True,
-            help="how a dialog becomes tokens",
+            help="How a dialog becomes tokens.",
         ),
     )
 

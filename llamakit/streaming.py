@@ -48,6 +48,7 @@ class LoadedModel:
     """A model on its ranks, with its tokenizer.
 
     Args:
+        executor: whose group is acquired; closing the model releases it.
         max_seq_len: the context, in ids: prompt and answer together.
         max_batch_size: how many prompts are answered at once; more wait for a free place.
         seed: what sampled answers depend on when a call names no seed.
@@ -69,7 +70,6 @@ class LoadedModel:
         self.toolkit = toolkit
         self._executor = executor
         self._seeds = Seeds(seed)
-        executor.group.acquire()
         self._is_open = True
 
     def close(self) -> None:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 @click.command()
 @model_options
 @sampling_options
-@click.option("--system", metavar="TEXT", help="what the model is to be, said before the dialog")
+@click.option("--system", metavar="TEXT", help="What the model is to be, said before the dialog.")
 @click.pass_obj
 def chat(
     toolkit: Toolkit,
@@ -29,7 +29,7 @@ def chat(
     seed: int | None,
     system: str | None,
 ) -> None:
-    r"""Talk with a model.
+    """Talk with a model.
 
     Without -m the embedded model answers, which knows llamakit's own commands. In the chat, /help
     lists what can be typed besides messages; Ctrl-C stops an answer, Ctrl-D ends the chat.

@@ -11,7 +11,7 @@ from llamakit import hookimpl
 if TYPE_CHECKING:
     from llamakit.registry import Registrar
 
-STORY = ["generate", "--seed", "1", "--max-new-tokens", "60", "Once upon a time"]
+STORY = ["generate", "--echo", "--seed", "1", "--max-new-tokens", "60", "Once upon a time"]
 QUESTION = "How do I verify a checkpoint?"
 
 

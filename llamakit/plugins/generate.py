@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 @click.option("--json", "as_json", is_flag=True, help="One JSON object an answer, a line each.")
 @click.pass_obj
 def generate(toolkit: Toolkit, /, as_json: bool, **arguments: Any) -> None:
-    r"""Continue a text.
+    """Continue a text.
 
     PROMPT is one text or several; - reads one from standard input. Without -m the embedded
     model answers. Answers go to standard output, everything else to standard error.

@@ -216,7 +216,7 @@ def join(size: int | None, *, led: bool = False) -> Group:
         ParallelError: torchrun started another number, or this process already leads another.
     """
     started = world_size()
-    size = size or (_current.size if _current else started)
+    size = size or started
     if started > 1 and size != started:
         raise ParallelError(
             f"torchrun started {started} ranks but the model parallel size is {size}: "

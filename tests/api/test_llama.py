@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from llamakit import Llama, LlamakitError, open_checkpoint
-from llamakit.errors import DialogError, ParallelError, UnevenSplitError
+from llamakit.errors import DialogError, ParallelError, UnevenSplitError, UsageError
 
 
 @pytest.fixture(scope="module")
@@ -154,3 +154,15 @@ def test_one_process_leads_one_number_of_ranks_at_a_time(reference_cases: Path) 
 def test_a_bad_path_is_an_error_of_ours(tmp_path: Path) -> None:
     with pytest.raises(LlamakitError, match="no such folder"):
         open_checkpoint(tmp_path / "nowhere")
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a CUDA device")
+def test_a_load_that_fails_on_every_rank_leaves_the_process_usable(reference_cases: Path) -> None:
+    path = str(reference_cases / "mha-mp8")
+
+    with pytest.raises(UsageError, match="no CUDA device"):
+        Llama.build(path, max_seq_len=64, model_parallel_size=2, device="cuda")
+    with Llama.build(path, max_seq_len=64, model_parallel_size=2) as llama:
+        (answer,) = llama.text_completion(["a"], temperature=0, max_gen_len=4)
+
+    assert answer["generation"]
