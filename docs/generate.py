@@ -1,0 +1,358 @@
+"""Writes the generated parts of docs/reference, which ``cog`` puts between its markers.
+
+    cog -I docs -r docs/reference/*.md
+
+Everything is taken from the code: the Click tree, the hooks, the registries, docstrings.
+"""
+
+from __future__ import annotations
+
+import ast
+import functools
+import inspect
+import re
+import textwrap
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, ParamSpec
+
+import click
+
+import llamakit
+from llamakit import api, errors, hookspecs, protocols, sampling
+from llamakit.chat.commands import COMMANDS
+from llamakit.chat.settings import Settings
+from llamakit.cli import build_cli
+from llamakit.factories import options_of, summary_of
+from llamakit.registry import Registry
+from llamakit.toolkit import Toolkit, load_toolkit
+
+USED_BY = {
+    "register_samplers": "`generate` and `chat` (`--sampler`), `choose_sampling` in Python.",
+    "register_logits_processors": "`generate` and `chat` (`--processor`), `choose_sampling` in "
+    "Python.",
+    "register_prompt_formats": "`chat`, `generate` for prompts that are dialogs "
+    "(`--prompt-format`), and the chat methods of `Llama`.",
+    "register_checkpoint_tools": "`llamakit NAME`; `llamakit --help` lists these commands under "
+    "*Checkpoint tools*.",
+    "register_exporters": "nothing yet: what is registered is listed by `llamakit plugins`, and "
+    "no command of this version asks for it.",
+    "register_models": "nothing yet: what is registered is listed by `llamakit plugins`, and no "
+    "command of this version asks for it.",
+    "register_drafters": "nothing yet: what is registered is listed by `llamakit plugins`, and no "
+    "command of this version asks for it.",
+    "register_commands": "`llamakit NAME`.",
+    "open_checkpoint": "everything that takes a model's folder.",
+    "load_tokenizer": "everything that takes a model's folder or a tokenizer's file.",
+}
+"""Who asks for what a hook brings. A test holds that no hook is missing here."""
+
+
+P = ParamSpec("P")
+
+
+def generated(write: Callable[P, str]) -> Callable[P, str]:
+    """Set what a function writes apart from cog's markers, as Markdown wants it."""
+
+    @functools.wraps(write)
+    def apart(*args: P.args, **kwargs: P.kwargs) -> str:
+        return f"\n{write(*args, **kwargs)}\n"
+
+    return apart
+
+
+def toolkit() -> Toolkit:
+    """Return the built-in plugins alone, whatever else is installed."""
+    return load_toolkit(disabled="all")
+
+
+@generated
+def commands() -> str:
+    """Describe every command with its arguments and options."""
+    cli = build_cli(toolkit())
+    root = click.Context(cli, info_name="llamakit", **cli.context_settings)
+    parts = ["## llamakit", _command_text(cli, root)]
+    for context in _subcommands(cli, root):
+        parts += [f"## {context.command_path}", _command_text(context.command, context)]
+    return _join(parts)
+
+
+@generated
+def chat_commands() -> str:
+    """List the words that begin with a slash."""
+    rows = []
+    for command in COMMANDS.values():
+        usage, _, meaning = (command.__doc__ or "").strip().rstrip(".").partition(": ")
+        rows.append((f"`{usage}`", meaning))
+    return _table(("typed", "what it does"), rows)
+
+
+@generated
+def chat_settings() -> str:
+    """List what ``/set`` knows."""
+    return "\n".join(f"- `{line.partition(' ')[0]}`" for line in Settings().lines())
+
+
+@generated
+def hooks() -> str:
+    """Describe every hook, in the order of hookspecs.py."""
+    parts = []
+    for function in hook_functions():
+        first = " First result counts." if _is_first_result(function) else ""
+        docstring = inspect.getdoc(function) or ""
+        body, _, since = docstring.rpartition("Since ")
+        parts += [
+            f"## {function.__name__}",
+            f"```python\n{_signature(function)}\n```",
+            _prose(body.strip()),
+            f"- Asked for by: {USED_BY[function.__name__]}\n"
+            f"- Returns: {_returns(function)}.{first}\n"
+            f"- Since {since.rstrip('.')}.",
+        ]
+    return _join(parts)
+
+
+def hook_functions() -> list[Callable[..., Any]]:
+    """List the hooks, in the order of hookspecs.py."""
+    return [
+        value
+        for value in vars(hookspecs).values()
+        if inspect.isfunction(value) and hasattr(value, "llamakit_spec")
+    ]
+
+
+@generated
+def registered(kind: str) -> str:
+    """Describe what the built-in plugins register of one kind.
+
+    Args:
+        kind: the name of one of the toolkit's registries, such as ``"samplers"``.
+    """
+    registry: Registry[Any] = getattr(toolkit(), kind)
+    parts = []
+    for entry in sorted(registry, key=lambda entry: entry.name):
+        summary = summary_of(entry.value)
+        parts += [f"### {entry.name}", _prose(f"{entry.help[:1].upper()}{entry.help[1:]}.")]
+        if summary:
+            parts.append(_prose(summary))
+        rows = [
+            (f"`{it.name}`", f"`{it.type_name}`", f"`{it.default}`", it.help)
+            for it in options_of(entry.value)
+        ]
+        parts.append(_table(("option", "type", "default", ""), rows) if rows else "No options.")
+    return _join(parts)
+
+
+@generated
+def python_api() -> str:
+    """Describe the public names."""
+    parts = []
+    for name in sorted(set(llamakit.__all__) - {"Llama", "__version__", "LlamakitError"}):
+        value = getattr(llamakit, name)
+        if inspect.isfunction(value):
+            parts += _function(f"llamakit.{name}", value)
+    parts += _function("llamakit.api.choose_sampling", sampling.choose_sampling)
+    parts += _function("llamakit.sampling.draw_ids", sampling.draw_ids)
+    return _join(parts)
+
+
+@generated
+def llama() -> str:
+    """Describe the class ``Llama``."""
+    parts = [_prose(inspect.getdoc(api.Llama) or "")]
+    names = ["build", "open", "generate", "text_completion", "chat_completion"]
+    names += ["stream_text", "stream_chat", "stream", "prompt_format", "close"]
+    for name in names:
+        parts += _function(f"Llama.{name}", getattr(api.Llama, name), level=3)
+    rows = [
+        (f"`{name}`", (inspect.getdoc(value) or "").rstrip("."))
+        for name, value in inspect.getmembers(api.Llama, lambda it: isinstance(it, property))
+    ]
+    return _join([*parts, "### Attributes", _table(("name", ""), rows)])
+
+
+@generated
+def values() -> str:
+    """Describe the values that go in and come out."""
+    parts: list[str] = []
+    for cls in (api.Chunk, protocols.Row, protocols.Checkpoint, protocols.Parameter):
+        parts += [f"### {cls.__name__}", _prose(inspect.getdoc(cls) or "")]
+        rows = list(_attributes(cls))
+        if rows and "Args:" not in (inspect.getdoc(cls) or ""):
+            parts.append(_table(("attribute", "type", ""), rows))
+    return _join(parts)
+
+
+@generated
+def error_tree() -> str:
+    """Show the exception tree as errors.py draws it."""
+    tree = (errors.__doc__ or "").partition("\n\n")[2].partition("\n\n")[0]
+    return f"```text\n{textwrap.dedent(tree)}\n```"
+
+
+def _subcommands(group: click.Group, context: click.Context) -> Iterator[click.Context]:
+    for name in group.list_commands(context):
+        command = group.get_command(context, name)
+        if command is None or command.hidden:
+            continue
+        inner = click.Context(command, parent=context, info_name=name)
+        yield inner
+        if isinstance(command, click.Group):
+            yield from _subcommands(command, inner)
+
+
+def _command_text(command: click.Command, context: click.Context) -> str:
+    help_text = inspect.cleandoc(command.help or "")
+    usage = " ".join([context.command_path, *command.collect_usage_pieces(context)])
+    parts = [f"```text\n{usage}\n```", _examples(help_text)]
+    rows = [_option(it, context) for it in command.get_params(context) if _is_option(it)]
+    if rows:
+        parts.append(_table(("option", "", ""), rows))
+    return _join(parts)
+
+
+def _is_option(parameter: click.Parameter) -> bool:
+    return isinstance(parameter, click.Option) and not parameter.hidden
+
+
+def _option(option: click.Parameter, context: click.Context) -> tuple[str, str, str]:
+    assert isinstance(option, click.Option)
+    names = ", ".join(f"`{name}`" for name in (*option.opts, *option.secondary_opts))
+    value = "" if option.is_flag or option.count else option.make_metavar(context)
+    if isinstance(option.type, click.Choice):
+        value = "|".join(option.type.choices)
+    notes = [(option.help or "").strip().replace("  [", " [")]
+    if option.show_default and not option.is_flag:
+        notes.append(f"Default: `{option.default}`")
+    if isinstance(option.type, (click.IntRange, click.FloatRange)):
+        notes.append(_range(option.type))
+    if option.multiple:
+        notes.append("May be repeated")
+    if option.envvar:
+        notes.append(f"Environment: `{option.envvar}`")
+    return names, f"`{value}`" if value else "", " ".join(map(_sentence, notes))
+
+
+def _sentence(text: str) -> str:
+    return text if text.endswith((".", "]")) else f"{text}."
+
+
+def _range(kind: click.IntRange | click.FloatRange) -> str:
+    if kind.max is None:
+        return f"{kind.min} or more"
+    return f"{kind.min} to {kind.max}"
+
+
+def _examples(help_text: str) -> str:
+    """Set the lines after Click's no-rewrap mark as code."""
+    parts = []
+    for paragraph in re.split(r"\n\s*\n", help_text):
+        if paragraph.startswith("\b"):
+            parts.append(f"```console\n{paragraph[1:].strip()}\n```")
+        else:
+            parts.append(" ".join(paragraph.split()))
+    return _join(parts)
+
+
+def _function(name: str, function: Callable[..., Any], level: int = 2) -> list[str]:
+    return [
+        f"{'#' * level} {name}",
+        f"```python\n{_signature(inspect.unwrap(function), name)}\n```",
+        _prose(inspect.getdoc(function) or ""),
+    ]
+
+
+def _signature(function: Callable[..., Any], name: str = "") -> str:
+    """Write a signature, a parameter a line when it is long."""
+    signature = inspect.signature(getattr(function, "__func__", function))
+    shown = [
+        it.replace(annotation=_Bare(it.annotation))
+        for it in signature.parameters.values()
+        if it.name not in ("self", "cls")
+    ]
+    result = f" -> {signature.return_annotation}"
+    name = name or function.__name__
+    line = f"{name}{inspect.Signature(shown)}{result}"
+    if len(line) <= 88:
+        return line
+    lines = []
+    for before, parameter in zip([None, *shown], shown, strict=False):
+        keyword_only = parameter.kind is parameter.KEYWORD_ONLY
+        if keyword_only and (before is None or before.kind is not parameter.KEYWORD_ONLY):
+            lines.append("    *,")
+        lines.append(f"    {parameter},")
+    return "\n".join([f"{name}(", *lines, f"){result}"])
+
+
+class _Bare:
+    """An annotation that is a text, shown without quotes."""
+
+    def __init__(self, annotation: object) -> None:
+        self._text = str(annotation)
+
+    def __repr__(self) -> str:
+        return self._text
+
+
+def _returns(function: Callable[..., Any]) -> str:
+    result = str(inspect.signature(function).return_annotation)
+    return "nothing" if result == "None" else f"`{result}`"
+
+
+def _is_first_result(function: Callable[..., Any]) -> bool:
+    options: dict[str, Any] = function.llamakit_spec  # type: ignore[attr-defined]
+    return bool(options["firstresult"])
+
+
+def _attributes(cls: type) -> Iterator[tuple[str, str, str]]:
+    """Yield the annotated attributes of a class with the docstrings below them."""
+    (body,) = ast.parse(textwrap.dedent(inspect.getsource(cls))).body
+    assert isinstance(body, ast.ClassDef)
+    for node, following in zip(body.body, [*body.body[1:], None], strict=True):
+        if isinstance(node, ast.AnnAssign):
+            text = ""
+            if isinstance(following, ast.Expr) and isinstance(following.value, ast.Constant):
+                text = " ".join(str(following.value.value).split())
+            yield f"`{ast.unparse(node.target)}`", f"`{ast.unparse(node.annotation)}`", text
+        elif isinstance(node, ast.FunctionDef) and not node.name.startswith("_"):
+            text = (ast.get_docstring(node) or "").partition("\n")[0]
+            yield f"`{node.name}`", "", text
+
+
+_SECTION = re.compile(r"^(Args|Returns|Raises|Yields|Source):(.*)$")
+
+
+def _prose(docstring: str) -> str:
+    """Turn a Google docstring into Markdown: its sections become lists."""
+    lines: list[str] = []
+    section = ""
+    for line in docstring.replace("``", "`").splitlines():
+        found = _SECTION.match(line)
+        if found:
+            section = found[1]
+            lines += ["", f"*{section}*: {found[2].strip()}".rstrip(), ""]
+        elif section and line[:1].isspace():
+            lines.append(_item(line, section))
+        else:
+            section = section if not line.strip() else ""
+            lines.append(line)
+    return re.sub(r"\n{3,}", "\n\n", "\n".join(lines)).strip()
+
+
+def _item(line: str, section: str) -> str:
+    """Set one line of a section: ``name: text`` is an item, deeper lines belong to it."""
+    indent = len(line) - len(line.lstrip())
+    name, colon, text = line.strip().partition(":")
+    if indent == 4 and section in ("Args", "Raises") and colon:
+        return f"- `{name}`:{text}"
+    return f"{'  ' if indent > 4 else ''}{line.strip()}"
+
+
+def _table(headings: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
+    headings = list(headings)
+    lines = [f"| {' | '.join(headings)} |", f"|{'---|' * len(headings)}"]
+    lines += [f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in row)} |" for row in rows]
+    return "\n".join(line.replace("  ", " ").replace("``", "`") for line in lines)
+
+
+def _join(parts: Iterable[str]) -> str:
+    return "\n\n".join(part for part in parts if part)

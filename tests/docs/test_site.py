@@ -1,0 +1,136 @@
+"""The documentation is fresh, whole, and asks no other host for anything."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pluggy
+import pytest
+
+from llamakit import hookspecs
+from llamakit.cli import build_cli
+from llamakit.toolkit import load_toolkit
+
+ROOT = Path(__file__).parents[2]
+DOCS = ROOT / "docs"
+GENERATED = [page for page in sorted(DOCS.rglob("*.md")) if "[[[cog" in page.read_text("utf-8")]
+FETCHED = re.compile(r"<(?:link|script|img|iframe|source)\b[^>]*?(?:href|src)=[\"']?(https?:)?//")
+
+
+def hooks() -> list[str]:
+    manager = pluggy.PluginManager("llamakit")
+    manager.add_hookspecs(hookspecs)
+    return sorted(vars(manager.hook))
+
+
+def section(heading: str) -> str:
+    """Return what the page of hooks says of one."""
+    page = (DOCS / "reference/hooks.md").read_text("utf-8")
+    return page.partition(f"\n## {heading}\n")[2].partition("\n## ")[0]
+
+
+def test_generated_pages_are_fresh():
+    checked = subprocess.run(
+        [sys.executable, "-m", "cogapp", "-I", "docs", "--check", *map(str, GENERATED)],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+    assert GENERATED
+    assert checked.returncode == 0, f"{checked.stdout}{checked.stderr}\n`make fix` writes them anew"
+
+
+def test_examples_in_help_keep_their_lines():
+    """Click wants a backspace before them; in a raw docstring that is two characters instead."""
+    cli = build_cli(load_toolkit(disabled="all"))
+
+    helps = [entry.value.help or "" for entry in cli.toolkit.commands]
+
+    assert [text for text in helps if "\\b" in text] == []
+
+
+def test_the_site_builds_strictly_and_asks_no_other_host(tmp_path):
+    built = subprocess.run(
+        [sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", str(tmp_path)],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+    assert built.returncode == 0, built.stderr
+    pages = list(tmp_path.rglob("*.html"))
+    assert len(pages) > 20
+    for page in pages:
+        assert not FETCHED.search(page.read_text("utf-8")), page
+    for style in tmp_path.rglob("*.css"):
+        assert not re.search(r"url\([\"']?https?:|@import", style.read_text("utf-8")), style
+
+
+@pytest.mark.parametrize("hook", hooks())
+def test_every_hook_is_documented(hook):
+    said = section(hook)
+
+    assert "- Since 0." in said
+    assert "- Asked for by: " in said
+    assert f"{hook}(" in said
+
+
+@pytest.mark.parametrize("hook", hooks())
+def test_every_hook_is_used_by_a_built_in_plugin_or_said_not_to_be(hook):
+    toolkit = load_toolkit(disabled="all")
+
+    implementations = getattr(toolkit._manager.hook, hook).get_hookimpls()
+
+    if not implementations and hook != "register_checkpoint_tools":
+        assert "nothing yet" in section(hook)
+
+
+def test_every_environment_variable_is_documented():
+    page = (DOCS / "reference/environment.md").read_text("utf-8")
+    code = "".join(path.read_text("utf-8") for path in (ROOT / "llamakit").rglob("*.py"))
+    read = re.findall(r"environ(?:\.get\(|\[)\"([A-Z_]+)\"|envvar=\"([A-Z_]+)\"", code)
+    read += re.findall(r"(?<=\")(LLAMAKIT_[A-Z_]+)(?=\")()", code)
+
+    names = {name for pair in read for name in pair if name}
+
+    assert "LLAMAKIT_MODEL" in names
+    assert {name for name in names if f"`{name}`" not in page} == set()
+
+
+def test_every_dependency_says_why():
+    page = (DOCS / "explanation/dependencies.md").read_text("utf-8")
+    project = (ROOT / "pyproject.toml").read_text("utf-8").partition("[tool.")[0]
+    names = set(re.findall(r'^    "([a-z-]+)[><=]', project, re.MULTILINE))
+
+    rows = " ".join(line.split("|")[1] for line in page.splitlines() if line.startswith("| "))
+
+    assert "torch" in names
+    assert {name for name in names if name not in re.split(r"[ ,]+", rows)} == set()
+
+
+def test_every_dependency_is_pinned():
+    pinned = {
+        line.partition("==")[0]
+        for line in (ROOT / "constraints.txt").read_text("utf-8").splitlines()
+        if "==" in line
+    }
+    project = (ROOT / "pyproject.toml").read_text("utf-8").partition("[tool.")[0]
+
+    names = set(re.findall(r'^    "([a-z-]+)[><=]', project, re.MULTILINE))
+
+    assert names <= pinned
+
+
+def test_every_module_has_its_place_in_the_drawing():
+    page = (DOCS / "explanation/architecture.md").read_text("utf-8")
+
+    for path in (ROOT / "llamakit").iterdir():
+        if path.suffix == ".py" or (path / "__init__.py").exists():
+            name = path.name if path.suffix else f"{path.name}/"
+            assert name in page or path.stem == "_version", name
