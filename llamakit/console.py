@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -31,6 +32,7 @@ def open_model(toolkit: Toolkit, model: str | Path | None, **settings: Any) -> L
     if model is None:
         note("no model named (-m FOLDER or LLAMAKIT_MODEL): the embedded demonstration model")
         model = demo.path()
+    share_cores(settings.get("model_parallel_size") or 1)
     with loading_bar() as progress:
         llama = Llama.open(model, **settings, led=True, toolkit=toolkit, progress=progress)
     stored = llama.checkpoint.parameters["norm.weight"].dtype
@@ -40,6 +42,14 @@ def open_model(toolkit: Toolkit, model: str | Path | None, **settings: Any) -> L
             f"{stored} arithmetic (--dtype {stored} forces it)"
         )
     return llama
+
+
+def share_cores(ranks: int) -> None:
+    """Leave the other ranks of this machine their cores; only for a process of our own."""
+    if ranks > 1 and "OMP_NUM_THREADS" not in os.environ:
+        import torch
+
+        torch.set_num_threads(max(1, (os.cpu_count() or 1) // ranks))
 
 
 @contextlib.contextmanager

@@ -94,7 +94,7 @@ class Chat:
             write("\n")
             if finish == "length" and self.settings.max_new_tokens is None:
                 say("the context is full: the answer ends here (--max-seq-len makes it larger)")
-        if answer := "".join(pieces):
+        if answer := "".join(pieces).strip():
             self.conversation.answer(answer)
         else:
             self.conversation.undo()

@@ -15,11 +15,8 @@ import contextlib
 import io
 import os
 import pickle
-import signal
-import threading
 from collections.abc import Iterator
 from datetime import timedelta
-from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -27,6 +24,7 @@ from torch import distributed
 from torch.distributed import TCPStore  # type: ignore[attr-defined]  # public, not declared
 
 from llamakit.errors import ParallelError
+from llamakit.runtime.interrupt import deferred_interrupt
 
 if TYPE_CHECKING:
     from llamakit.runtime.executor import Executor
@@ -295,19 +293,3 @@ def _destroy() -> None:
     destroy_model_parallel()
     if distributed.is_initialized():
         distributed.destroy_process_group()
-
-
-@contextlib.contextmanager
-def deferred_interrupt() -> Iterator[None]:
-    """Let Ctrl-C wait until the block has ended. Only the main thread gets signals."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    caught: list[tuple[int, FrameType | None]] = []
-    before = signal.signal(signal.SIGINT, lambda number, frame: caught.append((number, frame)))
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, before)
-        if caught and callable(before):
-            before(*caught[0])

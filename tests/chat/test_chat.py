@@ -12,7 +12,7 @@ import pexpect
 import pytest
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
-SPAWN = 40
+SPAWN = 90
 READY = r"\?2004h[^\r\n]*>"
 """What a line editor sends when it waits for a line."""
 
@@ -54,7 +54,7 @@ def test_every_slash_command(run_llamakit: Run, tmp_path: Path) -> None:
     assert len(done.stdout.splitlines()) == 2
     saved = json.loads((tmp_path / "talk.json").read_text())["messages"]
     assert [message["role"] for message in saved] == ["system", "user", "assistant"]
-    assert saved[2]["content"] == done.stdout.splitlines()[1]
+    assert saved[2]["content"] == done.stdout.splitlines()[1].strip()
     for words in ("temperature 0", "1 exchange loaded", "did you mean 'greedy'", "/wat", "/retry"):
         assert words in done.stderr
 
