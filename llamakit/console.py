@@ -32,9 +32,9 @@ def open_model(toolkit: Toolkit, model: str | Path | None, **settings: Any) -> L
     if model is None:
         note("no model named (-m FOLDER or LLAMAKIT_MODEL): the embedded demonstration model")
         model = demo.path()
-    share_cores(settings.get("model_parallel_size") or 1)
     with loading_bar() as progress:
         llama = Llama.open(model, **settings, led=True, toolkit=toolkit, progress=progress)
+    share_cores(llama.model_parallel_size)
     stored = llama.checkpoint.parameters["norm.weight"].dtype
     if settings.get("dtype", "auto") == "auto" and stored != llama.dtype:
         note(

@@ -103,10 +103,11 @@ class Llama(LoadedModel):
         loaded = toolkit.load_tokenizer(find_tokenizer(Path(model), tokenizer))
         check_vocabulary(checkpoint, loaded)
 
-        from llamakit.runtime import loader, parallel
+        from llamakit.runtime import parallel
+        from llamakit.runtime.loadable import check_loadable
 
         size = model_parallel_size or parallel.world_size()
-        loader.check(checkpoint, size)  # before any process is started
+        check_loadable(checkpoint, size)  # before any process is started
         group = parallel.join(model_parallel_size, led=led)
         group.acquire()
         try:

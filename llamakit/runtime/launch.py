@@ -2,6 +2,7 @@
 
 torch's elastic launcher gives its workers an empty stdin or a session of their own; here the
 command keeps the terminal, its history and Ctrl-C, and only the other ranks are new processes.
+They are started before torch is imported here, so that all processes import it at the same time.
 """
 
 from __future__ import annotations
@@ -9,20 +10,59 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
 import time
-from typing import IO
-
-from torch.distributed import TCPStore  # type: ignore[attr-defined]  # public, not declared
+from datetime import timedelta
+from typing import IO, TYPE_CHECKING
 
 from llamakit.errors import ParallelError
+
+if TYPE_CHECKING:
+    from torch.distributed import Store  # type: ignore[attr-defined]  # public, not declared
+
+IDLE = timedelta(days=365)
+"""How long a rank waits for the next message: a chat may rest over night. A rank that dies is
+noticed at once, by its closed connection."""
 
 STARTING = 300
 """Seconds until a rank that neither came nor died is given up."""
 PARTING = 10
 """Seconds that a rank is given to end."""
+
+
+def listen() -> socket.socket:
+    """Return a socket that listens on a free port of loopback, for the ranks to meet at."""
+    listener = socket.create_server(("127.0.0.1", 0))
+    listener.set_inheritable(False)
+    return listener
+
+
+def open_store(size: int, listener: socket.socket) -> Store:
+    """Open the store that the ranks meet at, on rank 0."""
+    from torch.distributed import TCPStore  # type: ignore[attr-defined]
+
+    host, port = listener.getsockname()
+    store: Store = TCPStore(
+        host,
+        port,
+        size,
+        is_master=True,
+        wait_for_workers=False,
+        timeout=IDLE,
+        master_listen_fd=listener.detach(),  # the store closes it
+    )
+    return store
+
+
+def find_store(size: int, port: int) -> Store:
+    """Open the store that the ranks meet at, on another rank."""
+    from torch.distributed import TCPStore  # type: ignore[attr-defined]
+
+    store: Store = TCPStore("127.0.0.1", port, size, is_master=False, timeout=IDLE)
+    return store
 
 
 class Workers:
@@ -67,7 +107,7 @@ class Workers:
         )
         self._processes.append(process)
 
-    def wait_until_ready(self, store: TCPStore) -> None:
+    def wait_until_ready(self, store: Store) -> None:
         """Wait until every rank has reached the store.
 
         Raises:

@@ -10,34 +10,13 @@ from collections.abc import Callable
 import numpy
 import torch
 
-from llamakit.checkpoint.layout import check_parameters
-from llamakit.checkpoint.plan import check_size, slice_for_rank
-from llamakit.errors import UnsupportedModelError
+from llamakit.checkpoint.plan import slice_for_rank
 from llamakit.protocols import Checkpoint
 from llamakit.runtime.linear import FairscaleLayers, Layers, PlainLayers
+from llamakit.runtime.loadable import check_loadable
 from llamakit.runtime.model import Attention, Block, FeedForward, RMSNorm, Transformer
 
 Fetch = Callable[[str], torch.Tensor]
-
-
-def check(checkpoint: Checkpoint, size: int) -> None:
-    """Refuse what cannot be loaded, before any weight is read.
-
-    Raises:
-        UnsupportedModelError: not Llama 1, Llama 2 or Code Llama.
-        UnevenSplitError: ``size`` does not divide the model.
-        ParametersError: parameters missing, extra or misshapen, with their names.
-    """
-    params = checkpoint.params
-    embedding = checkpoint.parameters.get("tok_embeddings.weight")
-    embedding_axis = 1 if embedding is None else embedding.axis
-    if embedding_axis != 1 or params.use_scaled_rope or params.rope_scaling:
-        raise UnsupportedModelError(
-            f"{checkpoint.path}: this is a Llama 3 model; generate and chat compute Llama 2 and "
-            "Code Llama for now"
-        )
-    check_parameters(checkpoint)
-    check_size(params, size)
 
 
 def load(
@@ -54,9 +33,9 @@ def load(
     Args:
         rank: which slice, of ``size``.
         progress: told how many layers are loaded after each.
-    Raises: as ``check``.
+    Raises: as ``check_loadable``.
     """
-    check(checkpoint, size)
+    check_loadable(checkpoint, size)
     params = checkpoint.params
     layers: Layers = PlainLayers() if size == 1 else FairscaleLayers(size)
 

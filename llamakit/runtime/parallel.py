@@ -16,23 +16,14 @@ import io
 import os
 import pickle
 from collections.abc import Iterator
-from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
-import torch
-from torch import distributed
-from torch.distributed import TCPStore  # type: ignore[attr-defined]  # public, not declared
-
 from llamakit.errors import ParallelError
+from llamakit.runtime import launch
 from llamakit.runtime.interrupt import deferred_interrupt
 
 if TYPE_CHECKING:
     from llamakit.runtime.executor import Executor
-    from llamakit.runtime.launch import Workers
-
-IDLE = timedelta(days=365)
-"""How long a rank waits for the next message: a chat may rest over night. A rank that dies is
-noticed at once, by its closed connection."""
 
 
 class Group:
@@ -80,7 +71,12 @@ class RankGroup(Group):
     """
 
     def __init__(
-        self, rank: int, size: int, local_rank: int, led: bool, workers: Workers | None = None
+        self,
+        rank: int,
+        size: int,
+        local_rank: int,
+        led: bool,
+        workers: launch.Workers | None = None,
     ) -> None:
         self.rank, self.size, self.local_rank = rank, size, local_rank
         self.led = led
@@ -137,6 +133,8 @@ class RankGroup(Group):
             Exception: ``error`` itself where this rank failed.
             ParallelError: another rank failed; the message holds its words.
         """
+        from torch import distributed
+
         words: list[str | None] = [None] * self.size
         distributed.all_gather_object(words, None if error is None else str(error))
         if error is not None:
@@ -177,6 +175,9 @@ class RankGroup(Group):
 
     def _broadcast(self, message: tuple[Any, ...] | None) -> tuple[Any, ...]:
         """Hand rank 0's message to all."""
+        import torch
+        from torch import distributed
+
         data = b"" if message is None else pickle.dumps(message)
         length = torch.tensor([len(data)])
         distributed.broadcast(length, 0)
@@ -233,20 +234,23 @@ def join(size: int | None, *, led: bool = False) -> Group:
 
 
 def _join_torchrun(led: bool) -> RankGroup:
-    distributed.init_process_group(_backend(), timeout=IDLE)
+    from torch import distributed
+
+    distributed.init_process_group(_backend(), timeout=launch.IDLE)
     local_rank = int(os.environ.get("LOCAL_RANK", "0"))
     return _remember(RankGroup(distributed.get_rank(), world_size(), local_rank, led))
 
 
 def _launch(size: int) -> RankGroup:
-    from llamakit.runtime.launch import Workers
-
-    store = TCPStore("127.0.0.1", 0, size, is_master=True, wait_for_workers=False, timeout=IDLE)
-    workers = Workers(size, store.port)
+    listener = launch.listen()
+    workers = launch.Workers(size, listener.getsockname()[1])
     try:
+        from torch import distributed  # the workers import it at the same time
+
+        store = launch.open_store(size, listener)
         workers.wait_until_ready(store)
         distributed.init_process_group(
-            _backend(), store=store, rank=0, world_size=size, timeout=IDLE
+            _backend(), store=store, rank=0, world_size=size, timeout=launch.IDLE
         )
         return _remember(RankGroup(0, size, 0, led=True, workers=workers))
     except BaseException:
@@ -257,14 +261,16 @@ def _launch(size: int) -> RankGroup:
 
 def join_as_worker() -> RankGroup:
     """Join the process that launched this one."""
+    from torch import distributed
+
     rank, size = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
     if "LLAMAKIT_STORE_PORT" not in os.environ:
         return _join_torchrun(led=True)
     port = int(os.environ["LLAMAKIT_STORE_PORT"])
-    store = TCPStore("127.0.0.1", port, size, is_master=False, timeout=IDLE)
+    store = launch.find_store(size, port)
     store.set(f"ready/{rank}", "1")
     distributed.init_process_group(
-        _backend(), store=store, rank=rank, world_size=size, timeout=IDLE
+        _backend(), store=store, rank=rank, world_size=size, timeout=launch.IDLE
     )
     return _remember(RankGroup(rank, size, rank, led=True))
 
@@ -277,6 +283,8 @@ def _remember(group: RankGroup) -> RankGroup:
 
 def _backend() -> str:
     """Tensors on a GPU travel by nccl, those on a CPU (all messages) by gloo."""
+    import torch
+
     return "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
 
 
@@ -289,6 +297,7 @@ def _initialize_fairscale(size: int) -> None:
 
 def _destroy() -> None:
     from fairscale.nn.model_parallel.initialize import destroy_model_parallel
+    from torch import distributed
 
     destroy_model_parallel()
     if distributed.is_initialized():
