@@ -54,6 +54,9 @@ class Group:
         if error is not None:
             raise error
 
+    def abandon(self) -> None:
+        """End a group whose ranks no longer do the same."""
+
     def acquire(self) -> None:
         """Note one more user of the group."""
 
@@ -142,6 +145,11 @@ class RankGroup(Group):
         for rank, word in enumerate(words):
             if word is not None:
                 raise ParallelError(f"rank {rank} of {self.size}: {word}")
+
+    def abandon(self) -> None:
+        """End a group whose ranks no longer do the same: no message would be understood."""
+        self._sound = False
+        self.close()
 
     def acquire(self) -> None:
         """Note one more user of the group."""
@@ -244,19 +252,19 @@ def _join_torchrun(led: bool) -> RankGroup:
 def _launch(size: int) -> RankGroup:
     listener = launch.listen()
     workers = launch.Workers(size, listener.getsockname()[1])
-    try:
+    with contextlib.ExitStack() as undo:
+        undo.callback(workers.kill)
         from torch import distributed  # the workers import it at the same time
 
+        undo.callback(_destroy)
         store = launch.open_store(size, listener)
         workers.wait_until_ready(store)
         distributed.init_process_group(
             _backend(), store=store, rank=0, world_size=size, timeout=launch.IDLE
         )
-        return _remember(RankGroup(0, size, 0, led=True, workers=workers))
-    except BaseException:
-        workers.kill()
-        _destroy()
-        raise
+        group = _remember(RankGroup(0, size, 0, led=True, workers=workers))
+        undo.pop_all()
+        return group
 
 
 def join_as_worker() -> RankGroup:

@@ -27,7 +27,10 @@ def test_the_embedded_checkpoint_is_cut_8_ways_and_under_8_mb() -> None:
 
 
 def test_its_checklists_are_right() -> None:
-    for checklist in (demo.path() / "checklist.chk", demo.path().parent / "tokenizer_checklist.chk"):
+    for checklist in (
+        demo.path() / "checklist.chk",
+        demo.path().parent / "tokenizer_checklist.chk",
+    ):
         lines = checklist.read_text().splitlines()
         assert lines
         for line in lines:

@@ -1,0 +1,50 @@
+"""Ctrl-C, whenever it comes, ends all ranks, says nothing technical and gives status 130."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+
+@pytest.mark.parametrize("ranks", [1, 2])
+@pytest.mark.parametrize("seconds", [0.5, 1.5, 3, 6])
+def test_ctrl_c_at_any_moment(
+    ranks: int, seconds: float, reference_cases: Path, isolated: dict[str, str], tmp_path: Path
+) -> None:
+    mark = f"mark-{os.getpid()}-{ranks}-{seconds}"
+    with (tmp_path / "errors").open("w") as errors:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "llamakit", "generate", "hi", "--temperature", "0"]
+            + ["-m", str(reference_cases / "mha-mp8"), "--model-parallel-size", str(ranks)]
+            + ["--max-seq-len", "200000"],
+            stdout=subprocess.DEVNULL,
+            stderr=errors,
+            env={**isolated, "LLAMAKIT_TEST_MARK": mark, "OMP_NUM_THREADS": "1"},
+        )
+    time.sleep(seconds)
+
+    process.send_signal(signal.SIGINT)
+
+    assert process.wait(60) == 130
+    assert "Traceback" not in (tmp_path / "errors").read_text()
+    deadline = time.monotonic() + 20
+    while left := processes_with(mark):
+        assert time.monotonic() < deadline, left
+        time.sleep(0.1)
+
+
+def processes_with(mark: str) -> list[str]:
+    found = []
+    for environment in Path("/proc").glob("[0-9]*/environ"):
+        try:
+            if mark.encode() in environment.read_bytes():
+                found.append(environment.parent.name)
+        except OSError:  # it has just ended
+            continue
+    return found
