@@ -20,7 +20,7 @@ def test_ctrl_c_at_any_moment(
     mark = f"mark-{os.getpid()}-{ranks}-{seconds}"
     with (tmp_path / "errors").open("w") as errors:
         process = subprocess.Popen(
-            [sys.executable, "-m", "llamakit", "generate", "hi", "--temperature", "0"]
+            [sys.executable, "-m", "llamakit", "generate", *map(str, range(500))]
             + ["-m", str(reference_cases / "mha-mp8"), "--model-parallel-size", str(ranks)]
             + ["--max-seq-len", "200000"],
             stdout=subprocess.DEVNULL,
@@ -31,8 +31,10 @@ def test_ctrl_c_at_any_moment(
 
     process.send_signal(signal.SIGINT)
 
-    assert process.wait(60) == 130
-    assert "Traceback" not in (tmp_path / "errors").read_text()
+    status = process.wait(60)
+    said = (tmp_path / "errors").read_text()
+    assert status == 130, said
+    assert "Traceback" not in said
     deadline = time.monotonic() + 20
     while left := processes_with(mark):
         assert time.monotonic() < deadline, left
