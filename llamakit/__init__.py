@@ -11,7 +11,17 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from llamakit._version import __version__
-    from llamakit.api import Llama, load_tokenizer, open_checkpoint
+    from llamakit.api import (
+        Llama,
+        diff,
+        export,
+        import_checkpoint,
+        inspect,
+        load_tokenizer,
+        open_checkpoint,
+        reshard,
+        verify,
+    )
     from llamakit.errors import LlamakitError
     from llamakit.hookspecs import hookimpl
 
@@ -19,18 +29,30 @@ _HOMES = {
     "Llama": "llamakit.api",
     "LlamakitError": "llamakit.errors",
     "__version__": "llamakit._version",
+    "diff": "llamakit.api",
+    "export": "llamakit.api",
     "hookimpl": "llamakit.hookspecs",
+    "import_checkpoint": "llamakit.api",
+    "inspect": "llamakit.api",
     "load_tokenizer": "llamakit.api",
     "open_checkpoint": "llamakit.api",
+    "reshard": "llamakit.api",
+    "verify": "llamakit.api",
 }
 
 __all__ = [
     "Llama",
     "LlamakitError",
     "__version__",
+    "diff",
+    "export",
     "hookimpl",
+    "import_checkpoint",
+    "inspect",
     "load_tokenizer",
     "open_checkpoint",
+    "reshard",
+    "verify",
 ]
 
 

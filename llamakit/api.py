@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from llamakit.llama import ChatPrediction, CompletionPrediction, Llama
 from llamakit.loading import find_tokenizer
@@ -11,15 +13,28 @@ from llamakit.sampling import choose_sampling
 from llamakit.streaming import Chunk
 from llamakit.toolkit import default_toolkit
 
+if TYPE_CHECKING:
+    from llamakit.convert.plan import ConversionPlan
+    from llamakit.examine.diff import DiffReport
+    from llamakit.examine.inspect import Inspection
+    from llamakit.examine.report import VerifyReport
+
 __all__ = [
     "ChatPrediction",
     "Chunk",
     "CompletionPrediction",
     "Llama",
     "choose_sampling",
+    "diff",
+    "export",
     "find_tokenizer",
+    "import_checkpoint",
+    "inspect",
     "load_tokenizer",
     "open_checkpoint",
+    "plan_reshard",
+    "reshard",
+    "verify",
 ]
 
 
@@ -30,6 +45,192 @@ def open_checkpoint(path: str | Path) -> Checkpoint:
         CheckpointError: no plugin knows its form, or it is damaged.
     """
     return default_toolkit().open_checkpoint(Path(path))
+
+
+def verify(*paths: str | Path, deep: bool = False) -> VerifyReport:
+    """Check files against their checklists; every file that counts is read.
+
+    Args:
+        paths: folders of models, folders that hold several, or folders with a tokenizer.
+        deep: look for what sums do not show: CRCs, shapes, shards of several models or out of
+            order, another model's tokenizer, NaN and infinity.
+    Returns:
+        What was found; ``report.good`` sums it up.
+
+    Raises:
+        NotACheckpointError: there is nothing to verify at a path.
+    """
+    from llamakit.examine.steps import finish
+    from llamakit.examine.verify import verify as run
+
+    return finish(run([Path(path) for path in paths], default_toolkit(), deep=deep))
+
+
+def inspect(
+    path: str | Path, *, max_seq_len: int | None = None, max_batch_size: int = 1
+) -> Inspection:
+    """Say what a checkpoint is, from its indexes alone.
+
+    Args:
+        path: its folder.
+        max_seq_len: tokens that ``memory`` counts a KV cache for; None: what the model was made
+            for.
+        max_batch_size: sequences that ``memory`` counts a KV cache for.
+
+    Raises:
+        CheckpointError: it is none, or damaged.
+    """
+    from llamakit.examine.inspect import inspect as run
+
+    return run(
+        Path(path), default_toolkit(), max_seq_len=max_seq_len, max_batch_size=max_batch_size
+    )
+
+
+def diff(a: str | Path | Checkpoint, b: str | Path | Checkpoint) -> DiffReport:
+    """Compare two checkpoints of any form and any number of shards, parameter by parameter.
+
+    Args:
+        a: a folder, or a checkpoint that is open.
+        b: another.
+    Returns:
+        What differs, and where; ``report.same`` sums it up.
+
+    Raises:
+        CheckpointError: one is no checkpoint, or damaged.
+    """
+    from llamakit.examine.diff import diff as run
+    from llamakit.examine.steps import finish
+
+    return finish(run(_opened(a), _opened(b)))
+
+
+def plan_reshard(
+    source: str | Path | Checkpoint,
+    destination: str | Path,
+    model_parallel_size: int,
+    *,
+    dtype: str | None = None,
+) -> ConversionPlan:
+    """Work out what ``reshard`` would do, and do nothing.
+
+    Args and Raises: as ``reshard``.
+    """
+    from llamakit.convert.meta_form import plan_shards
+
+    return plan_shards(_opened(source), Path(destination), model_parallel_size, dtype=dtype)
+
+
+def reshard(
+    source: str | Path | Checkpoint,
+    destination: str | Path,
+    model_parallel_size: int,
+    *,
+    dtype: str | None = None,
+    verify: bool = False,
+    force: bool = False,
+    direct: bool | None = None,
+    progress: Callable[[int], None] | None = None,
+) -> dict[str, object]:
+    """Write a checkpoint as another number of shards, in Meta's form.
+
+    Args:
+        source: a folder, or a checkpoint that is open, be it one of your own making.
+        destination: the folder to make; it appears when all of it is whole.
+        model_parallel_size: how many shards.
+        dtype: ``float32``, ``bfloat16`` or ``float16``; None keeps every byte.
+        verify: check the source against its checklist.chk first, or on the way.
+        force: replace a folder that is there.
+        direct: past the kernel's cache; None: where the file system allows it and it pays.
+        progress: told how many bytes have been done since the last time.
+    Returns:
+        ``source``, ``destination``, ``files`` (name, nbytes, md5), ``nbytes``, ``nbytes_read``.
+
+    Raises:
+        UnevenSplitError: the model cannot be cut into so many shards.
+        CheckpointError: the source is not what it should be.
+        DestinationError: there is something already.
+        NoSpaceError: there is no room.
+    """
+    from llamakit.convert.reshard import reshard as run
+
+    return run(
+        _opened(source),
+        Path(destination),
+        model_parallel_size,
+        dtype=dtype,
+        verify=verify,
+        force=force,
+        direct=direct,
+        progress=progress,
+    )
+
+
+def export(
+    source: str | Path | Checkpoint,
+    destination: str | Path,
+    form: str = "hf",
+    *,
+    force: bool = False,
+    **options: Any,
+) -> Mapping[str, Any]:
+    """Write a checkpoint in another form.
+
+    Args:
+        source: a folder, or a checkpoint that is open, be it one of your own making.
+        destination: the folder to make; it appears when all of it is whole.
+        form: the name of an exporter: ``hf``, ``safetensors`` or a plugin's.
+        force: replace a folder that is there.
+        options: the exporter's own, such as ``max_shard_size="5GB"`` for ``hf``.
+    Returns:
+        ``source``, ``destination``, and what the exporter reports.
+
+    Raises:
+        UnknownNameError: no exporter of that name.
+        OptionError: an option that the exporter does not have.
+        CheckpointError: the source is not what it should be.
+        DestinationError: there is something already.
+        NoSpaceError: there is no room.
+    """
+    from llamakit.checkpoint.staging import staged
+
+    exporter = default_toolkit().exporters.get(form)
+    checkpoint = _opened(source)
+    with staged(Path(destination), force=force, source=checkpoint.path) as folder:
+        report = exporter(checkpoint, folder, options)
+    return {"source": str(checkpoint.path), "destination": str(destination), **report}
+
+
+def import_checkpoint(
+    source: str | Path | Checkpoint,
+    destination: str | Path,
+    model_parallel_size: int = 1,
+    *,
+    dtype: str | None = None,
+    force: bool = False,
+    direct: bool | None = None,
+    progress: Callable[[int], None] | None = None,
+) -> dict[str, object]:
+    """Write a checkpoint of another form, such as a Hugging Face folder, as Meta's shards.
+
+    Args, Returns and Raises: as ``reshard``, and
+        UnsupportedModelError: Meta's form cannot hold this model.
+    """
+    from llamakit.convert.importing import import_checkpoint as run
+
+    return run(
+        _opened(source),
+        Path(destination),
+        model_parallel_size,
+        dtype=dtype,
+        force=force,
+        direct=direct,
+        progress=progress,
+    )
+
+
+def _opened(source: str | Path | Checkpoint) -> Checkpoint:
+    return open_checkpoint(source) if isinstance(source, str | Path) else source
 
 
 def load_tokenizer(path: str | Path) -> Tokenizer:

@@ -18,7 +18,9 @@
      │    ├── SpecialTagError
      │    └── DialogError
      ├── FileFormatError            a file of prompts or a saved session that cannot be read
+     ├── NoSpaceError               the disk has no room for what is to be written
      ├── UsageError                 the words of the call are off (exit status 2)
+     │    ├── DestinationError      something is there already, or nothing can be made there
      │    ├── UnknownNameError      with "did you mean"
      │    └── OptionError           an unknown option, a wrong type, a value out of range
      └── PluginError                a plugin that is broken where it is needed
@@ -106,10 +108,18 @@ class FileFormatError(LlamakitError):
     """A file of prompts or a saved session that cannot be read."""
 
 
+class NoSpaceError(LlamakitError):
+    """A disk without room for what is to be written."""
+
+
 class UsageError(LlamakitError, ValueError):
     """The words of the call are off."""
 
     exit_status = 2
+
+
+class DestinationError(UsageError):
+    """A destination that exists already, or that nothing can be made at."""
 
 
 class UnknownNameError(UsageError):

@@ -5,8 +5,12 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+from llamakit.checkpoint.json_fields import read_json
 from llamakit.checkpoint.params import CODE_LLAMA_THETA, ModelParams
+from llamakit.errors import ParamsError
 
+ORIGIN = "reshard.json"
+"""What llamakit leaves beside shards that it made: from what, and how the embedding is cut."""
 LLAMA_3_VOCAB = 128256
 LLAMA_3_THETA = 500000.0
 _TIKTOKEN_LINE = re.compile(rb"[A-Za-z0-9+/]+={0,2} [0-9]+\r?\n")
@@ -17,7 +21,8 @@ def embedding_axis(
 ) -> int:
     """Tell which axis of the embedding is cut.
 
-    Several shards show it by their shape. One shard does not: there, Llama 3 is recognised.
+    Several shards show it by their shape. One shard does not: there, the ``reshard.json`` of
+    whoever made it says it, or else Llama 3 is recognised.
 
     Args:
         shard_shape: shape of ``tok_embeddings.weight`` in one shard, if there is one.
@@ -29,7 +34,19 @@ def embedding_axis(
     """
     if shards > 1 and shard_shape is not None and len(shard_shape) == 2:
         return 0 if shard_shape[1] == params.dim else 1
+    marked = _marked_axis(path / ORIGIN)
+    if marked is not None:
+        return marked
     return 0 if looks_like_llama_3(params, path) else 1
+
+
+def _marked_axis(path: Path) -> int | None:
+    """Return the axis that a reshard.json says, if there is one and it does."""
+    try:
+        axis = read_json(path).get("embedding_axis")
+    except ParamsError:
+        return None
+    return axis if type(axis) is int and axis in (0, 1) else None
 
 
 def looks_like_llama_3(params: ModelParams, path: Path) -> bool:

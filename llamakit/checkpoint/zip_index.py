@@ -35,6 +35,8 @@ class Member:
     offset: int
     """Bytes from the start of the zip to the member's first byte."""
     nbytes: int
+    crc: int = 0
+    """The CRC-32 of its bytes, as the directory says."""
 
 
 @dataclass(frozen=True)
@@ -42,6 +44,7 @@ class _Entry:
     name: bytes
     nbytes: int
     header: int
+    crc: int
 
 
 def index_zip(file: BinaryIO) -> dict[str, Member]:
@@ -139,7 +142,7 @@ def _entries(directory: bytes) -> Iterator[_Entry]:
         packed, nbytes, header = _widen((fields[8], fields[9], fields[16]), extra)
         if packed != nbytes:
             raise ValueError(f"{name.decode('ascii', 'replace')} has two sizes")
-        yield _Entry(name, nbytes, header)
+        yield _Entry(name, nbytes, header, fields[7])
         at = name_end + extra_length + comment_length
 
 
@@ -179,7 +182,7 @@ def _locate(file: BinaryIO, entry: _Entry) -> Member:
     if _read_at(file, entry.header + _LOCAL.size, name_length) != entry.name:
         raise ValueError("a member's header and the directory differ in its name")
     offset = entry.header + _LOCAL.size + name_length + extra_length
-    return Member(entry.name.decode(), offset, entry.nbytes)
+    return Member(entry.name.decode(), offset, entry.nbytes, entry.crc)
 
 
 def _read_at(file: BinaryIO, offset: int, nbytes: int) -> bytes:

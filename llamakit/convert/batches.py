@@ -1,0 +1,129 @@
+"""Moves cut into batches: a few megabytes that are read, turned and handed to files together.
+
+Each byte of the source is read once. Where a parameter is cut on its columns, a batch is the same
+rows of all its regions; every file that gets some of these columns gets them from this batch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+
+from llamakit.checkpoint.dtypes import itemsize
+from llamakit.convert.disk import ALIGNMENT, align_up
+from llamakit.convert.moves import Move, Region, Target
+
+BATCH_NBYTES = 8 << 20
+
+
+@dataclass(frozen=True)
+class Read:
+    """Some whole rows of one region."""
+
+    region: Region
+    start: int
+    stop: int
+    """In rows of the region."""
+    row_nbytes: int
+
+    @property
+    def offset(self) -> int:
+        """Bytes from the start of the region's file."""
+        return self.region.offset + self.start * self.row_nbytes
+
+    @property
+    def nbytes(self) -> int:
+        """How many bytes these rows are."""
+        return (self.stop - self.start) * self.row_nbytes
+
+
+@dataclass(frozen=True)
+class Cut:
+    """Columns ``start:stop`` of what one read of the batch brings."""
+
+    read: int
+    start: int
+    stop: int
+
+
+@dataclass(frozen=True)
+class Sink:
+    """Files that get these columns, side by side."""
+
+    files: tuple[int, ...]
+    cuts: tuple[Cut, ...]
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Some rows of one parameter."""
+
+    move: Move
+    reads: tuple[Read, ...]
+    sinks: tuple[Sink, ...]
+
+    @property
+    def memory_nbytes(self) -> int:
+        """How much memory reading it takes: each read may begin and end inside a block."""
+        return sum(align_up(read.nbytes) + ALIGNMENT for read in self.reads)
+
+
+def batches(moves: Iterable[Move], limit: int = BATCH_NBYTES) -> Iterator[Batch]:
+    """Cut moves into batches.
+
+    Args:
+        moves: in the order in which they are carried out.
+        limit: about how many bytes are read for a batch. One row of all regions, or the rows
+            that a turn takes together, are never cut apart.
+    """
+    for move in moves:
+        yield from (_by_rows if move.axis == 0 else _by_columns)(move, limit)
+
+
+def largest(moves: Iterable[Move]) -> int:
+    """Return the memory of the largest batch, in bytes."""
+    return max((batch.memory_nbytes for batch in batches(moves)), default=0)
+
+
+def _by_rows(move: Move, limit: int) -> Iterator[Batch]:
+    row_nbytes = move.regions[0].columns * itemsize(move.dtype)
+    together = move.head_dim
+    step = max(1, limit // max(1, row_nbytes * together)) * together
+    for target in sorted(move.targets, key=lambda target: target.start):
+        for region, start, stop in _overlaps(move.regions, target):
+            for at in range(start, stop, step):
+                read = Read(region, at, min(at + step, stop), row_nbytes)
+                sink = Sink(target.files, (Cut(0, 0, region.columns),))
+                yield Batch(move, (read,), (sink,))
+
+
+def _overlaps(regions: Sequence[Region], target: Target) -> Iterator[tuple[Region, int, int]]:
+    """Yield the rows of each region that a target takes."""
+    first = 0
+    for region in regions:
+        start, stop = max(target.start - first, 0), min(target.stop - first, region.rows)
+        if start < stop:
+            yield region, start, stop
+        first += region.rows
+
+
+def _by_columns(move: Move, limit: int) -> Iterator[Batch]:
+    width = itemsize(move.dtype)
+    rows = move.regions[0].rows
+    step = max(1, limit // max(1, width * sum(region.columns for region in move.regions)))
+    sinks = tuple(Sink(target.files, _columns(move.regions, target)) for target in move.targets)
+    for at in range(0, rows, step):
+        stop = min(at + step, rows)
+        reads = (Read(region, at, stop, region.columns * width) for region in move.regions)
+        yield Batch(move, tuple(reads), sinks)
+
+
+def _columns(regions: Sequence[Region], target: Target) -> tuple[Cut, ...]:
+    cuts = []
+    first = 0
+    for index, region in enumerate(regions):
+        start, stop = max(target.start - first, 0), min(target.stop - first, region.columns)
+        if start < stop:
+            cuts.append(Cut(index, start, stop))
+        first += region.columns
+    return tuple(cuts)

@@ -1,0 +1,193 @@
+"""Exporters: a checkpoint as a Hugging Face folder, or as .safetensors with Meta's names.
+
+Each is what ``register_exporters`` takes: it writes to a destination that does not exist, and
+``llamakit.export`` sees to it that the destination gets its name when all of it is whole.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from llamakit.checkpoint.file_layout import TensorSpec
+from llamakit.checkpoint.hf_names import to_huggingface
+from llamakit.checkpoint.layout import OUTPUT, check_parameters, expected_shapes
+from llamakit.checkpoint.safetensors_writer import SafetensorsLayout
+from llamakit.checkpoint.staging import check_space
+from llamakit.convert.companions import find_tokenizer_file
+from llamakit.convert.hf_files import write_hf_files
+from llamakit.convert.meta_form import plan_safetensors
+from llamakit.convert.moves import WeightFile, make_move, spec_for_slice, whole
+from llamakit.convert.plan import ConversionPlan, SmallFile, carry_out
+from llamakit.errors import OptionError, suggestion
+from llamakit.protocols import Checkpoint
+
+DEFAULT_MAX_SHARD_SIZE = "5GB"
+INDEX = "model.safetensors.index.json"
+_SIZE = re.compile(r"([0-9]+(?:\.[0-9]+)?) *([KMGT]?)(i?)B?", re.IGNORECASE)
+_COMMON = ("direct", "progress")
+_ROOM_FOR_SMALL_FILES = 16 << 20
+
+
+def export_hf(
+    checkpoint: Checkpoint, destination: Path, options: Mapping[str, Any]
+) -> dict[str, object]:
+    """Write a folder that transformers loads: config, tokenizer and weights.
+
+    Args:
+        checkpoint: what is read.
+        destination: the folder to make.
+        options: ``max_shard_size``, such as ``"5GB"`` or a number of bytes; ``tokenizer``, a
+            file; ``progress`` and ``direct``, as ``reshard`` takes them.
+    Returns:
+        ``files`` with the name and size of each, ``nbytes``, ``nbytes_read``.
+
+    Raises:
+        OptionError: an option that there is not, or of a wrong value.
+        ParametersError: parameters are missing, or are of another model.
+        TokenizerError: the tokenizer is of another model.
+        NoSpaceError: there is no room.
+    """
+    _check_options(options, ("max_shard_size", "tokenizer"))
+    limit = parse_size(options.get("max_shard_size") or DEFAULT_MAX_SHARD_SIZE)
+    plan = plan_huggingface(checkpoint, destination, limit)
+    check_space(destination.parent, plan.nbytes + _ROOM_FOR_SMALL_FILES)
+    given = options.get("tokenizer")
+    tokenizer = Path(given) if given else _find_tokenizer(checkpoint.path)
+    destination.mkdir()
+    # First, for it refuses some models, and the weights take long.
+    small = write_hf_files(checkpoint, destination, tokenizer)
+    written = _carry_out(plan, destination, options)
+    return _report(plan, destination, [*small, *written])
+
+
+def export_safetensors(
+    checkpoint: Checkpoint, destination: Path, options: Mapping[str, Any]
+) -> dict[str, object]:
+    """Write Meta's parameters as .safetensors, a file for each shard.
+
+    Args:
+        checkpoint: what is read.
+        destination: the folder to make.
+        options: ``progress`` and ``direct``, as ``reshard`` takes them.
+    Returns: as ``export_hf``.
+
+    Raises:
+        OptionError: an option that there is not.
+        ParametersError: parameters are missing, or are of another model.
+        NoSpaceError: there is no room.
+    """
+    _check_options(options, ())
+    plan = plan_safetensors(checkpoint, destination)
+    check_space(destination.parent, plan.nbytes)
+    destination.mkdir()
+    return _report(plan, destination, _carry_out(plan, destination, options))
+
+
+def plan_huggingface(checkpoint: Checkpoint, destination: Path, limit: int) -> ConversionPlan:
+    """Plan the weights and the index of a Hugging Face folder.
+
+    Args:
+        checkpoint: what is read.
+        destination: the folder to make.
+        limit: how many bytes of weights a file may have; a larger tensor has a file alone.
+
+    Raises:
+        ParametersError: parameters are missing, or are of another model.
+    """
+    check_parameters(checkpoint)
+    names = [
+        name
+        for name in expected_shapes(checkpoint.params)
+        if not (name == OUTPUT and checkpoint.params.tied_embeddings)
+    ]
+    groups = _group(checkpoint, names, limit)
+    moves, files = [], []
+    for index, group in enumerate(groups):
+        tensors = []
+        for name in group:
+            parameter = checkpoint.parameters[name]
+            target = whole(parameter, index)
+            moves.append(make_move(checkpoint, parameter, [target], order="huggingface"))
+            theirs = to_huggingface(name)
+            assert theirs is not None
+            tensors.append(spec_for_slice(theirs, parameter, target, parameter.dtype))
+        files.append(WeightFile(_file_name(index, len(groups)), SafetensorsLayout(tensors)))
+    small = [SmallFile(INDEX, _index(files))] if len(files) > 1 else []
+    return ConversionPlan(
+        checkpoint, destination, tuple(moves), tuple(files), tuple(small), has_checklist=False
+    )
+
+
+def parse_size(size: object) -> int:
+    """Read a number of bytes, such as ``5GB``, ``500MiB`` or ``1000000``.
+
+    Raises:
+        OptionError: it is none.
+    """
+    match = _SIZE.fullmatch(str(size).strip())
+    nbytes = 0
+    if match is not None:
+        power = " KMGT".index(match[2].upper() or " ")
+        nbytes = int(float(match[1]) * (1024 if match[3] else 1000) ** power)
+    if nbytes < 1:
+        raise OptionError(f"{size!r} is not a size of files; write it as 5GB or 500MB")
+    return nbytes
+
+
+def _group(checkpoint: Checkpoint, names: Sequence[str], limit: int) -> list[list[str]]:
+    groups: list[list[str]] = [[]]
+    filled = 0
+    for name in names:
+        parameter = checkpoint.parameters[name]
+        nbytes = TensorSpec(name, parameter.dtype, parameter.shape).nbytes
+        if groups[-1] and filled + nbytes > limit:
+            groups.append([])
+            filled = 0
+        groups[-1].append(name)
+        filled += nbytes
+    return groups
+
+
+def _file_name(index: int, files: int) -> str:
+    if files == 1:
+        return "model.safetensors"
+    return f"model-{index + 1:05d}-of-{files:05d}.safetensors"
+
+
+def _index(files: Sequence[WeightFile]) -> bytes:
+    stored = {tensor.name: (file, tensor) for file in files for tensor in file.layout.stored}
+    index = {
+        "metadata": {"total_size": sum(tensor.nbytes for _, tensor in stored.values())},
+        "weight_map": {name: stored[name][0].name for name in sorted(stored)},
+    }
+    return (json.dumps(index, indent=2) + "\n").encode()
+
+
+def _find_tokenizer(path: Path) -> Path | None:
+    """Find the tokenizer of a checkpoint of any form."""
+    complete = path / "tokenizer.json"
+    return find_tokenizer_file(path) or (complete if complete.is_file() else None)
+
+
+def _check_options(options: Mapping[str, Any], known: Sequence[str]) -> None:
+    for name in options:
+        if name not in (*known, *_COMMON):
+            raise OptionError(f"this export has no option {name!r}{suggestion(name, known)}")
+
+
+def _carry_out(plan: ConversionPlan, folder: Path, options: Mapping[str, Any]) -> list[str]:
+    direct, progress = (options.get(name) for name in _COMMON)
+    return list(carry_out(plan, folder, direct=direct, progress=progress))
+
+
+def _report(plan: ConversionPlan, folder: Path, names: Sequence[str]) -> dict[str, object]:
+    files = [{"name": name, "nbytes": (folder / name).stat().st_size} for name in names]
+    return {
+        "files": files,
+        "nbytes": sum((folder / name).stat().st_size for name in names),
+        "nbytes_read": plan.nbytes_read,
+    }

@@ -1,0 +1,207 @@
+"""The small files of a Hugging Face folder: config, generation config and tokenizer."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Mapping
+from pathlib import Path
+
+from llamakit.checkpoint.generation import is_tiktoken, looks_like_llama_3
+from llamakit.checkpoint.layout import EMBEDDING
+from llamakit.checkpoint.params import ModelParams
+from llamakit.convert.hf_tokenizer import (
+    special_tokens_map,
+    token_id,
+    tokenizer_config,
+    tokenizer_json,
+)
+from llamakit.convert.sentencepiece_model import SentencePieceModel, read_sentencepiece_model
+from llamakit.errors import TokenizerError
+from llamakit.protocols import Checkpoint
+from llamakit.tokenizer.sentencepiece import load
+
+_LLAMA_3_CONTEXT = 8192
+_LLAMA_3_1_CONTEXT = 131072
+_LARGEST_3_2_DIM = 3072
+_ROPE_OF_3_1 = {
+    "rope_type": "llama3",
+    "factor": 8.0,
+    "low_freq_factor": 1.0,
+    "high_freq_factor": 4.0,
+    "original_max_position_embeddings": _LLAMA_3_CONTEXT,
+}
+_TOKENIZER_FILES = (
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "tokenizer.model",
+)
+
+
+def write_hf_files(checkpoint: Checkpoint, destination: Path, tokenizer: Path | None) -> list[str]:
+    """Write all files of a Hugging Face folder but the weights and their index.
+
+    The same checkpoint and tokenizer give the same bytes. Nothing is written if an error is raised.
+
+    Args:
+        checkpoint: what config.json describes.
+        destination: a folder that is there.
+        tokenizer: a tokenizer.model or a tokenizer.json. A tiktoken model, as Llama 3 has it, is
+            copied as it is: no tokenizer.json is made of it, and a warning says so if none lies
+            beside it.
+    Returns:
+        The names of the files, in the order written.
+    Raises:
+        TokenizerError: the tokenizer is another model's, or does what no tokenizer.json says.
+    """
+    model = _read_sentencepiece(checkpoint, tokenizer)
+    ends = _ends(checkpoint, model)
+    context = context_length(checkpoint)
+    files = {
+        "config.json": _json(config(checkpoint) | ends),
+        "generation_config.json": _json({**ends, "max_length": context}),
+    }
+    if tokenizer is None:
+        _log().warning(
+            "%s has no tokenizer, so what is written has none; pass one with --tokenizer",
+            checkpoint.path,
+        )
+    elif model is not None:
+        files |= {
+            "tokenizer.json": _json(tokenizer_json(model), indent=None),
+            "tokenizer_config.json": _json(tokenizer_config(model, context)),
+            "special_tokens_map.json": _json(special_tokens_map(model)),
+            "tokenizer.model": tokenizer.read_bytes(),
+        }
+    else:
+        files |= _copies(tokenizer)
+    for name, data in files.items():
+        (destination / name).write_bytes(data)
+    return list(files)
+
+
+def config(checkpoint: Checkpoint) -> dict[str, object]:
+    """Say what a config.json for this checkpoint holds, without the ids of first and last token.
+
+    The settings of the rotary embedding and the dtype stand in two spellings, that of
+    transformers 5 and that of those before.
+
+    Source: transformers ``models/llama/configuration_llama.py``.
+    """
+    params = checkpoint.params
+    dtype = _dtype(checkpoint)
+    scaling = rope_scaling(params)
+    return {
+        "architectures": ["LlamaForCausalLM"],
+        "model_type": "llama",
+        "vocab_size": params.vocab_size,
+        "hidden_size": params.dim,
+        "intermediate_size": params.hidden_dim,
+        "num_hidden_layers": params.n_layers,
+        "num_attention_heads": params.n_heads,
+        "num_key_value_heads": params.n_kv_heads,
+        "head_dim": params.head_dim,
+        "max_position_embeddings": context_length(checkpoint),
+        "rms_norm_eps": params.norm_eps,
+        "rope_parameters": {
+            "rope_theta": params.rope_theta,
+            **(scaling or {"rope_type": "default"}),
+        },
+        "rope_theta": params.rope_theta,
+        "rope_scaling": scaling,
+        "hidden_act": "silu",
+        "attention_bias": False,
+        "mlp_bias": False,
+        "attention_dropout": 0.0,
+        "initializer_range": 0.02,
+        "pretraining_tp": 1,
+        "tie_word_embeddings": params.tied_embeddings,
+        "use_cache": True,
+        "dtype": dtype,
+        "torch_dtype": dtype,
+    }
+
+
+def context_length(checkpoint: Checkpoint) -> int:
+    """Say how many tokens a model was made for: what its file says, else by its family."""
+    params = checkpoint.params
+    if params.max_seq_len is None and looks_like_llama_3(params, checkpoint.path):
+        return _LLAMA_3_1_CONTEXT if params.use_scaled_rope else _LLAMA_3_CONTEXT
+    return params.context
+
+
+def rope_scaling(params: ModelParams) -> dict[str, object] | None:
+    """Say how the rotary frequencies are stretched, or None if they are not.
+
+    A Hugging Face config.json says it in full. A params.json has no factor: it is 32 in Llama 3.2
+    1B and 3B, which are the only ones as narrow, and 8 in Llama 3.1 and 3.3.
+    """
+    if params.rope_scaling is not None:
+        return {key: value for key, value in params.rope_scaling.items() if key != "rope_theta"}
+    if not params.use_scaled_rope:
+        return None
+    return {**_ROPE_OF_3_1, "factor": 32.0 if params.dim <= _LARGEST_3_2_DIM else 8.0}
+
+
+def _dtype(checkpoint: Checkpoint) -> str:
+    """Name the dtype of the matrices; norms may be finer."""
+    widest = max(checkpoint.parameters.values(), key=lambda parameter: parameter.numel)
+    return checkpoint.parameters.get(EMBEDDING, widest).dtype
+
+
+def _ends(checkpoint: Checkpoint, model: SentencePieceModel | None) -> dict[str, object]:
+    """Name the ids that begin and end a text.
+
+    A Llama 3 ends a text, a message or a turn; the base models write only the first.
+    """
+    if model is not None:
+        return {
+            "bos_token_id": token_id(model, model.bos_piece),
+            "eos_token_id": token_id(model, model.eos_piece),
+        }
+    if looks_like_llama_3(checkpoint.params, checkpoint.path):
+        return {"bos_token_id": 128000, "eos_token_id": [128001, 128008, 128009]}
+    return {"bos_token_id": 1, "eos_token_id": 2}
+
+
+def _read_sentencepiece(checkpoint: Checkpoint, path: Path | None) -> SentencePieceModel | None:
+    """Read the tokenizer if it is a SentencePiece model, and check that it is this model's."""
+    if path is None:
+        return None
+    if not path.is_file():
+        raise TokenizerError(f"no such tokenizer file: {path}; pass one with --tokenizer")
+    if path.suffix == ".json" or is_tiktoken(path):
+        return None
+    load(path)  # what SentencePiece itself does not load is refused in its words
+    model = read_sentencepiece_model(path)
+    rows = checkpoint.params.vocab_size
+    if len(model.pieces) > rows:
+        raise TokenizerError(
+            f"{path} has {len(model.pieces)} ids but the embedding of {checkpoint.path} has "
+            f"{rows} rows: it is the tokenizer of another model; pass the right one with "
+            "--tokenizer"
+        )
+    return model
+
+
+def _copies(tokenizer: Path) -> dict[str, bytes]:
+    """Take a tokenizer that is not a SentencePiece model as it is, with what lies beside it."""
+    given = "tokenizer.json" if tokenizer.suffix == ".json" else "tokenizer.model"
+    beside = {name: tokenizer.parent / name for name in _TOKENIZER_FILES}
+    found = {name: path for name, path in (beside | {given: tokenizer}).items() if path.is_file()}
+    if "tokenizer.json" not in found:
+        _log().warning(
+            "%s is a tiktoken model and is copied as it is; AutoTokenizer needs a tokenizer.json "
+            "beside it, which comes with the model's Hugging Face folder",
+            tokenizer,
+        )
+    return {name: path.read_bytes() for name, path in found.items()}
+
+
+def _json(values: Mapping[str, object], indent: int | None = 2) -> bytes:
+    return (json.dumps(values, ensure_ascii=False, indent=indent) + "\n").encode()
+
+
+def _log() -> logging.Logger:
+    return logging.getLogger("llamakit")

@@ -1,0 +1,216 @@
+"""A SentencePiece BPE model as Hugging Face's tokenizer.json.
+
+The ids are SentencePiece's for any text, and so is the text of those ids, with three exceptions
+that lie in the form itself:
+
+- ``<s>``, ``</s>`` and ``<unk>`` written out in a text become the special ids, which is Hugging
+  Face's convention; SentencePiece takes them for text.
+- A run of bytes that is not UTF-8 as a whole decodes to one U+FFFD for each byte;
+  SentencePiece keeps the characters in it that are whole.
+- SentencePiece joins pairs that make pieces of equal score from left to right, which a list of
+  merges cannot say. Trained models give every piece a score of its own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from llamakit.convert.sentencepiece_model import PieceType, SentencePieceModel
+from llamakit.errors import TokenizerError
+
+SPACE = "▁"
+"""What SentencePiece writes for a space."""
+
+_BYTE_PIECES = frozenset(f"<0x{byte:02X}>" for byte in range(256))
+_KNOWN_TYPES = (PieceType.NORMAL, PieceType.UNKNOWN, PieceType.CONTROL, PieceType.BYTE)
+
+
+def tokenizer_json(model: SentencePieceModel) -> dict[str, object]:
+    """Say what a tokenizer.json for this model holds.
+
+    The merges are pairs, which the tokenizers package reads since 0.20.
+
+    Raises:
+        TokenizerError: the model does something that the form cannot say.
+    """
+    _check_expressible(model)
+    vocab = {piece.text: token for token, piece in enumerate(model.pieces)}
+    return {
+        "version": "1.0",
+        "truncation": None,
+        "padding": None,
+        "added_tokens": _added_tokens(model),
+        "normalizer": _sequence(
+            "normalizers",
+            {"type": "Prepend", "prepend": SPACE},
+            {"type": "Replace", "pattern": {"String": " "}, "content": SPACE},
+        ),
+        "pre_tokenizer": None,
+        "post_processor": _post_processor(model.bos_piece, vocab[model.bos_piece]),
+        "decoder": _sequence(
+            "decoders",
+            {"type": "Replace", "pattern": {"String": SPACE}, "content": " "},
+            {"type": "ByteFallback"},
+            {"type": "Fuse"},
+            {"type": "Strip", "content": " ", "start": 1, "stop": 0},
+        ),
+        "model": {
+            "type": "BPE",
+            "dropout": None,
+            "unk_token": model.unk_piece,
+            "continuing_subword_prefix": None,
+            "end_of_word_suffix": None,
+            "fuse_unk": True,
+            "byte_fallback": True,
+            "ignore_merges": False,
+            "vocab": vocab,
+            "merges": merges(model),
+        },
+    }
+
+
+def tokenizer_config(model: SentencePieceModel, context: int) -> dict[str, object]:
+    """Say what a tokenizer_config.json for this model holds.
+
+    The class is the one that takes tokenizer.json as it is: ``LlamaTokenizer`` changes the ids of
+    leading and repeated spaces.
+
+    Args:
+        context: how many tokens the model was made for.
+    """
+    return {
+        "tokenizer_class": "PreTrainedTokenizerFast",
+        **special_tokens_map(model),
+        "add_bos_token": True,
+        "add_eos_token": False,
+        "clean_up_tokenization_spaces": False,
+        "model_input_names": ["input_ids", "attention_mask"],
+        "model_max_length": context,
+    }
+
+
+def special_tokens_map(model: SentencePieceModel) -> dict[str, object]:
+    """Say what a special_tokens_map.json for this model holds."""
+    return {
+        "bos_token": model.bos_piece,
+        "eos_token": model.eos_piece,
+        "unk_token": model.unk_piece,
+    }
+
+
+def token_id(model: SentencePieceModel, text: str) -> int:
+    """Return the id of a piece.
+
+    Raises:
+        ValueError: no such piece.
+    """
+    return [piece.text for piece in model.pieces].index(text)
+
+
+def merges(model: SentencePieceModel) -> list[list[str]]:
+    """List the pairs of pieces that BPE joins, the first to be joined first.
+
+    SentencePiece joins any two neighbours that make a piece, the piece of the highest score
+    first, so each way to cut a piece into two is a pair.
+
+    Returns:
+        ``[left, right]`` texts; in the order of the joined piece's score.
+    """
+    ids = {
+        piece.text: token
+        for token, piece in enumerate(model.pieces)
+        if piece.type == PieceType.NORMAL
+    }
+    by_score = sorted(ids, key=lambda text: (-model.pieces[ids[text]].score, ids[text]))
+    return [
+        [text[:cut], text[cut:]]
+        for text in by_score
+        # The longer left first: neighbours n, m, n of one run are n+m, n, as joined from the left.
+        for cut in range(len(text) - 1, 0, -1)
+        if text[:cut] in ids and text[cut:] in ids
+    ]
+
+
+def _sequence(parts: str, *steps: Mapping[str, object]) -> dict[str, object]:
+    return {"type": "Sequence", parts: list(steps)}
+
+
+def _added_tokens(model: SentencePieceModel) -> list[dict[str, object]]:
+    return [
+        {
+            "id": token,
+            "content": piece.text,
+            "single_word": False,
+            "lstrip": False,
+            "rstrip": False,
+            "normalized": False,
+            "special": True,
+        }
+        for token, piece in enumerate(model.pieces)
+        if piece.type in (PieceType.UNKNOWN, PieceType.CONTROL)
+    ]
+
+
+def _post_processor(bos: str, token: int) -> dict[str, object]:
+    """Put the first token before a text, and before each of two."""
+
+    def special(segment: int) -> dict[str, object]:
+        return {"SpecialToken": {"id": bos, "type_id": segment}}
+
+    def text(name: str, segment: int) -> dict[str, object]:
+        return {"Sequence": {"id": name, "type_id": segment}}
+
+    return {
+        "type": "TemplateProcessing",
+        "single": [special(0), text("A", 0)],
+        "pair": [special(0), text("A", 0), special(1), text("B", 1)],
+        "special_tokens": {bos: {"id": bos, "ids": [token], "tokens": [bos]}},
+    }
+
+
+def _check_expressible(model: SentencePieceModel) -> None:
+    reason = _why_settings_do_not_fit(model) or _why_pieces_do_not_fit(model)
+    if reason:
+        raise TokenizerError(
+            f"{model.path}: {reason}, which no tokenizer.json of a Llama says with the same ids. "
+            "Expected a BPE model as Llama 1, Llama 2 and Code Llama have it: pass theirs with "
+            "--tokenizer"
+        )
+
+
+def _why_settings_do_not_fit(model: SentencePieceModel) -> str | None:
+    reasons = {
+        f"it is a {model.model_type} model": model.model_type != "BPE",
+        "it has no byte fallback": not model.byte_fallback,
+        f"it changes characters (normalisation {model.normalization})": model.changes_characters,
+        "it adds no space before a text": not model.add_dummy_prefix,
+        "it removes repeated spaces": model.remove_extra_whitespaces,
+        "it keeps spaces as they are": not model.escape_whitespaces,
+        "it writes spaces after words": model.treat_whitespace_as_suffix,
+    }
+    return next((reason for reason, holds in reasons.items() if holds), None)
+
+
+def _why_pieces_do_not_fit(model: SentencePieceModel) -> str | None:
+    types = {piece.text: piece.type for piece in model.pieces}
+    if len(types) != len(model.pieces):
+        return "it has a piece twice"
+    other = [piece for piece in model.pieces if piece.type not in _KNOWN_TYPES]
+    if other:
+        kind_name = other[0].type.name.lower().replace("_", "-")
+        return f"its piece {other[0].text!r:.80} is {kind_name}"
+    bytes_found = {text for text, kind in types.items() if kind == PieceType.BYTE}
+    if bytes_found != _BYTE_PIECES:
+        return "its byte pieces are not <0x00> to <0xFF>"
+    for name, text, expected in (
+        ("first", model.bos_piece, PieceType.CONTROL),
+        ("last", model.eos_piece, PieceType.CONTROL),
+        ("unknown", model.unk_piece, PieceType.UNKNOWN),
+    ):
+        if types.get(text) != expected:
+            return f"it has no {name} token {text!r:.80}"
+    normal = {text for text, kind in types.items() if kind == PieceType.NORMAL}
+    lone = [character for text in normal for character in text if character not in normal]
+    if SPACE not in normal or lone:
+        return f"its character {min(lone, default=SPACE)!r} is no piece of its own"
+    return None

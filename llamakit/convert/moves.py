@@ -1,0 +1,213 @@
+"""Which parameter of a checkpoint becomes which tensors of which files, as plain values."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from llamakit.checkpoint.dtypes import itemsize
+from llamakit.checkpoint.file_layout import FileLayout, TensorSpec
+from llamakit.checkpoint.hf_names import is_rotated
+from llamakit.checkpoint.huggingface import HuggingFaceCheckpoint
+from llamakit.checkpoint.layout import ROPE_FREQS
+from llamakit.checkpoint.meta import MetaCheckpoint
+from llamakit.checkpoint.plan import copies, slice_for_rank
+from llamakit.checkpoint.tensor_file import StoredTensor, TensorFile
+from llamakit.errors import OptionError
+from llamakit.protocols import Checkpoint, Parameter
+
+CASTS = ("float32", "bfloat16", "float16")
+"""The dtypes that weights are cast to."""
+_FLOATS = (*CASTS, "float64")
+
+Order = Literal["meta", "huggingface"]
+"""Of the rows of the query and key projections; see ``checkpoint/rotary.py``."""
+
+
+@dataclass(frozen=True)
+class Region:
+    """A part of a parameter that lies in one place: a matrix, row by row."""
+
+    rows: int
+    columns: int
+    """In values; a tensor of other than two axes is seen as a matrix of its first axis."""
+    file: TensorFile | None
+    """None: the checkpoint's own ``read`` has to be asked."""
+    offset: int = 0
+    """Bytes from the start of the file to the first value."""
+
+
+@dataclass(frozen=True)
+class Target:
+    """``start:stop`` of a parameter along its axis, and the files that get it."""
+
+    start: int
+    stop: int
+    files: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Move:
+    """One parameter of the source, and what is made of it."""
+
+    name: str
+    regions: tuple[Region, ...]
+    """They follow one another along ``axis``."""
+    axis: int
+    """0 or 1, of the regions and the targets."""
+    targets: tuple[Target, ...]
+    dtype: str
+    """What the source stores."""
+    new_dtype: str
+    turn: Order | None = None
+    """The order that rows are brought into, if it is another than they are in."""
+    head_dim: int = 1
+    """How many rows belong together where there is a ``turn``."""
+
+
+@dataclass(frozen=True)
+class WeightFile:
+    """A file of weights that is to be written."""
+
+    name: str
+    layout: FileLayout
+
+    @property
+    def nbytes(self) -> int:
+        """Its exact size."""
+        return self.layout.nbytes
+
+
+def regions_of(checkpoint: Checkpoint, parameter: Parameter) -> tuple[tuple[Region, ...], Order]:
+    """Say where a parameter lies, and in which order its rows are there."""
+    places, order = _places(checkpoint, parameter)
+    if places and all(tensor.contiguous for _, tensor in places):
+        return tuple(_region(tensor, file) for file, tensor in places), order
+    rows, columns = _matrix(parameter.shape)
+    return (Region(rows, columns, None),), "meta"
+
+
+def _places(
+    checkpoint: Checkpoint, parameter: Parameter
+) -> tuple[list[tuple[TensorFile, StoredTensor]], Order]:
+    # A class derived from these may have a read of its own, which then counts.
+    if type(checkpoint) is MetaCheckpoint:
+        shards = checkpoint.shards
+        if parameter.axis is None:
+            shards = shards[:1]
+        else:
+            shards = shards[:: copies(parameter.name, checkpoint.params, len(shards))]
+        return [(shard, shard.tensors[parameter.name]) for shard in shards], "meta"
+    if type(checkpoint) is HuggingFaceCheckpoint:
+        file, theirs = checkpoint.sources[parameter.name]
+        order: Order = "huggingface" if is_rotated(parameter.name) else "meta"
+        return [(file, file.tensors[theirs])], order
+    return [], "meta"
+
+
+def _region(tensor: StoredTensor, file: TensorFile) -> Region:
+    rows, columns = _matrix(tensor.shape)
+    return Region(rows, columns, file, tensor.offset)
+
+
+def _matrix(shape: Sequence[int]) -> tuple[int, int]:
+    return (shape[0] if shape else 1), math.prod(shape[1:])
+
+
+def cast_dtype(name: str, dtype: str, wanted: str | None) -> str:
+    """Say what a parameter is stored as when ``wanted`` is asked for.
+
+    Raises:
+        OptionError: weights are not cast to that.
+    """
+    if wanted is None:
+        return dtype
+    if wanted not in CASTS:
+        raise OptionError(f"weights are not cast to {wanted!r}; choose one of {', '.join(CASTS)}")
+    return wanted if dtype in _FLOATS and name != ROPE_FREQS else dtype
+
+
+def make_move(
+    checkpoint: Checkpoint,
+    parameter: Parameter,
+    targets: Sequence[Target],
+    *,
+    dtype: str | None = None,
+    order: Order = "meta",
+) -> Move:
+    """Say how one parameter gets to where it is wanted.
+
+    Args:
+        parameter: the parameter, whole.
+        targets: slices along its axis.
+        dtype: what to cast to, or None.
+        order: of the rows of query and key projections in the files.
+    """
+    regions, present = regions_of(checkpoint, parameter)
+    turned = is_rotated(parameter.name) and present != order
+    return Move(
+        parameter.name,
+        regions,
+        parameter.axis or 0,
+        tuple(targets),
+        parameter.dtype,
+        cast_dtype(parameter.name, parameter.dtype, dtype),
+        order if turned else None,
+        checkpoint.params.head_dim if turned else 1,
+    )
+
+
+def whole(parameter: Parameter, file: int) -> Target:
+    """Say that one file gets all of a parameter."""
+    length = parameter.shape[parameter.axis or 0] if parameter.shape else 1
+    return Target(0, length, (file,))
+
+
+def targets_for_size(parameter: Parameter, checkpoint: Checkpoint, size: int) -> list[Target]:
+    """Say which ranks of ``size`` get which slices; those that get the same share a target."""
+    if not parameter.shape:
+        return [Target(0, 1, tuple(range(size)))]
+    ranks: dict[tuple[int, int], list[int]] = {}
+    for rank in range(size):
+        cut = slice_for_rank(parameter, checkpoint.params, rank, size)
+        ranks.setdefault((cut.start, cut.stop), []).append(rank)
+    return [Target(start, stop, tuple(files)) for (start, stop), files in ranks.items()]
+
+
+def spec_for_slice(name: str, parameter: Parameter, target: Target, dtype: str) -> TensorSpec:
+    """Describe the tensor that a target becomes."""
+    shape = list(parameter.shape)
+    if shape:
+        shape[parameter.axis or 0] = target.stop - target.start
+    return TensorSpec(name, dtype, tuple(shape))
+
+
+def nbytes_read(moves: Sequence[Move]) -> int:
+    """Return how many bytes of weights are read, each once."""
+    return sum(
+        region.rows * region.columns * itemsize(move.dtype)
+        for move in moves
+        for region in move.regions
+    )
+
+
+def tensors_by_file(
+    moves: Sequence[tuple[str, Move]], parameters: Mapping[str, Parameter], files: int
+) -> list[list[TensorSpec]]:
+    """List the tensors of each file, in the order in which they are written.
+
+    Args:
+        moves: each with the name that its tensors get.
+        parameters: by the moves' own names.
+        files: how many files there are.
+    """
+    tensors: list[list[TensorSpec]] = [[] for _ in range(files)]
+    for name, move in moves:
+        parameter = parameters[move.name]
+        for target in move.targets:
+            spec = spec_for_slice(name, parameter, target, move.new_dtype)
+            for file in target.files:
+                tensors[file].append(spec)
+    return tensors

@@ -1,0 +1,99 @@
+"""Changes the number of shards of a checkpoint."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+from llamakit.checkpoint.checklist import MODEL_CHECKLIST, read_checklist
+from llamakit.checkpoint.staging import check_destination, check_space, staged
+from llamakit.convert.carry import Progress
+from llamakit.convert.meta_form import plan_shards
+from llamakit.convert.plan import ConversionPlan, carry_out
+from llamakit.convert.source_sums import SourceSums, check_sums, read_in_order
+from llamakit.protocols import Checkpoint
+
+
+def reshard(
+    checkpoint: Checkpoint,
+    destination: Path,
+    size: int,
+    *,
+    dtype: str | None = None,
+    verify: bool = False,
+    force: bool = False,
+    direct: bool | None = None,
+    progress: Progress | None = None,
+) -> dict[str, object]:
+    """Write a checkpoint as ``size`` shards.
+
+    Args:
+        checkpoint: what is read; of any form.
+        destination: the folder to make.
+        size: the model parallel size.
+        dtype: what weights are cast to, or None to keep their bytes.
+        verify: check the source against its checklist too.
+        force: replace a folder that is there.
+        direct: past the kernel's cache; None: where the file system allows it and it pays.
+        progress: told how many bytes are done.
+    Returns:
+        ``destination``, ``files`` with the name, size and md5 of each, ``nbytes``,
+        ``nbytes_read``.
+
+    Raises:
+        UnevenSplitError: the model cannot be cut into so many shards.
+        CheckpointError: the source is not what it should be.
+        DestinationError: there is something already.
+        NoSpaceError: there is no room.
+    """
+    plan = plan_shards(checkpoint, destination, size, dtype=dtype)
+    check_destination(destination, force=force, source=checkpoint.path)
+    expected = source_checklist(checkpoint) if verify else {}
+    on_the_way = read_in_order(plan.moves) & set(expected)
+    check_sums({path: md5 for path, md5 in expected.items() if path not in on_the_way})
+    with SourceSums({path: expected[path] for path in sorted(on_the_way)}) as sums:
+        return make(plan, force=force, direct=direct, sums=sums, progress=progress)
+
+
+def make(
+    plan: ConversionPlan,
+    *,
+    force: bool = False,
+    direct: bool | None = None,
+    sums: SourceSums | None = None,
+    progress: Progress | None = None,
+) -> dict[str, object]:
+    """Carry a plan out, so that its destination appears when all of it is whole.
+
+    Raises:
+        CheckpointError: the source is not what it should be.
+        DestinationError: there is something already.
+        NoSpaceError: there is no room.
+    """
+    source = plan.checkpoint.path
+    with staged(plan.destination, force=force, source=source) as folder:
+        check_space(plan.destination.parent, plan.nbytes)
+        folder.mkdir()
+        written = carry_out(plan, folder, direct=direct, sums=sums, progress=progress)
+        files = [
+            {"name": name, "nbytes": (folder / name).stat().st_size, "md5": md5}
+            for name, md5 in written.items()
+        ]
+    return {
+        "source": str(source),
+        "destination": str(plan.destination),
+        "files": files,
+        "nbytes": plan.nbytes,
+        "nbytes_read": plan.nbytes_read,
+    }
+
+
+def source_checklist(checkpoint: Checkpoint) -> dict[Path, str]:
+    """Return the md5 of each file that a checkpoint's checklist names; warn if there is none."""
+    path = checkpoint.path / MODEL_CHECKLIST
+    if not path.is_file():
+        logging.getLogger("llamakit").warning(
+            "%s does not exist, so there is nothing to check the source against", path
+        )
+        return {}
+    return {checkpoint.path / name: md5 for name, md5 in read_checklist(path).entries.items()}

@@ -1,0 +1,179 @@
+"""Inspect: what a checkpoint is, told from its indexes; no weight is read."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from llamakit.checkpoint.checklist import MODEL_CHECKLIST
+from llamakit.checkpoint.generation import generation_name
+from llamakit.checkpoint.huggingface import HuggingFaceCheckpoint
+from llamakit.checkpoint.layout import EMBEDDING, ROPE_FREQS, check_parameters
+from llamakit.checkpoint.meta import MetaCheckpoint
+from llamakit.checkpoint.params import ModelParams
+from llamakit.checkpoint.plan import legal_sizes
+from llamakit.errors import ParametersError
+from llamakit.examine.memory import RankMemory, rank_memory
+from llamakit.examine.steps import Opener, warnings_of
+from llamakit.examine.vocabulary import Vocabulary, find_vocabulary
+from llamakit.protocols import Checkpoint, Parameter
+
+_LARGEST_SIZE = 16
+"""Memory is told of sizes up to this."""
+
+
+@dataclass(frozen=True)
+class Inspection:
+    """What the indexes of a checkpoint say."""
+
+    path: Path
+    form: str
+    generation: str
+    """``llama 1/2``, ``code llama`` or ``llama 3``."""
+    params: ModelParams
+    numel: int
+    """How many values the parameters have in total, each counted once."""
+    dtypes: Mapping[str, int]
+    """How many parameters are of each dtype, the most frequent first."""
+    shards: int | None
+    """How many files the weights are in, if the form has files."""
+    embedding_axis: int | None
+    """The axis on which Meta's form of the model cuts ``tok_embeddings.weight``."""
+    tokenizer: Vocabulary
+    legal_sizes: tuple[int, ...]
+    """The model parallel sizes that the model can be cut into."""
+    max_seq_len: int
+    max_batch_size: int
+    memory: tuple[RankMemory, ...]
+    """For each legal size up to 16."""
+    oddities: tuple[str, ...]
+    """What is unusual, a sentence each."""
+    faults: tuple[str, ...]
+    """What is wrong, a sentence each."""
+    parameters: tuple[Parameter, ...]
+
+    @property
+    def head_dim(self) -> int:
+        """Values in one attention head."""
+        return self.params.head_dim
+
+    @property
+    def good(self) -> bool:
+        """Whether nothing is wrong."""
+        return not self.faults
+
+    def as_json(self, *, tensors: bool = False) -> Mapping[str, Any]:
+        """Return the inspection in JSON's terms.
+
+        Args:
+            tensors: list every parameter too.
+        """
+        values = asdict(self)
+        listed = values.pop("parameters")
+        values["path"] = str(self.path)
+        tokenizer = self.tokenizer.path
+        values["tokenizer"]["path"] = None if tokenizer is None else str(tokenizer)
+        values["params"] |= {"head_dim": self.head_dim, "context": self.params.context}
+        return {"good": self.good, **values, **({"tensors": listed} if tensors else {})}
+
+
+def inspect(
+    path: Path,
+    opener: Opener,
+    *,
+    max_seq_len: int | None = None,
+    max_batch_size: int = 1,
+) -> Inspection:
+    """Say what a checkpoint is, from its indexes alone.
+
+    Args:
+        path: its folder.
+        opener: opens checkpoints and tokenizers.
+        max_seq_len: the longest sequence that memory is worked out for, in tokens; None: what
+            the model was made for.
+        max_batch_size: how many sequences at the same time.
+
+    Raises:
+        CheckpointError: it is none, or damaged.
+    """
+    with warnings_of() as warnings:
+        checkpoint = opener.open_checkpoint(path)
+    params = checkpoint.params
+    parameters = tuple(checkpoint.parameters.values())
+    embedding = checkpoint.parameters.get(EMBEDDING)
+    axis = None if embedding is None else embedding.axis
+    dtypes = Counter(it.dtype for it in parameters if it.name != ROPE_FREQS)
+    usual = dtypes.most_common(1)[0][0] if dtypes else "float32"
+    tokenizer = find_vocabulary(checkpoint, opener)
+    length = max_seq_len or params.context
+    sizes = legal_sizes(params)
+    return Inspection(
+        path=path,
+        form=checkpoint.form,
+        generation=generation_name(params, 1 if axis is None else axis),
+        params=params,
+        numel=sum(it.numel for it in parameters if it.name != ROPE_FREQS),
+        dtypes=dict(dtypes.most_common()),
+        shards=_shards(checkpoint),
+        embedding_axis=axis,
+        tokenizer=tokenizer,
+        legal_sizes=tuple(sizes),
+        max_seq_len=length,
+        max_batch_size=max_batch_size,
+        memory=tuple(
+            rank_memory(checkpoint, size, usual, length, max_batch_size)
+            for size in sizes
+            if size <= _LARGEST_SIZE
+        ),
+        oddities=(*warnings, *_oddities(checkpoint, tokenizer, dtypes, sizes)),
+        faults=tuple(_faults(checkpoint, tokenizer)),
+        parameters=parameters,
+    )
+
+
+def _shards(checkpoint: Checkpoint) -> int | None:
+    if isinstance(checkpoint, MetaCheckpoint):
+        return len(checkpoint.shards)
+    if isinstance(checkpoint, HuggingFaceCheckpoint):
+        return len({file.path for file, _ in checkpoint.sources.values()})
+    return None
+
+
+def _faults(checkpoint: Checkpoint, tokenizer: Vocabulary) -> list[str]:
+    faults = [tokenizer.fault] if tokenizer.fault else []
+    try:
+        check_parameters(checkpoint)
+    except ParametersError as error:
+        faults.append(str(error))
+    return faults
+
+
+def _oddities(
+    checkpoint: Checkpoint, tokenizer: Vocabulary, dtypes: Counter[str], sizes: list[int]
+) -> list[str]:
+    params, rows = checkpoint.params, checkpoint.params.vocab_size
+    is_meta = isinstance(checkpoint, MetaCheckpoint)
+    shards = _shards(checkpoint) or 1
+    found = {
+        "no tokenizer in the folder or in its parent": tokenizer.path is None,
+        f"the embedding has {rows} rows, the tokenizer only {tokenizer.size} ids": (
+            tokenizer.size is not None and tokenizer.size < rows
+        ),
+        f"no {MODEL_CHECKLIST}, so llamakit verify has no sums to compare with": (
+            is_meta and not (checkpoint.path / MODEL_CHECKLIST).is_file()
+        ),
+        f"{ROPE_FREQS} is there; it is no parameter, and nothing reads it": (
+            ROPE_FREQS in checkpoint.parameters
+        ),
+        "mixed dtypes: " + ", ".join(f"{count} in {name}" for name, count in dtypes.items()): (
+            len(dtypes) > 1
+        ),
+        f"there are {shards} shards, but the model cannot be cut into so many": (
+            is_meta and shards not in sizes
+        ),
+        "the output layer is the embedding (tied)": params.tied_embeddings,
+    }
+    return [sentence for sentence, holds in found.items() if holds]

@@ -1,0 +1,58 @@
+"""Whether a tokenizer is that of a checkpoint, told from their sizes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from llamakit.checkpoint.generation import is_tiktoken
+from llamakit.errors import TokenizerError
+from llamakit.examine.steps import Opener
+from llamakit.protocols import Checkpoint
+
+_TIKTOKEN_SPECIAL = 256
+"""Llama 3's special tokens, which stand in no file."""
+
+
+@dataclass(frozen=True)
+class Vocabulary:
+    """A tokenizer beside a checkpoint."""
+
+    path: Path | None
+    """None: there is none, in the folder or in its parent."""
+    size: int | None = None
+    """How many ids it has; None where that could not be read."""
+    fault: str = ""
+    """Why it is not this checkpoint's, or no tokenizer at all."""
+
+
+def find_vocabulary(checkpoint: Checkpoint, opener: Opener) -> Vocabulary:
+    """Compare the tokenizer in a checkpoint's folder, or its parent's, with the embedding."""
+    folder = checkpoint.path
+    places = (folder / "tokenizer.model", folder.resolve().parent / "tokenizer.model")
+    path = next((place for place in places if place.is_file()), None)
+    if path is None:
+        other = folder / "tokenizer.json"
+        return Vocabulary(other if other.is_file() else None)
+    try:
+        size = _size(path, opener)
+    except TokenizerError as error:
+        return Vocabulary(path, fault=str(error))
+    except OSError as error:
+        return Vocabulary(path, fault=f"{path} cannot be read: {error.strerror}.")
+    rows = checkpoint.params.vocab_size
+    if size <= rows:
+        return Vocabulary(path, size)
+    return Vocabulary(
+        path,
+        size,
+        f"{path} has {size} ids but the embedding of {folder} has {rows} rows: it is the "
+        "tokenizer of another model; bring both from the same download.",
+    )
+
+
+def _size(path: Path, opener: Opener) -> int:
+    if is_tiktoken(path):
+        with path.open("rb") as file:
+            return sum(1 for line in file if line.strip()) + _TIKTOKEN_SPECIAL
+    return opener.load_tokenizer(path).vocab_size

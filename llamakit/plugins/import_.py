@@ -1,0 +1,57 @@
+"""The command that brings a checkpoint of another form into Meta's."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from llamakit import hookimpl
+
+if TYPE_CHECKING:
+    from llamakit.registry import Registrar
+    from llamakit.toolkit import Toolkit
+
+
+@click.command("import")
+@click.argument("source", metavar="SRC", type=click.Path(path_type=Path))
+@click.argument("destination", metavar="DST", type=click.Path(path_type=Path))
+@click.option(
+    "-n",
+    "--model-parallel-size",
+    "size",
+    metavar="N",
+    type=click.IntRange(min=1),
+    default=1,
+    show_default=True,
+    help="how many shards to make",
+)
+@click.option("--force", is_flag=True, help="replace DST if it exists")
+@click.option("--json", "as_json", is_flag=True, help="print JSON")
+@click.pass_obj
+def import_(
+    toolkit: Toolkit, source: Path, destination: Path, size: int, *, force: bool, as_json: bool
+) -> None:
+    """Write the Hugging Face folder SRC as N shards in Meta's form at DST.
+
+    DST appears when all of it is whole, with a params.json that the reference reads.
+
+    \b
+    llamakit import llama-2-7b-hf/ llama-2-7b/
+    llamakit import llama-2-70b-hf/ llama-2-70b/ -n 8
+    """  # noqa: D301 - the backspace is for Click
+    from llamakit.api import import_checkpoint
+    from llamakit.convert.bar import bytes_bar
+    from llamakit.convert.words import tell, weights_nbytes
+
+    checkpoint = toolkit.open_checkpoint(source)
+    with bytes_bar("importing", weights_nbytes(checkpoint)) as progress:
+        report = import_checkpoint(checkpoint, destination, size, force=force, progress=progress)
+    click.echo(tell(report, as_json=as_json))
+
+
+@hookimpl
+def register_checkpoint_tools(tools: Registrar[click.Command]) -> None:
+    """Offer ``import``."""
+    tools.register("import", import_, help="bring a Hugging Face folder into Meta's form")
