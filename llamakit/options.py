@@ -45,7 +45,7 @@ class NameOption(click.Option):
         import copy
 
         option = copy.copy(self)
-        option.help = f"{self.help}; here: {names_in(toolkit, self.registry)}"
+        option.help = f"{self.help} Here: {names_in(toolkit, self.registry)}."
         return click.Option.get_help_record(option, ctx)
 
 

@@ -9,9 +9,11 @@ import click
 from llamakit import hookimpl
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from llamakit.registry import Registrar
 
-STORY = ["generate", "--echo", "--seed", "1", "--max-new-tokens", "60", "Once upon a time"]
+STORY = ("--echo", "--temperature", "0", "--max-new-tokens", "60", "Once upon a time")
 QUESTION = "How do I verify a checkpoint?"
 
 
@@ -19,26 +21,43 @@ QUESTION = "How do I verify a checkpoint?"
 def demo() -> None:
     """Show the whole way on the embedded checkpoint.
 
-    Each step is printed as the command that you would type, and run as just that command.
+    Each step is printed as the command that you would type, and run as just that command, in a
+    temporary folder.
     """
-    click.echo("The embedded checkpoint is a small trained model in Meta's layout, cut 8 ways.")
-    step("A completion, on one rank", STORY)
-    step("The same on two ranks, which this command launches", [*STORY, *TWO_RANKS])
-    step("A chat answer", ["chat", "--temperature", "0"], typed=QUESTION)
+    import tempfile
+    from pathlib import Path
+
+    from llamakit import demo
+
+    model = str(demo.path())
+    with tempfile.TemporaryDirectory(prefix="llamakit-demo-") as name:
+        folder = Path(name)
+        step(folder, "What the embedded checkpoint is", "inspect", model)
+        step(folder, "Are all its files as they should be?", "verify", model)
+        story = step(folder, "A completion of its 8 shards, on one rank", "generate", *STORY)
+        step(folder, "The same model as 2 shards", "reshard", model, "two", "-n", "2")
+        ranks = ("-m", "two", "--model-parallel-size", "2")
+        two = step(folder, "Their completion, on two ranks", "generate", *ranks, *STORY)
+        step(folder, "The same model in Hugging Face's form", "export", model, "hf")
+        hf = step(folder, "Its completion", "generate", "-m", "hf", *STORY)
+        if not story == two == hf:
+            raise click.ClickException("the three completions differ: please report this")
+        click.echo("\nAll three answer alike.")
+        step(folder, "A chat answer", "chat", "--temperature", "0", typed=QUESTION)
     click.echo(
         "\nThat was it. Next: llamakit chat, or with weights of your own\n"
         '  llamakit generate -m llama-2-7b/ "I believe the meaning of life is"'
     )
 
 
-TWO_RANKS = ["--model-parallel-size", "2"]
-
-
-def step(title: str, arguments: list[str], typed: str | None = None) -> None:
-    """Print a command, then run it as just that.
+def step(folder: Path, title: str, *words: str, typed: str | None = None) -> str:
+    """Print a command, run it as just that, and print its answer.
 
     Args:
+        folder: where it runs.
         typed: what its standard input is.
+    Returns:
+        Its standard output.
     Raises:
         click.exceptions.Exit: it failed, with its status; it has said why itself.
     """
@@ -46,19 +65,23 @@ def step(title: str, arguments: list[str], typed: str | None = None) -> None:
     import subprocess
     import sys
 
-    command = shlex.join(["llamakit", *arguments])
+    command = shlex.join(["llamakit", *words])
     if typed is not None:
         command = f"echo {shlex.quote(typed)} | {command}"
     click.secho(f"\n# {title}", fg="cyan")
     click.secho(f"$ {command}", bold=True)
     done = subprocess.run(
-        [sys.executable, "-m", "llamakit", *arguments],
+        [sys.executable, "-m", "llamakit", *words],
+        cwd=folder,
         input="" if typed is None else f"{typed}\n",
+        stdout=subprocess.PIPE,
         encoding="utf-8",
         check=False,
     )
+    click.echo(done.stdout, nl=False)
     if done.returncode:
         raise click.exceptions.Exit(done.returncode)
+    return done.stdout
 
 
 @hookimpl

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 @click.command()
 @click.argument("a", metavar="A", type=click.Path())
 @click.argument("b", metavar="B", type=click.Path())
-@click.option("--json", "as_json", is_flag=True, help="print JSON")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @click.pass_obj
 def diff(toolkit: Toolkit, a: str, b: str, *, as_json: bool) -> None:
     """Compare the checkpoints A and B, parameter by parameter.
@@ -29,7 +29,7 @@ def diff(toolkit: Toolkit, a: str, b: str, *, as_json: bool) -> None:
 
     \b
     llamakit diff llama-2-13b/ llama-2-13b-mp1/
-    """  # noqa: D301 - the backspace is for Click
+    """
     from llamakit.examine.diff import diff as run
     from llamakit.tables import rendered, watched
 
@@ -85,4 +85,4 @@ def _how(it: ParameterDiff) -> str:
 @hookimpl
 def register_checkpoint_tools(tools: Registrar[click.Command]) -> None:
     """Offer ``diff``."""
-    tools.register("diff", diff, help="compare two checkpoints of any form")
+    tools.register("diff", diff, help="Compare two checkpoints of any form.")

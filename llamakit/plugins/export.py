@@ -26,20 +26,20 @@ if TYPE_CHECKING:
     metavar="NAME",
     default="hf",
     show_default=True,
-    help="the form to write",
+    help="The form to write.",
 )
-@click.option("--max-shard-size", metavar="SIZE", help="hf: the largest file, such as 5GB")
+@click.option("--max-shard-size", metavar="SIZE", help="For hf: the largest file, such as 5GB.")
 @click.option(
     "--tokenizer",
     metavar="FILE",
     type=click.Path(exists=True, dir_okay=False),
-    help="hf: its tokenizer  [default: the one in SRC or beside it]",
+    help="For hf: its tokenizer.  [default: the one in SRC or beside it]",
 )
 @click.option(
-    "--option", "more", metavar="K=V", multiple=True, help="an option of a plugin's exporter"
+    "--option", "more", metavar="K=V", multiple=True, help="An option of a plugin's exporter."
 )
-@click.option("--force", is_flag=True, help="replace DST if it exists")
-@click.option("--json", "as_json", is_flag=True, help="print JSON")
+@click.option("--force", is_flag=True, help="Replace DST if it exists.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @click.pass_obj
 def export(
     toolkit: Toolkit,
@@ -60,7 +60,7 @@ def export(
     \b
     llamakit export llama-2-7b/ llama-2-7b-hf/
     llamakit export llama-2-7b/ llama-2-7b-safetensors/ --format safetensors
-    """  # noqa: D301 - the backspace is for Click
+    """
     from llamakit.api import export as run
     from llamakit.convert.bar import bytes_bar
     from llamakit.convert.words import tell, weights_nbytes
@@ -86,4 +86,4 @@ def _pair(text: str) -> tuple[str, str]:
 @hookimpl
 def register_checkpoint_tools(tools: Registrar[click.Command]) -> None:
     """Offer ``export``."""
-    tools.register("export", export, help="write a checkpoint in another form, such as hf")
+    tools.register("export", export, help="Write a checkpoint in another form, such as hf.")

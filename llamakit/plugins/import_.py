@@ -25,10 +25,10 @@ if TYPE_CHECKING:
     type=click.IntRange(min=1),
     default=1,
     show_default=True,
-    help="how many shards to make",
+    help="How many shards to make.",
 )
-@click.option("--force", is_flag=True, help="replace DST if it exists")
-@click.option("--json", "as_json", is_flag=True, help="print JSON")
+@click.option("--force", is_flag=True, help="Replace DST if it exists.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @click.pass_obj
 def import_(
     toolkit: Toolkit, source: Path, destination: Path, size: int, *, force: bool, as_json: bool
@@ -40,7 +40,7 @@ def import_(
     \b
     llamakit import llama-2-7b-hf/ llama-2-7b/
     llamakit import llama-2-70b-hf/ llama-2-70b/ -n 8
-    """  # noqa: D301 - the backspace is for Click
+    """
     from llamakit.api import import_checkpoint
     from llamakit.convert.bar import bytes_bar
     from llamakit.convert.words import tell, weights_nbytes
@@ -54,4 +54,4 @@ def import_(
 @hookimpl
 def register_checkpoint_tools(tools: Registrar[click.Command]) -> None:
     """Offer ``import``."""
-    tools.register("import", import_, help="bring a Hugging Face folder into Meta's form")
+    tools.register("import", import_, help="Bring a Hugging Face folder into Meta's form.")

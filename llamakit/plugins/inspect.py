@@ -21,12 +21,12 @@ if TYPE_CHECKING:
 
 @click.command()
 @click.argument("path", required=False, type=click.Path())
-@click.option("--tensors", is_flag=True, help="list the parameters too")
+@click.option("--tensors", is_flag=True, help="List the parameters too.")
 @click.option(
     "--max-seq-len",
     metavar="N",
     type=click.IntRange(min=1),
-    help="tokens that the KV cache is to hold  [default: what the model was made for]",
+    help="Tokens that the KV cache is to hold.  [default: what the model was made for]",
 )
 @click.option(
     "--max-batch-size",
@@ -34,9 +34,9 @@ if TYPE_CHECKING:
     type=click.IntRange(min=1),
     default=1,
     show_default=True,
-    help="sequences that the KV cache is to hold",
+    help="Sequences that the KV cache is to hold.",
 )
-@click.option("--json", "as_json", is_flag=True, help="print JSON")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @click.pass_obj
 def inspect(
     toolkit: Toolkit,
@@ -55,7 +55,7 @@ def inspect(
     \b
     llamakit inspect llama-2-7b/
     llamakit inspect llama-2-70b/ --max-seq-len 4096 --max-batch-size 8
-    """  # noqa: D301 - the backspace is for Click
+    """
     from llamakit import demo
     from llamakit.examine.inspect import inspect as run
     from llamakit.tables import rendered
@@ -156,4 +156,4 @@ def _plural(noun: str, count: int) -> str:
 @hookimpl
 def register_checkpoint_tools(tools: Registrar[click.Command]) -> None:
     """Offer ``inspect``."""
-    tools.register("inspect", inspect, help="say what a checkpoint is; no weight is read")
+    tools.register("inspect", inspect, help="Say what a checkpoint is; no weight is read.")

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 @click.group(invoke_without_command=True)
-@click.option("--json", "as_json", is_flag=True, help="print JSON")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @click.pass_context
 def plugins(ctx: click.Context, *, as_json: bool) -> None:
     """List the plugins, what each registers, and whether it works.
@@ -34,7 +34,7 @@ def plugins(ctx: click.Context, *, as_json: bool) -> None:
 
 @plugins.command()
 @click.argument("name")
-@click.option("--json", "as_json", is_flag=True, help="print JSON")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @click.pass_obj
 def show(toolkit: Toolkit, name: str, *, as_json: bool) -> None:
     """Show NAME: whose it is, its options, their types and defaults.

@@ -24,17 +24,17 @@ if TYPE_CHECKING:
     metavar="N",
     type=click.IntRange(min=1),
     required=True,
-    help="how many shards to make",
+    help="How many shards to make.",
 )
-@click.option("--plan", "only_plan", is_flag=True, help="say what would be done, and do nothing")
-@click.option("--verify", is_flag=True, help="check SRC against its checklist.chk too")
-@click.option("--force", is_flag=True, help="replace DST if it exists")
+@click.option("--plan", "only_plan", is_flag=True, help="Say what would be done, and do nothing.")
+@click.option("--verify", is_flag=True, help="Check SRC against its checklist.chk too.")
+@click.option("--force", is_flag=True, help="Replace DST if it exists.")
 @click.option(
     "--dtype",
     type=click.Choice(["float32", "bfloat16", "float16"]),
-    help="cast the weights  [default: keep every byte]",
+    help="Cast the weights.  [default: keep every byte]",
 )
-@click.option("--json", "as_json", is_flag=True, help="print JSON")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @click.pass_obj
 def reshard(
     toolkit: Toolkit,
@@ -56,7 +56,7 @@ def reshard(
     \b
     llamakit reshard llama-2-70b/ llama-2-70b-mp2/ -n 2
     llamakit reshard llama-2-70b/ llama-2-70b-mp2/ -n 2 --plan
-    """  # noqa: D301 - the backspace is for Click
+    """
     from llamakit.api import plan_reshard
     from llamakit.api import reshard as run
     from llamakit.convert.bar import bytes_bar
@@ -84,4 +84,4 @@ def reshard(
 @hookimpl
 def register_checkpoint_tools(tools: Registrar[click.Command]) -> None:
     """Offer ``reshard``."""
-    tools.register("reshard", reshard, help="change the number of shards")
+    tools.register("reshard", reshard, help="Change the number of shards.")

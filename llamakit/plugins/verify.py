@@ -22,8 +22,8 @@ COLOURS = {"ok": "green", "not listed": "yellow"}
 
 @click.command()
 @click.argument("paths", metavar="PATH...", nargs=-1, required=True, type=click.Path())
-@click.option("--deep", is_flag=True, help="look inside too: CRCs, shapes, shards, tokenizer, NaN")
-@click.option("--json", "as_json", is_flag=True, help="print JSON")
+@click.option("--deep", is_flag=True, help="Look inside too: CRCs, shapes, shards, tokenizer, NaN.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @click.pass_obj
 def verify(toolkit: Toolkit, paths: tuple[str, ...], *, deep: bool, as_json: bool) -> None:
     """Check the files at PATH against their checklists.
@@ -35,7 +35,7 @@ def verify(toolkit: Toolkit, paths: tuple[str, ...], *, deep: bool, as_json: boo
     \b
     llamakit verify llama-2-7b/
     llamakit verify . --deep
-    """  # noqa: D301 - the backspace is for Click
+    """
     from llamakit.examine.verify import verify as run
     from llamakit.tables import rendered, watched
 
@@ -111,4 +111,4 @@ def _sentences(folder: FolderReport) -> list[RenderableType]:
 @hookimpl
 def register_checkpoint_tools(tools: Registrar[click.Command]) -> None:
     """Offer ``verify``."""
-    tools.register("verify", verify, help="check files against their checklists, or --deep")
+    tools.register("verify", verify, help="Check files against their checklists, or --deep.")
