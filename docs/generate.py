@@ -21,7 +21,11 @@ import llamakit
 from llamakit import api, errors, hookspecs, protocols, sampling
 from llamakit.chat.commands import COMMANDS
 from llamakit.chat.settings import Settings
+from llamakit.checkpoint.params import ModelParams
 from llamakit.cli import build_cli
+from llamakit.convert.plan import ConversionPlan
+from llamakit.examine import diff, memory, report, vocabulary
+from llamakit.examine import inspect as inspection
 from llamakit.factories import options_of, summary_of
 from llamakit.registry import Registry
 from llamakit.toolkit import Toolkit, load_toolkit
@@ -34,8 +38,7 @@ USED_BY = {
     "(`--prompt-format`), and the chat methods of `Llama`.",
     "register_checkpoint_tools": "`llamakit NAME`; `llamakit --help` lists these commands under "
     "*Checkpoint tools*.",
-    "register_exporters": "nothing yet: what is registered is listed by `llamakit plugins`, and "
-    "no command of this version asks for it.",
+    "register_exporters": "`export` (`--format`), and `llamakit.export` in Python.",
     "register_models": "nothing yet: what is registered is listed by `llamakit plugins`, and no "
     "command of this version asks for it.",
     "register_drafters": "nothing yet: what is registered is listed by `llamakit plugins`, and no "
@@ -150,6 +153,7 @@ def python_api() -> str:
         value = getattr(llamakit, name)
         if inspect.isfunction(value):
             parts += _function(f"llamakit.{name}", value)
+    parts += _function("llamakit.api.plan_reshard", api.plan_reshard)
     parts += _function("llamakit.api.choose_sampling", sampling.choose_sampling)
     parts += _function("llamakit.sampling.draw_ids", sampling.draw_ids)
     return _join(parts)
@@ -173,8 +177,32 @@ def llama() -> str:
 @generated
 def values() -> str:
     """Describe the values that go in and come out."""
+    return _classes(api.Chunk, protocols.Row)
+
+
+@generated
+def checkpoint() -> str:
+    """Describe what ``open_checkpoint`` returns, and what a checkpoint of one's own has to have."""
+    read = _function("Checkpoint.read", protocols.Checkpoint.read, level=4)
+    return _join(
+        [_classes(protocols.Checkpoint), *read, _classes(protocols.Parameter, ModelParams)]
+    )
+
+
+@generated
+def reports() -> str:
+    """Describe what the checkpoint tools return."""
+    return _classes(
+        *(report.VerifyReport, report.FolderReport, report.FileReport, report.NonFinite),
+        *(inspection.Inspection, memory.RankMemory, vocabulary.Vocabulary),
+        *(diff.DiffReport, diff.ParameterDiff),
+        ConversionPlan,
+    )
+
+
+def _classes(*classes: type) -> str:
     parts: list[str] = []
-    for cls in (api.Chunk, protocols.Row, protocols.Checkpoint, protocols.Parameter):
+    for cls in classes:
         parts += [f"### {cls.__name__}", _prose(inspect.getdoc(cls) or "")]
         rows = list(_attributes(cls))
         if rows and "Args:" not in (inspect.getdoc(cls) or ""):
@@ -318,7 +346,8 @@ def _attributes(cls: type) -> Iterator[tuple[str, str, str]]:
             yield f"`{node.name}`", "", text
 
 
-_SECTION = re.compile(r"^(Args|Returns|Raises|Yields|Source):(.*)$")
+_HEADING = "(?:Args|Returns|Raises|Yields|Source)"
+_SECTION = re.compile(rf"^({_HEADING}(?:(?:, | and ){_HEADING})*):(.*)$")
 
 
 def _prose(docstring: str) -> str:
@@ -342,7 +371,7 @@ def _item(line: str, section: str) -> str:
     """Set one line of a section: ``name: text`` is an item, deeper lines belong to it."""
     indent = len(line) - len(line.lstrip())
     name, colon, text = line.strip().partition(":")
-    if indent == 4 and section in ("Args", "Raises") and colon:
+    if indent == 4 and section.endswith(("Args", "Raises")) and colon:
         return f"- `{name}`:{text}"
     return f"{'  ' if indent > 4 else ''}{line.strip()}"
 

@@ -54,14 +54,19 @@ def named(page: Path) -> str:
 
 
 @pytest.fixture(scope="module")
-def toolkit_with_the_readmes_plugin(tmp_path_factory: pytest.TempPathFactory) -> Toolkit:
+def toolkit_with_the_pages_plugins(tmp_path_factory: pytest.TempPathFactory) -> Toolkit:
+    """The built-in plugins, and those whose whole source is on the front page or in a tutorial."""
     folder = tmp_path_factory.mktemp("plugin")
-    (plugin,) = (block for block in blocks(README, "python") if "register_samplers" in block)
-    (folder / "llamakit_second.py").write_text(plugin, encoding="utf-8")
     toolkit = load_toolkit(disabled="all")
     with pytest.MonkeyPatch.context() as patch:
         patch.syspath_prepend(str(folder))
-        toolkit.load(EntryPoint("second", "llamakit_second", "", "llamakit-second", "0.1"))
+        for name, page, hook in (
+            ("second", README, "register_samplers"),
+            ("average", ROOT / "docs/tutorial/checkpoint-tool.md", "register_checkpoint_tools"),
+        ):
+            (plugin,) = (block for block in blocks(page, "python") if hook in block)
+            (folder / f"llamakit_{name}.py").write_text(plugin, encoding="utf-8")
+            toolkit.load(EntryPoint(name, f"llamakit_{name}", "", f"llamakit-{name}", "0.1"))
         toolkit.settle_names()
     return toolkit
 
@@ -116,9 +121,9 @@ def understand(cli: click.Group, words: list[str]) -> None:
 
 @pytest.mark.parametrize("page", PAGES, ids=named)
 def test_every_llamakit_command_that_a_page_shows_is_understood(
-    page, toolkit_with_the_readmes_plugin
+    page, toolkit_with_the_pages_plugins
 ):
-    cli = build_cli(toolkit_with_the_readmes_plugin)
+    cli = build_cli(toolkit_with_the_pages_plugins)
 
     for words in llamakit_calls(page):
         understand(cli, words)
@@ -127,9 +132,9 @@ def test_every_llamakit_command_that_a_page_shows_is_understood(
 @pytest.mark.parametrize(
     "words", [["generat", "x"], ["generate", "--temprature", "1"], ["plugins", "shw", "top-p"]]
 )
-def test_a_command_that_does_not_exist_is_noticed(words, toolkit_with_the_readmes_plugin):
+def test_a_command_that_does_not_exist_is_noticed(words, toolkit_with_the_pages_plugins):
     with pytest.raises((click.ClickException, UsageError)):
-        understand(build_cli(toolkit_with_the_readmes_plugin), words)
+        understand(build_cli(toolkit_with_the_pages_plugins), words)
 
 
 @pytest.mark.parametrize("page", PAGES, ids=named)
@@ -157,10 +162,10 @@ def test_every_link_leads_to_a_file(page):
         assert (ROOT / target).is_file(), target
 
 
-def test_the_readmes_plugin_works(toolkit_with_the_readmes_plugin):
+def test_the_readmes_plugin_works(toolkit_with_the_pages_plugins):
     import torch
 
-    sampler = toolkit_with_the_readmes_plugin.samplers.get("nth")(rank=2)
+    sampler = toolkit_with_the_pages_plugins.samplers.get("nth")(rank=2)
 
     assert sampler(torch.tensor([[0.0, 3.0, 2.0], [5.0, 4.0, 1.0]]), []).tolist() == [2, 1]
 
