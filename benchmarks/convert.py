@@ -5,7 +5,9 @@
 
 Every program runs in a process of its own, on files that are not in the kernel's cache, and ends
 with what it wrote on the disk. The order changes from round to round. `anonymous` is the peak of
-RssAnon in /proc/PID/status: memory that is no cache of a file.
+RssAnon in /proc/PID/status: memory that is no cache of a file. `cp` runs twice a round: where the
+two differ much, the disk has bursts (or somebody else uses it), and only a checkpoint much larger
+than a burst says anything.
 """
 
 from __future__ import annotations
@@ -45,7 +47,7 @@ shards = [torch.load(path, weights_only=True) for path in sorted(source.glob("*.
 destination.mkdir()
 columns = ("wo.weight", "w2.weight", "tok_embeddings.weight")
 cut = {}
-for name in shards[0]:
+for name in list(shards[0]):
     axis = None if "norm" in name else 1 if name.endswith(columns) else 0
     whole = shards[0][name] if axis is None else torch.cat([s.pop(name) for s in shards], axis)
     cut[name] = [whole] * size if axis is None else whole.chunk(size, axis)
@@ -95,6 +97,7 @@ def commands(source: Path, destination: Path, *, with_peer: bool) -> dict[str, l
         "reshard": python(OURS.format("reshard", size)),
         "reshard, buffered": python(OURS.format("reshard", f"{size}, direct=False")),
         "reshard, verified": python(OURS.format("reshard", f"{size}, verify=True")),
+        "cp, again": ["sh", "-c", 'cp -r "$1" "$2" && sync', "sh", *paths],
         "export": python(OURS.format("export", "'hf'")),
         "export, buffered": python(OURS.format("export", "'hf', direct=False")),
     }

@@ -19,7 +19,9 @@ if TYPE_CHECKING:
         inspect,
         load_tokenizer,
         open_checkpoint,
+        plan_reshard,
         reshard,
+        to_torch,
         verify,
     )
     from llamakit.errors import LlamakitError
@@ -36,7 +38,9 @@ _HOMES = {
     "inspect": "llamakit.api",
     "load_tokenizer": "llamakit.api",
     "open_checkpoint": "llamakit.api",
+    "plan_reshard": "llamakit.api",
     "reshard": "llamakit.api",
+    "to_torch": "llamakit.api",
     "verify": "llamakit.api",
 }
 
@@ -51,7 +55,9 @@ __all__ = [
     "inspect",
     "load_tokenizer",
     "open_checkpoint",
+    "plan_reshard",
     "reshard",
+    "to_torch",
     "verify",
 ]
 

@@ -14,6 +14,9 @@ from llamakit.streaming import Chunk
 from llamakit.toolkit import default_toolkit
 
 if TYPE_CHECKING:
+    import numpy
+    import torch
+
     from llamakit.convert.plan import ConversionPlan
     from llamakit.examine.diff import DiffReport
     from llamakit.examine.inspect import Inspection
@@ -34,6 +37,7 @@ __all__ = [
     "open_checkpoint",
     "plan_reshard",
     "reshard",
+    "to_torch",
     "verify",
 ]
 
@@ -45,6 +49,17 @@ def open_checkpoint(path: str | Path) -> Checkpoint:
         CheckpointError: no plugin knows its form, or it is damaged.
     """
     return default_toolkit().open_checkpoint(Path(path))
+
+
+def to_torch(array: numpy.ndarray[Any, Any]) -> torch.Tensor:
+    """View an array as a tensor, bfloat16 included; memory is shared.
+
+    Args:
+        array: such as ``Checkpoint.read`` returns.
+    """
+    from llamakit.runtime.tensors import to_torch as view
+
+    return view(array)
 
 
 def verify(*paths: str | Path, deep: bool = False) -> VerifyReport:

@@ -69,7 +69,7 @@ def register_prompt_formats(formats: Registrar[PromptFormatFactory]) -> None:
 def register_checkpoint_tools(tools: Registrar[click.Command]) -> None:
     """Offer commands that work on checkpoints.
 
-    Call ``tools.register(name, command)`` with a Click command that calls one function.
+    Call ``tools.register(name, command, help=...)`` with a Click command that calls one function.
 
     Since 0.1.
     """
@@ -111,7 +111,7 @@ def register_drafters(drafters: Registrar[DrafterFactory]) -> None:
 def register_commands(commands: Registrar[click.Command]) -> None:
     """Offer any other command.
 
-    Call ``commands.register(name, command)`` with a Click command.
+    Call ``commands.register(name, command, help=...)`` with a Click command.
 
     Since 0.1.
     """

@@ -132,20 +132,27 @@ class Checkpoint(Protocol):
     """A model on disk, whatever its form: opened from its indexes, read piece by piece."""
 
     path: Path
+    """Its folder: messages name it, a tokenizer is looked for in it and in its parent, and no
+    conversion replaces it."""
     form: str
     """``meta``, ``huggingface``, or what a plugin calls its own."""
     params: ModelParams
     parameters: Mapping[str, Parameter]
     """By Meta's name, in the order of the model."""
-    nbytes_read: int
-    """How many bytes of weights ``read`` has handed out so far."""
+
+    @property
+    def nbytes_read(self) -> int:
+        """How many bytes of weights ``read`` has handed out so far."""
+        ...
 
     def read(
         self, name: str, *, axis: int = 0, start: int = 0, stop: int | None = None
     ) -> numpy.ndarray[Any, Any]:
         """Read one parameter, or the slice ``start:stop`` of it along ``axis``.
 
-        Only the bytes of that slice are touched. bfloat16 is ``ml_dtypes.bfloat16``.
+        Only the bytes of that slice are touched. bfloat16 is ``ml_dtypes.bfloat16``;
+        ``llamakit.to_torch`` makes a tensor of the array. Conversions call this from several
+        threads, for rows (axis 0).
 
         Raises:
             KeyError: no such parameter.

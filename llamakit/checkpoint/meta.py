@@ -14,8 +14,14 @@ from llamakit.checkpoint.generation import embedding_axis, generation_name
 from llamakit.checkpoint.layout import EMBEDDING, OUTPUT, ROPE_FREQS, axis_of, expected_shapes
 from llamakit.checkpoint.params import ModelParams, parse_params, read_params
 from llamakit.checkpoint.plan import copies, pieces
-from llamakit.checkpoint.pth_reader import PthFile
-from llamakit.checkpoint.shards import check_alike, check_none_missing, find_shards, warn_of_renamed
+from llamakit.checkpoint.shards import (
+    check_alike,
+    check_none_missing,
+    find_shards,
+    open_shard,
+    warn_of_renamed,
+)
+from llamakit.checkpoint.tensor_file import TensorFile
 from llamakit.errors import DamagedFileError, MissingShardError
 from llamakit.protocols import Parameter
 
@@ -28,7 +34,7 @@ class MetaCheckpoint:
     form = "meta"
 
     def __init__(
-        self, path: Path, params: ModelParams, shards: Sequence[PthFile], embedding_axis: int
+        self, path: Path, params: ModelParams, shards: Sequence[TensorFile], embedding_axis: int
     ) -> None:
         self.path = path
         self.params = params
@@ -101,7 +107,7 @@ def open_meta(path: Path) -> MetaCheckpoint | None:
             "Download the model's weights."
         )
     values = read_params(params_path)
-    shards = [PthFile.open(shard) for shard in found]
+    shards = [open_shard(shard) for shard in found]
     warn_of_renamed(shards)
     check_alike(shards)
     vocab_size = _vocab_size(shards, values.get("dim"))
@@ -150,7 +156,7 @@ def _checked_slice(
     return start, stop
 
 
-def _vocab_size(shards: Sequence[PthFile], dim: object) -> int | None:
+def _vocab_size(shards: Sequence[TensorFile], dim: object) -> int | None:
     """Take the vocabulary from the output layer, else from the embedding."""
     for name in (OUTPUT, EMBEDDING):
         tensor = shards[0].tensors.get(name)
@@ -160,7 +166,7 @@ def _vocab_size(shards: Sequence[PthFile], dim: object) -> int | None:
     return None
 
 
-def _is_tied(params: ModelParams, shard: PthFile) -> bool:
+def _is_tied(params: ModelParams, shard: TensorFile) -> bool:
     """Say whether the output layer is the embedding: so in Llama 3.2 1B and 3B, and no other."""
     output = shard.tensors.get(OUTPUT)
     if output is None:
@@ -169,7 +175,7 @@ def _is_tied(params: ModelParams, shard: PthFile) -> bool:
 
 
 def _whole_parameters(
-    params: ModelParams, shards: Sequence[PthFile], embedding_axis: int
+    params: ModelParams, shards: Sequence[TensorFile], embedding_axis: int
 ) -> dict[str, Parameter]:
     """Describe what the shards hold together, in the order of the model, then what is extra."""
     tensors = shards[0].tensors

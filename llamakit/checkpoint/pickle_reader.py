@@ -1,7 +1,7 @@
 """The pickle inside a .pth, read by a machine that knows only what a dict of tensors needs.
 
 Python's own unpickler is not used at all: it calls what the file tells it to, and its memo can be
-made to take tens of gigabytes. This one knows some thirty operations and twenty-odd names, runs
+made to take tens of gigabytes. This one knows some thirty operations and some forty names, runs
 nothing, and refuses the rest by name.
 
 Source: ``pickletools`` (the operations), torch's ``torch/_weights_only_unpickler.py`` (the idea).

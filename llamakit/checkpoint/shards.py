@@ -9,16 +9,30 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from llamakit.checkpoint.pth_reader import PthFile
+from llamakit.checkpoint.safetensors_reader import SafetensorsFile
+from llamakit.checkpoint.tensor_file import TensorFile
 from llamakit.errors import MissingShardError, ParametersError
 
-_SHARD = re.compile(r"consolidated\.([0-9]{1,9})\.pth")
+_SHARD = re.compile(r"consolidated\.([0-9]{1,9})\.(pth|safetensors)")
 _ARCHIVE = re.compile(r"consolidated\.([0-9]{1,9})")
 _FIRST_QUERY = "layers.0.attention.wq.weight"
 _SHOWN = 8
 
 
+def open_shard(path: Path) -> TensorFile:
+    """Open one shard from its index.
+
+    Raises:
+        CheckpointError: it is damaged, or something else.
+    """
+    reader = SafetensorsFile if path.suffix == ".safetensors" else PthFile
+    return reader.open(path)
+
+
 def find_shards(path: Path) -> list[Path]:
     """List the shards in a folder by their numbers.
+
+    They are .pth; a folder without any may hold .safetensors, as ``export`` writes them.
 
     Args:
         path: a folder; anything else has no shards.
@@ -28,19 +42,19 @@ def find_shards(path: Path) -> list[Path]:
     """
     if not path.is_dir():
         return []
-    numbered = [
-        (int(match[1]), file)
-        for file in path.iterdir()
-        if (match := _SHARD.fullmatch(file.name)) is not None
-    ]
+    matches = {
+        file: match for file in path.iterdir() if (match := _SHARD.fullmatch(file.name)) is not None
+    }
+    suffix = "pth" if any(match[2] == "pth" for match in matches.values()) else "safetensors"
+    numbered = [(int(match[1]), file) for file, match in matches.items() if match[2] == suffix]
     if not numbered:
         single = path / "consolidated.pth"
         return [single] if single.is_file() else []
-    _check_numbers(path, Counter(number for number, _ in numbered))
+    _check_numbers(path, Counter(number for number, _ in numbered), suffix)
     return [file for _, file in sorted(numbered)]
 
 
-def _check_numbers(path: Path, numbers: Counter[int]) -> None:
+def _check_numbers(path: Path, numbers: Counter[int], suffix: str) -> None:
     twice = [number for number, count in numbers.items() if count > 1]
     if twice:
         raise MissingShardError(
@@ -49,7 +63,7 @@ def _check_numbers(path: Path, numbers: Counter[int]) -> None:
         )
     last = max(numbers)
     absent = [
-        f"consolidated.{number:02d}.pth"
+        f"consolidated.{number:02d}.{suffix}"
         for number in range(min(last, 10_000))
         if number not in numbers
     ]
@@ -61,7 +75,7 @@ def _check_numbers(path: Path, numbers: Counter[int]) -> None:
         )
 
 
-def check_none_missing(dim: int, shards: Sequence[PthFile]) -> None:
+def check_none_missing(dim: int, shards: Sequence[TensorFile]) -> None:
     """Check that the last shards are there too, which their numbers cannot show.
 
     Args:
@@ -82,7 +96,7 @@ def check_none_missing(dim: int, shards: Sequence[PthFile]) -> None:
         )
 
 
-def check_alike(shards: Sequence[PthFile]) -> None:
+def check_alike(shards: Sequence[TensorFile]) -> None:
     """Check that all shards hold the same parameters, cut alike.
 
     Raises:
@@ -105,12 +119,12 @@ def check_alike(shards: Sequence[PthFile]) -> None:
         )
 
 
-def _describe(shard: PthFile, name: str) -> str:
+def _describe(shard: TensorFile, name: str) -> str:
     tensor = shard.tensors.get(name)
     return "absent" if tensor is None else f"{tensor.dtype} {tensor.shape}"
 
 
-def warn_of_renamed(shards: Sequence[PthFile]) -> None:
+def warn_of_renamed(shards: Sequence[TensorFile]) -> None:
     """Warn of shards that torch wrote under another number: in the wrong order they fit no less."""
     for number, shard in enumerate(shards):
         match = _ARCHIVE.fullmatch(shard.archive)

@@ -95,6 +95,9 @@ class TensorFile:
     (torch warns of others), and what is written stays in this process: treat them as read-only.
     """
 
+    archive = ""
+    """What the file calls itself inside, where its form has a name for that."""
+
     def __init__(self, path: Path, nbytes: int, tensors: Mapping[str, StoredTensor]) -> None:
         self.path = path
         self.nbytes = nbytes

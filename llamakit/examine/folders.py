@@ -37,6 +37,13 @@ class Folder:
         listed = any(name.startswith("consolidated") for name in self.expected)
         return listed or _holds(self.path, _MODEL)
 
+    @property
+    def is_covered(self) -> bool:
+        """Whether a checklist speaks of what is in it: a tokenizer's says nothing of a model."""
+        if MODEL_CHECKLIST in self.checklists or not self.has_model:
+            return bool(self.checklists)
+        return any(name.startswith("consolidated") for name in self.expected)
+
 
 def find_folders(path: Path) -> list[Folder]:
     """List what there is to verify at a path: the folder itself, and models one below.

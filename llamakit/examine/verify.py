@@ -63,7 +63,7 @@ def _files(folders: Iterable[Folder], *, deep: bool) -> dict[Path, _File]:
             if not path.is_file():
                 continue
             file = files.setdefault(path, _File(path, deep=deep))
-            if file.md5 is None and (name in folder.expected or not folder.checklists):
+            if file.md5 is None and (name in folder.expected or not folder.is_covered):
                 file.md5 = Md5()
     return files
 
@@ -124,7 +124,7 @@ def _report(
     _tell_sums(folder, reports, findings)
     if deep:
         _tell_contents(read, findings)
-    if deep or not folder.checklists:
+    if deep or not folder.is_covered:
         _look_at_model(folder, opener, findings, deep=deep)
     return FolderReport(
         folder.path,
@@ -160,10 +160,11 @@ def _tell_sums(folder: Folder, files: Sequence[FileReport], findings: Findings) 
         good = sum(file.status == "ok" for file in files)
         lists = " and ".join(folder.checklists)
         findings.checked.append(f"{good} of {len(folder.expected)} sums of {lists} are right")
-    else:
+    if not folder.is_covered:
+        unlisted = "the model" if folder.checklists else "the files"
         findings.not_checked.append(
-            "md5: there is no checklist that can be read, so the sums were computed and compared "
-            "with nothing"
+            f"md5 of {unlisted}: there is no checklist that can be read, so the sums were computed "
+            "and compared with nothing"
         )
 
 

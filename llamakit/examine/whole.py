@@ -9,8 +9,7 @@ from dataclasses import dataclass, field
 from llamakit.checkpoint.layout import check_parameters, is_key_or_value
 from llamakit.checkpoint.meta import MetaCheckpoint, check_replicas
 from llamakit.checkpoint.plan import copies
-from llamakit.checkpoint.pth_reader import PthFile
-from llamakit.checkpoint.tensor_file import StoredTensor
+from llamakit.checkpoint.tensor_file import StoredTensor, TensorFile
 from llamakit.checkpoint.zip_index import index_zip
 from llamakit.errors import CheckpointError
 from llamakit.examine.steps import Opener
@@ -105,7 +104,7 @@ def _different_copies(checkpoint: MetaCheckpoint) -> Iterator[str]:
                 )
 
 
-def _same(first: PthFile, second: PthFile, name: str) -> bool:
+def _same(first: TensorFile, second: TensorFile, name: str) -> bool:
     one, other = first.tensors[name], second.tensors[name]
     row_nbytes = max(1, one.nbytes // max(1, one.shape[0]))
     step = max(1, _COMPARED_NBYTES // row_nbytes)
@@ -115,11 +114,11 @@ def _same(first: PthFile, second: PthFile, name: str) -> bool:
     )
 
 
-def _bytes(shard: PthFile, tensor: StoredTensor, start: int, step: int) -> bytes:
+def _bytes(shard: TensorFile, tensor: StoredTensor, start: int, step: int) -> bytes:
     return shard.view(tensor.narrow(0, start, min(start + step, tensor.shape[0]))).tobytes()
 
 
-def _out_of_place(shards: Sequence[PthFile]) -> tuple[bool, list[str]]:
+def _out_of_place(shards: Sequence[TensorFile]) -> tuple[bool, list[str]]:
     """Compare each shard's place with what it calls itself inside.
 
     Returns:
@@ -137,11 +136,13 @@ def _out_of_place(shards: Sequence[PthFile]) -> tuple[bool, list[str]]:
     ]
 
 
-def _twins(shards: Sequence[PthFile]) -> list[str]:
+def _twins(shards: Sequence[TensorFile]) -> list[str]:
     """Find shards that are copies of one another, by the CRCs in their directories."""
-    seen: dict[tuple[object, ...], PthFile] = {}
+    seen: dict[tuple[object, ...], TensorFile] = {}
     sentences = []
     for shard in shards:
+        if shard.path.suffix != ".pth":  # only a zip has sums in its directory
+            continue
         with shard.path.open("rb") as file:
             members = index_zip(file).values()
         data = tuple((member.name, member.nbytes, member.crc) for member in members)

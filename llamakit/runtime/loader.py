@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-import numpy
 import torch
 
 from llamakit.checkpoint.plan import slice_for_rank
@@ -15,6 +14,7 @@ from llamakit.protocols import Checkpoint
 from llamakit.runtime.linear import FairscaleLayers, Layers, PlainLayers
 from llamakit.runtime.loadable import check_loadable
 from llamakit.runtime.model import Attention, Block, FeedForward, RMSNorm, Transformer
+from llamakit.runtime.tensors import to_torch
 
 Fetch = Callable[[str], torch.Tensor]
 
@@ -85,10 +85,3 @@ def _block(number: int, fetch: Fetch, layers: Layers, head_dim: int, eps: float)
         RMSNorm(weight("attention_norm"), eps),
         RMSNorm(weight("ffn_norm"), eps),
     )
-
-
-def to_torch(array: numpy.ndarray[tuple[int, ...], numpy.dtype[numpy.generic]]) -> torch.Tensor:
-    """View an array as a tensor, bfloat16 included. Shares memory where the array allows it."""
-    if array.dtype.name == "bfloat16":
-        return torch.from_numpy(array.view(numpy.uint16)).view(torch.bfloat16)
-    return torch.from_numpy(array)

@@ -9,7 +9,7 @@ import shutil
 import numpy as np
 import pytest
 import torch
-from tools_kit import PAGE, change_shard, random_model, write_checklist, write_model
+from tools_kit import PAGE, change_shard, copy_case, random_model, write_checklist, write_model
 
 from llamakit import verify
 from llamakit.errors import NotACheckpointError
@@ -302,3 +302,17 @@ def test_a_fresh_checklist_is_right(tmp_path):
     write_checklist(folder)
 
     assert set(statuses(verify(folder), "model").values()) == {"ok"}
+
+
+def test_a_model_without_a_list_is_read_even_beside_the_tokenizers_list(tmp_path):
+    folder = copy_case(tmp_path / "root", checklist=False)
+    for name in ("tokenizer.model", "tokenizer_checklist.chk"):
+        shutil.copy(folder.parent / name, folder)
+
+    report = verify(folder)
+
+    found = only(report)
+    shards = [file for file in found.files if file.name.startswith("consolidated")]
+    assert report.good
+    assert all(file.found for file in shards)
+    assert any("there is no checklist" in sentence for sentence in found.not_checked)

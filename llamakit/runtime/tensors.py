@@ -1,0 +1,19 @@
+"""Arrays to tensors."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy
+import torch
+
+
+def to_torch(array: numpy.ndarray[Any, Any]) -> torch.Tensor:
+    """View an array as a tensor, bfloat16 included; memory is shared.
+
+    Args:
+        array: such as ``Checkpoint.read`` returns.
+    """
+    if array.dtype.name == "bfloat16":
+        return torch.from_numpy(array.view(numpy.uint16)).view(torch.bfloat16)
+    return torch.from_numpy(array)
