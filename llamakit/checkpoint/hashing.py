@@ -74,7 +74,8 @@ def read_files(
     """Read files, several at the same time, the largest first.
 
     Args:
-        workers: how many at the same time; None: as many as there are cores, 16 at most.
+        workers: how many at the same time; None: two for each core, so that one waits for the disk
+            while the other hashes; 16 at most.
     Yields:
         What happens, as it does: blocks in no order between files, and once for each pass that
         its file is done. Whoever stops asking stops the reading.
@@ -82,7 +83,7 @@ def read_files(
     cores = _cores()
     happened: queue.SimpleQueue[BlockRead | FileRead | BaseException] = queue.SimpleQueue()
     stop = threading.Event()
-    files = ThreadPoolExecutor(workers or min(cores, _MOST_FILES), "llamakit-file")
+    files = ThreadPoolExecutor(workers or min(2 * cores, _MOST_FILES), "llamakit-file")
     helpers = ThreadPoolExecutor(cores, "llamakit-sum")
     try:
         for one in sorted(passes, key=_nbytes, reverse=True):
@@ -104,7 +105,7 @@ def md5_files(paths: Sequence[Path], workers: int | None = None) -> dict[Path, s
     """Return the md5 of each file.
 
     Args:
-        workers: how many files at the same time; None: as many as there are cores, 16 at most.
+        workers: how many files at the same time; None: as ``read_files``.
 
     Raises:
         OSError: one cannot be read.
