@@ -13,6 +13,8 @@ ORIGIN = "reshard.json"
 """What llamakit leaves beside shards that it made: from what, and how the embedding is cut."""
 LLAMA_3_VOCAB = 128256
 LLAMA_3_THETA = 500000.0
+LARGEST_3_2_DIM = 3072
+"""Llama 3.2's text models, 1B and 3B, are no wider; all others of 3.1 and later are."""
 _TIKTOKEN_LINE = re.compile(rb"[A-Za-z0-9+/]+={0,2} [0-9]+\r?\n")
 
 
@@ -83,3 +85,17 @@ def generation_name(params: ModelParams, axis: int) -> str:
     if axis == 0:
         return "llama 3"
     return "code llama" if params.rope_theta == CODE_LLAMA_THETA else "llama 1/2"
+
+
+def scaled_rope(params: ModelParams) -> dict[str, object]:
+    """Say in full what ``use_scaled_rope`` stands for; a params.json has no factor.
+
+    It is 32 in Llama 3.2 1B and 3B, which are the only ones as narrow, and 8 in 3.1 and 3.3.
+    """
+    return {
+        "rope_type": "llama3",
+        "factor": 32.0 if params.dim <= LARGEST_3_2_DIM else 8.0,
+        "low_freq_factor": 1.0,
+        "high_freq_factor": 4.0,
+        "original_max_position_embeddings": 8192,
+    }

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from llamakit.checkpoint.dtypes import Array
-from llamakit.checkpoint.generation import embedding_axis, generation_name
+from llamakit.checkpoint.generation import LARGEST_3_2_DIM, embedding_axis, generation_name
 from llamakit.checkpoint.layout import EMBEDDING, OUTPUT, ROPE_FREQS, axis_of, expected_shapes
 from llamakit.checkpoint.params import ModelParams, parse_params, read_params
 from llamakit.checkpoint.plan import copies, pieces
@@ -24,8 +24,6 @@ from llamakit.checkpoint.shards import (
 from llamakit.checkpoint.tensor_file import TensorFile
 from llamakit.errors import DamagedFileError, MissingShardError
 from llamakit.protocols import Parameter
-
-_LARGEST_TIED_DIM = 3072
 
 
 class MetaCheckpoint:
@@ -170,7 +168,7 @@ def _is_tied(params: ModelParams, shard: TensorFile) -> bool:
     """Say whether the output layer is the embedding: so in Llama 3.2 1B and 3B, and no other."""
     output = shard.tensors.get(OUTPUT)
     if output is None:
-        return params.use_scaled_rope and params.dim <= _LARGEST_TIED_DIM
+        return params.use_scaled_rope and params.dim <= LARGEST_3_2_DIM
     return output == shard.tensors.get(EMBEDDING)
 
 

@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from llamakit._version import __version__
-from llamakit.checkpoint.generation import ORIGIN
+from llamakit.checkpoint.generation import ORIGIN, scaled_rope
 from llamakit.checkpoint.huggingface import HuggingFaceCheckpoint
 from llamakit.checkpoint.layout import EMBEDDING
 from llamakit.checkpoint.meta import MetaCheckpoint
@@ -20,13 +20,6 @@ from llamakit.protocols import Checkpoint
 
 TOKENIZER = "tokenizer.model"
 _TOKENIZER_LIST = "tokenizer_checklist.chk"
-_LARGEST_3_2_DIM = 3072
-"""Llama 3.2's text models are no wider, and scale by 32; the wider ones of 3.1 and 3.3 by 8."""
-_LLAMA_3_SCALING = {
-    "low_freq_factor": 1.0,
-    "high_freq_factor": 4.0,
-    "original_max_position_embeddings": 8192,
-}
 
 
 def meta_companions(checkpoint: Checkpoint, size: int, dtype: str | None) -> list[SmallFile]:
@@ -90,8 +83,7 @@ def _check_scaling(params: ModelParams, path: Path) -> None:
     scaling = params.rope_scaling
     if scaling is None:
         return
-    factor = 32.0 if params.dim <= _LARGEST_3_2_DIM else 8.0
-    expected = {"factor": factor, **_LLAMA_3_SCALING}
+    expected = {key: value for key, value in scaled_rope(params).items() if key != "rope_type"}
     if params.use_scaled_rope and all(scaling.get(key) == expected[key] for key in expected):
         return
     raise UnsupportedModelError(

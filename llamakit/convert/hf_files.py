@@ -7,7 +7,7 @@ import logging
 from collections.abc import Mapping
 from pathlib import Path
 
-from llamakit.checkpoint.generation import is_tiktoken, looks_like_llama_3
+from llamakit.checkpoint.generation import is_tiktoken, looks_like_llama_3, scaled_rope
 from llamakit.checkpoint.layout import EMBEDDING
 from llamakit.checkpoint.params import ModelParams
 from llamakit.convert.hf_tokenizer import (
@@ -23,14 +23,6 @@ from llamakit.tokenizer.sentencepiece import load
 
 _LLAMA_3_CONTEXT = 8192
 _LLAMA_3_1_CONTEXT = 131072
-_LARGEST_3_2_DIM = 3072
-_ROPE_OF_3_1 = {
-    "rope_type": "llama3",
-    "factor": 8.0,
-    "low_freq_factor": 1.0,
-    "high_freq_factor": 4.0,
-    "original_max_position_embeddings": _LLAMA_3_CONTEXT,
-}
 _TOKENIZER_FILES = (
     "tokenizer.json",
     "tokenizer_config.json",
@@ -134,14 +126,11 @@ def context_length(checkpoint: Checkpoint) -> int:
 def rope_scaling(params: ModelParams) -> dict[str, object] | None:
     """Say how the rotary frequencies are stretched, or None if they are not.
 
-    A Hugging Face config.json says it in full. A params.json has no factor: it is 32 in Llama 3.2
-    1B and 3B, which are the only ones as narrow, and 8 in Llama 3.1 and 3.3.
+    A Hugging Face config.json says it in full, a params.json only that it is so.
     """
     if params.rope_scaling is not None:
         return {key: value for key, value in params.rope_scaling.items() if key != "rope_theta"}
-    if not params.use_scaled_rope:
-        return None
-    return {**_ROPE_OF_3_1, "factor": 32.0 if params.dim <= _LARGEST_3_2_DIM else 8.0}
+    return scaled_rope(params) if params.use_scaled_rope else None
 
 
 def _dtype(checkpoint: Checkpoint) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +12,6 @@ from llamakit.errors import UnknownNameError
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
-    from rich.table import Table
 
     from llamakit.registry import Entry, Registrar
     from llamakit.toolkit import PluginRecord, Toolkit
@@ -117,20 +115,18 @@ def _show(
 
         click.echo(json.dumps(described, indent=2, ensure_ascii=False, default=str))
         return
-    from rich.console import Console
+    from llamakit.tables import rendered
 
-    width = None if sys.stdout.isatty() else 1000  # a line each for whoever greps
-    console = Console(width=width, highlight=False)
-    with console.capture() as capture:
-        console.print(render(described))
-    click.echo("\n".join(line.rstrip() for line in capture.get().splitlines()))
+    click.echo(rendered(render(described)))
 
 
 def _table(described: list[dict[str, Any]]) -> RenderableType:
     """Lay out the listing."""
     from rich.text import Text
 
-    table = _grid("plugin", "package", "status", "offers")
+    from llamakit.tables import grid
+
+    table = grid("plugin", "package", "status", "offers")
     colours = {"ok": "green", "broken": "red", "disabled": "yellow"}
     for plugin in described:
         package = "built in" if plugin["builtin"] else f"{plugin['package']} {plugin['version']}"
@@ -157,23 +153,18 @@ def _thing_details(thing: dict[str, Any]) -> RenderableType:
     from rich.padding import Padding
     from rich.text import Text
 
+    from llamakit.tables import grid
+
     origin = "built in" if thing["builtin"] else f"from {thing['package']} {thing['version']}"
     lines = [thing["help"], thing["summary"]]
     rows = [Text(line) for line in dict.fromkeys(lines) if line]
     heading = Text(f"{thing['kind']} {thing['name']} ({origin})", style="bold")
-    options = _grid("option", "type", "default", "help")
+    options = grid("option", "type", "default", "help")
     for option in thing["options"]:
         default = "none" if option["default"] is None else str(option["default"])
         options.add_row(*map(Text, (option["name"], option["type"], default, option["help"])))
     body = Group(*rows, options if thing["options"] else Text("no options"))
     return Group(heading, Padding(body, (0, 0, 0, 2), expand=False))
-
-
-def _grid(*headings: str) -> Table:
-    """Make a table without lines."""
-    from rich.table import Table
-
-    return Table(*headings, box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
 
 
 @hookimpl
