@@ -11,6 +11,10 @@ from pathlib import Path
 
 import pytest
 
+ENDED = (130, -signal.SIGINT)
+"""A shell sees 130 both ways. CPython ends itself by the signal when Ctrl-C came while it evaluated
+text (a namedtuple, a dataclass), even if the interrupt was caught later."""
+
 
 @pytest.mark.parametrize("ranks", [1, 2])
 @pytest.mark.parametrize("seconds", [0.5, 1.5, 3, 6])
@@ -33,7 +37,7 @@ def test_ctrl_c_at_any_moment(
 
     status = process.wait(60)
     said = (tmp_path / "errors").read_text()
-    assert status == 130, said
+    assert status in ENDED, said
     assert "Traceback" not in said
     deadline = time.monotonic() + 20
     while left := processes_with(mark):
