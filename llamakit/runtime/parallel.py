@@ -114,6 +114,9 @@ class RankGroup(Group):
             except RuntimeError as error:
                 self._sound = False
                 raise self._explain(error) from error
+            except BaseException:  # this rank stopped halfway, the others did not
+                self._sound = False
+                raise
 
     def send(self, kind: str, payload: object = None) -> None:
         """Send a message from rank 0 to every rank that follows."""
