@@ -7,7 +7,13 @@ from pathlib import Path
 from typing import Any, TypedDict
 
 from llamakit.errors import SpecialTagError
-from llamakit.loading import LoadSpec, check_vocabulary, find_tokenizer, load_slice
+from llamakit.loading import (
+    FAILURES,
+    LoadSpec,
+    check_vocabulary,
+    find_tokenizer,
+    load_slice,
+)
 from llamakit.protocols import Dialog, Message
 from llamakit.sampling import choose_sampling
 from llamakit.streaming import LoadedModel
@@ -115,8 +121,11 @@ class Llama(LoadedModel):
             if isinstance(group, parallel.RankGroup) and group.led:
                 group.send("load", spec)
             executor = load_slice(spec, group, checkpoint, progress)
-        except BaseException:
+        except FAILURES:  # every rank knows
             group.release()
+            raise
+        except BaseException:  # Ctrl-C: the others wait for a word that will not come
+            group.abandon()
             raise
         return cls(
             executor,

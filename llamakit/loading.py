@@ -58,9 +58,6 @@ def load_slice(
         )
     except FAILURES as error:
         failure = error
-    except BaseException:  # Ctrl-C: the others wait for a word that will not come
-        group.abandon()
-        raise
     group.agree(failure)
     return Executor(model, group)
 
