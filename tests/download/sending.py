@@ -23,11 +23,24 @@ class HangUpError(Exception):
     """The connection ends here."""
 
 
+class Pace:
+    """When a connection may send more: no pause between two requests saves up for later."""
+
+    def __init__(self) -> None:
+        self._free = 0.0
+
+    def take(self, nbytes: int, rate: int) -> float:
+        """Return the moment at which so many bytes may go."""
+        self._free = max(self._free, time.monotonic()) + nbytes / rate
+        return self._free
+
+
 class Sender:
     """Sends one reply.
 
     Args:
         count: is told of the bytes of the body, as the kernel takes them, under ``lock``.
+        pace: the connection's.
         stopping: ends all waiting.
     """
 
@@ -37,14 +50,15 @@ class Sender:
         reply: Reply,
         count: Callable[[int], None],
         lock: threading.Condition,
+        pace: Pace,
         stopping: threading.Event,
     ) -> None:
         self._connection = connection
         self._reply = reply
         self._count = count
         self._lock = lock
+        self._pace = pace
         self._stopping = stopping
-        self._begun = time.monotonic()
         self._sent = 0
 
     def send_head(self) -> None:
@@ -86,7 +100,7 @@ class Sender:
             piece = left
             if rate:
                 piece = left[: max(1, rate // 50)]
-                self._wait(self._begun + (self._sent + len(piece)) / rate)
+                self._wait(self._pace.take(len(piece), rate))
             size = self._send_some(piece)
             left = left[size:]
             self._sent += size

@@ -36,9 +36,9 @@ from replies import (
     good_reply,
     text_reply,
 )
-from sending import HangUpError, Sender
+from sending import HangUpError, Pace, Sender
 
-DEFAULT_QUERY = signed_query()
+DEFAULT_QUERY = signed_query("http://127.0.0.1:*")
 LOGIN = "/login"
 NEVER_ENDED = "threads of the test server did not end"
 
@@ -191,33 +191,45 @@ class Server:
 
     def _converse(self, connection: socket.socket, number: int) -> None:
         """Answer one request after the other until one side ends the connection."""
+        pace = Pace()
         with contextlib.suppress(HangUpError, OSError), connection.makefile("rb") as lines:
             while not self._stopping.is_set() and (line := lines.readline()):
                 method, target, _ = line.decode("latin-1").split()
                 headers = dict(http.client.parse_headers(lines).items())
-                self._respond(connection, number, method, target, headers)
+                served, reply = self._take(number, method, target, headers)
+                self._send(connection, served, reply, pace)
                 if headers.get("Connection", "").lower() == "close":
                     break
         with self._changed:
             self._open.discard(connection)
         connection.close()
 
-    def _respond(self, connection, number, method, target, headers) -> None:
+    def _take(
+        self, number: int, method: str, target: str, headers: dict[str, str]
+    ) -> tuple[Served, Reply]:
         path, _, query = target.partition("?")
         names = {name.lower(): value for name, value in headers.items()}
         served = Served(
-            method, unquote(path), query == self._query, None,
-            names.get("if-range"), names.get("if-match"), number, headers,
-        )  # fmt: skip
+            method,
+            unquote(path),
+            query == self._query,
+            None,
+            names.get("if-range"),
+            names.get("if-match"),
+            number,
+            headers,
+        )
         with self._changed:
             self._requests.append(served)
         reply = self._reply(served, target, names.get("range"))
         served.status = reply.status
-        paced = replace(reply, rate=reply.rate or self.rate)
+        return served, replace(reply, rate=reply.rate or self.rate)
+
+    def _send(self, connection: socket.socket, served: Served, reply: Reply, pace: Pace) -> None:
         count = partial(self._count, served)
-        sender = Sender(connection, paced, count, self._changed, self._stopping)
+        sender = Sender(connection, reply, count, self._changed, pace, self._stopping)
         sender.send_head()
-        if method != "HEAD":
+        if served.method != "HEAD":
             sender.send_body()
 
     def _reply(self, served: Served, target: str, wanted: str | None) -> Reply:
