@@ -24,6 +24,7 @@ from llamakit.chat.settings import Settings
 from llamakit.checkpoint.params import ModelParams
 from llamakit.cli import build_cli
 from llamakit.convert.plan import ConversionPlan
+from llamakit.download import events
 from llamakit.examine import diff, memory, report, vocabulary
 from llamakit.examine import inspect as inspection
 from llamakit.factories import options_of, summary_of
@@ -39,8 +40,7 @@ USED_BY = {
     "register_checkpoint_tools": "`llamakit NAME`; `llamakit --help` lists these commands under "
     "*Checkpoint tools*.",
     "register_exporters": "`export` (`--format`), and `llamakit.export` in Python.",
-    "register_models": "nothing yet: what is registered is listed by `llamakit plugins`, and no "
-    "command of this version asks for it.",
+    "register_models": "`download`, and `llamakit.download_models` in Python.",
     "register_drafters": "nothing yet: what is registered is listed by `llamakit plugins`, and no "
     "command of this version asks for it.",
     "register_commands": "`llamakit NAME`.",
@@ -196,7 +196,7 @@ def reports() -> str:
         *(report.VerifyReport, report.FolderReport, report.FileReport, report.NonFinite),
         *(inspection.Inspection, memory.RankMemory, vocabulary.Vocabulary),
         *(diff.DiffReport, diff.ParameterDiff),
-        ConversionPlan,
+        *(ConversionPlan, events.Finished, protocols.CatalogueEntry),
     )
 
 
