@@ -119,10 +119,11 @@ def test_counts_that_grow_step_by_step_are_those_of_the_whole(
         growing.tokens = tokens[:stop]
         if stop < len(tokens) and data.draw(st.booleans()):
             continue  # steps in which nobody counts
-        counted = tokens[0 if prompt else length : stop]
-        expected = Counter(counted[-last:] if last else counted)
-        found = count_ids(scores, [growing], prompt=prompt, last=last)
-        assert found.tolist() == [[expected[token] for token in range(6)]]
+        for whole, window in ((prompt, last), (prompt, last + 1), (not prompt, last)):
+            counted = tokens[0 if whole else length : stop]
+            expected = Counter(counted[-window:] if window else counted)
+            found = count_ids(scores, [growing], prompt=whole, last=window)
+            assert found.tolist() == [[expected[token] for token in range(6)]]
 
 
 def original_dry(

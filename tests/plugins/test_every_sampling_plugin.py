@@ -189,6 +189,21 @@ def test_a_processor_leaves_an_id_and_brings_none_back(
     assert [row.tokens for row in rows] == histories
 
 
+@pytest.mark.parametrize(
+    "choice", ["logit-bias:bias=40:-inf,41:1", "no-repeat-ngram:n=1", "min-length:length=9"]
+)
+def test_where_all_that_is_left_is_forbidden_the_row_stays_and_others_do_not(choice: str) -> None:
+    (process,) = build("greedy", [choice]).processors
+    rows = [FakeRow(torch.Generator(), [1, 40, 50], 1, frozenset({40})) for _ in range(2)]
+    logits = torch.full((2, V), GONE)
+    logits[0, 40] = logits[1, 40] = logits[1, 41] = 3.0
+
+    made = process(logits, rows)
+
+    assert torch.equal(made[0], logits[0])
+    assert made[1].isfinite().nonzero().tolist() == [[41]]
+
+
 @pytest.mark.parametrize("choice", SAMPLERS)
 @settings(max_examples=40, deadline=None)
 @given(step=steps())
