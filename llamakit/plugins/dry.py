@@ -125,11 +125,8 @@ def breaker_ids(breakers: str, tokenizer: Tokenizer) -> frozenset[int]:
     wanted = [text for text in texts if text]
     if not wanted:
         return frozenset()
-    return frozenset(
-        token
-        for token in range(tokenizer.vocab_size)
-        if any(text in tokenizer.decode([token]) for text in wanted)
-    )
+    pieces = enumerate(tokenizer.decode([token]) for token in range(tokenizer.vocab_size))
+    return frozenset(token for token, piece in pieces if any(text in piece for text in wanted))
 
 
 @hookimpl

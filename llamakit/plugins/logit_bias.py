@@ -33,15 +33,15 @@ def logit_bias(tokenizer: Tokenizer, bias: str = "") -> LogitsProcessor:
     values = read_biases(bias, tokenizer)
     from llamakit.sampling import keep_some
 
-    added: dict[torch.device, torch.Tensor] = {}  # (V,), made when the first logits show the V
+    changes: dict[tuple[torch.device, int], torch.Tensor] = {}  # (V,); the logits show the V
 
     def process(logits: torch.Tensor, rows: Sequence[Row]) -> torch.Tensor:  # (B, V) -> (B, V)
-        if logits.device not in added:
-            change = logits.new_zeros(logits.shape[-1])
+        place = (logits.device, logits.shape[-1])
+        if place not in changes:
+            changes[place] = logits.new_zeros(logits.shape[-1])
             for token, value in values.items():
-                change[token] = value
-            added[logits.device] = change
-        return keep_some(logits + added[logits.device], logits)
+                changes[place][token].fill_(value)
+        return keep_some(logits + changes[place], logits)
 
     return process
 
