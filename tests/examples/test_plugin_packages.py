@@ -13,6 +13,9 @@ from llamakit import demo
 
 PACKAGES = Path(__file__).parents[2] / "examples" / "plugins"
 NAMES = ["llamakit-gguf", "llamakit-lora", "llamakit-top-a", "llamakit-vicuna"]
+PUBLIC = {"llamakit.errors", "llamakit.protocols", "llamakit.sampling", "llamakit.api"}
+"""The modules that ``docs/reference/python.md`` names."""
+PUBLIC |= {"llamakit.demo"}  # the embedded model, which the tutorials use
 TOKENS = 16
 QUESTION = "What is the name of the dog?"
 
@@ -38,6 +41,24 @@ def generated(run, *words):
 
 def test_these_are_all_packages():
     assert sorted(path.name for path in PACKAGES.iterdir()) == NAMES
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_package_uses_public_names_only(name):
+    files = sorted((PACKAGES / name).rglob("*.py"))
+
+    found = [
+        (node.module, alias.name)
+        for file in files
+        for node in ast.walk(ast.parse(file.read_text("utf-8")))
+        if isinstance(node, ast.ImportFrom) and node.module and not node.level
+        for alias in node.names
+        if node.module.partition(".")[0] == "llamakit"
+    ]
+
+    assert found
+    for module, alias in found:
+        assert alias in llamakit.__all__ if module == "llamakit" else module in PUBLIC, module
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -189,7 +189,7 @@ class _Rows:
         infinite = 0
         for rows in _blocks(self._checkpoint, self._tensor.parameter):
             made = _converted(rows, self._tensor.kind)
-            if self._tensor.kind == GGMLQuantizationType.F16:
+            if made is not rows and self._tensor.kind == GGMLQuantizationType.F16:
                 infinite += np.count_nonzero(np.isinf(made)) - np.count_nonzero(np.isinf(rows))
             file.write(np.ascontiguousarray(made).view(np.uint8).data)
             if self._progress is not None:

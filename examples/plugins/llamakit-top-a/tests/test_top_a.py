@@ -61,7 +61,7 @@ def test_a_value_out_of_range_is_the_users_to_mend(a):
 def test_the_embedded_model_answers_with_it_and_a_seed_repeats_the_answer():
     model = llamakit.Llama.open(path())
     sampling = choose_sampling(sampler="top-a", sampler_options={"a": 0.1})
-    prompt = [model.tokenizer.encode("Once upon a time", bos=True)]
+    prompt = [llamakit.load_tokenizer(path()).encode("Once upon a time", bos=True)]
 
     answers = [
         [
