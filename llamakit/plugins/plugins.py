@@ -1,13 +1,15 @@
-"""``llamakit plugins``: what is installed, whether it works, and what its options are."""
+"""``llamakit plugins``: what is installed, whether it works, its options, and a new one."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from llamakit import hookimpl
+from llamakit.authoring.kinds import KINDS
 from llamakit.errors import UnknownNameError
 
 if TYPE_CHECKING:
@@ -47,6 +49,53 @@ def show(toolkit: Toolkit, name: str, *, as_json: bool) -> None:
         raise UnknownNameError("plugin, nor anything that one registers,", name, known)
     shown = [_plugin(record) for record in records if not record.registered]
     _show([*map(_thing, entries), *shown], _details, as_json=as_json)
+
+
+@plugins.command()
+@click.argument("name")
+@click.option(
+    "--kind",
+    type=click.Choice(list(KINDS)),
+    default="sampler",
+    show_default=True,
+    help="What it is to be.",
+)
+@click.option(
+    "--output-dir",
+    metavar="FOLDER",
+    type=click.Path(path_type=Path),
+    default=Path(),
+    help="Where its folder is made.  [default: the current folder]",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@click.pass_obj
+def new(toolkit: Toolkit, name: str, kind: str, output_dir: Path, *, as_json: bool) -> None:
+    """Write the package of a new plugin: llamakit-NAME, with a test that passes.
+
+    \b
+    llamakit plugins new nth
+    llamakit plugins new csv --kind exporter
+    """
+    from llamakit.authoring.new_package import plan_package, write_package
+
+    package = plan_package(name, kind, output_dir, _taken(toolkit))
+    write_package(package)
+    if as_json:
+        import json
+
+        click.echo(json.dumps(package.described(), indent=2, ensure_ascii=False))
+        return
+    click.echo(f"made {package.folder}: {', '.join(package.files)}\nnext:")
+    for command in package.next_commands:
+        click.echo(f"  {command}")
+
+
+def _taken(toolkit: Toolkit) -> dict[str, str]:
+    """Return every name that a plugin has, or has registered, and whose it is."""
+    taken = {record.source.name: f"the {record.source}" for record in toolkit.plugins}
+    for entry in _all(toolkit.plugins):
+        taken[entry.name] = f"the {entry} of the {entry.source}"
+    return taken
 
 
 def _entries(toolkit: Toolkit, name: str) -> Iterable[Entry]:
