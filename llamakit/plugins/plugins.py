@@ -15,20 +15,32 @@ from llamakit.errors import UnknownNameError
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
+    from llamakit.records import PluginRecord
     from llamakit.registry import Entry, Registrar
-    from llamakit.toolkit import PluginRecord, Toolkit
+    from llamakit.toolkit import Toolkit
 
 
 @click.group(invoke_without_command=True)
+@click.option(
+    "--check", is_flag=True, help="Also use once what plugins that are not built in offer."
+)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @click.pass_context
-def plugins(ctx: click.Context, *, as_json: bool) -> None:
+def plugins(ctx: click.Context, *, check: bool, as_json: bool) -> None:
     """List the plugins, what each registers, and whether it works.
+
+    A plugin that can be loaded may still fail in use. Commands are asked for their help in any
+    case; with --check, samplers and processors choose an id from made-up logits.
 
     LLAMAKIT_DISABLE_PLUGINS switches plugins off by name, separated by commas; `all` means
     every one that is not built in.
     """
     if ctx.invoked_subcommand is None:
+        from llamakit.testing import trial
+
+        trial.try_commands(ctx.obj)
+        if check:
+            trial.try_all(ctx.obj)
         _show([_plugin(record) for record in ctx.obj.plugins], _table, as_json=as_json)
 
 

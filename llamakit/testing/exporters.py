@@ -54,7 +54,7 @@ def _check_one(
     before = contents(checkpoint.path)
     with left_alone(what):
         report = _export(what, export, checkpoint, place / "one", options)
-    with_progress = {**options, "progress": lambda nbytes: None}
+    with_progress = {**options, "progress": lambda _: None}
     _export(what, export, checkpoint, place / "two", with_progress)
     if not os.path.lexists(place / "one"):
         raise ContractError(f"{what} makes nothing at the destination that it is handed")

@@ -24,7 +24,7 @@ def llamakit_checkpoint() -> Checkpoint:
 
 @pytest.fixture(scope="session")
 def llamakit_tokenizer() -> Tokenizer:
-    """The tokenizer of the embedded checkpoint: SentencePiece, 1600 pieces."""
+    """The tokenizer of the embedded checkpoint: SentencePiece."""
     from llamakit.testing.small import embedded_tokenizer
 
     return embedded_tokenizer()
