@@ -7,12 +7,12 @@ from typing import Any
 
 from llamakit.protocols import Drafter, DrafterFactory
 from llamakit.testing.factory import check_factory, check_nonsense, entry_for, make, said
+from llamakit.testing.play import VOCABULARY
 from llamakit.testing.registration import check_registration_of
 from llamakit.testing.world import ContractError, left_alone
 
 SEQUENCES = ([1], [1, 5], [1, 5, 6, 7, 8] * 6, list(range(1, 600)), [1, *[9] * 40])
 """What has been written so far: one id, a pattern that comes again, none that does, one id only."""
-VOCABULARY = 1600
 
 
 def check_drafter(factory: DrafterFactory, **options: Any) -> None:

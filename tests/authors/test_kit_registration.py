@@ -8,7 +8,7 @@ import textwrap
 
 import pytest
 
-from llamakit.testing import check_plugin, check_sampler
+from llamakit.testing import check_plugin, check_sampler, embedded_tokenizer, play
 
 REGISTER = '''
 from llamakit import hookimpl
@@ -163,3 +163,7 @@ def test_the_kit_costs_other_projects_nothing(tmp_path, isolated):
     done = run_pytest(tmp_path, isolated, "test_other.py")
 
     assert done.returncode == 0, done.stdout
+
+
+def test_the_kits_logits_have_the_ids_of_the_tokenizer_that_it_hands_over():
+    assert embedded_tokenizer().vocab_size == play.VOCABULARY
