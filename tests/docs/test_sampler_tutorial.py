@@ -9,9 +9,11 @@ import sys
 import venv
 import zipfile
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pytest
+
+from llamakit.testing import check_sampler
 
 PAGE = Path(__file__).parents[2] / "docs" / "tutorial" / "sampler-plugin.md"
 BLOCK = re.compile(r"^```(\w+)\n(.*?)^```", re.MULTILINE | re.DOTALL)
@@ -149,6 +151,28 @@ def test_the_tests_of_the_page_pass_and_both_plugins_are_listed(done):
     listing = [" ".join(line.split()) for line in listings[-1].splitlines()]
     assert "nth llamakit-nth 0.1.0 ok sampler nth" in listing
     assert "tempered llamakit-nth 0.1.0 ok sampler tempered" in listing
+
+
+@pytest.mark.parametrize(
+    ("gone", "sentence"),
+    [
+        (
+            "[:, 0]\n",
+            "returns (4, 1) torch.int64 for 4 rows: return (4,) torch.int64, an id for each row",
+        ),
+        ("if rank < 1", "takes {'rank': -1} and fails when it is used"),
+    ],
+)
+def test_the_checks_say_what_the_page_says_of_mistakes(gone, sentence):
+    (source,) = (step.text for step in steps() if step.file == "llamakit_nth.py")
+    assert gone in source
+    assert sentence in " ".join(PAGE.read_text("utf-8").replace("`", "").split())
+    broken = source.replace(gone, "\n" if gone.endswith("\n") else "if False")
+    namespace: dict[str, Any] = {"__name__": "a_mistake"}
+    exec(compile(broken, "llamakit_nth.py", "exec"), namespace)
+
+    with pytest.raises(AssertionError, match=re.escape(sentence)):
+        check_sampler(namespace["factory"])
 
 
 def test_what_is_published_holds_both_modules(done):
