@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from llamakit import export
+from llamakit import demo, export
 from llamakit.discovery import find_entry_points
 from llamakit.testing import (
     check_catalogue_entry,
@@ -34,10 +34,26 @@ CALLS = {
     "verify": ["SOURCE"],
 }
 """A call of each command that ends well."""
+OPTIONS = {
+    "jinja": {"file": "TEMPLATE"},
+    "draft-model": {"path": str(demo.path())},
+}
+"""What must be said to a factory, by name."""
+OF_ANOTHER_TOKENIZER = {"infill"}
+"""Prompt formats that refuse the embedded checkpoint's."""
+TEMPLATE = "{% for it in messages %}{{ it['role'] }}: {{ it['content'] }}\n{% endfor %}"
 
 
 def values(registry):
     return [pytest.param(entry.value, id=entry.name) for entry in registry]
+
+
+def with_options(registry):
+    return [
+        pytest.param(entry.value, OPTIONS.get(entry.name, {}), id=entry.name)
+        for entry in registry
+        if entry.name not in OF_ANOTHER_TOKENIZER
+    ]
 
 
 @pytest.fixture
@@ -60,19 +76,23 @@ def test_every_plugin_registers_well(module):
     check_plugin(module)
 
 
-@pytest.mark.parametrize("factory", values(TOOLKIT.samplers))
-def test_every_sampler_keeps_the_contract(factory):
-    check_sampler(factory)
+@pytest.mark.parametrize(("factory", "options"), with_options(TOOLKIT.samplers))
+def test_every_sampler_keeps_the_contract(factory, options):
+    check_sampler(factory, **options)
 
 
-@pytest.mark.parametrize("factory", values(TOOLKIT.processors))
-def test_every_processor_keeps_the_contract(factory):
-    check_logits_processor(factory)
+@pytest.mark.parametrize(("factory", "options"), with_options(TOOLKIT.processors))
+def test_every_processor_keeps_the_contract(factory, options):
+    check_logits_processor(factory, **options)
 
 
-@pytest.mark.parametrize("factory", values(TOOLKIT.prompt_formats))
-def test_every_prompt_format_keeps_the_contract(factory):
-    check_prompt_format(factory)
+@pytest.mark.parametrize(("factory", "options"), with_options(TOOLKIT.prompt_formats))
+def test_every_prompt_format_keeps_the_contract(factory, options, tmp_path):
+    template = tmp_path / "template.jinja"
+    template.write_text(TEMPLATE)
+    places = {"TEMPLATE": str(template)}
+
+    check_prompt_format(factory, **{name: places.get(it, it) for name, it in options.items()})
 
 
 @pytest.mark.parametrize("exporter", values(TOOLKIT.exporters))
@@ -90,9 +110,9 @@ def test_every_command_keeps_the_contract(command, words):
     check_command(command, *words(CALLS.get(command.name, ["--help"])))
 
 
-@pytest.mark.parametrize("factory", values(TOOLKIT.drafters))
-def test_every_drafter_keeps_the_contract(factory):
-    check_drafter(factory)
+@pytest.mark.parametrize(("factory", "options"), with_options(TOOLKIT.drafters))
+def test_every_drafter_keeps_the_contract(factory, options):
+    check_drafter(factory, **options)
 
 
 @pytest.mark.parametrize("entry", values(TOOLKIT.models))
