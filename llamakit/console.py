@@ -13,6 +13,7 @@ import click
 
 from llamakit import demo
 from llamakit.api import Llama
+from llamakit.errors import TokenizerError
 from llamakit.loading import find_tokenizer
 from llamakit.sampling import needs_tokenizer
 
@@ -64,11 +65,17 @@ def tokenizer_for_sampling(
     Raises:
         UnknownNameError: no such sampler or processor.
         TokenizerError: there is no tokenizer.
+        CheckpointError: there is no checkpoint either.
     """
     if not needs_tokenizer(sampler, processors, toolkit):
         return None
     folder = demo.path() if model is None else Path(model)
-    return toolkit.load_tokenizer(find_tokenizer(folder, tokenizer))
+    try:
+        path = find_tokenizer(folder, tokenizer)
+    except TokenizerError:
+        toolkit.open_checkpoint(folder)  # if there is no model either, that is what to say
+        raise
+    return toolkit.load_tokenizer(path)
 
 
 def share_cores(ranks: int) -> None:

@@ -188,11 +188,21 @@ DrafterFactory = Callable[..., Drafter]
 
 
 class CatalogueEntry(TypedDict, total=False):
-    """One model that ``llamakit download`` knows."""
+    """One model that ``llamakit download`` knows. Only ``folder`` has to be there."""
 
     names: Sequence[str]
+    """What else users call it; its registered name and its folder are known anyway."""
     folder: str
+    """Where it lies, relative to the link and to the output folder, with its checklist.chk."""
     shards: int
+    """How many ``consolidated.NN.pth`` there should be; the checklist decides."""
     shard_nbytes: int
+    """About how large one is, for planning; the server's own sizes hold."""
     family: str
-    licence_files: Sequence[str]
+    """Such as ``Llama 2``; a signed link is good for one family."""
+    hosts: Sequence[str]
+    """Hosts of the family's signed links. ``all`` means every model that has one."""
+    root_files: Sequence[str]
+    """Shared files beside the folder; ``LICENSE`` and ``USE_POLICY.md`` if not given."""
+    tokenizer_files: Sequence[str]
+    """Beside the folder too; ``tokenizer.model`` and ``tokenizer_checklist.chk`` if not given."""

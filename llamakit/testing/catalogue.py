@@ -10,8 +10,6 @@ from llamakit.errors import suggestion
 from llamakit.protocols import CatalogueEntry
 from llamakit.testing.world import ContractError
 
-_NEEDED = ("names", "folder", "shards")
-
 
 def check_catalogue_entry(entry: CatalogueEntry) -> None:
     """Check that an entry of the download catalogue says what llamakit needs to know.
@@ -26,11 +24,10 @@ def check_catalogue_entry(entry: CatalogueEntry) -> None:
     if not isinstance(entry, Mapping):
         raise ContractError(f"a catalogue entry is a dict, not {type(entry).__name__}")
     types = get_type_hints(CatalogueEntry)
-    for key in _NEEDED:
-        if key not in entry:
-            raise ContractError(
-                f"the catalogue entry has no {key!r}: it needs {', '.join(_NEEDED)}"
-            )
+    if "folder" not in entry:
+        raise ContractError(
+            "the catalogue entry has no 'folder': where the model lies, below the link"
+        )
     for key, value in entry.items():
         if key not in types:
             raise ContractError(f"a catalogue entry has no key {key!r}{suggestion(key, types)}")

@@ -140,7 +140,7 @@ def test_a_drafter_that_keeps_the_rules_is_good():
 ENTRY = {"names": ["one"], "folder": "one", "shards": 1}
 ENTRIES = [
     (["one"], "a catalogue entry is a dict, not list"),
-    ({"names": ["one"], "folder": "one"}, "has no 'shards'"),
+    ({"names": ["one"], "shards": 1}, "has no 'folder'"),
     (ENTRY | {"shard": 1}, "has no key 'shard'; did you mean 'shards'"),
     (ENTRY | {"shards": 0}, "'shards' of the catalogue entry is 0: write a whole number above 0"),
     (ENTRY | {"names": "one"}, "'names' .* write a list of texts"),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+
 import pytest
 
 from llamakit.errors import OptionError, UsageError
@@ -124,6 +126,21 @@ def test_chat_hands_it_over_at_the_start_and_in_set(run_llamakit, plugins):
     assert "e" not in first
     assert "a" not in second
     assert "e" in second
+
+
+@pytest.mark.parametrize(
+    ("folder", "sentence"),
+    [("nowhere", "no such folder: nowhere"), ("model", "no tokenizer.model in model")],
+)
+def test_what_is_missing_is_said_as_if_no_tokenizer_was_wanted_early(
+    run_llamakit, plugins, reference_cases, tmp_path, folder, sentence
+):
+    shutil.copytree(reference_cases / "gqa-mp1", tmp_path / "model")
+
+    done = run_llamakit("generate", "-m", folder, "--processor", "ban", "x", env=plugins("ban"))
+
+    assert done.returncode != 0
+    assert sentence in done.stderr
 
 
 @pytest.mark.parametrize("command", [("generate", "x"), ("chat",)], ids=["generate", "chat"])
