@@ -51,5 +51,5 @@ def _fault(kind: Any, value: Any) -> str:
         return "" if is_count else "write a whole number above 0"
     if isinstance(value, str) or not isinstance(value, Sequence):
         return "write a list of texts"
-    is_texts = bool(value) and all(isinstance(item, str) and item for item in value)
-    return "" if is_texts else "write a list of texts, at least one"
+    is_texts = all(isinstance(item, str) and item for item in value)
+    return "" if is_texts else "write a list of texts"

@@ -144,7 +144,7 @@ ENTRIES = [
     (ENTRY | {"shard": 1}, "has no key 'shard'; did you mean 'shards'"),
     (ENTRY | {"shards": 0}, "'shards' of the catalogue entry is 0: write a whole number above 0"),
     (ENTRY | {"names": "one"}, "'names' .* write a list of texts"),
-    (ENTRY | {"names": []}, "write a list of texts, at least one"),
+    (ENTRY | {"names": [""]}, r"\[''\]: write a list of texts"),
     (ENTRY | {"folder": ""}, "write a text"),
     (ENTRY | {"folder": "../one"}, "below the one that users choose"),
 ]
