@@ -18,7 +18,7 @@ from typing import Any, ParamSpec
 import click
 
 import llamakit
-from llamakit import api, errors, hookspecs, protocols, sampling
+from llamakit import api, errors, hookspecs, protocols, sampling, testing
 from llamakit.chat.commands import COMMANDS
 from llamakit.chat.settings import Settings
 from llamakit.checkpoint.params import ModelParams
@@ -29,6 +29,7 @@ from llamakit.examine import diff, memory, report, vocabulary
 from llamakit.examine import inspect as inspection
 from llamakit.factories import options_of
 from llamakit.registry import Registry
+from llamakit.testing import pytest_plugin
 from llamakit.toolkit import Toolkit, load_toolkit
 
 USED_BY = {
@@ -48,6 +49,24 @@ USED_BY = {
     "load_tokenizer": "everything that takes a model's folder or a tokenizer's file.",
 }
 """Who asks for what a hook brings. A test holds that no hook is missing here."""
+
+CALLED = {
+    False: "once at each start, right after the plugin is imported; the built-in plugins first, "
+    "then the others by package and name.",
+    True: "when something is opened, on one plugin after another until one returns something else "
+    "than None: those of other packages first, the last loaded before the first, then the "
+    "built-in ones.",
+}
+"""When a hook is called, by whether its first result counts."""
+
+ON_AN_EXCEPTION = {
+    False: "the plugin is broken and skipped, with one line on standard error; nothing that any of "
+    "its hooks registers counts, and everything else works.",
+    True: "a `LlamakitError` is the answer, and nobody else is asked. At any other the plugin is "
+    "broken and skipped until the process ends, with one line on standard error, and the next one "
+    "is asked.",
+}
+"""What llamakit does when a hook raises, by whether its first result counts."""
 
 
 P = ParamSpec("P")
@@ -100,15 +119,16 @@ def hooks() -> str:
     """Describe every hook, in the order of hookspecs.py."""
     parts = []
     for function in hook_functions():
-        first = " First result counts." if _is_first_result(function) else ""
+        first = _is_first_result(function)
         docstring = inspect.getdoc(function) or ""
         body, _, since = docstring.rpartition("Since ")
         parts += [
             f"## {function.__name__}",
             f"```python\n{_signature(function)}\n```",
             _prose(body.strip()),
+            f"- Called {CALLED[first]}\n"
+            f"- On an exception: {ON_AN_EXCEPTION[first]}\n"
             f"- Asked for by: {USED_BY[function.__name__]}\n"
-            f"- Returns: {_returns(function)}.{first}\n"
             f"- Since {since.rstrip('.')}.",
         ]
     return _join(parts)
@@ -196,6 +216,26 @@ def llama() -> str:
 def values() -> str:
     """Describe the values that go in and come out."""
     return _classes(api.Chunk, protocols.Row)
+
+
+@generated
+def testing_checks() -> str:
+    """Describe the functions of ``llamakit.testing``."""
+    parts: list[str] = []
+    for name in testing.__all__:
+        parts += _function(f"llamakit.testing.{name}", getattr(testing, name), level=3)
+    return _join(parts)
+
+
+@generated
+def testing_fixtures() -> str:
+    """List the fixtures that pytest offers where llamakit is installed."""
+    rows = [
+        (f"`{name}`", " ".join((inspect.getdoc(value) or "").split()))
+        for name, value in vars(pytest_plugin).items()
+        if name.startswith("llamakit_")
+    ]
+    return _table(("fixture", ""), rows)
 
 
 @generated
@@ -337,11 +377,6 @@ class _Bare:
 
     def __repr__(self) -> str:
         return self._text
-
-
-def _returns(function: Callable[..., Any]) -> str:
-    result = str(inspect.signature(function).return_annotation)
-    return "nothing" if result == "None" else f"`{result}`"
 
 
 def _is_first_result(function: Callable[..., Any]) -> bool:

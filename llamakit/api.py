@@ -248,16 +248,19 @@ def export(
     Raises:
         UnknownNameError: no exporter of that name.
         OptionError: an option that the exporter does not have.
+        PluginError: a stranger's exporter failed.
         CheckpointError: the source is not what it should be.
         DestinationError: there is something already.
         NoSpaceError: there is no room.
     """
     from llamakit.checkpoint.staging import staged
+    from llamakit.factories import guarded
 
-    exporter = default_toolkit().exporters.get(form)
+    entry = default_toolkit().exporters.entry(form)
+    exporter = guarded(entry.value, entry)
     checkpoint = _opened(source)
     with staged(Path(destination), force=force, source=checkpoint.path) as folder:
-        report = exporter(checkpoint, folder, options)
+        report: Mapping[str, Any] = exporter(checkpoint, folder, options)
     return {"source": str(checkpoint.path), "destination": str(destination), **report}
 
 

@@ -6,6 +6,7 @@ and explained by the ``Args:`` section of the docstring.
 
 from __future__ import annotations
 
+import errno
 import inspect
 import sys
 import types
@@ -143,7 +144,12 @@ def build(
         if entry.source.builtin or is_out_of_memory(error):
             raise
         raise entry.failure(error) from error
-    return made if entry.source.builtin else _Guarded(made, entry)
+    return guarded(made, entry)
+
+
+def guarded(thing: Any, entry: Entry) -> Any:
+    """Have what a stranger's thing raises name its plugin; a built-in's is returned as it is."""
+    return thing if entry.source.builtin else _Guarded(thing, entry)
 
 
 def _arguments(entry: Entry, given: Mapping[str, object]) -> dict[str, object]:
@@ -326,7 +332,7 @@ class _Guarded:
         try:
             return self._made(*args, **kwargs)
         except Exception as error:
-            if isinstance(error, LlamakitError) or is_out_of_memory(error):
+            if isinstance(error, LlamakitError) or is_out_of_memory(error) or _is_full(error):
                 raise
             raise self._entry.failure(error) from error
 
@@ -335,6 +341,11 @@ class _Guarded:
             raise AttributeError(name)
         value = getattr(self._made, name)
         return _Guarded(value, self._entry) if inspect.isroutine(value) else value
+
+
+def _is_full(error: BaseException) -> bool:
+    """Tell whether a disk is full, which is nobody's fault."""
+    return isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 def is_out_of_memory(error: BaseException) -> bool:

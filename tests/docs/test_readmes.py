@@ -67,6 +67,7 @@ def toolkit_with_the_pages_plugins(tmp_path_factory: pytest.TempPathFactory) -> 
         for name, page, hook in (
             ("second", README, "register_samplers"),
             ("average", ROOT / "docs/tutorial/checkpoint-tool.md", "register_checkpoint_tools"),
+            ("tempered", ROOT / "docs/tutorial/sampler-plugin.md", 'register("tempered"'),
         ):
             (plugin,) = (block for block in blocks(page, "python") if hook in block)
             (folder / f"llamakit_{name}.py").write_text(plugin, encoding="utf-8")
