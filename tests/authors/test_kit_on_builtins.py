@@ -25,6 +25,7 @@ CALLS = {
     "chat": ["--help"],  # it wants somebody who types
     "demo": ["--help"],  # it takes long, and has tests of its own
     "diff": ["SOURCE", "SOURCE"],
+    "download": ["7B", "--dry-run"],
     "export": ["SOURCE", "MADE"],
     "generate": ["--temperature", "0", "--max-new-tokens", "2", "Once upon a time"],
     "import": ["HF", "MADE"],
