@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from llamakit.console import answers_bar, note, open_model
+from llamakit.console import answers_bar, note, open_model, tokenizer_for_sampling
 from llamakit.errors import PromptError
 from llamakit.prompts import Prompt, read_prompts
 from llamakit.sampling import choose_sampling
@@ -92,7 +92,14 @@ def complete(
         Pieces of text to be written one behind the other, or with ``as_json`` one dict a prompt.
     """
     wanted = read_prompts(prompt, None if prompts is None else Path(prompts))
-    chosen = choose_sampling(toolkit=toolkit, **sampling)
+    tokenizer = tokenizer_for_sampling(
+        toolkit,
+        model,
+        loading.get("tokenizer"),
+        sampler=sampling.get("sampler"),
+        processors=sampling.get("processors", ()),
+    )
+    chosen = choose_sampling(toolkit=toolkit, tokenizer=tokenizer, **sampling)
     loading["max_batch_size"] = loading.get("max_batch_size") or min(len(wanted), 8)
     with open_model(toolkit, model, **loading) as llama:
         answers, stop_tokens = _prepare(llama, wanted, prompt_format, seed)

@@ -10,13 +10,13 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from llamakit.errors import PluginError, UsageError
-from llamakit.factories import build, parse_choice
+from llamakit.factories import build, parse_choice, takes_tokenizer
 from llamakit.toolkit import Toolkit, default_toolkit
 
 if TYPE_CHECKING:
     import torch
 
-    from llamakit.protocols import Row
+    from llamakit.protocols import Row, Tokenizer
     from llamakit.registry import Entry
     from llamakit.runtime.sampling import Sampling
 
@@ -50,6 +50,7 @@ def choose_sampling(
     temperature: float | None = None,
     top_p: float | None = None,
     toolkit: Toolkit | None = None,
+    tokenizer: Tokenizer | None = None,
 ) -> Sampling:
     """Build the sampler and the processors that names and options ask for.
 
@@ -59,10 +60,11 @@ def choose_sampling(
     Args:
         sampler_options: ``{"k": v}`` or ``["k=v"]``.
         processors: ``NAME`` or ``NAME:k=v,k=v`` each, applied in this order.
+        tokenizer: of the model whose ids are chosen; some samplers and processors need it.
     Raises:
         UnknownNameError: no such sampler or processor.
         OptionError: an option it lacks, of a wrong type or out of range.
-        UsageError: settings that contradict one another.
+        UsageError: settings that contradict one another, or a tokenizer is needed.
     """
     from llamakit.runtime.sampling import Sampling
 
@@ -83,9 +85,38 @@ def choose_sampling(
     entry = toolkit.samplers.entry(sampler)
     edits = [(toolkit.processors.entry(name), given) for name, given in specs]
     return Sampling(
-        _checked(entry, build(entry, options), shape_of=_ids),
-        tuple(_checked(edit, build(edit, given), shape_of=_logits) for edit, given in edits),
+        _checked(entry, _built(entry, options, tokenizer), shape_of=_ids),
+        tuple(
+            _checked(edit, _built(edit, given, tokenizer), shape_of=_logits)
+            for edit, given in edits
+        ),
     )
+
+
+def needs_tokenizer(sampler: str | None, processors: Sequence[str], toolkit: Toolkit) -> bool:
+    """Tell whether one of them is to be handed the model's tokenizer.
+
+    Raises:
+        UnknownNameError: no such sampler or processor.
+        OptionError: something behind a processor's name is not ``k=v``.
+    """
+    entries = [] if sampler is None else [toolkit.samplers.entry(sampler)]
+    entries += [toolkit.processors.entry(parse_choice(text).name) for text in processors]
+    return any(takes_tokenizer(entry.value) for entry in entries)
+
+
+def _built(
+    entry: Entry, options: Mapping[str, Any] | Sequence[str], tokenizer: Tokenizer | None
+) -> Any:
+    """Build a sampler or a processor, handing it the tokenizer if it takes one."""
+    if not takes_tokenizer(entry.value):
+        return build(entry, options)
+    if tokenizer is None:
+        raise UsageError(
+            f"the {entry} works with the model's tokenizer and was given none: pass "
+            "choose_sampling(..., tokenizer=llama.tokenizer)"
+        )
+    return build(entry, options, tokenizer=tokenizer)
 
 
 def _reference_way(temperature: float | None, top_p: float | None) -> tuple[str, dict[str, float]]:

@@ -139,7 +139,10 @@ class LoadedModel:
         from llamakit.runtime.text_stream import TextStream
 
         sampling = sampling or choose_sampling(
-            temperature=temperature, top_p=top_p, toolkit=self.toolkit
+            temperature=temperature,
+            top_p=top_p,
+            toolkit=self.toolkit,
+            tokenizer=self.tokenizer,
         )
         texts = [TextStream(self.tokenizer, stop) for _ in prompts]
         heads = [

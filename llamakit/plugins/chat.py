@@ -42,10 +42,17 @@ def chat(
     from llamakit.chat.conversation import Conversation
     from llamakit.chat.repl import Chat
     from llamakit.chat.settings import Settings
-    from llamakit.console import open_model
+    from llamakit.console import open_model, tokenizer_for_sampling
 
     settings = Settings(**sampling, max_new_tokens=max_new_tokens, seed=seed)
-    settings.sampling(toolkit)  # refuse what cannot be built before anything is loaded
+    words = tokenizer_for_sampling(
+        toolkit,
+        model,
+        loading["tokenizer"],
+        sampler=settings.sampler,
+        processors=settings.processors,
+    )
+    settings.sampling(toolkit, words)  # refuse what cannot be built before the weights are read
     loading["max_batch_size"] = 1
     with open_model(toolkit, model, **loading) as llama:
         Chat(llama, llama.prompt_format(prompt_format), Conversation(system), settings).run()

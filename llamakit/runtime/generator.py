@@ -78,6 +78,11 @@ class RunningRow:
         """How many of ``tokens`` are the prompt's."""
         return len(self.request.tokens)
 
+    @property
+    def stop_tokens(self) -> frozenset[int]:
+        """Ids that end this row's answer."""
+        return self.request.stop_tokens
+
 
 class Generator:
     """Runs requests, as many at once as there are slots.

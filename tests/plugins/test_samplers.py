@@ -22,6 +22,7 @@ class FakeRow:
     generator: torch.Generator
     tokens: list[int] = field(default_factory=lambda: [1])
     prompt_length: int = 1
+    stop_tokens: frozenset[int] = frozenset({2})
     state: dict[Any, Any] = field(default_factory=dict)
 
 
