@@ -16,6 +16,7 @@ from llamakit.seeds import spread
 
 if TYPE_CHECKING:
     from llamakit.api import Chunk, Llama
+    from llamakit.protocols import PromptFormat
     from llamakit.toolkit import Toolkit
 
 
@@ -102,16 +103,18 @@ def complete(
     chosen = choose_sampling(toolkit=toolkit, tokenizer=tokenizer, **sampling)
     loading["max_batch_size"] = loading.get("max_batch_size") or min(len(wanted), 8)
     with open_model(toolkit, model, **loading) as llama:
-        answers, stop_tokens = _prepare(llama, wanted, prompt_format, seed)
+        chosen_format = llama.prompt_format(prompt_format)
+        answers, stop_tokens = _prepare(llama, wanted, chosen_format, seed)
         chunks = llama.stream(
             [answer.prompt_tokens for answer in answers],
             sampling=chosen,
             max_new_tokens=max_new_tokens,
             seeds=[answer.seed for answer in answers],
-            stop=stop,
+            stop=[*stop, *getattr(chosen_format, "stop_strings", ())],
             stop_tokens=stop_tokens,
             echo=echo,
             logprobs=logprobs,
+            keep_space=getattr(chosen_format, "keeps_space", False),
         )
         if as_json:
             for index, answer in enumerate(_in_order(answers, chunks)):
@@ -126,19 +129,22 @@ def complete(
 
 
 def _prepare(
-    llama: Llama, prompts: Sequence[Prompt], prompt_format: str, seed: int | None
+    llama: Llama, prompts: Sequence[Prompt], prompt_format: PromptFormat, seed: int | None
 ) -> tuple[list[Answer], list[int]]:
     """Encode every prompt and give it its seed; collect the ids that end an answer."""
-    chosen = llama.prompt_format(prompt_format)
+    encode_text: Any = getattr(prompt_format, "encode_text", None)
     stop_tokens = {llama.tokenizer.eos_id}
     encoded = []
     for number, prompt in enumerate(prompts, start=1):
-        if prompt.dialog is None:
+        if prompt.dialog is None and encode_text is None:
             encoded.append(llama.tokenizer.encode(prompt.text or "", bos=True))
             continue
-        stop_tokens |= set(chosen.stop_tokens)
+        stop_tokens |= set(prompt_format.stop_tokens)
         try:
-            encoded.append(chosen.encode(prompt.dialog))
+            if prompt.dialog is None:
+                encoded.append(encode_text(prompt.text or ""))
+            else:
+                encoded.append(prompt_format.encode(prompt.dialog))
         except PromptError as error:
             name = number if prompt.id is None else repr(prompt.id)
             raise type(error)(f"prompt {name}: {error}") from error

@@ -185,7 +185,7 @@ def sampling_options(command: F) -> F:
             "--prompt-format",
             cls=NameOption,
             registry="prompt_formats",
-            metavar="NAME",
+            metavar="NAME[:K=V,...]",
             default="llama2",
             show_default=True,
             help="How a dialog becomes tokens.",
