@@ -126,6 +126,8 @@ def complete(
                 yield answer.text + "\n"
         if logprobs and not as_json:
             _show_logprobs(llama, answers)
+        if not as_json and any(getattr(it, "is_constraint", False) for it in chosen.processors):
+            _show_cut(answers)
 
 
 def _prepare(
@@ -182,3 +184,14 @@ def _show_logprobs(llama: Llama, answers: Sequence[Answer]) -> None:
     for answer in answers:
         for token, logprob in zip(answer.tokens, answer.logprobs, strict=True):
             note(f"{logprob:9.4f}  {token:6}  {llama.tokenizer.decode([token])!r}")
+
+
+def _show_cut(answers: Sequence[Answer]) -> None:
+    """Say which answers ended before they had the form that they were to have."""
+    for number, answer in enumerate(answers, start=1):
+        if answer.finish == "length":
+            which = "the answer" if len(answers) == 1 else f"answer {number}"
+            note(
+                f"{which} was cut after {len(answer.tokens)} tokens and is not whole: raise "
+                "--max-new-tokens or --max-seq-len"
+            )
