@@ -16,6 +16,7 @@ from llamakit.seeds import spread
 
 if TYPE_CHECKING:
     from llamakit.api import Chunk, Llama
+    from llamakit.protocols import PromptFormat
     from llamakit.toolkit import Toolkit
 
 
@@ -102,16 +103,18 @@ def complete(
     chosen = choose_sampling(toolkit=toolkit, tokenizer=tokenizer, **sampling)
     loading["max_batch_size"] = loading.get("max_batch_size") or min(len(wanted), 8)
     with open_model(toolkit, model, **loading) as llama:
-        answers, stop_tokens = _prepare(llama, wanted, prompt_format, seed)
+        chosen_format = llama.prompt_format(prompt_format)
+        answers, stop_tokens = _prepare(llama, wanted, chosen_format, seed)
         chunks = llama.stream(
             [answer.prompt_tokens for answer in answers],
             sampling=chosen,
             max_new_tokens=max_new_tokens,
             seeds=[answer.seed for answer in answers],
-            stop=stop,
+            stop=[*stop, *getattr(chosen_format, "stop_strings", ())],
             stop_tokens=stop_tokens,
             echo=echo,
             logprobs=logprobs,
+            keep_space=getattr(chosen_format, "keeps_space", False),
         )
         if as_json:
             for index, answer in enumerate(_in_order(answers, chunks)):
@@ -123,22 +126,27 @@ def complete(
                 yield answer.text + "\n"
         if logprobs and not as_json:
             _show_logprobs(llama, answers)
+        if not as_json and any(getattr(it, "is_constraint", False) for it in chosen.processors):
+            _show_cut(answers)
 
 
 def _prepare(
-    llama: Llama, prompts: Sequence[Prompt], prompt_format: str, seed: int | None
+    llama: Llama, prompts: Sequence[Prompt], prompt_format: PromptFormat, seed: int | None
 ) -> tuple[list[Answer], list[int]]:
     """Encode every prompt and give it its seed; collect the ids that end an answer."""
-    chosen = llama.prompt_format(prompt_format)
+    encode_text: Any = getattr(prompt_format, "encode_text", None)
     stop_tokens = {llama.tokenizer.eos_id}
     encoded = []
     for number, prompt in enumerate(prompts, start=1):
-        if prompt.dialog is None:
+        if prompt.dialog is None and encode_text is None:
             encoded.append(llama.tokenizer.encode(prompt.text or "", bos=True))
             continue
-        stop_tokens |= set(chosen.stop_tokens)
+        stop_tokens |= set(prompt_format.stop_tokens)
         try:
-            encoded.append(chosen.encode(prompt.dialog))
+            if prompt.dialog is None:
+                encoded.append(encode_text(prompt.text or ""))
+            else:
+                encoded.append(prompt_format.encode(prompt.dialog))
         except PromptError as error:
             name = number if prompt.id is None else repr(prompt.id)
             raise type(error)(f"prompt {name}: {error}") from error
@@ -176,3 +184,14 @@ def _show_logprobs(llama: Llama, answers: Sequence[Answer]) -> None:
     for answer in answers:
         for token, logprob in zip(answer.tokens, answer.logprobs, strict=True):
             note(f"{logprob:9.4f}  {token:6}  {llama.tokenizer.decode([token])!r}")
+
+
+def _show_cut(answers: Sequence[Answer]) -> None:
+    """Say which answers ended before they had the form that they were to have."""
+    for number, answer in enumerate(answers, start=1):
+        if answer.finish == "length":
+            which = "the answer" if len(answers) == 1 else f"answer {number}"
+            note(
+                f"{which} was cut after {len(answer.tokens)} tokens and is not whole: raise "
+                "--max-new-tokens or --max-seq-len"
+            )

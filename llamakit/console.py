@@ -18,6 +18,7 @@ from llamakit.loading import find_tokenizer
 from llamakit.sampling import needs_tokenizer
 
 if TYPE_CHECKING:
+    from llamakit.factories import Choice
     from llamakit.protocols import Tokenizer
     from llamakit.toolkit import Toolkit
 
@@ -54,7 +55,7 @@ def tokenizer_for_sampling(
     tokenizer: str | Path | None,
     *,
     sampler: str | None,
-    processors: Sequence[str],
+    processors: Sequence[str | Choice],
 ) -> Tokenizer | None:
     """Load the tokenizer of the model that a command names, if a sampler or processor needs it.
 

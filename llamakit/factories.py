@@ -43,6 +43,10 @@ class Choice(NamedTuple):
     name: str
     options: dict[str, str]
 
+    def __str__(self) -> str:
+        options = ",".join(f"{name}={value}" for name, value in self.options.items())
+        return f"{self.name}:{options}" if options else self.name
+
 
 def options_of(factory: Callable[..., Any]) -> list[Option]:
     """List the options of a factory, in the order of its parameters.
@@ -77,12 +81,16 @@ def summary_of(factory: object) -> str:
     return " ".join((inspect.getdoc(factory) or "").partition("\n\n")[0].split())
 
 
-def parse_choice(text: str) -> Choice:
+def parse_choice(text: str | Choice) -> Choice:
     """Read ``NAME`` or ``NAME:k=v,k=v``; a comma inside a value stays part of it.
 
+    Args:
+        text: or what has been read already, with any value.
     Raises:
         OptionError: something between the commas is not ``k=v``.
     """
+    if isinstance(text, Choice):
+        return text
     name, _, rest = text.partition(":")
     pairs: list[str] = []
     for piece in rest.split(",") if rest else ():

@@ -260,12 +260,16 @@ class Llama(LoadedModel):
     ) -> Iterator[str]:
         """Answer one dialog, yielding whole characters as they come. Settings as ``stream``.
 
+        Args:
+            prompt_format: ``NAME`` or ``NAME:k=v,k=v``.
         Raises:
             SpecialTagError: a message holds a tag of the prompt format.
             DialogError: the roles are not in the order that the format knows.
         """
         chosen = self.prompt_format(prompt_format)
         settings.setdefault("stop_tokens", chosen.stop_tokens)
+        settings.setdefault("keep_space", getattr(chosen, "keeps_space", False))
+        settings["stop"] = [*settings.get("stop", ()), *getattr(chosen, "stop_strings", ())]
         yield from self._texts(chosen.encode(dialog), settings)
 
     def _texts(self, prompt: Sequence[int], settings: Mapping[str, Any]) -> Iterator[str]:

@@ -89,8 +89,28 @@ class Tokenizer(Protocol):
         ...
 
 
+class OpenTokenizer(Tokenizer, Protocol):
+    """A tokenizer that also tells what its ids are.
+
+    A tokenizer without these methods does for everything but prompt formats that write special
+    ids, and for constrained output.
+    """
+
+    def special_ids(self) -> Mapping[str, int]:
+        """Return the ids that a prompt format may write and that no text may become, by name."""
+        ...
+
+    def token_bytes(self) -> Sequence[bytes]:
+        """Return what each id adds to a text, in UTF-8; ``b""`` where it adds none."""
+        ...
+
+
 class PromptFormat(Protocol):
-    """A dialog to ids."""
+    """A dialog to ids.
+
+    A format may also have ``stop_strings``: texts that end an answer and are not part of it, for
+    models that write the end of a turn as text.
+    """
 
     @property
     def stop_tokens(self) -> Sequence[int]:
@@ -103,6 +123,24 @@ class PromptFormat(Protocol):
         Raises:
             SpecialTagError: a message's text holds one of the format's tags.
             DialogError: the roles are not in the order that the format knows.
+        """
+        ...
+
+
+class TextFormat(PromptFormat, Protocol):
+    """A prompt format that encodes a text without a dialog as well.
+
+    ``generate`` hands it the prompts that are plain texts, which otherwise are continued.
+    """
+
+    keeps_space: bool
+    """An answer goes on where the prompt breaks off, so a space that it begins with is its own."""
+
+    def encode_text(self, text: str) -> list[int]:
+        """Return the prompt for a text.
+
+        Raises:
+            PromptError: the text is not what the format wants.
         """
         ...
 

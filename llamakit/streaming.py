@@ -6,8 +6,8 @@ from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from llamakit.errors import PromptTooLongError
-from llamakit.factories import build
+from llamakit.errors import PromptError, PromptTooLongError
+from llamakit.factories import build, parse_choice
 from llamakit.protocols import Checkpoint, PromptFormat, Tokenizer
 from llamakit.sampling import choose_sampling
 from llamakit.seeds import Seeds
@@ -102,9 +102,18 @@ class LoadedModel:
         return self._executor.group.size
 
     def prompt_format(self, name: str = "llama2", **options: Any) -> PromptFormat:
-        """Return a registered prompt format with this model's tokenizer."""
-        entry = self.toolkit.prompt_formats.entry(name)
-        made: PromptFormat = build(entry, options, self.tokenizer)
+        """Return a registered prompt format with this model's tokenizer.
+
+        Args:
+            name: ``NAME`` or ``NAME:k=v,k=v``, as on the command line.
+            options: the format's own, such as ``file="chat.jinja"``.
+        Raises:
+            UnknownNameError: no such format.
+            OptionError: an option it lacks, of a wrong type or out of range.
+        """
+        choice = parse_choice(name)
+        entry = self.toolkit.prompt_formats.entry(choice.name)
+        made: PromptFormat = build(entry, {**choice.options, **options}, self.tokenizer)
         return made
 
     def stream(
@@ -121,6 +130,7 @@ class LoadedModel:
         stop_tokens: Sequence[int] | None = None,
         logprobs: bool = False,
         echo: bool = False,
+        keep_space: bool = False,
     ) -> Generator[Chunk]:
         """Answer prompts given as ids, yielding a chunk for each new id of each.
 
@@ -133,6 +143,8 @@ class LoadedModel:
             stop_tokens: ids that do the same; None means the tokenizer's end of sequence.
             echo: the first chunk of an answer begins with its prompt's text, and holds the
                 prompt's log-probabilities if those are asked for.
+            keep_space: a space that an answer begins with is part of it, as where a prompt
+                breaks off within a line.
         Raises:
             PromptTooLongError: a prompt fills the context.
         """
@@ -146,8 +158,11 @@ class LoadedModel:
         )
         texts = [TextStream(self.tokenizer, stop) for _ in prompts]
         heads = [
-            text.begin(prompt) if echo else "" for text, prompt in zip(texts, prompts, strict=True)
+            text.begin(prompt) if echo or keep_space else ""
+            for text, prompt in zip(texts, prompts, strict=True)
         ]
+        if not echo:
+            heads = [""] * len(texts)
         events = self.events(
             prompts,
             sampling,
@@ -182,7 +197,12 @@ class LoadedModel:
         prompt_logprobs: bool = False,
         done: Callable[[int], bool] = lambda index: False,  # noqa: ARG005
     ) -> Generator[Event]:
-        """Run prompts and yield ids. ``done`` may end one: it is asked after each of its ids."""
+        """Run prompts and yield ids. ``done`` may end one: it is asked after each of its ids.
+
+        Raises:
+            PromptTooLongError: a prompt fills the context.
+            PromptError: a prompt has an id that the model has not.
+        """
         from llamakit.runtime.generator import Generator as Runner
         from llamakit.runtime.generator import Request
 
@@ -192,6 +212,11 @@ class LoadedModel:
         for number, (prompt, seed) in enumerate(zip(prompts, seeds, strict=True), start=1):
             if len(prompt) >= self.max_seq_len:
                 raise _too_long(number, len(prompts), len(prompt), self.max_seq_len)
+            if max(prompt, default=0) >= self.checkpoint.params.vocab_size:
+                raise PromptError(
+                    f"{_which(number, len(prompts))} has the id {max(prompt)}, and the model has "
+                    f"{self.checkpoint.params.vocab_size}: its tokenizer files are another model's"
+                )
             requests.append(
                 Request(
                     tokens=prompt,
@@ -258,8 +283,11 @@ def _follow(group: Group) -> Generator[Any]:
 
 
 def _too_long(number: int, count: int, length: int, context: int) -> PromptTooLongError:
-    which = f"prompt {number} of {count}" if count > 1 else "the prompt"
     return PromptTooLongError(
-        f"{which} has {length} ids and the context holds {context}, answer included: shorten it "
-        "or raise --max-seq-len"
+        f"{_which(number, count)} has {length} ids and the context holds {context}, answer "
+        "included: shorten it or raise --max-seq-len"
     )
+
+
+def _which(number: int, count: int) -> str:
+    return f"prompt {number} of {count}" if count > 1 else "the prompt"

@@ -123,7 +123,9 @@ class Chat:
             sampling=self._sampling,
             max_new_tokens=self.settings.max_new_tokens,
             seeds=self._seeds.of([tokens], None),
+            stop=getattr(self._format, "stop_strings", ()),
             stop_tokens=self._format.stop_tokens,
+            keep_space=getattr(self._format, "keeps_space", False),
         )
         with contextlib.closing(chunks):
             for chunk in chunks:

@@ -9,6 +9,7 @@ from llamakit.errors import OptionError, UnknownNameError
 from llamakit.sampling import choose_sampling
 
 if TYPE_CHECKING:
+    from llamakit.factories import Choice
     from llamakit.protocols import Tokenizer
     from llamakit.runtime.sampling import Sampling
     from llamakit.toolkit import Toolkit
@@ -27,7 +28,7 @@ class Settings:
 
     sampler: str | None = None
     sampler_options: tuple[str, ...] = ()
-    processors: tuple[str, ...] = ()
+    processors: tuple[str | Choice, ...] = ()
     temperature: float | None = None
     top_p: float | None = None
     max_new_tokens: int | None = None
@@ -70,7 +71,7 @@ class Settings:
         shown = []
         for field in _READERS:
             value = getattr(self, field)
-            text = " ".join(value) if isinstance(value, tuple) else value
+            text = " ".join(map(str, value)) if isinstance(value, tuple) else value
             shown.append(f"{field.replace('_', '-')} {'default' if text in (None, '') else text}")
         return shown
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from llamakit import hookimpl
-from llamakit.options import model_options, sampling_options
+from llamakit.options import constraint_options, model_options, sampling_options
 
 if TYPE_CHECKING:
     from llamakit.registry import Registrar
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 @click.command()
 @model_options
 @sampling_options
+@constraint_options
 @click.option("--system", metavar="TEXT", help="What the model is to be, said before the dialog.")
 @click.pass_obj
 def chat(

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from llamakit import hookimpl
-from llamakit.options import model_options, sampling_options
+from llamakit.options import constraint_options, model_options, sampling_options
 
 if TYPE_CHECKING:
     from llamakit.registry import Registrar
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 )
 @model_options
 @sampling_options
+@constraint_options
 @click.option("--stop", multiple=True, metavar="TEXT", help="End an answer at this text.")
 @click.option("--echo", is_flag=True, help="Begin the answer with the prompt.")
 @click.option(
