@@ -71,7 +71,8 @@ def register_prompt_formats(formats: Registrar[PromptFormatFactory]) -> None:
 
     A factory takes the tokenizer, then options, and returns a ``PromptFormat``: ``encode(dialog)``
     is a list of ids, ``stop_tokens`` those that end an answer. A dialog that the format cannot
-    write is a ``DialogError``; a text that would be taken for a tag is a ``SpecialTagError``.
+    write is a ``DialogError``; a text that would be taken for a tag is a ``SpecialTagError``. A
+    format may also have what ``TextFormat`` has, and ``stop_strings``.
 
     Args:
         formats: call ``formats.register(name, factory, help=...)`` on it.

@@ -36,12 +36,14 @@ CALLS = {
 }
 """A call of each command that ends well."""
 OPTIONS = {
+    "regex": {"pattern": "(?s:.*)"},
+    "grammar": {"text": "start: /(?s:.*)/"},
     "jinja": {"file": "TEMPLATE"},
     "draft-model": {"path": str(demo.path())},
 }
 """What must be said to a factory, by name."""
-OF_ANOTHER_TOKENIZER = {"infill"}
-"""Prompt formats that refuse the embedded checkpoint's."""
+NOT_FOR_ALL = {"infill", "json-schema"}
+"""What does not go with the embedded tokenizer, or with every history: both have their own tests."""
 TEMPLATE = "{% for it in messages %}{{ it['role'] }}: {{ it['content'] }}\n{% endfor %}"
 
 
@@ -53,7 +55,7 @@ def with_options(registry):
     return [
         pytest.param(entry.value, OPTIONS.get(entry.name, {}), id=entry.name)
         for entry in registry
-        if entry.name not in OF_ANOTHER_TOKENIZER
+        if entry.name not in NOT_FOR_ALL
     ]
 
 
