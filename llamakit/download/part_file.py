@@ -119,7 +119,7 @@ class PartFile:
                     return start
                 os.pwrite(self._state, written, self._marks_at + first)
                 self._marks[first:last] = written
-                if self._frontier == first:
+                if first <= self._frontier < last:
                     self._frontier = _first_absent(self._marks, last)
                     self._grown.notify_all()
         return last * BLOCK_NBYTES

@@ -107,6 +107,8 @@ class _Run:
         elif isinstance(found, ChangedError):
             yield from self._changed(target, found)
         elif isinstance(found, NoRangesError):
+            if target.in_one:
+                return  # another connection has said so
             self._transfer.fetch_in_one(target)
             yield Restarted(target.path, "the server sends whole files only: one connection for it")
         elif isinstance(found, LinkEndedError):
