@@ -61,7 +61,7 @@ class PartFile:
         self._is_closed = False
         count = -(-identity.nbytes // BLOCK_NBYTES)
         marks = self._read_state(count)
-        with told_when_full(final.parent):
+        with told_when_full(final.parent, kept=True):
             with self.path.open("ab"):
                 os.truncate(self.path, identity.nbytes)
             self._marks = bytearray(marks if marks is not None else count)
@@ -114,7 +114,7 @@ class PartFile:
         last = len(self._marks) if stop >= self.identity.nbytes else stop // BLOCK_NBYTES
         if last > first:
             written = bytes([WRITTEN]) * (last - first)
-            with self._grown, told_when_full(self.path.parent):
+            with self._grown, told_when_full(self.path.parent, kept=True):
                 if self._is_closed:
                     return start
                 os.pwrite(self._state, written, self._marks_at + first)

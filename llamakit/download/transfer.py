@@ -210,7 +210,7 @@ class Transfer:
         again.
         """
         marked = segment.position // BLOCK_NBYTES * BLOCK_NBYTES
-        with part.opened() as descriptor, told_when_full(part.path.parent):
+        with part.opened() as descriptor, told_when_full(part.path.parent, kept=True):
             for piece in pieces:
                 if self._stop.is_set() or part.is_closed:
                     raise _StoppedError
