@@ -62,6 +62,8 @@ class PartFile:
         count = -(-identity.nbytes // BLOCK_NBYTES)
         marks = self._read_state(count)
         with told_when_full(final.parent, kept=True):
+            if marks is None:  # what an old thread may still write goes to the old file
+                self.path.unlink(missing_ok=True)
             with self.path.open("ab"):
                 os.truncate(self.path, identity.nbytes)
             self._marks = bytearray(marks if marks is not None else count)

@@ -21,9 +21,14 @@ FAST = ("--retry-wait", "0.05", "--timeout", "2")
 
 def fetch(server, out, *, link=None, model=MODEL, **settings):
     """Download in this process; return what happened."""
+    return list(steps(server, out, link=link, model=model, **settings))
+
+
+def steps(server, out, *, link=None, model=MODEL, **settings):
+    """Download in this process as far as the events are asked for."""
     settings = {"patience": Patience(4, 0.02), "timeout": 2.0} | settings
     run = Download([model], out, Settings(**settings))
-    return list(run.run(read_link(link or server.link)))
+    return run.run(read_link(link or server.link))
 
 
 def assert_whole(out, served):
