@@ -6,7 +6,7 @@ import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -149,8 +149,7 @@ def _names(catalogue: Sequence[Model], folder: Path, *, repair: bool) -> list[st
         size = sized(model.shards * model.shard_nbytes)
         mark = "  (here already, perhaps not whole)" if model.name in here else ""
         click.echo(f"  {model.name:10} {size:>8}  {model.folder}{mark}", err=True)
-    typed = click.prompt("Models (Enter: all)", default=ALL, show_default=False, err=True)
-    return [str(typed)]
+    return [_asked("Models (Enter: all)", default=ALL, show_default=False)]
 
 
 def _given_link(url: str | None, url_file: str | None) -> str | None:
@@ -186,7 +185,17 @@ def _asked_link(title: str = "Link") -> str:
     """Ask for the link without showing it."""
     if not _somebody_is_there():
         raise UsageError(f"no link was given. {HOW_TO_GIVE}")
-    return str(click.prompt(f"{title} (it is not shown)", hide_input=True, err=True))
+    return _asked(f"{title} (it is not shown)", hide_input=True)
+
+
+def _asked(question: str, **how: Any) -> str:
+    """Ask on the terminal; Ctrl-C is Ctrl-C, which Click tells from no answer by nothing else."""
+    try:
+        return str(click.prompt(question, err=True, **how))
+    except click.Abort as error:
+        if isinstance(error.__context__, KeyboardInterrupt):
+            raise KeyboardInterrupt from None
+        raise
 
 
 def _read(text: str) -> Link:

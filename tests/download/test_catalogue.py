@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import shutil
 
 import pytest
@@ -10,10 +11,11 @@ from download_kit import signed_query
 from fetching import files_in
 from server import Server
 
+from llamakit.cli import run
 from llamakit.download.catalogue import choose, read_catalogue
 from llamakit.download.link import read_link
 from llamakit.errors import LinkError, PluginError, UnknownNameError, UsageError
-from llamakit.registry import Registry
+from llamakit.registry import Entry, Registry
 from llamakit.toolkit import default_toolkit
 
 ALL = ["7B", "7B-chat", "13B", "13B-chat", "70B", "70B-chat"]
@@ -95,7 +97,7 @@ def test_a_link_that_does_not_cover_a_model_is_refused(catalogue):
     link = link_to(host, f"https://{host}/llama-2-7b/*")
 
     assert choose(["7B"], catalogue, link)
-    with pytest.raises(LinkError, match="does not cover .*llama-2-13b/params.json"):
+    with pytest.raises(LinkError, match=r"does not cover .*llama-2-13b/params.json"):
         choose(["7B,13B"], catalogue, link)
 
 
@@ -123,9 +125,10 @@ def test_a_server_of_ones_own_serves_any_family(catalogue):
 )
 def test_an_entry_that_is_none_names_its_plugin(entry):
     registry = Registry("model to download")
-    registry.registrar(default_toolkit().models.entry("7B").source).register("X", entry)
+    source = default_toolkit().models.entry("7B").source
+    registry.add(Entry("model to download", "X", entry, "", source))
 
-    with pytest.raises(PluginError, match="X.*is no entry of the catalogue"):
+    with pytest.raises(PluginError, match=r"X.*is no entry of the catalogue"):
         read_catalogue(registry)
 
 
@@ -164,10 +167,8 @@ def test_a_strangers_model_is_fetched_like_any_other(plugins, download, tmp_path
     ],
 )
 def test_words_that_are_off_end_with_status_2(words, said, capsys, monkeypatch):
-    from llamakit.cli import run
-
     monkeypatch.delenv("LLAMAKIT_URL", raising=False)
-    monkeypatch.setattr("sys.stdin", open("/dev/null"))  # noqa: SIM115, PTH123
+    monkeypatch.setattr("sys.stdin", io.StringIO())
 
     assert run(["download", *words, "--output-dir", "/nowhere"]) == 2
     said_there = capsys.readouterr().err
