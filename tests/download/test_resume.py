@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import threading
+import time
 from dataclasses import replace
 
 import pytest
@@ -11,6 +13,7 @@ from faults import no_ranges, other_etag, status
 from fetching import MB, SHARDS, asked, assert_whole, fetch, files_in, steps
 from server import Server
 
+from llamakit.download.events import Restarted
 from llamakit.download.part_file import BLOCK_NBYTES
 from llamakit.download.small_files import md5_of
 from llamakit.errors import DamagedFileError, DownloadError, LinkEndedError
@@ -142,6 +145,24 @@ def test_bytes_and_list_that_change_together_are_fetched_once_the_old_list_is_re
     fetch(server, out, repair=True)
 
     assert_whole(out, server.folder)
+
+
+def test_an_answer_that_comes_after_a_restart_does_no_harm(large, out):
+    """A second connection hears of the change only when the file is being fetched anew."""
+    large.rate = 20 * MB
+    go_on = threading.Event()
+    early = replace(other_etag(), wants=lambda ask: ask.nbytes > 1)
+    late = replace(early, answer=lambda ask: go_on.wait(10) and other_etag().answer(ask))
+    large.fault(late, path=SHARDS)
+    large.fault(early, path=SHARDS)
+    until = time.monotonic() + 30
+
+    for event in steps(large, out, connections=2, timeout=20.0):
+        if isinstance(event, Restarted):
+            threading.Timer(0.3, go_on.set).start()
+        assert time.monotonic() < until, "nobody fetches the file any more"
+
+    assert_whole(out, large.folder)
 
 
 def test_a_file_that_changes_again_and_again_is_given_up(server, out):
