@@ -6,6 +6,7 @@ or a debugger's view of variables does not give it away.
 
 from __future__ import annotations
 
+import base64
 import re
 from dataclasses import dataclass, field
 from itertools import islice
@@ -212,8 +213,20 @@ def _inner(address: str, inner: re.Match[str]) -> str:
     if "%" in inner[0] or _nkeys(unquote(head)) > _nkeys(head):
         return unquote(head)
     if address[: inner.start()].endswith("__"):
-        return text.partition("__;")[0]
+        return _stars_replaced(*text.partition("__;")[::2])
     return _PARAMETERS_BEHIND_THE_ID.sub(r"\1", text)
+
+
+def _stars_replaced(address: str, behind: str) -> str:
+    """Put back the characters that urldefense.com writes as asterisks and lists behind it."""
+    try:
+        listed = base64.urlsafe_b64decode(behind.partition("!")[0] + "==").decode()
+    except ValueError:
+        return address
+    if len(listed) != address.count("*"):
+        return address
+    letters = iter(listed)
+    return re.sub(r"\*", lambda _: next(letters), address)
 
 
 def _nkeys(address: str) -> int:

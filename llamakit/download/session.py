@@ -7,8 +7,6 @@ is not asked for again.
 from __future__ import annotations
 
 import contextlib
-import fcntl
-import os
 import tempfile
 import time
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
@@ -24,6 +22,7 @@ from llamakit.download.events import Arrived, Checked, Event, Finished, Restarte
 from llamakit.download.inventory import Wanted, check, list_paths, plan_files, wanted_files
 from llamakit.download.journal import Journal
 from llamakit.download.link import Link
+from llamakit.download.lock import locked
 from llamakit.download.part_file import PartFile
 from llamakit.download.rate import RateLimit
 from llamakit.download.retry import Patience, persist
@@ -37,7 +36,7 @@ from llamakit.download.small_files import (
     md5_of,
 )
 from llamakit.download.transfer import Target, Transfer
-from llamakit.errors import DamagedFileError, DestinationError
+from llamakit.errors import DamagedFileError
 
 T = TypeVar("T")
 
@@ -136,7 +135,7 @@ class Download:
         started = time.monotonic()
         with contextlib.suppress(FileExistsError):
             self._folder.mkdir(parents=True)
-        with _locked(self._folder), self._server(link) as server:
+        with locked(self._folder), self._server(link) as server:
             journal = Journal(self._folder)
             files = wanted_files(self._models, (yield from self._lists(server, self._folder)))
             right, wrong = yield from self._check(files, journal)
@@ -289,22 +288,3 @@ def _wrong(files: Mapping[str, str]) -> DamagedFileError:
         f"what was here already and is wrong was left alone: {listed}. Run the same command with "
         "--repair to fetch it again. Everything else is there."
     )
-
-
-@contextlib.contextmanager
-def _locked(folder: Path) -> Iterator[None]:
-    """Keep a second llamakit from downloading into the same folder."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise DestinationError(
-                f"another llamakit is downloading into {folder} at this moment: wait for it, or "
-                "choose another folder with --output-dir"
-            ) from None
-        except OSError:
-            pass  # a file system without locks
-        yield
-    finally:
-        os.close(descriptor)

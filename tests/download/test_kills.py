@@ -48,15 +48,15 @@ def environment(isolated):
 def test_a_few_kills_cost_a_mebibyte_a_connection_each(large_folder, out, environment, seed):
     with Server(large_folder, rate=8 * MB) as server:
         total, kills = kill_at_random(
-            server, out, environment(server), kills=4, connections=3, model="7B", seed=seed
+            server, out, environment(server), kills=3, connections=3, model="7B", seed=seed
         )
 
-        assert kills >= 3
+        assert kills >= 2
         assert server.nbytes <= total + kills * 3 * BUFFERS
 
 
 def test_kills_of_eight_connections_on_eight_files(tmp_path, out, environment):
-    folder = serve_model(tmp_path / "served", 8, 3 * MB, "llama-2-70b")
+    folder = serve_model(tmp_path / "served", 8, 2 * MB, "llama-2-70b")
     with Server(folder, rate=1 * MB) as server:
         total, kills = kill_at_random(
             server, out, environment(server), kills=2, connections=8, model="70B", seed=2

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import html
 import quopri
 import textwrap
@@ -41,6 +42,10 @@ def encoded(text=LINK):
 def proofpoint(text=LINK):
     letters = quote(text.replace("_", "\0"), safe="/-~\0")
     return "".join({**V2_LETTERS, "\0": "-5F"}.get(letter, letter) for letter in letters)
+
+
+def listed(letters):
+    return base64.urlsafe_b64encode(letters.encode()).decode().rstrip("=")
 
 
 MANGLED = {
@@ -118,6 +123,8 @@ MANGLED = {
     "Facebook": f"https://l.facebook.com/l.php?u={encoded()}&h=AT0abc&s=1",
     "urldefense v2": f"https://urldefense.proofpoint.com/v2/url?u={proofpoint()}&d=DwMFaQ&c=5VD0",
     "urldefense v3": f"https://urldefense.com/v3/__{LINK}__;Kg!!Bt8RZUm9aw!4T$",
+    "urldefense v3 with a list of letters": "https://urldefense.com/v3/__"
+    f"{LINK.replace('~', '*')}__;{listed('*' + '~' * QUERY.count('~'))}!!Bt8RZUm9aw!4T$",
     "urldefense v3, in many lines": textwrap.fill(
         f"https://urldefense.com/v3/__{LINK}__;Kg!!Bt8RZUm9aw!4T$ bye", 70, break_on_hyphens=False
     ),
