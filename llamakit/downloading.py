@@ -6,7 +6,7 @@ import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -47,30 +47,45 @@ def download(
         LinkEndedError: the link has ended and nobody is there to give a new one.
         LlamakitError: whatever ``Download.run`` raises.
     """
-    catalogue = read_catalogue(toolkit.models)
-    names = names or _names(catalogue, folder, repair=settings.repair)
-    choose(names, catalogue, None)  # a wrong name is said before a link is asked for
-    text = _given_link(url, url_file)
     screen = open_screen(json_lines=as_json)
     try:
+        catalogue = read_catalogue(toolkit.models)
+        names = names or _names(catalogue, folder, repair=settings.repair)
+        models = choose(names, catalogue, None)  # a wrong name is said before a link is asked for
+        text = _given_link(url, url_file)
         if dry_run:
             link = _read(text) if text is not None else None
             models = choose(names, catalogue, link)
             _show_plan(Download(models, folder, settings), link, screen, as_json=as_json)
-        else:
-            models = choose(names, catalogue, None)
-            if text is not None or not _is_there(Download(models, folder, settings), screen):
-                link = _read(text if text is not None else _asked_link())
-                models = choose(names, catalogue, link)
-                _fetch(Download(models, folder, settings), link, models, catalogue, screen)
-            if not as_json:
-                click.echo(_next_steps(models, folder))
-    except LlamakitError as error:
-        if as_json:
+            return
+        link = _link_if_needed(text, Download(models, folder, settings), screen)
+        if link is not None:
+            models = choose(names, catalogue, link)
+            _fetch(Download(models, folder, settings), link, models, catalogue, screen)
+        if not as_json:
+            click.echo(_next_steps(models, folder))
+    except (LlamakitError, OSError, KeyboardInterrupt) as error:
+        if as_json and not isinstance(error, BrokenPipeError):
             _print_error(error)
         raise
     finally:
         screen.close()
+
+
+def _link_if_needed(text: str | None, run: Download, screen: Screen) -> Link | None:
+    """Return the link that was given or, where something is missing, asked for.
+
+    Returns:
+        None if everything is there, and a link was not given or has ended.
+    """
+    if text is None:
+        return None if _is_there(run, screen) else _read(_asked_link())
+    try:
+        return _read(text)
+    except LinkEndedError:
+        if _is_there(run, screen):
+            return None
+        raise
 
 
 def _is_there(run: Download, screen: Screen) -> bool:
@@ -134,8 +149,7 @@ def _names(catalogue: Sequence[Model], folder: Path, *, repair: bool) -> list[st
         size = sized(model.shards * model.shard_nbytes)
         mark = "  (here already, perhaps not whole)" if model.name in here else ""
         click.echo(f"  {model.name:10} {size:>8}  {model.folder}{mark}", err=True)
-    typed = click.prompt("Models (Enter: all)", default=ALL, show_default=False, err=True)
-    return [str(typed)]
+    return [_asked("Models (Enter: all)", default=ALL, show_default=False)]
 
 
 def _given_link(url: str | None, url_file: str | None) -> str | None:
@@ -151,16 +165,37 @@ def _given_link(url: str | None, url_file: str | None) -> str | None:
     if url_file == "-":
         return sys.stdin.read(MAX_NBYTES + 1)
     if url_file is not None:
+        return _link_in(url_file)
+    return os.environ.get(VARIABLE) or None
+
+
+def _link_in(url_file: str) -> str:
+    try:
         with Path(url_file).open(encoding="utf-8", errors="replace") as file:
             return file.read(MAX_NBYTES + 1)
-    return os.environ.get(VARIABLE) or None
+    except OSError as error:
+        if any(sign in url_file for sign in ("://", "%2F", "Policy=")):
+            raise LinkError(
+                f"--url-file takes the name of a file, not the link itself. {HOW_TO_GIVE}"
+            ) from None
+        raise UsageError(f"--url-file: {url_file} cannot be read: {error.strerror}") from None
 
 
 def _asked_link(title: str = "Link") -> str:
     """Ask for the link without showing it."""
     if not _somebody_is_there():
         raise UsageError(f"no link was given. {HOW_TO_GIVE}")
-    return str(click.prompt(f"{title} (it is not shown)", hide_input=True, err=True))
+    return _asked(f"{title} (it is not shown)", hide_input=True)
+
+
+def _asked(question: str, **how: Any) -> str:
+    """Ask on the terminal; Ctrl-C is Ctrl-C, which Click tells from no answer by nothing else."""
+    try:
+        return str(click.prompt(question, err=True, **how))
+    except click.Abort as error:
+        if isinstance(error.__context__, KeyboardInterrupt):
+            raise KeyboardInterrupt from None
+        raise
 
 
 def _read(text: str) -> Link:
@@ -202,8 +237,14 @@ def _next_steps(models: Sequence[Model], folder: Path) -> str:
     return f'Everything is there and verified. Next: llamakit generate -m {first} "Hello"'
 
 
-def _print_error(error: LlamakitError) -> None:
+def _print_error(error: LlamakitError | OSError | KeyboardInterrupt) -> None:
     import json
 
-    line = {"event": "error", "message": str(error), "exit_status": error.exit_status}
+    status = error.exit_status if isinstance(error, LlamakitError) else 1
+    message = str(error)
+    if isinstance(error, OSError) and error.strerror:
+        message = f"{error.strerror}: {error.filename}" if error.filename else error.strerror
+    if isinstance(error, KeyboardInterrupt):
+        status, message = 130, "interrupted"
+    line = {"event": "error", "message": message, "exit_status": status}
     click.echo(json.dumps(line, ensure_ascii=False))

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Any
 
-from llamakit.download.link import Link
-from llamakit.errors import LinkError, PluginError, UnknownNameError
+from llamakit.download.link import HOW_TO_GIVE, Link
+from llamakit.errors import LinkError, PluginError, UnknownNameError, UsageError
 from llamakit.registry import Entry
 
 ALL = "all"
@@ -65,8 +65,11 @@ def choose(wanted: Sequence[str], catalogue: Sequence[Model], link: Link | None)
 
     Raises:
         UnknownNameError: a name that the catalogue lacks.
-        LinkError: the link is for another family.
+        LinkError: the link is for another family, or stands where a name belongs.
+        UsageError: no model is named.
     """
+    if any(sign in word for word in wanted for sign in ("//", "%2F", "?", "=")):
+        raise LinkError(f"a link stands where the names of models belong. {HOW_TO_GIVE}")
     names = [name for word in wanted for name in word.replace(",", " ").split()]
     chosen: list[str] = []
     for name in names:
@@ -74,6 +77,9 @@ def choose(wanted: Sequence[str], catalogue: Sequence[Model], link: Link | None)
     models = [model for model in catalogue if model.name in chosen]
     if link is not None:
         check_family(models, catalogue, link)
+    if not models:
+        known = ", ".join(model.name for model in catalogue)
+        raise UsageError(f"no model is named; the catalogue has {known}")
     return models
 
 
@@ -109,11 +115,15 @@ def _family(catalogue: Sequence[Model], link: Link) -> str | None:
 
 def _all(catalogue: Sequence[Model], link: Link | None) -> list[str]:
     family = _family(catalogue, link) if link else None
-    return [
-        model.name
-        for model in catalogue
-        if model.hosts and (family is None or model.family == family)
-    ]
+    listed = [model for model in catalogue if model.hosts]
+    names = [model.name for model in listed if family is None or model.family == family]
+    if link and listed and not names:
+        families = ", ".join(dict.fromkeys(model.family for model in listed))
+        raise LinkError(
+            f"the link is for {family} ({link.host}), and the catalogue has no model of it, only "
+            f"of {families}: request a link for these from Meta"
+        )
+    return names
 
 
 def _find(name: str, catalogue: Sequence[Model]) -> str:

@@ -93,10 +93,10 @@ def plan_files(
 def _plan(folder: Path, file: Wanted, nbytes: int | None) -> FilePlan:
     """Say what there is of a file by its looks, without reading it."""
     path = folder / file.path
-    size = nbytes if nbytes is not None else file.nbytes or None
     if path.is_file():
         here = path.stat().st_size
-        return FilePlan(file.path, size or here, "there", here)
+        return FilePlan(file.path, here if nbytes is None else nbytes, "there", here)
+    size = nbytes if nbytes is not None else file.nbytes or None
     there = min(left_over(path), size) if size else 0
     return FilePlan(file.path, size, "part" if there else "missing", there)
 

@@ -36,15 +36,17 @@ class Journal:
             return False
 
     def add(self, path: str, md5: str) -> None:
-        """Remember that a file has an md5."""
+        """Remember that a file has an md5, if the folder can be written to."""
         self._sums[path] = [md5, *self._stamp(path)]
         new = self._path.with_name(f"{NAME}.new")
-        new.write_text(json.dumps(self._sums))
-        new.replace(self._path)
+        with contextlib.suppress(OSError):
+            new.write_text(json.dumps(self._sums))
+            new.replace(self._path)
 
     def remove(self) -> None:
         """Everything is there: nothing is to be remembered."""
-        self._path.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            self._path.unlink(missing_ok=True)
 
     def _stamp(self, path: str) -> tuple[int, int, int]:
         found = (self._folder / path).stat()

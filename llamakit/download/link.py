@@ -6,8 +6,10 @@ or a debugger's view of variables does not give it away.
 
 from __future__ import annotations
 
+import base64
 import re
 from dataclasses import dataclass, field
+from itertools import islice
 from urllib.parse import SplitResult, quote, unquote, urlsplit
 
 from llamakit.download.policy import Policy, read_policy
@@ -21,13 +23,23 @@ MAX_NBYTES = 64 << 10
 """No link is anywhere near as long, whatever stands around it."""
 
 _INVISIBLE = re.compile("[\u00ad\u200b-\u200f\u202a-\u202e\u2060\ufeff]")
+_QUOTED_PRINTABLE = re.compile(r"(?:Policy|Expires|Key-Pair-Id)=(?:=?\n)?3D")
+_QUOTE_MARKS = re.compile(r"^(?:[ \t]*>)+[ \t]?", re.MULTILINE)
 _START = re.compile(r"https?(?::|%3A|%253A)(?:/|%2F|%252F){2}", re.IGNORECASE)
 _END = re.compile("[\"'`<>{}|^()\u2018\u2019\u201c\u201d\u00ab\u00bb\u2039\u203a]|\\]")
+_PIECE = re.compile(r"(\s*)(\S+)")
+_BARE = re.compile(r"(?<![\w.-])[\w-]+(?:\.[\w-]+)+(?::\d+)?/\S")
 _IN_ADDRESS = re.compile(r"[\w%*&=?~.+:/;@,!$-]+", re.ASCII)
 _WILDCARD = re.compile(r"\*|%2A|%252A", re.IGNORECASE)
 _SIGNING = ("Policy", "Signature", "Key-Pair-Id")
-_KEY_PAIR_LENGTH = 13
-"""The shortest id of a key pair: K and twelve more; a shorter one was broken by a line end."""
+_TO_THE_ID = r"([^?]+\?.*[?&]Key-Pair-Id=[A-Za-z0-9]+)"
+_BEHIND_THE_ID = re.compile(_TO_THE_ID + "[^&A-Za-z0-9].*", re.DOTALL)
+_PARAMETERS_BEHIND_THE_ID = re.compile(_TO_THE_ID + "&(?!.*(?:Policy|Expires|Signature)=).*")
+_PROOFPOINT = re.compile(r"urldefense\.(?:proofpoint\.)?com/v[12]/url\?u=([^&]+)")
+_ID_LENGTH, _OLD_ID_LENGTH = 13, 20
+"""Of a key pair's id: K and twelve or thirteen more, or APKA and sixteen."""
+_MOST_ADDRESSES, _MOST_PIECES = 50, 400
+"""So many are looked at in a text."""
 
 
 @dataclass(frozen=True)
@@ -89,25 +101,105 @@ def read_link(text: str) -> Link:
 def _clean(text: str) -> str:
     """Undo what mail clients and shells do to characters."""
     text = _INVISIBLE.sub("", text).replace("\u00a0", " ")
-    if "=3D" in text:  # quoted-printable, as a message's source has it
-        text = re.sub(r"=\r?\n", "", text).replace("=3D", "=")
+    text = text.replace("\r\n", "\n").replace("\r", "\n")
+    if _QUOTED_PRINTABLE.search(text):  # as a message's source has it
+        text = text.replace("=\n", "").replace("=3D", "=")
+    text = _QUOTE_MARKS.sub("", text)
     text = text.replace("\\\n", "\n").replace("\\", "")  # a shell's escapes
+    return _with_ampersands(text).replace("&quot;", '"')
+
+
+def _with_ampersands(text: str) -> str:
     while "&amp;" in text:
         text = text.replace("&amp;", "&")
-    return re.sub(r"&#0*38;|&#[xX]0*26;", "&", text).replace("&quot;", '"')
+    return re.sub(r"&#0*38;|&#[xX]0*26;", "&", text)
 
 
 def _unwrap(text: str) -> str:
-    """Return the innermost address in a text, on one line."""
-    match = _START.search(text)
-    if match is None:
-        return _without_scheme(text)
-    address = _joined(text[match.start() :])
+    """Return the address that is meant, on one line: the first signed one, else the first."""
+    starts = [match.start() for match in islice(_START.finditer(text), _MOST_ADDRESSES)]
+    if not starts:
+        bare = _BARE.search(text)
+        if bare is None:
+            raise LinkError(f"there is no link in the text that was given. {HOW_TO_GIVE}")
+        text, starts = "https://" + text[bare.start() :], [0]
+    best = ""
+    for start in starts:
+        address = _joined(text[start:])
+        if not best or _nkeys(address) > _nkeys(best):
+            best = address
+        if _nkeys(best) == len(_SIGNING):
+            break
+    return _BEHIND_THE_ID.sub(r"\1", best).rstrip(".,;:!")
+
+
+def _joined(text: str) -> str:
+    """Return the address that a text begins with, joined where a line end or a space broke it.
+
+    As many pieces belong to it as it takes to have every part of a signature, and what goes on
+    with the last part.
+    """
+    pieces = _pieces(text)
+    raw = whole = pieces[0][1]
+    rest = 1
+    for count, (_, piece) in enumerate(pieces[1:], 2):
+        raw += piece
+        if _nkeys(_innermost(raw)) > _nkeys(_innermost(whole)):
+            whole, rest = raw, count
+    for space, piece in pieces[rest:]:
+        if not _goes_on(whole, space, piece):
+            break
+        whole += piece
+    return _innermost(whole)
+
+
+def _pieces(text: str) -> list[tuple[str, str]]:
+    """Split what may be an address at white space; give the white space before each piece too."""
+    pieces: list[tuple[str, str]] = []
+    for match in islice(_PIECE.finditer(text), _MOST_PIECES):
+        space, word = match.groups()
+        piece = _END.split(word, maxsplit=1)[0]
+        if pieces and (not _IN_ADDRESS.fullmatch(piece) or _is_another(pieces, piece)):
+            break
+        pieces.append((space, piece))
+        if piece != word:
+            break
+    return pieces
+
+
+def _is_another(pieces: list[tuple[str, str]], piece: str) -> bool:
+    """Tell whether a piece begins an address of its own."""
+    return bool(_START.match(piece)) and not pieces[-1][1].endswith(("=", "_"))
+
+
+def _goes_on(whole: str, space: str, piece: str) -> bool:
+    """Tell whether a piece is more of an address that could end here, not a word behind it."""
+    if not _nkeys(_innermost(whole)):
+        return piece.startswith(("*", "?", "&", "/"))
+    if piece.startswith("&") or ("/v3/__" in whole and "__;" not in whole):
+        return True
+    last, _, value = _innermost(whole).rpartition("&")[2].partition("=")
+    if last == "Signature":
+        return len(value) % 4 != 0
+    more = re.match("[A-Z0-9]+(?![a-z])", piece)
+    if last != "Key-Pair-Id" or not more:
+        return False
+    length = _OLD_ID_LENGTH if value.startswith("A") else _ID_LENGTH
+    return len(value) < length or ("\n" in space and len(value) == length and len(more[0]) == 1)
+
+
+def _innermost(address: str) -> str:
+    """Undo redirectors, and percent-encoding of the whole."""
+    address = _with_ampersands(address)
     while inner := _START.search(address, len("https://")):
         address = _inner(address, inner)
-    if not address.lower().startswith(("http://", "https://")):
-        address = unquote(address)
-    return address.rstrip(".,;:!")
+    if match := _PROOFPOINT.search(address):
+        address = unquote(match[1].replace("-", "%").replace("_", "/"))
+    for _ in range(2):
+        is_plain = address.lower().startswith(("http://", "https://"))
+        if not is_plain or _nkeys(unquote(address)) > _nkeys(address):
+            address = unquote(address)
+    return address
 
 
 def _inner(address: str, inner: re.Match[str]) -> str:
@@ -117,48 +209,29 @@ def _inner(address: str, inner: re.Match[str]) -> str:
     puts two underscores before and behind it.
     """
     text = address[inner.start() :]
-    if "%" in inner[0]:
-        return unquote(text.partition("&")[0])
+    head = text.partition("&")[0]
+    if "%" in inner[0] or _nkeys(unquote(head)) > _nkeys(head):
+        return unquote(head)
     if address[: inner.start()].endswith("__"):
-        return text.partition("__;")[0]
-    return text
+        return _stars_replaced(*text.partition("__;")[::2])
+    return _PARAMETERS_BEHIND_THE_ID.sub(r"\1", text)
 
 
-def _without_scheme(text: str) -> str:
-    match = re.search(r"(?<![\w.])[\w-]+(\.[\w-]+)+(:\d+)?/\S*", text)
-    if match is None:
-        raise LinkError(f"there is no link in the text that was given. {HOW_TO_GIVE}")
-    return "https://" + _joined(text[match.start() :])
+def _stars_replaced(address: str, behind: str) -> str:
+    """Put back the characters that urldefense.com writes as asterisks and lists behind it."""
+    try:
+        listed = base64.urlsafe_b64decode(behind.partition("!")[0] + "==").decode()
+    except ValueError:
+        return address
+    if len(listed) != address.count("*"):
+        return address
+    letters = iter(listed)
+    return re.sub(r"\*", lambda _: next(letters), address)
 
 
-def _joined(text: str) -> str:
-    """Return the address that a text begins with, joined where a line end or a space broke it."""
-    first, *pieces = text.split()
-    address = _up_to_the_end(first)
-    while pieces and len(address) >= len(first) and _goes_on(address, pieces[0]):
-        first = address + pieces.pop(0)
-        address = _up_to_the_end(first)
-    return address
-
-
-def _up_to_the_end(piece: str) -> str:
-    """Cut at a quote, a bracket or another character that no address holds."""
-    return _END.split(piece, maxsplit=1)[0]
-
-
-def _goes_on(address: str, piece: str) -> bool:
-    """Tell whether a piece behind white space is more of the address, not a word behind it."""
-    if not _IN_ADDRESS.fullmatch(piece):
-        return False
-    query = urlsplit(address).query
-    if not _signing_keys(query):
-        return piece.startswith(("*", "?", "&", "/")) or "Policy=" in piece
-    if _missing(query) or piece.startswith("&"):
-        return True
-    last, _, value = query.rpartition("&")[2].partition("=")
-    if last == "Key-Pair-Id":
-        return len(value) < _KEY_PAIR_LENGTH and bool(re.fullmatch("[A-Z0-9]+", piece))
-    return len(piece) >= 20
+def _nkeys(address: str) -> int:
+    """Count the parts of a signature that an address has."""
+    return len(_signing_keys(address.partition("?")[2]))
 
 
 def _signing_keys(query: str) -> set[str]:
@@ -180,7 +253,8 @@ def _split(address: str) -> SplitResult:
         port_is_good = parts.port is None or parts.port > 0
     except ValueError:
         port_is_good = False
-    if not port_is_good or not parts.hostname or not address.isascii():
+    is_text = address.isascii() and address.isprintable() and " " not in address
+    if not port_is_good or not parts.hostname or not is_text:
         raise LinkError(f"the link's address is malformed. {HOW_TO_GIVE}")
     if missing := _missing(parts.query):
         raise LinkError(

@@ -61,7 +61,9 @@ class PartFile:
         self._is_closed = False
         count = -(-identity.nbytes // BLOCK_NBYTES)
         marks = self._read_state(count)
-        with told_when_full(final.parent):
+        with told_when_full(final.parent, kept=True):
+            if marks is None:  # what an old thread may still write goes to the old file
+                self.path.unlink(missing_ok=True)
             with self.path.open("ab"):
                 os.truncate(self.path, identity.nbytes)
             self._marks = bytearray(marks if marks is not None else count)
@@ -114,12 +116,12 @@ class PartFile:
         last = len(self._marks) if stop >= self.identity.nbytes else stop // BLOCK_NBYTES
         if last > first:
             written = bytes([WRITTEN]) * (last - first)
-            with self._grown, told_when_full(self.path.parent):
+            with self._grown, told_when_full(self.path.parent, kept=True):
                 if self._is_closed:
                     return start
                 os.pwrite(self._state, written, self._marks_at + first)
                 self._marks[first:last] = written
-                if self._frontier == first:
+                if first <= self._frontier < last:
                     self._frontier = _first_absent(self._marks, last)
                     self._grown.notify_all()
         return last * BLOCK_NBYTES

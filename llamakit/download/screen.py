@@ -124,7 +124,7 @@ class TerminalBars:
 
     def _move(self, files: tuple[FileProgress, ...]) -> None:
         bars = self._open()
-        if old := self._tasks.pop("checking what is there", None):
+        if (old := self._tasks.pop("checking what is there", None)) is not None:
             bars.remove_task(old)
         done, total = _sums(files)
         if len(files) > 1:

@@ -22,7 +22,7 @@ MIN_TAKEN_OVER_NBYTES = 8 << 20
 T = TypeVar("T")
 
 
-@dataclass
+@dataclass(eq=False)
 class Segment(Generic[T]):
     """A range of a file that one connection is to fetch.
 
@@ -45,7 +45,7 @@ class Segment(Generic[T]):
         return self.position >= self.stop
 
 
-@dataclass
+@dataclass(eq=False)
 class _Target(Generic[T]):
     target: T
     nbytes: int
@@ -85,9 +85,13 @@ class Schedule(Generic[T]):
         """Forget a file; segments of it that are being fetched end now."""
         with self._lock:
             for one in [one for one in self._targets if one.target is target]:
-                self._targets.remove(one)
-                for segment in one.segments:
-                    segment.stop = min(segment.stop, segment.position)
+                self._forget(one)
+
+    def drop_with(self, segment: Segment[T]) -> None:
+        """Forget the file of a segment, unless it was dropped, and perhaps added anew, since."""
+        with self._lock:
+            for one in [one for one in self._targets if segment in one.segments]:
+                self._forget(one)
 
     def claim(self) -> Segment[T] | None:
         """Return what a free connection should fetch; None if all is done or being fetched."""
@@ -118,6 +122,11 @@ class Schedule(Generic[T]):
         """Tell whether something is being fetched."""
         with self._lock:
             return any(one.segments for one in self._targets)
+
+    def _forget(self, one: _Target[T]) -> None:
+        self._targets.remove(one)
+        for segment in one.segments:
+            segment.stop = min(segment.stop, segment.position)
 
     def _cut(self, one: _Target[T]) -> Segment[T]:
         start, stop = one.gaps.pop(0)

@@ -29,6 +29,8 @@ MAX_SMALL_NBYTES = 16 << 20
 """No licence, list or params.json is anywhere near as large; a tokenizer has a few MB."""
 
 _QUERY = re.compile(r"\?[^\s\"']+")
+_LOGGERS = ("httpx", *(f"httpcore.{name}" for name in ("connection", "http11", "proxy", "socks")))
+"""A filter is asked only by the logger that it stands at; httpcore's log where redirects lead."""
 
 
 class Probe(NamedTuple):
@@ -58,19 +60,25 @@ class Server:
         )
         self._timeout = timeout
         self._log_filter = _NoQueries()
-        logging.getLogger("httpx").addFilter(self._log_filter)
+        for name in _LOGGERS:
+            logging.getLogger(name).addFilter(self._log_filter)
         self.nrequests = 0
         """How many requests were sent."""
 
-    def close(self) -> None:
+    def hang_up(self) -> None:
         """End every answer that is being read, at once."""
         with self._lock:
             self._is_closed = True
             for one in filter(None, self._sockets):
                 with contextlib.suppress(OSError):
                     one.shutdown(socket.SHUT_RDWR)
+
+    def close(self) -> None:
+        """Hang up, and let go of everything."""
+        self.hang_up()
         self._client.close()
-        logging.getLogger("httpx").removeFilter(self._log_filter)
+        for name in _LOGGERS:
+            logging.getLogger(name).removeFilter(self._log_filter)
 
     def probe(self, path: str) -> Probe:
         """Ask how large a file is, with a request for its first byte (HEAD is refused).
@@ -265,7 +273,7 @@ def _translated(link: Link, timeout: float) -> Iterator[None]:
 
 
 class _NoQueries(logging.Filter):
-    """Keeps what is secret out of httpx's own log records: the query of every address."""
+    """Keeps what is secret out of httpx's log records: the query of every address."""
 
     def filter(self, record: logging.LogRecord) -> bool:
         """Write the record's message without queries."""

@@ -7,8 +7,6 @@ is not asked for again.
 from __future__ import annotations
 
 import contextlib
-import fcntl
-import os
 import tempfile
 import time
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
@@ -20,18 +18,25 @@ from typing import TypeVar
 from llamakit.checkpoint.checklist import Checklist
 from llamakit.checkpoint.staging import check_space
 from llamakit.download.catalogue import Model
-from llamakit.download.events import Arrived, Checked, Event, Finished, Retrying
+from llamakit.download.events import Arrived, Checked, Event, Finished, Restarted, Retrying
 from llamakit.download.inventory import Wanted, check, list_paths, plan_files, wanted_files
 from llamakit.download.journal import Journal
 from llamakit.download.link import Link
+from llamakit.download.lock import locked
 from llamakit.download.part_file import PartFile
 from llamakit.download.rate import RateLimit
 from llamakit.download.retry import Patience, persist
 from llamakit.download.server import Probe, Server
 from llamakit.download.shards import fetch_shards
-from llamakit.download.small_files import checklist_on_disk, keep_checklist, keep_small, md5_of
+from llamakit.download.small_files import (
+    WRONG_TWICE,
+    checklist_on_disk,
+    keep_checklist,
+    keep_small,
+    md5_of,
+)
 from llamakit.download.transfer import Target, Transfer
-from llamakit.errors import DamagedFileError, DestinationError
+from llamakit.errors import DamagedFileError
 
 T = TypeVar("T")
 
@@ -98,6 +103,7 @@ class Download:
         Raises:
             DamagedFileError: everything is there but for what is wrong, and ``repair`` is off.
         """
+        started = time.monotonic()
         lists = self._lists_on_disk()
         if len(lists) < len(list_paths(self._models)):
             return False
@@ -109,6 +115,7 @@ class Download:
         if wrong:
             raise _wrong(wrong)
         journal.remove()
+        yield Finished(len(files), 0, 0, round(time.monotonic() - started, 3))
         return True
 
     def run(self, link: Link) -> Iterator[Event]:
@@ -128,7 +135,7 @@ class Download:
         started = time.monotonic()
         with contextlib.suppress(FileExistsError):
             self._folder.mkdir(parents=True)
-        with _locked(self._folder), self._server(link) as server:
+        with locked(self._folder), self._server(link) as server:
             journal = Journal(self._folder)
             files = wanted_files(self._models, (yield from self._lists(server, self._folder)))
             right, wrong = yield from self._check(files, journal)
@@ -166,13 +173,26 @@ class Download:
         lists = self._lists_on_disk()
         for path in list_paths(self._models):
             if path not in lists:
-                data = yield from self._patiently(path, partial(server.small_file, path))
-                final = folder / path
-                final.parent.mkdir(parents=True, exist_ok=True)
-                lists[path] = keep_checklist(final, data)
-                if folder == self._folder:
-                    yield Arrived(path, len(data), None)
+                lists[path] = yield from self._fetch_list(server, path, folder)
         return lists
+
+    def _fetch_list(
+        self, server: Server, path: str, folder: Path
+    ) -> Generator[Event, None, Checklist]:
+        """Fetch a checklist, once more if what came is none."""
+        final = folder / path
+        final.parent.mkdir(parents=True, exist_ok=True)
+        ask = partial(server.small_file, path)
+        data = yield from self._patiently(path, ask)
+        try:
+            checklist = keep_checklist(final, data)
+        except DamagedFileError as error:
+            yield Restarted(path, str(error))
+            data = yield from self._patiently(path, ask)
+            checklist = keep_checklist(final, data)
+        if folder == self._folder:
+            yield Arrived(path, len(data), None)
+        return checklist
 
     def _check(
         self, files: Sequence[Wanted], journal: Journal
@@ -214,8 +234,7 @@ class Download:
                 return
         raise DamagedFileError(
             f"{file.path}: expected md5 {file.md5}, fetched {len(data)} bytes with md5 "
-            f"{md5_of(data)}, twice: the server's file is damaged, or its checklist is of another "
-            "version. It was not kept."
+            f"{md5_of(data)}, twice: {WRONG_TWICE}"
         )
 
     def _fetch_large(
@@ -269,22 +288,3 @@ def _wrong(files: Mapping[str, str]) -> DamagedFileError:
         f"what was here already and is wrong was left alone: {listed}. Run the same command with "
         "--repair to fetch it again. Everything else is there."
     )
-
-
-@contextlib.contextmanager
-def _locked(folder: Path) -> Iterator[None]:
-    """Keep a second llamakit from downloading into the same folder."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise DestinationError(
-                f"another llamakit is downloading into {folder} at this moment: wait for it, or "
-                "choose another folder with --output-dir"
-            ) from None
-        except OSError:
-            pass  # a file system without locks
-        yield
-    finally:
-        os.close(descriptor)

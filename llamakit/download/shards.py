@@ -19,6 +19,7 @@ from llamakit.download.events import (
 )
 from llamakit.download.part_file import PartFile
 from llamakit.download.server import Probe
+from llamakit.download.small_files import WRONG_TWICE
 from llamakit.download.transfer import Report, Target, Transfer
 from llamakit.errors import DamagedFileError, DownloadError, LinkEndedError
 
@@ -107,6 +108,8 @@ class _Run:
         elif isinstance(found, ChangedError):
             yield from self._changed(target, found)
         elif isinstance(found, NoRangesError):
+            if target.in_one:
+                return  # another connection has said so
             self._transfer.fetch_in_one(target)
             yield Restarted(target.path, "the server sends whole files only: one connection for it")
         elif isinstance(found, LinkEndedError):
@@ -134,10 +137,7 @@ class _Run:
         target.part.discard()
         yield self._fail(
             target,
-            DamagedFileError(
-                f"{target.path}: {what}, twice: the server's file is damaged, or its checklist is "
-                "of another version. It was not kept."
-            ),
+            DamagedFileError(f"{target.path}: {what}, twice: {WRONG_TWICE}"),
         )
 
     def _changed(self, target: Target, found: ChangedError) -> Iterator[Event]:

@@ -12,6 +12,11 @@ from llamakit.checkpoint.staging import told_when_full
 from llamakit.download.part_file import sync_folder
 from llamakit.errors import DamagedFileError
 
+WRONG_TWICE = (
+    "the server's file is damaged, or the list that is here is of another version (remove the list "
+    "to have it fetched again). What came was not kept."
+)
+
 
 def checklist_on_disk(path: Path) -> Checklist | None:
     """Return a list that is there and can be read."""
@@ -64,7 +69,7 @@ def impostor(path: Path) -> str | None:
 
 
 def _write(path: Path, data: bytes) -> None:
-    with told_when_full(path.parent), path.open("wb") as file:
+    with told_when_full(path.parent, kept=True), path.open("wb") as file:
         file.write(data)
         file.flush()
         os.fsync(file.fileno())

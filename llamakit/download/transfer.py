@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import queue
 import threading
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import partial
@@ -27,6 +28,8 @@ from llamakit.errors import LinkEndedError
 SYNC_SECONDS = 15.0
 """What a loss of power costs at most, in seconds of downloading."""
 _IDLE_SECONDS = 0.05
+_STOP_SECONDS = 2.0
+"""For all threads together; one that waits for a silent server is left behind."""
 _REFUSALS_BELIEVED = 3
 """So many answers in a row without the range that was asked for: the server knows no ranges."""
 
@@ -108,11 +111,12 @@ class Transfer:
     def stop(self) -> None:
         """End everything at once; what has been marked stays."""
         self._stop.set()
-        self._server.close()
+        self._server.hang_up()
         for part in list(self._open.values()):
             part.close()
+        until = time.monotonic() + _STOP_SECONDS
         for thread in self._threads:
-            thread.join(timeout=2.0)
+            thread.join(timeout=max(0.0, until - time.monotonic()))
 
     def add(self, target: Target) -> None:
         """Fetch a file, and follow it with its md5."""
@@ -164,7 +168,7 @@ class Transfer:
                 self._link_ended = True
                 self.reports.put(Report(target, part, error))
             except Exception as error:  # noqa: BLE001 - the session raises it where it is read
-                self._schedule.drop(target)
+                self._schedule.drop_with(segment)
                 self.reports.put(Report(target, part, error))
             finally:
                 self._schedule.give_back(segment)
@@ -206,7 +210,7 @@ class Transfer:
         again.
         """
         marked = segment.position // BLOCK_NBYTES * BLOCK_NBYTES
-        with part.opened() as descriptor, told_when_full(part.path.parent):
+        with part.opened() as descriptor, told_when_full(part.path.parent, kept=True):
             for piece in pieces:
                 if self._stop.is_set() or part.is_closed:
                     raise _StoppedError
