@@ -36,8 +36,8 @@ USED_BY = {
     "register_samplers": "`generate` and `chat` (`--sampler`), `choose_sampling` in Python.",
     "register_logits_processors": "`generate` and `chat` (`--processor`), `choose_sampling` in "
     "Python.",
-    "register_prompt_formats": "`chat`, `generate` (`--prompt-format`) for prompts that are dialogs "
-    "and for texts where the format encodes them, and the chat methods of `Llama`.",
+    "register_prompt_formats": "`chat`, `generate` (`--prompt-format`) for prompts that are "
+    "dialogs, and for texts where the format encodes them, and the chat methods of `Llama`.",
     "register_checkpoint_tools": "`llamakit NAME`; `llamakit --help` lists these commands under "
     "*Checkpoint tools*.",
     "register_exporters": "`export` (`--format`), and `llamakit.export` in Python.",

@@ -43,7 +43,7 @@ OPTIONS = {
 }
 """What must be said to a factory, by name."""
 NOT_FOR_ALL = {"infill", "json-schema"}
-"""What does not go with the embedded tokenizer, or with every history: both have their own tests."""
+"""What does not go with the embedded tokenizer, or not with every history."""
 TEMPLATE = "{% for it in messages %}{{ it['role'] }}: {{ it['content'] }}\n{% endfor %}"
 
 
