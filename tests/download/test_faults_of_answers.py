@@ -127,15 +127,28 @@ def test_ranges_are_given_up_only_after_three_refusals(large, out):
     assert None not in asked(large)
 
 
-@pytest.mark.parametrize("skip", [0, 1], ids=["from the start", "behind the probe"])
-def test_a_server_without_ranges_gets_one_connection_for_a_file(large, out, skip):
-    large.fault(ignore_range(), path=SHARDS, times=99, skip=skip)
+def test_one_answer_without_a_range_to_the_probe_does_not_count(large, out):
+    large.fault(ignore_range(), path=SHARDS, times=1)
+
+    fetch(large, out)
+
+    assert_whole(out, large.folder)
+    assert len(asked(large)) == 3
+
+
+@pytest.mark.parametrize(
+    ("fault", "skip", "restarts"),
+    [(no_ranges(length=True), 0, 0), (ignore_range(), 0, 1), (ignore_range(), 1, 1)],
+    ids=["it says so", "from the start", "behind the probe"],
+)
+def test_a_server_without_ranges_gets_one_connection_for_a_file(large, out, fault, skip, restarts):
+    large.fault(fault, path=SHARDS, times=99, skip=skip)
 
     events = fetch(large, out)
 
     assert_whole(out, large.folder)
     assert asked(large).count(None) == 1
-    assert sum(isinstance(event, Restarted) for event in events) == skip
+    assert sum(isinstance(event, Restarted) for event in events) == restarts
 
 
 def test_a_server_without_ranges_is_asked_from_the_beginning_after_a_reset(server, out):
