@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import PurePosixPath
@@ -47,12 +48,14 @@ class Model:
 
 
 def read_catalogue(entries: Iterable[Entry]) -> list[Model]:
-    """Check what plugins have registered.
-
-    Raises:
-        PluginError: an entry is not what ``register_models`` asks for.
-    """
-    return [_model(entry) for entry in entries]
+    """Check what plugins have registered; an entry that is none is left out, with a warning."""
+    models = []
+    for entry in entries:
+        try:
+            models.append(_model(entry))
+        except PluginError as error:
+            logging.getLogger("llamakit").warning("%s; it is left out", error)
+    return models
 
 
 def choose(wanted: Sequence[str], catalogue: Sequence[Model], link: Link | None) -> list[Model]:

@@ -93,6 +93,8 @@ class Server:
                 total: int | None = 0
             elif response.status_code == httpx.codes.PARTIAL_CONTENT:
                 total = answers.content_range(headers).total
+                if _length(headers) == 1:  # read whole, the connection can be used again
+                    response.read()
             else:
                 total = _length(headers)
             if total is None:

@@ -14,7 +14,7 @@ from server import Server
 from llamakit.cli import run
 from llamakit.download.catalogue import choose, read_catalogue
 from llamakit.download.link import read_link
-from llamakit.errors import LinkError, PluginError, UnknownNameError, UsageError
+from llamakit.errors import LinkError, UnknownNameError, UsageError
 from llamakit.registry import Entry, Registry
 from llamakit.toolkit import default_toolkit
 
@@ -123,13 +123,17 @@ def test_a_server_of_ones_own_serves_any_family(catalogue):
         {"folder": "x", "url": "https://x"},
     ],
 )
-def test_an_entry_that_is_none_names_its_plugin(entry):
-    registry = Registry("model to download")
+def test_an_entry_that_is_none_is_left_out_and_names_its_plugin(entry, caplog):
+    registry = Registry("model")
     source = default_toolkit().models.entry("7B").source
-    registry.add(Entry("model to download", "X", entry, "", source))
+    registry.add(Entry("model", "X", entry, "", source))
+    registry.add(default_toolkit().models.entry("7B"))
 
-    with pytest.raises(PluginError, match=r"X.*is no entry of the catalogue"):
-        read_catalogue(registry)
+    models = read_catalogue(registry)
+
+    assert [model.name for model in models] == ["7B"]
+    (record,) = caplog.records
+    assert f"model X of the {source} is no entry of the catalogue" in record.message
 
 
 def test_a_strangers_model_is_fetched_like_any_other(plugins, download, tmp_path, out):
