@@ -33,6 +33,11 @@ class Group:
     size = 1
     local_rank = 0
 
+    @property
+    def leads(self) -> bool:
+        """Whether this process alone runs the program: other ranks, if any, only follow."""
+        return True
+
     def enrol(self, executor: Executor) -> int:  # noqa: ARG002
         """Give a model its number, the same on every rank."""
         return 0
@@ -90,6 +95,11 @@ class RankGroup(Group):
         self._open = True
         _initialize_fairscale(size)
         atexit.register(self.close)
+
+    @property
+    def leads(self) -> bool:
+        """Whether this process alone runs the program: other ranks, if any, only follow."""
+        return self.led and self.rank == 0
 
     def enrol(self, executor: Executor) -> int:
         """Give a model its number, the same on every rank."""
