@@ -47,6 +47,12 @@ def choose_drafter(
     return made
 
 
+def drafts_summary(drafted: int, accepted: int) -> str:
+    """Say how many drafted ids were right."""
+    share = f" ({accepted / drafted:.0%})" if drafted else ""
+    return f"{accepted} of {drafted} drafted tokens were accepted{share}"
+
+
 def _alike(one: Tokenizer, other: Tokenizer) -> bool:
     """Tell whether two tokenizers give every id the same text."""
     if one.path == other.path:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterable, Iterator, MutableMapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from llamakit.drafters import choose_drafter
@@ -119,7 +120,12 @@ class LoadedModel:
         return made
 
     def drafter(self, name: str, **options: Any) -> Drafter:
-        """Return what proposes ids for speculative decoding. Arguments as ``choose_drafter``."""
+        """Return what proposes ids for speculative decoding. Arguments as ``choose_drafter``.
+
+        A draft model that is named by its folder runs where this one does.
+        """
+        if Path(name).is_dir():
+            options = {"device": self.device.partition(":")[0], **options}
         return choose_drafter(name, options, self.tokenizer, toolkit=self.toolkit)
 
     def forget(self) -> None:
