@@ -31,7 +31,7 @@ class AnswerFile:
     def __init__(self, path: Path) -> None:
         self.path = path
         self._done: dict[str | int, str] = {}
-        self._file = path.open("ab+", buffering=0)
+        self._file = path.open("ab", buffering=0)
         try:
             _lock(self._file, path)
             self._read()
@@ -73,17 +73,16 @@ class AnswerFile:
         self._file.write(line.encode())
 
     def _read(self) -> None:
-        self._file.seek(0)
-        end = 0
-        with self.path.open("rb") as lines:  # not byte by byte, as unbuffered files are read
+        end, line = 0, b"\n"
+        with self.path.open("rb") as lines:
             for number, line in enumerate(lines, start=1):
                 if not line.endswith(b"\n") and _is_cut_off(line):
                     self._file.truncate(end)
                     return
                 self._take(line, number)
                 end += len(line)
-                if not line.endswith(b"\n"):
-                    self._file.write(b"\n")
+        if not line.endswith(b"\n"):
+            self._file.write(b"\n")
 
     def _take(self, line: bytes, number: int) -> None:
         try:
