@@ -39,7 +39,8 @@ class KeptCache:
             self._keep(cache)
             raise
         except BaseException:
-            cache.close()
+            with contextlib.suppress(ParallelError):  # it may be why
+                cache.close()
             raise
         self._keep(cache)
 
