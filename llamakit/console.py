@@ -47,6 +47,7 @@ def open_model(toolkit: Toolkit, model: str | Path | None, **settings: Any) -> L
 
 def share_cores(ranks: int) -> None:
     """Leave the other ranks of this machine their cores; only for a process of our own."""
+    ranks = int(os.environ.get("LOCAL_WORLD_SIZE", ranks))  # torchrun: those of this host
     if ranks > 1 and "OMP_NUM_THREADS" not in os.environ:
         import torch
 
