@@ -14,6 +14,7 @@ import torch
 
 from llamakit.errors import NonFiniteError
 from llamakit.runtime.cache_slots import CacheSlots
+from llamakit.runtime.drafting import next_length
 from llamakit.runtime.model import Batch
 from llamakit.runtime.requests import Event, RunningRow
 from llamakit.runtime.sampling import sample
@@ -55,8 +56,11 @@ def choose(passes: Sequence[Pass], cache: CacheSlots) -> list[Event]:
         ]
         position += 1
     for computed in passes:
-        for slot in range(len(computed.drafts)):  # rows with drafts lie in slots 0, 1, …
-            cache.truncate(slot, len(computed.rows[slot].tokens) - 1)
+        for slot, (row, draft) in enumerate(zip(computed.rows, computed.drafts, strict=False)):
+            written = len(row.tokens) - 1 - computed.batch.starts[slot]  # slots 0, 1, …
+            cache.truncate(slot, len(row.tokens) - 1)
+            if draft:
+                row.draft_length = next_length(written - 1)
     return events
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -73,6 +74,8 @@ class RunningRow:
     """Of the prompt's ids that are computed; None when not asked for, or given out."""
     drafted: int = 0
     accepted: int = 0
+    draft_length: int = sys.maxsize
+    """How many ids of the next draft are looked at."""
 
     @property
     def prompt_length(self) -> int:
