@@ -22,7 +22,8 @@ from typing import NamedTuple
 import torch
 import transformers
 
-from llamakit import Llama, choose_sampling, demo
+from llamakit import Llama, demo
+from llamakit.api import choose_sampling
 from llamakit.runtime.generator import Generator, Request
 
 SHAPE = {

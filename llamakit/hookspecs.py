@@ -100,8 +100,13 @@ def register_models(models: Registrar[CatalogueEntry]) -> None:
 def register_drafters(drafters: Registrar[DrafterFactory]) -> None:
     """Offer ways to propose ids for speculative decoding.
 
-    Call ``drafters.register(name, factory, help=...)``; the factory returns
-    ``draft(tokens) -> ids``.
+    Call ``drafters.register(name, factory, help=...)``; the factory takes the options and returns
+    ``draft(tokens) -> ids``: what probably follows the ids so far, or nothing. The model checks
+    all proposed ids in one pass, and those count that the row's own sampler chooses: no drafter
+    changes an answer. Ids that the model does not have end a draft.
+
+    What the factory returns may also have ``batch(sequences) -> drafts``, which is then asked for
+    all rows at once, and ``tokenizer``: the drafter is refused for models with other ids.
 
     Since 0.1.
     """
