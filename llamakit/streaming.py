@@ -248,7 +248,8 @@ class LoadedModel:
         )
 
         def run() -> Generator[Event]:
-            with self._kept.generator(slots, length) as generator:
+            known = prompts if isinstance(prompts, list) else ()
+            with self._kept.generator(slots, length, known) as generator:
                 for event in generator.run(requests):
                     yield event
                     if event.finish is None and done(event.index):

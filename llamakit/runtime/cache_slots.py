@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import torch
 
@@ -11,6 +11,9 @@ from llamakit.runtime.model import Batch
 
 PADDING = 0
 """The id behind the end of a row that is shorter than its neighbours: any will do."""
+
+WORTH_COPYING = 16
+"""A prompt that has fewer ids in common with what is held than this is computed whole."""
 
 BLOCK = 64
 """How many ids are compared at once."""
@@ -33,11 +36,17 @@ class CacheSlots:
         self.held: list[list[int]] = [[] for _ in range(count)]
         self._number = executor.open_cache(count, length)
 
-    def fit(self, count: int, length: int) -> None:
-        """Make room for ``count`` sequences of ``length`` ids; what fits there goes on."""
+    def fit(self, count: int, length: int, prompts: Iterable[Sequence[int]] = ()) -> None:
+        """Make room for ``count`` sequences of ``length`` ids.
+
+        Args:
+            prompts: what is held goes on if one of these begins alike; else its memory is freed
+                before there is new one.
+        """
         if count <= len(self.held) and length <= self.length:
             return
-        held = [ids[:length] for ids in self.held[:count]]
+        useful = any(self.best(tokens, 0)[1] >= WORTH_COPYING for tokens in prompts)
+        held = [ids[:length] if useful else [] for ids in self.held[:count]]
         self.held, self.length = [[] for _ in range(count)], length
         longest = max(map(len, held))
         self.executor.resize_cache(self._number, count, length, longest)

@@ -79,7 +79,7 @@ class DraftModel:
             self._cache = CacheSlots(self._load(), len(sequences), length)
         else:
             count = max(len(sequences), len(self._cache.held))
-            self._cache.fit(count, max(length, self._cache.length))
+            self._cache.fit(count, max(length, self._cache.length), sequences)
         return self._cache
 
     def _catch_up(self, cache: CacheSlots, sequences: Sequence[Sequence[int]]) -> torch.Tensor:

@@ -9,13 +9,14 @@ free slot at once. Shapes: B rows, T positions, V vocabulary.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Container, Iterable, Iterator
+from dataclasses import replace
 from itertools import islice
 
 import torch
 
 from llamakit.errors import PromptError, PromptTooLongError
-from llamakit.runtime.cache_slots import CacheSlots, shared_length
+from llamakit.runtime.cache_slots import WORTH_COPYING, CacheSlots, shared_length
 from llamakit.runtime.choosing import Pass, check, choose
 from llamakit.runtime.drafting import propose
 from llamakit.runtime.executor import Executor
@@ -26,9 +27,6 @@ __all__ = ["Event", "FinishReason", "Generator", "Request"]
 CHUNK = 512
 """How many ids of prompts are computed between two ids of the rows that write. It bounds the
 memory that a long prompt takes beside the cache, and how long it holds up the others."""
-
-WORTH_COPYING = 16
-"""A prompt that has fewer ids in common with a row at work than this is computed whole."""
 
 FULL_ENOUGH, ALWAYS_FULL_ENOUGH = 0.75, 64
 """How much of a batch of prompts has to be ids, not padding; unless it has so few positions that
@@ -82,10 +80,11 @@ class Generator:
         """
         if not request.tokens:
             raise PromptError("the prompt has no ids: give at least one")
-        if len(request.tokens) >= min(request.limit, self._length):
+        request = replace(request, limit=min(request.limit, self._length))
+        if len(request.tokens) >= request.limit:
             raise PromptTooLongError(
                 f"the prompt's {len(request.tokens)} ids leave no room in a context of "
-                f"{min(request.limit, self._length)}"
+                f"{request.limit}"
             )
         generator = torch.Generator(device=self._executor.model.device)
         generator.manual_seed(request.seed)
@@ -161,7 +160,7 @@ class Generator:
             if slot == self._slots or not self._waiting or not self._is_long(self._waiting[0]):
                 return
             self._loading = self._waiting.popleft()
-            self._place(self._loading, slot)
+            self._place(self._loading, slot, set(range(slot)))
         row, done = self._loading, len(self._cache.held[slot])
         chunk = row.tokens[done : done + self._chunk]
         every = row.request.prompt_logprobs
@@ -185,11 +184,13 @@ class Generator:
         first, held = len(self._active), self._cache.held
         if self._loading:
             self._cache.swap(first, first + len(group))
-        self._active += group  # now, so that the slot of the long prompt is known
         rows = list(enumerate(group, start=first))
-        for slot, row in rows:
+        taken = set(range(first)) | ({first + len(group)} if self._loading else set())
+        for slot, row in sorted(rows, key=lambda it: self._shared(it[1]), reverse=True):
             self._waiting.remove(row)
-            self._place(row, slot)
+            self._place(row, slot, taken)  # before another one takes what it shares
+            taken.add(slot)
+        self._active += group
         width = max(len(row.tokens) - len(held[slot]) for slot, row in rows)
         if max(len(held[slot]) for slot, _ in rows) + width > self._cache.length:
             for slot, _ in rows:  # no room for the padding
@@ -239,17 +240,20 @@ class Generator:
         """How many ids of a prompt the cache holds; the last one is always computed again."""
         return min(self._cache.best(row.tokens, 0)[1], len(row.tokens) - 1)
 
-    def _place(self, row: RunningRow, slot: int) -> None:
-        """Have a free slot hold as much of a prompt's beginning as any slot does."""
+    def _place(self, row: RunningRow, slot: int, taken: Container[int]) -> None:
+        """Have a free slot hold as much of a prompt's beginning as any slot does.
+
+        Args:
+            taken: the slots that rows have.
+        """
         if row.request.prompt_logprobs:  # every position's logits are wanted
             self._cache.truncate(slot, 0)
             return
         source, shared = self._cache.best(row.tokens, slot)
         shared = min(shared, len(row.tokens) - 1)
-        is_free = source > slot and not (self._loading and source == len(self._active))
-        if is_free:
+        if source not in taken:
             self._cache.swap(source, slot)
-        elif source != slot and shared >= WORTH_COPYING:
+        elif shared >= WORTH_COPYING:
             self._cache.copy(source, slot, shared)
         self._cache.truncate(slot, min(shared_length(self._cache.held[slot], row.tokens), shared))
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 
 from llamakit.errors import ParallelError
 from llamakit.runtime.cache_slots import CacheSlots
@@ -24,16 +24,23 @@ class KeptCache:
         self._is_open = True
 
     @contextlib.contextmanager
-    def generator(self, slots: int, length: int) -> Iterator[Generator]:
+    def generator(
+        self, slots: int, length: int, prompts: Iterable[Sequence[int]] = ()
+    ) -> Iterator[Generator]:
         """Open a generator over the cache that is kept, made to fit.
 
-        A second one at the same time gets a cache of its own. Arguments as ``Generator``.
+        A second one at the same time gets a cache of its own.
+
+        Args:
+            slots: as ``Generator``.
+            length: as ``Generator``.
+            prompts: what is going to be asked, as far as it is known.
         """
         cache, self._cache = self._cache, None
         if cache is None:
             cache = CacheSlots(self._executor, slots, length)
         try:
-            cache.fit(slots, length)
+            cache.fit(slots, length, prompts)
             yield Generator(self._executor, slots, length, cache=cache)
         except (GeneratorExit, KeyboardInterrupt):  # what is held is known, and sound
             self._keep(cache)

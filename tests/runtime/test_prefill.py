@@ -174,6 +174,17 @@ def test_several_dialogs_find_their_own_turns_again(llama: Llama) -> None:
     assert reused == afresh
 
 
+def test_a_new_prompt_does_not_push_out_what_another_one_shares(llama: Llama) -> None:
+    executor = counting(llama)
+    first, _ = llama.generate([ids(60), ids(70, seed=1)], max_gen_len=8, temperature=0)
+    turn = [*ids(60), *first[0], 7]
+    executor.batches.clear()
+
+    llama.generate([ids(9, seed=5), turn], max_gen_len=1, temperature=0)
+
+    assert executor.computed == 9 + 2
+
+
 def test_an_answer_that_was_interrupted_is_gone_on_with(llama: Llama) -> None:
     executor = counting(llama)
     chunks = llama.stream([ids(50)], temperature=0, max_new_tokens=20)

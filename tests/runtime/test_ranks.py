@@ -100,6 +100,27 @@ def test_launched_ranks_give_what_the_reference_gave(reference_cases: Path) -> N
     assert tokens == expected["greedy_batch"]["tokens"]
 
 
+def test_launched_ranks_check_drafts_and_keep_what_they_hold(reference_cases: Path) -> None:
+    path = str(reference_cases / "mha-mp8")
+    prompt = [1, *[300, 301, 302, 303, 304] * 8]
+    settings: dict[str, Any] = {"temperature": 0, "max_new_tokens": 12}
+    with Llama.build(path, max_seq_len=256, model_parallel_size=1, dtype="float32") as llama:
+        expected = [chunk.token for chunk in llama.stream([prompt], **settings)]
+        turn = [*prompt, *[token for token in expected if token is not None], 310, 311]
+        second = [chunk.token for chunk in llama.stream([turn], **settings)]
+
+    with Llama.build(path, max_seq_len=256, model_parallel_size=2, dtype="float32") as llama:
+        found = list(
+            llama.stream([prompt], draft=f"draft-model:path={path},confidence=0", **settings)
+        )
+        found_second = list(llama.stream([turn], draft="prompt-lookup", **settings))
+        llama.forget()
+
+    assert [chunk.token for chunk in found] == expected
+    assert found[-1].accepted > 5
+    assert [chunk.token for chunk in found_second] == second
+
+
 def test_a_launched_rank_that_dies_ends_the_others_with_one_message(
     reference_cases: Path, tmp_path: Path
 ) -> None:
