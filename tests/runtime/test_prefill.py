@@ -182,7 +182,7 @@ def test_a_new_prompt_does_not_push_out_what_another_one_shares(llama: Llama) ->
 
     llama.generate([ids(9, seed=5), turn], max_gen_len=1, temperature=0)
 
-    assert executor.computed == 9 + 2
+    assert executor.computed == 8 + 2  # all prompts begin with the same id
 
 
 def test_an_answer_that_was_interrupted_is_gone_on_with(llama: Llama) -> None:
