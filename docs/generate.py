@@ -18,29 +18,30 @@ from typing import Any, ParamSpec
 import click
 
 import llamakit
-from llamakit import api, errors, hookspecs, protocols, sampling
+from llamakit import api, errors, hookspecs, protocols, sampling, testing
 from llamakit.chat.commands import COMMANDS
 from llamakit.chat.settings import Settings
 from llamakit.checkpoint.params import ModelParams
 from llamakit.cli import build_cli
 from llamakit.convert.plan import ConversionPlan
+from llamakit.download import events
 from llamakit.examine import diff, memory, report, vocabulary
 from llamakit.examine import inspect as inspection
-from llamakit.factories import options_of, summary_of
+from llamakit.factories import options_of
 from llamakit.registry import Registry
+from llamakit.testing import pytest_plugin
 from llamakit.toolkit import Toolkit, load_toolkit
 
 USED_BY = {
     "register_samplers": "`generate` and `chat` (`--sampler`), `choose_sampling` in Python.",
     "register_logits_processors": "`generate` and `chat` (`--processor`), `choose_sampling` in "
     "Python.",
-    "register_prompt_formats": "`chat`, `generate` for prompts that are dialogs "
-    "(`--prompt-format`), and the chat methods of `Llama`.",
+    "register_prompt_formats": "`chat`, `generate` (`--prompt-format`) for prompts that are "
+    "dialogs, and for texts where the format encodes them, and the chat methods of `Llama`.",
     "register_checkpoint_tools": "`llamakit NAME`; `llamakit --help` lists these commands under "
     "*Checkpoint tools*.",
     "register_exporters": "`export` (`--format`), and `llamakit.export` in Python.",
-    "register_models": "nothing yet: what is registered is listed by `llamakit plugins`, and no "
-    "command of this version asks for it.",
+    "register_models": "`download`, and `llamakit.download_models` in Python.",
     "register_drafters": "`generate` and `chat` (`--draft`), `Llama.drafter` and the argument "
     "`draft` of `Llama.stream` in Python.",
     "register_commands": "`llamakit NAME`.",
@@ -48,6 +49,24 @@ USED_BY = {
     "load_tokenizer": "everything that takes a model's folder or a tokenizer's file.",
 }
 """Who asks for what a hook brings. A test holds that no hook is missing here."""
+
+CALLED = {
+    False: "once at each start, right after the plugin is imported; the built-in plugins first, "
+    "then the others by package and name.",
+    True: "when something is opened, on one plugin after another until one returns something else "
+    "than None: those of other packages first, the last loaded before the first, then the "
+    "built-in ones.",
+}
+"""When a hook is called, by whether its first result counts."""
+
+ON_AN_EXCEPTION = {
+    False: "the plugin is broken and skipped, with one line on standard error; nothing that any of "
+    "its hooks registers counts, and everything else works.",
+    True: "a `LlamakitError` is the answer, and nobody else is asked. At any other the plugin is "
+    "broken and skipped until the process ends, with one line on standard error, and the next one "
+    "is asked.",
+}
+"""What llamakit does when a hook raises, by whether its first result counts."""
 
 
 P = ParamSpec("P")
@@ -100,15 +119,16 @@ def hooks() -> str:
     """Describe every hook, in the order of hookspecs.py."""
     parts = []
     for function in hook_functions():
-        first = " First result counts." if _is_first_result(function) else ""
+        first = _is_first_result(function)
         docstring = inspect.getdoc(function) or ""
         body, _, since = docstring.rpartition("Since ")
         parts += [
             f"## {function.__name__}",
             f"```python\n{_signature(function)}\n```",
             _prose(body.strip()),
+            f"- Called {CALLED[first]}\n"
+            f"- On an exception: {ON_AN_EXCEPTION[first]}\n"
             f"- Asked for by: {USED_BY[function.__name__]}\n"
-            f"- Returns: {_returns(function)}.{first}\n"
             f"- Since {since.rstrip('.')}.",
         ]
     return _join(parts)
@@ -133,16 +153,32 @@ def registered(kind: str) -> str:
     registry: Registry[Any] = getattr(toolkit(), kind)
     parts = []
     for entry in sorted(registry, key=lambda entry: entry.name):
-        summary = summary_of(entry.value)
         parts += [f"### {entry.name}", _prose(f"{entry.help[:1].upper()}{entry.help[1:]}.")]
-        if summary:
-            parts.append(_prose(summary))
+        parts.append(_prose(_description(entry.value)))
+        if origin := _origin(entry.value):
+            parts.append(_prose(f"From: {origin}"))
         rows = [
-            (f"`{it.name}`", f"`{it.type_name}`", f"`{it.default}`", it.help)
+            (
+                f"`{it.name}`",
+                f"`{it.type_name}`",
+                f"`{it.default}`" if it.default != "" else "",
+                it.help,
+            )
             for it in options_of(entry.value)
         ]
         parts.append(_table(("option", "type", "default", ""), rows) if rows else "No options.")
     return _join(parts)
+
+
+def _description(factory: object) -> str:
+    """Return what a docstring says before its sections."""
+    return re.split(r"\n\n?(?:Args|Raises|Source|Returns):", inspect.getdoc(factory) or "")[0]
+
+
+def _origin(factory: object) -> str:
+    """Return what the ``Source:`` of a docstring says, with its links to click on."""
+    said = (inspect.getdoc(factory) or "").partition("\nSource: ")[2].partition("\n\n")[0]
+    return re.sub(r"https?://[^\s;,]+", r"<\g<0>>", " ".join(said.split()))
 
 
 @generated
@@ -156,6 +192,8 @@ def python_api() -> str:
     parts += _function("llamakit.api.plan_reshard", api.plan_reshard)
     parts += _function("llamakit.api.choose_sampling", sampling.choose_sampling)
     parts += _function("llamakit.sampling.draw_ids", sampling.draw_ids)
+    parts += _function("llamakit.sampling.count_ids", sampling.count_ids)
+    parts += _function("llamakit.sampling.keep_some", sampling.keep_some)
     return _join(parts)
 
 
@@ -182,6 +220,26 @@ def values() -> str:
 
 
 @generated
+def testing_checks() -> str:
+    """Describe the functions of ``llamakit.testing``."""
+    parts: list[str] = []
+    for name in testing.__all__:
+        parts += _function(f"llamakit.testing.{name}", getattr(testing, name), level=3)
+    return _join(parts)
+
+
+@generated
+def testing_fixtures() -> str:
+    """List the fixtures that pytest offers where llamakit is installed."""
+    rows = [
+        (f"`{name}`", " ".join((inspect.getdoc(value) or "").split()))
+        for name, value in vars(pytest_plugin).items()
+        if name.startswith("llamakit_")
+    ]
+    return _table(("fixture", ""), rows)
+
+
+@generated
 def checkpoint() -> str:
     """Describe what ``open_checkpoint`` returns, and what a checkpoint of one's own has to have."""
     read = _function("Checkpoint.read", protocols.Checkpoint.read, level=4)
@@ -197,7 +255,7 @@ def reports() -> str:
         *(report.VerifyReport, report.FolderReport, report.FileReport, report.NonFinite),
         *(inspection.Inspection, memory.RankMemory, vocabulary.Vocabulary),
         *(diff.DiffReport, diff.ParameterDiff),
-        ConversionPlan,
+        *(ConversionPlan, events.Finished, protocols.CatalogueEntry),
     )
 
 
@@ -320,11 +378,6 @@ class _Bare:
 
     def __repr__(self) -> str:
         return self._text
-
-
-def _returns(function: Callable[..., Any]) -> str:
-    result = str(inspect.signature(function).return_annotation)
-    return "nothing" if result == "None" else f"`{result}`"
 
 
 def _is_first_result(function: Callable[..., Any]) -> bool:

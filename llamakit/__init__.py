@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from llamakit.api import (
         Llama,
         diff,
+        download_models,
         export,
         import_checkpoint,
         inspect,
@@ -32,6 +33,7 @@ _HOMES = {
     "LlamakitError": "llamakit.errors",
     "__version__": "llamakit._version",
     "diff": "llamakit.api",
+    "download_models": "llamakit.api",
     "export": "llamakit.api",
     "hookimpl": "llamakit.hookspecs",
     "import_checkpoint": "llamakit.api",
@@ -49,6 +51,7 @@ __all__ = [
     "LlamakitError",
     "__version__",
     "diff",
+    "download_models",
     "export",
     "hookimpl",
     "import_checkpoint",

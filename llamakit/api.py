@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     import torch
 
     from llamakit.convert.plan import ConversionPlan
+    from llamakit.download.events import Event, Finished
     from llamakit.examine.diff import DiffReport
     from llamakit.examine.inspect import Inspection
     from llamakit.examine.report import VerifyReport
@@ -29,6 +30,7 @@ __all__ = [
     "Llama",
     "choose_sampling",
     "diff",
+    "download_models",
     "export",
     "find_tokenizer",
     "import_checkpoint",
@@ -60,6 +62,49 @@ def to_torch(array: numpy.ndarray[Any, Any]) -> torch.Tensor:
     from llamakit.runtime.tensors import to_torch as view
 
     return view(array)
+
+
+def download_models(
+    *models: str,
+    link: str,
+    output_dir: str | Path = ".",
+    connections: int = 8,
+    limit_rate: float | None = None,
+    repair: bool = False,
+    on_event: Callable[[Event], None] | None = None,
+) -> Finished:
+    """Fetch models with a signed link; what is there already is not fetched again.
+
+    Args:
+        models: names such as ``7B`` or ``13B-chat``, or ``all``.
+        link: as Meta's email has it; what mail clients do to it is undone.
+        output_dir: where the models' folders and the tokenizer go.
+        connections: how many at the same time, over all files.
+        limit_rate: bytes a second; None is no limit.
+        repair: replace files that are there but wrong.
+        on_event: is told what happens: progress, trouble, files that have arrived.
+    Returns:
+        How much was fetched, with how many requests.
+
+    Raises:
+        LinkError: the link is mangled or for another family.
+        LinkEndedError: it has ended; the same call with a new link goes on.
+        DownloadError: the server did not give what it should, or could not be reached.
+        DamagedFileError: a file is wrong twice, or was there, wrong, and ``repair`` is off.
+        NoSpaceError: there is no room.
+    """
+    from llamakit.download.fetch import fetch_models
+
+    return fetch_models(
+        models,
+        default_toolkit().models,
+        link,
+        Path(output_dir),
+        connections=connections,
+        limit_rate=limit_rate,
+        repair=repair,
+        on_event=on_event,
+    )
 
 
 def verify(*paths: str | Path, deep: bool = False) -> VerifyReport:
@@ -203,16 +248,19 @@ def export(
     Raises:
         UnknownNameError: no exporter of that name.
         OptionError: an option that the exporter does not have.
+        PluginError: a stranger's exporter failed.
         CheckpointError: the source is not what it should be.
         DestinationError: there is something already.
         NoSpaceError: there is no room.
     """
     from llamakit.checkpoint.staging import staged
+    from llamakit.factories import guarded
 
-    exporter = default_toolkit().exporters.get(form)
+    entry = default_toolkit().exporters.entry(form)
+    exporter = guarded(entry.value, entry)
     checkpoint = _opened(source)
     with staged(Path(destination), force=force, source=checkpoint.path) as folder:
-        report = exporter(checkpoint, folder, options)
+        report: Mapping[str, Any] = exporter(checkpoint, folder, options)
     return {"source": str(checkpoint.path), "destination": str(destination), **report}
 
 

@@ -10,16 +10,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from llamakit.answer_file import AnswerFile, check_names, name_of
-from llamakit.console import answers_bar, note, open_model
+from llamakit.console import answers_bar, note, open_model, tokenizer_for_sampling
 from llamakit.drafters import choose_drafter, drafts_summary
 from llamakit.errors import PromptError
 from llamakit.prompts import Prompt, read_prompts
 from llamakit.sampling import choose_sampling
 from llamakit.seeds import spread
-from llamakit.streaming import too_long
 
 if TYPE_CHECKING:
     from llamakit.api import Chunk, Llama
+    from llamakit.protocols import PromptFormat
     from llamakit.toolkit import Toolkit
 
 
@@ -85,16 +85,17 @@ class Asking:
     """
 
     def __init__(
-        self, llama: Llama, prompts: Sequence[Prompt], prompt_format: str, seed: int | None
+        self, llama: Llama, prompts: Sequence[Prompt], prompt_format: PromptFormat, seed: int | None
     ) -> None:
         self._llama = llama
-        self._format = llama.prompt_format(prompt_format)
+        self._format = prompt_format
+        self._encode_text: Any = getattr(prompt_format, "encode_text", None)
         self._prompts = prompts
         first = secrets.randbits(31) if seed is None else seed
         self._seeds = spread(first, (prompt.digest for prompt in prompts))
         stop_tokens = {llama.tokenizer.eos_id}
-        if any(prompt.dialog is not None for prompt in prompts):
-            stop_tokens |= set(self._format.stop_tokens)
+        if self._encode_text or any(prompt.dialog is not None for prompt in prompts):
+            stop_tokens |= set(prompt_format.stop_tokens)
         self.stop_tokens = sorted(stop_tokens)
 
     def seed(self, index: int) -> int:
@@ -110,16 +111,20 @@ class Asking:
         """
         prompt = self._prompts[index]
         try:
-            if prompt.dialog is None:
-                tokens = self._llama.tokenizer.encode(prompt.text or "", bos=True)
-            else:
-                tokens = self._format.encode(prompt.dialog)
+            tokens = self._tokens(prompt)
         except PromptError as error:
             name = index + 1 if prompt.id is None else repr(prompt.id)
             raise type(error)(f"prompt {name}: {error}") from error
-        if len(tokens) >= self._llama.max_seq_len:
-            raise too_long(index + 1, len(self._prompts), len(tokens), self._llama.max_seq_len)
+        self._llama.check_prompt(tokens, index + 1, len(self._prompts))
         return tokens
+
+    def _tokens(self, prompt: Prompt) -> list[int]:
+        if prompt.dialog is not None:
+            return self._format.encode(prompt.dialog)
+        if self._encode_text:
+            tokens: list[int] = self._encode_text(prompt.text or "")
+            return tokens
+        return self._llama.tokenizer.encode(prompt.text or "", bos=True)
 
     def answer(self, index: int, drafting: bool) -> Answer:
         """Begin the answer to a prompt."""
@@ -156,7 +161,14 @@ def complete(
         Pieces of text to be written one behind the other, or with ``as_json`` one dict a prompt.
     """
     wanted = read_prompts(prompt, None if prompts is None else Path(prompts))
-    chosen = choose_sampling(toolkit=toolkit, **sampling)
+    tokenizer = tokenizer_for_sampling(
+        toolkit,
+        model,
+        loading.get("tokenizer"),
+        sampler=sampling.get("sampler"),
+        processors=sampling.get("processors", ()),
+    )
+    chosen = choose_sampling(toolkit=toolkit, tokenizer=tokenizer, **sampling)
     if draft is not None:
         choose_drafter(draft, toolkit=toolkit)  # refuse what cannot be built first of all
     loading["max_batch_size"] = loading.get("max_batch_size") or min(len(wanted), 8)
@@ -169,14 +181,16 @@ def complete(
                 note(f"{output} holds all {len(wanted)} answers already")
                 return
         llama = stack.enter_context(open_model(toolkit, model, **loading))
-        asking = Asking(llama, wanted, prompt_format, seed)
+        chosen_format = llama.prompt_format(prompt_format)
+        asking = Asking(llama, wanted, chosen_format, seed)
         settings: dict[str, Any] = {
             "sampling": chosen,
             "max_new_tokens": max_new_tokens,
-            "stop": stop,
+            "stop": [*stop, *getattr(chosen_format, "stop_strings", ())],
             "stop_tokens": asking.stop_tokens,
             "echo": echo,
             "logprobs": logprobs,
+            "keep_space": getattr(chosen_format, "keeps_space", False),
             "draft": None if draft is None else llama.drafter(draft),
         }
         if file is not None:
@@ -198,6 +212,8 @@ def complete(
                 yield answer.text + "\n"
         if logprobs and not as_json:
             _show_logprobs(llama, answers)
+        if not as_json and any(getattr(it, "is_constraint", False) for it in chosen.processors):
+            _show_cut(answers)
         if draft is not None:
             drafted = sum(answer.drafted or 0 for answer in answers)
             note(drafts_summary(drafted, sum(answer.accepted for answer in answers)))
@@ -271,3 +287,14 @@ def _show_logprobs(llama: Llama, answers: Sequence[Answer]) -> None:
     for answer in answers:
         for token, logprob in zip(answer.tokens, answer.logprobs, strict=True):
             note(f"{logprob:9.4f}  {token:6}  {llama.tokenizer.decode([token])!r}")
+
+
+def _show_cut(answers: Sequence[Answer]) -> None:
+    """Say which answers ended before they had the form that they were to have."""
+    for number, answer in enumerate(answers, start=1):
+        if answer.finish == "length":
+            which = "the answer" if len(answers) == 1 else f"answer {number}"
+            note(
+                f"{which} was cut after {len(answer.tokens)} tokens and is not whole: raise "
+                "--max-new-tokens or --max-seq-len"
+            )

@@ -19,10 +19,13 @@
      │    └── DialogError
      ├── FileFormatError            a file of prompts or a saved session that cannot be read
      ├── NoSpaceError               the disk has no room for what is to be written
+     ├── DownloadError              a server that does not give what it should
+     │    └── LinkEndedError        the signed link is no longer good (exit status 3)
      ├── UsageError                 the words of the call are off (exit status 2)
      │    ├── DestinationError      something is there already, or nothing can be made there
      │    ├── UnknownNameError      with "did you mean"
-     │    └── OptionError           an unknown option, a wrong type, a value out of range
+     │    ├── OptionError           an unknown option, a wrong type, a value out of range
+     │    └── LinkError             a link that is mangled, cut or for something else
      └── PluginError                a plugin that is broken where it is needed
 
 Each message is for the person who reads it: what was found, where, what was expected and what
@@ -112,6 +115,16 @@ class NoSpaceError(LlamakitError):
     """A disk without room for what is to be written."""
 
 
+class DownloadError(LlamakitError):
+    """A server that does not give what it should, however often it is asked."""
+
+
+class LinkEndedError(DownloadError):
+    """A signed link that is no longer good: its time or its number of requests is over."""
+
+    exit_status = 3
+
+
 class UsageError(LlamakitError, ValueError):
     """The words of the call are off."""
 
@@ -131,6 +144,10 @@ class UnknownNameError(UsageError):
 
 class OptionError(UsageError):
     """An option that does not exist, of a wrong type or out of range."""
+
+
+class LinkError(UsageError):
+    """A link that is mangled, cut short or for something else."""
 
 
 class PluginError(LlamakitError):

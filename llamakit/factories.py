@@ -6,6 +6,7 @@ and explained by the ``Args:`` section of the docstring.
 
 from __future__ import annotations
 
+import errno
 import inspect
 import sys
 import types
@@ -42,6 +43,10 @@ class Choice(NamedTuple):
     name: str
     options: dict[str, str]
 
+    def __str__(self) -> str:
+        options = ",".join(f"{name}={value}" for name, value in self.options.items())
+        return f"{self.name}:{options}" if options else self.name
+
 
 def options_of(factory: Callable[..., Any]) -> list[Option]:
     """List the options of a factory, in the order of its parameters.
@@ -61,17 +66,31 @@ def options_of(factory: Callable[..., Any]) -> list[Option]:
     ]
 
 
+def takes_tokenizer(factory: Callable[..., Any]) -> bool:
+    """Tell whether a factory has a required parameter called ``tokenizer``."""
+    parameter = _signature(factory).parameters.get("tokenizer")
+    return (
+        parameter is not None
+        and parameter.default is parameter.empty
+        and parameter.kind in (parameter.POSITIONAL_OR_KEYWORD, parameter.KEYWORD_ONLY)
+    )
+
+
 def summary_of(factory: object) -> str:
     """Return the first sentence of the docstring, or nothing."""
     return " ".join((inspect.getdoc(factory) or "").partition("\n\n")[0].split())
 
 
-def parse_choice(text: str) -> Choice:
+def parse_choice(text: str | Choice) -> Choice:
     """Read ``NAME`` or ``NAME:k=v,k=v``; a comma inside a value stays part of it.
 
+    Args:
+        text: or what has been read already, with any value.
     Raises:
         OptionError: something between the commas is not ``k=v``.
     """
+    if isinstance(text, Choice):
+        return text
     name, _, rest = text.partition(":")
     pairs: list[str] = []
     for piece in rest.split(",") if rest else ():
@@ -101,7 +120,10 @@ def parse_options(pairs: Iterable[str]) -> dict[str, str]:
 
 
 def build(
-    entry: Entry, options: Mapping[str, object] | Iterable[str] = (), *positional: object
+    entry: Entry,
+    options: Mapping[str, object] | Iterable[str] = (),
+    *positional: object,
+    **named: object,
 ) -> Any:
     """Call a registered factory with checked options.
 
@@ -110,6 +132,7 @@ def build(
         options: values by name, or ``k=v`` texts. Hyphens and underscores in names are equal; a
             value that is a text is read as the option's type.
         positional: what the factory takes before its options, such as the tokenizer.
+        named: what it takes beside them by name.
     Returns:
         What the factory makes. When it is a stranger's, whatever it raises later (while
         sampling, say) is a ``PluginError`` that names the plugin.
@@ -120,7 +143,7 @@ def build(
     given = options if isinstance(options, Mapping) else parse_options(options)
     arguments = _arguments(entry, given)
     try:
-        made = entry.value(*positional, **arguments)
+        made = entry.value(*positional, **named, **arguments)
     except LlamakitError:
         raise
     except ValueError as error:
@@ -129,7 +152,12 @@ def build(
         if entry.source.builtin or is_out_of_memory(error):
             raise
         raise entry.failure(error) from error
-    return made if entry.source.builtin else _Guarded(made, entry)
+    return guarded(made, entry)
+
+
+def guarded(thing: Any, entry: Entry) -> Any:
+    """Have what a stranger's thing raises name its plugin; a built-in's is returned as it is."""
+    return thing if entry.source.builtin else _Guarded(thing, entry)
 
 
 def _arguments(entry: Entry, given: Mapping[str, object]) -> dict[str, object]:
@@ -232,17 +260,20 @@ def _spell(member: Any) -> str:
     )
 
 
-def _parameters(factory: Callable[..., Any]) -> list[inspect.Parameter]:
-    """Return the annotated parameters that have a default."""
-    if sys.version_info >= (3, 14):  # annotations of what is imported for type checkers only
+def _signature(factory: Callable[..., Any]) -> inspect.Signature:
+    """Read a signature whose annotations may name what is imported for type checkers only."""
+    if sys.version_info >= (3, 14):
         from annotationlib import Format
 
-        signature = inspect.signature(factory, annotation_format=Format.FORWARDREF)
-    else:
-        signature = inspect.signature(factory)
+        return inspect.signature(factory, annotation_format=Format.FORWARDREF)
+    return inspect.signature(factory)
+
+
+def _parameters(factory: Callable[..., Any]) -> list[inspect.Parameter]:
+    """Return the annotated parameters that have a default."""
     return [
         parameter
-        for parameter in signature.parameters.values()
+        for parameter in _signature(factory).parameters.values()
         if parameter.default is not parameter.empty
         and parameter.annotation is not parameter.empty
         and parameter.kind is not parameter.POSITIONAL_ONLY
@@ -309,7 +340,7 @@ class _Guarded:
         try:
             return self._made(*args, **kwargs)
         except Exception as error:
-            if isinstance(error, LlamakitError) or is_out_of_memory(error):
+            if isinstance(error, LlamakitError) or is_out_of_memory(error) or _is_full(error):
                 raise
             raise self._entry.failure(error) from error
 
@@ -318,6 +349,11 @@ class _Guarded:
             raise AttributeError(name)
         value = getattr(self._made, name)
         return _Guarded(value, self._entry) if inspect.isroutine(value) else value
+
+
+def _is_full(error: BaseException) -> bool:
+    """Tell whether a disk is full, which is nobody's fault."""
+    return isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 def is_out_of_memory(error: BaseException) -> bool:

@@ -35,9 +35,14 @@ hookimpl = pluggy.HookimplMarker("llamakit")
 def register_samplers(samplers: Registrar[SamplerFactory]) -> None:
     """Offer ways to choose the next id.
 
-    Call ``samplers.register(name, factory, help=...)``. The factory takes the options (every
-    annotated parameter with a default is one) and returns ``sample(logits, rows) -> ids``:
-    logits ``(B, V)`` float32, ids ``(B,)`` int64.
+    A factory takes options: every annotated parameter with a default is one. It returns
+    ``sample(logits, rows) -> ids``: logits ``(B, V)`` float32, of which ``-inf`` rules an id out;
+    the B ``Row``; ids ``(B,)`` int64. A factory with a required parameter called ``tokenizer`` is
+    handed the model's ``Tokenizer`` under that name.
+
+    Args:
+        samplers: call ``samplers.register(name, factory, help=...)`` on it.
+    Returns: nothing.
 
     Since 0.1.
     """
@@ -47,8 +52,14 @@ def register_samplers(samplers: Registrar[SamplerFactory]) -> None:
 def register_logits_processors(processors: Registrar[LogitsProcessorFactory]) -> None:
     """Offer ways to edit logits before an id is chosen.
 
-    Call ``processors.register(name, factory, help=...)``. The factory takes the options and
-    returns ``process(logits, rows) -> logits``, both ``(B, V)`` float32.
+    A factory takes options: every annotated parameter with a default is one. It returns
+    ``process(logits, rows) -> logits``, both ``(B, V)`` float32; ``-inf`` rules an id out, and what
+    was ruled out stays so. A factory with a required parameter called ``tokenizer`` is handed the
+    model's ``Tokenizer`` under that name.
+
+    Args:
+        processors: call ``processors.register(name, factory, help=...)`` on it.
+    Returns: nothing.
 
     Since 0.1.
     """
@@ -58,8 +69,14 @@ def register_logits_processors(processors: Registrar[LogitsProcessorFactory]) ->
 def register_prompt_formats(formats: Registrar[PromptFormatFactory]) -> None:
     """Offer ways to turn a dialog into ids.
 
-    Call ``formats.register(name, factory, help=...)``. The factory takes the tokenizer, then
-    options, and returns a ``PromptFormat``: ``encode(dialog) -> ids`` and ``stop_tokens``.
+    A factory takes the tokenizer, then options, and returns a ``PromptFormat``: ``encode(dialog)``
+    is a list of ids, ``stop_tokens`` those that end an answer. A dialog that the format cannot
+    write is a ``DialogError``; a text that would be taken for a tag is a ``SpecialTagError``. A
+    format may also have what ``TextFormat`` has, and ``stop_strings``.
+
+    Args:
+        formats: call ``formats.register(name, factory, help=...)`` on it.
+    Returns: nothing.
 
     Since 0.1.
     """
@@ -69,7 +86,13 @@ def register_prompt_formats(formats: Registrar[PromptFormatFactory]) -> None:
 def register_checkpoint_tools(tools: Registrar[click.Command]) -> None:
     """Offer commands that work on checkpoints.
 
-    Call ``tools.register(name, command, help=...)`` with a Click command that calls one function.
+    A tool is a Click command that calls one function. Its name is typed behind ``llamakit``, so it
+    is a command's name as well.
+
+    Args:
+        tools: call ``tools.register(name, command, help=...)`` on it; without a help, the first
+            sentence of the command's is taken.
+    Returns: nothing.
 
     Since 0.1.
     """
@@ -79,8 +102,14 @@ def register_checkpoint_tools(tools: Registrar[click.Command]) -> None:
 def register_exporters(exporters: Registrar[Exporter]) -> None:
     """Offer forms to write a checkpoint in.
 
-    Call ``exporters.register(name, export, help=...)`` with a function
-    ``export(checkpoint, destination, options) -> report``.
+    An exporter is a function ``export(checkpoint, destination, options) -> report``: it makes
+    ``destination``, a path where nothing is yet, and llamakit gives that its name when all of it is
+    whole. ``options`` are texts by name, and perhaps ``progress``, a function to tell bytes; others
+    are refused with an ``OptionError``. The report is a mapping that JSON can hold.
+
+    Args:
+        exporters: call ``exporters.register(name, export, help=...)`` on it.
+    Returns: nothing.
 
     Since 0.1.
     """
@@ -90,7 +119,9 @@ def register_exporters(exporters: Registrar[Exporter]) -> None:
 def register_models(models: Registrar[CatalogueEntry]) -> None:
     """Offer models to the download catalogue.
 
-    Call ``models.register(name, entry, help=...)`` with a ``CatalogueEntry``.
+    Args:
+        models: call ``models.register(name, entry, help=...)`` on it, with a ``CatalogueEntry``.
+    Returns: nothing.
 
     Since 0.1.
     """
@@ -100,13 +131,17 @@ def register_models(models: Registrar[CatalogueEntry]) -> None:
 def register_drafters(drafters: Registrar[DrafterFactory]) -> None:
     """Offer ways to propose ids for speculative decoding.
 
-    Call ``drafters.register(name, factory, help=...)``; the factory takes the options and returns
-    ``draft(tokens) -> ids``: what probably follows the ids so far, or nothing. The model checks
-    all proposed ids in one pass, and those count that the row's own sampler chooses: no drafter
-    changes an answer. Ids that the model does not have end a draft.
+    A factory takes options and returns ``draft(tokens) -> ids``: the ids so far, and those that
+    probably follow; none is an answer too. The model checks all proposed ids in one pass, and
+    those count that the row's own sampler chooses: no drafter changes an answer. An id that the
+    model does not have ends a draft.
 
     What the factory returns may also have ``batch(sequences) -> drafts``, which is then asked for
     all rows at once, and ``tokenizer``: the drafter is refused for models with other ids.
+
+    Args:
+        drafters: call ``drafters.register(name, factory, help=...)`` on it.
+    Returns: nothing.
 
     Since 0.1.
     """
@@ -116,7 +151,10 @@ def register_drafters(drafters: Registrar[DrafterFactory]) -> None:
 def register_commands(commands: Registrar[click.Command]) -> None:
     """Offer any other command.
 
-    Call ``commands.register(name, command, help=...)`` with a Click command.
+    Args:
+        commands: call ``commands.register(name, command, help=...)`` on it, with a Click command;
+            without a help, the first sentence of the command's is taken.
+    Returns: nothing.
 
     Since 0.1.
     """
@@ -126,9 +164,13 @@ def register_commands(commands: Registrar[click.Command]) -> None:
 def open_checkpoint(path: Path) -> Checkpoint | None:
     """Open ``path`` as a checkpoint, or return None to let another plugin try.
 
-    Plugins of strangers are asked before the built-ins. Raise a ``LlamakitError`` when the path
-    is of this plugin's form but damaged: the user reads its message. When no plugin opens a path,
-    the user reads the first line of each docstring as what was expected: name the files in it.
+    Raise a ``LlamakitError`` when the path is of this plugin's form but damaged: the user reads its
+    message. When no plugin opens a path, the user reads the first line of each implementation's
+    docstring as what was expected: name the files in it.
+
+    Args:
+        path: a file or a folder that exists.
+    Returns: a ``Checkpoint``, from indexes only; None if the path is of another form.
 
     Since 0.1.
     """
@@ -138,8 +180,12 @@ def open_checkpoint(path: Path) -> Checkpoint | None:
 def load_tokenizer(path: Path) -> Tokenizer | None:
     """Load the tokenizer file ``path``, or return None to let another plugin try.
 
-    Plugins of strangers are asked before the built-ins. When no plugin knows the file, the user
-    reads the first line of each docstring as what was expected.
+    When no plugin knows the file, the user reads the first line of each implementation's docstring
+    as what was expected.
+
+    Args:
+        path: a file that exists.
+    Returns: a ``Tokenizer``; None if the file is of another form.
 
     Since 0.1.
     """

@@ -164,7 +164,12 @@ class Llama(LoadedModel):
             PromptTooLongError: a prompt fills the context.
         Source: ``Llama.generate`` in the reference's ``llama/generation.py``.
         """
-        sampling = choose_sampling(temperature=temperature, top_p=top_p, toolkit=self.toolkit)
+        sampling = choose_sampling(
+            temperature=temperature,
+            top_p=top_p,
+            toolkit=self.toolkit,
+            tokenizer=self.tokenizer,
+        )
         tokens = [list(prompt) if echo else [] for prompt in prompt_tokens]
         scores: list[list[float]] = [[] for _ in prompt_tokens]
         for event in self.events(
@@ -255,12 +260,16 @@ class Llama(LoadedModel):
     ) -> Iterator[str]:
         """Answer one dialog, yielding whole characters as they come. Settings as ``stream``.
 
+        Args:
+            prompt_format: ``NAME`` or ``NAME:k=v,k=v``.
         Raises:
             SpecialTagError: a message holds a tag of the prompt format.
             DialogError: the roles are not in the order that the format knows.
         """
         chosen = self.prompt_format(prompt_format)
         settings.setdefault("stop_tokens", chosen.stop_tokens)
+        settings.setdefault("keep_space", getattr(chosen, "keeps_space", False))
+        settings["stop"] = [*settings.get("stop", ()), *getattr(chosen, "stop_strings", ())]
         yield from self._texts(chosen.encode(dialog), settings)
 
     def _texts(self, prompt: Sequence[int], settings: Mapping[str, Any]) -> Iterator[str]:

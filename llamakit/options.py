@@ -11,6 +11,8 @@ from typing import Any, TypeVar, cast
 
 import click
 
+from llamakit.errors import UsageError
+from llamakit.factories import Choice
 from llamakit.toolkit import Toolkit
 
 LOADING = (
@@ -21,6 +23,8 @@ LOADING = (
     "max_seq_len",
     "max_batch_size",
 )
+CONSTRAINTS = {"json_schema": "file", "regex": "pattern", "grammar": "file"}
+"""Options that stand for a processor of the same name, and which option of it they give."""
 SAMPLING = ("sampler", "sampler_options", "processors", "temperature", "top_p")
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -185,7 +189,7 @@ def sampling_options(command: F) -> F:
             "--prompt-format",
             cls=NameOption,
             registry="prompt_formats",
-            metavar="NAME",
+            metavar="NAME[:K=V,...]",
             default="llama2",
             show_default=True,
             help="How a dialog becomes tokens.",
@@ -204,6 +208,47 @@ def draft_option(command: F) -> F:
             metavar="NAME[:K=V,...]|FOLDER",
             help="What proposes tokens for the model to check, several at once; the answer stays "
             "the same. A folder is a smaller model with the same tokenizer.",
+        ),
+    )
+
+
+def constraint_options(command: F) -> F:
+    """Add the options that say what form an answer has to have.
+
+    They go below ``sampling_options``. What is chosen becomes the first of the processors in the
+    function's ``sampling``, so that the others work on what is left.
+    """
+
+    @wraps(command)
+    def chosen(*args: Any, **options: Any) -> Any:
+        given = {name: options.pop(name) for name in CONSTRAINTS}
+        found = [
+            Choice(name.replace("_", "-"), {CONSTRAINTS[name]: value})
+            for name, value in given.items()
+            if value is not None
+        ]
+        if len(found) > 1:
+            raise UsageError(f"--{found[0].name} and --{found[1].name}: choose one of the two")
+        sampling = options["sampling"]
+        sampling["processors"] = (*found, *sampling["processors"])
+        return command(*args, **options)
+
+    return _add(
+        cast(F, chosen),
+        click.option(
+            "--json-schema",
+            metavar="FILE",
+            type=click.Path(),
+            help="The answer is JSON that fits this schema.",
+        ),
+        click.option(
+            "--regex", metavar="PATTERN", help="The whole answer matches this regular expression."
+        ),
+        click.option(
+            "--grammar",
+            metavar="FILE",
+            type=click.Path(),
+            help="The answer is a sentence of this grammar, in Lark's notation or GBNF.",
         ),
     )
 

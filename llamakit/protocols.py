@@ -5,7 +5,7 @@ Shapes: B rows in the batch, V ids in the vocabulary.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, Protocol, TypedDict, runtime_checkable
 
@@ -39,6 +39,11 @@ class Row(Protocol):
     @property
     def prompt_length(self) -> int:
         """How many of ``tokens`` are the prompt's."""
+        ...
+
+    @property
+    def stop_tokens(self) -> Collection[int]:
+        """Ids that end this row's answer."""
         ...
 
     generator: torch.Generator
@@ -84,8 +89,28 @@ class Tokenizer(Protocol):
         ...
 
 
+class OpenTokenizer(Tokenizer, Protocol):
+    """A tokenizer that also tells what its ids are.
+
+    A tokenizer without these methods does for everything but prompt formats that write special
+    ids, and for constrained output.
+    """
+
+    def special_ids(self) -> Mapping[str, int]:
+        """Return the ids that a prompt format may write and that no text may become, by name."""
+        ...
+
+    def token_bytes(self) -> Sequence[bytes]:
+        """Return what each id adds to a text, in UTF-8; ``b""`` where it adds none."""
+        ...
+
+
 class PromptFormat(Protocol):
-    """A dialog to ids."""
+    """A dialog to ids.
+
+    A format may also have ``stop_strings``: texts that end an answer and are not part of it, for
+    models that write the end of a turn as text.
+    """
 
     @property
     def stop_tokens(self) -> Sequence[int]:
@@ -98,6 +123,24 @@ class PromptFormat(Protocol):
         Raises:
             SpecialTagError: a message's text holds one of the format's tags.
             DialogError: the roles are not in the order that the format knows.
+        """
+        ...
+
+
+class TextFormat(PromptFormat, Protocol):
+    """A prompt format that encodes a text without a dialog as well.
+
+    ``generate`` hands it the prompts that are plain texts, which otherwise are continued.
+    """
+
+    keeps_space: bool
+    """An answer goes on where the prompt breaks off, so a space that it begins with is its own."""
+
+    def encode_text(self, text: str) -> list[int]:
+        """Return the prompt for a text.
+
+        Raises:
+            PromptError: the text is not what the format wants.
         """
         ...
 
@@ -187,11 +230,21 @@ DrafterFactory = Callable[..., Drafter]
 
 
 class CatalogueEntry(TypedDict, total=False):
-    """One model that ``llamakit download`` knows."""
+    """One model that ``llamakit download`` knows. Only ``folder`` has to be there."""
 
     names: Sequence[str]
+    """What else users call it; its registered name and its folder are known anyway."""
     folder: str
+    """Where it lies, relative to the link and to the output folder, with its checklist.chk."""
     shards: int
+    """How many ``consolidated.NN.pth`` there should be; the checklist decides."""
     shard_nbytes: int
+    """About how large one is, for planning; the server's own sizes hold."""
     family: str
-    licence_files: Sequence[str]
+    """Such as ``Llama 2``; a signed link is good for one family."""
+    hosts: Sequence[str]
+    """Hosts of the family's signed links. ``all`` means every model that has one."""
+    root_files: Sequence[str]
+    """Shared files beside the folder; ``LICENSE`` and ``USE_POLICY.md`` if not given."""
+    tokenizer_files: Sequence[str]
+    """Beside the folder too; ``tokenizer.model`` and ``tokenizer_checklist.chk`` if not given."""

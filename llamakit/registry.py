@@ -140,7 +140,7 @@ def _holder(claims: list[Entry]) -> Entry | None:
 
 
 def _kept(holder: Entry) -> str:
-    return f"the {holder} is built in and keeps its name"
+    return f"the {holder} is built in and keeps its name; the author has to choose another"
 
 
 def _contested(name: str, claims: list[Entry]) -> str:

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from llamakit.drafters import choose_drafter
-from llamakit.errors import PromptTooLongError
-from llamakit.factories import build
+from llamakit.errors import PromptError, PromptTooLongError
+from llamakit.factories import build, parse_choice
 from llamakit.protocols import Checkpoint, Drafter, PromptFormat, Tokenizer
 from llamakit.sampling import choose_sampling
 from llamakit.seeds import Seeds
@@ -114,9 +114,18 @@ class LoadedModel:
         return self._executor.group.size
 
     def prompt_format(self, name: str = "llama2", **options: Any) -> PromptFormat:
-        """Return a registered prompt format with this model's tokenizer."""
-        entry = self.toolkit.prompt_formats.entry(name)
-        made: PromptFormat = build(entry, options, self.tokenizer)
+        """Return a registered prompt format with this model's tokenizer.
+
+        Args:
+            name: ``NAME`` or ``NAME:k=v,k=v``, as on the command line.
+            options: the format's own, such as ``file="chat.jinja"``.
+        Raises:
+            UnknownNameError: no such format.
+            OptionError: an option it lacks, of a wrong type or out of range.
+        """
+        choice = parse_choice(name)
+        entry = self.toolkit.prompt_formats.entry(choice.name)
+        made: PromptFormat = build(entry, {**choice.options, **options}, self.tokenizer)
         return made
 
     def drafter(self, name: str, **options: Any) -> Drafter:
@@ -152,6 +161,7 @@ class LoadedModel:
         stop_tokens: Sequence[int] | None = None,
         logprobs: bool = False,
         echo: bool = False,
+        keep_space: bool = False,
         draft: str | Drafter | None = None,
         longest: int | None = None,
     ) -> Generator[Chunk]:
@@ -167,6 +177,8 @@ class LoadedModel:
             stop_tokens: ids that do the same; None means the tokenizer's end of sequence.
             echo: the first chunk of an answer begins with its prompt's text, and holds the
                 prompt's log-probabilities if those are asked for.
+            keep_space: a space that an answer begins with is part of it, as where a prompt
+                breaks off within a line.
             draft: what proposes ids for the model to check: ``NAME[:k=v,…]``, a draft model's
                 folder or a ``Drafter``. The answers are the same with and without.
             longest: how many ids the longest prompt has. With it, and with ``seeds``, prompts may
@@ -180,7 +192,10 @@ class LoadedModel:
             prompts = list(prompts)
             seeds = seeds or self._seeds.of(prompts, seed)
         sampling = sampling or choose_sampling(
-            temperature=temperature, top_p=top_p, toolkit=self.toolkit
+            temperature=temperature,
+            top_p=top_p,
+            toolkit=self.toolkit,
+            tokenizer=self.tokenizer,
         )
         asked = dict(enumerate(prompts)) if longest is None else {}
         writing: dict[int, TextStream] = {}
@@ -200,7 +215,8 @@ class LoadedModel:
             head = ""
             if (prompt := asked.pop(event.index, None)) is not None:
                 writing[event.index] = TextStream(self.tokenizer, stop)
-                head = writing[event.index].begin(prompt) if echo else ""
+                text = writing[event.index].begin(prompt) if echo or keep_space else ""
+                head = text if echo else ""
             chunk = _chunk(event, writing[event.index], head)
             if chunk.finish:
                 del writing[event.index]
@@ -220,14 +236,20 @@ class LoadedModel:
         longest: int | None = None,
         done: Callable[[int], bool] = lambda index: False,  # noqa: ARG005
     ) -> Generator[Event]:
-        """Run prompts and yield ids. ``done`` may end one: it is asked after each of its ids."""
+        """Run prompts and yield ids. ``done`` may end one: it is asked after each of its ids.
+
+        Raises:
+            PromptTooLongError: a prompt fills the context.
+            PromptError: a prompt has an id that the model has not.
+        """
         from llamakit.runtime.everywhere import on_every_rank
         from llamakit.runtime.requests import Request
 
         slots = self.max_batch_size
         if longest is None:
             prompts = list(prompts)
-            self._check_lengths(prompts)
+            for number, prompt in enumerate(prompts, start=1):
+                self.check_prompt(prompt, number, len(prompts))
             slots, longest = min(slots, len(prompts)), max(map(len, prompts), default=0)
         stops = frozenset([self.tokenizer.eos_id] if stop_tokens is None else stop_tokens)
         room = self.max_seq_len if max_new_tokens is None else max_new_tokens
@@ -258,10 +280,23 @@ class LoadedModel:
         if slots:
             yield from on_every_rank(self._executor.group, run)
 
-    def _check_lengths(self, prompts: Sequence[Sequence[int]]) -> None:
-        for number, prompt in enumerate(prompts, start=1):
-            if len(prompt) >= self.max_seq_len:
-                raise too_long(number, len(prompts), len(prompt), self.max_seq_len)
+    def check_prompt(self, prompt: Sequence[int], number: int = 1, count: int = 1) -> None:
+        """Refuse a prompt that cannot be answered.
+
+        Args:
+            number: which prompt it is, from 1.
+            count: how many there are.
+        Raises:
+            PromptTooLongError: it fills the context.
+            PromptError: it has an id that the model has not.
+        """
+        if len(prompt) >= self.max_seq_len:
+            raise _too_long(number, count, len(prompt), self.max_seq_len)
+        if max(prompt, default=0) >= self.checkpoint.params.vocab_size:
+            raise PromptError(
+                f"{_which(number, count)} has the id {max(prompt)}, and the model has "
+                f"{self.checkpoint.params.vocab_size}: its tokenizer files are another model's"
+            )
 
 
 def _noted(
@@ -293,10 +328,13 @@ def _chunk(event: Event, text: TextStream, head: str) -> Chunk:
     )
 
 
-def too_long(number: int, count: int, length: int, context: int) -> PromptTooLongError:
+def _too_long(number: int, count: int, length: int, context: int) -> PromptTooLongError:
     """Say that a prompt fills the context."""
-    which = f"prompt {number} of {count}" if count > 1 else "the prompt"
     return PromptTooLongError(
-        f"{which} has {length} ids and the context holds {context}, answer included: shorten it "
-        "or raise --max-seq-len"
+        f"{_which(number, count)} has {length} ids and the context holds {context}, answer "
+        "included: shorten it or raise --max-seq-len"
     )
+
+
+def _which(number: int, count: int) -> str:
+    return f"prompt {number} of {count}" if count > 1 else "the prompt"

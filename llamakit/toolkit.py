@@ -11,7 +11,7 @@ import os
 import sys
 from collections.abc import Callable, Iterable, Mapping
 from importlib import import_module
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import pluggy
 
@@ -19,6 +19,7 @@ from llamakit import hookspecs
 from llamakit._version import __version__
 from llamakit.discovery import EntryPoint, find_entry_points
 from llamakit.errors import LlamakitError, PluginError
+from llamakit.records import PluginRecord, in_one_line, maybe_newer, say, why_not_loaded
 from llamakit.registry import Entry, Registrar, Registry, Source
 
 if TYPE_CHECKING:
@@ -39,22 +40,6 @@ if TYPE_CHECKING:
 
 GROUP = "llamakit"
 """The entry-point group of plugins, and the distribution of the built-in ones."""
-
-
-class PluginRecord:
-    """One installed plugin: where it is from, what it registered, and whether it works."""
-
-    def __init__(self, source: Source) -> None:
-        self.source = source
-        self.status: Literal["ok", "broken", "disabled"] = "ok"
-        self.reason = ""
-        self.registered: list[Entry] = []
-        """What it registered and kept the name of."""
-        self.hooks: list[str] = []
-        """The hooks that it implements."""
-
-    def __repr__(self) -> str:
-        return f"<{self.source}: {self.status}>"
 
 
 class Toolkit:
@@ -137,7 +122,15 @@ class Toolkit:
             plugin = _import(entry_point)
             record.registered = self._register(plugin, record)
         except (Exception, SystemExit) as error:  # noqa: BLE001 - a stranger may raise anything
-            _break(record, _why(error, source), error)
+            record.skip(why_not_loaded(error, source), error)
+        except KeyboardInterrupt:
+            if sys.stderr.isatty():
+                sys.stderr.write("\n")  # the terminal has written ^C
+            say(
+                f"interrupted while {source} was being loaded; "
+                f"LLAMAKIT_DISABLE_PLUGINS={source.name} leaves it out"
+            )
+            raise
         for registry in self.registries.values():
             for entry in record.registered:
                 if entry.kind == registry.kind:
@@ -152,7 +145,11 @@ class Toolkit:
                 record.registered.remove(entry)
                 lost.setdefault(record, []).append(reason)
         for record, reasons in lost.items():
-            _break(record, "; ".join(reasons), skipped=False)
+            record.lose_names(reasons)
+
+    def note_failure(self, entry: Entry, error: BaseException) -> None:
+        """Mark the plugin of something that failed in use as broken."""
+        self._records[_id(entry.source)].note(f"{entry}: {in_one_line(error)}")
 
     def _register(self, plugin: object, record: PluginRecord) -> list[Entry]:
         """Check a plugin against the hooks and collect what it registers."""
@@ -185,7 +182,7 @@ class Toolkit:
             elif not hook.has_spec() and not implementation.optionalhook:
                 raise PluginError(
                     f"it implements {hook.name}, which llamakit {__version__} does not have: "
-                    "it may be for a newer llamakit"
+                    f"{maybe_newer(source)}"
                 )
         return entries
 
@@ -203,7 +200,7 @@ class Toolkit:
                 if record.source.builtin:
                     raise
                 self._manager.unregister(name=implementation.plugin_name)
-                _break(record, f"{hook}: {_in_one_line(error)}", error)
+                record.skip(f"{hook}: {in_one_line(error)}", error)
             else:
                 if result is not None:
                     return result
@@ -250,7 +247,7 @@ def load_toolkit(
         disabled = os.environ.get("LLAMAKIT_DISABLE_PLUGINS", "")
     names = disabled.replace(",", " ").split()
     if not any(point.package == GROUP for point in points):
-        _say("it is not installed, so it has no commands: pip install -e . in its folder")
+        say("it is not installed, so it has no commands: pip install -e . in its folder")
     toolkit = Toolkit()
     for point in sorted(points, key=_load_order):
         is_stranger = point.package != GROUP
@@ -308,39 +305,3 @@ def _ask(implementation: pluggy.HookImpl, path: Path) -> object:
 def _id(source: Source) -> str:
     """Return what tells plugins apart: two packages may use one name for their plugins."""
     return f"{source.package}:{source.name}"
-
-
-def _why(error: BaseException, source: Source) -> str:
-    """Say in one line why a plugin could not be loaded, and what to do."""
-    line = _in_one_line(error)
-    if isinstance(error, PluginError):
-        return str(error)
-    if isinstance(error, ImportError):
-        if (error.name or "").partition(".")[0] == GROUP and not source.builtin:
-            return f"{line}: it may be for a newer llamakit than {__version__}"
-        return f"{line}; pip install --force-reinstall {source.package} installs what it needs"
-    if isinstance(error, SystemExit):
-        return f"it called sys.exit({error.code!r}) while it was loaded"
-    if isinstance(error, pluggy.PluginValidationError):
-        return f"it may be for another llamakit than {__version__}: {line}"
-    return line
-
-
-def _in_one_line(error: BaseException) -> str:
-    return " ".join(f"{type(error).__name__}: {error}".split()).removesuffix(":")
-
-
-def _break(
-    record: PluginRecord, reason: str, error: BaseException | None = None, *, skipped: bool = True
-) -> None:
-    """Mark a plugin as broken, and tell the user in one line."""
-    record.status, record.reason = "broken", reason
-    _say(f"{record.source} is broken{' and skipped' if skipped else ''}: {reason}")
-    if error is not None and os.environ.get("LLAMAKIT_DEBUG"):
-        import traceback
-
-        traceback.print_exception(error)
-
-
-def _say(line: str) -> None:
-    sys.stderr.write(f"llamakit: {line}\n")

@@ -41,9 +41,13 @@ class Chat:
         self.change(settings)
 
     def change(self, settings: Settings) -> None:
-        """Write the next answers in another way."""
+        """Write the next answers in another way.
+
+        Raises:
+            LlamakitError: what cannot be built; nothing is changed then.
+        """
+        self._sampling = settings.sampling(self.llama.toolkit, self.llama.tokenizer)
         self.settings = settings
-        self._sampling = settings.sampling(self.llama.toolkit)
         self._seeds = Seeds(secrets.randbits(31) if settings.seed is None else settings.seed)
 
     def run(self) -> None:
@@ -127,8 +131,10 @@ class Chat:
             sampling=self._sampling,
             max_new_tokens=self.settings.max_new_tokens,
             seeds=self._seeds.of([tokens], None),
+            stop=getattr(self._format, "stop_strings", ()),
             stop_tokens=self._format.stop_tokens,
             draft=self.drafter,
+            keep_space=getattr(self._format, "keeps_space", False),
         )
         drafted = accepted = 0
         with contextlib.closing(chunks):

@@ -9,6 +9,8 @@ from llamakit.errors import OptionError, UnknownNameError
 from llamakit.sampling import choose_sampling
 
 if TYPE_CHECKING:
+    from llamakit.factories import Choice
+    from llamakit.protocols import Tokenizer
     from llamakit.runtime.sampling import Sampling
     from llamakit.toolkit import Toolkit
 
@@ -26,7 +28,7 @@ class Settings:
 
     sampler: str | None = None
     sampler_options: tuple[str, ...] = ()
-    processors: tuple[str, ...] = ()
+    processors: tuple[str | Choice, ...] = ()
     temperature: float | None = None
     top_p: float | None = None
     max_new_tokens: int | None = None
@@ -52,7 +54,7 @@ class Settings:
             change["sampler_options"] = ()  # they were the other sampler's
         return replace(self, **change)
 
-    def sampling(self, toolkit: Toolkit) -> Sampling:
+    def sampling(self, toolkit: Toolkit, tokenizer: Tokenizer | None) -> Sampling:
         """Build the sampler and the processors. Raises as ``choose_sampling``."""
         return choose_sampling(
             sampler=self.sampler,
@@ -61,6 +63,7 @@ class Settings:
             temperature=self.temperature,
             top_p=self.top_p,
             toolkit=toolkit,
+            tokenizer=tokenizer,
         )
 
     def lines(self) -> list[str]:
@@ -68,7 +71,7 @@ class Settings:
         shown = []
         for field in _READERS:
             value = getattr(self, field)
-            text = " ".join(value) if isinstance(value, tuple) else value
+            text = " ".join(map(str, value)) if isinstance(value, tuple) else value
             shown.append(f"{field.replace('_', '-')} {'default' if text in (None, '') else text}")
         return shown
 

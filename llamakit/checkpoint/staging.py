@@ -112,8 +112,11 @@ def staged(destination: Path, *, force: bool = False, source: Path | None = None
 
 
 @contextlib.contextmanager
-def told_when_full(folder: Path) -> Iterator[None]:
+def told_when_full(folder: Path, *, kept: bool = False) -> Iterator[None]:
     """Turn the errors of a full file system into a sentence.
+
+    Args:
+        kept: what was written stays, and the same command goes on with it.
 
     Raises:
         NoSpaceError: the file system is full, or a quota or limit is reached.
@@ -123,10 +126,12 @@ def told_when_full(folder: Path) -> Iterator[None]:
     except OSError as error:
         if error.errno not in _FULL:
             raise
-        raise NoSpaceError(
-            f"{folder}: {error.strerror}. What was written has been removed; free some space, or "
-            "choose another place."
-        ) from None
+        advice = (
+            "What is there is kept: free some space, run the same command again and it goes on."
+            if kept
+            else "What was written has been removed; free some space, or choose another place."
+        )
+        raise NoSpaceError(f"{folder}: {error.strerror}. {advice}") from None
 
 
 def remove_leftovers(destination: Path) -> None:

@@ -7,7 +7,12 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from llamakit import hookimpl
-from llamakit.options import draft_option, model_options, sampling_options
+from llamakit.options import (
+    constraint_options,
+    draft_option,
+    model_options,
+    sampling_options,
+)
 
 if TYPE_CHECKING:
     from llamakit.registry import Registrar
@@ -17,6 +22,7 @@ if TYPE_CHECKING:
 @click.command()
 @model_options
 @sampling_options
+@constraint_options
 @draft_option
 @click.option("--system", metavar="TEXT", help="What the model is to be, said before the dialog.")
 @click.pass_obj
@@ -44,11 +50,18 @@ def chat(
     from llamakit.chat.conversation import Conversation
     from llamakit.chat.repl import Chat
     from llamakit.chat.settings import Settings
-    from llamakit.console import open_model
+    from llamakit.console import open_model, tokenizer_for_sampling
     from llamakit.drafters import choose_drafter
 
     settings = Settings(**sampling, max_new_tokens=max_new_tokens, seed=seed)
-    settings.sampling(toolkit)  # refuse what cannot be built before anything is loaded
+    words = tokenizer_for_sampling(
+        toolkit,
+        model,
+        loading["tokenizer"],
+        sampler=settings.sampler,
+        processors=settings.processors,
+    )
+    settings.sampling(toolkit, words)  # refuse what cannot be built before the weights are read
     if draft is not None:
         choose_drafter(draft, toolkit=toolkit)
     loading["max_batch_size"] = 1

@@ -11,6 +11,7 @@ from llamakit import hookimpl
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from llamakit.protocols import CatalogueEntry
     from llamakit.registry import Registrar
 
 STORY = ("--echo", "--temperature", "0", "--max-new-tokens", "60", "Once upon a time")
@@ -28,13 +29,20 @@ def demo() -> None:
     from pathlib import Path
 
     from llamakit import demo
+    from llamakit.demo.server import served
 
-    model = str(demo.path())
-    with tempfile.TemporaryDirectory(prefix="llamakit-demo-") as name:
+    model = demo.NAME
+    with (
+        tempfile.TemporaryDirectory(prefix="llamakit-demo-") as name,
+        served(demo.path().parent) as link,
+    ):
         folder = Path(name)
-        step(folder, "What the embedded checkpoint is", "inspect", model)
+        title = "The embedded checkpoint, from a server on this machine"
+        step(folder, title, "download", "demo", link=link)
+        step(folder, "What it is", "inspect", model)
         step(folder, "Are all its files as they should be?", "verify", model)
-        story = step(folder, "A completion of its 8 shards, on one rank", "generate", *STORY)
+        title = "A completion of its 8 shards, on one rank"
+        story = step(folder, title, "generate", "-m", model, *STORY)
         step(folder, "The same model as 2 shards", "reshard", model, "two", "-n", "2")
         ranks = ("-m", "two", "--model-parallel-size", "2")
         two = step(folder, "Their completion, on two ranks", "generate", *ranks, *STORY)
@@ -43,24 +51,28 @@ def demo() -> None:
         if not story == two == hf:
             raise click.ClickException("the three completions differ: please report this")
         click.echo("\nAll three answer alike.")
-        step(folder, "A chat answer", "chat", "--temperature", "0", typed=QUESTION)
+        step(folder, "A chat answer", "chat", "-m", model, "--temperature", "0", typed=QUESTION)
     click.echo(
         "\nThat was it. Next: llamakit chat, or with weights of your own\n"
         '  llamakit generate -m llama-2-7b/ "I believe the meaning of life is"'
     )
 
 
-def step(folder: Path, title: str, *words: str, typed: str | None = None) -> str:
+def step(
+    folder: Path, title: str, *words: str, typed: str | None = None, link: str | None = None
+) -> str:
     """Print a command, run it as just that, and print its answer.
 
     Args:
         folder: where it runs.
         typed: what its standard input is.
+        link: what LLAMAKIT_URL is.
     Returns:
         Its standard output.
     Raises:
         click.exceptions.Exit: it failed, with its status; it has said why itself.
     """
+    import os
     import shlex
     import subprocess
     import sys
@@ -68,11 +80,14 @@ def step(folder: Path, title: str, *words: str, typed: str | None = None) -> str
     command = shlex.join(["llamakit", *words])
     if typed is not None:
         command = f"echo {shlex.quote(typed)} | {command}"
+    if link is not None:
+        command = f"LLAMAKIT_URL={shlex.quote(link)} {command}"
     click.secho(f"\n# {title}", fg="cyan")
     click.secho(f"$ {command}", bold=True)
     done = subprocess.run(
         [sys.executable, "-m", "llamakit", *words],
         cwd=folder,
+        env=os.environ if link is None else {**os.environ, "LLAMAKIT_URL": link},
         input="" if typed is None else f"{typed}\n",
         stdout=subprocess.PIPE,
         encoding="utf-8",
@@ -88,3 +103,16 @@ def step(folder: Path, title: str, *words: str, typed: str | None = None) -> str
 def register_commands(commands: Registrar[click.Command]) -> None:
     """Offer ``demo``."""
     commands.register("demo", demo)
+
+
+@hookimpl
+def register_models(models: Registrar[CatalogueEntry]) -> None:
+    """Offer the embedded checkpoint, for whoever serves it; ``all`` leaves it out."""
+    entry: CatalogueEntry = {
+        "folder": "llama-demo",
+        "shards": 8,
+        "shard_nbytes": 960_000,
+        "family": "demonstration",
+        "root_files": (),
+    }
+    models.register("demo", entry, help="the embedded checkpoint, from a server of your own")

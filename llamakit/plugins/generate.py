@@ -7,7 +7,12 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from llamakit import hookimpl
-from llamakit.options import draft_option, model_options, sampling_options
+from llamakit.options import (
+    constraint_options,
+    draft_option,
+    model_options,
+    sampling_options,
+)
 
 if TYPE_CHECKING:
     from llamakit.registry import Registrar
@@ -25,6 +30,7 @@ if TYPE_CHECKING:
 )
 @model_options
 @sampling_options
+@constraint_options
 @draft_option
 @click.option("--stop", multiple=True, metavar="TEXT", help="End an answer at this text.")
 @click.option("--echo", is_flag=True, help="Begin the answer with the prompt.")

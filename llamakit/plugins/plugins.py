@@ -1,32 +1,46 @@
-"""``llamakit plugins``: what is installed, whether it works, and what its options are."""
+"""``llamakit plugins``: what is installed, whether it works, its options, and a new one."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from llamakit import hookimpl
+from llamakit.authoring.kinds import KINDS
 from llamakit.errors import UnknownNameError
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
+    from llamakit.records import PluginRecord
     from llamakit.registry import Entry, Registrar
-    from llamakit.toolkit import PluginRecord, Toolkit
+    from llamakit.toolkit import Toolkit
 
 
 @click.group(invoke_without_command=True)
+@click.option(
+    "--check", is_flag=True, help="Also use once what plugins that are not built in offer."
+)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @click.pass_context
-def plugins(ctx: click.Context, *, as_json: bool) -> None:
+def plugins(ctx: click.Context, *, check: bool, as_json: bool) -> None:
     """List the plugins, what each registers, and whether it works.
+
+    A plugin that can be loaded may still fail in use. Commands are asked for their help in any
+    case; with --check, samplers and processors choose an id from made-up logits.
 
     LLAMAKIT_DISABLE_PLUGINS switches plugins off by name, separated by commas; `all` means
     every one that is not built in.
     """
     if ctx.invoked_subcommand is None:
+        from llamakit.testing import trial
+
+        trial.try_commands(ctx.obj)
+        if check:
+            trial.try_all(ctx.obj)
         _show([_plugin(record) for record in ctx.obj.plugins], _table, as_json=as_json)
 
 
@@ -47,6 +61,53 @@ def show(toolkit: Toolkit, name: str, *, as_json: bool) -> None:
         raise UnknownNameError("plugin, nor anything that one registers,", name, known)
     shown = [_plugin(record) for record in records if not record.registered]
     _show([*map(_thing, entries), *shown], _details, as_json=as_json)
+
+
+@plugins.command()
+@click.argument("name")
+@click.option(
+    "--kind",
+    type=click.Choice(list(KINDS)),
+    default="sampler",
+    show_default=True,
+    help="What it is to be.",
+)
+@click.option(
+    "--output-dir",
+    metavar="FOLDER",
+    type=click.Path(path_type=Path),
+    default=Path(),
+    help="Where its folder is made.  [default: the current folder]",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@click.pass_obj
+def new(toolkit: Toolkit, name: str, kind: str, output_dir: Path, *, as_json: bool) -> None:
+    """Write the package of a new plugin: llamakit-NAME, with a test that passes.
+
+    \b
+    llamakit plugins new nth
+    llamakit plugins new csv --kind exporter
+    """
+    from llamakit.authoring.new_package import plan_package, write_package
+
+    package = plan_package(name, kind, output_dir, _taken(toolkit))
+    write_package(package)
+    if as_json:
+        import json
+
+        click.echo(json.dumps(package.described(), indent=2, ensure_ascii=False))
+        return
+    click.echo(f"made {package.folder}: {', '.join(package.files)}\nnext:")
+    for command in package.next_commands:
+        click.echo(f"  {command}")
+
+
+def _taken(toolkit: Toolkit) -> dict[str, str]:
+    """Return every name that a plugin has, or has registered, and whose it is."""
+    taken = {record.source.name: f"the {record.source}" for record in toolkit.plugins}
+    for entry in _all(toolkit.plugins):
+        taken[entry.name] = f"the {entry} of the {entry.source}"
+    return taken
 
 
 def _entries(toolkit: Toolkit, name: str) -> Iterable[Entry]:

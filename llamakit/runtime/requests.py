@@ -82,6 +82,11 @@ class RunningRow:
         """How many of ``tokens`` are the prompt's."""
         return len(self.request.tokens)
 
+    @property
+    def stop_tokens(self) -> frozenset[int]:
+        """Ids that end this row's answer."""
+        return self.request.stop_tokens
+
     def add_prompt_logprobs(self, logits: torch.Tensor, following: Sequence[int]) -> None:
         """Note the log-probability of the ids behind some positions of the prompt.
 

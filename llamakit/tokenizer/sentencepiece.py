@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import json
+import re
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from llamakit.errors import TokenizerError
+
+SPACE = "\N{LOWER ONE EIGHTH BLOCK}"
+"""What SentencePiece writes for a space."""
+_TAG = re.compile(rf"{SPACE}?(<.+>|\[.+\])", re.DOTALL)
+"""How pieces are spelled that stand for no text of a user's."""
 
 
 class SentencePieceTokenizer:
@@ -32,6 +39,66 @@ class SentencePieceTokenizer:
         """Return the text of ``tokens``; control ids have none, nor have ids beyond the pieces."""
         text: str = self._model.decode([token for token in tokens if token < self.vocab_size])
         return text
+
+    def special_ids(self) -> Mapping[str, int]:
+        """Return the ids that a prompt format may write and that no text may become, by name.
+
+        They are the control pieces, the user-defined pieces that are spelled ``<…>`` or ``[…]``,
+        and the tokens that a tokenizer_config.json beside the file adds behind the pieces.
+
+        Raises:
+            TokenizerError: that file is not what it should be.
+        """
+        model = self._model
+        found = {model.id_to_piece(token): token for token in self._special_pieces()}
+        return {**found, **_added_tokens(self.path.with_name("tokenizer_config.json"), len(model))}
+
+    def token_bytes(self) -> list[bytes]:
+        """Return what each id adds to a text, in UTF-8; ``b""`` where it adds none."""
+        model = self._model
+        found = []
+        for token in range(self.vocab_size):
+            piece = model.id_to_piece(token)
+            if model.is_control(token) or model.is_unknown(token) or model.is_unused(token):
+                found.append(b"")
+            elif model.is_byte(token):
+                found.append(bytes([int(piece[1:-1], 16)]))  # <0x0A>
+            else:
+                found.append(piece.replace(SPACE, " ").encode())
+        return found
+
+    def _special_pieces(self) -> list[int]:
+        model = self._model
+        return [
+            token
+            for token in range(self.vocab_size)
+            if model.is_control(token)
+            or (
+                # the Python face tells no user-defined piece: it has no score, as no other has
+                model.get_score(token) == 0
+                and _TAG.fullmatch(model.id_to_piece(token))
+                and not (model.is_unknown(token) or model.is_byte(token))
+            )
+        ]
+
+
+def _added_tokens(path: Path, first: int) -> dict[str, int]:
+    """Read the tokens that a tokenizer_config.json adds behind the pieces.
+
+    Args:
+        first: the first id that is no piece's.
+    """
+    if not path.exists():
+        return {}
+    try:
+        added = json.loads(path.read_text(encoding="utf-8")).get("added_tokens_decoder") or {}
+        tokens = {str(value["content"]): int(token) for token, value in added.items()}
+    except (ValueError, AttributeError, KeyError, TypeError) as error:
+        raise TokenizerError(
+            f"{path}: its added_tokens_decoder cannot be read ({error}); expected "
+            '{"32000": {"content": "<|im_start|>"}}: copy the file again or remove it'
+        ) from error
+    return {text: token for text, token in tokens.items() if token >= first}
 
 
 def load(path: Path) -> SentencePieceTokenizer:

@@ -41,13 +41,14 @@ def keys(value: object) -> Iterator[str]:
         ("reshard", ["A", "made", "-n", "2", "--plan"]),
         ("export", ["A", "made"]),
         ("import", ["A", "made", "-n", "4"]),
+        ("plugins new NAME", ["nth"]),
     ],
 )
 def test_every_key_is_documented(command, words, run_llamakit, reference_cases):
     checkpoint = reference_cases / "mha-mp8"
     words = [checkpoint if word == "A" else word for word in words]
 
-    done = run_llamakit(command, *words, "--json")
+    done = run_llamakit(*command.removesuffix(" NAME").split(), *words, "--json")
 
     assert done.returncode == 0, done.stderr
     found = set(keys(json.loads(done.stdout)))

@@ -43,13 +43,6 @@ def install(page: str, source: str, module: str, place: Path) -> Path:
 
 
 @pytest.fixture(scope="module")
-def sampler_package(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    source = block_with("sampler-plugin.md", "python", '"nth"')
-    place = tmp_path_factory.mktemp("sampler")
-    return install("sampler-plugin.md", source, "llamakit_second.py", place)
-
-
-@pytest.fixture(scope="module")
 def average_package(tmp_path_factory: pytest.TempPathFactory) -> Path:
     source = block_with("checkpoint-tool.md", "python", "register_checkpoint_tools")
     place = tmp_path_factory.mktemp("average")
@@ -93,38 +86,6 @@ def good(done: subprocess.CompletedProcess[str]) -> str:
     assert done.returncode == 0, done.stderr
     assert "Traceback" not in done.stderr
     return done.stdout
-
-
-def test_the_sampler_tutorials_commands_do_what_the_page_says(sampler_package, shell):
-    usage = block_with("sampler-plugin.md", "console", "rank=1")
-    install_line, plugins, show, first, second = usage.splitlines()
-
-    assert install_line == "pip install -e ."
-    assert "second" in good(shell(plugins, sampler_package))
-    assert re.search(r"rank\s+int\s+2", good(shell(show, sampler_package)))
-    greedy = 'llamakit generate --temperature 0 --max-new-tokens 40 "Once upon a time"'
-    assert good(shell(first, sampler_package)) == good(shell(greedy, sampler_package))
-    assert good(shell(second, sampler_package)) != good(shell(greedy, sampler_package))
-
-
-def test_the_sampler_tutorials_error_is_the_one_that_comes(sampler_package, shell):
-    command = block_with("sampler-plugin.md", "console", "rank=0")
-    (message,) = blocks("sampler-plugin.md", "text")
-
-    done = shell(command, sampler_package)
-
-    assert (done.returncode, done.stderr) == (2, message)
-
-
-def test_the_sampler_tutorials_second_sampler_draws(tmp_path, shell):
-    source = block_with("sampler-plugin.md", "python", '"tempered"')
-    package = install("sampler-plugin.md", source, "llamakit_second.py", tmp_path / "package")
-    words = '--max-new-tokens 20 "Once upon a time"'
-    drawn = f"llamakit generate --seed 1 --sampler tempered --sampler-option value=0.001 {words}"
-
-    assert good(shell(drawn, package)) == good(
-        shell(f"llamakit generate --temperature 0 {words}", package)
-    )
 
 
 def test_the_checkpoint_tutorials_first_program_runs(average_package, shell, tmp_path):

@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 import json
+import signal
+import subprocess
+import sys
 
 import pytest
+
+from llamakit import __version__
 
 
 def listing(run_llamakit, env):
@@ -74,8 +79,9 @@ def test_help_of_a_command_names_what_a_plugin_has_added(run_llamakit, plugins):
         pytest.param(
             "newer",
             "newer",
-            "it implements register_dreams, which llamakit 0.1.0 does not have: "
-            "it may be for a newer llamakit",
+            f"it implements register_dreams, which llamakit {__version__} does not have: it may "
+            f"be for a newer llamakit than {__version__}; pip install --upgrade llamakit "
+            "llamakit-newer brings both up to date",
             id="is for a newer llamakit",
         ),
         pytest.param(
@@ -97,11 +103,18 @@ def test_a_broken_plugin_is_named_in_one_line_and_skipped(
     version = listed[name]["version"]
     assert result.returncode == 0
     assert result.stderr == (
-        f"llamakit: plugin {name!r} (llamakit-{name} {version}) is broken and skipped: {reason}\n"
+        f"llamakit: plugin {name!r} (llamakit-{name} {version}) is broken and skipped: {reason} "
+        f"(LLAMAKIT_DISABLE_PLUGINS={name} silences this, LLAMAKIT_DEBUG=1 shows where)\n"
     )
     assert (listed[name]["status"], listed[name]["reason"]) == ("broken", reason)
     assert listed[name]["registered"] == []
     assert listed["second"]["status"] == "ok"
+    shown = run_llamakit("plugins", env=env | {"COLUMNS": "400"}).stdout.splitlines()
+    assert f"{name} llamakit-{name} {version} broken {reason}" in map(one_spaced, shown)
+
+
+def one_spaced(line):
+    return " ".join(line.split())
 
 
 def test_nothing_counts_of_a_plugin_that_fails_while_registering(run_llamakit, plugins):
@@ -129,7 +142,7 @@ def test_a_builtin_keeps_its_name(run_llamakit, plugins):
     assert "sampler greedy (built in)" in result.stdout
     assert result.stderr == (
         "llamakit: plugin 'grabby' (llamakit-grabby 0.6) is broken: "
-        "the sampler greedy is built in and keeps its name\n"
+        "the sampler greedy is built in and keeps its name; the author has to choose another\n"
     )
     assert plugin["status"] == "broken"
     assert [entry["name"] for entry in plugin["registered"]] == ["last"]
@@ -270,5 +283,96 @@ def test_a_hook_that_fails_is_named_and_the_next_plugin_is_asked(
     assert result.returncode == 0, result.stderr
     assert (
         "llamakit: plugin 'later' (llamakit-later 0.8) is broken and skipped: "
-        "open_checkpoint: AttributeError: cannot think about gqa-mp1"
+        "open_checkpoint: AttributeError: cannot think about gqa-mp1 "
+        "(LLAMAKIT_DISABLE_PLUGINS=later silences this, LLAMAKIT_DEBUG=1 shows where)"
     ) in result.stderr.splitlines()
+
+
+def test_an_exporter_that_fails_names_its_plugin_and_leaves_nothing(
+    run_llamakit, plugins, reference_cases, tmp_path
+):
+    words = ["export", reference_cases / "gqa-mp1", "made", "--format", "drop"]
+
+    result = run_llamakit(*words, env=plugins("fails_later"))
+
+    assert result.returncode == 1
+    assert result.stderr.splitlines()[-1] == (
+        "llamakit: error: the exporter drop of the plugin 'later' (llamakit-later 0.8) failed: "
+        "KeyError: 'the last layer' (LLAMAKIT_DEBUG=1 shows where)"
+    )
+    assert [path.name for path in tmp_path.iterdir()] == ["home"]
+
+
+def test_a_sampler_that_fails_while_sampling_is_listed_after_a_check(run_llamakit, plugins):
+    env = plugins("fails_later", "second")
+    reason = "sampler moody: IndexError: patience of 0 is over"
+
+    unchecked = listing(run_llamakit, env)
+    checked = run_llamakit("plugins", "--check", "--json", env=env)
+    shown = run_llamakit("plugins", "--check", env=env)
+
+    listed = {plugin["name"]: plugin for plugin in json.loads(checked.stdout)}
+    assert unchecked["later"]["status"] == "ok"
+    assert (checked.returncode, checked.stderr) == (0, "")
+    assert (listed["later"]["status"], listed["later"]["reason"]) == ("broken", reason)
+    assert listed["second"]["status"] == "ok"
+    assert [line.endswith(reason) for line in shown.stdout.splitlines() if "later" in line] == [
+        True
+    ]
+
+
+@pytest.mark.parametrize("words", [("lazy", "solve"), ("lazy", "--help"), ("lazy",)])
+def test_a_command_that_cannot_be_built_names_its_plugin(run_llamakit, plugins, words):
+    result = run_llamakit(*words, env=plugins("lazy_group"))
+
+    assert result.returncode == 1
+    assert result.stderr == (
+        "llamakit: error: the command lazy of the plugin 'lazy' (llamakit-lazy 1.1) failed: "
+        "ModuleNotFoundError: No module named 'no_such_solver' (LLAMAKIT_DEBUG=1 shows where)\n"
+    )
+
+
+def test_a_command_that_cannot_be_built_is_listed_and_hurts_no_other(run_llamakit, plugins):
+    env = plugins("lazy_group", "second")
+
+    plugin = listing(run_llamakit, env)["lazy"]
+    shown = run_llamakit("plugins", env=env)
+    helped = run_llamakit("--help", env=env)
+
+    reason = "command lazy: ModuleNotFoundError: No module named 'no_such_solver'"
+    assert (plugin["status"], plugin["reason"]) == ("broken", reason)
+    assert f"llamakit-lazy 1.1 broken command lazy; {reason}" in one_spaced(shown.stdout)
+    assert shown.stderr == ""
+    assert "From llamakit-lazy:\n  lazy  Solve things." in helped.stdout
+
+
+def test_a_plugin_that_hangs_is_left_out_by_its_name(run_llamakit, plugins):
+    env = plugins("hangs_at_import", "second") | {"LLAMAKIT_DISABLE_PLUGINS": "sleeper"}
+
+    listed = listing(run_llamakit, env)
+    helped = run_llamakit("--help", env=env)
+
+    assert listed["sleeper"]["status"] == "disabled"
+    assert listed["sleeper"]["reason"] == "LLAMAKIT_DISABLE_PLUGINS names it"
+    assert listed["second"]["status"] == "ok"
+    assert (helped.returncode, helped.stderr) == (0, "")
+
+
+def test_ctrl_c_while_a_plugin_hangs_says_how_to_leave_it_out(isolated, plugins):
+    process = subprocess.Popen(
+        [sys.executable, "-m", "llamakit", "--help"],
+        env=isolated | plugins("hangs_at_import"),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    with process:
+        assert process.stderr.readline() == "waiting\n"
+        process.send_signal(signal.SIGINT)
+        _, complaint = process.communicate(timeout=60)
+
+    assert process.returncode == 130
+    assert complaint.splitlines()[0] == (
+        "llamakit: interrupted while plugin 'sleeper' (llamakit-sleeper 0.9) was being loaded; "
+        "LLAMAKIT_DISABLE_PLUGINS=sleeper leaves it out"
+    )

@@ -9,7 +9,7 @@ import pytest
 
 HEAVY = (
     *("torch", "numpy", "sentencepiece", "fairscale", "safetensors", "httpx"),
-    *("rich", "prompt_toolkit", "ml_dtypes", "importlib.metadata"),
+    *("rich", "prompt_toolkit", "ml_dtypes", "importlib.metadata", "jinja2"),
 )
 
 

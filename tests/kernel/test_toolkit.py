@@ -132,7 +132,8 @@ def test_a_name_cannot_be_a_command_and_a_checkpoint_tool(stranger, capsys):
         (
             EntryPoint("x", "llamakit.dreams", "", "p", "1"),
             "ModuleNotFoundError: No module named 'llamakit.dreams': "
-            f"it may be for a newer llamakit than {llamakit.__version__}",
+            f"it may be for a newer llamakit than {llamakit.__version__}; "
+            "pip install --upgrade llamakit p brings both up to date",
         ),
     ],
 )
@@ -248,7 +249,8 @@ def test_a_strangers_hook_that_fails_is_named_once_and_skipped(
     assert [each.form for each in opened] == ["meta", "meta"]
     assert (toolkit.plugins[-1].status, toolkit.plugins[-1].reason) == ("broken", reason)
     assert capsys.readouterr().err == (
-        f"llamakit: plugin 'x' (llamakit-x 1.0) is broken and skipped: {reason}\n"
+        f"llamakit: plugin 'x' (llamakit-x 1.0) is broken and skipped: {reason} "
+        "(LLAMAKIT_DISABLE_PLUGINS=x silences this, LLAMAKIT_DEBUG=1 shows where)\n"
     )
 
 

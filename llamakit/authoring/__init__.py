@@ -1,0 +1,1 @@
+"""What writes the package of a new plugin, from the files in ``templates/``."""

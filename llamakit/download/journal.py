@@ -1,0 +1,53 @@
+"""What an unfinished download has verified already, so that going on reads nothing twice.
+
+One hidden file in the output folder, removed when everything is there. A file that has changed
+since is read again.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from pathlib import Path
+
+NAME = ".llamakit-download.json"
+
+
+class Journal:
+    """The md5 of files that were verified, by path.
+
+    Args:
+        folder: the output folder.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._path = folder / NAME
+        self._sums: dict[str, list[object]] = {}
+        with contextlib.suppress(OSError, ValueError):
+            found = json.loads(self._path.read_bytes())
+            self._sums = found if isinstance(found, dict) else {}
+
+    def knows(self, path: str, md5: str) -> bool:
+        """Tell whether a file, as it is now, was found to have an md5."""
+        try:
+            return self._sums.get(path) == [md5, *self._stamp(path)]
+        except OSError:
+            return False
+
+    def add(self, path: str, md5: str) -> None:
+        """Remember that a file has an md5, if the folder can be written to."""
+        self._sums[path] = [md5, *self._stamp(path)]
+        new = self._path.with_name(f"{NAME}.new")
+        with contextlib.suppress(OSError):
+            new.write_text(json.dumps(self._sums))
+            new.replace(self._path)
+
+    def remove(self) -> None:
+        """Everything is there: nothing is to be remembered."""
+        with contextlib.suppress(OSError):
+            self._path.unlink(missing_ok=True)
+
+    def _stamp(self, path: str) -> tuple[int, int, int]:
+        found = (self._folder / path).stat()
+        return found.st_size, found.st_mtime_ns, found.st_ctime_ns

@@ -1,0 +1,274 @@
+"""The link: what people paste, and the address that it means.
+
+A signed link is a secret. A ``Link`` shows itself without its query, so that a log, a traceback
+or a debugger's view of variables does not give it away.
+"""
+
+from __future__ import annotations
+
+import base64
+import re
+from dataclasses import dataclass, field
+from itertools import islice
+from urllib.parse import SplitResult, quote, unquote, urlsplit
+
+from llamakit.download.policy import Policy, read_policy
+from llamakit.errors import LinkError
+
+HOW_TO_GIVE = (
+    "Copy the whole link from Meta's email into a file and pass it with --url-file FILE, or set "
+    "LLAMAKIT_URL in single quotes."
+)
+MAX_NBYTES = 64 << 10
+"""No link is anywhere near as long, whatever stands around it."""
+
+_INVISIBLE = re.compile("[\u00ad\u200b-\u200f\u202a-\u202e\u2060\ufeff]")
+_QUOTED_PRINTABLE = re.compile(r"(?:Policy|Expires|Key-Pair-Id)=(?:=?\n)?3D")
+_QUOTE_MARKS = re.compile(r"^(?:[ \t]*>)+[ \t]?", re.MULTILINE)
+_START = re.compile(r"https?(?::|%3A|%253A)(?:/|%2F|%252F){2}", re.IGNORECASE)
+_END = re.compile("[\"'`<>{}|^()\u2018\u2019\u201c\u201d\u00ab\u00bb\u2039\u203a]|\\]")
+_PIECE = re.compile(r"(\s*)(\S+)")
+_BARE = re.compile(r"(?<![\w.-])[\w-]+(?:\.[\w-]+)+(?::\d+)?/\S")
+_IN_ADDRESS = re.compile(r"[\w%*&=?~.+:/;@,!$-]+", re.ASCII)
+_WILDCARD = re.compile(r"\*|%2A|%252A", re.IGNORECASE)
+_SIGNING = ("Policy", "Signature", "Key-Pair-Id")
+_TO_THE_ID = r"([^?]+\?.*[?&]Key-Pair-Id=[A-Za-z0-9]+)"
+_BEHIND_THE_ID = re.compile(_TO_THE_ID + "[^&A-Za-z0-9].*", re.DOTALL)
+_PARAMETERS_BEHIND_THE_ID = re.compile(_TO_THE_ID + "&(?!.*(?:Policy|Expires|Signature)=).*")
+_PROOFPOINT = re.compile(r"urldefense\.(?:proofpoint\.)?com/v[12]/url\?u=([^&]+)")
+_ID_LENGTH, _OLD_ID_LENGTH = 13, 20
+"""Of a key pair's id: K and twelve or thirteen more, or APKA and sixteen."""
+_MOST_ADDRESSES, _MOST_PIECES = 50, 400
+"""So many are looked at in a text."""
+
+
+@dataclass(frozen=True)
+class Link:
+    """An address with a place for the path of a file.
+
+    Args:
+        host: with its port, if it has one.
+        policy: what the signature covers; None if the link has none, such as a mirror's.
+    """
+
+    host: str
+    policy: Policy | None
+    _before: str = field(repr=False)
+    _after: str = field(repr=False)
+
+    def url(self, path: str) -> str:
+        """Return the address of a file, the query byte for byte as it was. It is a secret.
+
+        Args:
+            path: relative, such as ``llama-2-7b/params.json``.
+        """
+        return f"{self._before}{quote(path)}{self._after}"
+
+    @property
+    def is_signed(self) -> bool:
+        """Whether it has a query that ends one day."""
+        return "?" in self._after
+
+    def redacted(self, text: str) -> str:
+        """Return a text without what is secret about the link."""
+        query = self._after.partition("?")[2]
+        if not query:
+            return text
+        for secret in (query, *(part.partition("=")[2] for part in query.split("&"))):
+            if len(secret) >= 8:
+                text = text.replace(secret, "[secret]")
+        return text
+
+
+def read_link(text: str) -> Link:
+    """Find the link in what somebody pasted, and undo what mail clients and redirectors did.
+
+    Args:
+        text: the link, perhaps in quotes, wrapped over lines, with words behind it, with
+            ``&amp;`` for ``&``, percent-encoded, or inside a redirector's own address.
+
+    Raises:
+        LinkError: there is none, or a part of it is missing.
+    """
+    if len(text) > MAX_NBYTES:
+        raise LinkError(f"the text is over {MAX_NBYTES >> 10} KiB long, no link. {HOW_TO_GIVE}")
+    address = _unwrap(_clean(text))
+    parts = _split(address)
+    before, after = _around_the_path(address)
+    return Link(parts.netloc.rpartition("@")[2], read_policy(parts.query), before, after)
+
+
+def _clean(text: str) -> str:
+    """Undo what mail clients and shells do to characters."""
+    text = _INVISIBLE.sub("", text).replace("\u00a0", " ")
+    text = text.replace("\r\n", "\n").replace("\r", "\n")
+    if _QUOTED_PRINTABLE.search(text):  # as a message's source has it
+        text = text.replace("=\n", "").replace("=3D", "=")
+    text = _QUOTE_MARKS.sub("", text)
+    text = text.replace("\\\n", "\n").replace("\\", "")  # a shell's escapes
+    return _with_ampersands(text).replace("&quot;", '"')
+
+
+def _with_ampersands(text: str) -> str:
+    while "&amp;" in text:
+        text = text.replace("&amp;", "&")
+    return re.sub(r"&#0*38;|&#[xX]0*26;", "&", text)
+
+
+def _unwrap(text: str) -> str:
+    """Return the address that is meant, on one line: the first signed one, else the first."""
+    starts = [match.start() for match in islice(_START.finditer(text), _MOST_ADDRESSES)]
+    if not starts:
+        bare = _BARE.search(text)
+        if bare is None:
+            raise LinkError(f"there is no link in the text that was given. {HOW_TO_GIVE}")
+        text, starts = "https://" + text[bare.start() :], [0]
+    best = ""
+    for start in starts:
+        address = _joined(text[start:])
+        if not best or _nkeys(address) > _nkeys(best):
+            best = address
+        if _nkeys(best) == len(_SIGNING):
+            break
+    return _BEHIND_THE_ID.sub(r"\1", best).rstrip(".,;:!")
+
+
+def _joined(text: str) -> str:
+    """Return the address that a text begins with, joined where a line end or a space broke it.
+
+    As many pieces belong to it as it takes to have every part of a signature, and what goes on
+    with the last part.
+    """
+    pieces = _pieces(text)
+    raw = whole = pieces[0][1]
+    rest = 1
+    for count, (_, piece) in enumerate(pieces[1:], 2):
+        raw += piece
+        if _nkeys(_innermost(raw)) > _nkeys(_innermost(whole)):
+            whole, rest = raw, count
+    for space, piece in pieces[rest:]:
+        if not _goes_on(whole, space, piece):
+            break
+        whole += piece
+    return _innermost(whole)
+
+
+def _pieces(text: str) -> list[tuple[str, str]]:
+    """Split what may be an address at white space; give the white space before each piece too."""
+    pieces: list[tuple[str, str]] = []
+    for match in islice(_PIECE.finditer(text), _MOST_PIECES):
+        space, word = match.groups()
+        piece = _END.split(word, maxsplit=1)[0]
+        if pieces and (not _IN_ADDRESS.fullmatch(piece) or _is_another(pieces, piece)):
+            break
+        pieces.append((space, piece))
+        if piece != word:
+            break
+    return pieces
+
+
+def _is_another(pieces: list[tuple[str, str]], piece: str) -> bool:
+    """Tell whether a piece begins an address of its own."""
+    return bool(_START.match(piece)) and not pieces[-1][1].endswith(("=", "_"))
+
+
+def _goes_on(whole: str, space: str, piece: str) -> bool:
+    """Tell whether a piece is more of an address that could end here, not a word behind it."""
+    if not _nkeys(_innermost(whole)):
+        return piece.startswith(("*", "?", "&", "/"))
+    if piece.startswith("&") or ("/v3/__" in whole and "__;" not in whole):
+        return True
+    last, _, value = _innermost(whole).rpartition("&")[2].partition("=")
+    if last == "Signature":
+        return len(value) % 4 != 0
+    more = re.match("[A-Z0-9]+(?![a-z])", piece)
+    if last != "Key-Pair-Id" or not more:
+        return False
+    length = _OLD_ID_LENGTH if value.startswith("A") else _ID_LENGTH
+    return len(value) < length or ("\n" in space and len(value) == length and len(more[0]) == 1)
+
+
+def _innermost(address: str) -> str:
+    """Undo redirectors, and percent-encoding of the whole."""
+    address = _with_ampersands(address)
+    while inner := _START.search(address, len("https://")):
+        address = _inner(address, inner)
+    if match := _PROOFPOINT.search(address):
+        address = unquote(match[1].replace("-", "%").replace("_", "/"))
+    for _ in range(2):
+        is_plain = address.lower().startswith(("http://", "https://"))
+        if not is_plain or _nkeys(unquote(address)) > _nkeys(address):
+            address = unquote(address)
+    return address
+
+
+def _inner(address: str, inner: re.Match[str]) -> str:
+    """Return the address that a redirector's address carries.
+
+    One that is percent-encoded ends where the redirector's next parameter begins; urldefense.com
+    puts two underscores before and behind it.
+    """
+    text = address[inner.start() :]
+    head = text.partition("&")[0]
+    if "%" in inner[0] or _nkeys(unquote(head)) > _nkeys(head):
+        return unquote(head)
+    if address[: inner.start()].endswith("__"):
+        return _stars_replaced(*text.partition("__;")[::2])
+    return _PARAMETERS_BEHIND_THE_ID.sub(r"\1", text)
+
+
+def _stars_replaced(address: str, behind: str) -> str:
+    """Put back the characters that urldefense.com writes as asterisks and lists behind it."""
+    try:
+        listed = base64.urlsafe_b64decode(behind.partition("!")[0] + "==").decode()
+    except ValueError:
+        return address
+    if len(listed) != address.count("*"):
+        return address
+    letters = iter(listed)
+    return re.sub(r"\*", lambda _: next(letters), address)
+
+
+def _nkeys(address: str) -> int:
+    """Count the parts of a signature that an address has."""
+    return len(_signing_keys(address.partition("?")[2]))
+
+
+def _signing_keys(query: str) -> set[str]:
+    """Return which parts of a signature a query has."""
+    pairs = (part.partition("=") for part in query.split("&"))
+    keys = {"Policy" if key == "Expires" else key for key, _, value in pairs if value}
+    return keys & set(_SIGNING)
+
+
+def _missing(query: str) -> list[str]:
+    """List the parts of a signature that a signed query lacks."""
+    keys = _signing_keys(query)
+    return [key for key in _SIGNING if keys and key not in keys]
+
+
+def _split(address: str) -> SplitResult:
+    try:
+        parts = urlsplit(address)
+        port_is_good = parts.port is None or parts.port > 0
+    except ValueError:
+        port_is_good = False
+    is_text = address.isascii() and address.isprintable() and " " not in address
+    if not port_is_good or not parts.hostname or not is_text:
+        raise LinkError(f"the link's address is malformed. {HOW_TO_GIVE}")
+    if missing := _missing(parts.query):
+        raise LinkError(
+            f"the link is cut: it has no {' and no '.join(missing)}. A shell cuts at & unless "
+            f"the link stands in single quotes. {HOW_TO_GIVE}"
+        )
+    return parts
+
+
+def _around_the_path(address: str) -> tuple[str, str]:
+    """Return what stands before and behind the path of a file."""
+    path, mark, query = address.partition("?")
+    path = path.partition("#")[0]
+    wildcard = _WILDCARD.search(path)
+    if wildcard:
+        return path[: wildcard.start()], path[wildcard.end() :] + mark + query
+    return path.rstrip("/") + "/", mark + query

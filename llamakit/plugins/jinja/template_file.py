@@ -1,0 +1,115 @@
+"""Where a chat template is, and which tokens it calls BOS, EOS and so on."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from llamakit.errors import FileFormatError, UnknownNameError, UsageError
+
+if TYPE_CHECKING:
+    from llamakit.protocols import Tokenizer
+
+CONFIG = "tokenizer_config.json"
+BESIDE = ("chat_template.jinja", CONFIG, "chat_template.json")
+"""Where transformers keeps templates, in the order that it looks."""
+LARGEST = 4_000_000
+"""Bytes that a file may have: templates have thousands."""
+
+
+@dataclass(frozen=True)
+class TemplateFile:
+    """A chat template as its file says it.
+
+    Args:
+        tokens: what the file calls ``bos_token``, ``eos_token`` and so on, by that name.
+    """
+
+    path: Path
+    text: str
+    tokens: Mapping[str, str]
+
+
+def find(tokenizer: Tokenizer, file: str | None, template: str) -> TemplateFile:
+    """Read a chat template.
+
+    Args:
+        file: None looks beside the tokenizer.
+        template: which one, where the file names several.
+    Raises:
+        UsageError: there is no such file, or none beside the tokenizer.
+        FileFormatError: the file holds no template.
+        UnknownNameError: no template of that name.
+    """
+    folder = tokenizer.path.parent
+    if file is not None:
+        path = Path(file).expanduser()
+        if not path.is_file():
+            raise UsageError(f"{path}: no such file; jinja:file=FILE wants a chat template")
+        text = _template(path, template)
+        if text is None:
+            raise FileFormatError(f"{path} has no chat_template: give a file that has one")
+        return TemplateFile(path, text, _tokens(path, folder))
+    for path in (folder / name for name in BESIDE):
+        text = _template(path, template) if path.is_file() else None
+        if text is not None:
+            return TemplateFile(path, text, _tokens(path, folder))
+    raise UsageError(
+        f"no chat template beside {tokenizer.path} ({', '.join(BESIDE)}): name one with "
+        "--prompt-format jinja:file=FILE"
+    )
+
+
+def _template(path: Path, wanted: str) -> str | None:
+    """Return the template of a file, or None if it is JSON without one."""
+    if path.suffix != ".json":
+        return _read(path)
+    value = _json(path).get("chat_template")
+    if value is None or isinstance(value, str):
+        return value
+    try:
+        named = {str(item["name"]): str(item["template"]) for item in value}
+    except (TypeError, KeyError) as error:
+        raise FileFormatError(
+            f"{path}: its chat_template is neither a text nor a list of names and templates"
+        ) from error
+    if wanted not in named:
+        raise UnknownNameError(f"template of {path}", wanted, named)
+    return named[wanted]
+
+
+def _tokens(template: Path, folder: Path) -> dict[str, str]:
+    """Read what the config that belongs to a template calls its tokens."""
+    places = (template, template.with_name(CONFIG), folder / CONFIG)
+    for path in places:
+        if path.suffix == ".json" and path.is_file():
+            found = {
+                name: value.get("content") if isinstance(value, dict) else value
+                for name, value in _json(path).items()
+                if name.endswith("_token")
+            }
+            if tokens := {name: it for name, it in found.items() if isinstance(it, str)}:
+                return tokens
+    return {}
+
+
+def _json(path: Path) -> dict[str, Any]:
+    try:
+        value = json.loads(_read(path))
+    except ValueError as error:
+        raise FileFormatError(f"{path}: not JSON ({error})") from error
+    if not isinstance(value, dict):
+        raise FileFormatError(f"{path}: a list or a value; expected an object, as in {CONFIG}")
+    return value
+
+
+def _read(path: Path) -> str:
+    if (size := path.stat().st_size) > LARGEST:
+        raise FileFormatError(f"{path} has {size} bytes: no chat template is that large")
+    try:
+        return path.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise FileFormatError(f"{path} is not UTF-8 text: {error.reason}") from error

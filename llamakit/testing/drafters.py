@@ -1,0 +1,72 @@
+"""The contract of drafters."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from llamakit.protocols import Drafter, DrafterFactory
+from llamakit.testing.factory import check_factory, check_nonsense, entry_for, make, said
+from llamakit.testing.play import VOCABULARY
+from llamakit.testing.registration import check_registration_of
+from llamakit.testing.world import ContractError, left_alone
+
+SEQUENCES = ([1], [1, 5], [1, 5, 6, 7, 8] * 6, list(range(1, 600)), [1, *[9] * 40])
+"""What has been written so far: one id, a pattern that comes again, none that does, one id only."""
+
+
+def check_drafter(factory: DrafterFactory, **options: Any) -> None:
+    """Check that a factory makes a drafter that llamakit can use.
+
+    Args:
+        factory: what the plugin registers.
+        options: for the factory; its defaults, if none are given.
+
+    Raises:
+        AssertionError: a rule is broken; the sentence says which, and what to do.
+    """
+    __tracebackhide__ = True
+    entry = entry_for("drafter", factory)
+    check_registration_of(factory)
+    check_factory(entry)
+    what = str(entry)
+    draft: Drafter = make(entry, options)
+    with left_alone(what):
+        first = _drafts(what, draft)
+    for again in (draft, make(entry, options)):
+        if _drafts(what, again) != first:
+            raise ContractError(
+                f"{what} proposes other ids for the same sequence: keep nothing between calls"
+            )
+    check_nonsense(entry, options, lambda made: _drafts(what, made))
+
+
+def _drafts(what: str, draft: Drafter) -> list[list[int]]:
+    __tracebackhide__ = True
+    return [_checked(what, draft, list(tokens)) for tokens in SEQUENCES]
+
+
+def _checked(what: str, draft: Drafter, tokens: list[int]) -> list[int]:
+    __tracebackhide__ = True
+    before = list(tokens)
+    try:
+        proposed: Any = draft(tokens)
+    except Exception as error:
+        raise ContractError(
+            f"{what} fails on a sequence of {len(tokens)} ids: {said(error)}; "
+            "propose no ids where there is nothing to say"
+        ) from error
+    if tokens != before:
+        raise ContractError(f"{what} changes the ids that it is handed: work on a copy")
+    if not isinstance(proposed, Sequence):
+        raise ContractError(
+            f"{what} returns {type(proposed).__name__}: return a list of ids, and "
+            "an empty one for none"
+        )
+    for token in proposed:
+        if type(token) is not int or not 0 <= token < VOCABULARY:
+            raise ContractError(
+                f"{what} proposes {token!r} where ids go from 0 to {VOCABULARY - 1}: "
+                "propose ints, such as those that the sequence has already"
+            )
+    return list(proposed)

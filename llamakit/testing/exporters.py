@@ -1,0 +1,125 @@
+"""The contract of exporters."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from llamakit.errors import LlamakitError
+from llamakit.protocols import Checkpoint, Exporter
+from llamakit.testing.factory import said
+from llamakit.testing.registration import check_registration_of
+from llamakit.testing.small import write_checkpoint
+from llamakit.testing.world import ContractError, left_alone
+
+
+def check_exporter(export: Exporter, **options: Any) -> None:
+    """Check that an exporter writes a checkpoint as llamakit expects.
+
+    It is handed random checkpoints of 1 and of 2 shards, and once ``options["progress"]``, as
+    ``llamakit export`` does where somebody watches: a function that may be told bytes.
+
+    Args:
+        export: what the plugin registers.
+        options: for the exporter, as ``--option K=V`` would hand them over.
+
+    Raises:
+        AssertionError: a rule is broken; the sentence says which, and what to do.
+    """
+    from llamakit.toolkit import default_toolkit
+
+    __tracebackhide__ = True
+    what = f"exporter {getattr(export, '__name__', export)}"
+    check_registration_of(export)
+    with TemporaryDirectory() as root:
+        for shards in (1, 2):
+            source = write_checkpoint(Path(root, f"source-{shards}"), shards)
+            checkpoint = default_toolkit().open_checkpoint(source)
+            place = Path(root, f"made-{shards}")
+            place.mkdir()
+            _check_one(what, export, checkpoint, place, options)
+        _check_unknown_option(what, export, checkpoint, Path(root), options)
+
+
+def _check_one(
+    what: str, export: Exporter, checkpoint: Checkpoint, place: Path, options: Mapping[str, Any]
+) -> None:
+    """Check one export, done twice."""
+    __tracebackhide__ = True
+    before = contents(checkpoint.path)
+    with left_alone(what):
+        report = _export(what, export, checkpoint, place / "one", options)
+    with_progress = {**options, "progress": lambda _: None}
+    _export(what, export, checkpoint, place / "two", with_progress)
+    if not os.path.lexists(place / "one"):
+        raise ContractError(f"{what} makes nothing at the destination that it is handed")
+    beside = sorted(path.name for path in place.iterdir() if path.name not in ("one", "two"))
+    if beside:
+        raise ContractError(
+            f"{what} leaves {', '.join(beside)} beside the destination: write below it only"
+        )
+    if contents(checkpoint.path) != before:
+        raise ContractError(f"{what} changes the checkpoint that it reads")
+    if contents(place / "one") != contents(place / "two"):
+        raise ContractError(
+            f"{what} writes other bytes the second time: leave dates and random numbers out"
+        )
+    _check_report(what, report)
+
+
+def _export(
+    what: str, export: Exporter, checkpoint: Checkpoint, place: Path, options: Mapping[str, Any]
+) -> Any:
+    __tracebackhide__ = True
+    try:
+        return export(checkpoint, place, dict(options))
+    except Exception as error:
+        raise ContractError(
+            f"{what} fails on a checkpoint of {checkpoint.form}'s form: {said(error)}"
+        ) from error
+
+
+def _check_report(what: str, report: Any) -> None:
+    __tracebackhide__ = True
+    if not isinstance(report, Mapping):
+        raise ContractError(
+            f"{what} returns {type(report).__name__}: return a dict that says what "
+            "was written, such as {'files': […], 'nbytes': …}"
+        )
+    try:
+        json.dumps(dict(report))
+    except (TypeError, ValueError) as error:
+        raise ContractError(
+            f"the report of {what} is no JSON, which `export --json` prints: {error}"
+        ) from error
+
+
+def _check_unknown_option(
+    what: str, export: Exporter, checkpoint: Checkpoint, root: Path, options: Mapping[str, Any]
+) -> None:
+    __tracebackhide__ = True
+    try:
+        export(checkpoint, root / "unknown", {**options, "no-such-option": "1"})
+    except LlamakitError:
+        return
+    except Exception as error:
+        raise ContractError(
+            f"{what} fails on an option that it does not have: {said(error)}; raise an OptionError"
+        ) from error
+    raise ContractError(
+        f"{what} takes an option that it does not have, so a misspelt one would "
+        "pass: raise an OptionError that lists those it has"
+    )
+
+
+def contents(path: Path) -> dict[str, str]:
+    """Return a hash of every file of a folder (or of the one file) by its name."""
+    files = [path] if path.is_file() else sorted(it for it in path.rglob("*") if it.is_file())
+    return {
+        str(file.relative_to(path)): hashlib.sha256(file.read_bytes()).hexdigest() for file in files
+    }

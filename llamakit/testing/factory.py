@@ -1,0 +1,167 @@
+"""The contract of factories: options with a type, a default, a help and a range."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+from llamakit._version import __version__
+from llamakit.errors import LlamakitError
+from llamakit.factories import Option, build, options_of, summary_of, takes_tokenizer
+from llamakit.registry import Entry, Source
+from llamakit.testing.small import embedded_tokenizer
+from llamakit.testing.world import ContractError, left_alone
+
+_NONSENSE: dict[Any, tuple[object, ...]] = {int: (-1, 0), float: (-1.0, 0.0)}
+
+
+def entry_for(kind: str, factory: object) -> Entry:
+    """Wrap what is checked as a registry would hold it.
+
+    As if it were built in: what it raises comes through as it is.
+    """
+    name = str(getattr(factory, "__name__", factory))
+    return Entry(kind, name, factory, "", Source(name, "llamakit", __version__, builtin=True))
+
+
+def check_factory(entry: Entry, positional: int = 0) -> None:
+    """Check what ``llamakit plugins show`` tells of a factory.
+
+    Args:
+        entry: the factory.
+        positional: how many parameters stand before its options, for llamakit to fill.
+
+    Raises:
+        ContractError: no docstring, or a parameter that is no proper option.
+    """
+    __tracebackhide__ = True
+    if not callable(entry.value):
+        raise ContractError(
+            f"the {entry.kind} {entry.value!r} is not a factory: register a "
+            "function that takes the options and returns what does the work"
+        )
+    if not summary_of(entry.value):
+        raise ContractError(
+            f"{entry} has no docstring: its first sentence is what "
+            "`llamakit plugins show` tells users"
+        )
+    for parameter in list(inspect.signature(entry.value).parameters.values())[positional:]:
+        if parameter.name != "tokenizer" or parameter.default is not parameter.empty:
+            _check_parameter(entry, parameter)
+    for option in options_of(entry.value):
+        if not option.help:
+            raise ContractError(
+                f"the option {option.name} of {entry} is not explained: add a line "
+                f"`{option.name.replace('-', '_')}: …` under `Args:` in the factory's docstring"
+            )
+        _check_default(entry, option)
+
+
+def make(entry: Entry, options: Mapping[str, object], *positional: object) -> Any:
+    """Build with options, as llamakit does, and see that nothing else changes.
+
+    Args:
+        positional: what the factory takes before its options. A sampler or processor that asks
+            for the tokenizer by name gets the embedded checkpoint's.
+
+    Raises:
+        ContractError: the factory fails, or changes what the process shares.
+    """
+    __tracebackhide__ = True
+    asks = not positional and takes_tokenizer(entry.value)
+    named = {"tokenizer": embedded_tokenizer()} if asks else {}
+    try:
+        with left_alone(f"building {entry}"):
+            made = build(entry, options, *positional, **named)
+    except (LlamakitError, ContractError):
+        raise
+    except Exception as error:
+        raise ContractError(
+            f"building {entry} with {dict(options) or 'its defaults'} fails: "
+            f"{said(error)}; a factory raises nothing but ValueError, for a value out of range"
+        ) from error
+    if not callable(getattr(made, "encode", made)):
+        raise ContractError(
+            f"{entry} returns {type(made).__name__}: a factory returns the "
+            "function that does the work"
+        )
+    return made
+
+
+def nonsense(entry: Entry, options: Mapping[str, object]) -> Iterator[dict[str, object]]:
+    """Yield options of which one number is hardly meant."""
+    for option in options_of(entry.value):
+        for value in _NONSENSE.get(option.type, ()):
+            yield {**options, option.name: value}
+
+
+def check_nonsense(
+    entry: Entry,
+    options: Mapping[str, object],
+    use: Callable[[Any], object],
+    *positional: object,
+) -> None:
+    """Check that a number which is hardly meant is refused in the factory, or works.
+
+    Args:
+        use: what is done with the thing that the factory has made.
+    """
+    __tracebackhide__ = True
+    for given in nonsense(entry, options):
+        try:
+            made = make(entry, given, *positional)
+        except LlamakitError:
+            continue
+        try:
+            use(made)
+        except Exception as error:
+            raise ContractError(
+                f"{entry} takes {given} and fails when it is used: {said(error)}. Check the range "
+                "in the factory and raise ValueError: users read its sentence before a model is "
+                "loaded"
+            ) from error
+
+
+def said(error: BaseException) -> str:
+    """Write an error in one line."""
+    text = " ".join(str(error).split())
+    return text if isinstance(error, ContractError) else f"{type(error).__name__}: {text}"
+
+
+def _check_parameter(entry: Entry, parameter: inspect.Parameter) -> None:
+    __tracebackhide__ = True
+    if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
+        return
+    if parameter.default is parameter.empty:
+        raise ContractError(
+            f"the parameter {parameter.name} of {entry} has no default, so users "
+            "could not leave it out: give it one"
+        )
+    if parameter.annotation is parameter.empty:
+        raise ContractError(
+            f"the parameter {parameter.name} of {entry} has no annotation, so it "
+            f"is no option: write its type, such as {parameter.name}: float = …"
+        )
+
+
+def _check_default(entry: Entry, option: Option) -> None:
+    __tracebackhide__ = True
+    try:
+        build(entry._replace(value=_asked(entry.value)), {option.name: option.default})
+    except LlamakitError as error:
+        raise ContractError(
+            f"the default of {option.name} does not fit its annotation: {error}"
+        ) from error
+
+
+def _asked(factory: Callable[..., Any]) -> Callable[..., None]:
+    """Return something with a factory's signature that does nothing."""
+
+    def nothing(*args: Any, **kwargs: Any) -> None:
+        pass
+
+    nothing.__signature__ = inspect.signature(factory)  # type: ignore[attr-defined]
+    nothing.__wrapped__ = factory  # type: ignore[attr-defined]
+    nothing.__doc__ = factory.__doc__
+    return nothing

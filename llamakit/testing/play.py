@@ -1,0 +1,94 @@
+"""Rows that join, leave and change places: what a batch does around a sampler or a processor."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+from llamakit.testing.rows import KitRow, make_rows
+
+if TYPE_CHECKING:
+    import torch
+
+ROWS, TURNS, VOCABULARY = 4, 5, 1600
+"""How many rows are played, how often each is asked, and how many ids there are."""
+
+Schedule = list[list[int]]
+"""For each step the numbers of the rows in the batch, in its order."""
+
+TOGETHER: Schedule = [list(range(ROWS))] * TURNS
+COMING_AND_GOING: Schedule = [
+    *([0], [1, 0], [0, 1, 2], [2, 1, 0], [0, 3, 2, 1]),
+    *([3, 1, 2], [2, 3], [3], [3]),
+]
+"""Each row has ``TURNS`` turns, but none of its neighbours stays, and nor does its place."""
+
+
+def alone(row: int) -> Schedule:
+    """Return the schedule of one row without neighbours."""
+    return [[row]] * TURNS
+
+
+def play(
+    schedule: Schedule, step: Callable[[torch.Tensor, Sequence[KitRow]], torch.Tensor]
+) -> dict[int, list[Any]]:
+    """Ask for one batch after another; each row's logits depend on its own turn only.
+
+    Args:
+        step: a sampler or a processor.
+    Returns:
+        What each row was given, turn by turn: an id, or its edited logits ``(V,)``.
+    """
+    import torch
+
+    numbers = sorted({number for batch in schedule for number in batch})
+    rows = {number: _row(number) for number in numbers}
+    given: dict[int, list[Any]] = {number: [] for number in numbers}
+    for batch in schedule:
+        logits = torch.stack([logits_of(number, len(given[number])) for number in batch])
+        with torch.inference_mode():
+            made = step(logits, [rows[number] for number in batch])
+        for number, value in zip(batch, made, strict=True):
+            is_id = value.dim() == 0
+            rows[number].tokens.append(int(value) if is_id else 5 + len(given[number]) % 3)
+            given[number].append(int(value) if is_id else value)
+    return given
+
+
+def logits_of(row: int, turn: int) -> torch.Tensor:
+    """Make the ``(V,)`` float32 logits of one row's turn: flat, sharp, tied or half ruled out."""
+    import torch
+
+    generator = torch.Generator().manual_seed(1000 * row + turn)
+    logits = torch.randn(VOCABULARY, generator=generator)
+    kind = (row + turn) % 4
+    if kind == 1:
+        logits = logits * 20
+    if kind == 2:
+        logits = logits.mul(2).round()
+    if kind == 3:
+        logits[torch.randperm(VOCABULARY, generator=generator)[: VOCABULARY // 2]] = -torch.inf
+    return logits
+
+
+def one_id_left(token: int) -> torch.Tensor:
+    """Make ``(V,)`` logits of which all but one id are ruled out."""
+    import torch
+
+    logits = torch.full((VOCABULARY,), -torch.inf)
+    logits[token] = 1.0
+    return logits
+
+
+def batch() -> tuple[torch.Tensor, list[KitRow]]:
+    """Make the first step's ``(B, V)`` logits, one row of each sort, and the rows."""
+    import torch
+
+    return torch.stack([logits_of(number, 0) for number in range(ROWS)]), [
+        _row(number) for number in range(ROWS)
+    ]
+
+
+def _row(number: int) -> KitRow:
+    (row,) = make_rows(1, seed=number, tokens=(1, 5, 6, 7 + number, 5, 6))
+    return row

@@ -1,0 +1,149 @@
+"""The contract of logits processors."""
+
+from __future__ import annotations
+
+from copy import deepcopy
+from typing import TYPE_CHECKING, Any
+
+from llamakit.protocols import LogitsProcessorFactory
+from llamakit.testing import play
+from llamakit.testing.factory import check_factory, check_nonsense, entry_for, make, said
+from llamakit.testing.registration import check_registration_of
+from llamakit.testing.world import ContractError, left_alone
+
+if TYPE_CHECKING:
+    import torch
+
+    from llamakit.protocols import LogitsProcessor
+
+
+def check_logits_processor(factory: LogitsProcessorFactory, **options: Any) -> None:
+    """Check that a factory makes a logits processor that llamakit can use.
+
+    Args:
+        factory: what the plugin registers.
+        options: for the factory; its defaults, if none are given.
+
+    Raises:
+        AssertionError: a rule is broken; the sentence says which, and what to do.
+    """
+    __tracebackhide__ = True
+    entry = entry_for("processor", factory)
+    check_registration_of(factory)
+    check_factory(entry)
+    what = str(entry)
+    process: LogitsProcessor = make(entry, options)
+    with left_alone(what):
+        _check_logits(what, process)
+    _check_rows_are_left(what, process)
+    _check_one_id_left(what, process)
+    _check_the_same_again(what, process, make(entry, options))
+    _check_alone_as_together(what, process)
+    check_nonsense(entry, options, lambda made: _check_logits(what, made))
+
+
+def _check_logits(what: str, process: LogitsProcessor) -> None:
+    """Check shape, dtype and values of what one step returns."""
+    import torch
+
+    __tracebackhide__ = True
+    logits, rows = play.batch()
+    try:
+        with torch.inference_mode():
+            edited = process(logits.clone(), rows)
+    except Exception as error:
+        raise ContractError(
+            f"{what} fails on logits {tuple(logits.shape)}: {said(error)}"
+        ) from error
+    check_edit(what, edited, logits)
+
+
+def check_edit(what: str, edited: Any, logits: torch.Tensor) -> None:
+    """Check edited logits against those that went in, both ``(B, V)`` float32."""
+    import torch
+
+    __tracebackhide__ = True
+    if not isinstance(edited, torch.Tensor):
+        raise ContractError(f"{what} returns {type(edited).__name__}: return the edited logits")
+    if edited.shape != logits.shape or edited.dtype != torch.float32:
+        raise ContractError(
+            f"{what} returns {tuple(edited.shape)} {edited.dtype}: return "
+            f"{tuple(logits.shape)} torch.float32, as it was given"
+        )
+    if edited.device != logits.device:
+        raise ContractError(
+            f"{what} returns logits on {edited.device} for logits on "
+            f"{logits.device}: make them where the logits are"
+        )
+    if bool((edited.isnan() | (edited == torch.inf)).any()):
+        raise ContractError(
+            f"{what} makes NaN or infinity: only -inf is a logit, and it rules an id out"
+        )
+    if not bool(edited.isfinite().any(dim=-1).all()):
+        raise ContractError(f"{what} rules out every id of a row: leave at least one finite logit")
+    if bool((edited.isfinite() & ~logits.isfinite()).any()):
+        raise ContractError(
+            f"{what} brings back an id that was ruled out: what is -inf stays -inf, "
+            "or a grammar before it would not hold"
+        )
+
+
+def _check_rows_are_left(what: str, process: LogitsProcessor) -> None:
+    import torch
+
+    __tracebackhide__ = True
+    logits, rows = play.batch()
+    before = deepcopy([(row.tokens, row.prompt_length, row.stop_tokens) for row in rows])
+    with torch.inference_mode():
+        process(logits, rows)
+    if before != [(row.tokens, row.prompt_length, row.stop_tokens) for row in rows]:
+        raise ContractError(
+            f"{what} changes row.tokens: read them, and keep what is to be remembered in row.state"
+        )
+
+
+def _check_one_id_left(what: str, process: LogitsProcessor) -> None:
+    """Check that a row keeps the one id that a grammar, say, has left it."""
+    import torch
+
+    __tracebackhide__ = True
+    logits, rows = play.batch()
+    logits[1] = play.one_id_left(31)
+    with torch.inference_mode():
+        edited = process(logits.clone(), rows)
+    check_edit(what, edited, logits)
+
+
+def _check_the_same_again(what: str, process: LogitsProcessor, another: LogitsProcessor) -> None:
+    __tracebackhide__ = True
+    first = play.play(play.TOGETHER, process)
+    for again in (process, another):
+        if not _are_equal(play.play(play.TOGETHER, again), first):
+            raise ContractError(
+                f"{what} gives other logits for the same rows: draw from row.generator only, and "
+                "keep nothing outside row.state"
+            )
+
+
+def _check_alone_as_together(what: str, process: LogitsProcessor) -> None:
+    __tracebackhide__ = True
+    together = play.play(play.TOGETHER, process)
+    schedules = [play.COMING_AND_GOING, *map(play.alone, range(play.ROWS))]
+    for schedule in schedules:
+        for number, edited in play.play(schedule, process).items():
+            if not _are_equal({number: edited}, {number: together[number]}):
+                raise ContractError(
+                    f"{what} gives row {number} other logits when its neighbours change: compute "
+                    "each row by itself, and remember in its row.state"
+                )
+
+
+def _are_equal(a: dict[int, list[Any]], b: dict[int, list[Any]]) -> bool:
+    """Compare logits; their last bits may depend on the size of the batch."""
+    import torch
+
+    return all(
+        torch.allclose(one, other, rtol=1e-4, atol=1e-4)
+        for number in b
+        for one, other in zip(a[number], b[number], strict=True)
+    )

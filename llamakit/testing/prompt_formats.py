@@ -1,0 +1,155 @@
+"""The contract of prompt formats."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from copy import deepcopy
+from typing import Any, cast
+
+from llamakit.errors import LlamakitError
+from llamakit.protocols import Dialog, PromptFormat, PromptFormatFactory, Tokenizer
+from llamakit.testing.factory import check_factory, entry_for, make, said
+from llamakit.testing.registration import check_registration_of
+from llamakit.testing.small import embedded_tokenizer
+from llamakit.testing.world import ContractError, left_alone
+
+QUESTION = "Once upon a time"
+MARKUP = ("<s>", "</s>", "<unk>", "[INST] [/INST]", "<|im_end|>", "<|eot_id|>", "<|endoftext|>")
+"""What users type and must not become a control id."""
+
+
+def check_prompt_format(
+    factory: PromptFormatFactory, *, tokenizer: Tokenizer | None = None, **options: Any
+) -> None:
+    """Check that a factory makes a prompt format that llamakit can use.
+
+    Args:
+        factory: what the plugin registers.
+        tokenizer: what it is handed; the embedded checkpoint's, if None.
+        options: for the factory; its defaults, if none are given.
+
+    Raises:
+        AssertionError: a rule is broken; the sentence says which, and what to do.
+    """
+    __tracebackhide__ = True
+    entry = entry_for("prompt format", factory)
+    check_registration_of(factory)
+    check_factory(entry, positional=1)
+    what, tokenizer = str(entry), tokenizer or embedded_tokenizer()
+    form: PromptFormat = make(entry, options, tokenizer)
+    _check_stop_tokens(what, form, tokenizer)
+    with left_alone(what):
+        _check_ids(what, form, tokenizer)
+    another: PromptFormat = make(entry, options, tokenizer)
+    for dialog in _dialogs(QUESTION):
+        _check_dialog(what, form, another, dialog)
+    _check_markup(what, form, tokenizer)
+    _check_refusals(what, form)
+
+
+def _check_stop_tokens(what: str, form: PromptFormat, tokenizer: Tokenizer) -> None:
+    __tracebackhide__ = True
+    stop_tokens = list(form.stop_tokens)
+    if not stop_tokens:
+        raise ContractError(
+            f"{what} has no stop_tokens, so no answer would end before its limit: "
+            "(tokenizer.eos_id,) is usual"
+        )
+    _check_range(f"stop_tokens of {what}", stop_tokens, tokenizer)
+
+
+def _check_ids(what: str, form: PromptFormat, tokenizer: Tokenizer) -> None:
+    __tracebackhide__ = True
+    dialog: Dialog = [{"role": "user", "content": QUESTION}]
+    try:
+        tokens = form.encode(dialog)
+    except Exception as error:
+        raise ContractError(
+            f"{what} does not encode a single user message: {said(error)}"
+        ) from error
+    if not isinstance(tokens, list) or not tokens:
+        raise ContractError(f"{what} returns {tokens!r:.40}: encode returns a list of ids")
+    _check_range(f"what {what} returns", tokens, tokenizer)
+    if QUESTION not in tokenizer.decode(tokens):
+        raise ContractError(
+            f"{what} leaves the message's text out: {QUESTION!r} became "
+            f"{tokenizer.decode(tokens)!r}"
+        )
+
+
+def _check_range(what: str, tokens: Sequence[object], tokenizer: Tokenizer) -> None:
+    __tracebackhide__ = True
+    for token in tokens:
+        if type(token) is not int or not 0 <= token < tokenizer.vocab_size:
+            raise ContractError(
+                f"{what}: {token!r} is not an id; ids are ints from 0 to {tokenizer.vocab_size - 1}"
+            )
+
+
+def _check_dialog(what: str, form: PromptFormat, another: PromptFormat, dialog: Dialog) -> None:
+    """Check a dialog that the format may refuse, though not with just any error."""
+    __tracebackhide__ = True
+    before = deepcopy(dialog)
+    first = _encoded(what, form, dialog)
+    if dialog != before:
+        raise ContractError(f"{what} changes the dialog that it is handed: work on a copy")
+    if first != _encoded(what, form, dialog) or first != _encoded(what, another, dialog):
+        raise ContractError(
+            f"{what} gives other ids for the same dialog: keep nothing between calls"
+        )
+
+
+def _check_markup(what: str, form: PromptFormat, tokenizer: Tokenizer) -> None:
+    """Check that no text of a message becomes a control id."""
+    __tracebackhide__ = True
+    control = {tokenizer.bos_id, tokenizer.eos_id, *form.stop_tokens}
+    for dialogs in zip(_dialogs("x"), *(_dialogs(text) for text in MARKUP), strict=True):
+        plain, *typed = (_encoded(what, form, dialog) for dialog in dialogs)
+        for tokens, text in zip(typed, MARKUP, strict=True):
+            if plain is None or tokens is None:
+                continue
+            if _count(tokens, control) != _count(plain, control):
+                raise ContractError(
+                    f"{what} turns the text {text!r} of a message into a control id: encode "
+                    "messages with tokenizer.encode, which never does, or raise SpecialTagError"
+                )
+
+
+def _count(tokens: Sequence[int], control: set[int]) -> Counter[int]:
+    return Counter(token for token in tokens if token in control)
+
+
+def _check_refusals(what: str, form: PromptFormat) -> None:
+    """Check that a dialog in no order is answered or refused, and with a sentence."""
+    __tracebackhide__ = True
+    user, assistant = {"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}
+    odd = [[], [assistant], [user, user], [user, assistant], [{"role": "nobody", "content": "c"}]]
+    for dialog in odd:
+        _encoded(what, form, cast("Dialog", dialog))
+
+
+def _encoded(what: str, form: PromptFormat, dialog: Dialog) -> list[int] | None:
+    """Return the ids, or None if the format refuses the dialog."""
+    __tracebackhide__ = True
+    try:
+        return form.encode(dialog)
+    except LlamakitError:
+        return None
+    except Exception as error:
+        roles = ", ".join(message["role"] for message in dialog) or "no messages"
+        raise ContractError(
+            f"{what} fails on a dialog of {roles}: {said(error)}; raise a DialogError that says "
+            "what is expected"
+        ) from error
+
+
+def _dialogs(text: str) -> Iterator[Dialog]:
+    """Yield dialogs in the usual orders, with a text in one of the messages."""
+    yield [{"role": "user", "content": text}]
+    yield [{"role": "system", "content": text}, {"role": "user", "content": "a"}]
+    yield [
+        {"role": "user", "content": "a"},
+        {"role": "assistant", "content": text},
+        {"role": "user", "content": "b"},
+    ]

@@ -1,0 +1,155 @@
+"""What a plugin does at every start: it registers, at once and quietly."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import io
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from llamakit.discovery import EntryPoint, find_entry_points
+from llamakit.testing.world import ContractError
+from llamakit.toolkit import GROUP, load_toolkit
+
+_HEAVY = ("torch", "numpy", "transformers", "sentencepiece", "scipy", "pandas", "safetensors")
+_PATIENCE = 60
+"""Seconds after which a plugin that is being loaded is said to hang."""
+_PROGRAM = """
+import json, sys
+sys.path[:] = json.loads(sys.argv[2])
+from llamakit.testing.registration import describe
+sys.stdout.write("\\n" + json.dumps(describe(sys.argv[1], json.loads(sys.argv[3]))))
+"""
+
+
+def check_plugin(module: str) -> None:
+    """Check what a plugin does at every start, in a fresh process.
+
+    Args:
+        module: what its entry point names, such as ``"llamakit_nth"``.
+
+    Raises:
+        AssertionError: it is broken, imports what is heavy, prints, changes the process, or
+            registers something without a help.
+    """
+    __tracebackhide__ = True
+    fault = _fault(module)
+    if fault:
+        raise ContractError(fault)
+
+
+def check_registration_of(thing: object) -> None:
+    """Check the plugin that something is from, if it is from one."""
+    __tracebackhide__ = True
+    module = getattr(thing, "__module__", None) or getattr(
+        getattr(thing, "callback", None), "__module__", ""
+    )
+    for plugin in _plugins_of(str(module)):
+        check_plugin(plugin)
+
+
+def describe(module: str, heavy: list[str]) -> dict[str, Any]:
+    """Load one plugin beside the built-in ones, and say what became of it and of the process.
+
+    This is what the fresh process does.
+
+    Args:
+        module: what the plugin's entry point names.
+        heavy: the modules that it should not import yet.
+    """
+    others, point = _points(module)
+    load_toolkit(others, disabled="")  # what the built-in ones import is not this plugin's affair
+    modules, shared = set(sys.modules), _shared()
+    printed, complaints = io.StringIO(), io.StringIO()
+    with contextlib.redirect_stdout(printed), contextlib.redirect_stderr(complaints):
+        toolkit = load_toolkit([*others, point], disabled="")
+    (record,) = (
+        it
+        for it in toolkit.plugins
+        if it.source.package == point.package and it.source.name == point.name
+    )
+    return {
+        "status": record.status,
+        "reason": record.reason,
+        "printed": printed.getvalue()[:40],
+        "heavy": [it for it in heavy if it in sys.modules and it not in modules],
+        "changed": [what for what, value in _shared().items() if value != shared[what]],
+        "unexplained": [str(entry) for entry in record.registered if not entry.help],
+    }
+
+
+def _points(module: str) -> tuple[list[EntryPoint], EntryPoint]:
+    """Return the entry points of the built-in plugins, and that of the one to be loaded."""
+    builtins = [point for point in find_entry_points(GROUP) if point.package == GROUP]
+    own = EntryPoint(module, module, "", module.replace("_", "-"), "0")
+    own = next((point for point in builtins if point.module == module), own)
+    return [point for point in builtins if point.module != module], own
+
+
+def _shared() -> dict[str, object]:
+    return {"the environment variables": dict(os.environ), "the current folder": Path.cwd()}
+
+
+@functools.cache
+def _fault(module: str) -> str:
+    """Say what is wrong with a plugin, or nothing."""
+    words = [module, json.dumps(sys.path), json.dumps(_HEAVY)]
+    command = [sys.executable, "-c", _PROGRAM, *words]
+    try:
+        done = subprocess.run(
+            command, capture_output=True, text=True, timeout=_PATIENCE, check=False
+        )
+    except subprocess.TimeoutExpired:
+        return f"loading the plugin {module} takes over {_PATIENCE} s: do no work at its top level"
+    if done.returncode:
+        last = (done.stderr.strip().splitlines() or ["no message"])[-1]
+        return f"loading the plugin {module} ends the process: {last}"
+    return _complaint(module, json.loads(done.stdout.rpartition("\n")[2]))
+
+
+def _complaint(module: str, found: dict[str, Any]) -> str:
+    if found["status"] != "ok":
+        return f"the plugin {module} is broken: {found['reason']}"
+    if found["heavy"]:
+        return (
+            f"the plugin {module} imports {', '.join(found['heavy'])} when it is loaded, which "
+            "every `llamakit --help` would wait for: import it inside the function that needs it"
+        )
+    if found["printed"]:
+        return (
+            f"the plugin {module} prints {found['printed']!r} when it is loaded, into whatever "
+            "command is run: take the print out"
+        )
+    if found["changed"]:
+        return (
+            f"the plugin {module} changes {' and '.join(found['changed'])} when it is loaded; "
+            "every command would run with that: leave them"
+        )
+    if found["unexplained"]:
+        return (
+            f"the plugin {module} registers {', '.join(found['unexplained'])} without a help: "
+            'pass register(…, help="one line")'
+        )
+    return ""
+
+
+def _plugins_of(module: str) -> list[str]:
+    """Name the plugins that a module belongs to: itself, or those of its package."""
+    loaded = sys.modules.get(module)
+    if loaded is not None and any(map(_is_hook, vars(loaded).values())):
+        return [module]
+    top = module.partition(".")[0]
+    if top in ("", "llamakit"):
+        return []
+    points = find_entry_points(GROUP)
+    return sorted({it.module for it in points if it.module.partition(".")[0] == top})
+
+
+def _is_hook(value: object) -> bool:
+    return isinstance(value, Callable) and hasattr(value, "llamakit_impl")  # type: ignore[arg-type]

@@ -1,0 +1,108 @@
+"""Uses once what plugins of strangers have registered, to find what fails only in use."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING
+
+import click
+
+from llamakit.errors import LlamakitError, PluginError
+
+if TYPE_CHECKING:
+    from llamakit.registry import Entry
+    from llamakit.toolkit import Toolkit
+
+
+def try_commands(toolkit: Toolkit) -> None:
+    """Have every stranger's command write its help; mark the plugins of those that fail."""
+    for entry in _strangers(toolkit, "register_commands", "register_checkpoint_tools"):
+        _attempt(toolkit, entry, _write_help)
+
+
+def try_all(toolkit: Toolkit) -> None:
+    """Use what strangers have registered for writing text; mark the plugins of what fails.
+
+    Samplers and processors get made-up logits, prompt formats a dialog, drafters some ids.
+    What asks for an option that has no default is passed over.
+    """
+    uses: dict[str, Callable[[Toolkit, Entry], object]] = {
+        "register_samplers": _sample,
+        "register_logits_processors": _process,
+        "register_prompt_formats": _format,
+        "register_drafters": _draft,
+    }
+    for hook, use in uses.items():
+        for entry in _strangers(toolkit, hook):
+            _attempt(toolkit, entry, use)
+
+
+def _strangers(toolkit: Toolkit, *hooks: str) -> Iterator[Entry]:
+    for hook in hooks:
+        yield from (it for it in toolkit.registries[hook] if not it.source.builtin)
+
+
+def _attempt(toolkit: Toolkit, entry: Entry, use: Callable[[Toolkit, Entry], object]) -> None:
+    try:
+        use(toolkit, entry)
+    except PluginError as error:
+        toolkit.note_failure(entry, error.__cause__ or error)
+    except LlamakitError:
+        return  # it is meant: an option is needed, or this model does not fit
+    except Exception as error:  # noqa: BLE001 - a stranger may raise anything
+        toolkit.note_failure(entry, error)
+
+
+def _write_help(_: Toolkit, entry: Entry) -> None:
+    _write_helps(click.Context(entry.value, info_name=entry.name))
+
+
+def _write_helps(context: click.Context) -> None:
+    """Write the help of a command and of those below it."""
+    command = context.command
+    command.get_help(context)
+    if isinstance(command, click.Group):
+        for name in command.list_commands(context):
+            inner = command.get_command(context, name)
+            if inner is not None:
+                _write_helps(click.Context(inner, parent=context, info_name=name))
+
+
+def _sample(toolkit: Toolkit, entry: Entry) -> None:
+    _choose(toolkit, sampler=entry.name)
+
+
+def _process(toolkit: Toolkit, entry: Entry) -> None:
+    _choose(toolkit, sampler="greedy", processors=[entry.name])
+
+
+def _choose(toolkit: Toolkit, *, sampler: str, processors: list[str] | None = None) -> None:
+    import torch
+
+    from llamakit.sampling import choose_sampling
+    from llamakit.testing import play
+    from llamakit.testing.small import embedded_tokenizer
+
+    sampling = choose_sampling(
+        sampler=sampler,
+        processors=processors or [],
+        toolkit=toolkit,
+        tokenizer=embedded_tokenizer(),
+    )
+    logits, rows = play.batch()
+    with torch.inference_mode():
+        sampling(logits, rows)
+
+
+def _format(_: Toolkit, entry: Entry) -> None:
+    from llamakit.factories import build
+    from llamakit.testing.small import embedded_tokenizer
+
+    form = build(entry, {}, embedded_tokenizer())
+    form.encode([{"role": "user", "content": "Once upon a time"}])
+
+
+def _draft(_: Toolkit, entry: Entry) -> None:
+    from llamakit.factories import build
+
+    build(entry)([1, 5, 6, 5, 6])

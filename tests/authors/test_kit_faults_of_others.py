@@ -1,0 +1,160 @@
+"""Each rule for prompt formats, drafters and the catalogue can fail."""
+
+from __future__ import annotations
+
+import pytest
+
+from llamakit.errors import DialogError
+from llamakit.testing import (
+    check_catalogue_entry,
+    check_drafter,
+    check_prompt_format,
+)
+
+
+class Plain:
+    """A good prompt format, with one thing to spoil."""
+
+    def __init__(self, tokenizer, **spoilt):
+        self.tokenizer = tokenizer
+        self.stop_tokens = (tokenizer.eos_id,)
+        self.calls = 0
+        vars(self).update(spoilt)
+
+    def encode(self, dialog):
+        if not dialog or dialog[-1]["role"] != "user":
+            raise DialogError("a user message has to come last")
+        text = "\n".join(message["content"] for message in dialog)
+        return self.tokenizer.encode(text, bos=True)
+
+
+def prompt_format(**spoilt):
+    """Make a factory whose format has some attributes that are not right."""
+
+    def factory(tokenizer):
+        """Format."""
+        form = Plain(tokenizer)
+        made = {
+            name: value.__get__(form) if callable(value) else value
+            for name, value in spoilt.items()
+        }
+        return Plain(tokenizer, **made)
+
+    return factory
+
+
+def translates_markup(self, dialog):
+    tokens = Plain.encode(self, dialog)
+    return [*tokens, self.tokenizer.eos_id] if "</s>" in str(dialog) else tokens
+
+
+def empties_the_dialog(self, dialog):
+    tokens = Plain.encode(self, dialog)
+    dialog.pop()
+    return tokens
+
+
+def counts(self, dialog):
+    self.calls += 1
+    return Plain.encode(self, dialog) + [5] * self.calls
+
+
+def wants_a_user(self, dialog):
+    assert dialog[-1]["role"] == "user"
+    return Plain.encode(self, dialog)
+
+
+def has_no_docstring(tokenizer):
+    return Plain(tokenizer)
+
+
+FORMATS = [
+    (has_no_docstring, "has no docstring"),
+    (prompt_format(stop_tokens=()), "has no stop_tokens"),
+    (prompt_format(stop_tokens=("</s>",)), "stop_tokens of .*: '</s>' is not an id"),
+    (prompt_format(encode=lambda *_: 1 / 0), "does not encode a single user message"),
+    (prompt_format(encode=lambda *_: "text"), "encode returns a list of ids"),
+    (prompt_format(encode=lambda *_: [1600]), "1600 is not an id"),
+    (prompt_format(encode=lambda *_: [1]), "leaves the message's text out"),
+    (prompt_format(encode=translates_markup), "turns the text '</s>' .* into a control id"),
+    (prompt_format(encode=empties_the_dialog), "changes the dialog that it is handed"),
+    (prompt_format(encode=counts), "gives other ids for the same dialog"),
+    (prompt_format(encode=wants_a_user), "fails on a dialog of .* raise a DialogError"),
+]
+
+
+@pytest.mark.parametrize(("factory", "sentence"), FORMATS, ids=[it for _, it in FORMATS])
+def test_a_prompt_format_that_breaks_a_rule_is_told_which(factory, sentence):
+    with pytest.raises(AssertionError, match=sentence):
+        check_prompt_format(factory)
+
+
+def test_a_prompt_format_that_keeps_the_rules_is_good():
+    check_prompt_format(prompt_format())
+
+
+def drafter(draft):
+    def factory():
+        """Draft."""
+        return draft
+
+    return factory
+
+
+def empties(tokens):
+    tokens.clear()
+    return []
+
+
+def forgets_nothing():
+    """Draft."""
+    calls = []
+
+    def draft(tokens):
+        calls.append(1)
+        return [len(calls)]
+
+    return draft
+
+
+DRAFTERS = [
+    (drafter(lambda tokens: tokens[7:8] or tokens[40]), "fails on a sequence of 1 ids: IndexError"),
+    (drafter(lambda _: 5), "returns int: return a list of ids"),
+    (drafter(lambda _: ["a"]), "proposes 'a' where ids go from 0 to 1599"),
+    (drafter(lambda _: [-1]), "proposes -1 where"),
+    (drafter(empties), "changes the ids that it is handed"),
+    (forgets_nothing, "proposes other ids for the same sequence"),
+]
+
+
+@pytest.mark.parametrize(("factory", "sentence"), DRAFTERS, ids=[it for _, it in DRAFTERS])
+def test_a_drafter_that_breaks_a_rule_is_told_which(factory, sentence):
+    with pytest.raises(AssertionError, match=sentence):
+        check_drafter(factory)
+
+
+def test_a_drafter_that_keeps_the_rules_is_good():
+    check_drafter(drafter(lambda tokens: tokens[-2:]))
+
+
+ENTRY = {"names": ["one"], "folder": "one", "shards": 1}
+ENTRIES = [
+    (["one"], "a catalogue entry is a dict, not list"),
+    ({"names": ["one"], "shards": 1}, "has no 'folder'"),
+    (ENTRY | {"shard": 1}, "has no key 'shard'; did you mean 'shards'"),
+    (ENTRY | {"shards": 0}, "'shards' of the catalogue entry is 0: write a whole number above 0"),
+    (ENTRY | {"names": "one"}, "'names' .* write a list of texts"),
+    (ENTRY | {"names": [""]}, r"\[''\]: write a list of texts"),
+    (ENTRY | {"folder": ""}, "write a text"),
+    (ENTRY | {"folder": "../one"}, "below the one that users choose"),
+]
+
+
+@pytest.mark.parametrize(("entry", "sentence"), ENTRIES, ids=[it for _, it in ENTRIES])
+def test_an_entry_of_the_catalogue_that_breaks_a_rule_is_told_which(entry, sentence):
+    with pytest.raises(AssertionError, match=sentence):
+        check_catalogue_entry(entry)
+
+
+def test_an_entry_of_the_catalogue_that_keeps_the_rules_is_good():
+    check_catalogue_entry(ENTRY)

@@ -1,0 +1,176 @@
+"""Models are found by any of their names, and a link for other models is refused."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import shutil
+
+import pytest
+from download_kit import signed_query
+from fetching import files_in
+from server import Server
+
+from llamakit.cli import run
+from llamakit.download.catalogue import choose, read_catalogue
+from llamakit.download.link import read_link
+from llamakit.errors import LinkError, PluginError, UnknownNameError, UsageError
+from llamakit.registry import Entry, Registry
+from llamakit.toolkit import default_toolkit
+
+ALL = ["7B", "7B-chat", "13B", "13B-chat", "70B", "70B-chat"]
+
+
+@pytest.fixture(scope="module")
+def catalogue():
+    return read_catalogue(default_toolkit().models)
+
+
+def link_to(host, resource=None):
+    return read_link(f"https://{host}/*?{signed_query(resource or f'https://{host}/*')}")
+
+
+@pytest.mark.parametrize(
+    ("wanted", "names"),
+    [
+        (["13B"], ["13B"]),
+        (["13b"], ["13B"]),
+        (["13B-chat"], ["13B-chat"]),
+        (["13b_CHAT"], ["13B-chat"]),
+        (["llama-2-13b"], ["13B"]),
+        (["llama-2-13b-chat"], ["13B-chat"]),
+        (["llama2-7b"], ["7B"]),
+        (["meta-llama/Llama-2-13b"], ["13B"]),
+        (["7B,13B"], ["7B", "13B"]),
+        (["70B", "7B, 13B"], ["7B", "13B", "70B"]),
+        (["7B", "llama-2-7b"], ["7B"]),
+        (["all"], ALL),
+        (["ALL"], ALL),
+    ],
+)
+def test_a_model_has_many_names(catalogue, wanted, names):
+    models = choose(wanted, catalogue, link_to("download.llamameta.net"))
+
+    assert [model.name for model in models] == sorted(names, key=ALL.index)
+
+
+def test_the_catalogue_knows_llama_2(catalogue):
+    assert {model.name for model in catalogue} >= set(ALL)
+    sizes = {model.name: (model.folder, model.shards) for model in catalogue}
+    assert sizes["7B"] == ("llama-2-7b", 1)
+    assert sizes["13B-chat"] == ("llama-2-13b-chat", 2)
+    assert sizes["70B"] == ("llama-2-70b", 8)
+
+
+@pytest.mark.parametrize(("typed", "meant"), [("13B-chta", "13B-chat"), ("70", "70B")])
+def test_an_unknown_name_is_refused_with_what_was_meant(catalogue, typed, meant):
+    with pytest.raises(UnknownNameError, match=f"{typed!r}; did you mean '{meant}'"):
+        choose([typed], catalogue, None)
+
+
+@pytest.mark.parametrize("wanted", [[","], [" "], [""]])
+def test_no_name_at_all_is_refused(catalogue, wanted):
+    with pytest.raises(UsageError, match="no model is named"):
+        choose(wanted, catalogue, None)
+
+
+def test_a_link_in_the_place_of_a_name_is_not_repeated(catalogue):
+    link = f"https://download.llamameta.net/*?{signed_query()}"
+
+    with pytest.raises(LinkError, match="a link stands where the names") as caught:
+        choose([link], catalogue, None)
+
+    assert "Signature" not in str(caught.value)
+
+
+@pytest.mark.parametrize("wanted", ["7B", "all"])
+@pytest.mark.parametrize(
+    ("host", "family"), [("download6.llamameta.net", "Llama 3"), ("LLAMA3-1.llamameta.net", "3.1")]
+)
+def test_a_link_for_another_family_is_refused(catalogue, wanted, host, family):
+    with pytest.raises(LinkError, match=f"the link is for .*{family}.*request a link"):
+        choose([wanted], catalogue, link_to(host))
+
+
+def test_a_link_that_does_not_cover_a_model_is_refused(catalogue):
+    host = "download.llamameta.net"
+    link = link_to(host, f"https://{host}/llama-2-7b/*")
+
+    assert choose(["7B"], catalogue, link)
+    with pytest.raises(LinkError, match=r"does not cover .*llama-2-13b/params.json"):
+        choose(["7B,13B"], catalogue, link)
+
+
+def test_a_server_of_ones_own_serves_any_family(catalogue):
+    assert choose(["7B"], catalogue, read_link("http://127.0.0.1:8000/*"))
+
+
+@pytest.mark.parametrize(
+    "entry",
+    [
+        None,
+        {},
+        {"folder": "/etc"},
+        {"folder": "../up"},
+        {"folder": ""},
+        {"folder": 5},
+        {"folder": "x", "names": "one"},
+        {"folder": "x", "hosts": [5]},
+        {"folder": "x", "shards": "8"},
+        {"folder": "x", "shard_nbytes": 1.5},
+        {"folder": "x", "root_files": ["../LICENSE"]},
+        {"folder": "x", "tokenizer_files": ["/etc/passwd"]},
+        {"folder": "x", "url": "https://x"},
+    ],
+)
+def test_an_entry_that_is_none_names_its_plugin(entry):
+    registry = Registry("model to download")
+    source = default_toolkit().models.entry("7B").source
+    registry.add(Entry("model to download", "X", entry, "", source))
+
+    with pytest.raises(PluginError, match=r"X.*is no entry of the catalogue"):
+        read_catalogue(registry)
+
+
+def test_a_strangers_model_is_fetched_like_any_other(plugins, download, tmp_path, out):
+    model = tmp_path / "served" / "small" / "1b"
+    model.mkdir(parents=True)
+    (model.parents[1] / "TERMS.txt").write_text("terms")
+    (model / "params.json").write_text("{}")
+    (model / "consolidated.00.pth").write_bytes(bytes(1000))
+    lines = [
+        f"{hashlib.md5((model / name).read_bytes()).hexdigest()}  {name}\n"
+        for name in ("params.json", "consolidated.00.pth")
+    ]
+    (model / "checklist.chk").write_text("".join(lines))
+
+    with Server(model.parents[1], query="") as server:
+        done = download(model="the-small-one", link=server.link, env=plugins("models"))
+
+    assert done.returncode == 0, done.stderr
+    assert files_in(out) == files_in(model.parents[1])
+    shutil.rmtree(out)
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["8B"], "no model to download is called '8B'"),
+        (["7B", "--url", "x", "--url-file", "y"], "both name a link"),
+        (["7B"], "no link was given"),
+        ([], "which models? Name them: llamakit download 7B"),
+        (["--repair"], "holds none"),
+        (["7B", "--limit-rate", "fast"], "--limit-rate: 'fast'"),
+        (["7B", "--url-file", "absent.txt"], "absent.txt cannot be read: No such file"),
+        (["https://x/*?Policy=abcdefgh"], "a link stands where the names of models belong"),
+        (["7B", "--url-file", "https://x/*?Policy=abcdefgh"], "not the link itself"),
+    ],
+)
+def test_words_that_are_off_end_with_status_2(words, said, capsys, monkeypatch):
+    monkeypatch.delenv("LLAMAKIT_URL", raising=False)
+    monkeypatch.setattr("sys.stdin", io.StringIO())
+
+    assert run(["download", *words, "--output-dir", "/nowhere"]) == 2
+    said_there = capsys.readouterr().err
+    assert said in said_there
+    assert "abcdefgh" not in said_there

@@ -1,0 +1,121 @@
+"""A disk that is full, a folder that cannot be written to, or that another run works in."""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+import subprocess
+import sys
+import threading
+
+import pytest
+from faults import hang, longer, status
+from fetching import FAST, MB, SHARDS, assert_whole, fetch, files_in
+
+from llamakit.errors import DestinationError, LinkEndedError, NoSpaceError
+
+SHARD = "llama-2-7b/consolidated.00.pth"
+
+
+def test_a_file_that_the_disk_cannot_hold_is_refused_before_its_first_byte(server, out):
+    server.fault(longer(10**13), path=SHARDS, times=99)
+
+    with pytest.raises(NoSpaceError, match=r"1\d{4}\.\d\d GB are needed"):
+        fetch(server, out)
+
+    assert [one.range for one in server.requests if one.path.endswith(".pth")] == [(0, 1)]
+    assert not list(out.glob("*/*.part*"))
+
+
+def test_a_disk_that_is_full_midway_is_a_sentence_and_the_rest_is_kept(isolated, large, out):
+    large.fault(status(403), path=SHARDS, times=1, skip=1)
+    with pytest.raises(LinkEndedError):
+        fetch(large, out, connections=1)  # the part has its whole size now
+    limit = 9 * MB + 1000  # the kernel's limit on the size of a file stands for a full disk
+
+    done = subprocess.run(
+        [sys.executable, "-m", "llamakit", "download", "7B", "--output-dir", out, *FAST, "--json"],
+        env={**isolated, "LLAMAKIT_URL": large.link},
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit)),
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+    assert done.returncode == 1
+    assert "llamakit: error: " in done.stderr
+    assert "File too large. What is there is kept" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert json.loads(done.stdout.splitlines()[-1])["exit_status"] == 1
+    assert not (out / SHARD).exists()
+    before = large.nbytes
+    assert before > 1 * MB
+    fetch(large, out)
+    assert_whole(out, large.folder)
+
+
+def test_a_second_run_into_the_same_folder_is_refused(server, out):
+    server.fault(hang(after=100_000, seconds=20), path=SHARDS, times=1)
+    first = threading.Thread(target=lambda: fetch(server, out, timeout=1.0), daemon=True)
+    first.start()
+    server.wait_for(100_000, 20)
+
+    with pytest.raises(DestinationError, match="another llamakit is downloading into"):
+        fetch(server, out)
+
+    first.join(20)
+    assert_whole(out, server.folder)
+
+
+def test_a_folder_that_cannot_be_made_is_a_sentence(server, download):
+    done = download("--json", "--output-dir", "/proc/self/llamakit", link=server.link)
+
+    assert done.returncode == 1
+    assert "/proc/self/llamakit" in done.stderr
+    assert "Traceback" not in done.stderr
+    last = json.loads(done.stdout.splitlines()[-1])
+    assert (last["event"], last["exit_status"]) == ("error", 1)
+    assert server.requests == []
+
+
+def test_a_file_where_the_folder_should_be_is_a_sentence(server, download, out):
+    out.write_text("a file")
+
+    done = download(link=server.link)
+
+    assert done.returncode == 2
+    assert "is a file" in done.stderr
+    assert out.read_text() == "a file"
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
+def test_a_folder_that_may_not_be_written_to_is_a_sentence(server, download, out):
+    out.mkdir(mode=0o555)
+
+    done = download(link=server.link)
+
+    assert done.returncode == 1
+    assert "Permission denied" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_folder_in_the_place_of_a_file_is_a_sentence(server, download, out):
+    (out / SHARD).mkdir(parents=True)
+
+    done = download(link=server.link)
+
+    assert done.returncode == 1
+    assert "Is a directory" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_files_of_others_in_the_folder_are_left_alone(server, out):
+    (out / "llama-2-7b").mkdir(parents=True)
+    (out / "llama-2-7b" / "notes.txt").write_text("mine")
+    server.fault(status(500), path=SHARDS, times=2)
+
+    fetch(server, out)
+
+    assert files_in(out) == sorted([*files_in(server.folder), "llama-2-7b/notes.txt"])

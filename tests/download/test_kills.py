@@ -1,0 +1,91 @@
+"""After SIGKILL the same command goes on, and little is fetched twice."""
+
+from __future__ import annotations
+
+import random
+import subprocess
+import sys
+import time
+
+import pytest
+from fetching import FAST, MB, assert_whole, serve_model
+from server import Server
+
+BUFFERS = 1 * MB
+"""What a kill may cost a connection, in bytes."""
+
+
+def kill_at_random(server, out, env, *, kills, connections, model, seed):
+    """Start the command again and again, kill it somewhere, and let the last one end."""
+    chance = random.Random(seed)
+    command = [sys.executable, "-m", "llamakit", "download", model, "--output-dir", str(out), *FAST]
+    command += ["--connections", str(connections)]
+    total = sum(path.stat().st_size for path in server.folder.rglob("*") if path.is_file())
+    done = 0
+    for number in range(kills):
+        child = subprocess.Popen(command, env=env, stderr=subprocess.PIPE)
+        before = server.nbytes
+        share = (total - before) / (kills - number + 1)
+        while server.nbytes < before + max(1, share * chance.uniform(0.2, 1.5)):
+            if child.poll() is not None:
+                break
+            time.sleep(0.002)
+        time.sleep(chance.uniform(0, 0.02))
+        done += child.poll() is None
+        child.kill()
+        child.communicate()
+    subprocess.run(command, env=env, capture_output=True, timeout=300, check=True)
+    assert_whole(out, server.folder)
+    return total, done
+
+
+@pytest.fixture
+def environment(isolated):
+    return lambda server: {**isolated, "LLAMAKIT_URL": server.link, "NO_PROXY": "127.0.0.1"}
+
+
+@pytest.mark.parametrize("seed", [1])
+def test_a_few_kills_cost_a_mebibyte_a_connection_each(large_folder, out, environment, seed):
+    with Server(large_folder, rate=8 * MB) as server:
+        total, kills = kill_at_random(
+            server, out, environment(server), kills=3, connections=3, model="7B", seed=seed
+        )
+
+        assert kills >= 2
+        assert server.nbytes <= total + kills * 3 * BUFFERS
+
+
+def test_kills_of_eight_connections_on_eight_files(tmp_path, out, environment):
+    folder = serve_model(tmp_path / "served", 8, 2 * MB, "llama-2-70b")
+    with Server(folder, rate=1 * MB) as server:
+        total, kills = kill_at_random(
+            server, out, environment(server), kills=2, connections=8, model="70B", seed=2
+        )
+
+        assert kills >= 1
+        assert server.nbytes <= total + kills * 8 * BUFFERS
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("seed", [3, 4, 5])
+def test_twenty_kills_of_one_download(tmp_path, out, environment, seed):
+    folder = serve_model(tmp_path / "served", nbytes=400 * MB)
+    with Server(folder, rate=10 * MB) as server:
+        total, kills = kill_at_random(
+            server, out, environment(server), kills=20, connections=8, model="7B", seed=seed
+        )
+
+        assert kills == 20
+        assert server.nbytes <= total + kills * 8 * BUFFERS
+
+
+@pytest.mark.soak
+def test_twenty_kills_of_eight_files(tmp_path, out, environment):
+    folder = serve_model(tmp_path / "served", 8, 40 * MB, "llama-2-70b")
+    with Server(folder, rate=4 * MB) as server:
+        total, kills = kill_at_random(
+            server, out, environment(server), kills=20, connections=8, model="70B", seed=6
+        )
+
+        assert kills == 20
+        assert server.nbytes <= total + kills * 8 * BUFFERS

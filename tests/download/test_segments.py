@@ -1,0 +1,188 @@
+"""Every byte is handed out exactly once at a time, and none is forgotten."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from llamakit.download.segments import MIN_SEGMENT_NBYTES, Schedule
+
+ALIGN = 256 << 10
+MB = 1 << 20
+
+
+def covered(segments):
+    """Return the ranges of segments put together, in order."""
+    joined = []
+    for start, stop in sorted((one.start, one.stop) for one in segments):
+        if joined and joined[-1][1] == start:
+            joined[-1] = joined[-1][0], stop
+        else:
+            joined.append((start, stop))
+    return joined
+
+
+def claim_all(schedule):
+    claimed = []
+    while (segment := schedule.claim()) is not None:
+        segment.position = segment.stop  # what is fetched at once is not taken over
+        claimed.append(segment)
+    return claimed
+
+
+def test_each_connection_gets_a_file_of_its_own_while_there_are_enough():
+    schedule = Schedule(4, ALIGN)
+    for name in "abcd":
+        schedule.add(name, 100 * MB, [(0, 100 * MB)])
+
+    claimed = [schedule.claim() for _ in range(4)]
+
+    assert sorted(one.target for one in claimed) == list("abcd")
+    assert {(one.start, one.stop) for one in claimed} == {(0, 100 * MB)}
+
+
+def test_connections_that_share_a_file_take_it_in_order_in_a_few_large_pieces():
+    schedule = Schedule(8, ALIGN)
+    schedule.add("a", 100 * MB, [(0, 100 * MB)])
+
+    claimed = claim_all(schedule)
+
+    assert [one.start for one in claimed] == sorted(one.start for one in claimed)
+    assert covered(claimed) == [(0, 100 * MB)]
+    assert all(one.stop - one.start >= MIN_SEGMENT_NBYTES for one in claimed[:-1])
+
+
+def test_a_large_file_takes_no_more_than_a_few_dozen_requests():
+    nbytes = 17_246_706_245
+    schedule = Schedule(8, ALIGN)
+    schedule.add("a", nbytes, [(0, nbytes)])
+
+    claimed = claim_all(schedule)
+
+    assert covered(claimed) == [(0, nbytes)]
+    assert len(claimed) <= 70
+
+
+def test_only_the_gaps_are_handed_out():
+    gaps = [(ALIGN, 3 * ALIGN), (9 * MB, 40 * MB)]
+    schedule = Schedule(2, ALIGN)
+    schedule.add("a", 40 * MB, gaps)
+
+    assert covered(claim_all(schedule)) == gaps
+
+
+def test_what_is_left_of_a_segment_is_handed_out_again_from_its_last_whole_block():
+    schedule = Schedule(1, ALIGN)
+    schedule.add("a", 10 * MB, [(0, 10 * MB)])
+    segment = schedule.claim()
+    segment.position = 3 * ALIGN + 17
+
+    schedule.give_back(segment)
+    again = schedule.claim()
+
+    assert (again.start, again.stop) == (3 * ALIGN, 10 * MB)
+
+
+def test_a_free_connection_takes_over_half_of_the_longest_rest():
+    schedule = Schedule(1, ALIGN)
+    schedule.add("a", 100 * MB, [(0, 100 * MB)])
+    first = schedule.claim()
+    first.position = 20 * MB
+
+    second = schedule.claim()
+
+    assert (first.stop, second.start, second.stop) == (60 * MB, 60 * MB, 100 * MB)
+
+
+def test_a_short_rest_is_not_worth_a_request():
+    schedule = Schedule(1, ALIGN)
+    schedule.add("a", 100 * MB, [(0, 100 * MB)])
+    schedule.claim().position = 90 * MB
+
+    assert schedule.claim() is None
+    assert schedule.is_busy()
+    assert not schedule.is_empty()
+
+
+def test_a_file_for_one_connection_is_not_shared_and_begins_anew():
+    schedule = Schedule(8, ALIGN)
+    schedule.add("a", 100 * MB, [(0, 100 * MB)], in_one=True)
+    segment = schedule.claim()
+    segment.position = 50 * MB
+
+    assert schedule.claim() is None
+    schedule.give_back(segment)
+    again = schedule.claim()
+    assert (again.start, again.stop) == (0, 100 * MB)
+
+
+def test_a_file_that_is_dropped_ends_its_segments_and_comes_back_no_more():
+    schedule = Schedule(1, ALIGN)
+    schedule.add("a", 10 * MB, [(0, 10 * MB)])
+    segment = schedule.claim()
+    segment.position = MB
+
+    schedule.drop("a")
+    schedule.give_back(segment)
+
+    assert segment.is_done
+    assert schedule.is_empty()
+
+
+def test_a_late_failure_of_an_old_segment_does_not_drop_a_file_that_was_added_anew():
+    schedule = Schedule(2, ALIGN)
+    schedule.add("a", 20 * MB, [(0, 20 * MB)])
+    early, late = schedule.claim(), schedule.claim()
+    schedule.drop_with(early)
+    schedule.add("a", 30 * MB, [(0, 30 * MB)])
+
+    schedule.drop_with(late)
+    schedule.give_back(late)
+
+    assert covered(claim_all(schedule)) == [(0, 30 * MB)]
+
+
+@settings(deadline=None)
+@given(
+    sizes=st.lists(st.integers(1, 80 * MB), min_size=1, max_size=4),
+    connections=st.integers(1, 9),
+    seed=st.integers(0, 2**32),
+)
+def test_every_byte_is_fetched_once_whatever_the_order(sizes, connections, seed):
+    chance = random.Random(seed)
+    schedule = Schedule(connections, ALIGN)
+    for name, nbytes in enumerate(sizes):
+        schedule.add(name, nbytes, [(0, nbytes)])
+    running, fetched, lost = [], {name: [] for name in range(len(sizes))}, 0
+
+    while not schedule.is_empty():
+        if len(running) < connections and (segment := schedule.claim()):
+            assert segment.start % ALIGN == 0
+            running.append(segment)
+            continue
+        segment = chance.choice(running)
+        segment.position = min(segment.stop, segment.position + chance.randrange(1, 20 * MB))
+        if segment.is_done or chance.random() < 0.1:
+            kept = segment.stop if segment.is_done else segment.position // ALIGN * ALIGN
+            lost += segment.position - kept
+            fetched[segment.target].append((segment.start, kept))
+            running.remove(segment)
+            schedule.give_back(segment)
+
+    for name, nbytes in enumerate(sizes):
+        pieces = sorted(piece for piece in fetched[name] if piece[0] < piece[1])
+        assert [start for start, _ in pieces] == [0, *(stop for _, stop in pieces[:-1])]
+        assert pieces[-1][1] == nbytes
+    assert lost >= 0
+
+
+@pytest.mark.parametrize("connections", [1, 8])
+def test_an_empty_file_needs_no_request(connections):
+    schedule = Schedule(connections, ALIGN)
+    schedule.add("a", 0, [])
+
+    assert schedule.claim() is None
+    assert schedule.is_empty()

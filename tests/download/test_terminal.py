@@ -1,0 +1,136 @@
+"""On a terminal: the link is asked for and not shown, models are chosen, a new link goes on."""
+
+from __future__ import annotations
+
+import sys
+
+import pexpect
+import pytest
+from download_kit import SIGNATURE, make_model, signed_query
+from faults import status
+from fetching import FAST, MB, SHARDS, assert_whole, files_in
+from server import Server
+
+SPAWN = 60
+NAMES = ["7b", "7b-chat", "13b", "13b-chat", "70b", "70b-chat"]
+
+
+@pytest.fixture
+def terminal(isolated, out):
+    children = []
+
+    def spawn(*words, **env):
+        child = pexpect.spawn(
+            sys.executable,
+            ["-m", "llamakit", "download", *words, "--output-dir", str(out), *FAST],
+            env={**isolated, "TERM": "xterm", "NO_PROXY": "127.0.0.1", **env},
+            encoding="utf-8",
+            timeout=SPAWN,
+            dimensions=(40, 200),
+        )
+        child.delaybeforesend = 0.1
+        child.logfile_read = Shown()
+        children.append(child)
+        return child
+
+    yield spawn
+    for child in children:
+        child.close(force=True)
+
+
+class Shown(list):
+    """Everything that a terminal has shown."""
+
+    write = list.append
+
+    def flush(self):
+        pass
+
+    def __str__(self):
+        return "".join(self)
+
+
+def ended(child):
+    child.expect(pexpect.EOF)
+    child.wait()
+    return child.exitstatus
+
+
+def test_a_link_is_asked_for_and_not_shown(server, terminal, out):
+    child = terminal("7B")
+
+    child.expect(r"Link \(it is not shown\): ")
+    child.sendline(f"'{server.link}'")
+
+    assert ended(child) == 0
+    assert_whole(out, server.folder)
+    shown = str(child.logfile_read)
+    assert "Everything is there and verified" in shown
+    assert not [part for part in server.link.partition("?")[2].split("&") if part[-40:] in shown]
+
+
+def test_when_the_link_ends_a_new_one_is_asked_for_and_nothing_is_fetched_twice(
+    large, terminal, out
+):
+    large.fault(status(403), path=SHARDS, skip=3)
+    child = terminal("7B", "--connections", "2", LLAMAKIT_URL=large.link)
+    child.expect("the link has ended")
+    child.expect(r"New link \(it is not shown\): ")
+    new = signed_query("http://127.0.0.1:*", signature="NEW" + SIGNATURE[3:])
+    large.revoke(new)
+
+    child.sendline("https://download6.llamameta.net/*?" + signed_query())  # of another family
+    child.expect("the link is for Llama 3")
+    child.expect("New link")
+    child.sendline(large.link)
+
+    assert ended(child) == 0
+    assert_whole(out, large.folder)
+    assert large.nbytes < 20 * MB + 100_000
+    shown = str(child.logfile_read)
+    assert new[-60:] not in shown
+    assert SIGNATURE[:40] not in shown
+    assert SIGNATURE[-40:] not in shown
+
+
+def test_ctrl_c_instead_of_a_link_ends_with_130(server, terminal):
+    child = terminal("7B")
+    child.expect("Link")
+
+    child.sendintr()
+
+    assert ended(child) == 130
+    assert server.requests == []
+
+
+@pytest.fixture(scope="module")
+def all_models(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("all") / "served"
+    for name in NAMES:
+        shards = 8 if "70b" in name else 2 if "13b" in name else 1
+        make_model(folder, f"llama-2-{name}", shards, nbytes=5000)
+    return folder
+
+
+def test_enter_at_the_list_of_models_means_all(all_models, terminal, out):
+    with Server(all_models) as server:
+        child = terminal(LLAMAKIT_URL=server.link)
+        child.expect(r"13B-chat +26 GB +llama-2-13b-chat")
+        child.expect(r"Models \(Enter: all\): ")
+
+        child.sendline("")
+
+        assert ended(child) == 0
+        assert_whole(out, all_models)
+
+
+def test_models_are_typed_at_the_list(all_models, terminal, out):
+    with Server(all_models) as server:
+        child = terminal(LLAMAKIT_URL=server.link)
+        child.expect("Models")
+
+        child.sendline("7B, 13b-chat")
+
+        assert ended(child) == 0
+    folders = {name.partition("/")[0] for name in files_in(out) if "/" in name}
+    assert folders == {"llama-2-7b", "llama-2-13b-chat"}

@@ -1,0 +1,91 @@
+"""The packages of ``examples/plugins``, installed for real in an environment of their own."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+PACKAGES = ROOT / "examples" / "plugins"
+LEFT_BEHIND = shutil.ignore_patterns("build", "*.egg-info", "__pycache__", ".*")
+
+Run = Callable[..., "subprocess.CompletedProcess[str]"]
+
+
+@dataclass(frozen=True)
+class Environment:
+    """An environment in which llamakit and the example plugins are installed."""
+
+    folder: Path
+    sources: Path
+    """Copies of the packages, for their tests."""
+
+    @property
+    def python(self) -> Path:
+        return self.folder / "bin" / "python"
+
+    @property
+    def llamakit(self) -> Path:
+        return self.folder / "bin" / "llamakit"
+
+
+@pytest.fixture(scope="session")
+def environment(tmp_path_factory: pytest.TempPathFactory) -> Environment:
+    """Make the environment once.
+
+    Other packages than llamakit and these, pip too, are those of whoever runs the tests.
+    """
+    place = tmp_path_factory.mktemp("examples")
+    made = Environment(place / "venv", place / "sources")
+    copy_llamakit(place / "llamakit")
+    shutil.copytree(PACKAGES, made.sources, ignore=LEFT_BEHIND)
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", made.folder], check=True)
+    (site,) = made.folder.glob("lib/python*/site-packages")
+    shared = [path for path in sys.path if path.endswith("site-packages")]
+    (site / "shared.pth").write_text("\n".join(shared), "utf-8")
+    packages = [place / "llamakit", *sorted(made.sources.iterdir())]
+    pip = [made.python, "-m", "pip", "install", "--quiet", "--no-deps", "--no-index"]
+    flags = ["--no-build-isolation", "--disable-pip-version-check"]
+    done = subprocess.run([*pip, *flags, *packages], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return made
+
+
+def copy_llamakit(folder: Path) -> None:
+    """Copy what llamakit is built from, so that building leaves nothing in the working tree."""
+    ignored = shutil.ignore_patterns("__pycache__")
+    shutil.copytree(ROOT / "llamakit", folder / "llamakit", ignore=ignored)
+    for name in ("pyproject.toml", "entry_points.txt", "README.md", "LICENSE"):
+        shutil.copy(ROOT / name, folder)
+
+
+@pytest.fixture
+def run(environment: Environment, isolated: Mapping[str, str], tmp_path: Path) -> Run:
+    """Run a program of the environment in ``tmp_path``: ``llamakit``, or another."""
+
+    def run_program(
+        *args: str | os.PathLike[str],
+        program: Path = environment.llamakit,
+        cwd: Path = tmp_path,
+        stdin: str = "",
+    ) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [program, *args],
+            env=isolated,
+            cwd=cwd,
+            input=stdin,
+            capture_output=True,
+            text=True,
+            encoding="utf-8",
+            timeout=300,
+            check=False,
+        )
+
+    return run_program
