@@ -42,8 +42,8 @@ USED_BY = {
     "*Checkpoint tools*.",
     "register_exporters": "`export` (`--format`), and `llamakit.export` in Python.",
     "register_models": "`download`, and `llamakit.download_models` in Python.",
-    "register_drafters": "nothing yet: what is registered is listed by `llamakit plugins`, and no "
-    "command of this version asks for it.",
+    "register_drafters": "`generate` and `chat` (`--draft`), `Llama.drafter` and the argument "
+    "`draft` of `Llama.stream` in Python.",
     "register_commands": "`llamakit NAME`.",
     "open_checkpoint": "everything that takes a model's folder.",
     "load_tokenizer": "everything that takes a model's folder or a tokenizer's file.",
@@ -202,7 +202,8 @@ def llama() -> str:
     """Describe the class ``Llama``."""
     parts = [_prose(inspect.getdoc(api.Llama) or "")]
     names = ["build", "open", "generate", "text_completion", "chat_completion"]
-    names += ["stream_text", "stream_chat", "stream", "prompt_format", "close"]
+    names += ["stream_text", "stream_chat", "stream", "prompt_format", "drafter"]
+    names += ["forget", "close"]
     for name in names:
         parts += _function(f"Llama.{name}", getattr(api.Llama, name), level=3)
     rows = [

@@ -132,7 +132,12 @@ def register_drafters(drafters: Registrar[DrafterFactory]) -> None:
     """Offer ways to propose ids for speculative decoding.
 
     A factory takes options and returns ``draft(tokens) -> ids``: the ids so far, and those that
-    probably follow; none is an answer too.
+    probably follow; none is an answer too. The model checks all proposed ids in one pass, and
+    those count that the row's own sampler chooses: no drafter changes an answer. An id that the
+    model does not have ends a draft.
+
+    What the factory returns may also have ``batch(sequences) -> drafts``, which is then asked for
+    all rows at once, and ``tokenizer``: the drafter is refused for models with other ids.
 
     Args:
         drafters: call ``drafters.register(name, factory, help=...)`` on it.

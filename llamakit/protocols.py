@@ -215,7 +215,11 @@ class Exporter(Protocol):
 
 
 class Drafter(Protocol):
-    """Proposes ids for the model to check."""
+    """Proposes ids for the model to check.
+
+    It may also have ``batch(sequences) -> drafts``, asked instead for all rows at once, and
+    ``tokenizer``, which is compared with the model's.
+    """
 
     def __call__(self, tokens: Sequence[int], /) -> Sequence[int]:
         """Return the ids that probably follow ``tokens``; none is an answer too."""

@@ -7,7 +7,12 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from llamakit import hookimpl
-from llamakit.options import constraint_options, model_options, sampling_options
+from llamakit.options import (
+    constraint_options,
+    draft_option,
+    model_options,
+    sampling_options,
+)
 
 if TYPE_CHECKING:
     from llamakit.registry import Registrar
@@ -18,6 +23,7 @@ if TYPE_CHECKING:
 @model_options
 @sampling_options
 @constraint_options
+@draft_option
 @click.option("--system", metavar="TEXT", help="What the model is to be, said before the dialog.")
 @click.pass_obj
 def chat(
@@ -28,6 +34,7 @@ def chat(
     max_new_tokens: int | None,
     prompt_format: str,
     seed: int | None,
+    draft: str | None,
     system: str | None,
 ) -> None:
     """Talk with a model.
@@ -44,6 +51,7 @@ def chat(
     from llamakit.chat.repl import Chat
     from llamakit.chat.settings import Settings
     from llamakit.console import open_model, tokenizer_for_sampling
+    from llamakit.drafters import choose_drafter
 
     settings = Settings(**sampling, max_new_tokens=max_new_tokens, seed=seed)
     words = tokenizer_for_sampling(
@@ -54,9 +62,14 @@ def chat(
         processors=settings.processors,
     )
     settings.sampling(toolkit, words)  # refuse what cannot be built before the weights are read
+    if draft is not None:
+        choose_drafter(draft, toolkit=toolkit)
     loading["max_batch_size"] = 1
     with open_model(toolkit, model, **loading) as llama:
-        Chat(llama, llama.prompt_format(prompt_format), Conversation(system), settings).run()
+        talk = Chat(llama, llama.prompt_format(prompt_format), Conversation(system), settings)
+        if draft is not None:
+            talk.drafter = llama.drafter(draft)
+        talk.run()
 
 
 @hookimpl

@@ -28,6 +28,19 @@ def test_answers_alone_are_on_stdout_when_piped(run_llamakit: Run) -> None:
     assert "forgotten" in done.stderr
 
 
+def test_with_drafts_the_answers_are_the_same_and_the_end_says_how_many_were_right(
+    run_llamakit: Run,
+) -> None:
+    questions = "What is a shard?\n" * 2
+    plain = run_llamakit("chat", "--temperature", "0", stdin=questions)
+
+    done = run_llamakit("chat", "--temperature", "0", "--draft", "prompt-lookup", stdin=questions)
+
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == plain.stdout
+    assert "drafted tokens were accepted (" in done.stderr.splitlines()[-1]
+
+
 def test_every_slash_command(run_llamakit: Run, tmp_path: Path) -> None:
     script = "\n".join(
         [

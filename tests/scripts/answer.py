@@ -23,6 +23,7 @@ def main() -> None:
     )
     tokens, logprobs = llama.generate(prompts, max_gen_len=24, temperature=0, logprobs=True)
     sampled, _ = llama.generate(prompts, max_gen_len=8, temperature=0.9, seed=3)
+    llama.forget()
     streamed = list(llama.stream_text("a", temperature=0, max_new_tokens=8))
     stopped = next(iter(llama.stream_text("a", temperature=0, max_new_tokens=50)))
     again = Llama.build(
