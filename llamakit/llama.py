@@ -57,6 +57,7 @@ class Llama(LoadedModel):
         *,
         dtype: str = "auto",
         device: str = "auto",
+        quantize: str | None = None,
     ) -> Llama:
         """Load a checkpoint of any number of shards on any legal number of ranks.
 
@@ -67,6 +68,7 @@ class Llama(LoadedModel):
             model_parallel_size: None means as many ranks as torchrun started, else one.
             dtype: ``auto`` is the checkpoint's, or float32 where the device lacks it.
             device: ``auto``, ``cpu``, ``cuda`` or ``mps``.
+            quantize: ``int8`` or ``int4`` rounds the weights while they are read.
         Raises:
             LlamakitError: something is wrong with the files or the settings.
         Source: ``Llama.build`` in the reference's ``llama/generation.py``.
@@ -80,6 +82,7 @@ class Llama(LoadedModel):
             seed=seed,
             dtype=dtype,
             device=device,
+            quantize=quantize,
         )
 
     @classmethod
@@ -94,6 +97,7 @@ class Llama(LoadedModel):
         seed: int = 1,
         dtype: str = "auto",
         device: str = "auto",
+        quantize: str | None = None,
         led: bool = False,
         progress: Callable[[int], None] | None = None,
         toolkit: Toolkit | None = None,
@@ -117,7 +121,7 @@ class Llama(LoadedModel):
         group = parallel.join(model_parallel_size, led=led)
         group.acquire()
         try:
-            spec = LoadSpec(str(Path(model).resolve()), dtype, device)
+            spec = LoadSpec(str(Path(model).resolve()), dtype, device, quantize)
             if isinstance(group, parallel.RankGroup) and group.led:
                 group.send("load", spec)
             executor = load_slice(spec, group, checkpoint, progress)

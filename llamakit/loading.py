@@ -26,6 +26,7 @@ class LoadSpec:
     path: str
     dtype: str
     device: str
+    quantize: str | None = None
 
 
 def load_slice(
@@ -41,6 +42,7 @@ def load_slice(
     """
     from llamakit.runtime import device, loader
     from llamakit.runtime.executor import Executor
+    from llamakit.runtime.kernels import calibration
 
     failure: Exception | None = None
     try:
@@ -54,6 +56,7 @@ def load_slice(
             size=group.size,
             dtype=dtype,
             device=place,
+            packer=calibration.packer(place, dtype, spec.quantize),
             progress=progress,
         )
     except FAILURES as error:

@@ -17,6 +17,7 @@ LOADING = (
     "tokenizer",
     "dtype",
     "device",
+    "quantize",
     "model_parallel_size",
     "max_seq_len",
     "max_batch_size",
@@ -68,7 +69,7 @@ def model_options(command: F) -> F:
     """Add the options that say which model to run, and how.
 
     The function gets ``model`` (None: the embedded one), ``seed``, and ``loading``: a dict of
-    ``tokenizer, dtype, device, model_parallel_size, max_seq_len, max_batch_size``, as
+    ``tokenizer, dtype, device, quantize, model_parallel_size, max_seq_len, max_batch_size``, as
     ``Llama.open`` takes them; what was not typed is None, ``dtype`` and ``device`` are ``"auto"``.
     """
     return _add(
@@ -105,6 +106,11 @@ def model_options(command: F) -> F:
             default="auto",
             show_default=True,
             help="Where to compute.",
+        ),
+        click.option(
+            "--quantize",
+            type=click.Choice(["int8", "int4"]),
+            help="Round the weights to 8 or 4 bits while they are read.",
         ),
         click.option(
             "--model-parallel-size",
