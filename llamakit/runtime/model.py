@@ -50,7 +50,7 @@ class Span:
     def store(
         self, layer: int, k: torch.Tensor, v: torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Put new keys and values, ``(B, T, K, D)``, into the cache; return all, ``(B, K, S, D)``."""
+        """Put new keys and values, ``(B, T, K, D)``, into the cache; return all of both."""
         keys = self.cache.keys[layer, self.slots]  # (B, K, length, D)
         values = self.cache.values[layer, self.slots]
         if self.start is not None:
@@ -60,7 +60,7 @@ class Span:
             rows = torch.arange(len(keys), device=keys.device)[:, None]  # (B, 1)
             keys[rows, :, self.positions] = k
             values[rows, :, self.positions] = v
-        return keys[:, :, : self.stop], values[:, :, : self.stop]
+        return keys[:, :, : self.stop], values[:, :, : self.stop]  # (B, K, S, D)
 
 
 class RMSNorm(nn.Module):
@@ -147,7 +147,7 @@ class FeedForward(nn.Module):
     """SwiGLU. Source: Shazeer 2020, https://arxiv.org/abs/2002.05202.
 
     Args:
-        w13: the gate (``w1``) and what it gates (``w3``) in one multiplication, ``(2 hidden, dim)``.
+        w13: the gate (``w1``) and what it gates (``w3``) in one, ``(2 hidden, dim)``.
     """
 
     def __init__(self, w13: nn.Module, w2: nn.Module) -> None:

@@ -31,5 +31,5 @@ def rotate(x: torch.Tensor, rotation: torch.Tensor) -> torch.Tensor:
     Returns:
         ``(B, T, H, D)``, in the dtype of ``x``.
     """
-    pairs = torch.view_as_complex(x.float().unflatten(-1, (-1, 2)))  # (B, T, H, D/2)
+    pairs = torch.view_as_complex(x.float().view(*x.shape[:-1], -1, 2))  # (B, T, H, D/2)
     return torch.view_as_real(pairs * rotation).flatten(-2).to(x.dtype)

@@ -101,7 +101,7 @@ class Int4(Kernel):
             else (_pack_for_gpu, torch.ops.aten._weight_int4pack_mm)
         )
         packed, scales = [], []
-        for part in weight.split(_ROWS):
+        for part in torch.split(weight, _ROWS):
             values, own = to_int4(part)
             packed.append(pack(values))
             scales.append(own)
@@ -143,7 +143,7 @@ def to_int4(weight: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         ``(N, K)`` int32 from 0 to 15, and ``(K/G, N, 2)`` bfloat16: the step, and what stands for
         8. ``(value - 8) * step + middle`` is nearly the weight.
     """
-    groups = weight.float().unflatten(-1, (-1, GROUP))  # (N, K/G, G)
+    groups = weight.float().view(len(weight), -1, GROUP)  # (N, K/G, G)
     least, most = groups.amin(-1), groups.amax(-1)
     step = ((most - least) / 15).clamp_(min=1e-8).to(torch.bfloat16)
     middle = (least + step.float() * 8).to(torch.bfloat16)

@@ -71,7 +71,7 @@ def has_half() -> bool:
 
 def fits_half(weight: torch.Tensor) -> bool:
     """Say whether float16 holds every value of a weight, bit for bit, and all are finite."""
-    return all(_fits(part) for part in weight.split(1024))
+    return all(_fits(part) for part in torch.split(weight, 1024))
 
 
 def _fits(part: torch.Tensor) -> bool:
