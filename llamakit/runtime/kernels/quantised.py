@@ -14,7 +14,7 @@ GROUP = 32
 """How many neighbouring values share a scale and an offset in 4 bits."""
 
 _MIDDLE = 128
-"""What stands for 0 in an activation of 8 bits without a sign: x86 multiplies unsigned by signed."""
+"""What stands for 0 in an activation: x86 multiplies 8 bits without a sign by 8 bits with one."""
 
 
 class Int8(Kernel):
