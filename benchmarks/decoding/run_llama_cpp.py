@@ -39,17 +39,13 @@ def main(job: dict) -> dict:
             batch.n_seq_id[place], batch.seq_id[place][0] = 1, row
             batch.logits[place] = wanted
         assert api.llama_decode(context, batch) == 0
-        best = [
-            int(
-                np.ctypeslib.as_array(
-                    api.llama_get_logits_ith(context, place), (vocabulary,)
-                ).argmax()
-            )
-            for place, entry in enumerate(entries)
-            if entry[3]
-        ]
+        best = [likeliest(place) for place, entry in enumerate(entries) if entry[3]]
         api.llama_batch_free(batch)
         return best
+
+    def likeliest(place: int) -> int:
+        logits = api.llama_get_logits_ith(context, place)
+        return int(np.ctypeslib.as_array(logits, (vocabulary,)).argmax())
 
     def prefill() -> list[int]:
         api.llama_memory_clear(api.llama_get_memory(context), True)

@@ -15,7 +15,6 @@ def main(job: dict) -> dict:
 
     import torch
 
-    from llamakit.checkpoint.dtypes import DTYPES  # noqa: F401 (the import is part of a cold start)
     from llamakit.loading import LoadSpec, load_slice
     from llamakit.runtime.model import Batch
     from llamakit.runtime.parallel import Group
@@ -28,9 +27,8 @@ def main(job: dict) -> dict:
     cache = model.new_cache(len(prompts), length + job["new"] + 8)
 
     def prefill() -> torch.Tensor:
-        return torch.cat(
-            [model(Batch((it,), (0,), slot), cache) for slot, it in enumerate(prompts)]
-        )
+        batches = [Batch((prompt,), (0,), slot) for slot, prompt in enumerate(prompts)]
+        return torch.cat([model(batch, cache) for batch in batches])
 
     def step(ids: list[int], position: int) -> torch.Tensor:
         rows = tuple((token,) for token in ids)

@@ -15,6 +15,7 @@ import torch
 from llamakit.checkpoint.params import ModelParams
 from llamakit.checkpoint.plan import slice_for_rank
 from llamakit.protocols import Checkpoint
+from llamakit.runtime.heap import trim
 from llamakit.runtime.kernels.choice import Packer
 from llamakit.runtime.linear import Layers, ParallelLayers, PlainLayers
 from llamakit.runtime.loadable import check_loadable
@@ -67,6 +68,7 @@ def load(
     blocks = []
     for number, weights in enumerate(_one_ahead(_fetchers(params, fetch))):
         blocks.append(_block(number, weights, layers, norm, params.head_dim))
+        trim()
         if progress:
             progress(number + 1)
     return Transformer(
