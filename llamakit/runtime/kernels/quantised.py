@@ -5,6 +5,8 @@ Shapes: N outputs, K inputs, G values that share a scale.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import nn
 
@@ -99,13 +101,9 @@ class Int4(Kernel):
             if weight.device.type == "cpu"
             else (_pack_for_gpu, torch.ops.aten._weight_int4pack_mm)
         )
-        packed, scales = [], []
-        for part in torch.split(weight, _ROWS):
-            values, own = to_int4(part)
-            packed.append(pack(values))
-            scales.append(own)
-        self.weight = nn.Parameter(torch.cat(packed), requires_grad=False)
-        self.scales = nn.Parameter(torch.cat(scales, 1), requires_grad=False)  # (K/G, N, 2)
+        packed, scales = _pack_in_parts(weight, pack)
+        self.weight = nn.Parameter(packed, requires_grad=False)
+        self.scales = nn.Parameter(scales, requires_grad=False)  # (K/G, N, 2)
 
     @property
     def nbytes(self) -> int:
@@ -149,6 +147,25 @@ def to_int4(weight: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     values = (groups - middle.float()[..., None]) / step.float()[..., None] + 8
     scales = torch.stack((step.T, middle.T), -1)
     return values.round_().clamp_(0, 15).flatten(1).to(torch.int32), scales
+
+
+def _pack_in_parts(
+    weight: torch.Tensor, pack: Callable[[torch.Tensor], torch.Tensor]
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Round and pack some rows at a time, each part into its place in the whole."""
+    rows, columns = weight.shape
+    device = weight.device
+    scales = torch.empty(columns // GROUP, rows, 2, dtype=torch.bfloat16, device=device)
+    packed = torch.empty(0)
+    for start in range(0, rows, _ROWS):
+        stop = min(start + _ROWS, rows)
+        values, scales[:, start:stop] = to_int4(weight[start:stop])
+        part = pack(values)
+        if start == 0:
+            shape = (len(part) * rows // stop, *part.shape[1:])
+            packed = torch.empty(shape, dtype=part.dtype, device=device)
+        packed[len(packed) * start // rows :][: len(part)] = part
+    return packed, scales
 
 
 def _pack_for_cpu(values: torch.Tensor) -> torch.Tensor:
