@@ -6,7 +6,8 @@
 
 Every configuration runs in a process of its own, and the rounds alternate between them, so that
 what else the machine does hits all. A rate is the median of the steps of all rounds, and beside it
-the quickest tenth: where the two are far apart, the machine had other work. llama.cpp is
+the quickest tenth: where the two are far apart, the machine had other work. Then ``--threads 1``
+and the processor's time a step still tell something. llama.cpp is
 measured where ``--llama-cpp`` names an interpreter that has llama-cpp-python and gguf;
 ``--build-llama-cpp`` makes one in the folder of the benchmark (it compiles for some minutes).
 """
@@ -196,12 +197,17 @@ def rates(configuration: Configuration, runs: list[dict]) -> tuple[float, float]
 def summary(run: dict) -> str:
     if "steps" not in run:
         return f"{run['cold']:.1f} s"
-    return f"{1 / statistics.median(run['steps']):.2f} steps/s, prefill {run['prefill']:.0f} ids/s"
+    milliseconds = 1000 * statistics.median(run["processor"])
+    return (
+        f"{1 / statistics.median(run['steps']):.2f} steps/s, {milliseconds:.0f} ms of processor a "
+        f"step, prefill {run['prefill']:.0f} ids/s"
+    )
 
 
 def report(results: Results) -> None:
     """Print what was measured, and llamakit's ratio to each peer of the same part."""
-    print(f"\n{'':40}{'ids/s':>8}{'quickest':>9}{'prefill':>9}{'cold, s':>9}   llamakit against it")
+    columns = f"{'ids/s':>8}{'quickest':>9}{'ms/step':>9}{'prefill':>9}{'cold, s':>9}"
+    print(f"\n{'':40}{columns}   llamakit against it")
     for part in PARTS.values():
         group = [Configuration(*it) for it in part if Configuration(*it) in results]
         for configuration in group:
@@ -213,14 +219,21 @@ def line(configuration: Configuration, ours: Configuration, results: Results) ->
     if configuration.first_only:
         cold, best = (statistics.median(it["cold"] for it in some) for some in (runs, own))
         ratio = "" if configuration == ours else f"{cold / best:8.2f}"
-        return f"{configuration.name:40}{'':26}{cold:9.1f}   {ratio}"
+        return f"{configuration.name:40}{'':35}{cold:9.1f}   {ratio}"
     (speed, quickest), (usual, best) = rates(configuration, runs), rates(ours, own)
     prefill = max(it["prefill"] for it in runs)
-    ratio = ""
-    if configuration != ours:
-        prefills = max(it["prefill"] for it in own) / prefill
-        ratio = f"{usual / speed:.2f}, quickest {best / quickest:.2f}, prefill {prefills:.2f}"
-    return f"{configuration.name:40}{speed:8.2f}{quickest:9.2f}{prefill:9.0f}{'':9}   {ratio}"
+    used, least = (processor(some) for some in (runs, own))
+    columns = f"{speed:8.2f}{quickest:9.2f}{used:9.1f}{prefill:9.0f}{'':9}"
+    if configuration == ours:
+        return f"{configuration.name:40}{columns}"
+    prefills = max(it["prefill"] for it in own) / prefill
+    ratio = f"{usual / speed:.2f}, quickest {best / quickest:.2f}, prefill {prefills:.2f}"
+    return f"{configuration.name:40}{columns}   {ratio}, processor {used / least:.2f}"
+
+
+def processor(runs: list[dict]) -> float:
+    """Return the processor's milliseconds a step, over all threads."""
+    return 1000 * statistics.median(it for run in runs for it in run["processor"])
 
 
 if __name__ == "__main__":

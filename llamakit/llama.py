@@ -58,6 +58,7 @@ class Llama(LoadedModel):
         dtype: str = "auto",
         device: str = "auto",
         quantize: str | None = None,
+        compile: bool | None = None,  # noqa: A002 (as the option is called)
     ) -> Llama:
         """Load a checkpoint of any number of shards on any legal number of ranks.
 
@@ -69,6 +70,7 @@ class Llama(LoadedModel):
             dtype: ``auto`` is the checkpoint's, or float32 where the device lacks it.
             device: ``auto``, ``cpu``, ``cuda`` or ``mps``.
             quantize: ``int8`` or ``int4`` rounds the weights while they are read.
+            compile: compile the decoding step; None does so on a GPU, once it pays.
         Raises:
             LlamakitError: something is wrong with the files or the settings.
         Source: ``Llama.build`` in the reference's ``llama/generation.py``.
@@ -83,6 +85,7 @@ class Llama(LoadedModel):
             dtype=dtype,
             device=device,
             quantize=quantize,
+            compile=compile,
         )
 
     @classmethod
@@ -98,6 +101,7 @@ class Llama(LoadedModel):
         dtype: str = "auto",
         device: str = "auto",
         quantize: str | None = None,
+        compile: bool | None = None,  # noqa: A002 (as the option is called)
         led: bool = False,
         progress: Callable[[int], None] | None = None,
         toolkit: Toolkit | None = None,
@@ -121,7 +125,7 @@ class Llama(LoadedModel):
         group = parallel.join(model_parallel_size, led=led)
         group.acquire()
         try:
-            spec = LoadSpec(str(Path(model).resolve()), dtype, device, quantize)
+            spec = LoadSpec(str(Path(model).resolve()), dtype, device, quantize, compile)
             if isinstance(group, parallel.RankGroup) and group.led:
                 group.send("load", spec)
             executor = load_slice(spec, group, checkpoint, progress)

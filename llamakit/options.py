@@ -18,6 +18,7 @@ LOADING = (
     "dtype",
     "device",
     "quantize",
+    "compile",
     "model_parallel_size",
     "max_seq_len",
     "max_batch_size",
@@ -69,8 +70,9 @@ def model_options(command: F) -> F:
     """Add the options that say which model to run, and how.
 
     The function gets ``model`` (None: the embedded one), ``seed``, and ``loading``: a dict of
-    ``tokenizer, dtype, device, quantize, model_parallel_size, max_seq_len, max_batch_size``, as
-    ``Llama.open`` takes them; what was not typed is None, ``dtype`` and ``device`` are ``"auto"``.
+    ``tokenizer, dtype, device, quantize, compile, model_parallel_size, max_seq_len,
+    max_batch_size``, as ``Llama.open`` takes them; what was not typed is None, ``dtype`` and
+    ``device`` are ``"auto"``.
     """
     return _add(
         _gather(command, "loading", LOADING),
@@ -111,6 +113,12 @@ def model_options(command: F) -> F:
             "--quantize",
             type=click.Choice(["int8", "int4"]),
             help="Round the weights to 8 or 4 bits while they are read.",
+        ),
+        click.option(
+            "--compile/--no-compile",
+            default=None,
+            help="Compile the step that writes a token, on one rank.  "
+            "[default: on a GPU, once it has run long enough to pay]",
         ),
         click.option(
             "--model-parallel-size",

@@ -64,16 +64,18 @@ def main(job: dict) -> dict:
         start = time.perf_counter()
         ids = prefill()
         seconds.append(time.perf_counter() - start)
-    written, steps = [ids], []
+    written, steps, processor = [ids], [], []
     for number in range(job["new"] - 1):
-        start = time.perf_counter()
+        start, used = time.perf_counter(), time.process_time()
         ids = compute([(it, length + number, row, True) for row, it in enumerate(ids)])
         steps.append(time.perf_counter() - start)
+        processor.append(time.process_time() - used)
         written.append(ids)
     return {
         "first": first,
         "prefill": rows * length / min(seconds),
         "steps": steps,
+        "processor": processor,
         "tokens": [list(row) for row in zip(*written, strict=True)],
     }
 

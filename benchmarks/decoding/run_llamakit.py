@@ -47,19 +47,21 @@ def main(job: dict) -> dict:
         seconds.append(time.perf_counter() - start)
     forced = job["forced"] or [[]] * len(prompts)
     written, margins = [ids], [margin(logits)]
-    steps = []
+    steps, processor = [], []
     for number in range(job["new"] - 1):
         given = [row[number] if row else own for row, own in zip(forced, ids, strict=True)]
-        start = time.perf_counter()
+        start, used = time.perf_counter(), time.process_time()
         logits = step(given, length + number)
         ids = logits.argmax(-1).tolist()
         steps.append(time.perf_counter() - start)
+        processor.append(time.process_time() - used)
         written.append(ids)
         margins.append(margin(logits))
     return {
         "first": first,
         "prefill": length * len(prompts) / min(seconds),
         "steps": steps,
+        "processor": processor,
         "tokens": [list(row) for row in zip(*written, strict=True)],
         "margins": [list(row) for row in zip(*margins, strict=True)],
     }

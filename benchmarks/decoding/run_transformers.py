@@ -39,16 +39,18 @@ def main(job: dict) -> dict:
         ids, cache = prefill()
         ids.tolist()
         seconds.append(time.perf_counter() - start)
-    written, steps = [ids.tolist()], []
+    written, steps, processor = [ids.tolist()], [], []
     for _ in range(job["new"] - 1):
-        start = time.perf_counter()
+        start, used = time.perf_counter(), time.process_time()
         ids = model(ids[:, None], past_key_values=cache, use_cache=True).logits[:, -1].argmax(-1)
         written.append(ids.tolist())
         steps.append(time.perf_counter() - start)
+        processor.append(time.process_time() - used)
     return {
         "first": first,
         "prefill": prompts.numel() / min(seconds),
         "steps": steps,
+        "processor": processor,
         "tokens": [list(row) for row in zip(*written, strict=True)],
     }
 

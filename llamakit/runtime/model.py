@@ -7,12 +7,14 @@ Source: the reference's ``llama/model.py``.
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass
 
 import torch
 from torch import nn
 from torch.nn.functional import scaled_dot_product_attention, silu
 
+from llamakit.runtime.compiled import CompiledDecoder
 from llamakit.runtime.kv_cache import KVCache
 from llamakit.runtime.rope import rotate, rotations
 
@@ -40,10 +42,10 @@ class Span:
 
     cache: KVCache
     slots: slice
-    start: int | None  # of every row, where they all start at the same position
+    start: int | None  # of every row, where they all start alike and the number is at hand
     positions: torch.Tensor  # (B, T)
     stop: int  # positions of the cache that are looked at
-    rotation: torch.Tensor  # (B, T, 1, D/2) complex
+    rotation: torch.Tensor  # (B, T, 1, D/2, 2)
     mask: torch.Tensor | None  # (B or 1, 1, T, S), 0 where a query sees a key, else -inf
     causal: bool
 
@@ -206,6 +208,7 @@ class Transformer(nn.Module):
         self.layers = nn.ModuleList(layers)
         self.head_dim, self.n_kv_heads, self.rope_theta = head_dim, n_kv_heads, rope_theta
         self._rotations: torch.Tensor | None = None
+        self.decoder: CompiledDecoder | None = None
 
     @property
     def device(self) -> torch.device:
@@ -230,12 +233,47 @@ class Transformer(nn.Module):
         Returns:
             ``(B, V)`` float32, or ``(B, T, V)`` with ``every_position``.
         """
+        if self.decoder is not None and self.decoder.takes(batch, cache):
+            self._rotations_for(cache.length)
+            return self.decoder(batch, cache, self.device)
+        started = time.perf_counter()
         x = self.embed(batch)
         span = self.span(batch, cache)
         for layer in self.layers:
             x = layer(x, span)
+        if self.decoder is not None and len(batch.tokens[0]) == 1:
+            self.decoder.spend(time.perf_counter() - started)
         x = self.norm(x if batch.every_position else x[:, -1])
         logits: torch.Tensor = self.output(x).float()
+        return logits
+
+    def step(
+        self, tokens: torch.Tensor, positions: torch.Tensor, cache: KVCache, stop: int
+    ) -> torch.Tensor:
+        """Compute one new id of each row with fixed shapes, for torch.compile.
+
+        Args:
+            tokens: ``(B, 1)``.
+            positions: ``(B, 1)``.
+            stop: how many positions of the cache are looked at.
+        Returns:
+            ``(B, V)`` float32.
+        """
+        assert self._rotations is not None
+        span = Span(
+            cache=cache,
+            slots=slice(0, len(tokens)),
+            start=None,
+            positions=positions,
+            stop=stop,
+            rotation=self._rotations[positions].unsqueeze(2),
+            mask=self._mask(positions, stop),
+            causal=False,
+        )
+        x = self.tok_embeddings(tokens)
+        for layer in self.layers:
+            x = layer(x, span)
+        logits: torch.Tensor = self.output(self.norm(x[:, -1])).float()
         return logits
 
     @torch.inference_mode()

@@ -13,13 +13,13 @@ def rotations(head_dim: int, length: int, theta: float, device: torch.device) ->
         length: how many positions.
         theta: the base, 10000 in Llama 2 and 1e6 in Code Llama.
     Returns:
-        ``(length, D/2)`` complex64: cosine and sine.
+        ``(length, D/2, 2)`` float32: cosine, sine.
     Source: ``precompute_freqs_cis`` in the reference's ``llama/model.py``.
     """
     exponents = torch.arange(0, head_dim, 2, dtype=torch.float32) / head_dim
     frequencies = 1.0 / (theta**exponents)  # (D/2,)
     angles = torch.outer(torch.arange(length, dtype=torch.float32), frequencies)
-    return torch.complex(angles.cos(), angles.sin()).to(device)
+    return torch.stack((angles.cos(), angles.sin()), dim=-1).to(device)
 
 
 def rotate(x: torch.Tensor, rotation: torch.Tensor) -> torch.Tensor:
@@ -27,9 +27,15 @@ def rotate(x: torch.Tensor, rotation: torch.Tensor) -> torch.Tensor:
 
     Args:
         x: ``(B, T, H, D)``.
-        rotation: ``(B or 1, T, 1, D/2)``, complex.
+        rotation: ``(B or 1, T, 1, D/2, 2)``.
     Returns:
         ``(B, T, H, D)``, in the dtype of ``x``.
     """
-    pairs = torch.view_as_complex(x.float().view(*x.shape[:-1], -1, 2))  # (B, T, H, D/2)
-    return torch.view_as_real(pairs * rotation).flatten(-2).to(x.dtype)
+    pairs = x.float().view(*x.shape[:-1], -1, 2)  # (B, T, H, D/2, 2)
+    if not torch.compiler.is_compiling():  # one product; torch.compile knows no complex numbers
+        product = torch.view_as_complex(pairs) * torch.view_as_complex(rotation)
+        return torch.view_as_real(product).flatten(-2).to(x.dtype)
+    cosine, sine = rotation[..., 0], rotation[..., 1]
+    even, odd = pairs[..., 0], pairs[..., 1]
+    turned = torch.stack((even * cosine - odd * sine, even * sine + odd * cosine), dim=-1)
+    return turned.flatten(-2).to(x.dtype)

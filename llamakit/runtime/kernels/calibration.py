@@ -47,9 +47,12 @@ class Timing:
     """Bytes of packed weight a second."""
 
 
-def packer(device: torch.device, dtype: torch.dtype, quantize: str | None) -> Packer:
+def packer(
+    device: torch.device, dtype: torch.dtype, quantize: str | None, *, traceable: bool = False
+) -> Packer:
     """Return what packs a model's weights, as measured here or as is usually best."""
-    return Packer(device, dtype, quantize, bfloat16=remembered() or "onednn")
+    winner = remembered() if device.type == "cpu" else None
+    return Packer(device, dtype, quantize, bfloat16=winner or "onednn", traceable=traceable)
 
 
 def calibrate() -> list[Timing]:

@@ -22,12 +22,14 @@ class Packer:
         quantize: None keeps every value; ``int8`` or ``int4`` rounds.
         bfloat16: which kernel holds a bfloat16 weight on a CPU, if it can: ``onednn`` or
             ``fbgemm``, as measured here.
+        traceable: only kernels that torch.compile sees through.
     """
 
     device: torch.device
     dtype: torch.dtype
     quantize: str | None = None
     bfloat16: str = "onednn"
+    traceable: bool = False
 
     def __post_init__(self) -> None:
         if self.quantize not in (None, *QUANTISATIONS):
@@ -48,12 +50,17 @@ class Packer:
         shape = tuple(weight.shape)
         if self.quantize == "int4" and not output and quantised.fits_int4(shape, self.device):
             return quantised.Int4(placed)
-        if self.device.type == "cpu" and quantised.has_int8_onednn():
+        if self._packs and quantised.has_int8_onednn():
             return quantised.Int8OneDNN(placed)
         return quantised.Int8(placed, self.dtype)
 
+    @property
+    def _packs(self) -> bool:
+        """Whether the CPU's opaque forms may be used."""
+        return self.device.type == "cpu" and not self.traceable
+
     def _exact(self, weight: torch.Tensor) -> Kernel:
-        if self.device.type != "cpu":
+        if not self._packs:
             return Plain(weight.to(self.device, self.dtype))
         narrow = weight.to(self.dtype) if self.dtype != torch.float32 else weight
         if self._wants_half(narrow) and sixteen.fits_half(narrow):
