@@ -41,6 +41,7 @@ def keys(value: object) -> Iterator[str]:
         ("reshard", ["A", "made", "-n", "2", "--plan"]),
         ("export", ["A", "made"]),
         ("import", ["A", "made", "-n", "4"]),
+        ("doctor", []),
     ],
 )
 def test_every_key_is_documented(command, words, run_llamakit, reference_cases):
