@@ -57,6 +57,8 @@ class Llama(LoadedModel):
         *,
         dtype: str = "auto",
         device: str = "auto",
+        quantize: str | None = None,
+        compile: bool | None = None,  # noqa: A002 (as the option is called)
     ) -> Llama:
         """Load a checkpoint of any number of shards on any legal number of ranks.
 
@@ -67,6 +69,8 @@ class Llama(LoadedModel):
             model_parallel_size: None means as many ranks as torchrun started, else one.
             dtype: ``auto`` is the checkpoint's, or float32 where the device lacks it.
             device: ``auto``, ``cpu``, ``cuda`` or ``mps``.
+            quantize: ``int8`` or ``int4`` rounds the weights while they are read.
+            compile: compile the decoding step; None does so on a GPU, once it pays.
         Raises:
             LlamakitError: something is wrong with the files or the settings.
         Source: ``Llama.build`` in the reference's ``llama/generation.py``.
@@ -80,6 +84,8 @@ class Llama(LoadedModel):
             seed=seed,
             dtype=dtype,
             device=device,
+            quantize=quantize,
+            compile=compile,
         )
 
     @classmethod
@@ -94,6 +100,8 @@ class Llama(LoadedModel):
         seed: int = 1,
         dtype: str = "auto",
         device: str = "auto",
+        quantize: str | None = None,
+        compile: bool | None = None,  # noqa: A002 (as the option is called)
         led: bool = False,
         progress: Callable[[int], None] | None = None,
         toolkit: Toolkit | None = None,
@@ -117,7 +125,7 @@ class Llama(LoadedModel):
         group = parallel.join(model_parallel_size, led=led)
         group.acquire()
         try:
-            spec = LoadSpec(str(Path(model).resolve()), dtype, device)
+            spec = LoadSpec(str(Path(model).resolve()), dtype, device, quantize, compile)
             if isinstance(group, parallel.RankGroup) and group.led:
                 group.send("load", spec)
             executor = load_slice(spec, group, checkpoint, progress)

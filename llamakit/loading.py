@@ -27,6 +27,8 @@ class LoadSpec:
     path: str
     dtype: str
     device: str
+    quantize: str | None = None
+    compile: bool | None = None
 
 
 def load_slice(
@@ -40,8 +42,9 @@ def load_slice(
     Raises:
         LlamakitError: the checkpoint cannot be loaded, on this rank or another.
     """
-    from llamakit.runtime import device, loader
+    from llamakit.runtime import compiled, device, loader
     from llamakit.runtime.executor import Executor
+    from llamakit.runtime.kernels import calibration
 
     failure: Exception | None = None
     try:
@@ -55,8 +58,11 @@ def load_slice(
             size=group.size,
             dtype=dtype,
             device=place,
+            packer=calibration.packer(place, dtype, spec.quantize, traceable=bool(spec.compile)),
             progress=progress,
         )
+        if group.size == 1:
+            compiled.install(model, spec.compile)
     except FAILURES as error:
         failure = error
     group.agree(failure)

@@ -19,6 +19,8 @@ LOADING = (
     "tokenizer",
     "dtype",
     "device",
+    "quantize",
+    "compile",
     "model_parallel_size",
     "max_seq_len",
     "max_batch_size",
@@ -72,8 +74,9 @@ def model_options(command: F) -> F:
     """Add the options that say which model to run, and how.
 
     The function gets ``model`` (None: the embedded one), ``seed``, and ``loading``: a dict of
-    ``tokenizer, dtype, device, model_parallel_size, max_seq_len, max_batch_size``, as
-    ``Llama.open`` takes them; what was not typed is None, ``dtype`` and ``device`` are ``"auto"``.
+    ``tokenizer, dtype, device, quantize, compile, model_parallel_size, max_seq_len,
+    max_batch_size``, as ``Llama.open`` takes them; what was not typed is None, ``dtype`` and
+    ``device`` are ``"auto"``.
     """
     return _add(
         _gather(command, "loading", LOADING),
@@ -109,6 +112,17 @@ def model_options(command: F) -> F:
             default="auto",
             show_default=True,
             help="Where to compute.",
+        ),
+        click.option(
+            "--quantize",
+            type=click.Choice(["int8", "int4"]),
+            help="Round the weights to 8 or 4 bits while they are read.",
+        ),
+        click.option(
+            "--compile/--no-compile",
+            default=None,
+            help="Compile the step that writes a token, on one rank.  "
+            "[default: on a GPU, once it has run long enough to pay]",
         ),
         click.option(
             "--model-parallel-size",

@@ -9,6 +9,12 @@ from collections.abc import Iterator
 from types import FrameType
 
 
+def import_torch() -> None:
+    """Import torch with Ctrl-C waiting: raised inside its C++ start-up it would end in SIGABRT."""
+    with deferred_interrupt():
+        import torch.distributed  # noqa: F401
+
+
 @contextlib.contextmanager
 def deferred_interrupt() -> Iterator[None]:
     """Let Ctrl-C wait until the block has ended. Only the main thread gets signals."""

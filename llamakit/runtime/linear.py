@@ -1,4 +1,9 @@
-"""The layers that hold weights: plain on one rank, fairscale's on several."""
+"""The layers that hold weights, on one rank and on several.
+
+A layer multiplies by means of a kernel (``kernels/``). On several ranks each holds its slice, and
+what joins the slices is fairscale's. Its layer classes are not used: they multiply by a plain
+weight, and allocate the whole of it in float32 when they are made.
+"""
 
 from __future__ import annotations
 
@@ -7,12 +12,18 @@ from typing import Protocol
 import torch
 from torch import nn
 
+from llamakit.runtime.kernels.choice import Packer
+
 
 class Layers(Protocol):
-    """Makes a layer from the weight that this rank holds."""
+    """Makes a layer from the weight that this rank holds, as it is stored."""
 
-    def column(self, weight: torch.Tensor, *, gather: bool = False) -> nn.Module:
-        """Cut by output: ``(out/n, in)``. ``gather`` joins the outputs of all ranks."""
+    def column(self, weight: torch.Tensor) -> nn.Module:
+        """Cut by output: ``(out/n, in)``."""
+        ...
+
+    def output(self, weight: torch.Tensor) -> nn.Module:
+        """Cut by output: ``(V/n, dim)``; joins the logits of all ranks."""
         ...
 
     def row(self, weight: torch.Tensor) -> nn.Module:
@@ -27,93 +38,98 @@ class Layers(Protocol):
 class PlainLayers:
     """One rank holds everything."""
 
-    def column(self, weight: torch.Tensor, *, gather: bool = False) -> nn.Module:  # noqa: ARG002
+    def __init__(self, packer: Packer) -> None:
+        self._packer = packer
+
+    def column(self, weight: torch.Tensor) -> nn.Module:
         """Make a linear layer."""
-        return Linear(weight)
+        return self._packer.pack(weight)
+
+    def output(self, weight: torch.Tensor) -> nn.Module:
+        """Make the layer of the logits."""
+        return self._packer.pack(weight, output=True)
 
     def row(self, weight: torch.Tensor) -> nn.Module:
         """Make a linear layer."""
-        return Linear(weight)
+        return self._packer.pack(weight)
 
     def embedding(self, weight: torch.Tensor) -> nn.Module:
         """Make an embedding."""
-        return Embedding(weight)
+        return Embedding(weight.to(self._packer.device), self._packer.dtype)
 
 
-class Linear(nn.Module):
-    """``x @ weight.T``, with a weight that is handed over instead of drawn and thrown away."""
+class ParallelLayers:
+    """Each rank holds its slice; fairscale's collectives join them."""
 
-    def __init__(self, weight: torch.Tensor) -> None:
-        super().__init__()
-        self.weight = frozen(weight)
+    def __init__(self, packer: Packer) -> None:
+        self._packer = packer
 
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """``(..., in)`` to ``(..., out)``."""
-        return nn.functional.linear(x, self.weight)
+    def column(self, weight: torch.Tensor) -> nn.Module:
+        """Make a layer whose outputs stay with this rank."""
+        return self._packer.pack(weight)
+
+    def output(self, weight: torch.Tensor) -> nn.Module:
+        """Make a layer that gathers the outputs."""
+        return Gathered(self._packer.pack(weight, output=True))
+
+    def row(self, weight: torch.Tensor) -> nn.Module:
+        """Make a layer that sums the outputs."""
+        return Summed(self._packer.pack(weight))
+
+    def embedding(self, weight: torch.Tensor) -> nn.Module:
+        """Make an embedding that gathers the dimensions."""
+        placed = weight.contiguous().to(self._packer.device)
+        return Gathered(Embedding(placed, self._packer.dtype))
 
 
 class Embedding(nn.Module):
-    """A row of the weight for each id."""
+    """A row of the weight for each id.
 
-    def __init__(self, weight: torch.Tensor) -> None:
+    The weight stays as it is stored: on a CPU it is the mapped file itself, of which only the rows
+    that are looked up take memory.
+    """
+
+    def __init__(self, weight: torch.Tensor, dtype: torch.dtype) -> None:
         super().__init__()
-        self.weight = frozen(weight)
+        self.weight = nn.Parameter(weight, requires_grad=False)
+        self.dtype = dtype
 
     def forward(self, tokens: torch.Tensor) -> torch.Tensor:
         """``(...)`` to ``(..., dim)``."""
-        return nn.functional.embedding(tokens, self.weight)
+        return nn.functional.embedding(tokens, self.weight).to(self.dtype)
 
 
-class FairscaleLayers:
-    """Each rank holds its slice, in fairscale's model-parallel layers.
+class Gathered(nn.Module):
+    """Joins what all ranks compute along the last axis.
 
-    fairscale allocates the whole float32 weight when a layer is made, so layers are made one at
-    a time and handed their weight at once: never more than one such allocation stands.
-
-    Args:
-        size: the model parallel size.
+    Source: ``gather_output`` of fairscale's ``ColumnParallelLinear``.
     """
 
-    def __init__(self, size: int) -> None:
-        self.size = size
+    def __init__(self, inner: nn.Module) -> None:
+        super().__init__()
+        self.inner = inner
 
-    def column(self, weight: torch.Tensor, *, gather: bool = False) -> nn.Module:
-        """Make a ``ColumnParallelLinear``."""
-        from fairscale.nn.model_parallel.layers import ColumnParallelLinear
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """``(...)`` or ``(..., in)`` to ``(..., out)``."""
+        from fairscale.nn.model_parallel.mappings import gather_from_model_parallel_region
 
-        rows, columns = weight.shape
-        layer = ColumnParallelLinear(
-            columns, rows * self.size, bias=False, gather_output=gather, init_method=_leave
-        )
-        layer.weight = frozen(weight)
-        return layer  # type: ignore[no-any-return]
-
-    def row(self, weight: torch.Tensor) -> nn.Module:
-        """Make a ``RowParallelLinear``."""
-        from fairscale.nn.model_parallel.layers import RowParallelLinear
-
-        rows, columns = weight.shape
-        layer = RowParallelLinear(
-            columns * self.size, rows, bias=False, input_is_parallel=True, init_method=_leave
-        )
-        layer.weight = frozen(weight)
-        return layer  # type: ignore[no-any-return]
-
-    def embedding(self, weight: torch.Tensor) -> nn.Module:
-        """Make a ``ParallelEmbedding``."""
-        from fairscale.nn.model_parallel.layers import ParallelEmbedding
-
-        rows, columns = weight.shape
-        layer = ParallelEmbedding(rows, columns * self.size, init_method=_leave)
-        layer.weight = frozen(weight)
-        return layer  # type: ignore[no-any-return]
+        out: torch.Tensor = gather_from_model_parallel_region(self.inner(x))
+        return out
 
 
-def frozen(weight: torch.Tensor) -> nn.Parameter:
-    """Wrap a weight that is never trained."""
-    return nn.Parameter(weight, requires_grad=False)
+class Summed(nn.Module):
+    """Adds up what all ranks compute.
 
+    Source: fairscale's ``RowParallelLinear``.
+    """
 
-def _leave(weight: torch.Tensor) -> torch.Tensor:
-    """Initialise nothing: the weight is replaced at once."""
-    return weight
+    def __init__(self, inner: nn.Module) -> None:
+        super().__init__()
+        self.inner = inner
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """``(..., in/n)`` to ``(..., out)``."""
+        from fairscale.nn.model_parallel.mappings import reduce_from_model_parallel_region
+
+        out: torch.Tensor = reduce_from_model_parallel_region(self.inner(x))
+        return out

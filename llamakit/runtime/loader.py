@@ -1,22 +1,33 @@
 """From a checkpoint of any number of shards to the model of one rank of any legal number.
 
-Each rank reads its own bytes only: one parameter, one slice, one layer at a time.
+Each rank reads its own bytes only, and packs each weight as it is read: what is packed is let go
+before the next is touched, so two copies of the model never stand.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
 
 import torch
 
+from llamakit.checkpoint.params import ModelParams
 from llamakit.checkpoint.plan import slice_for_rank
 from llamakit.protocols import Checkpoint
-from llamakit.runtime.linear import FairscaleLayers, Layers, PlainLayers
+from llamakit.runtime.heap import trim
+from llamakit.runtime.kernels.choice import Packer
+from llamakit.runtime.linear import Layers, ParallelLayers, PlainLayers
 from llamakit.runtime.loadable import check_loadable
 from llamakit.runtime.model import Attention, Block, FeedForward, RMSNorm, Transformer
+from llamakit.runtime.read_ahead import read_ahead
 from llamakit.runtime.tensors import to_torch
 
-Fetch = Callable[[str], torch.Tensor]
+ATTENTION = ("attention.wq", "attention.wk", "attention.wv", "attention.wo")
+FEED_FORWARD = ("feed_forward.w1", "feed_forward.w3", "feed_forward.w2")
+NORMS = ("attention_norm", "ffn_norm")
+
+T = TypeVar("T")
 
 
 def load(
@@ -26,62 +37,97 @@ def load(
     size: int = 1,
     dtype: torch.dtype,
     device: torch.device,
+    packer: Packer | None = None,
     progress: Callable[[int], None] | None = None,
 ) -> Transformer:
     """Build the model that one rank holds.
 
     Args:
         rank: which slice, of ``size``.
+        packer: chooses the form of the weights; None keeps every value.
         progress: told how many layers are loaded after each.
     Raises: as ``check_loadable``.
     """
     check_loadable(checkpoint, size)
+    packer = packer or Packer(device, dtype)
     params = checkpoint.params
-    layers: Layers = PlainLayers() if size == 1 else FairscaleLayers(size)
+    layers: Layers = PlainLayers(packer) if size == 1 else ParallelLayers(packer)
 
     def fetch(name: str) -> torch.Tensor:
         where = slice_for_rank(checkpoint.parameters[name], params, rank, size)
         array = checkpoint.read(name, axis=where.axis, start=where.start, stop=where.stop)
-        return to_torch(array).to(device=device, dtype=dtype)
+        read_ahead(array)
+        return to_torch(array)
 
+    def norm(weight: torch.Tensor) -> RMSNorm:
+        return RMSNorm(weight.to(device=device, dtype=dtype, copy=True), params.norm_eps)
+
+    embeddings = fetch("tok_embeddings.weight")
+    # The largest first: what packing takes for a moment stands beside nothing yet.
+    output = layers.output(embeddings if params.tied_embeddings else fetch("output.weight"))
     blocks = []
-    for number in range(params.n_layers):
-        blocks.append(_block(number, fetch, layers, params.head_dim, params.norm_eps))
+    for number, weights in enumerate(_one_ahead(_fetchers(params, fetch))):
+        blocks.append(_block(number, weights, layers, norm, params.head_dim))
+        trim()
         if progress:
             progress(number + 1)
-    embeddings = fetch("tok_embeddings.weight")
-    output = embeddings if params.tied_embeddings else fetch("output.weight")
     return Transformer(
         layers.embedding(embeddings),
         blocks,
-        RMSNorm(fetch("norm.weight"), params.norm_eps),
-        layers.column(output, gather=True),
+        norm(fetch("norm.weight")),
+        output,
         head_dim=params.head_dim,
         n_kv_heads=max(1, params.n_kv_heads // size),
         rope_theta=params.rope_theta,
     ).eval()
 
 
-def _block(number: int, fetch: Fetch, layers: Layers, head_dim: int, eps: float) -> Block:
-    def weight(name: str) -> torch.Tensor:
-        return fetch(f"layers.{number}.{name}.weight")
+Weights = dict[str, torch.Tensor]
+
+
+def _fetchers(
+    params: ModelParams, fetch: Callable[[str], torch.Tensor]
+) -> Iterator[Callable[[], Weights]]:
+    """Yield, for each layer, what maps its weights and has the system read them."""
+    for number in range(params.n_layers):
+
+        def layer(number: int = number) -> Weights:
+            names = (*ATTENTION, *FEED_FORWARD, *NORMS)
+            return {name: fetch(f"layers.{number}.{name}.weight") for name in names}
+
+        yield layer
+
+
+def _one_ahead(jobs: Iterator[Callable[[], T]]) -> Iterator[T]:
+    """Yield what each job returns, while a thread does the next: the disk works as we pack."""
+    with ThreadPoolExecutor(1) as thread:
+        waiting = [thread.submit(job) for job in [next(jobs)]]
+        for job in jobs:
+            waiting.append(thread.submit(job))
+            yield waiting.pop(0).result()
+        yield waiting.pop(0).result()
+
+
+def _block(
+    number: int,
+    weights: Weights,
+    layers: Layers,
+    norm: Callable[[torch.Tensor], RMSNorm],
+    head_dim: int,
+) -> Block:
+    """Pack one layer; each weight leaves ``weights`` as it is packed."""
+
+    def joined(names: Sequence[str]) -> torch.Tensor:
+        return torch.cat([weights.pop(name) for name in names])
 
     attention = Attention(
-        layers.column(weight("attention.wq")),
-        layers.column(weight("attention.wk")),
-        layers.column(weight("attention.wv")),
-        layers.row(weight("attention.wo")),
+        layers.column(joined(ATTENTION[:3])),
+        layers.row(weights.pop(ATTENTION[3])),
         head_dim,
         number,
     )
     feed_forward = FeedForward(
-        layers.column(weight("feed_forward.w1")),
-        layers.row(weight("feed_forward.w2")),
-        layers.column(weight("feed_forward.w3")),
+        layers.column(joined(FEED_FORWARD[:2])), layers.row(weights.pop(FEED_FORWARD[2]))
     )
-    return Block(
-        attention,
-        feed_forward,
-        RMSNorm(weight("attention_norm"), eps),
-        RMSNorm(weight("ffn_norm"), eps),
-    )
+    norms = [norm(weights.pop(name)) for name in NORMS]
+    return Block(attention, feed_forward, *norms)

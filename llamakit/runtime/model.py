@@ -7,12 +7,14 @@ Source: the reference's ``llama/model.py``.
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass
 
 import torch
 from torch import nn
 from torch.nn.functional import scaled_dot_product_attention, silu
 
+from llamakit.runtime.compiled import CompiledDecoder
 from llamakit.runtime.kv_cache import KVCache
 from llamakit.runtime.rope import rotate, rotations
 
@@ -45,11 +47,27 @@ class Span:
 
     cache: KVCache
     slots: slice
+    start: int | None  # of every row, where they all start alike and the number is at hand
     positions: torch.Tensor  # (B, T)
     stop: int  # positions of the cache that are looked at
     rotation: torch.Tensor  # (B, T, 1, D/2, 2)
-    mask: torch.Tensor | None  # (B, 1, T, S), True where a query sees a key
+    mask: torch.Tensor | None  # (B or 1, 1, T, S), 0 where a query sees a key, else -inf
     causal: bool
+
+    def store(
+        self, layer: int, k: torch.Tensor, v: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Put new keys and values, ``(B, T, K, D)``, into the cache; return all of both."""
+        keys = self.cache.keys[layer, self.slots]  # (B, K, length, D)
+        values = self.cache.values[layer, self.slots]
+        if self.start is not None:
+            keys[:, :, self.start : self.stop] = k.transpose(1, 2)
+            values[:, :, self.start : self.stop] = v.transpose(1, 2)
+        else:
+            rows = torch.arange(len(keys), device=keys.device)[:, None]  # (B, 1)
+            keys[rows, :, self.positions] = k
+            values[rows, :, self.positions] = v
+        return keys[:, :, : self.stop], values[:, :, : self.stop]  # (B, K, S, D)
 
 
 class RMSNorm(nn.Module):
@@ -73,54 +91,80 @@ class RMSNorm(nn.Module):
 class Attention(nn.Module):
     """Grouped-query attention over the cache.
 
+    Args:
+        wqkv: queries, keys and values in one multiplication, ``((H + 2K) D, dim)``.
     Source: Ainslie and others 2023, https://arxiv.org/abs/2305.13245
     """
 
-    def __init__(
-        self, wq: nn.Module, wk: nn.Module, wv: nn.Module, wo: nn.Module, head_dim: int, layer: int
-    ) -> None:
+    def __init__(self, wqkv: nn.Module, wo: nn.Module, head_dim: int, layer: int) -> None:
         super().__init__()
-        self.wq, self.wk, self.wv, self.wo = wq, wk, wv, wo
+        self.wqkv, self.wo = wqkv, wo
         self.head_dim = head_dim
         self.layer = layer
 
     def forward(self, x: torch.Tensor, span: Span) -> torch.Tensor:
         """``(B, T, dim)`` to the same."""
-        q = rotate(self._heads(self.wq(x)), span.rotation)  # (B, T, H, D)
-        k = rotate(self._heads(self.wk(x)), span.rotation)  # (B, T, K, D)
-        v = self._heads(self.wv(x))  # (B, T, K, D)
-
-        keys = span.cache.keys[self.layer, span.slots]  # (B, K, length, D)
-        values = span.cache.values[self.layer, span.slots]
-        index = span.positions[:, None, :, None].expand(-1, k.shape[2], -1, self.head_dim)
-        keys.scatter_(2, index, k.transpose(1, 2))
-        values.scatter_(2, index, v.transpose(1, 2))
-
-        attended = scaled_dot_product_attention(
-            q.transpose(1, 2),  # (B, H, T, D)
-            keys[:, :, : span.stop],  # (B, K, S, D)
-            values[:, :, : span.stop],
-            attn_mask=span.mask,
-            is_causal=span.causal,
-            enable_gqa=q.shape[2] != k.shape[2],
-        )
-        out: torch.Tensor = self.wo(attended.transpose(1, 2).flatten(-2))
+        mixed = self.wqkv(x)
+        heads = mixed.view(*mixed.shape[:-1], -1, self.head_dim)  # (B, T, H + 2K, D)
+        count = span.cache.keys.shape[2]  # K
+        turned = rotate(heads[:, :, :-count], span.rotation)  # queries and keys
+        q, k = turned[:, :, :-count], turned[:, :, -count:]  # (B, T, H, D), (B, T, K, D)
+        keys, values = span.store(self.layer, k, heads[:, :, -count:])  # (B, K, S, D)
+        attended = attend(q, keys, values, span.mask, causal=span.causal)
+        out: torch.Tensor = self.wo(attended)
         return out
 
-    def _heads(self, x: torch.Tensor) -> torch.Tensor:
-        return x.view(*x.shape[:-1], -1, self.head_dim)
+
+def attend(
+    q: torch.Tensor,
+    keys: torch.Tensor,
+    values: torch.Tensor,
+    mask: torch.Tensor | None,
+    *,
+    causal: bool,
+) -> torch.Tensor:
+    """Let queries look at keys, each key/value head serving its group of query heads.
+
+    Args:
+        q: ``(B, T, H, D)``.
+        keys: ``(B, K, S, D)``, as ``values``.
+        mask: ``(B or 1, 1, T, S)``, added; None where every query sees every key.
+        causal: query i sees the keys up to i.
+    Returns:
+        ``(B, T, H D)``.
+    """
+    rows, count, heads, width = q.shape
+    if count == 1:
+        # The group stands where the positions do: nothing is repeated, nothing transposed.
+        grouped = q.reshape(rows, keys.shape[1], -1, width)  # (B, K, H/K, D)
+        attended = scaled_dot_product_attention(grouped, keys, values, attn_mask=mask)
+        return attended.reshape(rows, 1, -1)
+    attended = scaled_dot_product_attention(
+        q.transpose(1, 2),  # (B, H, T, D)
+        keys,
+        values,
+        attn_mask=mask,
+        is_causal=causal,
+        enable_gqa=heads != keys.shape[1],
+    )
+    return attended.transpose(1, 2).flatten(-2)
 
 
 class FeedForward(nn.Module):
-    """SwiGLU. Source: Shazeer 2020, https://arxiv.org/abs/2002.05202."""
+    """SwiGLU. Source: Shazeer 2020, https://arxiv.org/abs/2002.05202.
 
-    def __init__(self, w1: nn.Module, w2: nn.Module, w3: nn.Module) -> None:
+    Args:
+        w13: the gate (``w1``) and what it gates (``w3``) in one, ``(2 hidden, dim)``.
+    """
+
+    def __init__(self, w13: nn.Module, w2: nn.Module) -> None:
         super().__init__()
-        self.w1, self.w2, self.w3 = w1, w2, w3
+        self.w13, self.w2 = w13, w2
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """``(B, T, dim)`` to the same."""
-        out: torch.Tensor = self.w2(silu(self.w1(x)) * self.w3(x))
+        gate, gated = self.w13(x).chunk(2, -1)
+        out: torch.Tensor = self.w2(silu(gate) * gated)
         return out
 
 
@@ -169,6 +213,7 @@ class Transformer(nn.Module):
         self.layers = nn.ModuleList(layers)
         self.head_dim, self.n_kv_heads, self.rope_theta = head_dim, n_kv_heads, rope_theta
         self._rotations: torch.Tensor | None = None
+        self.decoder: CompiledDecoder | None = None
 
     @property
     def device(self) -> torch.device:
@@ -193,10 +238,16 @@ class Transformer(nn.Module):
         Returns:
             ``(B, V)`` float32, or ``(B, T, V)`` with ``every_position``.
         """
+        if self.decoder is not None and self.decoder.takes(batch, cache):
+            self._rotations_for(cache.length)
+            return self.decoder(batch, cache, self.device)
+        started = time.perf_counter()
         x = self.embed(batch)
         span = self.span(batch, cache)
         for layer in self.layers:
             x = layer(x, span)
+        if self.decoder is not None and len(batch.tokens[0]) == 1:
+            self.decoder.spend(time.perf_counter() - started)
         if not batch.every_position:
             x = self._last(x, batch)
         logits: torch.Tensor = self.output(self.norm(x)).float()
@@ -208,6 +259,35 @@ class Transformer(nn.Module):
             return x[:, -1]
         rows = torch.arange(len(batch.lengths), device=x.device)
         return x[rows, torch.tensor(batch.lengths, device=x.device) - 1]
+
+    def step(
+        self, tokens: torch.Tensor, positions: torch.Tensor, cache: KVCache, stop: int
+    ) -> torch.Tensor:
+        """Compute one new id of each row with fixed shapes, for torch.compile.
+
+        Args:
+            tokens: ``(B, 1)``.
+            positions: ``(B, 1)``.
+            stop: how many positions of the cache are looked at.
+        Returns:
+            ``(B, V)`` float32.
+        """
+        assert self._rotations is not None
+        span = Span(
+            cache=cache,
+            slots=slice(0, len(tokens)),
+            start=None,
+            positions=positions,
+            stop=stop,
+            rotation=self._rotations[positions].unsqueeze(2),
+            mask=self._mask(positions, stop),
+            causal=False,
+        )
+        x = self.tok_embeddings(tokens)
+        for layer in self.layers:
+            x = layer(x, span)
+        logits: torch.Tensor = self.output(self.norm(x[:, -1])).float()
+        return logits
 
     @torch.inference_mode()
     def first_nonfinite(self, batch: Batch, cache: KVCache) -> str:
@@ -234,18 +314,27 @@ class Transformer(nn.Module):
         starts = torch.tensor(batch.starts, device=self.device)
         positions = starts[:, None] + torch.arange(count, device=self.device)  # (B, T)
         fresh = stop == count  # nothing in the cache yet
-        alone = count == 1 and min(batch.starts) == max(batch.starts)
+        aligned = min(batch.starts) == max(batch.starts)
         mask = None
-        if not fresh and not alone:
-            mask = torch.arange(stop, device=self.device) <= positions[:, None, :, None]
+        if not fresh and not (aligned and count == 1):
+            mask = self._mask(positions[:1] if aligned else positions, stop)
         return Span(
             cache=cache,
             slots=slice(batch.slot, batch.slot + rows),
+            start=batch.starts[0] if aligned else None,
             positions=positions,
             stop=stop,
             rotation=self._rotations_for(cache.length)[positions].unsqueeze(2),
             mask=mask,
             causal=fresh and count > 1,
+        )
+
+    def _mask(self, positions: torch.Tensor, stop: int) -> torch.Tensor:
+        """Return what hides later positions: ``(B, T)`` to ``(B, 1, T, stop)``."""
+        hidden = torch.arange(stop, device=self.device) > positions[:, None, :, None]
+        shape = hidden.shape
+        return torch.zeros(shape, dtype=self.dtype, device=self.device).masked_fill_(
+            hidden, float("-inf")
         )
 
     def _rotations_for(self, length: int) -> torch.Tensor:

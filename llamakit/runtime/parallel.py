@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any
 
 from llamakit.errors import ParallelError
 from llamakit.runtime import launch
-from llamakit.runtime.interrupt import deferred_interrupt
+from llamakit.runtime.interrupt import deferred_interrupt, import_torch
 
 if TYPE_CHECKING:
     from llamakit.runtime.executor import Executor
@@ -301,6 +301,7 @@ def join(size: int | None, *, led: bool = False) -> Group:
             f"pass --nproc_per_node {size} to torchrun, or leave the size out"
         )
     if size == 1:
+        import_torch()
         return Group()
     if _current is None:
         return _join_torchrun(led) if started > 1 else _launch(size)
@@ -325,7 +326,8 @@ def _launch(size: int) -> RankGroup:
     workers = launch.Workers(size, listener.getsockname()[1])
     with contextlib.ExitStack() as undo:
         undo.callback(workers.kill)
-        from torch import distributed  # the workers import it at the same time
+        import_torch()  # the workers import it at the same time
+        from torch import distributed
 
         undo.callback(_destroy)
         store = launch.open_store(size, listener)

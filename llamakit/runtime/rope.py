@@ -32,6 +32,9 @@ def rotate(x: torch.Tensor, rotation: torch.Tensor) -> torch.Tensor:
         ``(B, T, H, D)``, in the dtype of ``x``.
     """
     pairs = x.float().view(*x.shape[:-1], -1, 2)  # (B, T, H, D/2, 2)
+    if not torch.compiler.is_compiling():  # one product; torch.compile knows no complex numbers
+        product = torch.view_as_complex(pairs) * torch.view_as_complex(rotation)
+        return torch.view_as_real(product).flatten(-2).to(x.dtype)
     cosine, sine = rotation[..., 0], rotation[..., 1]
     even, odd = pairs[..., 0], pairs[..., 1]
     turned = torch.stack((even * cosine - odd * sine, even * sine + odd * cosine), dim=-1)

@@ -42,6 +42,7 @@ def keys(value: object) -> Iterator[str]:
         ("export", ["A", "made"]),
         ("import", ["A", "made", "-n", "4"]),
         ("plugins new NAME", ["nth"]),
+        ("doctor", []),
     ],
 )
 def test_every_key_is_documented(command, words, run_llamakit, reference_cases):

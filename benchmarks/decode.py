@@ -1,0 +1,240 @@
+"""How fast ids come: llamakit, transformers and llama.cpp on the same random 1.1B weights.
+
+    python benchmarks/decode.py                        # all, some 20 minutes
+    python benchmarks/decode.py --shape tiny --rounds 1 --new 4
+    python benchmarks/decode.py --only b1,int8-b1 --llama-cpp /path/to/python
+
+Every configuration runs in a process of its own, and the rounds alternate between them, so that
+what else the machine does hits all. A rate is the median of the steps of all rounds, and beside it
+the quickest tenth: where the two are far apart, the machine had other work. Then ``--threads 1``
+and the processor's time a step still tell something. llama.cpp is
+measured where ``--llama-cpp`` names an interpreter that has llama-cpp-python and gguf;
+``--build-llama-cpp`` makes one in the folder of the benchmark (it compiles for some minutes).
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import statistics
+import subprocess
+import sys
+import time
+import venv
+from dataclasses import dataclass
+from pathlib import Path
+
+import platformdirs
+from decoding.random_model import (
+    SHAPES,
+    make_checkpoint,
+    make_gguf,
+    make_huggingface,
+    tokens,
+)
+
+PROMPT = 128
+PROGRAMS = Path(__file__).parent / "decoding"
+
+
+@dataclass(frozen=True)
+class Configuration:
+    """One engine with one form of the weights and one number of rows."""
+
+    engine: str
+    form: str
+    rows: int
+    first_only: bool = False
+
+    @property
+    def name(self) -> str:
+        """As the table shows it."""
+        what = "first token, cold" if self.first_only else f"batch {self.rows}"
+        return f"{self.engine} {self.form}, {what}"
+
+
+PARTS = {
+    "b1": [("llamakit", "bf16", 1), ("transformers", "bf16", 1), ("llama.cpp", "bf16", 1)],
+    "b8": [("llamakit", "bf16", 8), ("transformers", "bf16", 8), ("llama.cpp", "bf16", 8)],
+    "int8-b1": [("llamakit", "int8", 1), ("llama.cpp", "q8_0", 1)],
+    "int8-b8": [("llamakit", "int8", 8), ("llama.cpp", "q8_0", 8)],
+    "int4-b1": [("llamakit", "int4", 1), ("llama.cpp", "q4_0", 1)],
+    "cold": [("llamakit", "bf16", 1, True), ("transformers", "bf16", 1, True)],
+}
+QUANTIZE = {"bf16": None, "int8": "int8", "int4": "int4"}
+Results = dict[Configuration, list[dict]]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--shape", choices=SHAPES, default="1.1b")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--new", type=int, default=32, help="ids a row")
+    parser.add_argument("--only", default=",".join(PARTS), help="parts: " + ",".join(PARTS))
+    parser.add_argument("--folder", type=Path, default=platformdirs.user_cache_path("llamakit"))
+    parser.add_argument("--threads", type=int, default=os.cpu_count())
+    parser.add_argument("--llama-cpp", metavar="PYTHON", help="has llama-cpp-python and gguf")
+    parser.add_argument("--build-llama-cpp", action="store_true")
+    arguments = parser.parse_args()
+    folder = arguments.folder / "benchmark"
+    if arguments.build_llama_cpp:
+        arguments.llama_cpp = build_llama_cpp(folder / "llama-cpp")
+    wanted = [Configuration(*it) for part in arguments.only.split(",") for it in PARTS[part]]
+    if not arguments.llama_cpp:
+        print("llama.cpp is left out: name an interpreter with --llama-cpp")
+        wanted = [it for it in wanted if it.engine != "llama.cpp"]
+    bench = Bench(folder, arguments)
+    results: Results = {it: [] for it in wanted}
+    for number in range(arguments.rounds):
+        order = wanted if number % 2 == 0 else wanted[::-1]
+        for configuration in order:
+            results[configuration].append(bench.run(configuration))
+            print(f"  {configuration.name}: {summary(results[configuration][-1])}", flush=True)
+    report(results)
+    bench.check(wanted)
+
+
+class Bench:
+    """The files that the engines read, made when they are first wanted, and the jobs."""
+
+    def __init__(self, folder: Path, arguments: argparse.Namespace) -> None:
+        self.arguments = arguments
+        self.folder = folder
+        self.model = make_checkpoint(folder / arguments.shape, arguments.shape)
+        self.vocabulary = SHAPES[arguments.shape]["vocab_size"]
+
+    def run(self, configuration: Configuration, **changes: object) -> dict:
+        """Run one configuration in a process of its own; return what it measured."""
+        job = self.job(configuration) | changes
+        if configuration.first_only:
+            drop_from_cache(self.model, Path(job.get("huggingface", self.model)))
+        program = f"run_{configuration.engine.replace('.', '_')}.py"
+        python = self.arguments.llama_cpp if configuration.engine == "llama.cpp" else sys.executable
+        started = time.time()
+        done = subprocess.run(
+            [python, str(PROGRAMS / program), json.dumps(job)],
+            stdout=subprocess.PIPE,
+            text=True,
+            check=True,
+        )
+        result: dict = json.loads(done.stdout.splitlines()[-1])
+        return result | {"cold": result["first"] - started}
+
+    def job(self, configuration: Configuration) -> dict:
+        """Say what a program is to do, with the files it needs made."""
+        shape = self.arguments.shape
+        prompts = [tokens(PROMPT, self.vocabulary, seed) for seed in range(configuration.rows)]
+        job = {
+            "model": str(self.model),
+            "prompts": prompts,
+            "new": self.arguments.new,
+            "prefills": 2,
+            "threads": self.arguments.threads,
+            "dtype": "bfloat16",
+            "device": "cpu",
+            "quantize": QUANTIZE.get(configuration.form),
+            "only_first": configuration.first_only,
+            "forced": None,
+        }
+        if configuration.engine == "transformers":
+            job["huggingface"] = str(make_huggingface(self.model, self.folder / f"{shape}-hf"))
+        if configuration.engine == "llama.cpp":
+            path = self.folder / f"{shape}-{configuration.form}.gguf"
+            python = self.arguments.llama_cpp
+            job["gguf"] = str(make_gguf(self.model, path, configuration.form, python))
+        return job
+
+    def check(self, wanted: list[Configuration]) -> None:
+        """Compare llamakit's greedy ids, step by step, with those that float32 chose."""
+        ours = [it for it in wanted if it.engine == "llamakit" and not it.first_only]
+        if not ours:
+            return
+        print("\nids that differ from float32's greedy ones, each step from float32's own ids:")
+        exact = self.run(Configuration("llamakit", "bf16", 1), dtype="float32")
+        right, margins = exact["tokens"][0], exact["margins"][0]
+        for configuration in ours:
+            if configuration.rows > 1:
+                continue
+            found = self.run(configuration, forced=[right])["tokens"][0]
+            lost = [
+                margin
+                for own, theirs, margin in zip(found, right, margins, strict=True)
+                if own != theirs
+            ]
+            worst = f", where float32's margin was up to {max(lost):.4f}" if lost else ""
+            print(f"  {configuration.name}: {len(lost)} of {len(right)}{worst}")
+        print(f"  float32's margins: median {statistics.median(margins):.4f} of a logit")
+
+
+def build_llama_cpp(folder: Path) -> str:
+    """Make an environment with llama-cpp-python and gguf; return its interpreter."""
+    python = folder / "bin" / "python"
+    if not python.exists():
+        venv.create(folder, with_pip=True)
+        packages = ["llama-cpp-python", "gguf"]
+        subprocess.run([python, "-m", "pip", "install", "-q", *packages], check=True)
+    return str(python)
+
+
+def drop_from_cache(*folders: Path) -> None:
+    """Have the system forget the files of a model, so that they are read from the disk."""
+    for folder in folders:
+        for path in folder.iterdir():
+            if path.is_file():
+                with path.open("rb") as file:
+                    os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+
+
+def rates(configuration: Configuration, runs: list[dict]) -> tuple[float, float]:
+    """Return ids a second while decoding, over all rows: the median, and the quickest tenth."""
+    steps = sorted(step for run in runs for step in run["steps"])
+    return tuple(
+        configuration.rows / it for it in (statistics.median(steps), steps[len(steps) // 10])
+    )
+
+
+def summary(run: dict) -> str:
+    if "steps" not in run:
+        return f"{run['cold']:.1f} s"
+    milliseconds = 1000 * statistics.median(run["processor"])
+    return (
+        f"{1 / statistics.median(run['steps']):.2f} steps/s, {milliseconds:.0f} ms of processor a "
+        f"step, prefill {run['prefill']:.0f} ids/s"
+    )
+
+
+def report(results: Results) -> None:
+    """Print what was measured, and llamakit's ratio to each peer of the same part."""
+    columns = f"{'ids/s':>8}{'quickest':>9}{'ms/step':>9}{'prefill':>9}{'cold, s':>9}"
+    print(f"\n{'':40}{columns}   llamakit against it")
+    for part in PARTS.values():
+        group = [Configuration(*it) for it in part if Configuration(*it) in results]
+        for configuration in group:
+            print(line(configuration, group[0], results))
+
+
+def line(configuration: Configuration, ours: Configuration, results: Results) -> str:
+    runs, own = results[configuration], results[ours]
+    if configuration.first_only:
+        cold, best = (statistics.median(it["cold"] for it in some) for some in (runs, own))
+        ratio = "" if configuration == ours else f"{cold / best:8.2f}"
+        return f"{configuration.name:40}{'':35}{cold:9.1f}   {ratio}"
+    (speed, quickest), (usual, best) = rates(configuration, runs), rates(ours, own)
+    prefill = max(it["prefill"] for it in runs)
+    used, least = (processor(some) for some in (runs, own))
+    columns = f"{speed:8.2f}{quickest:9.2f}{used:9.1f}{prefill:9.0f}{'':9}"
+    if configuration == ours:
+        return f"{configuration.name:40}{columns}"
+    prefills = max(it["prefill"] for it in own) / prefill
+    ratio = f"{usual / speed:.2f}, quickest {best / quickest:.2f}, prefill {prefills:.2f}"
+    return f"{configuration.name:40}{columns}   {ratio}, processor {used / least:.2f}"
+
+
+def processor(runs: list[dict]) -> float:
+    """Return the processor's milliseconds a step, over all threads."""
+    return 1000 * statistics.median(it for run in runs for it in run["processor"])
+
+
+if __name__ == "__main__":
+    main()

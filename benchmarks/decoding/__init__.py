@@ -1,0 +1,1 @@
+"""What ``benchmarks/decode.py`` runs: the model, and one program for each engine."""

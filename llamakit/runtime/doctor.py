@@ -1,0 +1,53 @@
+"""What models are computed with on this machine."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Any
+
+import torch
+
+from llamakit.runtime import parallel
+from llamakit.runtime.device import pick_device, pick_dtype
+from llamakit.runtime.kernels import calibration
+from llamakit.runtime.kernels.choice import Packer
+
+
+def examine(*, calibrate: bool = False) -> dict[str, Any]:
+    """Describe the machine and the kernels that are chosen on it.
+
+    Args:
+        calibrate: measure the kernels and remember the faster one.
+    Returns:
+        What ``llamakit doctor --json`` prints.
+    """
+    timings = calibration.calibrate() if calibrate else calibration.remembered_timings()
+    measured = calibration.remembered()
+    device = pick_device("auto")
+    return {
+        **calibration.machine(),
+        "device": str(device),
+        "cuda_devices": [
+            torch.cuda.get_device_name(number) for number in range(torch.cuda.device_count())
+        ],
+        "ranks": parallel.world_size(),
+        "calibrated": measured is not None,
+        "kernels": kernels(device),
+        "timings": [asdict(timing) for timing in timings],
+    }
+
+
+def kernels(device: torch.device) -> dict[str, str]:
+    """Say which kernel holds each form of weight on a device, by packing a small one."""
+    chosen = {}
+    for stored in ("float32", "bfloat16", "float16"):
+        dtype = pick_dtype("auto", stored, device)
+        weight = torch.ones(64, 1024, dtype=getattr(torch, stored))
+        kernel = calibration.packer(device, dtype, None).pack(weight)
+        chosen[stored] = f"{kernel.name}, computed in {str(dtype).removeprefix('torch.')}"
+    for quantize in ("int8", "int4"):
+        if quantize == "int4" and device.type == "mps":
+            continue
+        packer = Packer(device, pick_dtype("auto", "bfloat16", device), quantize)
+        chosen[quantize] = packer.pack(torch.ones(64, 1024, dtype=torch.bfloat16)).name
+    return chosen

@@ -1,0 +1,162 @@
+"""Measures the kernels on this machine, and remembers the faster one.
+
+Only a choice between kernels that keep every value is measured. Without a measurement the choice
+is the one that was faster wherever it was tried, so nothing is measured behind anybody's back:
+``llamakit doctor --calibrate`` does it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import platform
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from llamakit.runtime.kernels import quantised, sixteen
+from llamakit.runtime.kernels.choice import Packer
+from llamakit.runtime.kernels.kernel import Kernel, Plain
+
+SHAPE = (4096, 2048)
+"""Of the weight that is measured: outputs, inputs."""
+
+ROWS = (1, 8, 64)
+COPIES = 6
+"""Weights multiplied in turn: together more than a processor's cache holds."""
+
+SECONDS = 0.3
+"""How long each kernel and number of rows is measured."""
+
+_FILE = "kernels.json"
+
+
+@dataclass(frozen=True)
+class Timing:
+    """How fast one kernel is with so many rows."""
+
+    kernel: str
+    rows: int
+    seconds: float
+    """Of one multiplication, the quickest tenth."""
+    bandwidth: float
+    """Bytes of packed weight a second."""
+
+
+def packer(
+    device: torch.device, dtype: torch.dtype, quantize: str | None, *, traceable: bool = False
+) -> Packer:
+    """Return what packs a model's weights, as measured here or as is usually best."""
+    winner = remembered() if device.type == "cpu" else None
+    return Packer(device, dtype, quantize, bfloat16=winner or "onednn", traceable=traceable)
+
+
+def calibrate() -> list[Timing]:
+    """Measure the CPU's kernels and remember which is faster for bfloat16; takes some seconds."""
+    timings = [timing for name in candidates() for timing in _measure(name)]
+    if len({"onednn", "fbgemm"} & set(candidates())) == 2:
+        winner = min(("onednn", "fbgemm"), key=lambda name: _cost(timings, name))
+        _remember(winner, timings)
+    return timings
+
+
+def candidates() -> list[str]:
+    """Name the kernels that this CPU has."""
+    names = ["plain"]
+    names += ["onednn"] if sixteen.has_onednn() else []
+    names += ["fbgemm"] if sixteen.has_half() else []
+    names += ["onednn-int8"] if quantised.has_int8_onednn() else []
+    return [*names, "int4"]
+
+
+def remembered(folder: Path | None = None) -> str | None:
+    """Return which kernel was faster for bfloat16, None if that was not measured here."""
+    winner = _read(folder).get("bfloat16")
+    return winner if winner in ("onednn", "fbgemm") else None
+
+
+def remembered_timings(folder: Path | None = None) -> list[Timing]:
+    """Return what was measured here, if anything was."""
+    with contextlib.suppress(TypeError):
+        return [Timing(**it) for it in _read(folder).get("timings", ())]
+    return []
+
+
+def _read(folder: Path | None) -> dict[str, Any]:
+    with contextlib.suppress(OSError, ValueError):
+        found = json.loads((_folder(folder) / _FILE).read_text())
+        if isinstance(found, dict) and found.get("machine") == machine():
+            return found
+    return {}
+
+
+def machine() -> dict[str, str | int]:
+    """Say what a measurement holds for."""
+    return {
+        "processor": processor(),
+        "isa": torch.backends.cpu.get_cpu_capability(),
+        "threads": torch.get_num_threads(),
+        "torch": torch.__version__,
+    }
+
+
+def processor() -> str:
+    """Return the processor's name."""
+    with contextlib.suppress(OSError):
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                return line.split(":", 1)[1].strip()
+    return platform.processor() or platform.machine()
+
+
+def _measure(name: str) -> list[Timing]:
+    makers: dict[str, Callable[[torch.Tensor], Kernel]] = {
+        "plain": Plain,
+        "onednn": sixteen.OneDNN,
+        "fbgemm": sixteen.Half,
+        "onednn-int8": quantised.Int8OneDNN,
+        "int4": quantised.Int4,
+    }
+    dtype = torch.bfloat16 if sixteen.has_onednn() else torch.float32
+    kernels = [makers[name](torch.randn(SHAPE).to(dtype)) for _ in range(COPIES)]
+    return [_timing(name, kernels, torch.randn(rows, SHAPE[1]).to(dtype)) for rows in ROWS]
+
+
+@torch.inference_mode()
+def _timing(name: str, kernels: list[Kernel], x: torch.Tensor) -> Timing:
+    seconds: list[float] = []
+    end = time.perf_counter() + SECONDS
+    while time.perf_counter() < end or len(seconds) < 2 * COPIES:
+        for kernel in kernels:
+            start = time.perf_counter()
+            kernel(x)
+            seconds.append(time.perf_counter() - start)
+    best = sorted(seconds)[len(seconds) // 10]
+    return Timing(name, len(x), best, kernels[0].nbytes / best)
+
+
+def _cost(timings: list[Timing], name: str) -> float:
+    """Weigh the three numbers of rows alike: twice as slow at one is as bad as at another."""
+    cost = 1.0
+    for timing in timings:
+        if timing.kernel == name:
+            cost *= timing.seconds
+    return cost
+
+
+def _remember(winner: str, timings: list[Timing]) -> None:
+    folder = _folder(None)
+    kept = {"machine": machine(), "bfloat16": winner, "timings": [asdict(it) for it in timings]}
+    with contextlib.suppress(OSError):  # a home that cannot be written to: measured for now only
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / _FILE).write_text(json.dumps(kept, indent=2) + "\n")
+
+
+def _folder(folder: Path | None) -> Path:
+    from platformdirs import user_cache_path
+
+    return folder or user_cache_path("llamakit")

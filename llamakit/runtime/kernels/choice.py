@@ -1,0 +1,76 @@
+"""Which kernel holds a weight: told from device, dtype, the weight itself and what was measured."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+
+from llamakit.errors import UsageError
+from llamakit.runtime.kernels import quantised, sixteen
+from llamakit.runtime.kernels.kernel import Kernel, Plain
+
+QUANTISATIONS = ("int8", "int4")
+
+
+@dataclass(frozen=True)
+class Packer:
+    """Packs the weights of one model, one after the other.
+
+    Args:
+        dtype: what the model computes in.
+        quantize: None keeps every value; ``int8`` or ``int4`` rounds.
+        bfloat16: which kernel holds a bfloat16 weight on a CPU, if it can: ``onednn`` or
+            ``fbgemm``, as measured here.
+        traceable: only kernels that torch.compile sees through.
+    """
+
+    device: torch.device
+    dtype: torch.dtype
+    quantize: str | None = None
+    bfloat16: str = "onednn"
+    traceable: bool = False
+
+    def __post_init__(self) -> None:
+        if self.quantize not in (None, *QUANTISATIONS):
+            raise UsageError(f"--quantize {self.quantize!r}: expected {' or '.join(QUANTISATIONS)}")
+        if self.quantize == "int4" and self.device.type == "mps":
+            raise UsageError("--quantize int4: not on MPS; try --quantize int8 or --device cpu")
+
+    def pack(self, weight: torch.Tensor, *, output: bool = False) -> Kernel:
+        """Bring a weight into the form that its kernel wants.
+
+        Args:
+            weight: ``(N, K)`` as stored, on the CPU; nothing of it is kept where it is packed.
+            output: the layer that makes logits: it stays in 8 bits where others take 4.
+        """
+        if self.quantize is None:
+            return self._exact(weight)
+        placed = weight.to(self.device)
+        shape = tuple(weight.shape)
+        if self.quantize == "int4" and not output and quantised.fits_int4(shape, self.device):
+            return quantised.Int4(placed)
+        if self._packs and quantised.has_int8_onednn():
+            return quantised.Int8OneDNN(placed)
+        return quantised.Int8(placed, self.dtype)
+
+    @property
+    def _packs(self) -> bool:
+        """Whether the CPU's opaque forms may be used."""
+        return self.device.type == "cpu" and not self.traceable
+
+    def _exact(self, weight: torch.Tensor) -> Kernel:
+        if not self._packs:
+            return Plain(weight.to(self.device, self.dtype))
+        narrow = weight.to(self.dtype) if self.dtype != torch.float32 else weight
+        if self._wants_half(narrow) and sixteen.fits_half(narrow):
+            return sixteen.Half(narrow)
+        if self.dtype == torch.bfloat16 and sixteen.has_onednn():
+            return sixteen.OneDNN(narrow)
+        return Plain(narrow.to(self.dtype))
+
+    def _wants_half(self, weight: torch.Tensor) -> bool:
+        """Say whether float16 with float32 arithmetic is the better form, if the values fit."""
+        if not sixteen.has_half() or weight.dtype == torch.float32:
+            return False
+        return self.dtype != torch.bfloat16 or self.bfloat16 == "fbgemm"

@@ -1,0 +1,199 @@
+"""Kernels that round a weight to 8 or 4 bits.
+
+Shapes: N outputs, K inputs, G values that share a scale.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import nn
+
+from llamakit.runtime.kernels.kernel import Kernel
+
+GROUP = 32
+"""How many neighbouring values share a scale and an offset in 4 bits."""
+
+_MIDDLE = 128
+"""What stands for 0 in an activation: x86 multiplies 8 bits without a sign by 8 bits with one."""
+
+
+class Int8(Kernel):
+    """8-bit weights, one scale an output; multiplied as the activations are.
+
+    What fits everywhere: the activations stay as they are and the weight is widened on the way.
+    On a GPU ``--compile`` fuses that into the multiplication.
+    """
+
+    name = "int8"
+
+    def __init__(self, weight: torch.Tensor, dtype: torch.dtype) -> None:
+        super().__init__()
+        quantised, scale = to_int8(weight)
+        self.weight = nn.Parameter(quantised, requires_grad=False)  # (N, K)
+        self.scale = nn.Parameter(scale.to(dtype), requires_grad=False)  # (N,)
+
+    @property
+    def nbytes(self) -> int:
+        """How many bytes the packed weight takes."""
+        return self.weight.nbytes + self.scale.nbytes
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """``(..., K)`` to ``(..., N)``."""
+        return nn.functional.linear(x, self.weight.to(x.dtype)) * self.scale
+
+
+class Int8OneDNN(Kernel):
+    """8-bit weights and 8-bit activations, one scale an output and one a row, by oneDNN.
+
+    Each row is rounded by its own largest value, so it does not depend on its neighbours in the
+    batch (PyTorch's ``quantized.linear_dynamic`` has one scale for all rows).
+    """
+
+    name = "onednn-int8"
+
+    def __init__(self, weight: torch.Tensor) -> None:
+        super().__init__()
+        quantised, self.scale = to_int8(weight)
+        self.packed = torch.ops.onednn.qlinear_prepack(quantised, None)
+        self.zero_points = torch.zeros(len(weight), dtype=torch.int64)
+        self._nbytes = weight.numel() + self.scale.nbytes + self.zero_points.nbytes
+
+    @property
+    def nbytes(self) -> int:
+        """How many bytes the packed weight takes."""
+        return self._nbytes
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """``(..., K)`` to ``(..., N)``."""
+        rows = x.reshape(-1, x.shape[-1]).float()  # (B, K)
+        step = rows.abs().amax(-1, keepdim=True).clamp_(min=1e-30).div_(127)  # (B, 1)
+        rounded = (rows * step.reciprocal()).round_().to(torch.int8)
+        # The quickest way to add 128 to 8 bits with a sign is to flip their highest.
+        shifted = rounded.view(torch.uint8).bitwise_xor_(_MIDDLE)
+        out: torch.Tensor = torch.ops.onednn.qlinear_pointwise(
+            shifted,
+            1.0,
+            _MIDDLE,
+            self.packed,
+            self.scale,
+            self.zero_points,
+            None,
+            1.0,
+            0,
+            torch.float32,
+            "none",
+            [],
+            "",
+        )
+        return out.mul_(step).to(x.dtype).view(*x.shape[:-1], -1)
+
+
+class Int4(Kernel):
+    """4-bit weights in groups of 32, each with a scale and an offset; bfloat16 arithmetic."""
+
+    name = "int4"
+
+    def __init__(self, weight: torch.Tensor) -> None:
+        super().__init__()
+        pack, self._multiply = (
+            (_pack_for_cpu, torch.ops.aten._weight_int4pack_mm_for_cpu)
+            if weight.device.type == "cpu"
+            else (_pack_for_gpu, torch.ops.aten._weight_int4pack_mm)
+        )
+        packed, scales = _pack_in_parts(weight, pack)
+        self.weight = nn.Parameter(packed, requires_grad=False)
+        self.scales = nn.Parameter(scales, requires_grad=False)  # (K/G, N, 2)
+
+    @property
+    def nbytes(self) -> int:
+        """How many bytes the packed weight takes."""
+        return self.weight.nbytes + self.scales.nbytes
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """``(..., K)`` to ``(..., N)``."""
+        rows = x.reshape(-1, x.shape[-1]).to(torch.bfloat16)
+        out: torch.Tensor = self._multiply(rows, self.weight, GROUP, self.scales)
+        return out.to(x.dtype).view(*x.shape[:-1], -1)
+
+
+def to_int8(weight: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Round each row to 255 steps.
+
+    Returns:
+        ``(N, K)`` int8 and ``(N,)`` float32, whose product is nearly the weight.
+    """
+    quantised = torch.empty(weight.shape, dtype=torch.int8, device=weight.device)
+    scale = torch.empty(len(weight), device=weight.device)
+    for start in range(0, len(weight), _ROWS):  # in parts: a float32 copy of all would be large
+        part = weight[start : start + _ROWS].float()
+        step = (part.abs().amax(1) / 127).clamp_(min=1e-30)
+        quantised[start : start + _ROWS] = (part / step[:, None]).round_().to(torch.int8)
+        scale[start : start + _ROWS] = step
+    return quantised, scale
+
+
+def to_int4(weight: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Round each group of a row to 16 steps between its least and its largest value.
+
+    Returns:
+        ``(N, K)`` int32 from 0 to 15, and ``(K/G, N, 2)`` bfloat16: the step, and what stands for
+        8. ``(value - 8) * step + middle`` is nearly the weight.
+    """
+    groups = weight.float().view(len(weight), -1, GROUP)  # (N, K/G, G)
+    least, most = groups.amin(-1), groups.amax(-1)
+    step = ((most - least) / 15).clamp_(min=1e-8).to(torch.bfloat16)
+    middle = (least + step.float() * 8).to(torch.bfloat16)
+    values = (groups - middle.float()[..., None]) / step.float()[..., None] + 8
+    scales = torch.stack((step.T, middle.T), -1)
+    return values.round_().clamp_(0, 15).flatten(1).to(torch.int32), scales
+
+
+def _pack_in_parts(
+    weight: torch.Tensor, pack: Callable[[torch.Tensor], torch.Tensor]
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Round and pack some rows at a time, each part into its place in the whole."""
+    rows, columns = weight.shape
+    device = weight.device
+    scales = torch.empty(columns // GROUP, rows, 2, dtype=torch.bfloat16, device=device)
+    packed = torch.empty(0)
+    for start in range(0, rows, _ROWS):
+        stop = min(start + _ROWS, rows)
+        values, scales[:, start:stop] = to_int4(weight[start:stop])
+        part = pack(values)
+        if start == 0:
+            shape = (len(part) * rows // stop, *part.shape[1:])
+            packed = torch.empty(shape, dtype=part.dtype, device=device)
+        packed[len(packed) * start // rows :][: len(part)] = part
+    return packed, scales
+
+
+def _pack_for_cpu(values: torch.Tensor) -> torch.Tensor:
+    packed: torch.Tensor = torch.ops.aten._convert_weight_to_int4pack_for_cpu(values, 1)
+    return packed
+
+
+def _pack_for_gpu(values: torch.Tensor) -> torch.Tensor:
+    pairs = (values[:, ::2] << 4 | values[:, 1::2]).to(torch.uint8)
+    packed: torch.Tensor = torch.ops.aten._convert_weight_to_int4pack(pairs, 8)
+    return packed
+
+
+_ROWS = 256
+"""How many rows are rounded at a time: the operators pack in blocks that divide this."""
+
+
+def has_int8_onednn() -> bool:
+    """Say whether oneDNN multiplies 8 bits by 8 bits without overflow on this CPU (VNNI)."""
+    return bool(torch.cpu._is_vnni_supported())
+
+
+def fits_int4(shape: tuple[int, ...], device: torch.device) -> bool:
+    """Say whether the operators of a device take a weight of a shape, ``(N, K)``, in 4 bits."""
+    rows, columns = shape
+    if device.type == "cpu":
+        return rows % 16 == 0 and columns % GROUP == 0
+    if device.type == "cuda":
+        return rows % 8 == 0 and columns % 1024 == 0
+    return False

@@ -1,0 +1,48 @@
+"""The benchmarks that need other hardware or much time still run, on a tiny shape."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
+
+
+def run(program: str, *arguments: str) -> str:
+    done = subprocess.run(
+        [sys.executable, str(BENCHMARKS / program), *arguments],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=400,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_the_gpu_benchmark_runs_its_code_paths_on_a_cpu() -> None:
+    out = run(
+        *("gpu.py", "--device", "cpu", "--shape", "tiny", "--backend", "aot_eager"),
+        *("--rows", "1,2", "--new", "3", "--prompt", "16"),
+    )
+
+    lines = [line for line in out.splitlines() if line.endswith("%")]
+    assert [line[:38].strip() for line in lines] == 2 * [
+        "llamakit bf16",
+        "llamakit bf16, compiled",
+        "transformers bf16",
+        "transformers bf16, compiled",
+    ]
+    assert out.count("ids that differ from float32's") == 2
+
+
+def test_the_decoding_benchmark_compares_with_transformers_and_checks_ids(tmp_path: Path) -> None:
+    out = run(
+        *("decode.py", "--shape", "tiny", "--rounds", "1", "--new", "3", "--only", "b1,int8-b1"),
+        *("--folder", str(tmp_path)),
+    )
+
+    assert "llama.cpp is left out" in out
+    assert "transformers bf16, batch 1" in out
+    assert "llamakit int8, batch 1: " in out.split("ids that differ from float32's")[1]

@@ -1,0 +1,60 @@
+"""What ``llamakit doctor`` says and remembers, and ``--quantize`` on the command line."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+Run = Callable[..., "subprocess.CompletedProcess[str]"]
+
+
+def test_doctor_measures_nothing_and_writes_nothing_unless_asked(
+    run_llamakit: Run, tmp_path: Path
+) -> None:
+    done = run_llamakit("doctor", "--json", env={"XDG_CACHE_HOME": str(tmp_path / "cache")})
+
+    found = json.loads(done.stdout)
+    assert done.returncode == 0, done.stderr
+    assert found["timings"] == []
+    assert not found["calibrated"]
+    assert set(found["kernels"]) >= {"float32", "bfloat16", "float16", "int8"}
+    assert not (tmp_path / "cache").exists()
+
+
+def test_doctor_remembers_what_it_measured(run_llamakit: Run, tmp_path: Path) -> None:
+    cache = {"XDG_CACHE_HOME": str(tmp_path / "cache")}
+    measured = run_llamakit("doctor", "--calibrate", "--json", env=cache)
+
+    later = run_llamakit("doctor", env=cache)
+
+    assert measured.returncode == 0, measured.stderr
+    timings = json.loads(measured.stdout)["timings"]
+    assert {it["rows"] for it in timings} == {1, 8, 64}
+    assert all(it["seconds"] > 0 for it in timings)
+    for it in timings:
+        assert it["kernel"] in later.stdout
+
+
+@pytest.mark.parametrize("ranks", ["1", "2"])
+@pytest.mark.parametrize("quantize", ["int8", "int4"])
+def test_the_embedded_model_answers_in_few_bits_on_one_rank_and_on_two(
+    run_llamakit: Run, quantize: str, ranks: str
+) -> None:
+    words = ["generate", "Once upon a time", "--temperature", "0", "--max-new-tokens", "6"]
+    exact = run_llamakit(*words)
+
+    rounded = run_llamakit(*words, "--quantize", quantize, "--model-parallel-size", ranks)
+
+    assert rounded.returncode == 0, rounded.stderr
+    assert rounded.stdout == exact.stdout
+
+
+def test_an_unknown_quantisation_is_a_usage_error(run_llamakit: Run) -> None:
+    done = run_llamakit("generate", "--quantize", "int3", "hello")
+
+    assert done.returncode == 2
+    assert "'int8', 'int4'" in done.stderr

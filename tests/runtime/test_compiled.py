@@ -1,0 +1,89 @@
+"""The compiled decoding step, captured as on a GPU but run without its code generator."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from torch._dynamo.testing import CompileCounterWithBackend
+
+from llamakit.api import open_checkpoint
+from llamakit.runtime.compiled import CompiledDecoder, visible
+from llamakit.runtime.kernels.choice import Packer
+from llamakit.runtime.loader import load
+from llamakit.runtime.model import Batch, Transformer
+
+CPU = torch.device("cpu")
+
+
+def model_of(cases: Path, quantize: str | None = None) -> Transformer:
+    packer = Packer(CPU, torch.float32, quantize, traceable=True)
+    checkpoint = open_checkpoint(cases / "gqa-mp1")
+    return load(checkpoint, dtype=torch.float32, device=CPU, packer=packer)
+
+
+def decode(model: Transformer, rows: int, slots: int, steps: int) -> torch.Tensor:
+    """Prefill rows of different lengths and decode; return all logits, ``(steps, B, V)``."""
+    cache = model.new_cache(slots, 600)
+    lengths = [250 - 3 * row for row in range(rows)]
+    for row, length in enumerate(lengths):
+        model(Batch((tuple(range(1, 1 + length)),), (0,), row), cache)
+    found = []
+    for step in range(steps):
+        batch = Batch(tuple((7 + row,) for row in range(rows)), tuple(it + step for it in lengths))
+        found.append(model(batch, cache))
+    return torch.stack(found)
+
+
+@pytest.mark.parametrize(("rows", "quantize"), [(1, None), (3, "int8")])
+def test_compiled_steps_give_the_same_logits_and_a_conversation_compiles_few_shapes(
+    reference_cases: Path, rows: int, quantize: str | None
+) -> None:
+    torch._dynamo.reset()
+    model = model_of(reference_cases, quantize)
+    plain = decode(model, rows, 3, 12)
+    counter = CompileCounterWithBackend("aot_eager")
+    model.decoder = CompiledDecoder(model, backend=counter)
+
+    compiled = decode(model, rows, 3, 12)
+
+    assert compiled.sub(plain).abs().max() < 1e-4
+    assert counter.frame_count == 2  # 256 positions, then 512
+
+
+def test_a_batch_that_is_neither_one_row_nor_full_is_left_alone(reference_cases: Path) -> None:
+    torch._dynamo.reset()
+    model = model_of(reference_cases)
+    counter = CompileCounterWithBackend("aot_eager")
+    model.decoder = CompiledDecoder(model, backend=counter)
+
+    decode(model, 2, 3, 2)
+
+    assert counter.frame_count == 0
+
+
+def test_nothing_is_compiled_before_it_pays(reference_cases: Path) -> None:
+    torch._dynamo.reset()
+    model = model_of(reference_cases)
+    counter = CompileCounterWithBackend("aot_eager")
+    model.decoder = CompiledDecoder(model, patience=3600, backend=counter)
+
+    decode(model, 1, 1, 3)
+    before = counter.frame_count
+    model.decoder.spend(3600)
+    decode(model, 1, 1, 1)
+
+    assert before == 0
+    assert counter.frame_count == 1
+
+
+def test_the_number_of_positions_looked_at_is_a_power_of_two_within_the_cache() -> None:
+    assert [visible(stop, 600) for stop in (1, 256, 257, 512, 513, 600)] == [
+        256,
+        256,
+        512,
+        512,
+        600,
+        600,
+    ]

@@ -1,0 +1,153 @@
+"""What a packed weight multiplies to, against the weight itself in float64."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+from llamakit.errors import UsageError
+from llamakit.runtime.kernels import calibration, quantised, sixteen
+from llamakit.runtime.kernels.choice import Packer
+from llamakit.runtime.kernels.kernel import Kernel, Plain
+
+CPU = torch.device("cpu")
+HAS_ONEDNN = pytest.mark.skipif(not sixteen.has_onednn(), reason="no bfloat16 in this CPU's oneDNN")
+HAS_HALF = pytest.mark.skipif(not sixteen.has_half(), reason="PyTorch without FBGEMM")
+HAS_INT8 = pytest.mark.skipif(not quantised.has_int8_onednn(), reason="no VNNI here")
+
+
+def weight(rows: int = 192, columns: int = 128, dtype: torch.dtype = torch.float32) -> torch.Tensor:
+    return torch.randn(rows, columns, generator=torch.Generator().manual_seed(1)).to(dtype)
+
+
+def activations(rows: int, columns: int = 128, dtype: torch.dtype = torch.float32) -> torch.Tensor:
+    return torch.randn(rows, columns, generator=torch.Generator().manual_seed(2)).to(dtype)
+
+
+def error(kernel: Kernel, x: torch.Tensor, held: torch.Tensor) -> float:
+    """The length of what is wrong, as a part of the length of the right answer."""
+    with torch.inference_mode():
+        right = x.double() @ held.double().T
+        return float((kernel(x).double() - right).norm() / right.norm())
+
+
+@pytest.mark.parametrize("rows", [1, 3, 70])
+@pytest.mark.parametrize(
+    ("make", "dtype", "bound"),
+    [
+        pytest.param(Plain, torch.float32, 1e-6, id="plain"),
+        pytest.param(sixteen.OneDNN, torch.bfloat16, 4e-3, id="onednn", marks=HAS_ONEDNN),
+        pytest.param(sixteen.Half, torch.float16, 1e-6, id="fbgemm", marks=HAS_HALF),
+        pytest.param(quantised.Int8OneDNN, torch.float32, 2e-2, id="onednn-int8", marks=HAS_INT8),
+        pytest.param(quantised.Int4, torch.bfloat16, 0.1, id="int4"),
+    ],
+)
+def test_a_kernel_multiplies_by_its_weight(
+    make: Callable[[torch.Tensor], Kernel], dtype: torch.dtype, bound: float, rows: int
+) -> None:
+    held = weight(dtype=dtype)
+    kernel = make(held.clone())
+    x = activations(rows, dtype=torch.float32 if dtype == torch.float16 else dtype)
+
+    found = error(kernel, x[None], held)
+
+    assert found < bound
+    assert kernel(x[None]).shape == (1, rows, len(held))
+    assert kernel(x[None]).dtype == x.dtype
+
+
+@HAS_HALF
+def test_float16_weights_in_float32_are_as_exact_as_float32_weights() -> None:
+    held = weight(dtype=torch.float16)
+    packed = Packer(CPU, torch.float32).pack(held)
+    x = activations(5)
+
+    assert isinstance(packed, sixteen.Half)
+    assert packed.nbytes == held.nbytes
+    assert error(packed, x, held) < 2 * error(Plain(held.float()), x, held) + 1e-7
+
+
+@HAS_HALF
+@pytest.mark.parametrize("value", [1e5, 1e-9, float("inf"), float("nan")])
+def test_a_bfloat16_weight_that_float16_does_not_hold_is_not_put_into_it(value: float) -> None:
+    held = weight(dtype=torch.bfloat16).float().half().bfloat16()
+    fitting = Packer(CPU, torch.float32).pack(held.float().mul(64).round().div(64).bfloat16())
+    held[7, 3] = value
+
+    kernel = Packer(CPU, torch.float32).pack(held)
+
+    assert isinstance(fitting, sixteen.Half)
+    assert isinstance(kernel, Plain)
+    assert kernel.weight.dtype == torch.float32
+
+
+@HAS_INT8
+def test_a_row_in_8_bits_does_not_depend_on_its_neighbours() -> None:
+    kernel = quantised.Int8OneDNN(weight())
+    x = activations(4)
+    loud = torch.cat((x, x[:1] * 1000))
+
+    with torch.inference_mode():
+        alone, beside = kernel(x[1:2]), kernel(loud)[1:2]
+
+    assert torch.equal(alone, beside)
+
+
+def test_8_bits_round_to_the_nearest_of_255_steps() -> None:
+    held = weight()
+
+    rounded, scale = quantised.to_int8(held)
+
+    assert rounded.abs().max() == 127
+    assert ((rounded * scale[:, None] - held).abs() <= scale[:, None] * 0.501).all()
+
+
+def test_4_bits_round_to_the_nearest_of_16_steps_of_a_group() -> None:
+    held = weight()
+
+    rounded, scales = quantised.to_int4(held)
+
+    step, middle = scales.float().transpose(0, 1).unbind(-1)  # (N, K/G)
+    back = (rounded.view(len(held), -1, quantised.GROUP) - 8) * step[..., None] + middle[..., None]
+    wrong = (back.flatten(1) - held).abs().view(len(held), -1, quantised.GROUP).amax(-1)
+    assert rounded.min() == 0
+    assert rounded.max() == 15
+    assert (wrong <= step * 0.6).all()  # 0.5, and what bfloat16 loses of the step and the middle
+
+
+@pytest.mark.parametrize("shape", [(192, 128), (16, 32), (1040, 64), (336, 96)])
+def test_the_output_layer_and_odd_shapes_stay_in_8_bits(shape: tuple[int, int]) -> None:
+    packer = Packer(CPU, torch.float32, "int4")
+
+    inner, output = packer.pack(weight(*shape)), packer.pack(weight(*shape), output=True)
+    odd = packer.pack(weight(17, 40))
+
+    assert isinstance(inner, quantised.Int4)
+    assert isinstance(output, (quantised.Int8, quantised.Int8OneDNN))
+    assert isinstance(odd, (quantised.Int8, quantised.Int8OneDNN))
+    assert error(inner, activations(2, shape[1]), weight(*shape)) < 0.12
+
+
+def test_8_bits_without_vnni_widen_the_weight() -> None:
+    held = weight()
+
+    assert error(quantised.Int8(held, torch.float32), activations(3), held) < 1e-2
+
+
+def test_an_unknown_quantisation_is_refused() -> None:
+    with pytest.raises(UsageError, match="expected int8 or int4"):
+        Packer(CPU, torch.float32, "int3")
+
+
+def test_what_was_measured_elsewhere_or_never_is_not_taken(tmp_path: Path) -> None:
+    never = calibration.remembered(tmp_path)
+    (tmp_path / "kernels.json").write_text('{"machine": {"threads": 999}, "bfloat16": "fbgemm"}')
+    elsewhere = calibration.remembered(tmp_path)
+    (tmp_path / "kernels.json").write_text("[")
+
+    assert never is None
+    assert elsewhere is None
+    assert calibration.remembered(tmp_path) is None

@@ -1,0 +1,86 @@
+"""How much memory loading takes at its peak, in a process of its own."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from llamakit.checkpoint.layout import expected_parameters
+from llamakit.checkpoint.params import parse_params
+from llamakit.runtime.kernels import sixteen
+
+PROGRAM = """
+import json, sys, threading, time
+from pathlib import Path
+import torch
+from llamakit.loading import LoadSpec, load_slice
+from llamakit.runtime.kernels.kernel import Kernel
+from llamakit.runtime.model import Batch
+from llamakit.runtime.parallel import Group
+
+def anonymous():
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return sum(int(line.split()[1]) * 1024 for line in lines if line.startswith("RssAnon:"))
+
+def watch():
+    while not done.is_set():
+        peak[0] = max(peak[0], anonymous())
+        done.wait(0.002)
+
+torch.set_num_threads(1)
+small = torch.ones(64, 64, dtype=torch.bfloat16)
+small @ small
+torch.ops.onednn.qlinear_prepack(torch.ones(64, 64, dtype=torch.int8), None)
+before, peak, done = anonymous(), [0], threading.Event()
+threading.Thread(target=watch, daemon=True).start()
+quantize = json.loads(sys.argv[2])
+model = load_slice(LoadSpec(sys.argv[1], "auto", "cpu", quantize), Group()).model
+cache = model.new_cache(1, 64)
+logits = model(Batch(((1, 2, 3),), (0,)), cache)
+done.set()
+packed = sum(it.nbytes for it in model.modules() if isinstance(it, Kernel))
+caches = cache.keys.nbytes + cache.values.nbytes
+print(json.dumps({"peak": peak[0] - before, "needed": packed + caches}))
+"""
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Random bfloat16 weights of 354 MB."""
+    folder = tmp_path_factory.mktemp("model")
+    values = {"dim": 1024, "n_layers": 12, "n_heads": 16, "vocab_size": 8000}
+    values |= {"multiple_of": 256, "norm_eps": 1e-5}
+    (folder / "params.json").write_text(json.dumps(values))
+    params = parse_params(values, folder / "params.json")
+    weights = {
+        it.name: torch.randn(it.shape, dtype=torch.bfloat16) / 32
+        for it in expected_parameters(params, 1, "bfloat16").values()
+    }
+    torch.save(weights, folder / "consolidated.00.pth")
+    return folder
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="counted in /proc")
+@pytest.mark.skipif(not sixteen.has_onednn(), reason="no bfloat16 in this CPU's oneDNN")
+@pytest.mark.parametrize("quantize", [None, "int8", "int4"])
+def test_loading_takes_little_more_than_the_packed_weights(
+    checkpoint: Path, quantize: str | None
+) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", PROGRAM, str(checkpoint), json.dumps(quantize)],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=300,
+    )
+
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    others = 24 << 20  # activations, and what torch allocates with its first layers
+    assert found["peak"] < 1.1 * found["needed"] + others, found
+    assert found["peak"] > 0.9 * found["needed"], found
