@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Mapping
@@ -16,6 +17,12 @@ Run = Callable[..., "subprocess.CompletedProcess[str]"]
 INHERITED = ("LLAMAKIT_", "MASTER_", "TORCHELASTIC_")
 PACKAGES = Path(__file__).parent / "plugin_packages"
 RANKS = {"RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "COLUMNS", "PYTHONPATH"}
+
+
+def pytest_configure() -> None:
+    """Let programs that are started hear Ctrl-C, though a shell has these tests in background."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")
