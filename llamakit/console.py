@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -46,6 +47,7 @@ def open_model(toolkit: Toolkit, model: str | Path | None, **settings: Any) -> L
 
 def share_cores(ranks: int) -> None:
     """Leave the other ranks of this machine their cores; only for a process of our own."""
+    ranks = int(os.environ.get("LOCAL_WORLD_SIZE", ranks))  # torchrun: those of this host
     if ranks > 1 and "OMP_NUM_THREADS" not in os.environ:
         import torch
 
@@ -65,16 +67,51 @@ def loading_bar() -> Iterator[Callable[[int], None] | None]:
         yield lambda layers: status.update(f"loading: {layers} layers")
 
 
+class Tally:
+    """How many answers and ids there are, and how fast they come.
+
+    Args:
+        show: told the text of the speed, a few times a second, and how many answers there are.
+    """
+
+    def __init__(self, show: Callable[[str, int], object] | None = None) -> None:
+        self.answers = self.ids = 0
+        self._show = show
+        self._start = self._shown = time.monotonic()
+
+    def add(self, ids: int, answers: int) -> None:
+        """Count."""
+        self.ids += ids
+        self.answers += answers
+        now = time.monotonic()
+        if self._show and (answers or now - self._shown > 0.2):
+            self._shown = now
+            self._show(self.speed, self.answers)
+
+    @property
+    def speed(self) -> str:
+        """Ids a second since the beginning."""
+        return f"{self.ids / max(time.monotonic() - self._start, 1e-3):.1f} tokens/s"
+
+    @property
+    def summary(self) -> str:
+        """What was done, in one line."""
+        what = "1 answer" if self.answers == 1 else f"{self.answers} answers"
+        seconds = time.monotonic() - self._start
+        return f"{what}, {self.ids} tokens in {seconds:.1f} s: {self.speed}"
+
+
 @contextlib.contextmanager
-def answers_bar(total: int) -> Iterator[Callable[[], None]]:
-    """Show how many answers are done, where somebody watches."""
+def answers_bar(total: int) -> Iterator[Tally]:
+    """Count answers, and show where somebody watches how many are done and how fast."""
     if not sys.stderr.isatty():
-        yield lambda: None
+        yield Tally()
         return
     from rich.console import Console
-    from rich.progress import MofNCompleteColumn, Progress, TimeElapsedColumn
+    from rich.progress import MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
     columns = (*Progress.get_default_columns(), MofNCompleteColumn(), TimeElapsedColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
-        task = progress.add_task("answering", total=total)
-        yield lambda: progress.advance(task)
+    speed = TextColumn("{task.fields[speed]}")
+    with Progress(*columns, speed, console=Console(stderr=True), transient=True) as progress:
+        task = progress.add_task("answering", total=total, speed="")
+        yield Tally(lambda speed, done: progress.update(task, completed=done, speed=speed))

@@ -12,6 +12,7 @@ from llamakit.protocols import Checkpoint, Tokenizer
 from llamakit.toolkit import default_toolkit
 
 if TYPE_CHECKING:
+    from llamakit.runtime.draft_model import DraftModel
     from llamakit.runtime.executor import Executor
     from llamakit.runtime.parallel import Group
 
@@ -60,6 +61,35 @@ def load_slice(
         failure = error
     group.agree(failure)
     return Executor(model, group)
+
+
+def open_draft_model(
+    path: str, most: int, confidence: float, *, dtype: str = "auto", device: str = "auto"
+) -> DraftModel:
+    """Open a small model that writes ahead; its weights are read when it is first asked.
+
+    It is whole on the rank that asks it, which is rank 0.
+
+    Args:
+        most: how many ids it proposes.
+        confidence: a draft ends before an id that the model thinks less probable.
+    Raises:
+        LlamakitError: it cannot be loaded.
+    """
+    from llamakit.runtime.draft_model import DraftModel
+    from llamakit.runtime.loadable import check_loadable
+    from llamakit.runtime.parallel import Group
+
+    checkpoint = default_toolkit().open_checkpoint(Path(path))
+    check_loadable(checkpoint, 1)
+    tokenizer = default_toolkit().load_tokenizer(find_tokenizer(Path(path)))
+    check_vocabulary(checkpoint, tokenizer)
+    spec = LoadSpec(path, dtype, device)
+
+    def load() -> Executor:
+        return load_slice(spec, Group(), checkpoint)
+
+    return DraftModel(load, tokenizer, most, confidence, checkpoint.params.context)
 
 
 def find_tokenizer(model: Path, given: str | Path | None = None) -> Path:

@@ -193,6 +193,21 @@ def sampling_options(command: F) -> F:
     )
 
 
+def draft_option(command: F) -> F:
+    """Add the option that says what writes ahead. The function gets ``draft``, a text or None."""
+    return _add(
+        command,
+        click.option(
+            "--draft",
+            cls=NameOption,
+            registry="drafters",
+            metavar="NAME[:K=V,...]|FOLDER",
+            help="What proposes tokens for the model to check, several at once; the answer stays "
+            "the same. A folder is a smaller model with the same tokenizer.",
+        ),
+    )
+
+
 def _gather(command: F, into: str, names: tuple[str, ...]) -> F:
     """Hand several options to a function as one dict."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import sys
 from collections.abc import Iterator, Sequence
@@ -29,6 +30,16 @@ class Prompt:
     dialog: Dialog | None = None
     id: str | int | None = None
     seed: int | None = None
+
+    @property
+    def digest(self) -> str:
+        """What tells its text or dialog from others."""
+        return digest(self.text if self.dialog is None else self.dialog)
+
+
+def digest(content: object) -> str:
+    """Return what tells the text of a prompt, or its messages, from others."""
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
 
 
 def read_prompts(arguments: Sequence[str], file: Path | None) -> list[Prompt]:

@@ -2,24 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, MutableMapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from llamakit.drafters import choose_drafter
 from llamakit.errors import PromptTooLongError
 from llamakit.factories import build
-from llamakit.protocols import Checkpoint, PromptFormat, Tokenizer
+from llamakit.protocols import Checkpoint, Drafter, PromptFormat, Tokenizer
 from llamakit.sampling import choose_sampling
 from llamakit.seeds import Seeds
 from llamakit.toolkit import Toolkit
 
 if TYPE_CHECKING:
     from llamakit.runtime.executor import Executor
-    from llamakit.runtime.generator import Event, FinishReason, Request
-    from llamakit.runtime.parallel import Group
+    from llamakit.runtime.requests import Event, FinishReason
     from llamakit.runtime.sampling import Sampling
+    from llamakit.runtime.text_stream import TextStream
 
-T = TypeVar("T")
 M = TypeVar("M", bound="LoadedModel")
 
 
@@ -34,6 +35,8 @@ class Chunk:
         logprob: of ``token``, before any processor, if asked for.
         finish: why the answer ended, or None while it goes on.
         prompt_logprobs: with a prompt's first chunk, if asked for.
+        drafted: how many ids have been proposed for this answer so far.
+        accepted: how many of those were right.
     """
 
     index: int
@@ -42,10 +45,15 @@ class Chunk:
     logprob: float | None = None
     finish: FinishReason | None = None
     prompt_logprobs: tuple[float, ...] | None = None
+    drafted: int = 0
+    accepted: int = 0
 
 
 class LoadedModel:
     """A model on its ranks, with its tokenizer.
+
+    It keeps the keys and values of the last call: a prompt that begins alike, such as the next
+    turn of a dialog, has only the rest computed.
 
     Args:
         executor: whose group is acquired; closing the model releases it.
@@ -68,7 +76,10 @@ class LoadedModel:
         self.checkpoint, self.tokenizer = checkpoint, tokenizer
         self.max_seq_len, self.max_batch_size = max_seq_len, max_batch_size
         self.toolkit = toolkit
+        from llamakit.runtime.kept import KeptCache
+
         self._executor = executor
+        self._kept = KeptCache(executor)
         self._seeds = Seeds(seed)
         self._is_open = True
 
@@ -76,6 +87,7 @@ class LoadedModel:
         """Let the ranks go that this model was loaded on. Does nothing the second time."""
         if self._is_open:
             self._is_open = False
+            self._kept.close()
             self._executor.group.release()
 
     def __enter__(self: M) -> M:
@@ -107,24 +119,46 @@ class LoadedModel:
         made: PromptFormat = build(entry, options, self.tokenizer)
         return made
 
+    def drafter(self, name: str, **options: Any) -> Drafter:
+        """Return what proposes ids for speculative decoding. Arguments as ``choose_drafter``.
+
+        A draft model that is named by its folder runs where this one does.
+        """
+        if Path(name).is_dir():
+            options = {"device": self.device.partition(":")[0], **options}
+        return choose_drafter(name, options, self.tokenizer, toolkit=self.toolkit)
+
+    def forget(self) -> None:
+        """Free the keys and values that are kept for prompts that begin alike."""
+        from llamakit.runtime.everywhere import on_every_rank
+
+        def work() -> Generator[None]:
+            self._kept.forget()
+            yield None
+
+        list(on_every_rank(self._executor.group, work))
+
     def stream(
         self,
-        prompts: Sequence[Sequence[int]],
+        prompts: Iterable[Sequence[int]],
         *,
         sampling: Sampling | None = None,
         temperature: float | None = None,
         top_p: float | None = None,
         max_new_tokens: int | None = None,
         seed: int | None = None,
-        seeds: Sequence[int] | None = None,
+        seeds: Iterable[int] | None = None,
         stop: Sequence[str] = (),
         stop_tokens: Sequence[int] | None = None,
         logprobs: bool = False,
         echo: bool = False,
+        draft: str | Drafter | None = None,
+        longest: int | None = None,
     ) -> Generator[Chunk]:
         """Answer prompts given as ids, yielding a chunk for each new id of each.
 
         Args:
+            prompts: ids of each.
             sampling: of ``choose_sampling``; else ``temperature`` and ``top_p`` mean the
                 reference's way.
             max_new_tokens: for each prompt; None as many as the context holds.
@@ -133,128 +167,133 @@ class LoadedModel:
             stop_tokens: ids that do the same; None means the tokenizer's end of sequence.
             echo: the first chunk of an answer begins with its prompt's text, and holds the
                 prompt's log-probabilities if those are asked for.
+            draft: what proposes ids for the model to check: ``NAME[:k=v,…]``, a draft model's
+                folder or a ``Drafter``. The answers are the same with and without.
+            longest: how many ids the longest prompt has. With it, and with ``seeds``, prompts may
+                come from an iterator, which is asked for one when a place will soon be free.
         Raises:
             PromptTooLongError: a prompt fills the context.
         """
         from llamakit.runtime.text_stream import TextStream
 
+        if longest is None:
+            prompts = list(prompts)
+            seeds = seeds or self._seeds.of(prompts, seed)
         sampling = sampling or choose_sampling(
             temperature=temperature, top_p=top_p, toolkit=self.toolkit
         )
-        texts = [TextStream(self.tokenizer, stop) for _ in prompts]
-        heads = [
-            text.begin(prompt) if echo else "" for text, prompt in zip(texts, prompts, strict=True)
-        ]
+        asked = dict(enumerate(prompts)) if longest is None else {}
+        writing: dict[int, TextStream] = {}
         events = self.events(
-            prompts,
+            prompts if longest is None else _noted(prompts, asked),
             sampling,
             max_new_tokens=max_new_tokens,
-            seeds=seeds or self._seeds.of(prompts, seed),
+            seeds=seeds or (),
             stop_tokens=stop_tokens,
             logprobs=logprobs,
             prompt_logprobs=logprobs and echo,
-            done=lambda index: texts[index].stopped,
+            draft=draft,
+            longest=longest,
+            done=lambda index: index not in writing,
         )
         for event in events:
-            text = texts[event.index]
-            new, heads[event.index] = heads[event.index], ""
-            if event.token is not None:
-                new += text.feed(event.token)
-            finish = event.finish
-            if text.stopped:
-                finish = "stop"
-            elif finish:
-                new += text.finish()
-            yield Chunk(event.index, new, event.token, event.logprob, finish, event.prompt_logprobs)
+            head = ""
+            if (prompt := asked.pop(event.index, None)) is not None:
+                writing[event.index] = TextStream(self.tokenizer, stop)
+                head = writing[event.index].begin(prompt) if echo else ""
+            chunk = _chunk(event, writing[event.index], head)
+            if chunk.finish:
+                del writing[event.index]
+            yield chunk
 
     def events(
         self,
-        prompts: Sequence[Sequence[int]],
+        prompts: Iterable[Sequence[int]],
         sampling: Sampling,
         *,
-        seeds: Sequence[int],
+        seeds: Iterable[int],
         max_new_tokens: int | None = None,
         stop_tokens: Sequence[int] | None = None,
         logprobs: bool = False,
         prompt_logprobs: bool = False,
+        draft: str | Drafter | None = None,
+        longest: int | None = None,
         done: Callable[[int], bool] = lambda index: False,  # noqa: ARG005
     ) -> Generator[Event]:
         """Run prompts and yield ids. ``done`` may end one: it is asked after each of its ids."""
-        from llamakit.runtime.generator import Generator as Runner
-        from llamakit.runtime.generator import Request
+        from llamakit.runtime.everywhere import on_every_rank
+        from llamakit.runtime.requests import Request
 
+        slots = self.max_batch_size
+        if longest is None:
+            prompts = list(prompts)
+            self._check_lengths(prompts)
+            slots, longest = min(slots, len(prompts)), max(map(len, prompts), default=0)
         stops = frozenset([self.tokenizer.eos_id] if stop_tokens is None else stop_tokens)
         room = self.max_seq_len if max_new_tokens is None else max_new_tokens
-        requests: list[Request] = []
-        for number, (prompt, seed) in enumerate(zip(prompts, seeds, strict=True), start=1):
-            if len(prompt) >= self.max_seq_len:
-                raise _too_long(number, len(prompts), len(prompt), self.max_seq_len)
-            requests.append(
-                Request(
-                    tokens=prompt,
-                    limit=min(self.max_seq_len, len(prompt) + room),
-                    sampling=sampling,
-                    seed=seed,
-                    stop_tokens=stops,
-                    logprobs=logprobs,
-                    prompt_logprobs=prompt_logprobs,
-                )
+        length = min(self.max_seq_len, longest + room)
+        drafter = self.drafter(draft) if isinstance(draft, str) else draft
+        requests = (
+            Request(
+                tokens=prompt,
+                limit=min(self.max_seq_len, len(prompt) + room),
+                sampling=sampling,
+                seed=seed,
+                stop_tokens=stops,
+                logprobs=logprobs,
+                prompt_logprobs=prompt_logprobs,
+                drafter=drafter,
             )
+            for prompt, seed in zip(prompts, seeds, strict=True)
+        )
 
         def run() -> Generator[Event]:
-            slots = min(self.max_batch_size, len(requests))
-            generator = Runner(self._executor, slots, max(request.limit for request in requests))
-            try:
-                for request in requests:
-                    generator.submit(request)
-                for event in generator.run():
+            with self._kept.generator(slots, length) as generator:
+                for event in generator.run(requests):
                     yield event
                     if event.finish is None and done(event.index):
                         generator.cancel(event.index)
-            finally:
-                generator.close()
 
-        if requests:
-            yield from self._on_every_rank(run)
+        if slots:
+            yield from on_every_rank(self._executor.group, run)
 
-    def _on_every_rank(self, work: Callable[[], Generator[T]]) -> Generator[T]:
-        """Do the work on rank 0; where all ranks run the same script, all get its items."""
-        group = self._executor.group
-        if group.size == 1 or getattr(group, "led", False):
-            yield from work()
-        elif group.rank == 0:
-            try:
-                for item in work():
-                    group.send("item", item)
-                    yield item
-            except Exception as error:
-                group.send("error", error)
-                raise
-            except GeneratorExit:
-                group.send("end")
-                raise
-            group.send("end")
-        else:
-            yield from _follow(group)
+    def _check_lengths(self, prompts: Sequence[Sequence[int]]) -> None:
+        for number, prompt in enumerate(prompts, start=1):
+            if len(prompt) >= self.max_seq_len:
+                raise too_long(number, len(prompts), len(prompt), self.max_seq_len)
 
 
-def _follow(group: Group) -> Generator[Any]:
-    """Give out the items of rank 0; when the caller stops early, so has rank 0."""
-    ended = False
-    try:
-        while not ended:
-            kind, payload = group.follow()
-            ended = kind != "item"
-            if kind == "error":
-                raise payload
-            if not ended:
-                yield payload
-    finally:
-        while not ended:
-            ended = group.follow()[0] != "item"
+def _noted(
+    prompts: Iterable[Sequence[int]], asked: MutableMapping[int, Sequence[int]]
+) -> Iterator[Sequence[int]]:
+    """Hand prompts on, noting each that is asked for."""
+    for index, prompt in enumerate(prompts):
+        asked[index] = prompt
+        yield prompt
 
 
-def _too_long(number: int, count: int, length: int, context: int) -> PromptTooLongError:
+def _chunk(event: Event, text: TextStream, head: str) -> Chunk:
+    """Turn an id, or an end, into what it adds to the text behind ``head``."""
+    new = head if event.token is None else head + text.feed(event.token)
+    finish = event.finish
+    if text.stopped:
+        finish = "stop"
+    elif finish:
+        new += text.finish()
+    return Chunk(
+        event.index,
+        new,
+        event.token,
+        event.logprob,
+        finish,
+        event.prompt_logprobs,
+        event.drafted,
+        event.accepted,
+    )
+
+
+def too_long(number: int, count: int, length: int, context: int) -> PromptTooLongError:
+    """Say that a prompt fills the context."""
     which = f"prompt {number} of {count}" if count > 1 else "the prompt"
     return PromptTooLongError(
         f"{which} has {length} ids and the context holds {context}, answer included: shorten it "

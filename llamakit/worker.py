@@ -7,26 +7,31 @@ under ``torchrun -m llamakit …`` every rank but 0 runs this instead of the com
 from __future__ import annotations
 
 import logging
+import os
 import sys
+import time
 
 
 def main() -> int:
     """Follow rank 0 until it says goodbye; return the exit status."""
-    from llamakit.errors import LlamakitError
-    from llamakit.runtime import parallel
+    from llamakit.errors import LlamakitError, ParallelError
+    from llamakit.runtime import launch, parallel
 
     logging.getLogger("llamakit").setLevel(logging.ERROR)  # rank 0 has given the warnings
+    if launch.STORE_PORT in os.environ:
+        launch.end_with_parent()
     group = parallel.join_as_worker()
     try:
         while (message := group.follow())[0] != "bye":
             if message[0] == "load":
                 _load(message[1], group)
+    except ParallelError as error:
+        time.sleep(launch.NOTICING)  # rank 0 says it, or torchrun ends this rank meanwhile
+        print(f"llamakit: {error}", file=sys.stderr)  # noqa: T201
+        return error.exit_status
     except LlamakitError as error:
         print(f"llamakit: {error}", file=sys.stderr)  # noqa: T201
         return error.exit_status
-    except RuntimeError:
-        print(f"llamakit: rank {group.rank} lost rank 0 and ends", file=sys.stderr)  # noqa: T201
-        return 1
     finally:
         group.close()
     return 0

@@ -10,12 +10,13 @@ from llamakit.chat import commands
 from llamakit.chat.conversation import Conversation
 from llamakit.chat.settings import Settings
 from llamakit.chat.terminal import open_terminal, say, write
+from llamakit.drafters import drafts_summary
 from llamakit.errors import LlamakitError
 from llamakit.seeds import Seeds
 
 if TYPE_CHECKING:
     from llamakit.api import Llama
-    from llamakit.protocols import PromptFormat
+    from llamakit.protocols import Drafter, PromptFormat
 
 
 class Chat:
@@ -34,7 +35,9 @@ class Chat:
     ) -> None:
         self.llama = llama
         self.conversation = conversation
+        self.drafter: Drafter | None = None
         self._format = prompt_format
+        self._drafted = self._accepted = 0
         self.change(settings)
 
     def change(self, settings: Settings) -> None:
@@ -45,6 +48,11 @@ class Chat:
 
     def run(self) -> None:
         """Talk until the user has had enough."""
+        self._talk()
+        if self.drafter is not None:
+            say(drafts_summary(self._drafted, self._accepted))
+
+    def _talk(self) -> None:
         terminal = open_terminal([f"/{name}" for name in commands.COMMANDS])
         while True:
             try:
@@ -120,10 +128,15 @@ class Chat:
             max_new_tokens=self.settings.max_new_tokens,
             seeds=self._seeds.of([tokens], None),
             stop_tokens=self._format.stop_tokens,
+            draft=self.drafter,
         )
+        drafted = accepted = 0
         with contextlib.closing(chunks):
             for chunk in chunks:
                 write(chunk.text)
                 pieces.append(chunk.text)
                 finish = chunk.finish
+                drafted, accepted = chunk.drafted, chunk.accepted
+        self._drafted += drafted
+        self._accepted += accepted
         return finish

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from llamakit import hookimpl
-from llamakit.options import model_options, sampling_options
+from llamakit.options import draft_option, model_options, sampling_options
 
 if TYPE_CHECKING:
     from llamakit.registry import Registrar
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 @click.command()
 @model_options
 @sampling_options
+@draft_option
 @click.option("--system", metavar="TEXT", help="What the model is to be, said before the dialog.")
 @click.pass_obj
 def chat(
@@ -27,6 +28,7 @@ def chat(
     max_new_tokens: int | None,
     prompt_format: str,
     seed: int | None,
+    draft: str | None,
     system: str | None,
 ) -> None:
     """Talk with a model.
@@ -43,12 +45,18 @@ def chat(
     from llamakit.chat.repl import Chat
     from llamakit.chat.settings import Settings
     from llamakit.console import open_model
+    from llamakit.drafters import choose_drafter
 
     settings = Settings(**sampling, max_new_tokens=max_new_tokens, seed=seed)
     settings.sampling(toolkit)  # refuse what cannot be built before anything is loaded
+    if draft is not None:
+        choose_drafter(draft, toolkit=toolkit)
     loading["max_batch_size"] = 1
     with open_model(toolkit, model, **loading) as llama:
-        Chat(llama, llama.prompt_format(prompt_format), Conversation(system), settings).run()
+        talk = Chat(llama, llama.prompt_format(prompt_format), Conversation(system), settings)
+        if draft is not None:
+            talk.drafter = llama.drafter(draft)
+        talk.run()
 
 
 @hookimpl

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from llamakit import hookimpl
-from llamakit.options import model_options, sampling_options
+from llamakit.options import draft_option, model_options, sampling_options
 
 if TYPE_CHECKING:
     from llamakit.registry import Registrar
@@ -25,10 +25,18 @@ if TYPE_CHECKING:
 )
 @model_options
 @sampling_options
+@draft_option
 @click.option("--stop", multiple=True, metavar="TEXT", help="End an answer at this text.")
 @click.option("--echo", is_flag=True, help="Begin the answer with the prompt.")
 @click.option(
     "--logprobs", is_flag=True, help="Log-probability of each id: in --json, else on stderr."
+)
+@click.option(
+    "--output",
+    type=click.Path(dir_okay=False),
+    metavar="FILE.jsonl",
+    help="Append the answers to this file as they end, one JSON object a line; prompts whose "
+    "answers it holds are passed over, so the same command goes on where it was stopped.",
 )
 @click.option("--json", "as_json", is_flag=True, help="One JSON object an answer, a line each.")
 @click.pass_obj
@@ -41,7 +49,7 @@ def generate(toolkit: Toolkit, /, as_json: bool, **arguments: Any) -> None:
     \b
     llamakit generate "Once upon a time"
     llamakit generate -m llama-2-7b/ --temperature 0 "The capital of France is"
-    llamakit generate -m llama-2-13b/ --prompts questions.jsonl --json > answers.jsonl
+    llamakit generate -m llama-2-13b/ --prompts questions.jsonl --output answers.jsonl
     """
     import json
 

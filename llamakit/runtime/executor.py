@@ -39,12 +39,30 @@ class Executor:
     def close_cache(self, cache: int) -> None:
         """Free a cache on every rank."""
         with self._together("close_cache", cache):
-            del self._caches[cache]
+            self._caches.pop(cache, None)
 
-    def move(self, cache: int, source: int, target: int, length: int) -> None:
+    def resize_cache(self, cache: int, slots: int, length: int, held: int) -> None:
+        """Make a cache of another size of an open one, on every rank.
+
+        Args:
+            held: how many positions of each slot go on; with none, the old memory is freed first.
+        """
+        with self._together("resize_cache", cache, slots, length, held):
+            old = self._caches.pop(cache) if held else None
+            self._caches.pop(cache, None)
+            new = self._caches[cache] = self.model.new_cache(slots, length)
+            if old is not None:
+                new.fill(old, held)
+
+    def copy(self, cache: int, source: int, target: int, length: int) -> None:
         """Copy one slot's keys and values to another slot, on every rank."""
-        with self._together("move", cache, source, target, length):
-            self._caches[cache].move(source, target, length)
+        with self._together("copy", cache, source, target, length):
+            self._caches[cache].copy(source, target, length)
+
+    def swap(self, cache: int, one: int, other: int, length: int) -> None:
+        """Exchange the keys and values of two slots, on every rank."""
+        with self._together("swap", cache, one, other, length):
+            self._caches[cache].swap(one, other, length)
 
     def forward(self, cache: int, batch: Batch) -> torch.Tensor:
         """Compute a batch on every rank.

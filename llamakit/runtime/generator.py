@@ -1,103 +1,80 @@
 """Requests to ids: an engine that knows ids only.
 
-Rows live in the slots of one cache. Slots ``0 .. active - 1`` are in use; a row that ends gives
-its slot to the last one, so it costs nothing more, and a waiting request takes a free slot at
-once. Shapes: B rows, V vocabulary.
+Rows live in the slots of one cache: those that write lie in slots ``0 .. n - 1``, so that they
+are one batch, and behind them at most one whose prompt is long and is computed in chunks. A row
+that ends gives its slot to the last one, so it costs nothing more, and a waiting request takes a
+free slot at once. Shapes: B rows, T positions, V vocabulary.
 """
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
-from typing import Any, Literal
+from collections.abc import Iterable, Iterator
+from itertools import islice
 
 import torch
 
-from llamakit.errors import NonFiniteError, PromptError, PromptTooLongError
+from llamakit.errors import PromptError, PromptTooLongError
+from llamakit.runtime.cache_slots import CacheSlots, shared_length
+from llamakit.runtime.choosing import Pass, check, choose
+from llamakit.runtime.drafting import propose
 from llamakit.runtime.executor import Executor
-from llamakit.runtime.model import Batch
-from llamakit.runtime.sampling import Sampling, sample
+from llamakit.runtime.requests import Event, FinishReason, Request, RunningRow
 
-FinishReason = Literal["stop", "length", "cancelled"]
+__all__ = ["Event", "FinishReason", "Generator", "Request"]
 
+CHUNK = 512
+"""How many ids of prompts are computed between two ids of the rows that write. It bounds the
+memory that a long prompt takes beside the cache, and how long it holds up the others."""
 
-@dataclass(frozen=True)
-class Request:
-    """What is asked for one sequence.
+WORTH_COPYING = 16
+"""A prompt that has fewer ids in common with a row at work than this is computed whole."""
 
-    Args:
-        tokens: the prompt's ids, at least one.
-        limit: the longest sequence, prompt included, in ids.
-        seed: of this row's own generator.
-        stop_tokens: ids that end the answer and are not part of it.
-        logprobs: report the log-probability of each new id, before any processor.
-        prompt_logprobs: report those of the prompt's ids as well.
-    """
-
-    tokens: Sequence[int]
-    limit: int
-    sampling: Sampling
-    seed: int
-    stop_tokens: frozenset[int] = frozenset()
-    logprobs: bool = False
-    prompt_logprobs: bool = False
-
-
-@dataclass(frozen=True)
-class Event:
-    """One new id of one request, or its end.
-
-    Args:
-        index: which request, in the order of submission.
-        token: the new id; None when the event is only the end.
-        finish: why the row ended, or None while it goes on.
-        prompt_logprobs: with a row's first event, of each id of the prompt (0.0 for the first).
-    """
-
-    index: int
-    token: int | None
-    logprob: float | None = None
-    finish: FinishReason | None = None
-    prompt_logprobs: tuple[float, ...] | None = None
-
-
-@dataclass
-class RunningRow:
-    """A request that has a slot (the ``Row`` that samplers and processors see)."""
-
-    index: int
-    request: Request
-    generator: torch.Generator
-    tokens: list[int] = field(default_factory=list)
-    state: dict[Any, Any] = field(default_factory=dict)
-    prompt_logprobs: tuple[float, ...] | None = None
-
-    @property
-    def prompt_length(self) -> int:
-        """How many of ``tokens`` are the prompt's."""
-        return len(self.request.tokens)
+FULL_ENOUGH, ALWAYS_FULL_ENOUGH = 0.75, 64
+"""How much of a batch of prompts has to be ids, not padding; unless it has so few positions that
+reading the weights is what takes the time."""
 
 
 class Generator:
     """Runs requests, as many at once as there are slots.
 
+    One thread at a time may call it; ``Service`` is for several.
+
     Args:
         slots: the largest batch.
         length: the longest sequence, in ids.
+        cache: slots of an earlier generator, at least as many and as long; None opens new ones.
+        chunk: how many ids of prompts are computed in one pass.
     """
 
-    def __init__(self, executor: Executor, slots: int, length: int) -> None:
+    def __init__(
+        self,
+        executor: Executor,
+        slots: int,
+        length: int,
+        *,
+        cache: CacheSlots | None = None,
+        chunk: int = CHUNK,
+    ) -> None:
         self._executor = executor
         self._slots = slots
         self._length = length
-        self._cache = executor.open_cache(slots, length)
+        self._chunk = chunk
+        self._cache = cache or CacheSlots(executor, slots, length)
         self._waiting: deque[RunningRow] = deque()
-        self._active: list[RunningRow] = []
+        self._active: list[RunningRow] = []  # those that write, by slot
+        self._loading: RunningRow | None = None  # behind them: its prompt is not yet computed
+        self._cancelled: set[int] = set()
         self._submitted = 0
+        self._vocabulary = 0  # known from the first logits
+
+    @property
+    def idle(self) -> bool:
+        """Whether there is nothing to do."""
+        return not (self._waiting or self._active or self._loading)
 
     def submit(self, request: Request) -> int:
-        """Queue a request; return its index.
+        """Queue a request, at any time between two steps; return its index.
 
         Raises:
             PromptError: an empty prompt.
@@ -117,21 +94,37 @@ class Generator:
         self._submitted += 1
         return row.index
 
-    def run(self) -> Iterator[Event]:
-        """Yield events until every request has ended."""
-        while self._waiting or self._active:
-            yield from self.step()
+    def run(self, requests: Iterable[Request] = ()) -> Iterator[Event]:
+        """Yield events until every request has ended.
+
+        Args:
+            requests: more of them; each is taken when there will soon be a slot for it.
+        """
+        more = iter(requests)
+        while True:
+            missing = max(0, 2 * self._slots - len(self._waiting))
+            for request in islice(more, missing):
+                self.submit(request)
+            if self.idle:
+                return
+            for event in self.step():
+                if event.index not in self._cancelled:
+                    yield event
 
     def step(self) -> list[Event]:
-        """Write one id of every active row, letting waiting rows in first.
+        """Write one id of every active row or, with drafts, several; let waiting rows in.
+
+        Between two steps lie one pass for the rows that write, one for a chunk of a long prompt
+        and one for short prompts.
 
         Raises:
             NonFiniteError: NaN or infinity in the logits.
         """
-        logits = [self._decode()] if self._active else []
-        while self._waiting and len(self._active) < self._slots:
-            logits.append(self._prefill(self._waiting.popleft()))
-        events = self._choose(torch.cat(logits)) if logits else []
+        self._cancelled.clear()
+        passes = [*self._decode(), *self._load(), *self._let_in()]
+        if passes:
+            self._vocabulary = passes[0].logits.shape[-1]
+        events = choose(passes, self._cache)
         for event in events:
             if event.finish:
                 self._leave(event.index)
@@ -139,88 +132,141 @@ class Generator:
 
     def cancel(self, index: int) -> None:
         """End a request that waits or runs; its slot is free at once."""
+        self._cancelled.add(index)
         self._waiting = deque(row for row in self._waiting if row.index != index)
         self._leave(index)
 
     def close(self) -> None:
         """Free the cache."""
-        self._executor.close_cache(self._cache)
+        self._cache.close()
 
-    def _decode(self) -> torch.Tensor:
-        rows = self._active
-        batch = Batch(
-            tokens=tuple((row.tokens[-1],) for row in rows),
-            starts=tuple(len(row.tokens) - 1 for row in rows),
-        )
-        logits = self._executor.forward(self._cache, batch)  # (B, V)
-        self._check(logits, batch, rows[0])
-        return logits
-
-    def _prefill(self, row: RunningRow) -> torch.Tensor:
-        every = row.request.prompt_logprobs
-        batch = Batch((tuple(row.tokens),), (0,), slot=len(self._active), every_position=every)
-        logits = self._executor.forward(self._cache, batch)
-        self._check(logits, batch, row)
-        self._active.append(row)
-        if not every:
-            return logits  # (1, V)
-        row.prompt_logprobs = _prompt_logprobs(logits[0], row.tokens)
-        return logits[:, -1]
-
-    def _check(self, logits: torch.Tensor, batch: Batch, row: RunningRow) -> None:
-        if bool(logits.isfinite().all()):
+    def _decode(self) -> Iterator[Pass]:
+        """Feed each active row its newest id, and what is drafted behind it."""
+        if not self._active:
             return
-        where = self._executor.first_nonfinite(self._cache, batch)
-        step = len(row.tokens) - row.prompt_length + 1
-        dtype = str(self._executor.model.dtype).removeprefix("torch.")
-        advice = (
-            "try --dtype float32 or bfloat16" if dtype == "float16" else "the weights hold them"
-        )
-        raise NonFiniteError(
-            f"NaN or infinity in the logits of step {step}: it first shows in {where}, computed "
-            f"in {dtype}; {advice}"
-        )
+        rows = list(self._active)
+        drafts = propose(rows, self._cache.length, self._vocabulary)
+        tokens = [(row.tokens[-1], *draft) for row, draft in zip(rows, drafts, strict=True)]
+        if any(drafts):
+            logits, batch = self._cache.forward(0, tokens, every_position=True)
+            yield Pass(rows, logits, batch, drafts)
+        else:
+            logits, batch = self._cache.forward(0, tokens)
+            yield Pass(rows, logits[:, None], batch)
 
-    def _choose(self, logits: torch.Tensor) -> list[Event]:
-        rows = self._active
-        wanted = any(row.request.logprobs for row in rows)
-        logprobs = logits.log_softmax(-1) if wanted else None  # (B, V), before any processor
-        with torch.inference_mode():
-            tokens = sample(logits, rows, [row.request.sampling for row in rows])
-        events = []
-        for number, (row, token) in enumerate(zip(rows, tokens, strict=True)):
-            logprob = None
-            if logprobs is not None and row.request.logprobs:
-                logprob = float(logprobs[number, token])
-            events.append(self._append(row, token, logprob))
-        return events
+    def _load(self) -> Iterator[Pass]:
+        """Compute the next chunk of a long prompt; the last one gives a pass."""
+        slot = len(self._active)
+        if self._loading is None:
+            if slot == self._slots or not self._waiting or not self._is_long(self._waiting[0]):
+                return
+            self._loading = self._waiting.popleft()
+            self._place(self._loading, slot)
+        row, done = self._loading, len(self._cache.held[slot])
+        chunk = row.tokens[done : done + self._chunk]
+        every = row.request.prompt_logprobs
+        logits, batch = self._cache.forward(slot, [chunk], every_position=every)
+        if every:
+            row.add_prompt_logprobs(logits[0], row.tokens[done + 1 : done + 1 + len(chunk)])
+            logits = logits[:, -1]
+        computed = Pass([row], logits[:, None], batch)
+        if done + len(chunk) < len(row.tokens):
+            check(computed, self._cache)
+        else:
+            self._loading = None
+            self._active.append(row)
+            yield computed
 
-    def _append(self, row: RunningRow, token: int, logprob: float | None) -> Event:
-        prompt_logprobs, row.prompt_logprobs = row.prompt_logprobs, None
-        if token in row.request.stop_tokens:
-            return Event(row.index, None, None, "stop", prompt_logprobs)
-        row.tokens.append(token)
-        full = len(row.tokens) >= row.request.limit
-        return Event(row.index, token, logprob, "length" if full else None, prompt_logprobs)
+    def _let_in(self) -> Iterator[Pass]:
+        """Give free slots to waiting rows whose prompts are short, computing them together."""
+        group = self._next_group()
+        if not group:
+            return
+        first, held = len(self._active), self._cache.held
+        if self._loading:
+            self._cache.swap(first, first + len(group))
+        self._active += group  # now, so that the slot of the long prompt is known
+        rows = list(enumerate(group, start=first))
+        for slot, row in rows:
+            self._waiting.remove(row)
+            self._place(row, slot)
+        width = max(len(row.tokens) - len(held[slot]) for slot, row in rows)
+        if max(len(held[slot]) for slot, _ in rows) + width > self._cache.length:
+            for slot, _ in rows:  # no room for the padding
+                self._cache.truncate(slot, 0)
+        tokens = [row.tokens[len(held[slot]) :] for slot, row in rows]
+        logits, batch = self._cache.forward(first, tokens)
+        yield Pass(group, logits[:, None], batch)
+
+    def _next_group(self) -> list[RunningRow]:
+        """Choose waiting rows whose prompts are worth computing in one pass.
+
+        They keep their order, but while a long prompt is at work the short ones overtake the
+        other long ones. Who shares much with a row of the group waits a step: its beginning can
+        be copied then.
+        """
+        free = self._slots - len(self._active) - (self._loading is not None)
+        group: list[RunningRow] = []
+        counts: list[int] = []
+        for row in islice(self._waiting, 2 * self._slots if free else 0):
+            if self._is_long(row):
+                if self._loading is None:
+                    break
+                continue
+            shared = self._shared(row)
+            counts.append(len(row.tokens) - shared)
+            alike = max((shared_length(row.tokens, it.tokens) for it in group), default=0)
+            if group and (not self._fits(counts) or alike >= shared + WORTH_COPYING):
+                break
+            group.append(row)
+            if len(group) == free:
+                break
+        return group
+
+    def _fits(self, counts: list[int]) -> bool:
+        """Tell whether prompts of so many ids are worth computing in one pass."""
+        padded = max(counts) * len(counts)
+        full = padded <= ALWAYS_FULL_ENOUGH or sum(counts) >= FULL_ENOUGH * padded
+        return padded <= self._chunk and full
+
+    def _is_long(self, row: RunningRow) -> bool:
+        """Tell whether a prompt takes a pass of its own, or several."""
+        if row.request.prompt_logprobs:
+            return True
+        return len(row.tokens) > self._chunk and len(row.tokens) - self._shared(row) > self._chunk
+
+    def _shared(self, row: RunningRow) -> int:
+        """How many ids of a prompt the cache holds; the last one is always computed again."""
+        return min(self._cache.best(row.tokens, 0)[1], len(row.tokens) - 1)
+
+    def _place(self, row: RunningRow, slot: int) -> None:
+        """Have a free slot hold as much of a prompt's beginning as any slot does."""
+        if row.request.prompt_logprobs:  # every position's logits are wanted
+            self._cache.truncate(slot, 0)
+            return
+        source, shared = self._cache.best(row.tokens, slot)
+        shared = min(shared, len(row.tokens) - 1)
+        is_free = source > slot and not (self._loading and source == len(self._active))
+        if is_free:
+            self._cache.swap(source, slot)
+        elif source != slot and shared >= WORTH_COPYING:
+            self._cache.copy(source, slot, shared)
+        self._cache.truncate(slot, min(shared_length(self._cache.held[slot], row.tokens), shared))
 
     def _leave(self, index: int) -> None:
-        """Give the slot of a row that ended to the last row."""
+        """Take the slot of a row that ended; the last one moves into it.
+
+        What the row's slot held goes to a free one: the next prompt may begin alike.
+        """
+        if self._loading and self._loading.index == index:
+            self._loading = None
+            return
         for slot, row in enumerate(self._active):
             if row.index == index:
-                last = self._active.pop()
-                if last is not row:
-                    self._active[slot] = last
-                    held = len(last.tokens) - 1  # the newest id is not in the cache yet
-                    self._executor.move(self._cache, len(self._active), slot, held)
+                last = len(self._active) - 1
+                self._cache.swap(slot, last)
+                self._active[slot] = self._active[last]
+                self._active.pop()
+                if self._loading:
+                    self._cache.swap(last, last + 1)
                 return
-
-
-def _prompt_logprobs(logits: torch.Tensor, tokens: Sequence[int]) -> tuple[float, ...]:
-    """Return the log-probability of each id of a prompt; the first has none and gets 0.0.
-
-    Args:
-        logits: ``(T, V)``.
-    """
-    following = torch.tensor(tokens[1:], device=logits.device)
-    logprobs = logits[:-1].log_softmax(-1).gather(-1, following[:, None])[:, 0]
-    return (0.0, *logprobs.tolist())

@@ -32,10 +32,24 @@ class KVCache:
         self.slots = slots
         self.length = length
 
-    def move(self, source: int, target: int, length: int) -> None:
+    def copy(self, source: int, target: int, length: int) -> None:
         """Copy the first ``length`` positions of one slot into another, in every layer."""
-        self.keys[:, target, :, :length] = self.keys[:, source, :, :length]
-        self.values[:, target, :, :length] = self.values[:, source, :, :length]
+        for kept in (self.keys, self.values):
+            kept[:, target, :, :length] = kept[:, source, :, :length]
+
+    def swap(self, one: int, other: int, length: int) -> None:
+        """Exchange the first ``length`` positions of two slots, in every layer."""
+        for kept in (self.keys, self.values):
+            for layer in kept:  # one layer at a time: what is held beside the cache stays small
+                first = layer[one, :, :length].clone()
+                layer[one, :, :length] = layer[other, :, :length]
+                layer[other, :, :length] = first
+
+    def fill(self, source: KVCache, length: int) -> None:
+        """Take over the first ``length`` positions of the slots that both have."""
+        slots = min(self.slots, source.slots)
+        self.keys[:, :slots, :, :length] = source.keys[:, :slots, :, :length]
+        self.values[:, :slots, :, :length] = source.values[:, :slots, :, :length]
 
 
 def _zeros(shape: tuple[int, ...], dtype: torch.dtype, device: torch.device) -> torch.Tensor:

@@ -14,6 +14,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from datetime import timedelta
 from typing import IO, TYPE_CHECKING
@@ -27,10 +28,15 @@ IDLE = timedelta(days=365)
 """How long a rank waits for the next message: a chat may rest over night. A rank that dies is
 noticed at once, by its closed connection."""
 
+STORE_PORT = "LLAMAKIT_STORE_PORT"
+"""The variable that tells a rank where rank 0's store listens."""
+
 STARTING = 300
 """Seconds until a rank that neither came nor died is given up."""
 PARTING = 10
 """Seconds that a rank is given to end."""
+NOTICING = 5
+"""Seconds that a rank is given to notice by itself that another has ended."""
 
 
 def listen() -> socket.socket:
@@ -94,7 +100,7 @@ class Workers:
                 "RANK": str(rank),
                 "LOCAL_RANK": str(rank),
                 "WORLD_SIZE": str(self.size),
-                "LLAMAKIT_STORE_PORT": str(port),
+                STORE_PORT: str(port),
             }
         )
         process = subprocess.Popen(
@@ -130,10 +136,14 @@ class Workers:
         """
         deadline = time.monotonic() + patience
         while True:
-            for rank, process in enumerate(self._processes, start=1):
-                status = process.poll()
-                if status is not None:
-                    return f"rank {rank} of {self.size} ended ({_how(status)}){self._said(rank)}"
+            ended = [
+                (status >= 0, rank, status)  # one that was killed is why others ended
+                for rank, process in enumerate(self._processes, start=1)
+                if (status := process.poll()) is not None
+            ]
+            if ended:
+                _, rank, status = min(ended)
+                return f"rank {rank} of {self.size} ended ({_how(status)}){self._said(rank)}"
             if time.monotonic() >= deadline:
                 return None
             time.sleep(0.05)
@@ -163,6 +173,19 @@ class Workers:
                 process.wait()
         for errors in self._errors:
             errors.close()
+
+
+def end_with_parent() -> None:
+    """End this rank when the process that launched it is gone, whatever it waits for."""
+    parent = os.getppid()
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(1)
+        time.sleep(NOTICING)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
 
 
 def _how(status: int) -> str:

@@ -21,17 +21,22 @@ from llamakit.runtime.rope import rotate, rotations
 class Batch:
     """New ids of some rows that lie in neighbouring slots of the cache.
 
+    Rows that have fewer than T new ids are padded at their end: what the cache then holds behind
+    them is never looked at, since the next ids are written over it.
+
     Args:
         tokens: ``B`` rows of ``T`` ids each.
         starts: for each row, how many ids the cache holds already.
         slot: the slot of the first row; the others follow.
         every_position: logits of all T positions instead of the last one's.
+        lengths: how many of each row's ids count; None: all T of every row.
     """
 
     tokens: tuple[tuple[int, ...], ...]
     starts: tuple[int, ...]
     slot: int = 0
     every_position: bool = False
+    lengths: tuple[int, ...] | None = None
 
 
 @dataclass(frozen=True)
@@ -192,9 +197,17 @@ class Transformer(nn.Module):
         span = self.span(batch, cache)
         for layer in self.layers:
             x = layer(x, span)
-        x = self.norm(x if batch.every_position else x[:, -1])
-        logits: torch.Tensor = self.output(x).float()
+        if not batch.every_position:
+            x = self._last(x, batch)
+        logits: torch.Tensor = self.output(self.norm(x)).float()
         return logits
+
+    def _last(self, x: torch.Tensor, batch: Batch) -> torch.Tensor:
+        """Pick each row's last position that counts: ``(B, T, dim)`` to ``(B, dim)``."""
+        if batch.lengths is None:
+            return x[:, -1]
+        rows = torch.arange(len(batch.lengths), device=x.device)
+        return x[rows, torch.tensor(batch.lengths, device=x.device) - 1]
 
     @torch.inference_mode()
     def first_nonfinite(self, batch: Batch, cache: KVCache) -> str:

@@ -15,6 +15,9 @@ import contextlib
 import io
 import os
 import pickle
+import sys
+import threading
+import time
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -32,6 +35,11 @@ class Group:
     rank = 0
     size = 1
     local_rank = 0
+
+    @property
+    def leads(self) -> bool:
+        """Whether this process alone runs the program: other ranks, if any, only follow."""
+        return True
 
     def enrol(self, executor: Executor) -> int:  # noqa: ARG002
         """Give a model its number, the same on every rank."""
@@ -88,8 +96,17 @@ class RankGroup(Group):
         self._users = 0
         self._sound = True
         self._open = True
+        self._calls = 0
+        self._call: int | None = None  # the one that this rank is in
         _initialize_fairscale(size)
         atexit.register(self.close)
+        if workers:
+            threading.Thread(target=self._watch, args=(workers,), daemon=True).start()
+
+    @property
+    def leads(self) -> bool:
+        """Whether this process alone runs the program: other ranks, if any, only follow."""
+        return self.led and self.rank == 0
 
     def enrol(self, executor: Executor) -> int:
         """Give a model its number, the same on every rank."""
@@ -106,7 +123,11 @@ class RankGroup(Group):
         Raises:
             ParallelError: a rank has ended.
         """
+        if not self._sound:
+            raise ParallelError("the ranks no longer do the same: load the model again")
         with deferred_interrupt():
+            self._calls += 1
+            self._call = self._calls
             try:
                 if self.rank == 0:
                     self._broadcast((executor, method, arguments))
@@ -117,16 +138,30 @@ class RankGroup(Group):
             except BaseException:  # this rank stopped halfway, the others did not
                 self._sound = False
                 raise
+            finally:
+                self._call = None
 
     def send(self, kind: str, payload: object = None) -> None:
         """Send a message from rank 0 to every rank that follows."""
         with deferred_interrupt():
-            self._broadcast((kind, payload))
+            try:
+                self._broadcast((kind, payload))
+            except RuntimeError as error:
+                self._sound = False
+                raise self._explain(error) from error
 
     def follow(self) -> tuple[str, Any]:
-        """Do what rank 0 asks until a message comes that is not a call; return it."""
+        """Do what rank 0 asks until a message comes that is not a call; return it.
+
+        Raises:
+            ParallelError: rank 0 has ended.
+        """
         while True:
-            message = self._broadcast(None)
+            try:
+                message = self._broadcast(None)
+            except RuntimeError as error:
+                self._sound = False
+                raise self._explain(error) from error
             if len(message) == 2:
                 return message[0], message[1]
             executor, method, arguments = message
@@ -202,8 +237,41 @@ class RankGroup(Group):
         return received
 
     def _explain(self, error: RuntimeError) -> RuntimeError | ParallelError:
-        words = self._workers.last_words() if self._workers else None
-        return error if words is None else ParallelError(words)
+        """Say which rank has ended, if that is why a collective failed."""
+        if self._workers:
+            words = self._workers.last_words()
+            return error if words is None else ParallelError(words)
+        if not _is_lost_connection(error):
+            return error
+        return ParallelError(
+            f"rank {self.rank} of {self.size} lost another rank: it has ended, or its host cannot "
+            "be reached; what torchrun reports names the first that failed"
+        )
+
+    def _watch(self, workers: launch.Workers) -> None:
+        """End this process when a rank has ended and this one waits for it forever.
+
+        gloo notices a closed connection; a kernel of nccl on a GPU does not.
+        """
+        while self._open:
+            time.sleep(1)
+            call = self._call
+            if call is None or (words := workers.last_words(patience=0)) is None:
+                continue
+            time.sleep(launch.NOTICING)
+            if self._open and self._call == call:
+                sys.stderr.write(f"llamakit: {words}\n")
+                sys.stderr.flush()
+                workers.kill()
+                os._exit(ParallelError.exit_status)
+
+
+def _is_lost_connection(error: RuntimeError) -> bool:
+    """Tell whether a collective failed because a rank is gone."""
+    from torch.distributed import DistError
+
+    words = ("gloo", "connection", "socket", "nccl")
+    return isinstance(error, DistError) or any(word in str(error).lower() for word in words)
 
 
 _current: RankGroup | None = None
@@ -275,9 +343,9 @@ def join_as_worker() -> RankGroup:
     from torch import distributed
 
     rank, size = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
-    if "LLAMAKIT_STORE_PORT" not in os.environ:
+    if launch.STORE_PORT not in os.environ:
         return _join_torchrun(led=True)
-    port = int(os.environ["LLAMAKIT_STORE_PORT"])
+    port = int(os.environ[launch.STORE_PORT])
     store = launch.find_store(size, port)
     store.set(f"ready/{rank}", "1")
     distributed.init_process_group(

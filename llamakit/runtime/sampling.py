@@ -26,21 +26,25 @@ class Sampling:
         return self.sampler(logits, rows)
 
 
-def sample(logits: torch.Tensor, rows: Sequence[Row], samplings: Sequence[Sampling]) -> list[int]:
+def sample(
+    logits: torch.Tensor, rows: Sequence[Row], samplings: Sequence[Sampling]
+) -> torch.Tensor:
     """Choose an id for every row, each by its own sampling.
 
     Args:
         logits: ``(B, V)`` float32.
         samplings: one for each row.
+    Returns:
+        ``(B,)`` int64, on the device of the logits: nothing here waits for a GPU.
     """
+    import torch
+
     together: dict[Sampling, list[int]] = {}
     for index, sampling in enumerate(samplings):
         together.setdefault(sampling, []).append(index)
     if len(together) == 1:
-        return [int(token) for token in samplings[0](logits, rows).tolist()]
-    tokens = [0] * len(rows)
+        return samplings[0](logits, rows)
+    tokens = logits.new_empty(len(rows), dtype=torch.int64)
     for sampling, indexes in together.items():
-        chosen = sampling(logits[indexes], [rows[index] for index in indexes])
-        for index, token in zip(indexes, chosen.tolist(), strict=True):
-            tokens[index] = int(token)
+        tokens[indexes] = sampling(logits[indexes], [rows[index] for index in indexes])
     return tokens

@@ -90,8 +90,8 @@ def test_a_row_that_ended_is_not_computed_any_more(llama: Llama) -> None:
     answers = collect(generator, 3)
 
     assert [len(answer) for answer in answers] == [2, 6, 4]
-    # three prompts alone, then all three rows, then two without the first, then one
-    assert executor.rows == [1, 1, 1, 3, 2, 2, 1, 1]
+    # three prompts at once, then all three rows, then two without the first, then one
+    assert executor.rows == [3, 3, 2, 2, 1, 1]
 
 
 def test_a_waiting_request_takes_a_free_slot_at_once(llama: Llama) -> None:
@@ -163,21 +163,24 @@ def test_an_empty_prompt_is_an_error(llama: Llama) -> None:
         llama.generate([[]], max_gen_len=5)
 
 
-def test_the_cache_is_as_large_as_what_is_asked(llama: Llama) -> None:
-    executor = Counting(llama)
+def test_the_cache_is_as_large_as_what_is_asked(
+    reference_cases: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    llama = Llama.build(str(reference_cases / "gqa-mp1"), max_seq_len=128, dtype="float32")
+    model = llama._executor.model
     opened: list[tuple[int, int]] = []
-    allocate = executor.model.new_cache
-    llama_executor, llama._executor = llama._executor, executor
-    executor.model.new_cache = lambda slots, length: (  # type: ignore[method-assign]
-        opened.append((slots, length)) or allocate(slots, length)  # type: ignore[func-returns-value]
+    allocate = model.new_cache
+    monkeypatch.setattr(
+        model,
+        "new_cache",
+        lambda slots, length: opened.append((slots, length)) or allocate(slots, length),
     )
-    try:
-        llama.generate(PROMPTS[:2], max_gen_len=5, temperature=0)
-    finally:
-        del executor.model.new_cache
-        llama._executor = llama_executor
 
-    assert opened == [(2, 11)]
+    llama.generate(PROMPTS[:2], max_gen_len=5, temperature=0)
+    llama.generate(PROMPTS[:1], max_gen_len=5, temperature=0)
+    llama.generate(PROMPTS[:1], max_gen_len=20, temperature=0)
+
+    assert opened == [(2, 11), (1, 23)]
 
 
 def test_a_nonfinite_logit_names_the_step_the_layer_and_the_dtype(

@@ -128,6 +128,82 @@ def test_a_launched_rank_that_dies_ends_the_others_with_one_message(
     assert "rank 1 of 2 ended (signal SIGKILL)" in done.stdout
 
 
+def test_a_rank_that_waits_for_one_that_died_ends_with_its_message(
+    reference_cases: Path, tmp_path: Path
+) -> None:
+    # as a kernel of nccl does, which never hears that its peer is gone
+    script = tmp_path / "wait.py"
+    script.write_text(
+        "import os, signal, time\n"
+        "from llamakit import Llama\n"
+        "from llamakit.runtime import parallel\n"
+        f"llama = Llama.build({str(reference_cases / 'mha-mp8')!r}, max_seq_len=128,\n"
+        "    model_parallel_size=2, dtype='float32')\n"
+        "group = parallel._current\n"
+        "with group.call(0, 'open_cache', (1, 8)):\n"
+        "    os.kill(group._workers._processes[0].pid, signal.SIGKILL)\n"
+        "    time.sleep(100)\n"
+    )
+
+    done = subprocess.run(
+        [sys.executable, str(script)], capture_output=True, text=True, check=False, timeout=60
+    )
+
+    assert done.returncode == 1
+    assert done.stderr == "llamakit: rank 1 of 2 ended (signal SIGKILL)\n"
+
+
+@pytest.mark.parametrize("victim", [1, 2])
+def test_a_rank_that_dies_under_torchrun_ends_all_with_one_message(
+    victim: int, reference_cases: Path, tmp_path: Path
+) -> None:
+    mark = f"mark-{os.getpid()}-{victim}"
+    with (tmp_path / "errors").open("w") as errors:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "torch.distributed.run", "--standalone"]
+            + ["--nproc_per_node", "4", "-m", "llamakit", "generate", "hello"]
+            + ["-m", str(reference_cases / "mha-mp8"), "--max-seq-len", "200000"],
+            stdout=subprocess.PIPE,
+            stderr=errors,
+            env={**os.environ, "OMP_NUM_THREADS": "1", "LLAMAKIT_TEST_MARK": mark},
+        )
+    assert process.stdout is not None
+    assert process.stdout.read(5)  # it is writing
+    ranks = processes_with(mark)
+
+    os.kill(ranks[str(victim)], signal.SIGKILL)
+
+    try:
+        assert process.wait(30) != 0
+    finally:
+        process.kill()
+        process.stdout.close()
+    said = (tmp_path / "errors").read_text()
+    ours = [line for line in said.splitlines() if line.startswith("llamakit: error")]
+    assert len(ours) <= 1, said
+    assert all("lost another rank" in line for line in ours)
+    assert f"rank      : {victim}" in said  # torchrun's own report
+    assert "Signal 9 (SIGKILL)" in said
+    deadline = time.monotonic() + 10
+    while processes_with(mark):
+        assert time.monotonic() < deadline, "a rank outlives the others"
+        time.sleep(0.1)
+
+
+def processes_with(mark: str) -> dict[str, int]:
+    """Return the processes that have a mark in their environment, by rank."""
+    found = {}
+    for environment in Path("/proc").glob("[0-9]*/environ"):
+        try:
+            words = environment.read_bytes().decode(errors="replace").split("\0")
+        except OSError:  # it has just ended
+            continue
+        if f"LLAMAKIT_TEST_MARK={mark}" in words:
+            pairs = dict(word.partition("=")[::2] for word in words)
+            found[pairs.get("RANK", "launcher")] = int(environment.parent.name)
+    return found
+
+
 def test_workers_end_when_rank_0_is_killed(reference_cases: Path) -> None:
     process = subprocess.Popen(
         [sys.executable, "-m", "llamakit", "chat", "-m", str(reference_cases / "mha-mp8")]

@@ -1,0 +1,134 @@
+"""From the logits of a step to its ids, those of drafts among them.
+
+A drafted id counts when it is what the row's own sampler chooses at that position, with the row's
+own generator: so the answer is the one that there would be without drafts, whatever the sampler
+and the processors are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+
+from llamakit.errors import NonFiniteError
+from llamakit.runtime.cache_slots import CacheSlots
+from llamakit.runtime.model import Batch
+from llamakit.runtime.requests import Event, RunningRow
+from llamakit.runtime.sampling import sample
+
+
+@dataclass(frozen=True, eq=False)
+class Pass:
+    """What one forward pass has computed.
+
+    Args:
+        logits: ``(B, T, V)``.
+        drafts: of each row, the ids that were fed behind its newest one; none is none of all.
+    """
+
+    rows: Sequence[RunningRow]
+    logits: torch.Tensor
+    batch: Batch
+    drafts: Sequence[Sequence[int]] = ()
+
+
+def choose(passes: Sequence[Pass], cache: CacheSlots) -> list[Event]:
+    """Choose the next id of every row, and the ids after it while they are what was drafted.
+
+    Rows whose drafts were wrong forget what the cache holds of them.
+
+    Raises:
+        NonFiniteError: NaN or infinity in the logits.
+    """
+    origins = [(computed, number) for computed in passes for number in range(len(computed.rows))]
+    position = 0
+    events: list[Event] = []
+    while origins:
+        picked = _pick(origins, position, cache)
+        events += picked
+        origins = [
+            origin
+            for origin, event in zip(origins, picked, strict=True)
+            if _agrees(origin, position, event)
+        ]
+        position += 1
+    for computed in passes:
+        for slot in range(len(computed.drafts)):  # rows with drafts lie in slots 0, 1, …
+            cache.truncate(slot, len(computed.rows[slot].tokens) - 1)
+    return events
+
+
+Origin = tuple[Pass, int]
+"""Where a row's logits are: in which pass, and its number there."""
+
+
+def _agrees(origin: Origin, position: int, event: Event) -> bool:
+    """Tell whether a row goes on: the id chosen is the one drafted, and not the last."""
+    return event.finish is None and event.token == _drafted(origin, position)
+
+
+def _drafted(origin: Origin, position: int) -> int | None:
+    """Return the id that was drafted at a position, if one was."""
+    computed, number = origin
+    draft = computed.drafts[number] if computed.drafts else ()
+    return draft[position] if position < len(draft) else None
+
+
+def _pick(origins: Sequence[Origin], position: int, cache: CacheSlots) -> list[Event]:
+    """Choose one id of each row, reading all that is needed from the device at once."""
+    rows = [computed.rows[number] for computed, number in origins]
+    logits = _gather(origins, position)  # (B, V)
+    with torch.inference_mode():
+        finite = logits.isfinite().all(dim=-1)  # (B,)
+        logits = logits.masked_fill(~finite[:, None], 0.0)  # a sampler may not survive NaN
+        tokens = sample(logits, rows, [row.request.sampling for row in rows])
+        logprobs = torch.zeros_like(logits[:, 0])
+        if any(row.request.logprobs for row in rows):
+            logprobs = logits.log_softmax(-1).gather(-1, tokens[:, None])[:, 0]
+        # ids are far below 2 ** 24, so float32 holds them; one transfer, not three
+        columns = torch.stack((tokens.float(), finite.float(), logprobs)).tolist()
+    if not all(columns[1]):
+        number = columns[1].index(0.0)
+        raise nonfinite(origins[number][0], rows[number], cache)
+    return [
+        row.append(
+            int(token),
+            logprob if row.request.logprobs else None,
+            drafted=int(token) == _drafted(origin, position),
+        )
+        for origin, row, token, logprob in zip(origins, rows, columns[0], columns[2], strict=True)
+    ]
+
+
+def _gather(origins: Sequence[Origin], position: int) -> torch.Tensor:
+    """Bring the logits of some rows at one position together: ``(B, V)``."""
+    parts = []
+    for computed in dict.fromkeys(computed for computed, _ in origins):
+        numbers = [number for it, number in origins if it is computed]
+        logits = computed.logits[:, position]
+        parts.append(logits if len(numbers) == len(computed.rows) else logits[numbers])
+    return parts[0] if len(parts) == 1 else torch.cat(parts)
+
+
+def check(computed: Pass, cache: CacheSlots) -> None:
+    """Refuse NaN and infinity in the logits of a pass that no id is chosen from.
+
+    Raises:
+        NonFiniteError: they are there.
+    """
+    if not bool(computed.logits.isfinite().all()):
+        raise nonfinite(computed, computed.rows[0], cache)
+
+
+def nonfinite(computed: Pass, row: RunningRow, cache: CacheSlots) -> NonFiniteError:
+    """Say where the NaN or infinity in a row's logits comes from."""
+    where = cache.first_nonfinite(computed.batch)
+    step = len(row.tokens) - row.prompt_length + 1
+    dtype = str(cache.executor.model.dtype).removeprefix("torch.")
+    advice = "try --dtype float32 or bfloat16" if dtype == "float16" else "the weights hold them"
+    return NonFiniteError(
+        f"NaN or infinity in the logits of step {step}: it first shows in {where}, computed "
+        f"in {dtype}; {advice}"
+    )

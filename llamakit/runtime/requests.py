@@ -1,0 +1,119 @@
+"""What the engine is asked, and what it says."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import torch
+
+from llamakit.protocols import Drafter
+from llamakit.runtime.sampling import Sampling
+
+FinishReason = Literal["stop", "length", "cancelled"]
+
+
+@dataclass(frozen=True)
+class Request:
+    """What is asked for one sequence.
+
+    Args:
+        tokens: the prompt's ids, at least one.
+        limit: the longest sequence, prompt included, in ids.
+        seed: of this row's own generator.
+        stop_tokens: ids that end the answer and are not part of it.
+        logprobs: report the log-probability of each new id, before any processor.
+        prompt_logprobs: report those of the prompt's ids as well.
+        drafter: proposes ids for the model to check; the answer is the same with and without.
+    """
+
+    tokens: Sequence[int]
+    limit: int
+    sampling: Sampling
+    seed: int
+    stop_tokens: frozenset[int] = frozenset()
+    logprobs: bool = False
+    prompt_logprobs: bool = False
+    drafter: Drafter | None = None
+
+
+@dataclass(frozen=True)
+class Event:
+    """One new id of one request, or its end.
+
+    Args:
+        index: which request, in the order of submission.
+        token: the new id; None when the event is only the end.
+        finish: why the row ended, or None while it goes on.
+        prompt_logprobs: with a row's first event, of each id of the prompt (0.0 for the first).
+        drafted: how many ids have been proposed for this request so far.
+        accepted: how many of those were what the sampler chose.
+    """
+
+    index: int
+    token: int | None
+    logprob: float | None = None
+    finish: FinishReason | None = None
+    prompt_logprobs: tuple[float, ...] | None = None
+    drafted: int = 0
+    accepted: int = 0
+
+
+@dataclass(eq=False)
+class RunningRow:
+    """A request that waits or has a slot (the ``Row`` that samplers and processors see)."""
+
+    index: int
+    request: Request
+    generator: torch.Generator
+    tokens: list[int] = field(default_factory=list)
+    state: dict[Any, Any] = field(default_factory=dict)
+    prompt_logprobs: list[float] | None = None
+    """Of the prompt's ids that are computed; None when not asked for, or given out."""
+    drafted: int = 0
+    accepted: int = 0
+
+    @property
+    def prompt_length(self) -> int:
+        """How many of ``tokens`` are the prompt's."""
+        return len(self.request.tokens)
+
+    def add_prompt_logprobs(self, logits: torch.Tensor, following: Sequence[int]) -> None:
+        """Note the log-probability of the ids behind some positions of the prompt.
+
+        Args:
+            logits: ``(T, V)``.
+            following: the id behind each position; one less where the prompt ends.
+        """
+        if self.prompt_logprobs is None:
+            self.prompt_logprobs = [0.0]  # nothing stands before the first id
+        ids = torch.tensor(following, device=logits.device)[:, None]
+        scores = logits[: len(following)].log_softmax(-1).gather(-1, ids)[:, 0]
+        self.prompt_logprobs += scores.tolist()
+
+    def append(self, token: int, logprob: float | None, *, drafted: bool = False) -> Event:
+        """Take in what the sampler chose.
+
+        Args:
+            drafted: it is what the drafter had proposed.
+        """
+        self.accepted += drafted
+        prompt_logprobs, self.prompt_logprobs = self.prompt_logprobs, None
+        finish: FinishReason | None = None
+        given: int | None = token
+        if token in self.request.stop_tokens:
+            given, logprob, finish = None, None, "stop"
+        else:
+            self.tokens.append(token)
+            if len(self.tokens) >= self.request.limit:
+                finish = "length"
+        return Event(
+            self.index,
+            given,
+            logprob,
+            finish,
+            None if prompt_logprobs is None else tuple(prompt_logprobs),
+            self.drafted,
+            self.accepted,
+        )

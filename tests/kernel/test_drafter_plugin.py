@@ -1,0 +1,38 @@
+"""A stranger's drafter: asked, counted, and named when it fails."""
+
+from __future__ import annotations
+
+import json
+
+COMMON = ("generate", "Once upon a time", "--temperature", "0", "--max-new-tokens", "12", "--json")
+
+
+def test_a_strangers_drafter_changes_no_answer(run_llamakit, plugins):
+    env = plugins("drafter")
+
+    plain = run_llamakit(*COMMON)
+    drafted = run_llamakit(*COMMON, "--draft", "again:times=2", env=env)
+
+    assert drafted.returncode == 0, drafted.stderr
+    expected, found = json.loads(plain.stdout), json.loads(drafted.stdout)
+    assert found["tokens"] == expected["tokens"]
+    assert found["drafted"] == 3 * 8 + 2 + 1  # the last three steps have less room
+    assert found["accepted"] == 0
+    assert "0 of 27 drafted tokens were accepted (0%)" in drafted.stderr
+    assert "again (from llamakit-again)" in run_llamakit("generate", "--help", env=env).stdout
+
+
+def test_a_drafter_that_fails_is_named(run_llamakit, plugins):
+    done = run_llamakit(*COMMON, "--draft", "again:times=0", env=plugins("drafter"))
+
+    assert done.returncode == 1
+    assert "the drafter again of the plugin 'again' (llamakit-again 0.1) failed" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_wrong_drafter_is_refused_before_anything_is_loaded(run_llamakit):
+    done = run_llamakit(*COMMON, "--draft", "promt-lookup")
+
+    assert done.returncode == 2
+    assert "did you mean 'prompt-lookup'" in done.stderr
+    assert "embedded" not in done.stderr
