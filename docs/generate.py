@@ -27,7 +27,7 @@ from llamakit.convert.plan import ConversionPlan
 from llamakit.download import events
 from llamakit.examine import diff, memory, report, vocabulary
 from llamakit.examine import inspect as inspection
-from llamakit.factories import options_of, summary_of
+from llamakit.factories import options_of
 from llamakit.registry import Registry
 from llamakit.toolkit import Toolkit, load_toolkit
 
@@ -133,16 +133,32 @@ def registered(kind: str) -> str:
     registry: Registry[Any] = getattr(toolkit(), kind)
     parts = []
     for entry in sorted(registry, key=lambda entry: entry.name):
-        summary = summary_of(entry.value)
         parts += [f"### {entry.name}", _prose(f"{entry.help[:1].upper()}{entry.help[1:]}.")]
-        if summary:
-            parts.append(_prose(summary))
+        parts.append(_prose(_description(entry.value)))
+        if origin := _origin(entry.value):
+            parts.append(_prose(f"From: {origin}"))
         rows = [
-            (f"`{it.name}`", f"`{it.type_name}`", f"`{it.default}`", it.help)
+            (
+                f"`{it.name}`",
+                f"`{it.type_name}`",
+                f"`{it.default}`" if it.default != "" else "",
+                it.help,
+            )
             for it in options_of(entry.value)
         ]
         parts.append(_table(("option", "type", "default", ""), rows) if rows else "No options.")
     return _join(parts)
+
+
+def _description(factory: object) -> str:
+    """Return what a docstring says before its sections."""
+    return re.split(r"\n\n?(?:Args|Raises|Source|Returns):", inspect.getdoc(factory) or "")[0]
+
+
+def _origin(factory: object) -> str:
+    """Return what the ``Source:`` of a docstring says, with its links to click on."""
+    said = (inspect.getdoc(factory) or "").partition("\nSource: ")[2].partition("\n\n")[0]
+    return re.sub(r"https?://[^\s;,]+", r"<\g<0>>", " ".join(said.split()))
 
 
 @generated
@@ -156,6 +172,8 @@ def python_api() -> str:
     parts += _function("llamakit.api.plan_reshard", api.plan_reshard)
     parts += _function("llamakit.api.choose_sampling", sampling.choose_sampling)
     parts += _function("llamakit.sampling.draw_ids", sampling.draw_ids)
+    parts += _function("llamakit.sampling.count_ids", sampling.count_ids)
+    parts += _function("llamakit.sampling.keep_some", sampling.keep_some)
     return _join(parts)
 
 

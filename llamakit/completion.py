@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from llamakit.answer_file import AnswerFile, check_names, name_of
-from llamakit.console import answers_bar, note, open_model
+from llamakit.console import answers_bar, note, open_model, tokenizer_for_sampling
 from llamakit.drafters import choose_drafter, drafts_summary
 from llamakit.errors import PromptError
 from llamakit.prompts import Prompt, read_prompts
@@ -156,7 +156,14 @@ def complete(
         Pieces of text to be written one behind the other, or with ``as_json`` one dict a prompt.
     """
     wanted = read_prompts(prompt, None if prompts is None else Path(prompts))
-    chosen = choose_sampling(toolkit=toolkit, **sampling)
+    tokenizer = tokenizer_for_sampling(
+        toolkit,
+        model,
+        loading.get("tokenizer"),
+        sampler=sampling.get("sampler"),
+        processors=sampling.get("processors", ()),
+    )
+    chosen = choose_sampling(toolkit=toolkit, tokenizer=tokenizer, **sampling)
     if draft is not None:
         choose_drafter(draft, toolkit=toolkit)  # refuse what cannot be built first of all
     loading["max_batch_size"] = loading.get("max_batch_size") or min(len(wanted), 8)

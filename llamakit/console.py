@@ -6,7 +6,7 @@ import contextlib
 import os
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,8 +14,12 @@ import click
 
 from llamakit import demo
 from llamakit.api import Llama
+from llamakit.errors import TokenizerError
+from llamakit.loading import find_tokenizer
+from llamakit.sampling import needs_tokenizer
 
 if TYPE_CHECKING:
+    from llamakit.protocols import Tokenizer
     from llamakit.toolkit import Toolkit
 
 
@@ -43,6 +47,36 @@ def open_model(toolkit: Toolkit, model: str | Path | None, **settings: Any) -> L
             f"{stored} arithmetic (--dtype {stored} forces it)"
         )
     return llama
+
+
+def tokenizer_for_sampling(
+    toolkit: Toolkit,
+    model: str | Path | None,
+    tokenizer: str | Path | None,
+    *,
+    sampler: str | None,
+    processors: Sequence[str],
+) -> Tokenizer | None:
+    """Load the tokenizer of the model that a command names, if a sampler or processor needs it.
+
+    That takes no time beside the weights, so wrong options are still said before those are read.
+
+    Args:
+        tokenizer: its file; None looks beside the model.
+    Raises:
+        UnknownNameError: no such sampler or processor.
+        TokenizerError: there is no tokenizer.
+        CheckpointError: there is no checkpoint either.
+    """
+    if not needs_tokenizer(sampler, processors, toolkit):
+        return None
+    folder = demo.path() if model is None else Path(model)
+    try:
+        path = find_tokenizer(folder, tokenizer)
+    except TokenizerError:
+        toolkit.open_checkpoint(folder)  # if there is no model either, that is what to say
+        raise
+    return toolkit.load_tokenizer(path)
 
 
 def share_cores(ranks: int) -> None:

@@ -61,6 +61,16 @@ def options_of(factory: Callable[..., Any]) -> list[Option]:
     ]
 
 
+def takes_tokenizer(factory: Callable[..., Any]) -> bool:
+    """Tell whether a factory has a required parameter called ``tokenizer``."""
+    parameter = _signature(factory).parameters.get("tokenizer")
+    return (
+        parameter is not None
+        and parameter.default is parameter.empty
+        and parameter.kind in (parameter.POSITIONAL_OR_KEYWORD, parameter.KEYWORD_ONLY)
+    )
+
+
 def summary_of(factory: object) -> str:
     """Return the first sentence of the docstring, or nothing."""
     return " ".join((inspect.getdoc(factory) or "").partition("\n\n")[0].split())
@@ -101,7 +111,10 @@ def parse_options(pairs: Iterable[str]) -> dict[str, str]:
 
 
 def build(
-    entry: Entry, options: Mapping[str, object] | Iterable[str] = (), *positional: object
+    entry: Entry,
+    options: Mapping[str, object] | Iterable[str] = (),
+    *positional: object,
+    **named: object,
 ) -> Any:
     """Call a registered factory with checked options.
 
@@ -110,6 +123,7 @@ def build(
         options: values by name, or ``k=v`` texts. Hyphens and underscores in names are equal; a
             value that is a text is read as the option's type.
         positional: what the factory takes before its options, such as the tokenizer.
+        named: what it takes beside them by name.
     Returns:
         What the factory makes. When it is a stranger's, whatever it raises later (while
         sampling, say) is a ``PluginError`` that names the plugin.
@@ -120,7 +134,7 @@ def build(
     given = options if isinstance(options, Mapping) else parse_options(options)
     arguments = _arguments(entry, given)
     try:
-        made = entry.value(*positional, **arguments)
+        made = entry.value(*positional, **named, **arguments)
     except LlamakitError:
         raise
     except ValueError as error:
@@ -232,17 +246,20 @@ def _spell(member: Any) -> str:
     )
 
 
-def _parameters(factory: Callable[..., Any]) -> list[inspect.Parameter]:
-    """Return the annotated parameters that have a default."""
-    if sys.version_info >= (3, 14):  # annotations of what is imported for type checkers only
+def _signature(factory: Callable[..., Any]) -> inspect.Signature:
+    """Read a signature whose annotations may name what is imported for type checkers only."""
+    if sys.version_info >= (3, 14):
         from annotationlib import Format
 
-        signature = inspect.signature(factory, annotation_format=Format.FORWARDREF)
-    else:
-        signature = inspect.signature(factory)
+        return inspect.signature(factory, annotation_format=Format.FORWARDREF)
+    return inspect.signature(factory)
+
+
+def _parameters(factory: Callable[..., Any]) -> list[inspect.Parameter]:
+    """Return the annotated parameters that have a default."""
     return [
         parameter
-        for parameter in signature.parameters.values()
+        for parameter in _signature(factory).parameters.values()
         if parameter.default is not parameter.empty
         and parameter.annotation is not parameter.empty
         and parameter.kind is not parameter.POSITIONAL_ONLY

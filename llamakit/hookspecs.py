@@ -37,7 +37,8 @@ def register_samplers(samplers: Registrar[SamplerFactory]) -> None:
 
     Call ``samplers.register(name, factory, help=...)``. The factory takes the options (every
     annotated parameter with a default is one) and returns ``sample(logits, rows) -> ids``:
-    logits ``(B, V)`` float32, ids ``(B,)`` int64.
+    logits ``(B, V)`` float32, ids ``(B,)`` int64. A factory with a required parameter called
+    ``tokenizer`` is handed the model's ``Tokenizer`` under that name.
 
     Since 0.1.
     """
@@ -48,7 +49,8 @@ def register_logits_processors(processors: Registrar[LogitsProcessorFactory]) ->
     """Offer ways to edit logits before an id is chosen.
 
     Call ``processors.register(name, factory, help=...)``. The factory takes the options and
-    returns ``process(logits, rows) -> logits``, both ``(B, V)`` float32.
+    returns ``process(logits, rows) -> logits``, both ``(B, V)`` float32. A factory with a required
+    parameter called ``tokenizer`` is handed the model's ``Tokenizer`` under that name.
 
     Since 0.1.
     """

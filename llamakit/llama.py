@@ -164,7 +164,12 @@ class Llama(LoadedModel):
             PromptTooLongError: a prompt fills the context.
         Source: ``Llama.generate`` in the reference's ``llama/generation.py``.
         """
-        sampling = choose_sampling(temperature=temperature, top_p=top_p, toolkit=self.toolkit)
+        sampling = choose_sampling(
+            temperature=temperature,
+            top_p=top_p,
+            toolkit=self.toolkit,
+            tokenizer=self.tokenizer,
+        )
         tokens = [list(prompt) if echo else [] for prompt in prompt_tokens]
         scores: list[list[float]] = [[] for _ in prompt_tokens]
         for event in self.events(

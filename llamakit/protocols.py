@@ -5,7 +5,7 @@ Shapes: B rows in the batch, V ids in the vocabulary.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, Protocol, TypedDict, runtime_checkable
 
@@ -39,6 +39,11 @@ class Row(Protocol):
     @property
     def prompt_length(self) -> int:
         """How many of ``tokens`` are the prompt's."""
+        ...
+
+    @property
+    def stop_tokens(self) -> Collection[int]:
+        """Ids that end this row's answer."""
         ...
 
     generator: torch.Generator

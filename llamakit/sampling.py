@@ -1,7 +1,8 @@
 """How the next id is chosen: names and options to a sampler with its processors.
 
-``draw_ids`` is for plugins: every draw comes from the row's own generator, so a row's answer does
-not depend on the batch around it.
+``draw_ids``, ``count_ids`` and ``keep_some`` are for plugins. Every draw comes from the row's own
+generator and what is counted is kept in the row's state, so a row's answer does not depend on the
+batch around it.
 """
 
 from __future__ import annotations
@@ -10,13 +11,13 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from llamakit.errors import PluginError, UsageError
-from llamakit.factories import build, parse_choice
+from llamakit.factories import build, parse_choice, takes_tokenizer
 from llamakit.toolkit import Toolkit, default_toolkit
 
 if TYPE_CHECKING:
     import torch
 
-    from llamakit.protocols import Row
+    from llamakit.protocols import Row, Tokenizer
     from llamakit.registry import Entry
     from llamakit.runtime.sampling import Sampling
 
@@ -42,6 +43,59 @@ def draw_ids(probs: torch.Tensor, rows: Sequence[Row]) -> torch.Tensor:
     return (probs / noise).argmax(dim=-1)
 
 
+def count_ids(
+    logits: torch.Tensor, rows: Sequence[Row], *, prompt: bool, last: int = 0
+) -> torch.Tensor:
+    """Count how often each id stands in each row.
+
+    The counts stay on the device, in the row's state; a step adds only what is new.
+
+    Args:
+        logits: ``(B, V)``: they say how many ids there are, and where the counts are wanted.
+        rows: the B rows.
+        prompt: count the prompt's ids too, not only the answer's.
+        last: count only this many of the latest ids; 0 counts all.
+    Returns:
+        ``(B, V)`` float32.
+    """
+    import torch
+
+    return torch.stack([_counts(logits[0], row, prompt, last) for row in rows])
+
+
+def _counts(like: torch.Tensor, row: Row, prompt: bool, last: int) -> torch.Tensor:
+    """Bring the counts of one row up to date; return ``(V,)`` float32, not to be written to."""
+    import torch
+
+    tokens, key = row.tokens, ("llamakit.count_ids", prompt, last)
+    stop, first = len(tokens), 0 if prompt else row.prompt_length
+    start = max(first, stop - last) if last else first
+    if key not in row.state:
+        row.state[key] = (start, start, like.new_zeros(like.shape))
+    counts: torch.Tensor
+    old_start, old_stop, counts = row.state[key]
+    new = tokens[max(old_stop, start) : stop]
+    if len(new) > 1:  # a prompt; one id is added without waiting for the device
+        counts += torch.tensor(new, device=like.device).bincount(minlength=len(like))
+    else:
+        for token in new:
+            counts[token] += 1
+    for token in tokens[old_start : min(start, old_stop)]:
+        counts[token] -= 1
+    row.state[key] = (start, stop, counts)
+    return counts
+
+
+def keep_some(edited: torch.Tensor, logits: torch.Tensor) -> torch.Tensor:
+    """Return edited logits, but leave a row as it was that has no finite value otherwise.
+
+    Args:
+        edited: ``(B, V)``.
+        logits: ``(B, V)``, from before.
+    """
+    return edited.where(edited.isfinite().any(dim=-1, keepdim=True), logits)
+
+
 def choose_sampling(
     *,
     sampler: str | None = None,
@@ -50,6 +104,7 @@ def choose_sampling(
     temperature: float | None = None,
     top_p: float | None = None,
     toolkit: Toolkit | None = None,
+    tokenizer: Tokenizer | None = None,
 ) -> Sampling:
     """Build the sampler and the processors that names and options ask for.
 
@@ -59,10 +114,11 @@ def choose_sampling(
     Args:
         sampler_options: ``{"k": v}`` or ``["k=v"]``.
         processors: ``NAME`` or ``NAME:k=v,k=v`` each, applied in this order.
+        tokenizer: of the model whose ids are chosen; some samplers and processors need it.
     Raises:
         UnknownNameError: no such sampler or processor.
         OptionError: an option it lacks, of a wrong type or out of range.
-        UsageError: settings that contradict one another.
+        UsageError: settings that contradict one another, or a tokenizer is needed.
     """
     from llamakit.runtime.sampling import Sampling
 
@@ -83,9 +139,38 @@ def choose_sampling(
     entry = toolkit.samplers.entry(sampler)
     edits = [(toolkit.processors.entry(name), given) for name, given in specs]
     return Sampling(
-        _checked(entry, build(entry, options), shape_of=_ids),
-        tuple(_checked(edit, build(edit, given), shape_of=_logits) for edit, given in edits),
+        _checked(entry, _built(entry, options, tokenizer), shape_of=_ids),
+        tuple(
+            _checked(edit, _built(edit, given, tokenizer), shape_of=_logits)
+            for edit, given in edits
+        ),
     )
+
+
+def needs_tokenizer(sampler: str | None, processors: Sequence[str], toolkit: Toolkit) -> bool:
+    """Tell whether one of them is to be handed the model's tokenizer.
+
+    Raises:
+        UnknownNameError: no such sampler or processor.
+        OptionError: something behind a processor's name is not ``k=v``.
+    """
+    entries = [] if sampler is None else [toolkit.samplers.entry(sampler)]
+    entries += [toolkit.processors.entry(parse_choice(text).name) for text in processors]
+    return any(takes_tokenizer(entry.value) for entry in entries)
+
+
+def _built(
+    entry: Entry, options: Mapping[str, Any] | Sequence[str], tokenizer: Tokenizer | None
+) -> Any:
+    """Build a sampler or a processor, handing it the tokenizer if it takes one."""
+    if not takes_tokenizer(entry.value):
+        return build(entry, options)
+    if tokenizer is None:
+        raise UsageError(
+            f"the {entry} works with the model's tokenizer and was given none: pass "
+            "choose_sampling(..., tokenizer=llama.tokenizer)"
+        )
+    return build(entry, options, tokenizer=tokenizer)
 
 
 def _reference_way(temperature: float | None, top_p: float | None) -> tuple[str, dict[str, float]]:

@@ -180,7 +180,10 @@ class LoadedModel:
             prompts = list(prompts)
             seeds = seeds or self._seeds.of(prompts, seed)
         sampling = sampling or choose_sampling(
-            temperature=temperature, top_p=top_p, toolkit=self.toolkit
+            temperature=temperature,
+            top_p=top_p,
+            toolkit=self.toolkit,
+            tokenizer=self.tokenizer,
         )
         asked = dict(enumerate(prompts)) if longest is None else {}
         writing: dict[int, TextStream] = {}

@@ -75,7 +75,6 @@ def set_(chat: Chat, rest: str) -> None:
     words = rest.split()
     if words:
         changed = chat.settings.changed(words[0], words[1:])
-        changed.sampling(chat.llama.toolkit)  # refuse what cannot be built before it is kept
         chat.change(changed)
     for line in chat.settings.lines():
         if not words or line.startswith(words[0].replace("_", "-")):

@@ -41,9 +41,13 @@ class Chat:
         self.change(settings)
 
     def change(self, settings: Settings) -> None:
-        """Write the next answers in another way."""
+        """Write the next answers in another way.
+
+        Raises:
+            LlamakitError: what cannot be built; nothing is changed then.
+        """
+        self._sampling = settings.sampling(self.llama.toolkit, self.llama.tokenizer)
         self.settings = settings
-        self._sampling = settings.sampling(self.llama.toolkit)
         self._seeds = Seeds(secrets.randbits(31) if settings.seed is None else settings.seed)
 
     def run(self) -> None:

@@ -9,6 +9,7 @@ from llamakit.errors import OptionError, UnknownNameError
 from llamakit.sampling import choose_sampling
 
 if TYPE_CHECKING:
+    from llamakit.protocols import Tokenizer
     from llamakit.runtime.sampling import Sampling
     from llamakit.toolkit import Toolkit
 
@@ -52,7 +53,7 @@ class Settings:
             change["sampler_options"] = ()  # they were the other sampler's
         return replace(self, **change)
 
-    def sampling(self, toolkit: Toolkit) -> Sampling:
+    def sampling(self, toolkit: Toolkit, tokenizer: Tokenizer | None) -> Sampling:
         """Build the sampler and the processors. Raises as ``choose_sampling``."""
         return choose_sampling(
             sampler=self.sampler,
@@ -61,6 +62,7 @@ class Settings:
             temperature=self.temperature,
             top_p=self.top_p,
             toolkit=toolkit,
+            tokenizer=tokenizer,
         )
 
     def lines(self) -> list[str]:

@@ -44,11 +44,18 @@ def chat(
     from llamakit.chat.conversation import Conversation
     from llamakit.chat.repl import Chat
     from llamakit.chat.settings import Settings
-    from llamakit.console import open_model
+    from llamakit.console import open_model, tokenizer_for_sampling
     from llamakit.drafters import choose_drafter
 
     settings = Settings(**sampling, max_new_tokens=max_new_tokens, seed=seed)
-    settings.sampling(toolkit)  # refuse what cannot be built before anything is loaded
+    words = tokenizer_for_sampling(
+        toolkit,
+        model,
+        loading["tokenizer"],
+        sampler=settings.sampler,
+        processors=settings.processors,
+    )
+    settings.sampling(toolkit, words)  # refuse what cannot be built before the weights are read
     if draft is not None:
         choose_drafter(draft, toolkit=toolkit)
     loading["max_batch_size"] = 1

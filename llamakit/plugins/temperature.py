@@ -15,14 +15,23 @@ if TYPE_CHECKING:
     from llamakit.registry import Registrar
 
 
+COLDEST, HOTTEST = 1e-5, 1e5
+"""Beyond these, float32 logits become infinite or all alike."""
+
+
 def temperature(value: float = 0.6) -> LogitsProcessor:
     """Divide the logits.
 
     Args:
-        value: above 0; below 1 is sharper, above 1 flatter.
+        value: 0.00001 to 100000; below 1 is sharper, above 1 flatter.
+    Source: Ackley, Hinton and Sejnowski 1985, https://doi.org/10.1207/s15516709cog0901_7;
+        ``TemperatureLogitsWarper`` of transformers.
     """
-    if not value > 0:
-        raise ValueError(f"value is {value}; it has to be above 0 (or use the greedy sampler)")
+    if not COLDEST <= value <= HOTTEST:
+        raise ValueError(
+            f"value is {value}; it has to be above 0 (0.00001 to 100000); "
+            "the sampler greedy always takes the most likely id"
+        )
 
     def process(logits: torch.Tensor, rows: Sequence[Row]) -> torch.Tensor:  # (B, V) -> (B, V)
         return logits / value

@@ -34,6 +34,11 @@ FULL_ENOUGH, ALWAYS_FULL_ENOUGH = 0.75, 64
 """How much of a batch of prompts has to be ids, not padding; unless it has so few positions that
 reading the weights is what takes the time."""
 
+    @property
+    def stop_tokens(self) -> frozenset[int]:
+        """Ids that end this row's answer."""
+        return self.request.stop_tokens
+
 
 class Generator:
     """Runs requests, as many at once as there are slots.

@@ -12,9 +12,13 @@ import click
 import pytest
 
 import llamakit
+from llamakit import demo
 from llamakit.cli import build_cli
 from llamakit.discovery import EntryPoint
 from llamakit.errors import UsageError
+from llamakit.loading import find_tokenizer
+from llamakit.options import SAMPLING
+from llamakit.sampling import choose_sampling
 from llamakit.toolkit import Toolkit, load_toolkit
 
 ROOT = Path(__file__).parents[2]
@@ -104,7 +108,7 @@ def test_the_two_commands_stand_at_the_top(page):
     ]
 
 
-def understand(cli: click.Group, words: list[str]) -> None:
+def understand(cli: click.Group, words: list[str]) -> click.Context | None:
     """Parse a command line down to the command that would run, without running it."""
     context = click.Context(cli, info_name="llamakit", **cli.context_settings)
     command: click.Command = cli
@@ -116,7 +120,8 @@ def understand(cli: click.Group, words: list[str]) -> None:
         command = found
         del rest[0]
     if rest[:1] not in (["-h"], ["--help"]):
-        command.make_context(command.name, rest, parent=context)
+        return command.make_context(command.name, rest, parent=context)
+    return None
 
 
 @pytest.mark.parametrize("page", PAGES, ids=named)
@@ -127,6 +132,24 @@ def test_every_llamakit_command_that_a_page_shows_is_understood(
 
     for words in llamakit_calls(page):
         understand(cli, words)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=named)
+def test_every_sampler_and_processor_that_a_page_shows_can_be_built(
+    page, toolkit_with_the_pages_plugins
+):
+    toolkit = toolkit_with_the_pages_plugins
+    tokenizer = toolkit.load_tokenizer(find_tokenizer(demo.path()))
+    cli = build_cli(toolkit)
+    typed = [
+        context.params for words in llamakit_calls(page) if (context := understand(cli, words))
+    ]
+    asked = [{name: given[name] for name in SAMPLING} for given in typed if "sampler" in given]
+    chats = re.findall(r"^/set processors (.*)", page.read_text("utf-8"), re.MULTILINE)
+    asked += [{"processors": words.split()} for words in chats if words != "none"]
+
+    for settings in asked:
+        choose_sampling(**settings, toolkit=toolkit, tokenizer=tokenizer)
 
 
 @pytest.mark.parametrize(

@@ -156,6 +156,13 @@ def test_what_comes_before_the_options_is_handed_on():
     assert build(entry(factory), ["greeting=ciao"], "the tokenizer") == ("the tokenizer", "ciao")
 
 
+def test_what_a_factory_takes_by_name_is_handed_on():
+    def factory(greeting: str = "hello", *, tokenizer):
+        return tokenizer, greeting
+
+    assert build(entry(factory), ["greeting=ciao"], tokenizer="it") == ("it", "ciao")
+
+
 def test_another_failure_of_a_strangers_factory_names_the_plugin():
     def factory():
         return {}["absent"]

@@ -2,31 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
 import torch
+from rows_kit import processor, row, rows
 
 from llamakit.api import choose_sampling
 from llamakit.errors import OptionError, UnknownNameError, UsageError
 from llamakit.sampling import draw_ids
 
 LOGITS = torch.tensor([2.0, 1.0, 0.0, -1.0, -8.0])
-
-
-@dataclass
-class FakeRow:
-    """What a sampler sees of a sequence."""
-
-    generator: torch.Generator
-    tokens: list[int] = field(default_factory=lambda: [1])
-    prompt_length: int = 1
-    state: dict[Any, Any] = field(default_factory=dict)
-
-
-def rows(count: int, seed: int = 0) -> list[FakeRow]:
-    return [FakeRow(torch.Generator().manual_seed(seed + number)) for number in range(count)]
 
 
 def frequencies(sampling: Any, draws: int = 4000) -> torch.Tensor:
@@ -71,6 +57,90 @@ def test_top_p_follows_the_reference(p: float) -> None:
     found = frequencies(choose_sampling(temperature=0.8, top_p=p))
 
     assert chi_square(found, expected) < 18.5
+
+
+def expected_after(choice: str) -> torch.Tensor:
+    """Return what ids are drawn with after a processor that looks at the logits alone."""
+    return processor(choice)(LOGITS[None], rows(1))[0].double().softmax(-1)
+
+
+@pytest.mark.parametrize(
+    "choice",
+    [
+        "top-k:k=3",
+        "top-p:p=0.8",
+        "min-p:p=0.1",
+        "typical:mass=0.6",
+        "top-n-sigma:n=0.8",
+        "dynamic-temperature:low=0.5,high=2",
+    ],
+)
+def test_draw_follows_what_a_processor_has_left(choice: str) -> None:
+    found = frequencies(choose_sampling(sampler="draw", processors=[choice]))
+
+    assert chi_square(found, expected_after(choice)) < 18.5
+
+
+def test_processors_are_applied_in_the_order_given() -> None:
+    # hot first: the mass is spread, so that top-p keeps more
+    first = choose_sampling(sampler="draw", processors=["temperature:value=3", "top-p:p=0.6"])
+    last = choose_sampling(sampler="draw", processors=["top-p:p=0.6", "temperature:value=3"])
+
+    def expected(ids: int) -> torch.Tensor:
+        left = LOGITS.double().div(3)
+        left[ids:] = -torch.inf
+        return left.softmax(-1)
+
+    assert chi_square(frequencies(first), expected(2)) < 18.5
+    assert chi_square(frequencies(last), expected(1)) < 18.5
+
+
+def test_mirostat_draws_from_what_is_not_too_surprising() -> None:
+    # tau 0.9 lets in up to 1.8 bits at first: of 0.64, 0.24, 0.09, 0.03 that is the first alone;
+    # tau 1.1 lets in up to 2.2 bits, the first two; 2 up to 4 bits, three
+    probs = LOGITS.double().softmax(-1)
+    for tau, count in ((0.9, 1), (1.1, 2), (2.0, 3)):
+        expected = torch.where(torch.arange(5) < count, probs, 0.0)
+
+        found = frequencies(choose_sampling(sampler="mirostat", sampler_options={"tau": tau}))
+
+        assert chi_square(found, expected / expected.sum()) < 13.8  # 2 degrees, p = 0.001
+
+
+@pytest.mark.parametrize("probability", [0.1, 0.5, 0.9])
+def test_xtc_acts_as_often_as_it_is_told(probability: float) -> None:
+    draws = 4000
+    process = processor(f"xtc:threshold=0.2,probability={probability}")
+
+    made = process(LOGITS.expand(draws, -1), rows(draws))
+
+    acted = int((made[:, 0] == -torch.inf).sum())
+    expected = draws * probability
+    assert (acted - expected) ** 2 / (expected * (1 - probability)) < 10.8  # 1 degree, p = 0.001
+    assert bool(made[:, 1:].isfinite().all())
+
+
+@pytest.mark.parametrize("probability", [0, 1])
+def test_xtc_acts_never_or_always(probability: int) -> None:
+    made = processor(f"xtc:probability={probability}")(LOGITS.expand(500, -1), rows(500))
+
+    assert set((made[:, 0] == -torch.inf).tolist()) == {bool(probability)}
+
+
+def test_xtc_draws_anew_at_every_step() -> None:
+    one, process = rows(1), processor("xtc:threshold=0.2,probability=0.5")
+
+    made = [bool(process(LOGITS[None], one)[0, 0].isfinite()) for _ in range(40)]
+
+    assert 8 < sum(made) < 32
+
+
+def test_xtc_does_not_take_away_the_end_of_an_answer() -> None:
+    made = processor("xtc:threshold=0.2,probability=1")(
+        LOGITS.expand(2, -1), [row(stop=[0, 999]), row(stop=[1])]
+    )
+
+    assert made.isfinite().sum(-1).tolist() == [5, 4]
 
 
 def test_draws_come_from_the_rows_own_generators() -> None:

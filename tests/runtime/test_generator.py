@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -10,10 +11,12 @@ import torch
 
 from llamakit.api import Llama, choose_sampling
 from llamakit.errors import NonFiniteError, PromptError, PromptTooLongError
+from llamakit.protocols import Row
 from llamakit.runtime.executor import Executor
 from llamakit.runtime.generator import Event, Generator, Request
 from llamakit.runtime.model import Batch
 from llamakit.runtime.parallel import Group
+from llamakit.runtime.sampling import Sampling
 
 
 @pytest.fixture(scope="module")
@@ -132,6 +135,19 @@ def test_stop_ids_end_an_answer_and_are_not_part_of_it(llama: Llama) -> None:
 
     assert [event.token for event in events] == [*full[:3], None]
     assert events[-1] == Event(0, None, None, "stop")
+
+
+def test_samplers_see_which_ids_end_each_row(llama: Llama) -> None:
+    seen: list[set[int]] = []
+
+    def spy(logits: torch.Tensor, rows: Sequence[Row]) -> torch.Tensor:
+        seen.append(set(rows[0].stop_tokens))
+        return logits.argmax(-1)
+
+    list(llama.events([PROMPTS[0]], Sampling(spy), seeds=[1], max_new_tokens=1, stop_tokens=[5, 6]))
+    list(llama.events([PROMPTS[0]], Sampling(spy), seeds=[1], max_new_tokens=1))
+
+    assert seen == [{5, 6}, {llama.tokenizer.eos_id}]
 
 
 def test_a_stop_string_ends_an_answer_even_across_ids(llama: Llama) -> None:
