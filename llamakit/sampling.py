@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from llamakit.errors import PluginError, UsageError
-from llamakit.factories import build, parse_choice, takes_tokenizer
+from llamakit.factories import Choice, build, parse_choice, takes_tokenizer
 from llamakit.toolkit import Toolkit, default_toolkit
 
 if TYPE_CHECKING:
@@ -100,7 +100,7 @@ def choose_sampling(
     *,
     sampler: str | None = None,
     sampler_options: Mapping[str, Any] | Sequence[str] = (),
-    processors: Sequence[str] = (),
+    processors: Sequence[str | Choice] = (),
     temperature: float | None = None,
     top_p: float | None = None,
     toolkit: Toolkit | None = None,
@@ -113,7 +113,8 @@ def choose_sampling(
 
     Args:
         sampler_options: ``{"k": v}`` or ``["k=v"]``.
-        processors: ``NAME`` or ``NAME:k=v,k=v`` each, applied in this order.
+        processors: ``NAME`` or ``NAME:k=v,k=v`` each, applied in this order; or a ``Choice``
+            where a value has commas.
         tokenizer: of the model whose ids are chosen; some samplers and processors need it.
     Raises:
         UnknownNameError: no such sampler or processor.
@@ -147,7 +148,9 @@ def choose_sampling(
     )
 
 
-def needs_tokenizer(sampler: str | None, processors: Sequence[str], toolkit: Toolkit) -> bool:
+def needs_tokenizer(
+    sampler: str | None, processors: Sequence[str | Choice], toolkit: Toolkit
+) -> bool:
     """Tell whether one of them is to be handed the model's tokenizer.
 
     Raises:
