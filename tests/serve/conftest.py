@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterator
 
 import pytest
-from server_kit import Running, demo_folder, process
+from server_kit import HTTP, Running, demo_folder, process
 
 from llamakit.api import Llama
 
@@ -18,6 +18,13 @@ def server() -> Iterator[Running]:
     env = {name: value for name, value in os.environ.items() if not name.startswith("LLAMAKIT_")}
     with process(env, *words) as running:
         yield running
+
+
+@pytest.fixture(scope="session", autouse=True)
+def client() -> Iterator[None]:
+    """Close the connections that tests have opened."""
+    with HTTP:
+        yield
 
 
 @pytest.fixture(scope="session")
