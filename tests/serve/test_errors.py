@@ -162,7 +162,8 @@ def test_no_path_reaches_the_file_system(server: Running, path: str) -> None:
         b"GET / HTTP/1.1\r\n\r\n",
         b"GET / HTTP/1.1\r\nHost: a\r\nHost: localhost\r\n\r\n",
         b"GET / HTTP/1.1\r\nHost: localhost\r\nX: " + b"a" * 200_000 + b"\r\n\r\n",
-        head(COMPLETIONS, Content_Length="5", Transfer_Encoding="chunked") + b"5\r\n12345\r\n",
+        head(COMPLETIONS, Content_Length="5", Transfer_Encoding="chunked", Connection="close")
+        + b"5\r\n12345\r\n0\r\n\r\n",
         head(COMPLETIONS, Content_Length="-5"),
     ],
 )
