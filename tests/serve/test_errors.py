@@ -83,6 +83,18 @@ def refused(response: httpx.Response, status: int) -> dict[str, Any]:
         (CHAT, {"messages": QUESTION, "top_logprobs": 2}, "top_logprobs", "needs logprobs"),
         (CHAT, {"messages": QUESTION, "tools": []}, "tools", "no field 'tools'"),
         (CHAT, {"messages": QUESTION, "prompt_format": "x"}, "prompt_format", "no prompt format"),
+        (
+            CHAT,
+            {"messages": QUESTION, "prompt_format": {"name": "llama2", "options": {"name": "x"}}},
+            "prompt_format",
+            "no option 'name'",
+        ),
+        (
+            CHAT,
+            {"messages": QUESTION, "prompt_format": {"name": "llama2:file=/etc/passwd"}},
+            "prompt_format",
+            "no prompt format is called",
+        ),
         ("/tokenize", {}, None, "either text or messages"),
         ("/detokenize", {"tokens": [-1]}, "tokens", "tokens[0] is -1"),
     ],
