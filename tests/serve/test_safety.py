@@ -256,7 +256,8 @@ def test_no_built_in_that_requests_name_reads_files_under_another_name() -> None
         for entry in registry:
             for option in options_of(entry.value):
                 says = option.help.lower()
-                if " file" in f" {says}" or "path" in says or "folder" in says:
+                speaks = " file" in f" {says}" or "path" in says or "folder" in says
+                if speaks and option.default in (None, ""):  # else it has a name of its own
                     assert option.names_a_file, f"{entry}: annotate {option.name} as Path"
 
 
