@@ -29,15 +29,17 @@ from llamakit.examine import diff, memory, report, vocabulary
 from llamakit.examine import inspect as inspection
 from llamakit.factories import options_of
 from llamakit.registry import Registry
+from llamakit.serve import fields
 from llamakit.testing import pytest_plugin
 from llamakit.toolkit import Toolkit, load_toolkit
 
 USED_BY = {
-    "register_samplers": "`generate` and `chat` (`--sampler`), `choose_sampling` in Python.",
-    "register_logits_processors": "`generate` and `chat` (`--processor`), `choose_sampling` in "
-    "Python.",
-    "register_prompt_formats": "`chat`, `generate` (`--prompt-format`) for prompts that are "
-    "dialogs, and for texts where the format encodes them, and the chat methods of `Llama`.",
+    "register_samplers": "`generate`, `chat` and `serve` (`--sampler`, and `sampler` in requests), "
+    "`choose_sampling` in Python.",
+    "register_logits_processors": "`generate`, `chat` and `serve` (`--processor`, and `processors` "
+    "in requests), `choose_sampling` in Python.",
+    "register_prompt_formats": "`chat`, `serve`, `generate` (`--prompt-format`) for prompts that "
+    "are dialogs, and for texts where the format encodes them, and the chat methods of `Llama`.",
     "register_checkpoint_tools": "`llamakit NAME`; `llamakit --help` lists these commands under "
     "*Checkpoint tools*.",
     "register_exporters": "`export` (`--format`), and `llamakit.export` in Python.",
@@ -439,3 +441,35 @@ def _table(headings: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
 
 def _join(parts: Iterable[str]) -> str:
     return "\n\n".join(part for part in parts if part)
+
+
+@generated
+def request_fields(kind: str) -> str:
+    """Tabulate what a request may hold: ``COMPLETION``, ``CHAT``, …; null means the default."""
+    schema = getattr(fields, kind)
+    rows = []
+    for name, field in schema["properties"].items():
+        if name in fields.IGNORED:
+            continue
+        needed = " (has to be there)" if name in schema.get("required", ()) else ""
+        rows.append(f"| `{name}`{needed} | {_kind(field)} | {field.get('description', '')} |")
+    return "\n".join(["| field | value | |", "|---|---|---|", *rows])
+
+
+def _kind(schema: dict[str, Any]) -> str:
+    """Say in words what values a schema takes."""
+    if "anyOf" in schema:
+        kinds = [_kind(it) for it in schema["anyOf"] if it != {"type": "null"}]
+        return " or ".join(dict.fromkeys(kinds))
+    if "enum" in schema:
+        return " or ".join(f"`{value}`" for value in schema["enum"])
+    low, high = schema.get("minimum"), schema.get("maximum")
+    bounds = "" if low is None else f", {low} or more" if high is None else f", {low} to {high}"
+    if high is not None and high > 2**62:
+        bounds = ", 64 bits"
+    kind = schema.get("type", "anything")
+    if kind == "array":
+        return f"list of: {_kind(schema['items'])}"
+    if kind == "object" and "properties" in schema:
+        return "object: " + ", ".join(f"`{name}`" for name in schema["properties"])
+    return f"{kind}{bounds}"

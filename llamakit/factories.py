@@ -11,6 +11,7 @@ import inspect
 import sys
 import types
 from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple, Union, get_args, get_origin
 
 from llamakit.errors import LlamakitError, OptionError, suggestion
@@ -18,7 +19,15 @@ from llamakit.registry import Entry
 
 _TRUE = ("true", "yes", "on", "1")
 _FALSE = ("false", "no", "off", "0")
-_NAMES = {bool: "yes or no", int: "a whole number", float: "a number", str: "a text"}
+_NAMES = {
+    bool: "yes or no",
+    int: "a whole number",
+    float: "a number",
+    str: "a text",
+    Path: "a path",
+}
+_JSON_TYPES = {bool: "boolean", int: "integer", float: "number", str: "string", Path: "string"}
+_FILES = ("file", "path", "folder", "directory")
 
 
 class Option(NamedTuple):
@@ -36,12 +45,32 @@ class Option(NamedTuple):
         """The type in words for a table, such as ``int`` or ``a | b | none``."""
         return " | ".join(_spell(member) for member in _members(self.type))
 
+    @property
+    def names_a_file(self) -> bool:
+        """Whether its value is a path: such an option is not for requests from a network."""
+        return Path in _members(self.type) or self.name.rpartition("-")[2] in _FILES
+
+    def schema(self) -> dict[str, Any]:
+        """Return its type, default and help as a JSON schema, for programs that make forms."""
+        members = _members(self.type)
+        kinds = [_JSON_TYPES[member] for member in members if member in _JSON_TYPES]
+        choices = [member.value for member in members if isinstance(member, _Literal)]
+        schema: dict[str, Any] = {}
+        if choices and not kinds:
+            schema["enum"] = [*choices, None] if None in members else choices
+        elif kinds and not choices:
+            kinds += ["null"] if None in members else []
+            schema["type"] = kinds[0] if len(kinds) == 1 else kinds
+        if isinstance(self.default, (bool, int, float, str, type(None))):
+            schema["default"] = self.default
+        return {**schema, "description": self.help}
+
 
 class Choice(NamedTuple):
     """What ``NAME`` or ``NAME:k=v,k=v`` asks for."""
 
     name: str
-    options: dict[str, str]
+    options: dict[str, Any]
 
     def __str__(self) -> str:
         options = ",".join(f"{name}={value}" for name, value in self.options.items())
@@ -207,7 +236,7 @@ def _read_as(value: object, member: Any) -> object:
 
 
 def _read_text(text: str, kind: Callable[[str], object]) -> object:
-    """Read a text as a bool, an int, a float or a str."""
+    """Read a text as a bool, an int, a float, a str or a path."""
     if kind is bool:
         if text.lower() not in _TRUE + _FALSE:
             raise ValueError(text)

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from llamakit.runtime.executor import Executor
     from llamakit.runtime.requests import Event, FinishReason
     from llamakit.runtime.sampling import Sampling
+    from llamakit.runtime.service import Service
     from llamakit.runtime.text_stream import TextStream
 
 M = TypeVar("M", bound="LoadedModel")
@@ -37,6 +38,7 @@ class Chunk:
         prompt_logprobs: with a prompt's first chunk, if asked for.
         drafted: how many ids have been proposed for this answer so far.
         accepted: how many of those were right.
+        top: the likeliest ids with their log-probabilities, if asked for.
     """
 
     index: int
@@ -47,6 +49,7 @@ class Chunk:
     prompt_logprobs: tuple[float, ...] | None = None
     drafted: int = 0
     accepted: int = 0
+    top: tuple[tuple[int, float], ...] = ()
 
 
 class LoadedModel:
@@ -137,6 +140,17 @@ class LoadedModel:
             options = {"device": self.device.partition(":")[0], **options}
         return choose_drafter(name, options, self.tokenizer, toolkit=self.toolkit)
 
+    def service(self) -> Service:
+        """Open an engine that several threads may ask at the same time.
+
+        It holds a cache of its own, ``max_batch_size`` slots of ``max_seq_len`` ids; close it
+        before the model.
+        """
+        from llamakit.runtime.generator import Generator as Engine
+        from llamakit.runtime.service import Service
+
+        return Service(lambda: Engine(self._executor, self.max_batch_size, self.max_seq_len))
+
     def forget(self) -> None:
         """Free the keys and values that are kept for prompts that begin alike."""
         from llamakit.runtime.everywhere import on_every_rank
@@ -217,7 +231,7 @@ class LoadedModel:
                 writing[event.index] = TextStream(self.tokenizer, stop)
                 text = writing[event.index].begin(prompt) if echo or keep_space else ""
                 head = text if echo else ""
-            chunk = _chunk(event, writing[event.index], head)
+            chunk = to_chunk(event, writing[event.index], head)
             if chunk.finish:
                 del writing[event.index]
             yield chunk
@@ -308,7 +322,7 @@ def _noted(
         yield prompt
 
 
-def _chunk(event: Event, text: TextStream, head: str) -> Chunk:
+def to_chunk(event: Event, text: TextStream, head: str = "") -> Chunk:
     """Turn an id, or an end, into what it adds to the text behind ``head``."""
     new = head if event.token is None else head + text.feed(event.token)
     finish = event.finish
@@ -325,6 +339,7 @@ def _chunk(event: Event, text: TextStream, head: str) -> Chunk:
         event.prompt_logprobs,
         event.drafted,
         event.accepted,
+        event.top,
     )
 
 

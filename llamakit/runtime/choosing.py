@@ -84,15 +84,17 @@ def _pick(origins: Sequence[Origin], position: int, cache: CacheSlots) -> list[E
     """Choose one id of each row, reading all that is needed from the device at once."""
     rows = [computed.rows[number] for computed, number in origins]
     logits = _gather(origins, position)  # (B, V)
+    failures: dict[int, Exception] = {}
     with torch.inference_mode():
         finite = logits.isfinite().all(dim=-1)  # (B,)
         logits = logits.masked_fill(~finite[:, None], 0.0)  # a sampler may not survive NaN
-        tokens = sample(logits, rows, [row.request.sampling for row in rows])
+        tokens = sample(logits, rows, [row.request.sampling for row in rows], failures)
         logprobs = torch.zeros_like(logits[:, 0])
         if any(row.request.logprobs for row in rows):
             logprobs = logits.log_softmax(-1).gather(-1, tokens[:, None])[:, 0]
         # ids are far below 2 ** 24, so float32 holds them; one transfer, not three
         columns = torch.stack((tokens.float(), finite.float(), logprobs)).tolist()
+        tops = _likeliest(logits, rows)
     if not all(columns[1]):
         number = columns[1].index(0.0)
         raise nonfinite(origins[number][0], rows[number], cache)
@@ -101,9 +103,31 @@ def _pick(origins: Sequence[Origin], position: int, cache: CacheSlots) -> list[E
             int(token),
             logprob if row.request.logprobs else None,
             drafted=int(token) == _drafted(origin, position),
+            top=tops.get(number, ()),
         )
-        for origin, row, token, logprob in zip(origins, rows, columns[0], columns[2], strict=True)
+        if number not in failures
+        else row.fail(failures[number])
+        for number, (origin, row, token, logprob) in enumerate(
+            zip(origins, rows, columns[0], columns[2], strict=True)
+        )
     ]
+
+
+def _likeliest(
+    logits: torch.Tensor, rows: Sequence[RunningRow]
+) -> dict[int, tuple[tuple[int, float], ...]]:
+    """Find the likeliest ids of the rows that ask for them, by the row's number."""
+    asking = [number for number, row in enumerate(rows) if row.request.top]
+    if not asking:
+        return {}
+    most = min(max(rows[number].request.top for number in asking), logits.shape[-1])
+    scores, tokens = logits[asking].log_softmax(-1).topk(most)  # (rows that ask, most)
+    return {
+        number: tuple(zip(its_tokens, its_scores, strict=True))[: rows[number].request.top]
+        for number, its_tokens, its_scores in zip(
+            asking, tokens.tolist(), scores.tolist(), strict=True
+        )
+    }
 
 
 def _gather(origins: Sequence[Origin], position: int) -> torch.Tensor:

@@ -71,6 +71,12 @@ class Generator:
         """Whether there is nothing to do."""
         return not (self._waiting or self._active or self._loading)
 
+    @property
+    def free(self) -> int:
+        """How many slots nobody has or waits for."""
+        taken = len(self._active) + len(self._waiting) + (self._loading is not None)
+        return max(0, self._slots - taken)
+
     def submit(self, request: Request) -> int:
         """Queue a request, at any time between two steps; return its index.
 
@@ -98,6 +104,8 @@ class Generator:
 
         Args:
             requests: more of them; each is taken when there will soon be a slot for it.
+        Raises:
+            Exception: what a request's own sampler or processor has raised.
         """
         more = iter(requests)
         while True:
@@ -107,11 +115,15 @@ class Generator:
             if self.idle:
                 return
             for event in self.step():
+                if event.error is not None:
+                    raise event.error
                 if event.index not in self._cancelled:
                     yield event
 
     def step(self) -> list[Event]:
         """Write one id of every active row or, with drafts, several; let waiting rows in.
+
+        A row whose sampler or processor fails ends with that event; ``run`` raises its error.
 
         Between two steps lie one pass for the rows that write, one for a chunk of a long prompt
         and one for short prompts.

@@ -12,7 +12,7 @@ import torch
 from llamakit.protocols import Drafter
 from llamakit.runtime.sampling import Sampling
 
-FinishReason = Literal["stop", "length", "cancelled"]
+FinishReason = Literal["stop", "length", "cancelled", "failed"]
 
 
 @dataclass(frozen=True)
@@ -26,6 +26,7 @@ class Request:
         stop_tokens: ids that end the answer and are not part of it.
         logprobs: report the log-probability of each new id, before any processor.
         prompt_logprobs: report those of the prompt's ids as well.
+        top: report this many of the likeliest ids at each step, before any processor.
         drafter: proposes ids for the model to check; the answer is the same with and without.
     """
 
@@ -36,6 +37,7 @@ class Request:
     stop_tokens: frozenset[int] = frozenset()
     logprobs: bool = False
     prompt_logprobs: bool = False
+    top: int = 0
     drafter: Drafter | None = None
 
 
@@ -50,6 +52,8 @@ class Event:
         prompt_logprobs: with a row's first event, of each id of the prompt (0.0 for the first).
         drafted: how many ids have been proposed for this request so far.
         accepted: how many of those were what the sampler chose.
+        top: the likeliest ids with their log-probabilities, the likeliest first, if asked for.
+        error: why the row failed; ``finish`` is ``failed`` then.
     """
 
     index: int
@@ -59,6 +63,8 @@ class Event:
     prompt_logprobs: tuple[float, ...] | None = None
     drafted: int = 0
     accepted: int = 0
+    top: tuple[tuple[int, float], ...] = ()
+    error: Exception | None = None
 
 
 @dataclass(eq=False)
@@ -100,7 +106,14 @@ class RunningRow:
         scores = logits[: len(following)].log_softmax(-1).gather(-1, ids)[:, 0]
         self.prompt_logprobs += scores.tolist()
 
-    def append(self, token: int, logprob: float | None, *, drafted: bool = False) -> Event:
+    def append(
+        self,
+        token: int,
+        logprob: float | None,
+        *,
+        drafted: bool = False,
+        top: tuple[tuple[int, float], ...] = (),
+    ) -> Event:
         """Take in what the sampler chose.
 
         Args:
@@ -111,7 +124,7 @@ class RunningRow:
         finish: FinishReason | None = None
         given: int | None = token
         if token in self.request.stop_tokens:
-            given, logprob, finish = None, None, "stop"
+            given, logprob, finish, top = None, None, "stop", ()
         else:
             self.tokens.append(token)
             if len(self.tokens) >= self.request.limit:
@@ -124,4 +137,16 @@ class RunningRow:
             None if prompt_logprobs is None else tuple(prompt_logprobs),
             self.drafted,
             self.accepted,
+            top,
+        )
+
+    def fail(self, error: Exception) -> Event:
+        """End because the row's own sampler or processor has failed."""
+        return Event(
+            self.index,
+            None,
+            finish="failed",
+            drafted=self.drafted,
+            accepted=self.accepted,
+            error=error,
         )

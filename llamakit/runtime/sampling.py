@@ -27,13 +27,17 @@ class Sampling:
 
 
 def sample(
-    logits: torch.Tensor, rows: Sequence[Row], samplings: Sequence[Sampling]
+    logits: torch.Tensor,
+    rows: Sequence[Row],
+    samplings: Sequence[Sampling],
+    failures: dict[int, Exception] | None = None,
 ) -> torch.Tensor:
     """Choose an id for every row, each by its own sampling.
 
     Args:
         logits: ``(B, V)`` float32.
         samplings: one for each row.
+        failures: takes what a sampling raises, by row; those rows get the id 0. None raises it.
     Returns:
         ``(B,)`` int64, on the device of the logits: nothing here waits for a GPU.
     """
@@ -42,9 +46,14 @@ def sample(
     together: dict[Sampling, list[int]] = {}
     for index, sampling in enumerate(samplings):
         together.setdefault(sampling, []).append(index)
-    if len(together) == 1:
-        return samplings[0](logits, rows)
-    tokens = logits.new_empty(len(rows), dtype=torch.int64)
+    tokens = logits.new_zeros(len(rows), dtype=torch.int64)
     for sampling, indexes in together.items():
-        tokens[indexes] = sampling(logits[indexes], [rows[index] for index in indexes])
+        try:
+            if len(together) == 1:
+                return sampling(logits, rows)
+            tokens[indexes] = sampling(logits[indexes], [rows[index] for index in indexes])
+        except Exception as error:
+            if failures is None:
+                raise
+            failures.update(dict.fromkeys(indexes, error))
     return tokens

@@ -2,21 +2,28 @@
 
 from __future__ import annotations
 
+import contextlib
 import queue
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Hashable, Iterator
 from dataclasses import dataclass, field
 
-from llamakit.errors import LlamakitError
+from llamakit.errors import LlamakitError, ParallelError
+from llamakit.runtime.fair_queue import FairQueue
 from llamakit.runtime.generator import Generator
 from llamakit.runtime.requests import Event, Request
 
 
 @dataclass(eq=False)
 class Ticket:
-    """One request that a thread has handed in: iterate over it for its events."""
+    """One request that a thread has handed in: iterate over it for its events.
+
+    Args:
+        client: whose it is: when there are more requests than slots, clients take turns.
+    """
 
     request: Request
+    client: Hashable
     _service: Service
     _events: queue.SimpleQueue[Event | BaseException] = field(default_factory=queue.SimpleQueue)
 
@@ -24,12 +31,14 @@ class Ticket:
         """Yield the events until the one that has a ``finish``.
 
         Raises:
-            LlamakitError: the request was refused, or the engine has failed.
+            LlamakitError: the request was refused or has failed, or the engine has.
         """
         while True:
             event = self._events.get()
             if isinstance(event, BaseException):
                 raise event
+            if event.error is not None:
+                raise event.error
             yield event
             if event.finish:
                 return
@@ -43,11 +52,23 @@ class Ticket:
         self._events.put(event)
 
 
+@dataclass(eq=False)
+class HeardTicket(Ticket):
+    """A request whose events go to a function, in the engine's thread, as they come."""
+
+    listen: Callable[[Event | BaseException], None] = lambda event: None  # noqa: ARG005
+
+    def put(self, event: Event | BaseException) -> None:
+        """Hand over an event, or what went wrong."""
+        self.listen(event)
+
+
 class Service:
     """Runs a generator in a thread of its own; requests join and leave between two steps.
 
-    The other threads only put messages into a queue. When a step fails, every request that was
-    under way gets the error, and the next ones run in a fresh generator.
+    The other threads only put messages into a queue. Requests wait here until a slot is free, and
+    clients take turns at those. When a step fails, every request that was under way gets the
+    error, and those that wait run in a fresh generator.
 
     Args:
         open_generator: opens the generator, and again after a failure.
@@ -56,15 +77,31 @@ class Service:
     def __init__(self, open_generator: Callable[[], Generator]) -> None:
         self._open = open_generator
         self._inbox: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
-        self._tickets: dict[int, Ticket] = {}
+        self._waiting: FairQueue[Ticket] = FairQueue()
+        self._tickets: dict[int, Ticket] = {}  # those at work
         self._generator: Generator | None = None
         self._closing = False
         self._thread = threading.Thread(target=self._run, name="llamakit engine", daemon=True)
         self._thread.start()
 
-    def submit(self, request: Request) -> Ticket:
-        """Hand in a request, from any thread."""
-        ticket = Ticket(request, self)
+    def submit(
+        self,
+        request: Request,
+        *,
+        client: Hashable = None,
+        listen: Callable[[Event | BaseException], None] | None = None,
+    ) -> Ticket:
+        """Hand in a request, from any thread.
+
+        Args:
+            client: whose turn it takes.
+            listen: called with each event in the engine's thread, instead of iterating over the
+                ticket; it has to be quick, and an exception is the last thing it gets.
+        """
+        if listen is None:
+            ticket = Ticket(request, client, self)
+        else:
+            ticket = HeardTicket(request, client, self, listen=listen)
         self.tell(lambda: self._take(ticket))
         if not self._thread.is_alive():
             ticket.put(LlamakitError("the engine is closed"))
@@ -81,6 +118,8 @@ class Service:
 
     def drop(self, ticket: Ticket) -> None:
         """End a request. Only for the engine's thread."""
+        if self._waiting.remove(ticket.client, ticket):
+            ticket.put(Event(-1, None, finish="cancelled"))
         for index, other in list(self._tickets.items()):
             if other is ticket and self._generator is not None:
                 del self._tickets[index]
@@ -89,11 +128,13 @@ class Service:
 
     def _run(self) -> None:
         while not self._closing:
-            if not self._tickets:
+            if not (self._tickets or self._waiting):
                 self._inbox.get()()  # nothing to do until somebody asks
             while not self._inbox.empty():
                 self._inbox.get()()
-            if self._tickets and not self._closing:
+            if not self._closing:
+                self._let_in()
+            if self._tickets:
                 self._step()
         while not self._inbox.empty():  # those who came too late
             self._inbox.get()()
@@ -113,27 +154,36 @@ class Service:
                     del self._tickets[event.index]
 
     def _take(self, ticket: Ticket) -> None:
-        try:
-            if self._closing:
-                raise LlamakitError("the engine is closed")
-            if self._generator is None:
-                self._generator = self._open()
-            self._tickets[self._generator.submit(ticket.request)] = ticket
-        except Exception as error:  # noqa: BLE001 (the one who asked has to hear of it)
-            ticket.put(error)
+        if self._closing:
+            ticket.put(LlamakitError("the engine is closed"))
+        else:
+            self._waiting.put(ticket.client, ticket)
+
+    def _let_in(self) -> None:
+        """Give free slots to those who wait."""
+        while self._waiting and (self._generator is None or self._generator.free):
+            ticket = self._waiting.pop()
+            try:
+                if self._generator is None:
+                    self._generator = self._open()
+                self._tickets[self._generator.submit(ticket.request)] = ticket
+            except Exception as error:  # noqa: BLE001 (the one who asked has to hear of it)
+                ticket.put(error)
 
     def _fail(self, error: Exception) -> None:
         for ticket in self._tickets.values():
             ticket.put(error)
         self._tickets.clear()
-        generator, self._generator = self._generator, None
-        if generator is not None:
-            generator.close()
+        self._free()
 
     def _stop(self) -> None:
         self._closing = True
-        for ticket in list(self._tickets.values()):
+        for ticket in [*self._waiting, *self._tickets.values()]:
             self.drop(ticket)
-        if self._generator is not None:
-            self._generator.close()
-            self._generator = None
+        self._free()
+
+    def _free(self) -> None:
+        generator, self._generator = self._generator, None
+        if generator is not None:
+            with contextlib.suppress(ParallelError):  # a rank that is gone holds nothing
+                generator.close()

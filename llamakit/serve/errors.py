@@ -1,0 +1,80 @@
+"""What the server answers when it cannot do what is asked: a status, and OpenAI's shape."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from llamakit.errors import LlamakitError, PromptError, PromptTooLongError, UsageError
+
+KINDS = {401: "authentication_error", 403: "permission_error", 404: "not_found_error"}
+KINDS |= {408: "timeout_error", 429: "rate_limit_error"}
+
+
+class ApiError(LlamakitError):
+    """A request that is answered with an error.
+
+    Args:
+        status: of HTTP.
+        message: one sentence for whoever wrote the request.
+        param: the field that is meant.
+        code: a word for programs.
+        headers: such as ``Retry-After``.
+    """
+
+    def __init__(
+        self,
+        status: int,
+        message: str,
+        *,
+        param: str | None = None,
+        code: str | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.status = status
+        self.param = param
+        self.code = code
+        self.headers = dict(headers or {})
+
+    def body(self) -> dict[str, Any]:
+        """Return what the answer holds."""
+        kind = KINDS.get(self.status)
+        kind = kind or ("invalid_request_error" if self.status < 500 else "server_error")
+        return {
+            "error": {
+                "message": str(self),
+                "type": kind,
+                "param": self.param,
+                "code": self.code,
+            }
+        }
+
+
+def bad(message: str, param: str | None = None, code: str | None = None) -> ApiError:
+    """Return the error for a request that cannot be meant so."""
+    return ApiError(400, message, param=param, code=code)
+
+
+def as_api_error(error: BaseException, param: str | None = None) -> ApiError:
+    """Say what a failure is to a client: its own fault, or the server's.
+
+    Only what llamakit raises on purpose has words for clients; nothing else is told.
+    """
+    if isinstance(error, ApiError):
+        return error
+    if isinstance(error, PromptTooLongError):
+        return bad(in_fields(str(error)), param, "context_length_exceeded")
+    if isinstance(error, (PromptError, UsageError)):
+        return bad(in_fields(str(error)), param)
+    if isinstance(error, LlamakitError):
+        return ApiError(500, str(error), code=type(error).__name__)
+    made = ApiError(500, "the server failed; its log says why", code="internal_error")
+    made.__cause__ = error
+    return made
+
+
+def in_fields(message: str) -> str:
+    """Name fields of a request where a message of the command line's names options."""
+    return re.sub(r"--([a-z][a-z-]*)", lambda found: found[1].replace("-", "_"), message)

@@ -1,0 +1,175 @@
+"""What requests may hold: one JSON schema for each kind of request."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+Schema = dict[str, Any]
+
+
+def maybe(schema: Mapping[str, Any]) -> Schema:
+    """Return a schema that takes null as well, which means the default."""
+    words = {"description": schema["description"]} if "description" in schema else {}
+    rest = {key: value for key, value in schema.items() if key != "description"}
+    return {"anyOf": [rest, {"type": "null"}], **words}
+
+
+def closed(properties: Mapping[str, Mapping[str, Any]], required: tuple[str, ...] = ()) -> Schema:
+    """Return the schema of an object that has no other fields; those not required may be null."""
+    return {
+        "type": "object",
+        "additionalProperties": False,
+        "required": list(required),
+        "properties": {
+            name: dict(schema) if name in required else maybe(schema)
+            for name, schema in properties.items()
+        },
+    }
+
+
+TEXT: Schema = {"type": "string"}
+FLAG: Schema = {"type": "boolean"}
+ID: Schema = {"type": "integer", "minimum": 0}
+OPTIONS: Schema = {
+    "type": "object",
+    "maxProperties": 32,
+    "additionalProperties": {"type": ["string", "integer", "number", "boolean", "null"]},
+}
+NAMED: Schema = {
+    "anyOf": [
+        {"type": "string", "minLength": 1},
+        closed({"name": {"type": "string", "minLength": 1}, "options": OPTIONS}, ("name",)),
+    ]
+}
+
+SAMPLING: Mapping[str, Schema] = {
+    "temperature": {"type": "number", "minimum": 0, "maximum": 100},
+    "top_p": {"type": "number", "minimum": 0, "maximum": 1},
+    "presence_penalty": {"type": "number", "minimum": -2, "maximum": 2},
+    "frequency_penalty": {"type": "number", "minimum": -2, "maximum": 2},
+    "logit_bias": {
+        "type": "object",
+        "maxProperties": 1024,
+        "additionalProperties": {"type": "number", "minimum": -100, "maximum": 100},
+        "description": "By id: what is added to its logit.",
+    },
+    "sampler": {**TEXT, "description": "llamakit's own: the name of a registered sampler."},
+    "sampler_options": {**OPTIONS, "description": "llamakit's own: the sampler's options."},
+    "processors": {
+        "type": "array",
+        "maxItems": 32,
+        "items": NAMED,
+        "description": "llamakit's own: registered processors, applied in this order: a name, "
+        "NAME:K=V,K=V or an object with name and options.",
+    },
+}
+
+COMMON: Mapping[str, Schema] = {
+    **SAMPLING,
+    "model": {**TEXT, "description": "Its name; what /v1/models says."},
+    "n": {"type": "integer", "minimum": 1, "maximum": 128},
+    "seed": {"type": "integer", "minimum": -(2**63), "maximum": 2**63 - 1},
+    "stop": {
+        "anyOf": [
+            {"type": "string", "maxLength": 1000},
+            {"type": "array", "maxItems": 16, "items": {"type": "string", "maxLength": 1000}},
+        ],
+        "description": "A text or several, each of which ends the answer.",
+    },
+    "stream": FLAG,
+    "stream_options": closed({"include_usage": FLAG, "include_obfuscation": FLAG}),
+    "prompt_format": {**NAMED, "description": "llamakit's own: a registered prompt format."},
+}
+
+IGNORED: Mapping[str, Schema] = {
+    "user": TEXT,
+    "metadata": {"type": "object"},
+    "store": FLAG,
+    "service_tier": TEXT,
+    "safety_identifier": TEXT,
+    "prompt_cache_key": TEXT,
+    "parallel_tool_calls": FLAG,
+}
+"""What clients send and what changes nothing here."""
+
+PROMPT: Schema = {
+    "anyOf": [
+        TEXT,
+        {"type": "array", "items": TEXT, "minItems": 1},
+        {"type": "array", "items": ID, "minItems": 1},
+        {"type": "array", "minItems": 1, "items": {"type": "array", "items": ID, "minItems": 1}},
+    ],
+    "description": "A text, ids, or a list of either.",
+}
+
+COMPLETION = closed(
+    {
+        "prompt": PROMPT,
+        "max_tokens": {"type": "integer", "minimum": 0},
+        "logprobs": {"type": "integer", "minimum": 0, "maximum": 20},
+        "echo": FLAG,
+        "best_of": {"type": "integer", "minimum": 1, "maximum": 1},
+        "suffix": {**TEXT, "maxLength": 0},
+        **COMMON,
+        **IGNORED,
+    },
+    ("prompt",),
+)
+
+PART = closed({"type": {"type": "string", "enum": ["text"]}, "text": TEXT}, ("type", "text"))
+MESSAGE = closed(
+    {
+        "role": {"type": "string", "enum": ["system", "developer", "user", "assistant"]},
+        "content": {"anyOf": [TEXT, {"type": "array", "items": PART, "minItems": 1}]},
+        "name": TEXT,
+        "refusal": TEXT,
+    },
+    ("role", "content"),
+)
+RESPONSE_FORMAT: Schema = {
+    "anyOf": [
+        closed({"type": {"type": "string", "enum": ["text", "json_object"]}}, ("type",)),
+        closed(
+            {
+                "type": {"type": "string", "enum": ["json_schema"]},
+                "json_schema": closed(
+                    {
+                        "schema": {"type": "object"},
+                        "name": TEXT,
+                        "description": TEXT,
+                        "strict": FLAG,
+                    },
+                    ("schema",),
+                ),
+            },
+            ("type", "json_schema"),
+        ),
+    ]
+}
+
+CHAT = closed(
+    {
+        "messages": {"type": "array", "items": MESSAGE, "minItems": 1, "maxItems": 4096},
+        "max_tokens": {"type": "integer", "minimum": 1},
+        "max_completion_tokens": {"type": "integer", "minimum": 1},
+        "logprobs": FLAG,
+        "top_logprobs": {"type": "integer", "minimum": 0, "maximum": 20},
+        "response_format": RESPONSE_FORMAT,
+        **COMMON,
+        **IGNORED,
+    },
+    ("messages",),
+)
+
+TOKENIZE: Schema = {
+    "type": "object",
+    "additionalProperties": False,
+    "properties": {
+        "text": {**TEXT, "description": "Either this or messages."},
+        "messages": {"type": "array", "items": MESSAGE, "minItems": 1, "maxItems": 4096},
+        "bos": {**FLAG, "description": "Begin with the id that begins a text. [default: true]"},
+        "prompt_format": NAMED,
+    },
+}
+DETOKENIZE = closed({"tokens": {"type": "array", "items": ID}}, ("tokens",))

@@ -1,0 +1,146 @@
+"""``/openapi.json``: what the server takes and gives, for people and programs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from llamakit import __version__
+from llamakit.serve import fields
+
+Schema = Mapping[str, Any]
+
+ERRORS = {
+    400: "The request cannot be meant so.",
+    401: "A key is asked for.",
+    404: "There is no such model.",
+    408: "The request did not arrive in time.",
+    413: "The request is too long.",
+    415: "The request is not application/json.",
+    421: "The request names another host.",
+    429: "The queue is full; Retry-After says when to come again.",
+    500: "The server failed.",
+    503: "The server is shutting down.",
+    504: "The answer took too long.",
+}
+
+
+def description() -> dict[str, Any]:
+    """Return the whole description, OpenAPI 3.1."""
+    return {
+        "openapi": "3.1.0",
+        "info": {
+            "title": "llamakit serve",
+            "version": __version__,
+            "description": "The API of OpenAI's clients, and llamakit's own fields.",
+        },
+        "security": [{"key": []}, {}],
+        "paths": {
+            "/v1/models": _get("List the model.", {"type": "object", "required": ["data"]}),
+            "/v1/models/{name}": {
+                "parameters": [
+                    {"name": "name", "in": "path", "required": True, "schema": {"type": "string"}}
+                ],
+                **_get("Describe the model.", {"type": "object", "required": ["id"]}),
+            },
+            "/v1/completions": _post(
+                "Continue texts.", fields.COMPLETION, _answer("text_completion"), stream=True
+            ),
+            "/v1/chat/completions": _post(
+                "Answer a dialog.", fields.CHAT, _answer("chat.completion"), stream=True
+            ),
+            "/v1/llamakit/options": _get(
+                "Say which samplers, processors and prompt formats a request may name.",
+                {"type": "object", "required": ["samplers", "processors", "prompt_formats"]},
+            ),
+            "/tokenize": _post("Make ids of a text or a dialog.", fields.TOKENIZE, TOKENS),
+            "/detokenize": _post("Make text of ids.", fields.DETOKENIZE, DETOKENIZED),
+            "/health": _get("Say whether the server takes requests.", {"type": "object"}),
+            "/metrics": {"get": _operation("Numbers for Prometheus.", _text("text/plain"))},
+            "/openapi.json": _get("This description.", {"type": "object"}),
+        },
+        "components": {
+            "securitySchemes": {"key": {"type": "http", "scheme": "bearer"}},
+            "schemas": {"Error": ERROR},
+        },
+    }
+
+
+ERROR: Schema = {
+    "type": "object",
+    "required": ["error"],
+    "properties": {
+        "error": {
+            "type": "object",
+            "required": ["message", "type", "param", "code"],
+            "properties": {
+                "message": {"type": "string"},
+                "type": {"type": "string"},
+                "param": {"type": ["string", "null"]},
+                "code": {"type": ["string", "null"]},
+            },
+        }
+    },
+}
+IDS: Schema = {"type": "array", "items": {"type": "integer"}}
+TOKENS: Schema = {
+    "type": "object",
+    "required": ["tokens", "pieces", "count"],
+    "properties": {
+        "tokens": IDS,
+        "pieces": {"type": "array", "items": {"type": "string"}},
+        "count": {"type": "integer"},
+    },
+}
+DETOKENIZED: Schema = {
+    "type": "object",
+    "required": ["text"],
+    "properties": {"text": {"type": "string"}},
+}
+
+
+def _answer(kind: str) -> Schema:
+    return {
+        "type": "object",
+        "required": ["id", "object", "created", "model", "choices", "usage"],
+        "properties": {
+            "id": {"type": "string"},
+            "object": {"const": kind},
+            "created": {"type": "integer"},
+            "model": {"type": "string"},
+            "choices": {"type": "array", "minItems": 1, "items": {"type": "object"}},
+            "usage": {"type": "object"},
+        },
+    }
+
+
+def _text(kind: str) -> dict[str, Any]:
+    return {kind: {"schema": {"type": "string"}}}
+
+
+def _json(schema: Schema) -> dict[str, Any]:
+    return {"application/json": {"schema": schema}}
+
+
+def _operation(summary: str, content: Mapping[str, Any]) -> dict[str, Any]:
+    error = _json({"$ref": "#/components/schemas/Error"})
+    responses = {
+        str(status): {"description": words, "content": error} for status, words in ERRORS.items()
+    }
+    return {
+        "summary": summary,
+        "responses": {
+            "200": {"description": "What is asked for.", "content": content},
+            **responses,
+        },
+    }
+
+
+def _get(summary: str, schema: Schema) -> dict[str, Any]:
+    return {"get": _operation(summary, _json(schema))}
+
+
+def _post(summary: str, body: Schema, schema: Schema, *, stream: bool = False) -> dict[str, Any]:
+    content = _json(schema) | (_text("text/event-stream") if stream else {})
+    taken = {"required": True, "content": _json(body)}
+    return {"post": {**_operation(summary, content), "requestBody": taken}}

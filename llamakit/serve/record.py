@@ -1,0 +1,51 @@
+"""One line in the log for each request."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from dataclasses import dataclass, field
+from typing import Any, TextIO
+
+Scope = dict[str, Any]
+
+
+@dataclass
+class Record:
+    """What is known of one request. Prompts are only noted where the log may show them."""
+
+    method: str
+    path: str
+    client: str
+    started: float = field(default_factory=time.monotonic)
+    status: int = 0
+    notes: dict[str, Any] = field(default_factory=dict)
+
+    def line(self, as_json: bool) -> str:
+        """Return the line, without its end."""
+        said = {
+            "time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+            "client": self.client,
+            "method": self.method,
+            "path": self.path,
+            "status": self.status,
+            "seconds": round(time.monotonic() - self.started, 4),
+            **self.notes,
+        }
+        if as_json:
+            return json.dumps(said, ensure_ascii=False)
+        return " ".join(f"{name}={_plain(value)}" for name, value in said.items())
+
+
+def write(line: str, stream: TextIO | None = None) -> None:
+    """Write one line to standard error, at once and whole."""
+    stream = stream or sys.stderr
+    stream.write(line + "\n")
+    stream.flush()
+
+
+def _plain(value: object) -> str:
+    """Write a value so that it stays one word of the line, whatever a client put into it."""
+    text = str(value)
+    return text if text.isascii() and text.replace("-", "").isalnum() else json.dumps(value)

@@ -1,0 +1,175 @@
+"""The server's life: it listens, answers, and ends in order."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import signal
+import socket
+import time
+from collections.abc import Callable, Iterator
+
+import h11
+import uvicorn
+from uvicorn.protocols.http.h11_impl import H11Protocol
+
+from llamakit.errors import UsageError
+from llamakit.llama import Llama
+from llamakit.serve.app import Service
+from llamakit.serve.settings import ServeSettings
+
+AFTER_GRACE = 5
+"""Seconds for connections to be closed when all answers have been ended."""
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """Bind to an address, before anything is loaded.
+
+    Raises:
+        UsageError: it cannot be bound to.
+    """
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind((host, port))
+    except OSError as error:
+        listener.close()
+        raise UsageError(
+            f"cannot listen on {host} port {port}: {error.strerror or error}; choose another with "
+            "--host and --port (0 takes any free port)"
+        ) from error
+    return listener
+
+
+class Server:
+    """One server, from its first request to its end.
+
+    Args:
+        listener: of ``listen``.
+    """
+
+    def __init__(self, llama: Llama, settings: ServeSettings, listener: socket.socket) -> None:
+        self._llama, self._settings, self._listener = llama, settings, listener
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._uvicorn: _Uvicorn | None = None
+        self._service: Service | None = None
+
+    def run(self, ready: Callable[[str], None], *, signals: bool = True) -> None:
+        """Answer requests until the end is asked for.
+
+        Args:
+            ready: told the server's address when it answers.
+            signals: SIGTERM and Ctrl-C end it in order; only in the main thread.
+        Raises:
+            ParallelError: a rank has gone.
+        """
+        asyncio.run(self._run(ready, signals))
+
+    def end(self) -> None:
+        """End in order, from any thread: what runs has some time; at once the second time."""
+        if self._loop is not None:
+            self._loop.call_soon_threadsafe(self._end)
+
+    async def _run(self, ready: Callable[[str], None], signals: bool) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._service = Service(self._llama, self._settings, int(time.time()))
+        try:
+            await self._service.warm_up()
+            self._uvicorn = _Uvicorn(_config(self._service, self._settings))
+            for number in (signal.SIGTERM, signal.SIGINT) if signals else ():
+                self._loop.add_signal_handler(number, self._end)
+            serving = asyncio.ensure_future(self._uvicorn.serve([self._listener]))
+            while not (self._uvicorn.started or serving.done()):
+                await asyncio.sleep(0.01)
+            ready(address(self._listener))
+            broken = self._service.engine.broken
+            await asyncio.wait({serving, broken}, return_when=asyncio.FIRST_COMPLETED)
+            self._uvicorn.should_exit = True
+            await serving
+            if broken.done():
+                broken.result()
+        finally:
+            self._service.close()
+
+    def _end(self) -> None:
+        if self._loop is None or self._service is None or self._uvicorn is None:
+            return
+        engine = self._service.engine
+        if engine.closing:
+            engine.cancel_all()
+            return
+        engine.closing = True
+        self._uvicorn.should_exit = True
+        self._loop.call_later(self._settings.grace, engine.cancel_all)
+
+
+def address(listener: socket.socket) -> str:
+    """Return the URL of a bound socket."""
+    host, port = listener.getsockname()[:2]
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
+def _config(service: Service, settings: ServeSettings) -> uvicorn.Config:
+    limits = settings.limits
+
+    class Protocol(_Punctual):
+        arrival = limits.arrival
+
+    return uvicorn.Config(
+        service.app(),
+        http=Protocol,
+        ws="none",
+        lifespan="off",
+        log_config=None,
+        log_level="critical",
+        access_log=False,
+        proxy_headers=False,
+        server_header=False,
+        limit_concurrency=limits.connections,
+        timeout_keep_alive=30,
+        timeout_graceful_shutdown=int(settings.grace) + AFTER_GRACE,
+    )
+
+
+class _Uvicorn(uvicorn.Server):
+    """A server whose signals are taken care of elsewhere."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+
+class _Punctual(H11Protocol):
+    """Closes connections on which the head of a request does not arrive in time."""
+
+    arrival = 20.0
+    _deadline: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        self._watch()
+
+    def data_received(self, data: bytes) -> None:
+        super().data_received(data)
+        self._watch()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._forget()
+        super().connection_lost(exc)
+
+    def _watch(self) -> None:
+        """Have a deadline as long as a request has begun to arrive and its head is not there."""
+        if self.conn.their_state is not h11.IDLE:
+            self._forget()
+        elif self._deadline is None:
+            self._deadline = self.loop.call_later(self.arrival, self._close)
+
+    def _forget(self) -> None:
+        if self._deadline is not None:
+            self._deadline.cancel()
+            self._deadline = None
+
+    def _close(self) -> None:
+        if self.conn.their_state is h11.IDLE and self.transport is not None:
+            self.transport.close()

@@ -1,0 +1,121 @@
+"""The server as a process: how it ends, several ranks, and what it needs."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from typing import Any
+
+import pytest
+from server_kit import STORY, Running, process, threaded
+from test_engine import LONG, begin, wait_until
+
+from llamakit.api import Llama
+from llamakit.errors import UsageError
+from llamakit.serve.server import Server, listen
+from llamakit.serve.settings import ServeSettings
+
+FLOAT32 = ("--dtype", "float32", "--max-seq-len", "256", "--slots", "4")
+
+
+def read_all(connection: Any) -> bytes:
+    received = b""
+    while piece := connection.recv(65536):
+        received += piece
+    connection.close()
+    return received
+
+
+def test_sigterm_finishes_what_runs_and_takes_nothing_new(isolated: dict[str, str]) -> None:
+    with process(isolated, *FLOAT32) as running:
+        assert running.process is not None
+        whole = begin(running, {**LONG, "seed": 3})
+        stream = begin(running, {**LONG, "seed": 3, "stream": True})
+        wait_until(lambda: running.metric("running") == 2)
+
+        running.process.send_signal(signal.SIGTERM)
+
+        answer = json.loads(read_all(whole).partition(b"\r\n\r\n")[2])
+        assert answer["usage"]["completion_tokens"] > 0
+        assert answer["choices"][0]["finish_reason"] in ("length", "stop")
+        assert b"data: [DONE]" in read_all(stream)
+        assert running.process.wait(30) == 0
+        with pytest.raises(ConnectionRefusedError):
+            begin(running, LONG)
+    assert not [line for line in running.lines if "Traceback" in line]
+
+
+def test_what_outlasts_the_grace_is_ended_and_told(llama: Llama) -> None:
+    server = Server(llama, ServeSettings(port=0, grace=0.2), listen("127.0.0.1", 0))
+    with threaded(server) as running:
+        many = [begin(running, {**LONG, "n": 8, "stream": stream}) for stream in (False, True)]
+        wait_until(lambda: running.metric("running") == 4)
+
+        server.end()
+
+        whole, stream = map(read_all, many)
+    assert whole.startswith(b"HTTP/1.1 503 ")
+    assert b"the server is shutting down" in whole
+    assert b"the server is shutting down" in stream
+    assert b"[DONE]" not in stream
+
+
+def test_two_ranks_serve_what_one_does_and_end_when_one_dies(
+    server: Running, isolated: dict[str, str]
+) -> None:
+    body = {"prompt": STORY, "max_tokens": 30, "temperature": 0, "logprobs": 1, "n": 2}
+    expected = server.post("/v1/completions", body).json()["choices"]
+
+    with process(isolated, *FLOAT32, "--model-parallel-size", "2") as running:
+        assert running.process is not None
+        found = running.post("/v1/completions", body).json()["choices"]
+        found += running.post("/v1/completions", body).json()["choices"]
+        kill_worker(running.process.pid)
+        answer = read_all(begin(running, LONG))
+        status = running.process.wait(60)
+
+    for one, other in zip(found, (*expected, *expected), strict=True):
+        assert one["text"] == other["text"]
+        assert one["logprobs"]["token_logprobs"] == pytest.approx(
+            other["logprobs"]["token_logprobs"], abs=1e-4
+        )
+    assert answer.startswith(b"HTTP/1.1 500 ")
+    assert status == 1
+    assert any("rank 1" in line for line in running.lines)
+    assert not [line for line in running.lines if "Traceback" in line]
+
+
+def kill_worker(pid: int) -> None:
+    """Kill the other rank of a server."""
+    found = subprocess.run(
+        ["ps", "-o", "pid=,args=", "--ppid", str(pid)], capture_output=True, text=True, check=True
+    )
+    (worker,) = [line for line in found.stdout.splitlines() if "llamakit.worker" in line]
+    os.kill(int(worker.split()[0]), signal.SIGKILL)
+
+
+def test_an_address_in_use_is_said_in_one_sentence(server: Running) -> None:
+    host, port = server.address
+
+    with pytest.raises(UsageError, match=f"cannot listen on {host} port {port}: .*--port"):
+        listen(host, port)
+
+
+def test_without_the_extra_one_sentence_says_what_to_install(isolated: dict[str, str]) -> None:
+    program = (
+        "import sys; sys.modules['starlette'] = None; from llamakit.cli import main; "
+        "sys.exit(main(['serve']))"
+    )
+
+    result = subprocess.run(
+        [sys.executable, "-c", program], env=isolated, capture_output=True, text=True, check=False
+    )
+
+    assert result.returncode == 2
+    assert result.stderr == (
+        "llamakit: error: llamakit serve needs the package starlette, which is not here: "
+        "pip install 'llamakit[serve]'\n"
+    )
