@@ -54,12 +54,12 @@ def run(
         UsageError: the extra ``serve`` is not installed, a key is missing, or the address is
             taken.
     """
+    keys = read_keys(api_key_file)
+    check_auth(host, keys, no_auth=no_auth)
     check_extra()
     from llamakit.serve import server
     from llamakit.serve.settings import Limits, ServeSettings
 
-    keys = read_keys(api_key_file)
-    check_auth(host, keys, no_auth=no_auth)
     listener = server.listen(host, port)
     words = tokenizer_for_sampling(
         toolkit,
@@ -81,6 +81,7 @@ def run(
         sampling=sampling,
         prompt_format=prompt_format,
         new_tokens=max_new_tokens,
+        seed=seed,
         json_log=json_log,
         log_prompts=log_prompts,
         limits=Limits(
@@ -95,7 +96,7 @@ def run(
     )
     with open_model(toolkit, model, **loading) as llama:
         llama.prompt_format(prompt_format)  # refuse a wrong one now
-        server.serve(llama, settings, listener, lambda url: note(f"serving at {url}"))
+        server.Server(llama, settings, listener).run(lambda url: note(f"serving at {url}"))
 
 
 def check_extra() -> None:

@@ -9,9 +9,10 @@ from typing import Any
 
 from starlette.requests import Request
 
-from llamakit.serve.engine import Answers, Engine
+from llamakit.serve.answers import Answers
+from llamakit.serve.engine import Engine
 from llamakit.serve.errors import ApiError, as_api_error
-from llamakit.serve.guard import Receive, Scope, Send, error_response
+from llamakit.serve.guard import Receive, Scope, Send, error_response, write_trace
 from llamakit.serve.metrics import Metrics
 from llamakit.serve.record import Record
 from llamakit.serve.shapes import Choice, Shape
@@ -19,6 +20,9 @@ from llamakit.streaming import Chunk
 
 GONE = 499
 """The status that the log shows of a request whose client went away before there was any."""
+
+PATIENCE = 10.0
+"""Seconds after the time for an answer in which the client has to have read it."""
 
 
 class Answer:
@@ -29,24 +33,34 @@ class Answer:
     """
 
     def __init__(
-        self, answers: Answers, shape: Shape, engine: Engine, metrics: Metrics, *, log: bool
+        self,
+        answers: Answers,
+        shape: Shape,
+        engine: Engine,
+        metrics: Metrics,
+        *,
+        seconds: float,
+        log: bool,
     ) -> None:
         self._answers, self._shape = answers, shape
         self._engine, self._metrics, self._log = engine, metrics, log
         self._choices = [Choice() for _ in answers.asked.requests]
         self._started = False
+        self._seconds = seconds
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Send the response."""
         record: Record = scope["llamakit.record"]
         try:
-            work = self._stream(send) if self._answers.asked.stream else self._whole(scope, send)
-            if not await _unless_gone(work, receive):
+            work = self._stream(send) if self._answers.asked.stream else self._whole(send)
+            if not await _unless_gone(work, receive, self._seconds + PATIENCE):
                 record.notes["gone"] = True
                 record.status = record.status or GONE
                 self._metrics.gone.inc()
         except ApiError as error:
             record.notes["error"] = error.code or error.status
+            if error.code == "internal_error" and error.__cause__ is not None:
+                write_trace(error.__cause__)
             if self._started:
                 await _event(send, error.body())
                 await send({"type": "http.response.body", "body": b""})
@@ -56,7 +70,7 @@ class Answer:
             self._engine.done(self._answers)
             self._note(record)
 
-    async def _whole(self, scope: Scope, send: Send) -> None:
+    async def _whole(self, send: Send) -> None:
         async for chunk in self._answers:
             self._shape.count(chunk)
             self._add(chunk)
@@ -115,12 +129,15 @@ async def _event(send: Send, value: dict[str, Any]) -> None:
     await send({"type": "http.response.body", "body": data, "more_body": True})
 
 
-async def _unless_gone(work: Awaitable[None], receive: Receive) -> bool:
-    """Do something while the client is there; say whether it was, to the end."""
+async def _unless_gone(work: Awaitable[None], receive: Receive, seconds: float) -> bool:
+    """Do something while the client is there; say whether it was, to the end.
+
+    One that does not read what is sent is as good as gone after some seconds.
+    """
     doing = asyncio.ensure_future(work)
     watching = asyncio.ensure_future(_gone(receive))
     try:
-        await asyncio.wait({doing, watching}, return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait({doing, watching}, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
         if not doing.done():
             return False
         try:

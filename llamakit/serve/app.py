@@ -118,11 +118,11 @@ class Service:
 
     # Routes -------------------------------------------------------------------------------------
 
-    async def completions(self, request: Request) -> Response:
+    async def completions(self, request: Request) -> Answer:
         """``POST /v1/completions``."""
         return await self._answer(request, self._reader.completion, CompletionShape)
 
-    async def chat(self, request: Request) -> Response:
+    async def chat(self, request: Request) -> Answer:
         """``POST /v1/chat/completions``."""
         return await self._answer(request, self._reader.chat, ChatShape)
 
@@ -176,7 +176,7 @@ class Service:
 
     async def _answer(
         self, request: Request, read: Callable[[Any], Asked], shape: type[Shape]
-    ) -> Response:
+    ) -> Answer:
         body = await read_json(request, self._settings.limits)
         record = request.scope["llamakit.record"]
         if self._settings.log_prompts and isinstance(body, dict):
@@ -184,9 +184,14 @@ class Service:
         asked = await self._in_thread(read, body)
         answers = self.engine.ask(asked, request.scope["llamakit.client"])
         made = shape(asked, self._texts, self._settings.model_name)
-        log = self._settings.log_prompts
-        answer = Answer(answers, made, self.engine, self.metrics, log=log)
-        return answer  # type: ignore[return-value]  # an ASGI application, as any response is
+        return Answer(
+            answers,
+            made,
+            self.engine,
+            self.metrics,
+            seconds=self._settings.limits.seconds,
+            log=self._settings.log_prompts,
+        )
 
     async def _in_thread(self, work: Callable[[Any], T], body: object) -> T:
         """Make ids of a long text where it holds up nobody."""

@@ -57,7 +57,7 @@ def bad(message: str, param: str | None = None, code: str | None = None) -> ApiE
     return ApiError(400, message, param=param, code=code)
 
 
-def as_api_error(error: Exception, param: str | None = None) -> ApiError:
+def as_api_error(error: BaseException, param: str | None = None) -> ApiError:
     """Say what a failure is to a client: its own fault, or the server's.
 
     Only what llamakit raises on purpose has words for clients; nothing else is told.
@@ -70,7 +70,9 @@ def as_api_error(error: Exception, param: str | None = None) -> ApiError:
         return bad(in_fields(str(error)), param)
     if isinstance(error, LlamakitError):
         return ApiError(500, str(error), code=type(error).__name__)
-    return ApiError(500, "the server failed; its log says why", code="internal_error")
+    made = ApiError(500, "the server failed; its log says why", code="internal_error")
+    made.__cause__ = error
+    return made
 
 
 def in_fields(message: str) -> str:

@@ -61,7 +61,7 @@ class Logged:
             await self._app(scope, receive, noting)
         except Exception as error:  # noqa: BLE001 (the log says it, and the client something)
             record.notes["error"] = type(error).__name__
-            _write_trace(error)
+            write_trace(error)
             if not record.status:
                 failed = ApiError(500, "the server failed; its log says why", code="internal_error")
                 await error_response(failed)(scope, receive, noting)
@@ -71,7 +71,7 @@ class Logged:
             write(record.line(self._as_json))
 
 
-def _write_trace(error: Exception) -> None:
+def write_trace(error: BaseException) -> None:
     """Say where something failed. Not what: the words of an error may hold a prompt's."""
     for line in traceback.format_tb(error.__traceback__):
         write(line.rstrip())

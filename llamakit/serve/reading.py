@@ -165,7 +165,8 @@ class Reader:
                 "n" if n > 1 else "prompt",
             )
         sampling = self._sampling(body)
-        first = body.get("seed", secrets.randbits(62))
+        first = body.get("seed", self._settings.seed)
+        first = secrets.randbits(62) if first is None else int(first)
         repeated = [prompt for prompt in prompts for _ in range(n)]
         requests = [
             Request(
@@ -178,7 +179,7 @@ class Reader:
                 prompt_logprobs=echo and top is not None,
                 top=top or 0,
             )
-            for prompt, seed in zip(repeated, spread(int(first), repeated), strict=True)
+            for prompt, seed in zip(repeated, spread(first, repeated), strict=True)
         ]
         given = body.get("stop", ())
         return Asked(
@@ -289,11 +290,13 @@ class Reader:
         if "logit_bias" in body:
             pairs = (f"{_id(name)}:{value}" for name, value in body["logit_bias"].items())
             found.append(Choice("logit-bias", {"bias": ",".join(pairs)}))
-        for name in ("frequency_penalty", "presence_penalty"):
-            if body.get(name):
-                found.append(Choice(name.replace("_", "-"), {"penalty": body[name]}))
-        for given in body.get("processors", ()):
-            found.append(self._choice(given, self._llama.toolkit.processors, "processors"))
+        found += [
+            Choice(name.replace("_", "-"), {"penalty": body[name]})
+            for name in ("frequency_penalty", "presence_penalty")
+            if body.get(name)
+        ]
+        known = self._llama.toolkit.processors
+        found += [self._choice(given, known, "processors") for given in body.get("processors", ())]
         wanted = body.get("response_format", {"type": "text"})
         if wanted["type"] != "text":
             found.append(self._json(wanted))

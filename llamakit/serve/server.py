@@ -8,7 +8,6 @@ import signal
 import socket
 import time
 from collections.abc import Callable, Iterator
-from typing import Any
 
 import h11
 import uvicorn
@@ -43,36 +42,66 @@ def listen(host: str, port: int) -> socket.socket:
     return listener
 
 
-def serve(
-    llama: Llama,
-    settings: ServeSettings,
-    listener: socket.socket,
-    ready: Callable[[str], None] = lambda url: None,  # noqa: ARG005
-) -> None:
-    """Answer requests until SIGTERM or Ctrl-C.
+class Server:
+    """One server, from its first request to its end.
 
     Args:
         listener: of ``listen``.
-        ready: told the server's address when it answers.
     """
-    asyncio.run(_serve(llama, settings, listener, ready))
 
+    def __init__(self, llama: Llama, settings: ServeSettings, listener: socket.socket) -> None:
+        self._llama, self._settings, self._listener = llama, settings, listener
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._uvicorn: _Uvicorn | None = None
+        self._service: Service | None = None
 
-async def _serve(
-    llama: Llama, settings: ServeSettings, listener: socket.socket, ready: Callable[[str], None]
-) -> None:
-    service = Service(llama, settings, int(time.time()))
-    try:
-        await service.warm_up()
-        server = _Server(_config(service, settings))
-        with _signals(server, service, settings.grace):
-            serving = asyncio.ensure_future(server.serve([listener]))
-            while not (server.started or serving.done()):
+    def run(self, ready: Callable[[str], None], *, signals: bool = True) -> None:
+        """Answer requests until the end is asked for.
+
+        Args:
+            ready: told the server's address when it answers.
+            signals: SIGTERM and Ctrl-C end it in order; only in the main thread.
+        Raises:
+            ParallelError: a rank has gone.
+        """
+        asyncio.run(self._run(ready, signals))
+
+    def end(self) -> None:
+        """End in order, from any thread: what runs has some time; at once the second time."""
+        if self._loop is not None:
+            self._loop.call_soon_threadsafe(self._end)
+
+    async def _run(self, ready: Callable[[str], None], signals: bool) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._service = Service(self._llama, self._settings, int(time.time()))
+        try:
+            await self._service.warm_up()
+            self._uvicorn = _Uvicorn(_config(self._service, self._settings))
+            for number in (signal.SIGTERM, signal.SIGINT) if signals else ():
+                self._loop.add_signal_handler(number, self._end)
+            serving = asyncio.ensure_future(self._uvicorn.serve([self._listener]))
+            while not (self._uvicorn.started or serving.done()):
                 await asyncio.sleep(0.01)
-            ready(address(listener))
+            ready(address(self._listener))
+            broken = self._service.engine.broken
+            await asyncio.wait({serving, broken}, return_when=asyncio.FIRST_COMPLETED)
+            self._uvicorn.should_exit = True
             await serving
-    finally:
-        service.close()
+            if broken.done():
+                broken.result()
+        finally:
+            self._service.close()
+
+    def _end(self) -> None:
+        if self._loop is None or self._service is None or self._uvicorn is None:
+            return
+        engine = self._service.engine
+        if engine.closing:
+            engine.cancel_all()
+            return
+        engine.closing = True
+        self._uvicorn.should_exit = True
+        self._loop.call_later(self._settings.grace, engine.cancel_all)
 
 
 def address(listener: socket.socket) -> str:
@@ -103,7 +132,7 @@ def _config(service: Service, settings: ServeSettings) -> uvicorn.Config:
     )
 
 
-class _Server(uvicorn.Server):
+class _Uvicorn(uvicorn.Server):
     """A server whose signals are taken care of elsewhere."""
 
     @contextlib.contextmanager
@@ -144,26 +173,3 @@ class _Punctual(H11Protocol):
     def _close(self) -> None:
         if self.conn.their_state is h11.IDLE and self.transport is not None:
             self.transport.close()
-
-
-@contextlib.contextmanager
-def _signals(server: uvicorn.Server, service: Service, grace: float) -> Iterator[None]:
-    """End in order at SIGTERM and Ctrl-C, and at once when one comes a second time."""
-    loop = asyncio.get_running_loop()
-
-    def end() -> None:
-        if service.engine.closing:
-            service.engine.cancel_all()
-            return
-        service.engine.closing = True
-        server.should_exit = True
-        loop.call_later(grace, service.engine.cancel_all)
-
-    numbers: list[Any] = [signal.SIGTERM, signal.SIGINT]
-    for number in numbers:
-        loop.add_signal_handler(number, end)
-    try:
-        yield
-    finally:
-        for number in numbers:
-            loop.remove_signal_handler(number)

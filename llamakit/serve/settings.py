@@ -45,6 +45,7 @@ class ServeSettings:
         sampling: as ``choose_sampling``, for requests that name none of it.
         prompt_format: of chats.
         new_tokens: of answers that name no limit; None is the context, or 16 for a completion.
+        seed: of requests that name none; None takes another each time.
         json_log: one JSON object a request, instead of words.
         log_prompts: prompts and answers stand in the log.
     """
@@ -59,6 +60,7 @@ class ServeSettings:
     sampling: Mapping[str, Any] = field(default_factory=dict)
     prompt_format: str = "llama2"
     new_tokens: int | None = None
+    seed: int | None = None
     json_log: bool = False
     log_prompts: bool = False
     limits: Limits = field(default_factory=Limits)

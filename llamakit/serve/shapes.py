@@ -125,11 +125,18 @@ class CompletionShape(Shape):
                 text = self.texts.text(token)
                 found["tokens"].append(text)
                 found["token_logprobs"].append(logprob)
-                found["top_logprobs"].append(
-                    {self.texts.text(it): score for it, score in reversed(top)} if top else None
-                )
+                found["top_logprobs"].append(self._by_text(top) if top else None)
                 found["text_offset"].append(self._offsets[index])
-                self._offsets[index] += len(text)
+                self._offsets[index] += self.texts.width(
+                    token, at_start=self.asked.echo and not self._offsets[index]
+                )
+        return found
+
+    def _by_text(self, top: Sequence[tuple[int, float]]) -> dict[str, float]:
+        """Name ids by their text; of those with the same, the likeliest counts."""
+        found: dict[str, float] = {}
+        for token, score in top:
+            found.setdefault(self.texts.text(token), score)
         return found
 
     def _ids(self, index: int, chunk: Chunk) -> list[tuple[int, float | None, Any]]:

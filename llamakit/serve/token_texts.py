@@ -26,6 +26,14 @@ class TokenTexts:
             self._known[token] = self._find(token)
         return self._known[token]
 
+    def width(self, token: int, *, at_start: bool) -> int:
+        """Return how many characters an id adds to a text; some lose a space at its start."""
+        if token >= self._tokenizer.vocab_size:
+            return 0
+        if at_start:
+            return len(self._tokenizer.decode([token]))
+        return len(self._tokenizer.decode([*self._before, token])) - self._start
+
     def nbytes(self, token: int) -> list[int]:
         """Return the bytes that an id stands for."""
         if self._bytes is not None and token < len(self._bytes):

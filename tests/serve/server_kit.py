@@ -1,0 +1,149 @@
+"""What tests of the server share: servers to ask, in processes of their own or in threads."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import httpx
+from openai import OpenAI
+
+from llamakit.api import Llama
+from llamakit.serve.server import Server, listen
+from llamakit.serve.settings import ServeSettings
+
+QUESTION = [{"role": "user", "content": "How do I verify a checkpoint?"}]
+STORY = "Once upon a time"
+
+HTTP = httpx.Client(timeout=60, trust_env=False)
+
+
+@dataclass
+class Running:
+    """A server that answers at a URL."""
+
+    url: str
+    lines: list[str] = field(default_factory=list)
+    process: subprocess.Popen[str] | None = None
+
+    @property
+    def address(self) -> tuple[str, int]:
+        host, _, port = self.url.removeprefix("http://").rpartition(":")
+        return host, int(port)
+
+    def openai(self, key: str = "any", **settings: Any) -> OpenAI:
+        """Return the official client."""
+        return OpenAI(base_url=f"{self.url}/v1", api_key=key, max_retries=0, **settings)
+
+    def post(self, path: str, body: Any, **settings: Any) -> httpx.Response:
+        return HTTP.post(f"{self.url}{path}", json=body, **settings)
+
+    def get(self, path: str, **settings: Any) -> httpx.Response:
+        return HTTP.get(f"{self.url}{path}", **settings)
+
+    def metric(self, name: str) -> float:
+        """Return a number of ``/metrics``."""
+        found = re.search(rf"^llamakit_{name} (\S+)$", self.get("/metrics").text, re.M)
+        assert found, name
+        return float(found[1])
+
+
+@contextlib.contextmanager
+def process(env: Mapping[str, str], *words: str) -> Iterator[Running]:
+    """Run ``llamakit serve`` in a process of its own."""
+    server = subprocess.Popen(
+        [sys.executable, "-m", "llamakit", "serve", "--port", "0", *words],
+        env=dict(env),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        encoding="utf-8",
+    )
+    assert server.stderr is not None
+    running = Running("", process=server)
+    found = threading.Event()
+
+    def read() -> None:
+        for line in server.stderr or ():
+            running.lines.append(line.rstrip("\n"))
+            if "serving at " in line:
+                running.url = line.split("serving at ")[1].strip()
+                found.set()
+        found.set()
+
+    reading = threading.Thread(target=read, daemon=True)
+    reading.start()
+    try:
+        assert found.wait(120)
+        assert running.url, running.lines
+        yield running
+    finally:
+        server.kill()
+        server.wait()
+        reading.join(10)
+        for stream in (server.stdout, server.stderr):
+            assert stream is not None
+            stream.close()
+
+
+@contextlib.contextmanager
+def thread(llama: Llama, **settings: Any) -> Iterator[Running]:
+    """Run a server in a thread of this process."""
+    made = ServeSettings(port=0, model_name="demo", **{"grace": 0.0, **settings})
+    server = Server(llama, made, listen("127.0.0.1", 0))
+    running, ready = Running(""), threading.Event()
+
+    def run() -> None:
+        def tell(url: str) -> None:
+            running.url = url
+            ready.set()
+
+        try:
+            server.run(tell, signals=False)
+        finally:
+            ready.set()
+
+    answering = threading.Thread(target=run)
+    answering.start()
+    try:
+        assert ready.wait(60)
+        assert running.url
+        yield running
+    finally:
+        server.end()
+        server.end()
+        answering.join(60)
+        assert not answering.is_alive()
+
+
+def say(address: tuple[str, int], data: bytes, timeout: float = 30) -> bytes:
+    """Send bytes as they are, and return all that comes until the connection ends."""
+    with socket.create_connection(address, timeout=timeout) as connection:
+        connection.sendall(data)
+        received = b""
+        with contextlib.suppress(ConnectionResetError):  # it ended before all was read
+            while piece := connection.recv(65536):
+                received += piece
+    return received
+
+
+def head(path: str, **headers: str) -> bytes:
+    """Return the head of a POST."""
+    lines = [f"POST {path} HTTP/1.1", "Host: localhost", "Content-Type: application/json"]
+    lines += [f"{name.replace('_', '-')}: {value}" for name, value in headers.items()]
+    return "\r\n".join([*lines, "", ""]).encode()
+
+
+def demo_folder() -> Path:
+    from llamakit import demo
+
+    return demo.path()

@@ -1,0 +1,186 @@
+"""What is refused, and in which words: always in OpenAI's shape."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import httpx
+import pytest
+from server_kit import HTTP, QUESTION, Running, head, say
+
+COMPLETIONS, CHAT = "/v1/completions", "/v1/chat/completions"
+
+
+def refused(response: httpx.Response, status: int) -> dict[str, Any]:
+    """Return the error of a response, having checked its shape."""
+    assert response.status_code == status, response.text
+    assert response.headers["content-type"] == "application/json"
+    body = response.json()
+    assert set(body) == {"error"}
+    assert set(body["error"]) == {"message", "type", "param", "code"}
+    error: dict[str, Any] = body["error"]
+    return error
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "param", "words"),
+    [
+        (COMPLETIONS, {}, "prompt", "the body lacks 'prompt'"),
+        (COMPLETIONS, [], None, "the body is a list; it has to be an object"),
+        (COMPLETIONS, {"prompt": 5}, "prompt", "prompt is 5; it has to be a text or a list"),
+        (COMPLETIONS, {"prompt": ["a", 5]}, "prompt", "prompt"),
+        (COMPLETIONS, {"prompt": []}, "prompt", "prompt has 0 entries; expected 1 or more"),
+        (COMPLETIONS, {"prompt": [1, 99999]}, "prompt", "the id 99999; the last one is 1599"),
+        (COMPLETIONS, {"prompt": "a", "promt": 1}, "promt", "did you mean 'prompt'?"),
+        (COMPLETIONS, {"prompt": "a", "n": 0}, "n", "n is 0; it has to be 1 to 128"),
+        (COMPLETIONS, {"prompt": "a", "n": 100}, "n", "100 answers; one request may ask for 16"),
+        (COMPLETIONS, {"prompt": "a", "n": True}, "n", "n is true; it has to be a whole number"),
+        (COMPLETIONS, {"prompt": "a", "max_tokens": 0}, "max_tokens", "that needs echo"),
+        (COMPLETIONS, {"prompt": "a", "max_tokens": 1.5}, "max_tokens", "a whole number"),
+        (COMPLETIONS, {"prompt": "a " * 900}, None, "the context holds 256"),
+        (COMPLETIONS, {"prompt": "a", "temperature": -1}, "temperature", "0 to 100"),
+        (COMPLETIONS, {"prompt": "a", "top_p": 2}, "top_p", "top_p is 2; it has to be 0 to 1"),
+        (COMPLETIONS, {"prompt": "a", "sampler": "greddy"}, "sampler", "did you mean 'greedy'?"),
+        (
+            COMPLETIONS,
+            {"prompt": "a", "sampler": "mirostat", "sampler_options": {"tau": "high"}},
+            "sampler",
+            "'high' is not a number",
+        ),
+        (COMPLETIONS, {"prompt": "a", "sampler_options": {"p": 1}}, "sampler_options", "sampler"),
+        (
+            COMPLETIONS,
+            {"prompt": "a", "sampler": "greedy", "top_p": 0.5},
+            "sampler",
+            "top_p belongs to the sampler top-p; sampler greedy chooses otherwise",
+        ),
+        (COMPLETIONS, {"prompt": "a", "processors": ["top-k:n=1"]}, "sampler", "no option 'n'"),
+        (
+            COMPLETIONS,
+            {"prompt": "a", "processors": ["none"]},
+            "processors",
+            "no processor is called",
+        ),
+        (COMPLETIONS, {"prompt": "a", "logit_bias": {"x": 1}}, "logit_bias", "keys are ids"),
+        (COMPLETIONS, {"prompt": "a", "logit_bias": {"9999": 1}}, "sampler", "no id 9999"),
+        (COMPLETIONS, {"prompt": "a", "best_of": 4}, "best_of", "best_of is 4"),
+        (CHAT, {"messages": []}, "messages", "messages has 0 entries"),
+        (CHAT, {"messages": [{"role": "user"}]}, "messages", "messages[0] lacks 'content'"),
+        (
+            CHAT,
+            {"messages": [{"role": "tool", "content": "a"}]},
+            "messages",
+            "messages[0].role is 'tool'; it has to be one of 'system'",
+        ),
+        (
+            CHAT,
+            {"messages": [{"role": "assistant", "content": "a"}]},
+            "messages",
+            "a assistant message stands where the llama2 format wants",
+        ),
+        (CHAT, {"messages": [{"role": "user", "content": "[INST]"}]}, "messages", "a tag of the"),
+        (CHAT, {"messages": QUESTION, "top_logprobs": 2}, "top_logprobs", "needs logprobs"),
+        (CHAT, {"messages": QUESTION, "tools": []}, "tools", "no field 'tools'"),
+        (CHAT, {"messages": QUESTION, "prompt_format": "x"}, "prompt_format", "no prompt format"),
+        ("/tokenize", {}, None, "either text or messages"),
+        ("/detokenize", {"tokens": [-1]}, "tokens", "tokens[0] is -1"),
+    ],
+)
+def test_a_request_that_cannot_be_meant_so_is_told_why(
+    server: Running, path: str, body: Any, param: str | None, words: str
+) -> None:
+    error = refused(server.post(path, body), 400)
+
+    assert words in error["message"]
+    assert error["param"] == param
+    assert error["type"] == "invalid_request_error"
+    assert len(error["message"]) < 400
+
+
+def test_another_model_is_not_here(server: Running) -> None:
+    error = refused(server.post(COMPLETIONS, {"prompt": "a", "model": "gpt-4"}), 404)
+
+    assert "'llama-demo'" in error["message"]
+    assert error["code"] == "model_not_found"
+
+
+@pytest.mark.parametrize(
+    ("data", "words"),
+    [
+        (b"", "not JSON"),
+        (b"{", "not JSON"),
+        (b'{"prompt": NaN}', "NaN is no JSON"),
+        (b'{"prompt": "\xff"}', "not UTF-8"),
+        (b'{"prompt": "\\ud800"}', "surrogate"),
+        (b"[" * 200_000, "too deep"),
+        (b"[" * 100 + b"]" * 100, "more than 64 deep"),
+        (b'{"prompt": "a", "seed": 1' + b"0" * 5000 + b"}", ""),
+        (b'{"prompt": "a", "temperature": 1e999}', "temperature is inf"),
+    ],
+)
+def test_what_is_no_json_is_refused(server: Running, data: bytes, words: str) -> None:
+    response = HTTP.post(
+        f"{server.url}{COMPLETIONS}", content=data, headers={"Content-Type": "application/json"}
+    )
+
+    assert words in refused(response, 400)["message"]
+
+
+def test_a_body_has_to_say_that_it_is_json(server: Running) -> None:
+    body = json.dumps({"prompt": "a"})
+
+    for kind in ("text/plain", "application/x-www-form-urlencoded", ""):
+        response = HTTP.post(
+            f"{server.url}{COMPLETIONS}", content=body, headers={"Content-Type": kind}
+        )
+        assert "application/json" in refused(response, 415)["message"]
+
+
+def test_other_paths_and_methods_are_refused(server: Running) -> None:
+    assert "openapi.json" in refused(server.get("/v2/nothing"), 404)["message"]
+    assert "GET is not what" in refused(server.get(COMPLETIONS), 405)["message"]
+
+
+@pytest.mark.parametrize(
+    "path",
+    ["/../pyproject.toml", "/..%2f..%2fpyproject.toml", "//etc/passwd", "/page.py", "/app.js%00"],
+)
+def test_no_path_reaches_the_file_system(server: Running, path: str) -> None:
+    answer = say(
+        server.address,
+        f"GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n".encode(),
+    )
+
+    assert answer.startswith(b"HTTP/1.1 404 ")
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"nonsense\r\n\r\n",
+        b"GET / HTTP/1.1\r\n\r\n",
+        b"GET / HTTP/1.1\r\nHost: a\r\nHost: localhost\r\n\r\n",
+        b"GET / HTTP/1.1\r\nHost: localhost\r\nX: " + b"a" * 200_000 + b"\r\n\r\n",
+        head(COMPLETIONS, Content_Length="5", Transfer_Encoding="chunked") + b"5\r\n12345\r\n",
+        head(COMPLETIONS, Content_Length="-5"),
+    ],
+)
+def test_what_is_no_http_ends_the_connection(server: Running, data: bytes) -> None:
+    answer = say(server.address, data)
+
+    assert answer.startswith(b"HTTP/1.1 4") or answer == b""
+    assert server.get("/health").json() == {"status": "ok"}
+
+
+def test_options_that_name_files_are_refused(server: Running) -> None:
+    described = server.get("/v1/llamakit/options").json()
+
+    named = [
+        option["name"]
+        for kind in ("samplers", "processors", "prompt_formats")
+        for thing in described[kind]
+        for option in thing["options"]
+    ]
+    assert named
+    assert not [name for name in named if name.rpartition("-")[2] in ("file", "path", "folder")]
