@@ -53,7 +53,7 @@ export class DialogList {
         "aria-current": isShown ? "true" : null,
       }),
       tool("✎", "Rename", () => this.rename(item, dialog), { "data-rename": dialog.id }),
-      tool("🗑", "Delete", () => this.delete(dialog)),
+      tool("✕", "Delete", () => this.delete(dialog)),
     );
     return item;
   }
