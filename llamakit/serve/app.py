@@ -34,6 +34,20 @@ from llamakit.serve.token_texts import TokenTexts
 
 T = TypeVar("T")
 
+ROUTES = {
+    "/v1/models": ("GET", "models"),
+    "/v1/models/{name:path}": ("GET", "model"),
+    "/v1/completions": ("POST", "completions"),
+    "/v1/chat/completions": ("POST", "chat"),
+    "/v1/llamakit/options": ("GET", "options"),
+    "/tokenize": ("POST", "tokenize"),
+    "/detokenize": ("POST", "detokenize"),
+    "/health": ("GET", "health"),
+    "/metrics": ("GET", "numbers"),
+    "/openapi.json": ("GET", "openapi"),
+}
+"""Each path's method, and the method of ``Service`` that answers."""
+
 
 class Service:
     """What the routes do, for one model. Made within the event loop that it serves.
@@ -75,16 +89,10 @@ class Service:
     def app(self) -> Starlette:
         """Return the application."""
         routes = [
-            Route("/v1/models", self.models),
-            Route("/v1/models/{name:path}", self.model),
-            Route("/v1/completions", self.completions, methods=["POST"]),
-            Route("/v1/chat/completions", self.chat, methods=["POST"]),
-            Route("/v1/llamakit/options", self.options),
-            Route("/tokenize", self.tokenize, methods=["POST"]),
-            Route("/detokenize", self.detokenize, methods=["POST"]),
-            Route("/health", self.health),
-            Route("/metrics", self.numbers),
-            Route("/openapi.json", self.openapi),
+            *(
+                Route(path, getattr(self, name), methods=[method])
+                for path, (method, name) in ROUTES.items()
+            ),
             *(Route(path, self.page.answer) for path in self.page.files),
         ]
         settings = self._settings

@@ -5,15 +5,10 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 
-import browser_kit
 import pytest
-from browser_kit import Person
-from playwright.sync_api import Browser
-from server_kit import Running, demo_folder, process, thread
+from server_kit import HTTP, Running, demo_folder, process
 
 from llamakit.api import Llama
-from llamakit.discovery import EntryPoint, find_entry_points
-from llamakit.toolkit import load_toolkit
 
 
 @pytest.fixture(scope="session")
@@ -25,40 +20,15 @@ def server() -> Iterator[Running]:
         yield running
 
 
+@pytest.fixture(scope="session", autouse=True)
+def client() -> Iterator[None]:
+    """Close the connections that tests have opened."""
+    with HTTP:
+        yield
+
+
 @pytest.fixture(scope="session")
 def llama() -> Iterator[Llama]:
     """The embedded model, for servers in threads."""
     with Llama.open(demo_folder(), max_seq_len=256, max_batch_size=4, dtype="float32") as llama:
         yield llama
-
-
-@pytest.fixture(scope="module")
-def page_server() -> Iterator[Running]:
-    """A server whose model has a stranger's sampler as well."""
-    points = find_entry_points("llamakit")
-    says = EntryPoint("says", "says_plugin", "", "llamakit-says", "1.0")
-    toolkit = load_toolkit([*points, says])
-    folder = demo_folder()
-    with (
-        Llama.open(folder, max_batch_size=4, dtype="float32", toolkit=toolkit) as llama,
-        thread(llama) as running,
-    ):
-        yield running
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    """Chromium; one for each module, for its event loop is in the way of other tests'."""
-    if browser_kit.CHROMIUM is None:
-        pytest.skip(browser_kit.NONE)
-    with browser_kit.chromium() as started:
-        yield started
-
-
-@pytest.fixture
-def person(browser: Browser, page_server: Running) -> Iterator[Person]:
-    """Someone at the page, who has never been there."""
-    someone = Person(browser, page_server.url)
-    someone.page.wait_for_selector("#frame:visible")
-    yield someone
-    someone.close()

@@ -41,7 +41,9 @@ class Running:
 
     def openai(self, key: str = "any", **settings: Any) -> OpenAI:
         """Return the official client."""
-        return OpenAI(base_url=f"{self.url}/v1", api_key=key, max_retries=0, **settings)
+        return OpenAI(
+            base_url=f"{self.url}/v1", api_key=key, max_retries=0, http_client=HTTP, **settings
+        )
 
     def post(self, path: str, body: Any, **settings: Any) -> httpx.Response:
         return HTTP.post(f"{self.url}{path}", json=body, **settings)
@@ -99,7 +101,13 @@ def process(env: Mapping[str, str], *words: str) -> Iterator[Running]:
 def thread(llama: Llama, **settings: Any) -> Iterator[Running]:
     """Run a server in a thread of this process."""
     made = ServeSettings(port=0, model_name="demo", **{"grace": 0.0, **settings})
-    server = Server(llama, made, listen("127.0.0.1", 0))
+    with threaded(Server(llama, made, listen("127.0.0.1", 0))) as running:
+        yield running
+
+
+@contextlib.contextmanager
+def threaded(server: Server) -> Iterator[Running]:
+    """Run a server in a thread of this process, and end it."""
     running, ready = Running(""), threading.Event()
 
     def run() -> None:

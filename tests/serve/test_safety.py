@@ -206,12 +206,11 @@ def test_an_answer_that_takes_too_long_is_ended(llama: Llama) -> None:
 
 
 def test_connections_beyond_the_limit_are_turned_away(llama: Llama) -> None:
-    with thread(llama, limits=Limits(connections=2, arrival=1.0)) as running:
-        with httpx.Client() as one, httpx.Client() as other:
-            codes = [client.get(f"{running.url}/health").status_code for client in (one, other)]
-        codes.append(running.get("/health").status_code)
+    limits = Limits(connections=2)
+    with thread(llama, limits=limits) as running, httpx.Client() as one, httpx.Client() as two:
+        codes = [client.get(f"{running.url}/health").status_code for client in (one, two)]
 
-    assert codes == [200, 503, 200] or codes == [200, 503, 503]
+    assert codes[:2] == [200, 503]
 
 
 # Options that name files --------------------------------------------------------------------------

@@ -23,8 +23,12 @@ async function start() {
     isBuilt = true;
   } catch (error) {
     at("notice").replaceChildren(make("p", { role: "alert", text: error.message }));
-    if (error.status === 401) askForKey(error.message);
-    else at("notice").append(button("Try again", start));
+    if (error.status === 401) {
+      at("notice").append(button("Enter a key", () => askForKey(error.message)));
+      askForKey(error.message);
+    } else {
+      at("notice").append(button("Try again", start));
+    }
   }
 }
 
@@ -67,6 +71,10 @@ function describe({ model, context, dtype, device, ranks, version }) {
 
 at("key-form").addEventListener("submit", (event) => {
   event.preventDefault();
+  if (!/^[!-~]+$/.test(at("key").value.trim())) {
+    at("key-words").textContent = "A key has letters, digits and signs of ASCII only, and no space.";
+    return;
+  }
   setKey(at("key").value);
   at("key-dialog").close();
   start();

@@ -47,10 +47,11 @@ export class Chat {
     at("stop").addEventListener("click", () => this.stop());
     at("system").addEventListener("input", () => {
       this.dialog.system = at("system").value;
-      if (this.dialog.messages.length) this.keep(this.dialog);
       this.markSystem();
     });
+    at("system").addEventListener("change", () => this.keepSystem());
     window.addEventListener("pagehide", () => {
+      this.keepSystem();
       for (const { dialog } of this.answers.runs.values()) this.keep(dialog);
     });
   }
@@ -87,6 +88,11 @@ export class Chat {
     this.keep(this.dialog);
     this.answers.write(this.dialog);
     this.toEnd();
+  }
+
+  /** Tell whether drawing anew would take something from a person's hands. */
+  isBusy() {
+    return Boolean(this.answers.of(this.dialog) || at("messages").querySelector("form"));
   }
 
   /** End the answer that is being written. Returns whether there is one. */
@@ -255,6 +261,10 @@ export class Chat {
     if (this.dialog.messages.at(-1)?.role === "user") {
       trouble.append(button(error ? "Try again" : "Get an answer", () => this.answer()));
     }
+  }
+
+  keepSystem() {
+    if (this.dialog?.messages.length) this.keep(this.dialog, { touch: false });
   }
 
   markSystem() {

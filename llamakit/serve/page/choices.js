@@ -23,22 +23,30 @@ export function defaults(description) {
  * @returns {[object, string[]]} the choices, and the names that were left out.
  */
 export function tidy(kept, description) {
-  const choices = { ...defaults(description), ...kept };
+  const choices = sane(kept, defaults(description));
   const missing = [];
   const has = (kind, name) => description[kind].some((entry) => entry.name === name);
   if (!has("samplers", choices.sampler)) {
     missing.push(choices.sampler);
     choices.sampler = defaults(description).sampler;
   }
-  choices.processors = choices.processors.filter(({ name }) => {
-    if (!has("processors", name)) missing.push(name);
-    return has("processors", name);
+  choices.processors = choices.processors.filter((it) => {
+    if (!has("processors", it?.name)) missing.push(it?.name);
+    else it.options ??= {};
+    return has("processors", it?.name);
   });
   if (!has("prompt_formats", choices.format)) {
     missing.push(choices.format);
     choices.format = description.defaults.prompt_format;
   }
   return [choices, missing];
+}
+
+/** Return what was kept as far as it has the types that it should have. */
+function sane(kept, basic) {
+  const kind = (value) => (Array.isArray(value) ? "list" : value === null ? "number" : typeof value);
+  const fits = ([name, value]) => name in basic && kind(value) === kind(basic[name]);
+  return { ...basic, ...Object.fromEntries(Object.entries(kept).filter(fits)) };
 }
 
 /** Return the fields of a request for either kind of answer. */

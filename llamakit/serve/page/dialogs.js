@@ -22,28 +22,37 @@ export class DialogList {
     at("import-file").addEventListener("change", (event) => this.import(event.target));
     onChangeElsewhere((id) => {
       const { dialog } = chat;
-      if ((!id || id === dialog.id) && !chat.answers.of(dialog)) chat.open(load(dialog.id) ?? dialog);
+      if ((!id || id === dialog.id) && !chat.isBusy()) chat.open(load(dialog.id) ?? dialog);
       this.draw();
     });
   }
 
+  /** Draw the list anew; the focus stays where it is, and so does a name that is being typed. */
   draw() {
+    const list = at("dialog-list");
+    if (list.querySelector("form")) return;
     const found = dialogs();
-    at("dialog-list").replaceChildren(...found.map((dialog) => this.entry(dialog)));
+    const { key } = document.activeElement?.dataset ?? {};
+    list.replaceChildren(...found.map((dialog) => this.entry(dialog)));
+    if (key) this.focus(key);
     at("no-dialogs").hidden = found.length > 0;
     at("export-all").disabled = found.length === 0;
     at("export-one").disabled = this.chat.dialog.messages.length === 0;
   }
 
+  focus(key) {
+    at("dialog-list").querySelector(`[data-key="${CSS.escape(key)}"]`)?.focus();
+  }
+
   entry(dialog) {
     const title = titleOf(dialog);
     const isShown = dialog.id === this.chat.dialog.id;
-    const tool = (mark, words, listener, more) =>
+    const tool = (mark, words, listener) =>
       button(mark, listener, {
         class: "quiet",
         "aria-label": `${words} “${title}”`,
         title: words,
-        ...more,
+        "data-key": `${words} ${dialog.id}`,
       });
     const item = make(
       "li",
@@ -51,16 +60,22 @@ export class DialogList {
       button(title, () => this.open(dialog.id), {
         class: "dialog",
         "aria-current": isShown ? "true" : null,
+        "data-key": `Open ${dialog.id}`,
       }),
-      tool("✎", "Rename", () => this.rename(item, dialog), { "data-rename": dialog.id }),
+      tool("✎", "Rename", () => this.rename(item, dialog)),
       tool("✕", "Delete", () => this.delete(dialog)),
     );
     return item;
   }
 
   open(id) {
+    const dialog = load(id);
+    if (!dialog) {
+      this.draw(); // another tab has deleted it
+      return;
+    }
     this.chosen();
-    this.chat.open(load(id));
+    this.chat.open(dialog);
     this.draw();
     at("message").focus();
     announce(`Dialog ${titleOf(this.chat.dialog)}`);
@@ -74,8 +89,9 @@ export class DialogList {
       maxlength: "120",
     });
     const back = () => {
+      form.remove();
       this.draw();
-      at("dialog-list").querySelector(`[data-rename="${dialog.id}"]`)?.focus();
+      this.focus(`Rename ${dialog.id}`);
     };
     const done = () => {
       const target = this.chat.dialog.id === dialog.id ? this.chat.dialog : dialog;

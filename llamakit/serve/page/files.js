@@ -85,6 +85,7 @@ function inward(value) {
 function answer({ content, versions, shown }) {
   const whole =
     Array.isArray(versions) &&
+    Number.isInteger(shown) &&
     versions.every((version) => typeof version?.content === "string") &&
     versions[shown]?.content === content;
   if (!whole) return { role: "assistant", versions: [{ content, note: {} }], shown: 0 };

@@ -67,7 +67,7 @@ function tools(message, { isLast }, acts) {
       quiet("Retry", "Answer again", acts.retry),
       quiet("Edit", "Edit this answer", acts.edit),
       copy,
-      make("span", { class: "stats", text: statistics(message.versions[message.shown].note) }),
+      make("span", { class: "stats", text: statistics(message.versions[message.shown].note ?? {}) }),
     );
   }
   return found.filter(Boolean);

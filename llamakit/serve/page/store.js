@@ -44,7 +44,8 @@ export function dialogs() {
 export function load(id) {
   try {
     const dialog = JSON.parse(localStorage.getItem(PREFIX + id));
-    return dialog && Array.isArray(dialog.messages) ? dialog : null;
+    dialog.messages.forEach((message) => contentOf(message).trim()); // throws on what is none
+    return typeof dialog.system === "string" ? dialog : null;
   } catch {
     return null;
   }

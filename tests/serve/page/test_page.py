@@ -29,7 +29,7 @@ def test_an_answer_grows_while_it_is_written_and_says_how_fast_it_was(person):
 def test_an_answer_of_the_model_is_the_same_with_the_same_seed(person):
     person.page.get_by_label("Seed").fill("7")
     first = person.ask("Tell me a story.")
-    person.press("New dialog Ctrl K")
+    person.press("New dialog")
     second = person.ask("Tell me a story.")
 
     assert first == second != ""
@@ -181,7 +181,7 @@ def test_an_answer_goes_on_while_another_dialog_is_shown(person):
     person.use_sampler("says", **SLOW)
     person.send("Count.")
     expect(person.answer).to_contain_text("one")
-    person.press("New dialog Ctrl K")
+    person.press("New dialog")
     empty = person.messages.count()
     person.page.locator(".dialog", has_text="Count.").click()
     person.wait(2)
@@ -204,6 +204,28 @@ def test_dialogs_are_renamed_deleted_and_brought_back(person):
 
     expect(person.page.locator(".dialog")).to_have_text(["Greetings"])
     expect(person.page.locator("#dialog-title")).to_have_text("Greetings")
+
+
+def test_a_name_that_is_being_typed_outlasts_the_end_of_an_answer(person):
+    person.use_sampler("says", **SLOW)
+    person.send("Count.")
+    expect(person.answer).to_contain_text("one")
+    person.press("Rename “Count.”")
+    person.page.get_by_label("The dialog's name").fill("Numbers")
+    person.wait(2)
+    person.page.keyboard.press("Enter")
+
+    expect(person.page.locator(".dialog")).to_have_text(["Numbers"])
+    expect(person.page.get_by_role("button", name="Rename “Numbers”")).to_be_focused()
+
+
+def test_another_tab_shows_what_was_said_in_this_one(person):
+    person.use_sampler("says")
+    other = person.new_page()
+    other.wait_for_selector("#frame:visible")
+    person.ask("Hello.")
+
+    expect(other.locator(".dialog")).to_have_text(["Hello."])
 
 
 def test_ctrl_k_begins_a_dialog_and_arrow_up_edits_the_latest_message(person):
@@ -240,7 +262,7 @@ def test_exported_dialogs_are_imported_in_another_browser(person, browser, tmp_p
     person.use_sampler("says")
     for question in ("First?", "Second?"):
         person.ask(question)
-        person.press("New dialog Ctrl K")
+        person.press("New dialog")
     with person.page.expect_download() as download:
         person.press("Export all")
     download.value.save_as(tmp_path / "all.json")

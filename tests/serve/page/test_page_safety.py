@@ -106,7 +106,15 @@ def test_a_full_browser_is_told_and_the_answer_is_shown_all_the_same(person):
     expect(person.page.locator("#note")).to_contain_text("full, so this is not kept")
 
 
-@pytest.mark.parametrize("damage", ["{", "null", '{"messages": 3}', '[["a"]]'])
+@pytest.mark.parametrize(
+    "damage",
+    [
+        "{",
+        "null",
+        '{"messages": [3], "system": "", "processors": [3], "samplers": 1}',
+        '{"messages": [{"role": "assistant"}], "sampler": "gone", "temperature": "hot"}',
+    ],
+)
 def test_what_the_browser_kept_may_be_damaged(person, damage):
     person.page.evaluate(
         """(damage) => {
