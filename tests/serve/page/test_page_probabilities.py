@@ -120,7 +120,11 @@ def test_html_in_tokens_stays_text(person):
 
 
 def test_escape_stops_the_text(person):
-    person.use_sampler("says", text="one two three", pause="0.1", )
+    person.use_sampler(
+        "says",
+        text="one two three",
+        pause="0.1",
+    )
     person.page.locator("#chosen").get_by_label("ending").select_option(label="again")
     page = person.page
     page.get_by_role("tab", name="Probabilities").click()

@@ -15,7 +15,10 @@ HOSTILE = '<img src=x onerror=alert(1)><script>alert(2)</script><b onclick="aler
 
 def test_the_page_comes_with_a_strict_policy(person):
     response = person.page.reload()
-    policy = dict(part.strip().split(" ", 1) for part in response.headers["content-security-policy"].split(";"))
+    policy = dict(
+        part.strip().split(" ", 1)
+        for part in response.headers["content-security-policy"].split(";")
+    )
 
     assert policy["default-src"] == "'none'"
     assert policy["script-src"] == policy["style-src"] == policy["connect-src"] == "'self'"
@@ -52,7 +55,9 @@ def test_html_in_an_imported_dialog_stays_text(person, tmp_path):
 
 
 def test_code_and_bold_are_shown_as_such(person):
-    person.use_sampler("says", text="Use **this**:\\n\\n```python\\nprint('<b>')\\n```\\n\\nDone, `x`.")
+    person.use_sampler(
+        "says", text="Use **this**:\\n\\n```python\\nprint('<b>')\\n```\\n\\nDone, `x`."
+    )
     person.ask("How?")
 
     expect(person.answer.locator("strong")).to_have_text("this")
