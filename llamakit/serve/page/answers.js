@@ -4,6 +4,9 @@ import { stream } from "./api.js";
 import { chatFields, requestFields, words } from "./choices.js";
 import { contentOf } from "./store.js";
 
+const BURST = 50; // ms after the first piece
+const FEW = 16; // pieces that are too few to tell a pace
+
 /** One answer that is being written. */
 class Run {
   constructor(dialog, message) {
@@ -11,8 +14,9 @@ class Run {
     this.message = message;
     this.version = { content: "", note: {} };
     this.controller = new AbortController();
-    this.began = this.latest = 0;
-    this.pieces = 0;
+    this.asked = performance.now();
+    this.began = this.settled = this.latest = 0;
+    this.pieces = this.early = 0;
   }
 
   /** Take in one event of the stream. */
@@ -22,6 +26,10 @@ class Run {
       this.latest = performance.now();
       this.began ||= this.latest;
       this.pieces += 1;
+      if (this.latest - this.began < BURST) {
+        this.early = this.pieces;
+        this.settled = this.latest;
+      }
       this.version.content += choice.delta.content;
     }
     if (choice?.finish_reason) this.version.note.finish = choice.finish_reason;
@@ -31,11 +39,18 @@ class Run {
     }
   }
 
-  /** Tokens a second from the first to the latest; until the server has counted, by pieces. */
+  /**
+   * Tokens a second; until the server has counted, by pieces.
+   *
+   * A page that was busy gets many pieces at once, so those that come with the first one say
+   * nothing of the pace. An answer that is over soon is measured from the request on.
+   */
   rate() {
-    const tokens = this.version.note.tokens ?? this.pieces;
-    const seconds = (this.latest - this.began) / 1000;
-    return tokens > 1 && seconds > 0 ? (tokens - 1) / seconds : null;
+    if (!this.pieces) return null;
+    const tokens = (this.version.note.tokens ?? this.pieces) / this.pieces; // of a piece
+    const late = this.pieces - this.early;
+    if (late >= FEW) return (late * tokens * 1000) / (this.latest - this.settled);
+    return (this.pieces * tokens * 1000) / (this.latest - this.asked);
   }
 }
 
