@@ -29,6 +29,7 @@ from llamakit.examine import diff, memory, report, vocabulary
 from llamakit.examine import inspect as inspection
 from llamakit.factories import options_of
 from llamakit.registry import Registry
+from llamakit.serve import fields
 from llamakit.toolkit import Toolkit, load_toolkit
 
 USED_BY = {
@@ -403,3 +404,35 @@ def _table(headings: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
 
 def _join(parts: Iterable[str]) -> str:
     return "\n\n".join(part for part in parts if part)
+
+
+@generated
+def request_fields(kind: str) -> str:
+    """Tabulate what a request may hold: ``COMPLETION``, ``CHAT``, …; null means the default."""
+    schema = getattr(fields, kind)
+    rows = []
+    for name, field in schema["properties"].items():
+        if name in fields.IGNORED:
+            continue
+        needed = " (has to be there)" if name in schema.get("required", ()) else ""
+        rows.append(f"| `{name}`{needed} | {_kind(field)} | {field.get('description', '')} |")
+    return "\n".join(["| field | value | |", "|---|---|---|", *rows])
+
+
+def _kind(schema: dict[str, Any]) -> str:
+    """Say in words what values a schema takes."""
+    if "anyOf" in schema:
+        kinds = [_kind(it) for it in schema["anyOf"] if it != {"type": "null"}]
+        return " or ".join(dict.fromkeys(kinds))
+    if "enum" in schema:
+        return " or ".join(f"`{value}`" for value in schema["enum"])
+    low, high = schema.get("minimum"), schema.get("maximum")
+    bounds = "" if low is None else f", {low} or more" if high is None else f", {low} to {high}"
+    if high is not None and high > 2**62:
+        bounds = ", 64 bits"
+    kind = schema.get("type", "anything")
+    if kind == "array":
+        return f"list of: {_kind(schema['items'])}"
+    if kind == "object" and "properties" in schema:
+        return "object: " + ", ".join(f"`{name}`" for name in schema["properties"])
+    return f"{kind}{bounds}"

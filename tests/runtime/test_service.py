@@ -11,8 +11,8 @@ from engine_kit import answers, counting, ids, request
 
 from llamakit.api import Llama
 from llamakit.errors import LlamakitError, PromptTooLongError
-from llamakit.runtime.generator import Generator
-from llamakit.runtime.service import Service
+from llamakit.runtime.generator import Event, Generator
+from llamakit.runtime.service import Service, Ticket
 
 
 @pytest.fixture(scope="module")
@@ -72,24 +72,104 @@ def test_a_refused_request_says_so_and_harms_nobody(service: Service) -> None:
     assert len(list(good)) == 20
 
 
-def test_after_a_failure_everybody_hears_of_it_and_the_next_is_answered(service: Service) -> None:
-    def fail(_logits: object, _rows: object) -> None:
+class Failing:
+    """A sampling that cannot be done."""
+
+    processors = ()
+
+    def sampler(self, _logits: object, _rows: object) -> None:
         raise OverflowError("on purpose")
 
-    class Failing:
-        sampler = staticmethod(fail)
-        processors = ()
-        __call__ = staticmethod(fail)
+    __call__ = sampler
 
-    good = service.submit(request(ids(5), 150))
+
+def test_a_sampler_that_fails_ends_its_own_request_only(service: Service, llama: Llama) -> None:
+    asked = request(ids(5), 60, temperature=0.8)
+    alone = answers(counting(llama), [asked])[0][0]
+
+    good = service.submit(asked)
     bad = service.submit(request(ids(6), 5, sampling=Failing()))
 
     with pytest.raises(OverflowError, match="on purpose"):
         list(bad)
+    assert [event.token for event in good] == alone
+
+
+def test_a_sampler_that_fails_ends_a_run(llama: Llama) -> None:
     with pytest.raises(OverflowError, match="on purpose"):
-        list(good)
+        answers(counting(llama), [request(ids(6), 5, sampling=Failing())])
+
+
+def test_after_a_failed_step_everybody_hears_of_it_and_the_next_is_answered(llama: Llama) -> None:
+    executor = counting(llama)
+    service = Service(lambda: Generator(executor, 4, 256))
+    good, other = service.submit(request(ids(5), 200)), service.submit(request(ids(6), 200))
+    next(iter(good))
+
+    whole = executor.forward
+    executor.forward = _fail  # type: ignore[method-assign]
+    for ticket in (good, other):
+        with pytest.raises(OverflowError, match="on purpose"):
+            list(ticket)
+    executor.forward = whole  # type: ignore[method-assign]
 
     assert len(list(service.submit(request(ids(7), 5)))) == 5
+    service.close()
+
+
+def _fail(*_arguments: object) -> None:
+    raise OverflowError("on purpose")
+
+
+def test_clients_take_turns_at_the_slots(llama: Llama) -> None:
+    executor = counting(llama)
+    service = Service(lambda: Generator(executor, 1, 256))
+    ended: list[str] = []
+
+    def ask(name: str, new: int) -> Ticket:
+        def listen(event: Event | BaseException) -> None:
+            if isinstance(event, Event) and event.finish:
+                ended.append(name)
+
+        return service.submit(request(ids(5), new), client=name, listen=listen)
+
+    first = service.submit(request(ids(5), 150), client="many")
+    tickets = [ask("many", 4) for _ in range(4)] + [ask("few", 4) for _ in range(2)]
+    last = service.submit(request(ids(5), 2), client="many")
+    list(first)
+    list(last)
+    service.close()
+
+    assert len(tickets) == 6
+    assert ended[:4] in (["many", "few"] * 2, ["few", "many"] * 2)
+    assert ended[4:] == ["many", "many"]
+
+
+def test_a_request_that_waits_can_be_cancelled(llama: Llama) -> None:
+    service = Service(lambda: Generator(counting(llama), 1, 256))
+    running, waiting = service.submit(request(ids(5), 100)), service.submit(request(ids(6), 100))
+    next(iter(running))
+
+    waiting.cancel()
+
+    assert [event.finish for event in waiting] == ["cancelled"]
+    service.close()
+
+
+def test_the_likeliest_ids_are_told_where_they_are_asked_for(llama: Llama) -> None:
+    executor = counting(llama)
+    plain, asking = request(ids(5), 6), request(ids(9), 6, top=3)
+    generator = Generator(executor, 2, 256)
+
+    events = list(generator.run([plain, asking]))
+    generator.close()
+
+    assert all(event.top == () for event in events if event.index == 0)
+    for event in (event for event in events if event.index == 1):
+        (token, logprob), *others = event.top
+        assert (token, logprob) == (event.token, pytest.approx(event.logprob, abs=1e-6))
+        assert len(others) == 2
+        assert logprob > others[0][1] > others[1][1]
 
 
 def test_closing_ends_what_is_under_way(llama: Llama) -> None:
