@@ -17,7 +17,7 @@ from playwright.sync_api import Browser, Locator, Page, Request, sync_playwright
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 NONE = "there is no Chromium here: apt-get install chromium"
 AXE = Path(axe_playwright_python.__file__).parent / "axe.min.js"
-PATIENCE = 60_000  # ms; the machine may be busy
+PATIENCE = 30_000  # ms; the machine may be busy
 
 
 @contextlib.contextmanager

@@ -7,8 +7,10 @@ import re
 
 from browser_kit import Person
 from playwright.sync_api import expect
+from server_kit import thread
 
 from llamakit.chat import session_file
+from llamakit.chat.conversation import Conversation
 
 SLOW = {"text": "one two three four five six seven eight nine ten", "pause": "0.1"}
 
@@ -140,6 +142,17 @@ def test_the_form_offers_what_a_strangers_sampler_declares(person):
     expect(person.page.locator("#chosen")).to_contain_text("From the package llamakit-says.")
 
 
+def test_a_server_that_was_started_with_a_sampler_is_left_to_it(browser, llama):
+    with thread(llama, sampling={"sampler": "greedy"}) as running:
+        someone = Person(browser, running.url)
+        someone.page.get_by_label("Max tokens").fill("3")
+        asked = someone.request_of(lambda: someone.send("Hello."))
+        someone.wait(2)
+        someone.close()
+
+    assert not {"sampler", "temperature", "top_p"} & set(asked)
+
+
 def test_processors_are_sent_in_the_order_of_the_list(person):
     person.use_sampler("draw")
     for name in ("top-k", "min-p", "dry"):
@@ -258,6 +271,16 @@ def test_an_exported_dialog_is_one_that_llamakit_chat_loads(person, tmp_path):
         {"role": "user", "content": "Hello."},
         {"role": "assistant", "content": "Quite so."},
     ]
+
+
+def test_a_conversation_that_llamakit_chat_has_saved_is_imported(person, tmp_path):
+    said = [{"role": "user", "content": "one"}, {"role": "assistant", "content": "two"}]
+    session_file.save(Conversation("Be brief.", said), tmp_path / "saved.json")
+    person.page.set_input_files("#import-file", tmp_path / "saved.json")
+    person.wait(2)
+
+    assert person.texts() == ["one", "two"]
+    expect(person.page.locator("#system")).to_have_value("Be brief.")
 
 
 def test_exported_dialogs_are_imported_in_another_browser(person, browser, tmp_path):
