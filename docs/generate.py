@@ -33,10 +33,11 @@ from llamakit.serve import fields
 from llamakit.toolkit import Toolkit, load_toolkit
 
 USED_BY = {
-    "register_samplers": "`generate` and `chat` (`--sampler`), `choose_sampling` in Python.",
-    "register_logits_processors": "`generate` and `chat` (`--processor`), `choose_sampling` in "
-    "Python.",
-    "register_prompt_formats": "`chat`, `generate` for prompts that are dialogs "
+    "register_samplers": "`generate`, `chat` and `serve` (`--sampler`, and `sampler` in requests), "
+    "`choose_sampling` in Python.",
+    "register_logits_processors": "`generate`, `chat` and `serve` (`--processor`, and `processors` in "
+    "requests), `choose_sampling` in Python.",
+    "register_prompt_formats": "`chat`, `serve`, `generate` for prompts that are dialogs "
     "(`--prompt-format`), and the chat methods of `Llama`.",
     "register_checkpoint_tools": "`llamakit NAME`; `llamakit --help` lists these commands under "
     "*Checkpoint tools*.",

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import queue
 import threading
 from collections.abc import Callable, Hashable, Iterator
 from dataclasses import dataclass, field
 
-from llamakit.errors import LlamakitError
+from llamakit.errors import LlamakitError, ParallelError
 from llamakit.runtime.fair_queue import FairQueue
 from llamakit.runtime.generator import Generator
 from llamakit.runtime.requests import Event, Request
@@ -173,14 +174,16 @@ class Service:
         for ticket in self._tickets.values():
             ticket.put(error)
         self._tickets.clear()
-        generator, self._generator = self._generator, None
-        if generator is not None:
-            generator.close()
+        self._free()
 
     def _stop(self) -> None:
         self._closing = True
         for ticket in [*self._waiting, *self._tickets.values()]:
             self.drop(ticket)
-        if self._generator is not None:
-            self._generator.close()
-            self._generator = None
+        self._free()
+
+    def _free(self) -> None:
+        generator, self._generator = self._generator, None
+        if generator is not None:
+            with contextlib.suppress(ParallelError):  # a rank that is gone holds nothing
+                generator.close()

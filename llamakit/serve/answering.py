@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import time
 from collections.abc import Awaitable
 from typing import Any
 
@@ -61,14 +62,18 @@ class Answer:
             record.notes["error"] = error.code or error.status
             if error.code == "internal_error" and error.__cause__ is not None:
                 write_trace(error.__cause__)
-            if self._started:
-                await _event(send, error.body())
-                await send({"type": "http.response.body", "body": b""})
-            else:
-                await error_response(error)(scope, receive, send)
+            await _unless_gone(self._say(error, scope, receive, send), receive, PATIENCE)
         finally:
             self._engine.done(self._answers)
             self._note(record)
+
+    async def _say(self, error: ApiError, scope: Scope, receive: Receive, send: Send) -> None:
+        """Say what went wrong, in the stream if that has begun."""
+        if self._started:
+            await _event(send, error.body())
+            await send({"type": "http.response.body", "body": b""})
+        else:
+            await error_response(error)(scope, receive, send)
 
     async def _whole(self, send: Send) -> None:
         async for chunk in self._answers:
@@ -120,6 +125,8 @@ class Answer:
             first = answers.began - answers.arrived
             self._metrics.first.observe(first)
             record.notes["first_token_seconds"] = round(first, 4)
+        if len(answers.finishes) == len(answers.asked.requests):
+            self._metrics.whole.observe(time.monotonic() - answers.arrived)
         if self._log:
             record.notes["answers"] = [choice.text for choice in self._choices]
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hmac
-import os
 import traceback
 from collections.abc import Awaitable, Callable, MutableMapping, Sequence
 from typing import Any
@@ -75,7 +74,7 @@ def write_trace(error: BaseException) -> None:
     """Say where something failed. Not what: the words of an error may hold a prompt's."""
     for line in traceback.format_tb(error.__traceback__):
         write(line.rstrip())
-    write(type(error).__name__ + (f": {error}" if os.environ.get("LLAMAKIT_DEBUG") else ""))
+    write(type(error).__name__)
 
 
 class HostChecked:

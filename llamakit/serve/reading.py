@@ -2,30 +2,25 @@
 
 from __future__ import annotations
 
-import json
 import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from llamakit.errors import LlamakitError, UnknownNameError
-from llamakit.factories import Choice, options_of, parse_choice
+from llamakit.errors import LlamakitError
+from llamakit.factories import build, parse_choice
 from llamakit.llama import Llama
 from llamakit.protocols import Dialog, PromptFormat
-from llamakit.registry import Entry, Registry
 from llamakit.runtime.requests import Request
-from llamakit.runtime.sampling import Sampling
-from llamakit.sampling import choose_sampling
 from llamakit.seeds import spread
 from llamakit.serve import fields
 from llamakit.serve.errors import ApiError, as_api_error, bad
+from llamakit.serve.named import SamplingReader, read_choice
 from llamakit.serve.schema import check
 from llamakit.serve.settings import ServeSettings
 
 COMPLETION_TOKENS = 16
 """OpenAI's default for completions, which their clients rely on."""
-KEPT = 64
-"""How many samplings are kept, so that requests which are alike are sampled together."""
 
 Body = Mapping[str, Any]
 
@@ -65,7 +60,7 @@ class Reader:
     def __init__(self, llama: Llama, settings: ServeSettings) -> None:
         self._llama = llama
         self._settings = settings
-        self._samplings: dict[str, Sampling] = {}
+        self._samplings = SamplingReader(llama, settings.sampling)
 
     def completion(self, body: Body) -> Asked:
         """Read the body of ``/v1/completions``.
@@ -164,7 +159,7 @@ class Reader:
                 f"may ask for {most}",
                 "n" if n > 1 else "prompt",
             )
-        sampling = self._sampling(body)
+        sampling = self._samplings.read(body)
         first = body.get("seed", self._settings.seed)
         first = secrets.randbits(62) if first is None else int(first)
         repeated = [prompt for prompt in prompts for _ in range(n)]
@@ -238,114 +233,24 @@ class Reader:
     def _format(self, body: Body) -> PromptFormat:
         """Build the prompt format that a request names, or the server's."""
         given = body.get("prompt_format")
+        known = self._llama.toolkit.prompt_formats
         try:
             if given is None:
                 choice = parse_choice(self._settings.prompt_format)
             else:
-                choice = self._choice(given, self._llama.toolkit.prompt_formats, "prompt_format")
-            return self._llama.prompt_format(choice.name, **choice.options)
+                choice = read_choice(given, known, "prompt_format")
+            made: PromptFormat = build(
+                known.entry(choice.name), choice.options, self._llama.tokenizer
+            )
         except LlamakitError as error:
             raise as_api_error(error, "prompt_format") from error
+        return made
 
     def _encoded(self, made: PromptFormat, body: Body) -> list[int]:
         try:
             return made.encode(_dialog(body["messages"]))
         except LlamakitError as error:
             raise as_api_error(error, "messages") from error
-
-    def _sampling(self, body: Body) -> Sampling:
-        """Build what a request's fields ask for; equal ones without processors are one object."""
-        defaults = self._settings.sampling
-        asked: dict[str, Any] = {**defaults}
-        if "sampler_options" in body and "sampler" not in body:
-            raise bad("sampler_options needs sampler: which one are they for?", "sampler_options")
-        if "sampler" in body:
-            asked.pop("sampler_options", None)
-        asked |= {
-            name: body[name]
-            for name in ("sampler", "sampler_options", "temperature", "top_p")
-            if name in body
-        }
-        toolkit = self._llama.toolkit
-        try:
-            if asked.get("sampler"):
-                entry = toolkit.samplers.entry(asked["sampler"])
-                if "sampler_options" in body:
-                    refuse_files(entry, body["sampler_options"])
-            asked["processors"] = [*defaults.get("processors", ()), *self._processors(body)]
-            key = json.dumps(asked, sort_keys=True, default=str)
-            if key not in self._samplings or asked["processors"]:
-                while len(self._samplings) >= KEPT:
-                    del self._samplings[next(iter(self._samplings))]
-                self._samplings[key] = choose_sampling(
-                    **asked, toolkit=toolkit, tokenizer=self._llama.tokenizer
-                )
-            return self._samplings[key]
-        except LlamakitError as error:
-            raise as_api_error(error, "sampler") from error
-
-    def _processors(self, body: Body) -> list[Choice]:
-        """Return the processors that a request's fields stand for, OpenAI's fields first."""
-        found = []
-        if "logit_bias" in body:
-            pairs = (f"{_id(name)}:{value}" for name, value in body["logit_bias"].items())
-            found.append(Choice("logit-bias", {"bias": ",".join(pairs)}))
-        found += [
-            Choice(name.replace("_", "-"), {"penalty": body[name]})
-            for name in ("frequency_penalty", "presence_penalty")
-            if body.get(name)
-        ]
-        known = self._llama.toolkit.processors
-        found += [self._choice(given, known, "processors") for given in body.get("processors", ())]
-        wanted = body.get("response_format", {"type": "text"})
-        if wanted["type"] != "text":
-            found.append(self._json(wanted))
-        return found
-
-    def _json(self, wanted: Body) -> Choice:
-        """Return the processor that holds answers to JSON."""
-        schema = {"type": "object"}
-        if wanted["type"] == "json_schema":
-            schema = wanted["json_schema"]["schema"]
-        try:
-            self._llama.toolkit.processors.entry("json-schema")
-        except UnknownNameError as error:
-            raise bad(
-                "response_format needs a processor called 'json-schema', and this server has none",
-                "response_format",
-            ) from error
-        return Choice("json-schema", {"schema": json.dumps(schema)})
-
-    def _choice(self, given: object, registry: Registry[Any], param: str) -> Choice:
-        """Read ``NAME:k=v,k=v`` or ``{"name": …, "options": …}``; no option may name a file."""
-        try:
-            if isinstance(given, str):
-                choice = parse_choice(given)
-            else:
-                assert isinstance(given, dict)
-                choice = Choice(given["name"], given.get("options") or {})
-            refuse_files(registry.entry(choice.name), choice.options)
-        except LlamakitError as error:
-            raise as_api_error(error, param) from error
-        return choice
-
-
-def refuse_files(entry: Entry, options: Mapping[str, Any]) -> None:
-    """Refuse options from a request that name a file: requests reach no file of the server's.
-
-    Raises:
-        ApiError: one does.
-    """
-    names = {name.strip().replace("_", "-") for name in options}
-    for option in options_of(entry.value):
-        if option.names_a_file and option.name in names:
-            raise bad(f"{option.name} of {entry} names a file, which requests may not")
-
-
-def _id(name: str) -> str:
-    if not name.isdecimal():
-        raise bad(f"logit_bias has the key {name!r}; keys are ids, such as '13'", "logit_bias")
-    return name
 
 
 def _dialog(messages: Sequence[Body]) -> Dialog:

@@ -10,6 +10,7 @@ import pytest
 HEAVY = (
     *("torch", "numpy", "sentencepiece", "fairscale", "safetensors", "httpx"),
     *("rich", "prompt_toolkit", "ml_dtypes", "importlib.metadata"),
+    *("starlette", "uvicorn", "prometheus_client", "anyio"),
 )
 
 
@@ -35,7 +36,7 @@ def imported_by(program: str, env: dict[str, str]) -> set[str]:
         pytest.param("from llamakit.cli import main; main(['-h'])", id="llamakit -h"),
         pytest.param(
             "from llamakit.cli import main; [main([name, '-h']) "
-            "for name in ('chat', 'demo', 'generate', 'plugins')]",
+            "for name in ('chat', 'demo', 'generate', 'plugins', 'serve')]",
             id="help of the commands",
         ),
         pytest.param("from llamakit.cli import main; main(['--version'])", id="llamakit --version"),

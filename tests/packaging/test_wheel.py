@@ -69,4 +69,5 @@ def test_the_wheel_holds_it_and_the_entry_points(tmp_path: Path) -> None:
         assert f"llamakit/{file.relative_to(demo.path().parents[1])}" in names
     assert "llamakit = llamakit.cli:main" in written
     assert "greedy = llamakit.plugins.greedy" in written
+    assert "llamakit/serve/page/index.html" in names
     assert "llamakit/py.typed" in names

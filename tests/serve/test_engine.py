@@ -200,4 +200,6 @@ def test_metrics_count_what_was_done(llama: Llama) -> None:
         assert running.metric("slots") == 4
         assert 'llamakit_requests_total{route="/v1/completions",status="200"} 1.0' in text
         assert 'llamakit_requests_total{route="other",status="404"} 1.0' in text
+        assert "llamakit_request_seconds_count 2.0" in text
+        assert "llamakit_first_token_seconds_count 2.0" in text
         assert "where" not in text

@@ -83,6 +83,18 @@ def refused(response: httpx.Response, status: int) -> dict[str, Any]:
         (CHAT, {"messages": QUESTION, "top_logprobs": 2}, "top_logprobs", "needs logprobs"),
         (CHAT, {"messages": QUESTION, "tools": []}, "tools", "no field 'tools'"),
         (CHAT, {"messages": QUESTION, "prompt_format": "x"}, "prompt_format", "no prompt format"),
+        (
+            CHAT,
+            {"messages": QUESTION, "prompt_format": {"name": "llama2", "options": {"name": "x"}}},
+            "prompt_format",
+            "no option 'name'",
+        ),
+        (
+            CHAT,
+            {"messages": QUESTION, "prompt_format": {"name": "llama2:file=/etc/passwd"}},
+            "prompt_format",
+            "no prompt format is called",
+        ),
         ("/tokenize", {}, None, "either text or messages"),
         ("/detokenize", {"tokens": [-1]}, "tokens", "tokens[0] is -1"),
     ],
@@ -162,7 +174,8 @@ def test_no_path_reaches_the_file_system(server: Running, path: str) -> None:
         b"GET / HTTP/1.1\r\n\r\n",
         b"GET / HTTP/1.1\r\nHost: a\r\nHost: localhost\r\n\r\n",
         b"GET / HTTP/1.1\r\nHost: localhost\r\nX: " + b"a" * 200_000 + b"\r\n\r\n",
-        head(COMPLETIONS, Content_Length="5", Transfer_Encoding="chunked") + b"5\r\n12345\r\n",
+        head(COMPLETIONS, Content_Length="5", Transfer_Encoding="chunked", Connection="close")
+        + b"5\r\n12345\r\n0\r\n\r\n",
         head(COMPLETIONS, Content_Length="-5"),
     ],
 )

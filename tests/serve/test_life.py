@@ -85,6 +85,7 @@ def test_two_ranks_serve_what_one_does_and_end_when_one_dies(
     assert answer.startswith(b"HTTP/1.1 500 ")
     assert status == 1
     assert any("rank 1" in line for line in running.lines)
+    assert not [line for line in running.lines if "Traceback" in line]
 
 
 def kill_worker(pid: int) -> None:

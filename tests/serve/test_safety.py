@@ -19,7 +19,7 @@ from llamakit.errors import LlamakitError, OptionError, UsageError
 from llamakit.factories import build, options_of
 from llamakit.registry import Entry, Source
 from llamakit.serve.errors import ApiError
-from llamakit.serve.reading import refuse_files
+from llamakit.serve.named import refuse_files
 from llamakit.serve.settings import Limits
 from llamakit.serving import allowed_hosts, check_auth, read_keys
 from llamakit.toolkit import default_toolkit

@@ -132,10 +132,10 @@ def weather(running: Running, known: list[Known], seconds: float) -> Counter[str
 
 
 def test_no_answer_is_lost_or_mixed_in_ten_seconds(server: Running, known: list[Known]) -> None:
-    weather(server, known, 2)
+    weather(server, known, 1)
     before = resident_mib(server)
 
-    counts = weather(server, known, 8)
+    counts = weather(server, known, 9)
 
     assert min(counts["whole"], counts["broken off"], counts["left"]) > 5, counts
     assert resident_mib(server) < before + 30
