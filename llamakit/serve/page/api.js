@@ -31,7 +31,7 @@ export function setKey(given) {
 }
 
 /** What the server answers when it does not do what it is asked; the message is a sentence. */
-export class ApiError extends Error {
+class ApiError extends Error {
   constructor(sentence, status = 0) {
     super(sentence);
     this.status = status;
@@ -41,11 +41,6 @@ export class ApiError extends Error {
 /** Ask for something that the server describes. */
 export async function get(path) {
   return (await send(path, { headers: headers() })).json();
-}
-
-/** Ask for an answer as a whole. */
-export async function post(path, body, signal) {
-  return (await send(path, asked(body, signal))).json();
 }
 
 /**

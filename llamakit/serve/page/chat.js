@@ -1,7 +1,7 @@
 // The chat: one dialog as it is shown, and what a person does to it.
 
 import { Answers } from "./answers.js";
-import { announce, at, button, make, notify } from "./dom.js";
+import { announce, at, button, make, notify, swap } from "./dom.js";
 import { editor, fillRunning, messageElement, sends } from "./messages.js";
 import { contentOf, keep, newDialog, remove, save, titleOf } from "./store.js";
 
@@ -86,7 +86,9 @@ export class Chat {
   answer() {
     this.errors.delete(this.dialog.id);
     this.keep(this.dialog);
+    const wasTrouble = at("trouble").contains(document.activeElement);
     this.answers.write(this.dialog);
+    if (wasTrouble) at("stop").focus(); // the button that was pressed is gone
     this.toEnd();
   }
 
@@ -246,8 +248,8 @@ export class Chat {
     );
     if (run) fillRunning(at("messages").lastElementChild, run);
     at("welcome").hidden = dialog.messages.length > 0;
-    at("stop").hidden = !run;
-    at("send").hidden = Boolean(run);
+    if (run) swap(at("stop"), at("send"));
+    else swap(at("send"), at("stop"));
     this.drawTrouble(run);
   }
 

@@ -36,6 +36,14 @@ export function at(id) {
   return document.getElementById(id);
 }
 
+/** Show one button in the place of another; the focus goes with it. */
+export function swap(shown, hidden) {
+  const isFocused = document.activeElement === hidden;
+  shown.hidden = false;
+  hidden.hidden = true;
+  if (isFocused) shown.focus();
+}
+
 let count = 0;
 
 /** Return an id that no other element has. */

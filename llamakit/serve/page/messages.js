@@ -32,7 +32,7 @@ export function messageElement(message, place, acts) {
 }
 
 /** Show what a message says now. */
-export function fill(item, message) {
+function fill(item, message) {
   const content = contentOf(message);
   const body = item.querySelector(".body");
   if (message.role === "user") {

@@ -2,7 +2,7 @@
 
 import { stream } from "./api.js";
 import { chatFields, requestFields, words } from "./choices.js";
-import { announce, at, make, notify, short } from "./dom.js";
+import { announce, at, make, notify, short, swap } from "./dom.js";
 import { inspect } from "./inspector.js";
 import { sends } from "./messages.js";
 import { fromChat, fromCompletion, percent, shade, shades, summary } from "./tokens.js";
@@ -129,8 +129,8 @@ export class Probabilities {
   }
 
   busy(isBusy) {
-    at("p-stop").hidden = !isBusy;
-    at("p-write").hidden = isBusy;
+    if (isBusy) swap(at("p-stop"), at("p-write"));
+    else swap(at("p-write"), at("p-stop"));
     at("p-tokens").setAttribute("aria-busy", String(isBusy));
   }
 

@@ -42,7 +42,6 @@ export class Settings {
   }
 
   draw() {
-    const { choices } = this;
     at("settings-form").replaceChildren(
       this.select("mode", "Choose tokens by", Object.entries(MODES), () => this.drawChosen()),
       make("div", { id: "chosen" }),
@@ -64,7 +63,6 @@ export class Settings {
     );
     this.drawChosen();
     this.drawFormat();
-    at("settings-form").dataset.mode = choices.mode;
   }
 
   drawChosen() {

@@ -72,6 +72,7 @@ def test_the_stop_button_is_there_while_an_answer_is_written(person):
 
     assert "ten" not in person.texts()[-1]
     expect(person.page.locator("#stop")).to_be_hidden()
+    expect(person.page.locator("#send")).to_be_focused()
 
 
 def test_a_retry_keeps_both_answers_to_turn_between(person):
