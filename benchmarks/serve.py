@@ -133,6 +133,7 @@ def main() -> None:
                             asked = max(4, 2 * clients)
                             rate = speed(url, called, clients, asked, arguments.tokens)
                             found.setdefault((server, clients), []).append(rate)
+                            print(f"  {server}, {clients} clients: {rate:.1f}", flush=True)
                 except (SystemExit, httpx.HTTPError) as error:
                     print(f"{server}: {error}")
     report(found, arguments.clients)

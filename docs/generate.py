@@ -35,8 +35,8 @@ from llamakit.toolkit import Toolkit, load_toolkit
 USED_BY = {
     "register_samplers": "`generate`, `chat` and `serve` (`--sampler`, and `sampler` in requests), "
     "`choose_sampling` in Python.",
-    "register_logits_processors": "`generate`, `chat` and `serve` (`--processor`, and `processors` in "
-    "requests), `choose_sampling` in Python.",
+    "register_logits_processors": "`generate`, `chat` and `serve` (`--processor`, and `processors` "
+    "in requests), `choose_sampling` in Python.",
     "register_prompt_formats": "`chat`, `serve`, `generate` for prompts that are dialogs "
     "(`--prompt-format`), and the chat methods of `Llama`.",
     "register_checkpoint_tools": "`llamakit NAME`; `llamakit --help` lists these commands under "
