@@ -10,11 +10,11 @@ REFERENCE := $(shell grep -rl --include='*.md' '\[\[\[cog' docs)
 COG := $(BIN)/cog -I docs
 MKDOCS := NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs --quiet
 
-.PHONY: help demo test lint fix docs bench soak clean
+.PHONY: help demo test lint fix docs pictures bench soak clean
 .DEFAULT_GOAL := help
 
 help: ## list these targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-7s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 demo: $(VENV)/installed ## from nothing to an answer of the embedded model
 	$(BIN)/llamakit demo
@@ -38,6 +38,9 @@ fix: $(VENV)/installed-test ## mend what ruff can mend; write the generated docs
 docs: $(VENV)/installed-test ## write the generated docs anew and build the site into site/
 	$(COG) -r $(REFERENCE)
 	$(MKDOCS) build --strict
+
+pictures: $(VENV)/installed-test ## take the pictures of the server's page, with Chromium
+	LLAMAKIT_PICTURES=docs/images $(BIN)/python -m pytest tests/serve/page/test_page_pictures.py
 
 bench: $(VENV)/installed ## run every benchmark; docs/benchmarks.md keeps dated results
 	@set -e; for file in benchmarks/*.py; do echo "$$file"; $(BIN)/python "$$file"; done

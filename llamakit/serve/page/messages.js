@@ -1,0 +1,146 @@
+// One message of a dialog as elements, and the form that edits it.
+
+import { button, make, short } from "./dom.js";
+import { copyButton, render } from "./render.js";
+import { contentOf } from "./store.js";
+
+const ENDS = {
+  length: "cut: no more tokens were allowed",
+  stopped: "stopped",
+  failed: "cut: the connection failed",
+};
+
+/**
+ * Make the element of a message.
+ * @param {object} message
+ * @param {{model: string, isLast: boolean, isBusy: boolean}} place
+ * @param {{edit: function(), retry: function(), turn: function(number)}} acts
+ */
+export function messageElement(message, place, acts) {
+  const isUser = message.role === "user";
+  const body = make("div", { class: "body" });
+  const item = make(
+    "li",
+    { class: `message ${message.role}` },
+    make("h3", { text: isUser ? "You" : place.model }),
+    body,
+    make("div", { class: "tools" }),
+  );
+  fill(item, message);
+  if (!place.isBusy) item.lastElementChild.append(...tools(message, place, acts));
+  return item;
+}
+
+/** Show what a message says now. */
+function fill(item, message) {
+  const content = contentOf(message);
+  const body = item.querySelector(".body");
+  if (message.role === "user") {
+    body.replaceChildren(make("p", { text: content }));
+  } else {
+    body.replaceChildren(...render(content));
+    if (!content.trim()) body.append(make("p", { class: "help", text: "(an empty answer)" }));
+  }
+}
+
+/** Show that an answer is being written, and how fast. */
+export function fillRunning(item, run) {
+  item.setAttribute("aria-busy", "true");
+  const body = item.querySelector(".body");
+  body.replaceChildren(...render(run.version.content));
+  (body.lastElementChild ?? body).append(make("span", { class: "caret", "aria-hidden": "true" }));
+  const rate = run.rate();
+  const words = rate === null ? "…" : `about ${short(rate)} tokens/s`;
+  item.querySelector(".tools").replaceChildren(make("span", { class: "stats", text: words }));
+}
+
+function tools(message, { isLast }, acts) {
+  const quiet = (text, words, listener) =>
+    button(text, listener, { class: "quiet", "aria-label": words, title: words });
+  const copy = copyButton(() => contentOf(message), "this message");
+  const found = [];
+  if (message.role === "user") {
+    found.push(quiet("Edit", "Edit this message and go on from there", acts.edit), copy);
+  } else {
+    found.push(
+      ...versions(message, isLast, acts),
+      quiet("Retry", "Answer again", acts.retry),
+      quiet("Edit", "Edit this answer", acts.edit),
+      copy,
+      make("span", { class: "stats", text: statistics(message.versions[message.shown].note ?? {}) }),
+    );
+  }
+  return found.filter(Boolean);
+}
+
+function versions(message, isLast, acts) {
+  const count = message.versions.length;
+  if (count < 2 || !isLast) return [];
+  const turn = (mark, words, step) =>
+    button(mark, () => acts.turn(step), {
+      class: "quiet",
+      "aria-label": words,
+      disabled: !message.versions[message.shown + step],
+    });
+  return [
+    turn("‹", "Previous answer", -1),
+    make("span", { class: "stats", text: `${message.shown + 1} of ${count}` }),
+    turn("›", "Next answer", 1),
+  ];
+}
+
+function statistics(note) {
+  const parts = [];
+  if (note.tokens !== undefined) parts.push(`${note.tokens} tokens`);
+  if (note.rate !== undefined) parts.push(`${short(note.rate)} tokens/s`);
+  if (note.context !== undefined) parts.push(`${note.context} in the context`);
+  if (ENDS[note.finish]) parts.push(ENDS[note.finish]);
+  if (note.about) parts.push(note.about);
+  return parts.join(" · ");
+}
+
+/**
+ * Make the form that edits a message.
+ * @param {object} message
+ * @param {function(string)} done
+ * @param {function()} cancel
+ */
+export function editor(message, done, cancel) {
+  const isUser = message.role === "user";
+  const content = contentOf(message);
+  const text = make("textarea", {
+    "aria-label": isUser ? "Your message" : "The answer",
+    rows: String(Math.min(12, content.split("\n").length + 2)),
+    value: content,
+  });
+  const form = make(
+    "form",
+    { class: "editor" },
+    text,
+    make(
+      "div",
+      { class: "tools" },
+      make("button", { type: "submit", text: isUser ? "Send from here" : "Keep" }),
+      button("Cancel", cancel, { class: "quiet" }),
+    ),
+  );
+  form.addEventListener("submit", (event) => {
+    event.preventDefault();
+    if (text.value.trim()) done(text.value);
+  });
+  text.addEventListener("keydown", (event) => {
+    if (event.key === "Escape") {
+      event.stopPropagation();
+      cancel();
+    } else if (isUser && sends(event)) {
+      event.preventDefault();
+      form.requestSubmit();
+    }
+  });
+  return form;
+}
+
+/** Tell whether a key means "send": Enter alone, and not to choose a word of an input method. */
+export function sends(event) {
+  return event.key === "Enter" && !event.shiftKey && !event.isComposing;
+}
