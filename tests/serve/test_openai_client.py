@@ -281,7 +281,9 @@ def test_registered_samplers_and_processors_can_be_named(client: OpenAI) -> None
 
 
 def test_json_mode_answers_json_or_says_what_is_missing(client: OpenAI, llama: Llama) -> None:
-    schema = {"type": "object", "properties": {"a": {"type": "integer"}}, "required": ["a"]}
+    number = {"type": "integer", "minimum": 0, "maximum": 999}
+    schema = {"type": "object", "properties": {"a": number}, "required": ["a"]}
+    schema |= {"additionalProperties": False}
     wanted: Any = {"type": "json_schema", "json_schema": {"name": "it", "schema": schema}}
     if "json-schema" not in llama.toolkit.processors:
         for response_format in (wanted, {"type": "json_object"}):

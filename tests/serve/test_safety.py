@@ -70,7 +70,7 @@ def test_every_path_but_the_page_and_health_asks_for_the_key(locked: Running) ->
         assert locked.get(path).status_code == 401, path
     assert HTTP.post(f"{locked.url}/tokenize", content=b"x" * 9000).status_code == 401
 
-    for path in ("/", "/app.js", "/style.css", "/health"):
+    for path in ("/", "/app.js", "/chat.css", "/health"):
         assert locked.get(path).status_code == 200, path
 
 
