@@ -21,10 +21,10 @@ def server() -> Iterator[Running]:
 
 
 @pytest.fixture(scope="session", autouse=True)
-def client() -> Iterator[None]:
+def connections() -> Iterator[None]:
     """Close the connections that tests have opened."""
-    with HTTP:
-        yield
+    yield
+    HTTP.close()
 
 
 @pytest.fixture(scope="session")
