@@ -261,6 +261,19 @@ def reports() -> str:
     )
 
 
+@generated
+def plugin_protocols() -> str:
+    """Describe what a plugin is handed, or has to look like, with every method."""
+    parts = [_classes(protocols.Message)]
+    classes = (protocols.Tokenizer, protocols.OpenTokenizer)
+    for cls in (*classes, protocols.PromptFormat, protocols.TextFormat):
+        parts += [_classes(cls)]
+        for name, value in vars(cls).items():
+            if inspect.isfunction(value) and not name.startswith("_"):
+                parts += _function(f"{cls.__name__}.{name}", value, level=4)
+    return _join(parts)
+
+
 def _classes(*classes: type) -> str:
     parts: list[str] = []
     for cls in classes:
@@ -399,7 +412,9 @@ def _attributes(cls: type) -> Iterator[tuple[str, str, str]]:
             yield f"`{ast.unparse(node.target)}`", f"`{ast.unparse(node.annotation)}`", text
         elif isinstance(node, ast.FunctionDef) and not node.name.startswith("_"):
             text = (ast.get_docstring(node) or "").partition("\n")[0]
-            yield f"`{node.name}`", "", text
+            is_property = any(ast.unparse(it) == "property" for it in node.decorator_list)
+            kind = f"`{ast.unparse(node.returns)}`" if is_property and node.returns else "method"
+            yield f"`{node.name}`", kind, text
 
 
 _HEADING = "(?:Args|Returns|Raises|Yields|Source)"
