@@ -40,13 +40,14 @@ USED_BY = {
     "in requests), `choose_sampling` in Python.",
     "register_prompt_formats": "`chat`, `serve`, `generate` (`--prompt-format`) for prompts that "
     "are dialogs, and for texts where the format encodes them, and the chat methods of `Llama`.",
-    "register_checkpoint_tools": "`llamakit NAME`; `llamakit --help` lists these commands under "
-    "*Checkpoint tools*.",
+    "register_checkpoint_tools": "`llamakit NAME`; `llamakit --help` lists the built-in ones under "
+    "*Checkpoint tools*, those of other packages under *From PACKAGE*.",
     "register_exporters": "`export` (`--format`), and `llamakit.export` in Python.",
     "register_models": "`download`, and `llamakit.download_models` in Python.",
     "register_drafters": "`generate` and `chat` (`--draft`), `Llama.drafter` and the argument "
     "`draft` of `Llama.stream` in Python.",
-    "register_commands": "`llamakit NAME`.",
+    "register_commands": "`llamakit NAME`; `llamakit --help` lists those of other packages under "
+    "*From PACKAGE*.",
     "open_checkpoint": "everything that takes a model's folder.",
     "load_tokenizer": "everything that takes a model's folder or a tokenizer's file.",
 }
@@ -63,7 +64,8 @@ CALLED = {
 
 ON_AN_EXCEPTION = {
     False: "the plugin is broken and skipped, with one line on standard error; nothing that any of "
-    "its hooks registers counts, and everything else works.",
+    "its hooks registers counts, and everything else works. A name that is taken costs the plugin "
+    "that name only.",
     True: "a `LlamakitError` is the answer, and nobody else is asked. At any other the plugin is "
     "broken and skipped until the process ends, with one line on standard error, and the next one "
     "is asked.",
