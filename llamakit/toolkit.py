@@ -117,6 +117,8 @@ class Toolkit:
         self.plugins.append(record)
         if disabled:
             record.status, record.reason = "disabled", "LLAMAKIT_DISABLE_PLUGINS names it"
+            for registry in self.registries.values():
+                registry.off.add(source.name.replace("-", "_"))
             return
         try:
             plugin = _import(entry_point)
