@@ -8,8 +8,8 @@ second and the ratios, from medians.
     python benchmarks/serve.py [--clients 1 8 32] [--tokens 64] [--rounds 3] [--model FOLDER]
 
 ``transformers serve`` needs its own extra: ``pip install 'transformers[serving]'``; without it only
-llamakit's own ratios are printed. Its ``--continuous-batching`` is not used: on a CPU it takes
-requests and answers none.
+llamakit's own ratios are printed. Its ``--continuous-batching`` is not used: on a CPU one
+request got no answer within 15 s in one try.
 """
 
 from __future__ import annotations

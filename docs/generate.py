@@ -40,13 +40,14 @@ USED_BY = {
     "in requests), `choose_sampling` in Python.",
     "register_prompt_formats": "`chat`, `serve`, `generate` (`--prompt-format`) for prompts that "
     "are dialogs, and for texts where the format encodes them, and the chat methods of `Llama`.",
-    "register_checkpoint_tools": "`llamakit NAME`; `llamakit --help` lists these commands under "
-    "*Checkpoint tools*.",
+    "register_checkpoint_tools": "`llamakit NAME`; `llamakit --help` lists the built-in ones under "
+    "*Checkpoint tools*, those of other packages under *From PACKAGE*.",
     "register_exporters": "`export` (`--format`), and `llamakit.export` in Python.",
     "register_models": "`download`, and `llamakit.download_models` in Python.",
     "register_drafters": "`generate` and `chat` (`--draft`), `Llama.drafter` and the argument "
     "`draft` of `Llama.stream` in Python.",
-    "register_commands": "`llamakit NAME`.",
+    "register_commands": "`llamakit NAME`; `llamakit --help` lists those of other packages under "
+    "*From PACKAGE*.",
     "open_checkpoint": "everything that takes a model's folder.",
     "load_tokenizer": "everything that takes a model's folder or a tokenizer's file.",
 }
@@ -63,7 +64,8 @@ CALLED = {
 
 ON_AN_EXCEPTION = {
     False: "the plugin is broken and skipped, with one line on standard error; nothing that any of "
-    "its hooks registers counts, and everything else works.",
+    "its hooks registers counts, and everything else works. A name that is taken costs the plugin "
+    "that name only.",
     True: "a `LlamakitError` is the answer, and nobody else is asked. At any other the plugin is "
     "broken and skipped until the process ends, with one line on standard error, and the next one "
     "is asked.",
@@ -261,6 +263,19 @@ def reports() -> str:
     )
 
 
+@generated
+def plugin_protocols() -> str:
+    """Describe what a plugin is handed, or has to look like, with every method."""
+    parts = [_classes(protocols.Message)]
+    classes = (protocols.Tokenizer, protocols.OpenTokenizer)
+    for cls in (*classes, protocols.PromptFormat, protocols.TextFormat):
+        parts += [_classes(cls)]
+        for name, value in vars(cls).items():
+            if inspect.isfunction(value) and not name.startswith("_"):
+                parts += _function(f"{cls.__name__}.{name}", value, level=4)
+    return _join(parts)
+
+
 def _classes(*classes: type) -> str:
     parts: list[str] = []
     for cls in classes:
@@ -399,7 +414,9 @@ def _attributes(cls: type) -> Iterator[tuple[str, str, str]]:
             yield f"`{ast.unparse(node.target)}`", f"`{ast.unparse(node.annotation)}`", text
         elif isinstance(node, ast.FunctionDef) and not node.name.startswith("_"):
             text = (ast.get_docstring(node) or "").partition("\n")[0]
-            yield f"`{node.name}`", "", text
+            is_property = any(ast.unparse(it) == "property" for it in node.decorator_list)
+            kind = f"`{ast.unparse(node.returns)}`" if is_property and node.returns else "method"
+            yield f"`{node.name}`", kind, text
 
 
 _HEADING = "(?:Args|Returns|Raises|Yields|Source)"

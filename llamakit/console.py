@@ -14,7 +14,7 @@ import click
 
 from llamakit import demo
 from llamakit.api import Llama
-from llamakit.errors import TokenizerError
+from llamakit.errors import NotACheckpointError, TokenizerError
 from llamakit.loading import find_tokenizer
 from llamakit.sampling import needs_tokenizer
 
@@ -38,8 +38,13 @@ def open_model(toolkit: Toolkit, model: str | Path | None, **settings: Any) -> L
     if model is None:
         note("no model named (-m FOLDER or LLAMAKIT_MODEL): the embedded demonstration model")
         model = demo.path()
-    with loading_bar() as progress:
-        llama = Llama.open(model, **settings, led=True, toolkit=toolkit, progress=progress)
+    try:
+        with loading_bar() as progress:
+            llama = Llama.open(model, **settings, led=True, toolkit=toolkit, progress=progress)
+    except NotACheckpointError as error:
+        if os.environ.get("LLAMAKIT_MODEL") != str(model):
+            raise
+        raise NotACheckpointError(f"LLAMAKIT_MODEL: {error}") from error
     share_cores(llama.model_parallel_size)
     stored = llama.checkpoint.parameters["norm.weight"].dtype
     if settings.get("dtype", "auto") == "auto" and stored != llama.dtype:

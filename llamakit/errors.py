@@ -138,8 +138,9 @@ class DestinationError(UsageError):
 class UnknownNameError(UsageError):
     """A name that nothing has registered."""
 
-    def __init__(self, kind: str, name: str, known: Iterable[str]) -> None:
-        super().__init__(f"no {kind} is called {name!r}{suggestion(name, known)}")
+    def __init__(self, kind: str, name: str, known: Iterable[str], *, off: bool = False) -> None:
+        hint = "; LLAMAKIT_DISABLE_PLUGINS switches off a plugin of that name" if off else ""
+        super().__init__(f"no {kind} is called {name!r}{hint or suggestion(name, known)}")
 
 
 class OptionError(UsageError):

@@ -46,6 +46,12 @@ class Option(NamedTuple):
         return " | ".join(_spell(member) for member in _members(self.type))
 
     @property
+    def can_be_typed(self) -> bool:
+        """Whether a text becomes its value, so that the command line and requests can give it."""
+        members = _members(self.type)
+        return any(member in _NAMES or isinstance(member, _Literal) for member in members)
+
+    @property
     def names_a_file(self) -> bool:
         """Whether its value is a path: such an option is not for requests from a network."""
         return Path in _members(self.type) or self.name.rpartition("-")[2] in _FILES

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypedDict
 
-from llamakit.errors import SpecialTagError
+from llamakit.errors import SpecialTagError, UsageError
 from llamakit.loading import (
     FAILURES,
     LoadSpec,
@@ -14,6 +14,7 @@ from llamakit.loading import (
     find_tokenizer,
     load_slice,
 )
+from llamakit.prompts import check_messages, check_text, check_texts
 from llamakit.protocols import Dialog, Message
 from llamakit.sampling import choose_sampling
 from llamakit.streaming import LoadedModel
@@ -112,6 +113,13 @@ class Llama(LoadedModel):
             led: under torchrun, the other ranks run ``llamakit.worker``, not this program.
             progress: told how many layers are loaded after each.
         """
+        for name, number in (
+            ("max_seq_len", max_seq_len),
+            ("max_batch_size", max_batch_size),
+            ("model_parallel_size", model_parallel_size),
+        ):
+            if number is not None and number < 1:
+                raise UsageError(f"{name} is {number}; it has to be 1 or more")
         toolkit = toolkit or default_toolkit()
         checkpoint = toolkit.open_checkpoint(Path(model))
         loaded = toolkit.load_tokenizer(find_tokenizer(Path(model), tokenizer))
@@ -210,6 +218,7 @@ class Llama(LoadedModel):
 
         Source: ``Llama.text_completion`` in the reference's ``llama/generation.py``.
         """
+        check_texts(prompts)
         ids = [self.tokenizer.encode(prompt, bos=True) for prompt in prompts]
         tokens, scores = self.generate(
             ids, max_gen_len, temperature, top_p, logprobs, echo, seed=seed
@@ -261,6 +270,7 @@ class Llama(LoadedModel):
 
     def stream_text(self, prompt: str, **settings: Any) -> Iterator[str]:
         """Continue one text, yielding whole characters as they come. Settings as ``stream``."""
+        check_text(prompt)
         yield from self._texts(self.tokenizer.encode(prompt, bos=True), settings)
 
     def stream_chat(
@@ -274,6 +284,7 @@ class Llama(LoadedModel):
             SpecialTagError: a message holds a tag of the prompt format.
             DialogError: the roles are not in the order that the format knows.
         """
+        check_messages(dialog)
         chosen = self.prompt_format(prompt_format)
         settings.setdefault("stop_tokens", chosen.stop_tokens)
         settings.setdefault("keep_space", getattr(chosen, "keeps_space", False))
@@ -292,6 +303,7 @@ class Llama(LoadedModel):
         chosen = self.prompt_format()
         prompts: list[list[int] | None] = []
         for dialog in dialogs:
+            check_messages(dialog)
             try:
                 prompts.append(chosen.encode(dialog))
             except SpecialTagError:

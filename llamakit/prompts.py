@@ -5,12 +5,12 @@ from __future__ import annotations
 import hashlib
 import json
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TextIO, cast
 
-from llamakit.errors import FileFormatError, UsageError
+from llamakit.errors import DialogError, FileFormatError, PromptError, UsageError
 from llamakit.protocols import Dialog
 
 KEYS = ("prompt", "messages", "id", "seed")
@@ -132,3 +132,38 @@ def check_dialog(value: Any, where: str) -> Dialog:
     return [
         {"role": message["role"], "content": message["content"]} for message in cast(Any, value)
     ]
+
+
+def check_text(value: object) -> None:
+    """Refuse what a script hands over as a text and is none. Raises PromptError."""
+    if not isinstance(value, str):
+        raise PromptError(f"a prompt is a text (str), not a {type(value).__name__}")
+
+
+def check_texts(value: object) -> None:
+    """Refuse what a script hands over as several texts and is one, or none. Raises PromptError."""
+    if isinstance(value, str) or not isinstance(value, Iterable):
+        raise PromptError(
+            f'the prompts are a list of texts, not a {type(value).__name__}: ["Once upon a time"]'
+        )
+    for text in value:
+        check_text(text)
+
+
+def check_messages(dialog: object) -> None:
+    """Refuse what a script hands over as a dialog and is none.
+
+    Raises:
+        DialogError: it is no list of messages with a role and a content.
+    """
+    expected = 'expected a list of {"role": "user", "content": "text"}'
+    if isinstance(dialog, str | Mapping) or not isinstance(dialog, Iterable):
+        one = "; where several dialogs are wanted, one is [dialog]"
+        hint = one if isinstance(dialog, Mapping) else ""
+        raise DialogError(f"a dialog is no {type(dialog).__name__}: {expected}{hint}")
+    for number, message in enumerate(dialog, start=1):
+        if not isinstance(message, Mapping):
+            raise DialogError(f"message {number} is a {type(message).__name__}: {expected}")
+        for key in ("role", "content"):
+            if not isinstance(message.get(key), str):
+                raise DialogError(f"message {number} has no {key} that is a text: {expected}")

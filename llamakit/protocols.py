@@ -21,10 +21,12 @@ Role = Literal["system", "user", "assistant"]
 
 
 class Message(TypedDict):
-    """One turn of a dialog."""
+    """One turn of a dialog: a dict with both keys. A ``Dialog`` is a sequence of them."""
 
     role: Role
+    """Who speaks: ``system``, ``user`` or ``assistant``."""
     content: str
+    """Its text, as it was typed."""
 
 
 Dialog = Sequence[Message]
@@ -76,12 +78,21 @@ class Tokenizer(Protocol):
     """Text to ids and back."""
 
     path: Path
+    """Its file: messages name it."""
     vocab_size: int
+    """How many ids it has, the control ids among them."""
     bos_id: int
+    """The id that a text begins with."""
     eos_id: int
+    """The id that ends an answer, where a prompt format names no others."""
 
     def encode(self, text: str, *, bos: bool = False, eos: bool = False) -> list[int]:
-        """Return the ids of ``text``; text never becomes a control id."""
+        """Return the ids of ``text``; text never becomes a control id.
+
+        Args:
+            bos: put ``bos_id`` before them.
+            eos: put ``eos_id`` behind them.
+        """
         ...
 
     def decode(self, tokens: Sequence[int]) -> str:
@@ -90,10 +101,11 @@ class Tokenizer(Protocol):
 
 
 class OpenTokenizer(Tokenizer, Protocol):
-    """A tokenizer that also tells what its ids are.
+    """A tokenizer that also tells what its ids are: the built-in one does.
 
-    A tokenizer without these methods does for everything but prompt formats that write special
-    ids, and for constrained output.
+    Both methods are optional. A tokenizer without them does for everything but prompt formats
+    that write special ids, and for constrained output: ask with ``getattr(tokenizer,
+    "special_ids", None)``.
     """
 
     def special_ids(self) -> Mapping[str, int]:
@@ -108,8 +120,9 @@ class OpenTokenizer(Tokenizer, Protocol):
 class PromptFormat(Protocol):
     """A dialog to ids.
 
-    A format may also have ``stop_strings``: texts that end an answer and are not part of it, for
-    models that write the end of a turn as text.
+    A format may also have ``stop_strings``, a sequence of texts that end an answer and are not
+    part of it, for models that write the end of a turn as text. It is optional: without it there
+    are none.
     """
 
     @property

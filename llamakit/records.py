@@ -60,12 +60,21 @@ def why_not_loaded(error: BaseException, source: Source) -> str:
     if isinstance(error, ImportError):
         if (error.name or "").partition(".")[0] == "llamakit" and not source.builtin:
             return f"{line}: {maybe_newer(source)}"
-        return f"{line}; pip install --force-reinstall {source.package} installs what it needs"
+        return f"{line}; {_how_to_import(error, source)}"
     if isinstance(error, SystemExit):
         return f"it called sys.exit({error.code!r}) while it was loaded"
     if isinstance(error, pluggy.PluginValidationError):
         return f"it may be for another llamakit than {__version__}: {line}"
     return line
+
+
+def _how_to_import(error: ImportError, source: Source) -> str:
+    """Say what to do where a plugin imports what is not there."""
+    tell = f"{source.package} should declare what it needs: tell its author"
+    module = (error.name or "").partition(".")[0]
+    if not isinstance(error, ModuleNotFoundError) or not module:
+        return tell
+    return f"pip install {module} may help; {tell}"
 
 
 def maybe_newer(source: Source) -> str:

@@ -87,6 +87,8 @@ class Registry(Generic[T]):
 
     def __init__(self, kind: str, beside: Registry[Any] | None = None) -> None:
         self.kind = kind
+        self.off: set[str] = set()
+        """Plugins that are switched off, with underscores; most are named as what they offer."""
         self._claims: dict[str, list[Entry]] = {} if beside is None else beside._claims
 
     def add(self, entry: Entry) -> None:
@@ -113,7 +115,8 @@ class Registry(Generic[T]):
         if claims and not holder:
             raise PluginError(_contested(name, claims))
         if not holder or holder.kind != self.kind:
-            raise UnknownNameError(self.kind, name, (entry.name for entry in self))
+            known, is_off = (entry.name for entry in self), name.replace("-", "_") in self.off
+            raise UnknownNameError(self.kind, name, known, off=is_off)
         return holder
 
     def get(self, name: str) -> T:

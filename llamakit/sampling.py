@@ -123,6 +123,9 @@ def choose_sampling(
     """
     from llamakit.runtime.sampling import Sampling
 
+    for name, value in (("processors", processors), ("sampler_options", sampler_options)):
+        if isinstance(value, str):
+            raise UsageError(f"{name} is a list, not a text: {name}=[{value!r}]")
     toolkit = toolkit or default_toolkit()
     specs: list[tuple[str, Mapping[str, Any]]] = [parse_choice(text) for text in processors]
     options: Mapping[str, Any] | Sequence[str] = sampler_options

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from llamakit.drafters import choose_drafter
-from llamakit.errors import PromptError, PromptTooLongError
+from llamakit.errors import PromptError, PromptTooLongError, UsageError
 from llamakit.factories import build, parse_choice
 from llamakit.protocols import Checkpoint, Drafter, PromptFormat, Tokenizer
 from llamakit.sampling import choose_sampling
@@ -255,10 +255,15 @@ class LoadedModel:
         Raises:
             PromptTooLongError: a prompt fills the context.
             PromptError: a prompt has an id that the model has not.
+            UsageError: no new id is wanted.
         """
         from llamakit.runtime.everywhere import on_every_rank
         from llamakit.runtime.requests import Request
 
+        if max_new_tokens is not None and max_new_tokens < 1:
+            raise UsageError(
+                f"max_gen_len, or max_new_tokens, is {max_new_tokens}; it has to be 1 or more"
+            )
         slots = self.max_batch_size
         if longest is None:
             prompts = list(prompts)

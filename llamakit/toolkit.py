@@ -117,6 +117,8 @@ class Toolkit:
         self.plugins.append(record)
         if disabled:
             record.status, record.reason = "disabled", "LLAMAKIT_DISABLE_PLUGINS names it"
+            for registry in self.registries.values():
+                registry.off.add(source.name.replace("-", "_"))
             return
         try:
             plugin = _import(entry_point)
@@ -245,6 +247,7 @@ def load_toolkit(
     points = find_entry_points(GROUP) if entry_points is None else list(entry_points)
     if disabled is None:
         disabled = os.environ.get("LLAMAKIT_DISABLE_PLUGINS", "")
+        _warn_of_unknown(disabled, points)
     names = disabled.replace(",", " ").split()
     if not any(point.package == GROUP for point in points):
         say("it is not installed, so it has no commands: pip install -e . in its folder")
@@ -255,6 +258,14 @@ def load_toolkit(
         toolkit.load(point, disabled=is_off)
     toolkit.settle_names()
     return toolkit
+
+
+def _warn_of_unknown(disabled: str, points: list[EntryPoint]) -> None:
+    """Say in one line which names that are switched off are no plugin's."""
+    known = {"all", *(point.name for point in points)}
+    unknown = [name for name in disabled.replace(",", " ").split() if name not in known]
+    if unknown:
+        say(f"LLAMAKIT_DISABLE_PLUGINS: no plugin is called {' or '.join(unknown)}")
 
 
 def _load_order(point: EntryPoint) -> tuple[bool, str, str]:

@@ -89,6 +89,7 @@ def plan_package(name: str, kind: str, parent: Path, taken: Mapping[str, str]) -
     words = {
         "name": short,
         "kind": kind.replace("-", " ") if kind != "models" else "download catalogue",
+        "article": "An" if kind[0] in "aeiou" else "A",
         "package": package.package,
         "module": package.module,
         "versions": _versions(),

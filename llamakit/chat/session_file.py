@@ -8,7 +8,7 @@ import tempfile
 from pathlib import Path
 
 from llamakit.chat.conversation import Conversation
-from llamakit.errors import FileFormatError
+from llamakit.errors import DestinationError, FileFormatError
 from llamakit.prompts import check_dialog
 
 FORMAT = "llamakit chat 1"
@@ -19,10 +19,13 @@ def save(conversation: Conversation, path: Path) -> None:
 
     Raises:
         FileFormatError: the file is there already and is no saved conversation.
+        DestinationError: there is no folder to write it in.
     """
     if path.exists():
         load(path)  # never overwrite anything else
     content = {"format": FORMAT, "messages": conversation.dialog()}
+    if not path.parent.is_dir():
+        raise DestinationError(f"there is no folder {path.parent} to save {path.name} in")
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
         with os.fdopen(handle, "w", encoding="utf-8") as file:
@@ -40,6 +43,8 @@ def load(path: Path) -> Conversation:
     Raises:
         FileFormatError: the file is no saved conversation.
     """
+    if not path.is_file():
+        raise FileFormatError(f"there is no file {path} to load; /save FILE makes one")
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:

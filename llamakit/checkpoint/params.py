@@ -27,7 +27,12 @@ _META_FEED_FORWARDS = (
 
 @dataclass(frozen=True)
 class ModelParams:
-    """The shape of a model, every number resolved."""
+    """The shape of a model, every number resolved.
+
+    A checkpoint of one's own makes it by keyword, ``ModelParams(dim=64, n_layers=2, …)``, from
+    ``llamakit.checkpoint.params``: the attributes up to ``hidden_dim`` have to be given, the
+    others have a default.
+    """
 
     dim: int
     """Width of the residual stream, in values."""

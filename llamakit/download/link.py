@@ -26,6 +26,7 @@ _INVISIBLE = re.compile("[\u00ad\u200b-\u200f\u202a-\u202e\u2060\ufeff]")
 _QUOTED_PRINTABLE = re.compile(r"(?:Policy|Expires|Key-Pair-Id)=(?:=?\n)?3D")
 _QUOTE_MARKS = re.compile(r"^(?:[ \t]*>)+[ \t]?", re.MULTILINE)
 _START = re.compile(r"https?(?::|%3A|%253A)(?:/|%2F|%252F){2}", re.IGNORECASE)
+_SCHEME = re.compile(r"(?<![\w+.-])([a-z][a-z0-9+.-]{0,20})://", re.IGNORECASE)
 _END = re.compile("[\"'`<>{}|^()\u2018\u2019\u201c\u201d\u00ab\u00bb\u2039\u203a]|\\]")
 _PIECE = re.compile(r"(\s*)(\S+)")
 _BARE = re.compile(r"(?<![\w.-])[\w-]+(?:\.[\w-]+)+(?::\d+)?/\S")
@@ -119,6 +120,10 @@ def _unwrap(text: str) -> str:
     """Return the address that is meant, on one line: the first signed one, else the first."""
     starts = [match.start() for match in islice(_START.finditer(text), _MOST_ADDRESSES)]
     if not starts:
+        if scheme := _SCHEME.search(text):
+            raise LinkError(
+                f"a link begins with https:// or http://, not {scheme[1]}://. {HOW_TO_GIVE}"
+            )
         bare = _BARE.search(text)
         if bare is None:
             raise LinkError(f"there is no link in the text that was given. {HOW_TO_GIVE}")

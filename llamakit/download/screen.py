@@ -220,8 +220,10 @@ def _planned_line(event: Planned) -> str:
     there = sum(file.status == "there" for file in event.files)
     if not event.wanted:
         return f"{there} of {len(event.files)} files are here and right; nothing to fetch"
+    known = [file for file in event.wanted if file.nbytes is not None]
+    size = sized(event.nbytes_missing) if known else "size unknown"
     return (
-        f"files to fetch: {len(event.wanted)}, {sized(event.nbytes_missing)} (here already: "
+        f"files to fetch: {len(event.wanted)}, {size} (here already: "
         f"{there}); {sized(event.free_nbytes)} are free"
     )
 

@@ -267,6 +267,8 @@ def _translated(link: Link, timeout: float) -> Iterator[None]:
                 f"the certificate of {link.host} cannot be verified: is the clock right, and a "
                 "proxy between? SSL_CERT_FILE names other authorities"
             ) from None
+        if "WRONG_VERSION_NUMBER" in str(error):
+            raise DownloadError(f"{link.host} answers without TLS: is the link http:// ?") from None
         raise TransientError(f"no connection to {link.host}: {link.redacted(str(error))}") from None
     except httpx.TransportError as error:
         why = link.redacted(str(error)) or type(error).__name__

@@ -83,8 +83,9 @@ def _check_roles(messages: list[Message]) -> None:
     for number, message in enumerate(messages):
         expected = "assistant" if number % 2 else "user"
         if message["role"] != expected:
+            article = "an" if message["role"] == "assistant" else "a"
             raise DialogError(
-                f"a {message['role']} message stands where the alpaca format wants the "
+                f"{article} {message['role']} message stands where the alpaca format wants the "
                 f"{expected}'s: first an optional system message, then user and assistant in turn"
             )
     if len(messages) % 2 == 0:

@@ -13,6 +13,8 @@ from llamakit.registry import Entry, Source
 from llamakit.testing.small import embedded_tokenizer
 from llamakit.testing.world import ContractError, left_alone
 
+TYPES = "use int, float, bool, str, Path, Literal[…], or one of these with | None"
+"""What the annotation of an option can be."""
 _NONSENSE: dict[Any, tuple[object, ...]] = {int: (-1, 0), float: (-1.0, 0.0)}
 
 
@@ -55,7 +57,17 @@ def check_factory(entry: Entry, positional: int = 0) -> None:
                 f"the option {option.name} of {entry} is not explained: add a line "
                 f"`{option.name.replace('-', '_')}: …` under `Args:` in the factory's docstring"
             )
+        if not option.can_be_typed:
+            raise ContractError(f"{not_typable(entry, option)}: {TYPES}")
         _check_default(entry, option)
+
+
+def not_typable(entry: Entry, option: Option) -> str:
+    """Say that an option is of a type that no text becomes."""
+    return (
+        f"the option {option.name} of {entry} is of type {option.type_name}, which nobody can type "
+        "on a command line"
+    )
 
 
 def make(entry: Entry, options: Mapping[str, object], *positional: object) -> Any:

@@ -115,7 +115,12 @@ def _fault(module: str) -> str:
 
 def _complaint(module: str, found: dict[str, Any]) -> str:
     if found["status"] != "ok":
-        return f"the plugin {module} is broken: {found['reason']}"
+        absent = f"No module named {module!r};" in found["reason"]
+        return (
+            f"there is no module {module}: is the name right, and is its package installed?"
+            if absent
+            else f"the plugin {module} is broken: {found['reason']}"
+        )
     if found["heavy"]:
         return (
             f"the plugin {module} imports {', '.join(found['heavy'])} when it is loaded, which "

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from llamakit.errors import LlamakitError, PluginError
+from llamakit.records import say
 
 if TYPE_CHECKING:
     from llamakit.registry import Entry
@@ -34,7 +35,18 @@ def try_all(toolkit: Toolkit) -> None:
     }
     for hook, use in uses.items():
         for entry in _strangers(toolkit, hook):
+            _attempt(toolkit, entry, _warn_of_options)
             _attempt(toolkit, entry, use)
+
+
+def _warn_of_options(_: Toolkit, entry: Entry) -> None:
+    """Name the options of a factory that nobody can type, in a line each."""
+    from llamakit.factories import options_of
+    from llamakit.testing.factory import TYPES, not_typable
+
+    for option in options_of(entry.value):
+        if not option.can_be_typed:
+            say(f"{entry.source}: {not_typable(entry, option)}; its author can {TYPES}")
 
 
 def _strangers(toolkit: Toolkit, *hooks: str) -> Iterator[Entry]:

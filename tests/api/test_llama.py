@@ -10,7 +10,14 @@ import pytest
 import torch
 
 from llamakit import Llama, LlamakitError, open_checkpoint
-from llamakit.errors import DialogError, ParallelError, UnevenSplitError, UsageError
+from llamakit.api import choose_sampling
+from llamakit.errors import (
+    DialogError,
+    ParallelError,
+    PromptError,
+    UnevenSplitError,
+    UsageError,
+)
 
 
 @pytest.fixture(scope="module")
@@ -98,6 +105,45 @@ def test_a_dialog_out_of_turn_is_an_error(llama: Llama, roles: list[str]) -> Non
 
     with pytest.raises(DialogError):
         llama.chat_completion([dialog])
+
+
+HELLO = {"role": "user", "content": "hello"}
+
+
+@pytest.mark.parametrize(
+    ("call", "error", "sentence"),
+    [
+        (lambda it: it.text_completion("text"), PromptError, "the prompts are a list of texts"),
+        (
+            lambda it: it.text_completion([["text"]]),
+            PromptError,
+            "a prompt is a text .*, not a list",
+        ),
+        (lambda it: it.chat_completion([HELLO]), DialogError, r"one is \[dialog\]"),
+        (lambda it: it.chat_completion([["hello"]]), DialogError, "message 1 is a str: expected"),
+        (lambda it: it.chat_completion([[{"role": "user"}]]), DialogError, "1 has no content that"),
+        (lambda it: list(it.stream_chat("hello")), DialogError, "a dialog is no str"),
+        (lambda it: list(it.stream_text(["text"])), PromptError, "a text .*, not a list"),
+        (lambda it: it.text_completion(["a"], max_gen_len=0), UsageError, "is 0; it has to be 1"),
+    ],
+)
+def test_what_is_handed_over_in_another_form_is_refused_in_a_sentence(llama, call, error, sentence):
+    with pytest.raises(error, match=sentence):
+        call(llama)
+
+
+@pytest.mark.parametrize("name", ["max_batch_size", "max_seq_len", "model_parallel_size"])
+def test_a_size_of_nothing_is_refused(reference_cases: Path, name: str) -> None:
+    with pytest.raises(UsageError, match=f"{name} is 0; it has to be 1 or more"):
+        Llama.build(str(reference_cases / "gqa-mp1"), **{name: 0})
+
+
+@pytest.mark.parametrize(
+    "given", [{"processors": "dry"}, {"sampler": "top-p", "sampler_options": "p=0.5"}]
+)
+def test_a_text_where_a_list_belongs_is_refused(given: dict[str, str]) -> None:
+    with pytest.raises(UsageError, match=r"is a list, not a text: \w+=\['"):
+        choose_sampling(**given)
 
 
 def test_nothing_global_is_set_and_nothing_printed(reference_cases: Path) -> None:

@@ -218,6 +218,22 @@ def test_a_sampler_that_asks_for_the_tokenizer_is_handed_one():
     check_sampler(factory)
 
 
+@pytest.mark.parametrize("kind", [list[str], Exception, dict])
+def test_an_option_that_nobody_can_type_is_told(kind):
+    def factory(words=()):
+        """Pick.
+
+        Args:
+            words: some.
+        """
+        return greedy
+
+    factory.__annotations__["words"] = kind
+
+    with pytest.raises(AssertionError, match=r"the option words of .*, which nobody can type"):
+        check_sampler(factory)
+
+
 def test_a_sampler_that_remembers_in_the_row_is_good():
     def alternate():
         """Pick the first and the second in turn."""

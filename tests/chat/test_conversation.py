@@ -11,7 +11,13 @@ import pytest
 from llamakit.chat import session_file
 from llamakit.chat.conversation import Conversation
 from llamakit.chat.settings import Settings
-from llamakit.errors import FileFormatError, OptionError, PromptTooLongError, UnknownNameError
+from llamakit.errors import (
+    DestinationError,
+    FileFormatError,
+    OptionError,
+    PromptTooLongError,
+    UnknownNameError,
+)
 from llamakit.protocols import Message
 
 
@@ -82,6 +88,13 @@ def test_saving_never_overwrites_another_file(tmp_path: Path) -> None:
         session_file.save(talk(1), file)
 
     assert file.read_text() == '{"mine": 1}'
+
+
+def test_a_folder_or_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
+    with pytest.raises(DestinationError, match=r"there is no folder .*nodir to save x in"):
+        session_file.save(talk(1), tmp_path / "nodir" / "x")
+    with pytest.raises(FileFormatError, match=r"there is no file .*nope to load"):
+        session_file.load(tmp_path / "nope")
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import inspect
 import re
 import shlex
 from collections.abc import Iterator
@@ -15,10 +16,11 @@ import llamakit
 from llamakit import demo
 from llamakit.cli import build_cli
 from llamakit.discovery import EntryPoint
-from llamakit.errors import UsageError
+from llamakit.errors import OptionError, UsageError
 from llamakit.loading import find_tokenizer
 from llamakit.options import SAMPLING
 from llamakit.sampling import choose_sampling
+from llamakit.testing import check_sampler
 from llamakit.toolkit import Toolkit, load_toolkit
 
 ROOT = Path(__file__).parents[2]
@@ -154,7 +156,11 @@ def test_every_sampler_and_processor_that_a_page_shows_can_be_built(
     asked += [{"processors": words.split()} for words in chats if words != "none"]
 
     for settings in asked:
-        choose_sampling(**settings, toolkit=toolkit, tokenizer=tokenizer)
+        try:
+            choose_sampling(**settings, toolkit=toolkit, tokenizer=tokenizer)
+        except OptionError as error:  # a page may show what is refused, with the sentence
+            if f"llamakit: error: {error}" not in page.read_text("utf-8"):
+                raise
 
 
 @pytest.mark.parametrize(
@@ -196,6 +202,15 @@ def test_the_readmes_plugin_works(toolkit_with_the_pages_plugins):
     sampler = toolkit_with_the_pages_plugins.samplers.get("nth")(rank=2)
 
     assert sampler(torch.tensor([[0.0, 3.0, 2.0], [5.0, 4.0, 1.0]]), []).tolist() == [2, 1]
+
+
+def test_the_readmes_plugin_keeps_the_rules(toolkit_with_the_pages_plugins, monkeypatch):
+    factory = toolkit_with_the_pages_plugins.samplers.get("nth")
+    monkeypatch.syspath_prepend(str(Path(inspect.getfile(factory)).parent))
+
+    check_sampler(factory)
+    with pytest.raises(ValueError, match="1 or more"):
+        factory(rank=0)
 
 
 def test_contributing_fits_one_screen():

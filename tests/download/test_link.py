@@ -5,7 +5,9 @@ from __future__ import annotations
 import base64
 import html
 import quopri
+import socketserver
 import textwrap
+import threading
 from urllib.parse import quote
 
 import pytest
@@ -14,7 +16,8 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from llamakit.download.link import MAX_NBYTES, read_link
-from llamakit.errors import LinkError
+from llamakit.download.server import Server
+from llamakit.errors import DownloadError, LinkError
 
 HOST = "download.llamameta.net"
 QUERY = signed_query()
@@ -248,3 +251,31 @@ def test_what_is_secret_is_taken_out_of_a_text():
     text = read_link(LINK).redacted(f"GET {MEANT} failed: {SIGNATURE}")
 
     assert text == f"GET https://{HOST}/{FILE}?[secret] failed: [secret]"
+
+
+@pytest.mark.parametrize("text", ["htp://127.0.0.1:8000/*", "ftp://mirror.example.org/llama/*"])
+def test_another_scheme_is_refused(text):
+    scheme = text.partition(":")[0]
+
+    with pytest.raises(LinkError, match=f"begins with https:// or http://, not {scheme}://"):
+        read_link(text)
+
+
+def test_a_server_without_tls_is_told_from_a_network_that_fails():
+    with socketserver.TCPServer(("127.0.0.1", 0), _SaysHttp) as plain:
+        thread = threading.Thread(target=plain.handle_request)
+        thread.start()
+        link = read_link(f"127.0.0.1:{plain.server_address[1]}/*")
+        server = Server(link, timeout=10, connections=1)
+
+        with pytest.raises(DownloadError, match="answers without TLS: is the link http://"):
+            server.probe(FILE)
+
+        server.close()
+        thread.join()
+
+
+class _SaysHttp(socketserver.StreamRequestHandler):
+    def handle(self):
+        self.request.recv(1000)
+        self.wfile.write(b"HTTP/1.0 400 Bad Request\r\n\r\n")

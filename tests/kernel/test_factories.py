@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import types
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal, Optional
 
 import pytest
@@ -10,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from llamakit.errors import DialogError, OptionError, PluginError
-from llamakit.factories import build, options_of, parse_choice, parse_options
+from llamakit.factories import Option, build, options_of, parse_choice, parse_options
 from llamakit.registry import Entry, Source
 
 if TYPE_CHECKING:
@@ -137,6 +138,25 @@ def test_an_option_that_no_text_becomes_can_be_given_from_python():
     assert build(entry(factory), {"sizes": [3]}) == [3]
     with pytest.raises(OptionError, match=r"'3' is not list\[int\]"):
         build(entry(factory), ["sizes=3"])
+
+
+def test_a_text_becomes_a_path_where_the_annotation_says_so():
+    def read(file: Path = Path(), other: Path | None = None, third: str | Path = ""):
+        return file, other, third
+
+    made = build(entry(read), ["file=a/b", "other=c", "third=d"])
+
+    assert made == (Path("a/b"), Path("c"), Path("d"))
+
+
+@pytest.mark.parametrize("kind", [int, float | None, bool, Path, Literal["a", "b"], str | None])
+def test_an_option_of_a_type_that_a_text_becomes_can_be_typed(kind):
+    assert Option("it", kind, None, "").can_be_typed
+
+
+@pytest.mark.parametrize("kind", [list[str], dict, None, list[str] | None, "Unknown"])
+def test_an_option_of_another_type_cannot(kind):
+    assert not Option("it", kind, None, "").can_be_typed
 
 
 def test_a_value_that_the_factory_refuses_is_a_usage_error():

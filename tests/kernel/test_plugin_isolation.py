@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import signal
 import subprocess
 import sys
@@ -73,7 +74,8 @@ def test_help_of_a_command_names_what_a_plugin_has_added(run_llamakit, plugins):
             "missing_dependency",
             "needy",
             "ModuleNotFoundError: No module named 'no_such_package_anywhere'; "
-            "pip install --force-reinstall llamakit-needy installs what it needs",
+            "pip install no_such_package_anywhere may help; llamakit-needy should declare what it "
+            "needs: tell its author",
             id="misses a dependency",
         ),
         pytest.param(
@@ -319,6 +321,21 @@ def test_a_sampler_that_fails_while_sampling_is_listed_after_a_check(run_llamaki
     assert [line.endswith(reason) for line in shown.stdout.splitlines() if "later" in line] == [
         True
     ]
+
+
+def test_a_check_warns_of_an_option_that_nobody_can_type(run_llamakit, install, tmp_path):
+    place = shutil.copytree(install("second"), tmp_path / "place")
+    module = place / "llamakit_second.py"
+    module.write_text(module.read_text().replace("int = 2", "int = 2, w: list[str] = ()"))
+
+    checked = run_llamakit("plugins", "--check", env={"PYTHONPATH": str(place)})
+
+    assert checked.returncode == 0
+    assert checked.stderr == (
+        "llamakit: plugin 'second' (llamakit-second 0.1): the option w of sampler nth is of type "
+        "list[str], which nobody can type on a command line; its author can use int, float, bool, "
+        "str, Path, Literal[…], or one of these with | None\n"
+    )
 
 
 @pytest.mark.parametrize("words", [("lazy", "solve"), ("lazy", "--help"), ("lazy",)])

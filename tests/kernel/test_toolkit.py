@@ -338,3 +338,21 @@ def test_a_folder_is_not_a_tokenizer(toolkit, tmp_path):
         TokenizerError, match=r"but a tokenizer is a file; it holds tokenizer\.model"
     ):
         toolkit.load_tokenizer(tmp_path / "folder")
+
+
+def test_a_name_that_is_switched_off_is_said_to_be():
+    toolkit = load_toolkit(disabled="all,greedy")
+
+    with pytest.raises(UnknownNameError, match="LLAMAKIT_DISABLE_PLUGINS switches off a plugin"):
+        toolkit.samplers.get("greedy")
+    with pytest.raises(UnknownNameError, match="no sampler is called 'greedi'"):
+        toolkit.samplers.get("greedi")
+
+
+def test_a_name_to_switch_off_that_no_plugin_has_is_named(monkeypatch, capsys):
+    monkeypatch.setenv("LLAMAKIT_DISABLE_PLUGINS", "all, gredy")
+
+    load_toolkit()
+
+    line = "llamakit: LLAMAKIT_DISABLE_PLUGINS: no plugin is called gredy\n"
+    assert capsys.readouterr().err == line
