@@ -40,6 +40,22 @@ def test_the_sampler_of_the_architecture_page_is_found_and_explained(run_llamaki
     }
 
 
+@pytest.mark.parametrize(
+    ("name", "models"),
+    [("7B", ["7B"]), ("demo", ["demo"]), ("llama2-models", ["7B", "7B-chat", "13B"])],
+)
+def test_a_model_is_shown_with_the_fields_of_its_entry(run_llamakit, name, models):
+    shown = run_llamakit("plugins", "show", name)
+    described = json.loads(run_llamakit("plugins", "show", name, "--json").stdout)
+
+    assert (shown.returncode, shown.stderr) == (0, "")
+    entries = [it for it in described if it["kind"] == "model"]
+    assert [it["name"] for it in entries][: len(models)] == models
+    for entry in entries:
+        assert f"model {entry['name']} (built in)" in shown.stdout
+        assert f"folder {entry['fields']['folder']}" in one_spaced(shown.stdout)
+
+
 def test_help_of_a_command_names_what_a_plugin_has_added(run_llamakit, plugins):
     env = plugins("second") | {"COLUMNS": "100"}
 
