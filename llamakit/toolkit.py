@@ -196,7 +196,7 @@ class Toolkit:
                     raise TypeError(f"it returned {type(result).__name__}, without {method}()")
             except LlamakitError:
                 raise
-            except Exception as error:
+            except (Exception, SystemExit) as error:
                 if record.source.builtin:
                     raise
                 self._manager.unregister(name=implementation.plugin_name)
@@ -214,7 +214,7 @@ class Toolkit:
                     return True
             except LlamakitError:
                 return True
-            except Exception:  # noqa: BLE001, S112 - a hint only; it comes up on opening
+            except (Exception, SystemExit):  # noqa: BLE001, S112 - a hint only; it comes up on opening
                 continue
         return False
 

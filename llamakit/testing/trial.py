@@ -49,7 +49,7 @@ def _attempt(toolkit: Toolkit, entry: Entry, use: Callable[[Toolkit, Entry], obj
         toolkit.note_failure(entry, error.__cause__ or error)
     except LlamakitError:
         return  # it is meant: an option is needed, or this model does not fit
-    except Exception as error:  # noqa: BLE001 - a stranger may raise anything
+    except (Exception, SystemExit) as error:  # noqa: BLE001 - a stranger may raise anything
         toolkit.note_failure(entry, error)
 
 

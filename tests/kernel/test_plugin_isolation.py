@@ -285,6 +285,28 @@ def test_a_sampler_that_fails_while_sampling_names_its_plugin(
     )
 
 
+@pytest.mark.parametrize(
+    ("words", "thing", "cause"),
+    [
+        (["--sampler", "leaving"], "sampler leaving", "3"),
+        (["--sampler", "leaving", "--sampler-option", "politely=yes"], "sampler leaving", "'goodb"),
+        (["--processor", "gone"], "processor gone", "4"),
+    ],
+)
+def test_what_exits_in_use_names_its_plugin(
+    run_llamakit, plugins, reference_cases, words, thing, cause
+):
+    model = ["-m", reference_cases / "gqa-mp1", "--tokenizer", reference_cases / "tokenizer.model"]
+
+    result = run_llamakit("generate", *model, *words, "Hello", env=plugins("fails_later"))
+
+    assert result.returncode == 1
+    assert (
+        f"llamakit: error: the {thing} of the plugin 'later' (llamakit-later 0.8) failed: "
+        f"it called sys.exit({cause}"
+    ) in result.stderr.splitlines()[-1]
+
+
 def test_a_hook_that_fails_is_named_and_the_next_plugin_is_asked(
     run_llamakit, plugins, reference_cases
 ):
@@ -321,7 +343,10 @@ def test_an_exporter_that_fails_names_its_plugin_and_leaves_nothing(
 
 def test_a_sampler_that_fails_while_sampling_is_listed_after_a_check(run_llamakit, plugins):
     env = plugins("fails_later", "second")
-    reason = "sampler moody: IndexError: patience of 0 is over"
+    reason = (
+        "sampler moody: IndexError: patience of 0 is over; sampler leaving: it called sys.exit(3); "
+        "processor gone: it called sys.exit(4)"
+    )
 
     unchecked = listing(run_llamakit, env)
     checked = run_llamakit("plugins", "--check", "--json", env=env)
