@@ -95,10 +95,10 @@ def _choose(toolkit: Toolkit, *, sampler: str, processors: list[str] | None = No
 
 
 def _format(_: Toolkit, entry: Entry) -> None:
-    from llamakit.factories import build
+    from llamakit.strangers import build_format
     from llamakit.testing.small import embedded_tokenizer
 
-    form = build(entry, {}, embedded_tokenizer())
+    form = build_format(entry, {}, embedded_tokenizer())
     form.encode([{"role": "user", "content": "Once upon a time"}])
 
 

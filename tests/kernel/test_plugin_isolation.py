@@ -341,6 +341,39 @@ def test_an_exporter_that_fails_names_its_plugin_and_leaves_nothing(
     assert [path.name for path in tmp_path.iterdir()] == ["home"]
 
 
+@pytest.mark.parametrize(
+    ("report", "fault"),
+    [
+        ("nothing", "returned NoneType; expected a mapping that reports what was done"),
+        ("text", "returned str; expected a mapping that reports what was done"),
+        (
+            "object",
+            "returned a report that is no JSON (Object of type object is not JSON serializable); "
+            "expected texts, numbers and lists",
+        ),
+        (
+            "files",
+            "reported the files ['a']; expected a list of mappings with the name and nbytes of "
+            "each",
+        ),
+        ("empty", "made nothing at the destination that it was given"),
+    ],
+)
+def test_an_exporter_whose_report_is_nonsense_is_named_and_leaves_nothing(
+    run_llamakit, plugins, reference_cases, tmp_path, report, fault
+):
+    words = ["export", reference_cases / "gqa-mp1", "made", "--format", "mumble"]
+
+    result = run_llamakit(*words, "--option", f"report={report}", env=plugins("fails_later"))
+
+    assert result.returncode == 1
+    assert result.stderr.splitlines()[-1] == (
+        "llamakit: error: the exporter mumble of the plugin 'later' (llamakit-later 0.8) "
+        f"{fault}: tell its author"
+    )
+    assert [path.name for path in tmp_path.iterdir()] == ["home"]
+
+
 def test_a_sampler_that_fails_while_sampling_is_listed_after_a_check(run_llamakit, plugins):
     env = plugins("fails_later", "second")
     reason = (

@@ -39,8 +39,18 @@ def drop(checkpoint, destination, options):
     raise KeyError("the last layer")
 
 
+REPORTS = {"nothing": None, "text": "done", "object": {"made": object()}, "files": {"files": ["a"]}}
+
+
+def mumble(checkpoint, destination, options):
+    if options["report"] != "empty":
+        destination.mkdir()
+    return REPORTS.get(options["report"], {})
+
+
 @hookimpl
 def register_exporters(exporters):
+    exporters.register("mumble", mumble, help="reports nonsense")
     exporters.register("drop", drop, help="fails while exporting")
 
 
