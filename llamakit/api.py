@@ -248,19 +248,21 @@ def export(
     Raises:
         UnknownNameError: no exporter of that name.
         OptionError: an option that the exporter does not have.
-        PluginError: a stranger's exporter failed.
+        PluginError: a stranger's exporter failed, made nothing or reported nonsense.
         CheckpointError: the source is not what it should be.
         DestinationError: there is something already.
         NoSpaceError: there is no room.
     """
     from llamakit.checkpoint.staging import staged
     from llamakit.factories import guarded
+    from llamakit.strangers import check_export
 
     entry = default_toolkit().exporters.entry(form)
     exporter = guarded(entry.value, entry)
     checkpoint = _opened(source)
     with staged(Path(destination), force=force, source=checkpoint.path) as folder:
         report: Mapping[str, Any] = exporter(checkpoint, folder, options)
+        check_export(entry, report, folder)
     return {"source": str(checkpoint.path), "destination": str(destination), **report}
 
 

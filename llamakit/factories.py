@@ -183,7 +183,7 @@ def build(
         raise
     except ValueError as error:
         raise OptionError(f"{entry}: {error}") from error
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         if entry.source.builtin or is_out_of_memory(error):
             raise
         raise entry.failure(error) from error
@@ -374,7 +374,7 @@ class _Guarded:
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         try:
             return self._made(*args, **kwargs)
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             if isinstance(error, LlamakitError) or is_out_of_memory(error) or _is_full(error):
                 raise
             raise self._entry.failure(error) from error

@@ -62,7 +62,7 @@ def why_not_loaded(error: BaseException, source: Source) -> str:
             return f"{line}: {maybe_newer(source)}"
         return f"{line}; {_how_to_import(error, source)}"
     if isinstance(error, SystemExit):
-        return f"it called sys.exit({error.code!r}) while it was loaded"
+        return f"{line} while it was loaded"
     if isinstance(error, pluggy.PluginValidationError):
         return f"it may be for another llamakit than {__version__}: {line}"
     return line
@@ -87,6 +87,8 @@ def maybe_newer(source: Source) -> str:
 
 def in_one_line(error: BaseException) -> str:
     """Write an error as ``Type: message``, without line ends."""
+    if isinstance(error, SystemExit):
+        return f"it called sys.exit({error.code!r})"
     return " ".join(f"{type(error).__name__}: {error}".split()).removesuffix(":")
 
 

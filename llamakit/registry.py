@@ -40,6 +40,8 @@ class Entry(NamedTuple):
     def failure(self, error: BaseException) -> PluginError:
         """Say in one sentence that this thing failed, and whose it is."""
         cause = " ".join(f"{type(error).__name__}: {error}".split()).removesuffix(":")
+        if isinstance(error, SystemExit):
+            cause = f"it called sys.exit({error.code!r})"
         return PluginError(
             f"the {self} of the {self.source} failed: {cause} (LLAMAKIT_DEBUG=1 shows where)"
         )

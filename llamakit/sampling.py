@@ -143,9 +143,9 @@ def choose_sampling(
     entry = toolkit.samplers.entry(sampler)
     edits = [(toolkit.processors.entry(name), given) for name, given in specs]
     return Sampling(
-        _checked(entry, _built(entry, options, tokenizer), shape_of=_ids),
+        _checked(entry, _built(entry, options, tokenizer), _ids, _allowed_ids),
         tuple(
-            _checked(edit, _built(edit, given, tokenizer), shape_of=_logits)
+            _checked(edit, _built(edit, given, tokenizer), _logits, _usable_logits)
             for edit, given in edits
         ),
     )
@@ -217,14 +217,24 @@ def _shorthand_processors(
     return [("temperature", {"value": temperature})]
 
 
-def _checked(entry: Entry, work: Any, shape_of: Callable[[Any, torch.Tensor], str]) -> Any:
+def _checked(
+    entry: Entry,
+    work: Any,
+    shape_of: Callable[[Any, torch.Tensor], str],
+    values_of: Callable[[torch.Tensor, torch.Tensor], str],
+) -> Any:
     """Check what a stranger's sampler or processor returns; a built-in's is tested already."""
     if entry.source.builtin:
         return work
 
     def checked(logits: torch.Tensor, rows: Sequence[Row]) -> torch.Tensor:
+        # On a GPU, looking at values would have to wait for it. A copy: it may write to its own.
+        given = logits.clone() if logits.device.type == "cpu" else None
         made: torch.Tensor = work(logits, rows)
-        if expected := shape_of(made, logits):
+        expected = shape_of(made, logits)
+        if not expected and given is not None:
+            expected = values_of(made, given)
+        if expected:
             shape = tuple(getattr(made, "shape", ()))
             found = f"{type(made).__name__} {shape} {getattr(made, 'dtype', '')}".rstrip()
             raise PluginError(
@@ -251,3 +261,20 @@ def _logits(made: Any, logits: torch.Tensor) -> str:
     if getattr(made, "shape", None) != logits.shape or made.dtype != logits.dtype:
         return f"{tuple(logits.shape)} float32 logits"
     return ""
+
+
+def _allowed_ids(made: torch.Tensor, logits: torch.Tensor) -> str:
+    """Say that ids are ruled out by their logits, or nothing if none is."""
+    ruled_out = logits == float("-inf")
+    picked = ruled_out.gather(1, made[:, None])[:, 0]
+    return "ids that are not ruled out" if bool((picked & ~ruled_out.all(dim=-1)).any()) else ""
+
+
+def _usable_logits(made: torch.Tensor, logits: torch.Tensor) -> str:
+    """Say what is wrong with the values of edited logits that were right before, or nothing."""
+    before, after = logits.amax(dim=-1), made.amax(dim=-1)  # NaN is larger than anything
+    was_usable = ~before.isnan() & (before > float("-inf"))
+    if bool((was_usable & after.isnan()).any()):
+        return "logits without NaN"
+    is_nothing_left = was_usable & (after == float("-inf"))
+    return "logits that rule out less than every id" if bool(is_nothing_left.any()) else ""

@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from llamakit.drafters import choose_drafter
 from llamakit.errors import PromptError, PromptTooLongError, UsageError
-from llamakit.factories import build, parse_choice
+from llamakit.factories import parse_choice
 from llamakit.protocols import Checkpoint, Drafter, PromptFormat, Tokenizer
 from llamakit.sampling import choose_sampling
 from llamakit.seeds import Seeds
+from llamakit.strangers import build_format
 from llamakit.toolkit import Toolkit
 
 if TYPE_CHECKING:
@@ -125,11 +126,11 @@ class LoadedModel:
         Raises:
             UnknownNameError: no such format.
             OptionError: an option it lacks, of a wrong type or out of range.
+            PluginError: a stranger's format fails, or hands out what are no ids.
         """
         choice = parse_choice(name)
         entry = self.toolkit.prompt_formats.entry(choice.name)
-        made: PromptFormat = build(entry, {**choice.options, **options}, self.tokenizer)
-        return made
+        return build_format(entry, {**choice.options, **options}, self.tokenizer)
 
     def drafter(self, name: str, **options: Any) -> Drafter:
         """Return what proposes ids for speculative decoding. Arguments as ``choose_drafter``.

@@ -6,6 +6,7 @@ plugins, the built-in ones among them.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import os
 import sys
@@ -121,8 +122,10 @@ class Toolkit:
                 registry.off.add(source.name.replace("-", "_"))
             return
         try:
-            plugin = _import(entry_point)
-            record.registered = self._register(plugin, record)
+            # What it prints is no part of what a command prints, such as JSON.
+            with contextlib.redirect_stdout(sys.stderr):
+                plugin = _import(entry_point)
+                record.registered = self._register(plugin, record)
         except (Exception, SystemExit) as error:  # noqa: BLE001 - a stranger may raise anything
             record.skip(why_not_loaded(error, source), error)
         except KeyboardInterrupt:
@@ -159,7 +162,11 @@ class Toolkit:
         if name in self._records or self._manager.is_registered(plugin):
             raise PluginError("it is installed twice, or under two names")
         try:
-            self._manager.register(plugin, name)
+            try:
+                self._manager.register(plugin, name)
+            except pluggy.PluginValidationError:
+                self._refuse_arguments(plugin)
+                raise
             self._records[name] = record
             entries = self._call_registering_hooks(plugin, record.source)
             record.hooks = [hook.name for hook in self._manager.get_hookcallers(plugin) or ()]
@@ -183,10 +190,41 @@ class Toolkit:
                 entries += map(_checked, registrar.entries)
             elif not hook.has_spec() and not implementation.optionalhook:
                 raise PluginError(
-                    f"it implements {hook.name}, which llamakit {__version__} does not have: "
-                    f"{maybe_newer(source)}"
+                    f"it implements {hook.name}, which llamakit {__version__} does not have"
+                    f"{self._meant(hook.name)}: {maybe_newer(source)}"
                 )
         return entries
+
+    def _meant(self, name: str) -> str:
+        """Say which hook was probably meant, if one is called much like it."""
+        import difflib  # seldom needed, and --help starts without it
+
+        known = {it.removeprefix("register_"): it for it in vars(hookspecs) if self._spec(it)}
+        close = difflib.get_close_matches(name.removeprefix("register_"), known, 1, 0.7)
+        return f"; did you mean {known[close[0]]}? If not" if close else ""
+
+    def _refuse_arguments(self, plugin: object) -> None:
+        """Refuse an implementation of a hook whose arguments are called otherwise.
+
+        Raises:
+            PluginError: one has such arguments; the sentence says which the hook has.
+        """
+        for name in dir(plugin):
+            spec = self._spec(name)
+            if spec is None or self._manager.parse_hookimpl_opts(plugin, name) is None:
+                continue
+            import inspect
+
+            given = inspect.signature(getattr(plugin, name)).parameters
+            if wrong := [argument for argument in given if argument not in spec.argnames]:
+                raise PluginError(
+                    f"its {name} takes {', '.join(wrong)}; the hook has the argument "
+                    f"{', '.join(spec.argnames)}, and an implementation calls it so"
+                )
+
+    def _spec(self, name: str) -> Any:
+        """Return what is declared of a hook, or None if there is no such hook."""
+        return getattr(getattr(self._manager.hook, name, None), "spec", None)
 
     def _first_result(self, hook: str, path: Path, method: str) -> Any:
         """Ask one plugin after another; ``method`` is one that the answer must have."""
@@ -198,7 +236,7 @@ class Toolkit:
                     raise TypeError(f"it returned {type(result).__name__}, without {method}()")
             except LlamakitError:
                 raise
-            except Exception as error:
+            except (Exception, SystemExit) as error:
                 if record.source.builtin:
                     raise
                 self._manager.unregister(name=implementation.plugin_name)
@@ -216,7 +254,7 @@ class Toolkit:
                     return True
             except LlamakitError:
                 return True
-            except Exception:  # noqa: BLE001, S112 - a hint only; it comes up on opening
+            except (Exception, SystemExit):  # noqa: BLE001, S112 - a hint only; it comes up on opening
                 continue
         return False
 

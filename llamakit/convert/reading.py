@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
+from llamakit.checkpoint.checked_read import read_checked
 from llamakit.checkpoint.dtypes import DTYPES, Array
 from llamakit.checkpoint.tensor_file import TensorFile
 from llamakit.convert.batches import Batch, Read
@@ -51,6 +52,7 @@ class Reader:
 
         Raises:
             DamagedFileError: a file has changed since it was opened.
+            ParametersError, PluginError: as ``read_checked``.
         """
         waiting: deque[tuple[Batch, Buffer, list[Future[Array]]]] = deque()
         for batch in batches:
@@ -98,10 +100,7 @@ class Reader:
         parameter = self._checkpoint.parameters[name]
         shape = (read.stop - read.start, *parameter.shape[1:]) if parameter.shape else ()
         place = array[: read.nbytes].view(DTYPES[parameter.dtype]).reshape(shape)
-        if parameter.shape:
-            place[...] = self._checkpoint.read(name, start=read.start, stop=read.stop)
-        else:
-            place[...] = self._checkpoint.read(name)
+        place[...] = read_checked(self._checkpoint, name, start=read.start, stop=read.stop)
         return array[: read.nbytes].reshape(read.stop - read.start, read.row_nbytes)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -54,7 +54,8 @@ def show(toolkit: Toolkit, name: str, *, as_json: bool) -> None:
     NAME is anything that a plugin has registered, such as top-p, or the name of a plugin.
     """
     records = [record for record in toolkit.plugins if record.source.name == name]
-    entries = dict.fromkeys([*_entries(toolkit, name), *_all(records)])
+    # Each once, by identity: what strangers register need not hash or compare.
+    entries = {id(entry): entry for entry in (*_entries(toolkit, name), *_all(records))}.values()
     if not entries and not records:
         known = {entry.name for entry in _all(toolkit.plugins)}
         known |= {record.source.name for record in toolkit.plugins}
@@ -142,6 +143,7 @@ def _thing(entry: Entry) -> dict[str, Any]:
     from llamakit.factories import options_of, summary_of
 
     is_factory = callable(entry.value) and not isinstance(entry.value, click.Command)
+    fields = {"fields": dict(entry.value)} if isinstance(entry.value, Mapping) else {}
     summary = entry.value.help if isinstance(entry.value, click.Command) else ""
     return {
         "kind": entry.kind,
@@ -161,6 +163,7 @@ def _thing(entry: Entry) -> dict[str, Any]:
             }
             for option in (options_of(entry.value) if is_factory else ())
         ],
+        **fields,
     }
 
 
@@ -220,12 +223,23 @@ def _thing_details(thing: dict[str, Any]) -> RenderableType:
     lines = [thing["help"], thing["summary"]]
     rows = [Text(line) for line in dict.fromkeys(lines) if line]
     heading = Text(f"{thing['kind']} {thing['name']} ({origin})", style="bold")
-    options = grid("option", "type", "default", "help")
+    table = grid("option", "type", "default", "help")
     for option in thing["options"]:
         default = "none" if option["default"] is None else str(option["default"])
-        options.add_row(*map(Text, (option["name"], option["type"], default, option["help"])))
-    body = Group(*rows, options if thing["options"] else Text("no options"))
+        table.add_row(*map(Text, (option["name"], option["type"], default, option["help"])))
+    if "fields" in thing:
+        table = grid("field", "value")
+        for name, value in thing["fields"].items():
+            table.add_row(Text(str(name)), Text(_words(value)))
+    body = Group(*rows, table if table.row_count else Text("no options"))
     return Group(heading, Padding(body, (0, 0, 0, 2), expand=False))
+
+
+def _words(value: object) -> str:
+    """Write the value of a catalogue entry's field."""
+    if isinstance(value, (list, tuple)):
+        return ", ".join(map(str, value)) or "none"
+    return f"{value:,}" if type(value) is int else str(value)
 
 
 @hookimpl

@@ -12,6 +12,7 @@ from typing import TypeVar
 
 import torch
 
+from llamakit.checkpoint.checked_read import read_checked
 from llamakit.checkpoint.params import ModelParams
 from llamakit.checkpoint.plan import slice_for_rank
 from llamakit.protocols import Checkpoint
@@ -46,7 +47,7 @@ def load(
         rank: which slice, of ``size``.
         packer: chooses the form of the weights; None keeps every value.
         progress: told how many layers are loaded after each.
-    Raises: as ``check_loadable``.
+    Raises: as ``check_loadable`` and ``read_checked``.
     """
     check_loadable(checkpoint, size)
     packer = packer or Packer(device, dtype)
@@ -55,7 +56,8 @@ def load(
 
     def fetch(name: str) -> torch.Tensor:
         where = slice_for_rank(checkpoint.parameters[name], params, rank, size)
-        array = checkpoint.read(name, axis=where.axis, start=where.start, stop=where.stop)
+        bounds = {"axis": where.axis, "start": where.start, "stop": where.stop}
+        array = read_checked(checkpoint, name, **bounds)
         read_ahead(array)
         return to_torch(array)
 

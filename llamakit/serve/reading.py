@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from llamakit.errors import LlamakitError
-from llamakit.factories import build, parse_choice
+from llamakit.factories import parse_choice
 from llamakit.llama import Llama
 from llamakit.protocols import Dialog, PromptFormat
 from llamakit.runtime.requests import Request
@@ -18,6 +18,7 @@ from llamakit.serve.errors import ApiError, as_api_error, bad
 from llamakit.serve.named import SamplingReader, read_choice
 from llamakit.serve.schema import check
 from llamakit.serve.settings import ServeSettings
+from llamakit.strangers import build_format
 
 COMPLETION_TOKENS = 16
 """OpenAI's default for completions, which their clients rely on."""
@@ -239,9 +240,7 @@ class Reader:
                 choice = parse_choice(self._settings.prompt_format)
             else:
                 choice = read_choice(given, known, "prompt_format")
-            made: PromptFormat = build(
-                known.entry(choice.name), choice.options, self._llama.tokenizer
-            )
+            made = build_format(known.entry(choice.name), choice.options, self._llama.tokenizer)
         except LlamakitError as error:
             raise as_api_error(error, "prompt_format") from error
         return made

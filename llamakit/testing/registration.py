@@ -66,8 +66,8 @@ def describe(module: str, heavy: list[str]) -> dict[str, Any]:
     others, point = _points(module)
     load_toolkit(others, disabled="")  # what the built-in ones import is not this plugin's affair
     modules, shared = set(sys.modules), _shared()
-    printed, complaints = io.StringIO(), io.StringIO()
-    with contextlib.redirect_stdout(printed), contextlib.redirect_stderr(complaints):
+    printed = io.StringIO()  # what plugins print while they are loaded goes to stderr
+    with contextlib.redirect_stderr(printed):
         toolkit = load_toolkit([*others, point], disabled="")
     (record,) = (
         it

@@ -61,7 +61,7 @@ def _attempt(toolkit: Toolkit, entry: Entry, use: Callable[[Toolkit, Entry], obj
         toolkit.note_failure(entry, error.__cause__ or error)
     except LlamakitError:
         return  # it is meant: an option is needed, or this model does not fit
-    except Exception as error:  # noqa: BLE001 - a stranger may raise anything
+    except (Exception, SystemExit) as error:  # noqa: BLE001 - a stranger may raise anything
         toolkit.note_failure(entry, error)
 
 
@@ -107,10 +107,10 @@ def _choose(toolkit: Toolkit, *, sampler: str, processors: list[str] | None = No
 
 
 def _format(_: Toolkit, entry: Entry) -> None:
-    from llamakit.factories import build
+    from llamakit.strangers import build_format
     from llamakit.testing.small import embedded_tokenizer
 
-    form = build(entry, {}, embedded_tokenizer())
+    form = build_format(entry, {}, embedded_tokenizer())
     form.encode([{"role": "user", "content": "Once upon a time"}])
 
 

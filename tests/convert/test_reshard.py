@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import hashlib
 import json
+import re
 import subprocess
 import tempfile
 import zipfile
@@ -28,8 +29,10 @@ from llamakit.errors import (
     NoSpaceError,
     OptionError,
     ParametersError,
+    PluginError,
     UnevenSplitError,
 )
+from llamakit.runtime.loader import load
 
 pytestmark = pytest.mark.filterwarnings("error")
 
@@ -406,6 +409,67 @@ def test_a_checkpoint_of_ones_own_making_is_written(source, tmp_path):
     one, out = open_checkpoint(source), open_checkpoint(tmp_path / "out")
     assert all(np.array_equal(out.read(name), 2 * one.read(name)) for name in one.parameters)
     assert legal_sizes(out.params) == legal_sizes(one.params)
+
+
+class Mistaken(Doubled):
+    """A checkpoint of a user's own making that hands out something else."""
+
+    form = "mistaken"
+
+    def __init__(self, checkpoint, mistake):
+        super().__init__(checkpoint)
+        self.mistake = mistake
+
+    def read(self, name, **bounds):
+        return self.mistake(self.checkpoint.read(name, **bounds))
+
+
+def fail(array):
+    raise ValueError("no such\ntensor")
+
+
+@pytest.mark.parametrize(
+    ("mistake", "found"),
+    [
+        pytest.param(lambda _: None, "NoneType, which is no numpy array", id="nothing"),
+        pytest.param(lambda _: 1.0, "float, which is no numpy array", id="a number"),
+        pytest.param(lambda array: array.tolist(), "list, which is no numpy array", id="a list"),
+        pytest.param(lambda array: array[:1], "float16 (1, 16)", id="a shape that spreads"),
+        pytest.param(lambda array: array.T, "float16 (16, 24)", id="the other way round"),
+        pytest.param(lambda _: np.float16(1), "float16 ()", id="a scalar"),
+        pytest.param(lambda array: array.astype("f4"), "float32 (24, 16)", id="another dtype"),
+    ],
+)
+def test_a_checkpoint_that_reads_something_else_is_told_so(source, tmp_path, mistake, found):
+    checkpoint = Mistaken(open_checkpoint(source), mistake)
+    expected = re.escape(
+        f"the checkpoint of the form 'mistaken' read tok_embeddings.weight as {found}; its index "
+        "says float16 (24, 16): tell the author"
+    )
+
+    for write in (lambda: reshard(checkpoint, tmp_path / "out", 1), lambda: loaded(checkpoint)):
+        with pytest.raises(ParametersError, match=expected):
+            write()
+
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_checkpoint_that_fails_to_read_is_named_with_the_parameter(source, tmp_path):
+    checkpoint = Mistaken(open_checkpoint(source), fail)
+    expected = (
+        "the checkpoint of the form 'mistaken' failed to read tok_embeddings.weight: "
+        "ValueError: no such tensor"
+    )
+
+    for write in (lambda: reshard(checkpoint, tmp_path / "out", 1), lambda: loaded(checkpoint)):
+        with pytest.raises(PluginError, match=expected):
+            write()
+
+    assert not (tmp_path / "out").exists()
+
+
+def loaded(checkpoint):
+    return load(checkpoint, dtype=torch.float32, device=torch.device("cpu"))
 
 
 def test_tied_embeddings_stay_one(make_meta, tmp_path):

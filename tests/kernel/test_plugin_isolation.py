@@ -41,6 +41,22 @@ def test_the_sampler_of_the_architecture_page_is_found_and_explained(run_llamaki
     }
 
 
+@pytest.mark.parametrize(
+    ("name", "models"),
+    [("7B", ["7B"]), ("demo", ["demo"]), ("llama2-models", ["7B", "7B-chat", "13B"])],
+)
+def test_a_model_is_shown_with_the_fields_of_its_entry(run_llamakit, name, models):
+    shown = run_llamakit("plugins", "show", name)
+    described = json.loads(run_llamakit("plugins", "show", name, "--json").stdout)
+
+    assert (shown.returncode, shown.stderr) == (0, "")
+    entries = [it for it in described if it["kind"] == "model"]
+    assert [it["name"] for it in entries][: len(models)] == models
+    for entry in entries:
+        assert f"model {entry['name']} (built in)" in shown.stdout
+        assert f"folder {entry['fields']['folder']}" in one_spaced(shown.stdout)
+
+
 def test_help_of_a_command_names_what_a_plugin_has_added(run_llamakit, plugins):
     env = plugins("second") | {"COLUMNS": "100"}
 
@@ -271,6 +287,28 @@ def test_a_sampler_that_fails_while_sampling_names_its_plugin(
     )
 
 
+@pytest.mark.parametrize(
+    ("words", "thing", "cause"),
+    [
+        (["--sampler", "leaving"], "sampler leaving", "3"),
+        (["--sampler", "leaving", "--sampler-option", "politely=yes"], "sampler leaving", "'goodb"),
+        (["--processor", "gone"], "processor gone", "4"),
+    ],
+)
+def test_what_exits_in_use_names_its_plugin(
+    run_llamakit, plugins, reference_cases, words, thing, cause
+):
+    model = ["-m", reference_cases / "gqa-mp1", "--tokenizer", reference_cases / "tokenizer.model"]
+
+    result = run_llamakit("generate", *model, *words, "Hello", env=plugins("fails_later"))
+
+    assert result.returncode == 1
+    assert (
+        f"llamakit: error: the {thing} of the plugin 'later' (llamakit-later 0.8) failed: "
+        f"it called sys.exit({cause}"
+    ) in result.stderr.splitlines()[-1]
+
+
 def test_a_hook_that_fails_is_named_and_the_next_plugin_is_asked(
     run_llamakit, plugins, reference_cases
 ):
@@ -305,9 +343,45 @@ def test_an_exporter_that_fails_names_its_plugin_and_leaves_nothing(
     assert [path.name for path in tmp_path.iterdir()] == ["home"]
 
 
+@pytest.mark.parametrize(
+    ("report", "fault"),
+    [
+        ("nothing", "returned NoneType; expected a mapping that reports what was done"),
+        ("text", "returned str; expected a mapping that reports what was done"),
+        (
+            "object",
+            "returned a report that is no JSON (Object of type object is not JSON serializable); "
+            "expected texts, numbers and lists",
+        ),
+        (
+            "files",
+            "reported the files ['a']; expected a list of mappings with the name and nbytes of "
+            "each",
+        ),
+        ("empty", "made nothing at the destination that it was given"),
+    ],
+)
+def test_an_exporter_whose_report_is_nonsense_is_named_and_leaves_nothing(
+    run_llamakit, plugins, reference_cases, tmp_path, report, fault
+):
+    words = ["export", reference_cases / "gqa-mp1", "made", "--format", "mumble"]
+
+    result = run_llamakit(*words, "--option", f"report={report}", env=plugins("fails_later"))
+
+    assert result.returncode == 1
+    assert result.stderr.splitlines()[-1] == (
+        "llamakit: error: the exporter mumble of the plugin 'later' (llamakit-later 0.8) "
+        f"{fault}: tell its author"
+    )
+    assert [path.name for path in tmp_path.iterdir()] == ["home"]
+
+
 def test_a_sampler_that_fails_while_sampling_is_listed_after_a_check(run_llamakit, plugins):
     env = plugins("fails_later", "second")
-    reason = "sampler moody: IndexError: patience of 0 is over"
+    reason = (
+        "sampler moody: IndexError: patience of 0 is over; sampler leaving: it called sys.exit(3); "
+        "processor gone: it called sys.exit(4)"
+    )
 
     unchecked = listing(run_llamakit, env)
     checked = run_llamakit("plugins", "--check", "--json", env=env)

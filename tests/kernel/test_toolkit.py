@@ -80,6 +80,27 @@ def test_strangers_load_in_an_order_of_their_own(stranger):
     assert [record.source.name for record in toolkit.plugins[-3:]] == ["a", "b", "c"]
 
 
+def test_a_misspelt_hook_says_which_was_probably_meant(stranger, capsys):
+    def register_sampler(samplers):
+        pass
+
+    toolkit = load(stranger("x", register_sampler))
+
+    assert "does not have; did you mean register_samplers? If not: it may be for a newer" in (
+        toolkit.plugins[-1].reason
+    )
+    assert capsys.readouterr().err.count("\n") == 1
+
+
+def test_what_a_plugin_prints_while_it_is_loaded_goes_to_stderr(stranger, capsys):
+    def register_samplers(samplers):
+        print("registering")
+
+    load(stranger("x", register_samplers))
+
+    assert capsys.readouterr() == ("", "registering\n")
+
+
 def test_two_packages_may_call_their_plugins_the_same(stranger):
     def register_samplers(samplers):
         samplers.register("one", lambda: None)
@@ -150,7 +171,10 @@ def test_a_hook_with_another_argument_is_broken(stranger, capsys):
 
     toolkit = load(stranger("x", register_samplers))
 
-    assert "Argument(s) {'sampler'}" in toolkit.plugins[-1].reason
+    assert toolkit.plugins[-1].reason == (
+        "its register_samplers takes sampler; the hook has the argument samplers, and an "
+        "implementation calls it so"
+    )
     assert capsys.readouterr().err.count("\n") == 1
 
 

@@ -115,19 +115,51 @@ def test_a_full_queue_is_answered_429_with_a_time_to_come_again(small: Running) 
 
 def test_the_last_part_of_the_queue_is_for_newcomers(llama: Llama) -> None:
     keys = ("greedy-client-key", "modest-client-key")
-    with thread(llama, keys=keys, limits=Limits(waiting=4, choices=16)) as running:
+    go_on = threading.Event()
+    add_held_processor(llama, go_on)
+    with (
+        thread(llama, keys=keys, limits=Limits(waiting=4, choices=16)) as running,
+        ThreadPoolExecutor(8) as threads,
+    ):
 
         def ask(key: str, n: int) -> int:
             headers = {"Authorization": f"Bearer {key}"}
-            body = {**LONG, "n": n, "max_tokens": 100}
+            body = {**LONG, "n": n, "max_tokens": 10, "processors": ["held"]}
             return running.post("/v1/completions", body, headers=headers).status_code
 
-        with ThreadPoolExecutor(8) as threads:
-            first = threads.submit(ask, keys[0], 7)
-            time.sleep(0.3)
-            more, modest = threads.submit(ask, keys[0], 1), threads.submit(ask, keys[1], 1)
+        def inside() -> float:
+            text = running.get("/metrics", headers={"Authorization": f"Bearer {keys[1]}"}).text
+            return sum(
+                float(line.split()[1])
+                for line in text.splitlines()
+                if line.startswith(("llamakit_running ", "llamakit_waiting "))
+            )
 
-            assert (more.result(), modest.result(), first.result()) == (429, 200, 200)
+        try:
+            first = threads.submit(ask, keys[0], 7)
+            wait_until(lambda: inside() == 7)
+            more = ask(keys[0], 1)
+            modest = threads.submit(ask, keys[1], 1)
+            wait_until(lambda: inside() == 8)
+        finally:
+            go_on.set()
+
+        assert (more, modest.result(), first.result()) == (429, 200, 200)
+
+
+def add_held_processor(llama: Llama, go_on: threading.Event) -> None:
+    """Register a processor that waits until the test lets it go on."""
+    from llamakit.registry import Entry, Source
+
+    def held() -> Any:
+        def process(logits: Any, rows: Any) -> Any:
+            assert go_on.wait(60)
+            return logits
+
+        return process
+
+    source = Source("held", "llamakit-held", "1", builtin=False)
+    llama.toolkit.processors.add(Entry("processor", "held", held, "", source))
 
 
 def test_one_with_little_is_not_held_up_by_one_with_much(llama: Llama) -> None:

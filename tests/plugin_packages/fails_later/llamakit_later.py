@@ -1,5 +1,7 @@
 """Loads well and fails when it is used."""
 
+import sys
+
 from llamakit import hookimpl
 
 
@@ -10,9 +12,26 @@ def moody(patience: int = 0):
     return sample
 
 
+def leaving(politely: bool = False):
+    def sample(logits, rows):
+        sys.exit("goodbye" if politely else 3)
+
+    return sample
+
+
+def gone():
+    sys.exit(4)
+
+
 @hookimpl
 def register_samplers(samplers):
     samplers.register("moody", moody, help="fails while sampling")
+    samplers.register("leaving", leaving, help="exits while sampling")
+
+
+@hookimpl
+def register_logits_processors(processors):
+    processors.register("gone", gone, help="exits while it is built")
 
 
 def drop(checkpoint, destination, options):
@@ -20,8 +39,18 @@ def drop(checkpoint, destination, options):
     raise KeyError("the last layer")
 
 
+REPORTS = {"nothing": None, "text": "done", "object": {"made": object()}, "files": {"files": ["a"]}}
+
+
+def mumble(checkpoint, destination, options):
+    if options["report"] != "empty":
+        destination.mkdir()
+    return REPORTS.get(options["report"], {})
+
+
 @hookimpl
 def register_exporters(exporters):
+    exporters.register("mumble", mumble, help="reports nonsense")
     exporters.register("drop", drop, help="fails while exporting")
 
 

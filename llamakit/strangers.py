@@ -1,0 +1,126 @@
+"""Checks what strangers' exporters and prompt formats hand back; built-ins are tested already."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from llamakit.errors import PluginError
+from llamakit.factories import build
+from llamakit.protocols import PromptFormat, Tokenizer
+from llamakit.registry import Entry
+
+
+def check_export(entry: Entry, report: Any, destination: Path) -> None:
+    """Check that an exporter's report can be told and that something was made.
+
+    Args:
+        entry: the exporter.
+        report: what it returned.
+        destination: where it was asked to write.
+
+    Raises:
+        PluginError: it is not so; the sentence names the plugin.
+    """
+    if entry.source.builtin:
+        return
+    if not isinstance(report, Mapping):
+        fault = f"returned {type(report).__name__}; expected a mapping that reports what was done"
+    elif reason := _not_json(report):
+        fault = f"returned a report that is no JSON ({reason}); expected texts, numbers and lists"
+    elif not _lists_files(report.get("files", [])):
+        fault = (
+            f"reported the files {report['files']!r:.60}; expected a list of mappings with the "
+            "name and nbytes of each"
+        )
+    elif not destination.exists():
+        fault = "made nothing at the destination that it was given"
+    else:
+        return
+    raise PluginError(f"the {entry} of the {entry.source} {fault}: tell its author")
+
+
+def _not_json(report: Mapping[str, Any]) -> str:
+    """Say why a report cannot be written as JSON, or nothing if it can."""
+    try:
+        json.dumps({**report})
+    except (TypeError, ValueError, RecursionError) as error:
+        return str(error)
+    return ""
+
+
+def _lists_files(files: Any) -> bool:
+    return isinstance(files, list | tuple) and all(
+        isinstance(file, Mapping)
+        and isinstance(file.get("name"), str)
+        and isinstance(file.get("nbytes"), int)
+        for file in files
+    )
+
+
+def build_format(entry: Entry, options: Mapping[str, object], tokenizer: Tokenizer) -> PromptFormat:
+    """Build a prompt format; a stranger's is checked whenever it encodes.
+
+    Args:
+        options: as ``build`` takes them.
+        tokenizer: what it is handed; its ids are the ones there are.
+    Raises: as ``build``, and
+        PluginError: it has no ``stop_tokens``, or they are no ids.
+    """
+    made: PromptFormat = build(entry, options, tokenizer)
+    if entry.source.builtin:
+        return made
+    checked = _CheckedFormat(made, entry, tokenizer.vocab_size)
+    checked.check_stop_tokens()
+    return checked
+
+
+class _CheckedFormat:
+    """A stranger's prompt format: what it encodes to has to be ids."""
+
+    def __init__(self, made: PromptFormat, entry: Entry, vocab_size: int) -> None:
+        self._made = made
+        self._entry = entry
+        self._vocab_size = vocab_size
+
+    def check_stop_tokens(self) -> None:
+        try:
+            found: Any = getattr(self._made, "stop_tokens", None)
+        except Exception as error:
+            raise self._entry.failure(error) from error
+        is_fine = isinstance(found, Iterable) and not isinstance(found, str)
+        if not is_fine or not all(map(self._is_id, found)):
+            raise self._fault(f"has the stop_tokens {found!r:.60}", "a sequence of")
+
+    @property
+    def stop_tokens(self) -> Any:
+        return self._made.stop_tokens
+
+    def encode(self, dialog: Any) -> list[int]:
+        return self._checked("encode", self._made.encode, dialog)
+
+    def __getattr__(self, name: str) -> Any:
+        value = getattr(self._made, name)
+        if name == "encode_text":
+            return lambda text: self._checked(name, value, text)
+        return value
+
+    def _checked(self, name: str, encode: Callable[[Any], Any], asked: Any) -> list[int]:
+        tokens = encode(asked)
+        if isinstance(tokens, list) and tokens and all(map(self._is_id, tokens)):
+            return tokens
+        found = f"{tokens!r:.60}"
+        if isinstance(tokens, list) and tokens:
+            found = f"a list with {next(it for it in tokens if not self._is_id(it))!r:.60}"
+        raise self._fault(f"returned {found} from {name}", "a non-empty list of")
+
+    def _is_id(self, token: object) -> bool:
+        return type(token) is int and 0 <= token < self._vocab_size
+
+    def _fault(self, fault: str, expected: str) -> PluginError:
+        return PluginError(
+            f"the {self._entry} of the {self._entry.source} {fault}; expected {expected} ids, "
+            f"which are ints from 0 to {self._vocab_size - 1}: tell its author"
+        )

@@ -1,0 +1,83 @@
+"""What strangers' prompt formats hand back is checked where it is used."""
+
+from __future__ import annotations
+
+import types
+
+import pytest
+
+from llamakit.errors import DialogError, PluginError
+from llamakit.registry import Entry, Source
+from llamakit.strangers import build_format
+
+STRANGER = Source("second", "llamakit-second", "0.1", builtin=False)
+DIALOG = [{"role": "user", "content": "hello"}]
+TOKENIZER = types.SimpleNamespace(vocab_size=10)
+
+
+def form(encoded=(1, 5), **others):
+    """Build a stranger's format that encodes everything to the same."""
+    made = types.SimpleNamespace(stop_tokens=(2,), encode=lambda _: encoded)
+    vars(made).update(others)
+    return build_format(
+        Entry("prompt format", "odd", lambda tokenizer: made, "", STRANGER),  # noqa: ARG005
+        {},
+        TOKENIZER,
+    )
+
+
+def test_a_format_that_encodes_to_ids_is_used_as_it_is():
+    made = form([1, 5], stop_strings=("end",), encode_text=lambda _: [1, 6])
+
+    assert made.encode(DIALOG) == [1, 5]
+    assert made.encode_text("a text") == [1, 6]
+    assert (made.stop_tokens, made.stop_strings) == ((2,), ("end",))
+    assert not hasattr(made, "keeps_space")
+
+
+@pytest.mark.parametrize(
+    ("encoded", "found"),
+    [
+        ("hello", "'hello'"),
+        (None, "None"),
+        ([], "[]"),
+        ([1, 5.0], "a list with 5.0"),
+        ([1, True], "a list with True"),
+        ([1, 10], "a list with 10"),
+        ([1, -1], "a list with -1"),
+        (["a"], "a list with 'a'"),
+    ],
+)
+@pytest.mark.parametrize("method", ["encode", "encode_text"])
+def test_what_is_no_list_of_ids_is_told_of_the_plugin(encoded, found, method):
+    made = form(encoded, encode_text=lambda _: encoded)
+
+    with pytest.raises(PluginError) as caught:
+        getattr(made, method)(DIALOG)
+
+    assert str(caught.value) == (
+        f"the prompt format odd of the plugin 'second' (llamakit-second 0.1) returned {found} "
+        f"from {method}; expected a non-empty list of ids, which are ints from 0 to 9: tell its "
+        "author"
+    )
+
+
+@pytest.mark.parametrize("stop_tokens", [None, "</s>", 2, [10], [2.0]])
+def test_stop_tokens_that_are_no_ids_are_told_of_the_plugin(stop_tokens):
+    with pytest.raises(PluginError, match=r"odd of the plugin 'second' .* has the stop_tokens"):
+        form(stop_tokens=stop_tokens)
+
+
+def test_a_format_without_stop_tokens_is_told_of_the_plugin():
+    entry = Entry("prompt format", "odd", lambda _: types.SimpleNamespace(), "", STRANGER)
+
+    with pytest.raises(PluginError, match="has the stop_tokens None; expected a sequence of ids"):
+        build_format(entry, {}, TOKENIZER)
+
+
+def test_a_dialog_that_the_format_refuses_stays_refused():
+    def refuse(dialog):
+        raise DialogError("not so")
+
+    with pytest.raises(DialogError, match="not so"):
+        form(encode=refuse).encode(DIALOG)

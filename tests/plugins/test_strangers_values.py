@@ -1,0 +1,83 @@
+"""What strangers' samplers and processors return is looked at, value by value."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from rows_kit import rows
+
+from llamakit.errors import PluginError
+from llamakit.registry import Entry, Source
+from llamakit.runtime.sampling import Sampling
+from llamakit.sampling import choose_sampling
+from llamakit.toolkit import load_toolkit
+
+NOTHING = float("-inf")
+LOGITS = torch.tensor([[2.0, NOTHING, 0.0], [1.0, 3.0, NOTHING]])
+
+Work = Callable[[torch.Tensor, Any], torch.Tensor]
+
+
+def stranger(kind: str, work: Work) -> Sampling:
+    """Choose ids with a stranger's sampler or processor."""
+    toolkit = load_toolkit(disabled="all")
+    source = Source("odd", "llamakit-odd", "1", builtin=False)
+    registry: Any = toolkit.samplers if kind == "sampler" else toolkit.processors
+    registry.add(Entry(kind, "odd", lambda: work, "", source))
+    if kind == "sampler":
+        return choose_sampling(sampler="odd", toolkit=toolkit)
+    return choose_sampling(sampler="greedy", processors=["odd"], toolkit=toolkit)
+
+
+def ruin_in_place(logits: torch.Tensor, _: Any) -> torch.Tensor:
+    return logits.fill_(float("nan"))
+
+
+def rule_one_row_out(logits: torch.Tensor, _: Any) -> torch.Tensor:
+    return logits.where(torch.tensor([[True], [False]]), NOTHING)
+
+
+@pytest.mark.parametrize(
+    ("work", "expected"),
+    [
+        (lambda logits, _: logits * float("nan"), "logits without NaN"),
+        (ruin_in_place, "logits without NaN"),
+        (rule_one_row_out, "logits that rule out less than every id"),
+    ],
+)
+def test_a_processor_whose_values_are_of_no_use_is_named(work: Work, expected: str) -> None:
+    with pytest.raises(PluginError) as caught:
+        stranger("processor", work)(LOGITS.clone(), rows(2))
+
+    assert str(caught.value) == (
+        "the processor odd of the plugin 'odd' (llamakit-odd 1) returned Tensor (2, 3) "
+        f"torch.float32; expected {expected}: tell its author"
+    )
+
+
+def test_a_sampler_that_picks_what_is_ruled_out_is_named() -> None:
+    sampling = stranger("sampler", lambda *_: torch.tensor([0, 2]))
+
+    with pytest.raises(PluginError, match=r"sampler odd of the plugin .* that are not ruled out"):
+        sampling(LOGITS, rows(2))
+
+
+def test_a_stranger_is_not_blamed_for_what_it_was_given() -> None:
+    nothing_left = torch.full((2, 3), NOTHING)
+
+    ids = stranger("sampler", lambda *_: torch.tensor([0, 2]))(nothing_left, rows(2))
+    stranger("processor", lambda logits, _: logits)(nothing_left, rows(2))
+    stranger("processor", lambda logits, _: logits)(nothing_left * 0, rows(2))
+
+    assert ids.tolist() == [0, 2]
+
+
+def test_a_stranger_that_does_as_it_should_is_left_alone() -> None:
+    picked = stranger("sampler", lambda *_: torch.tensor([2, 0]))(LOGITS, rows(2))
+    edited = stranger("processor", lambda logits, _: -logits.abs())(LOGITS, rows(2))
+
+    assert picked.tolist() == [2, 0]
+    assert edited.tolist() == [2, 0]
