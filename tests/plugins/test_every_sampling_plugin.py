@@ -97,7 +97,7 @@ def play(
             active[number] = FakeRow(generator, list(prompt), len(prompt))
         rows = list(active.values())
         logits = MODEL[[row.tokens[-1] for row in rows]]
-        tokens = sample(logits, rows, [sampling] * len(rows))
+        tokens = sample(logits, rows, [sampling] * len(rows)).tolist()
         for (number, row), token in zip(list(active.items()), tokens, strict=True):
             row.tokens.append(token)
             answer = row.tokens[row.prompt_length :]
@@ -135,7 +135,7 @@ def test_rows_of_other_requests_in_the_batch_change_nothing(
         samplings = [mine if number == 1 else others for number in numbers]
         for _ in range(10):
             logits = MODEL[[row.tokens[-1] for row in rows]]
-            for row, token in zip(rows, sample(logits, rows, samplings), strict=True):
+            for row, token in zip(rows, sample(logits, rows, samplings).tolist(), strict=True):
                 row.tokens.append(token)
         return rows[numbers.index(1)].tokens
 
