@@ -133,7 +133,8 @@ class Llama(LoadedModel):
         group = parallel.join(model_parallel_size, led=led)
         group.acquire()
         try:
-            spec = LoadSpec(str(Path(model).resolve()), dtype, device, quantize, compile)
+            path = str(Path(model).resolve())
+            spec = LoadSpec(path, dtype, device, quantize, compile, max_batch_size)
             if isinstance(group, parallel.RankGroup) and group.led:
                 group.send("load", spec)
             executor = load_slice(spec, group, checkpoint, progress)

@@ -22,13 +22,18 @@ FAILURES = (LlamakitError, OSError, RuntimeError, MemoryError)
 
 @dataclass(frozen=True)
 class LoadSpec:
-    """What every rank has to know to load its slices."""
+    """What every rank has to know to load its slices.
+
+    Args:
+        batch: how many sequences are written at the same time, at most.
+    """
 
     path: str
     dtype: str
     device: str
     quantize: str | None = None
     compile: bool | None = None
+    batch: int = 1
 
 
 def load_slice(
@@ -52,13 +57,16 @@ def load_slice(
         place = device.pick_device(spec.device, group.size, group.local_rank)
         stored = checkpoint.parameters["norm.weight"].dtype if checkpoint.parameters else ""
         dtype = device.pick_dtype(spec.dtype, stored, place)
+        packer = calibration.packer(
+            place, dtype, spec.quantize, batch=spec.batch, traceable=bool(spec.compile)
+        )
         model = loader.load(
             checkpoint,
             rank=group.rank,
             size=group.size,
             dtype=dtype,
             device=place,
-            packer=calibration.packer(place, dtype, spec.quantize, traceable=bool(spec.compile)),
+            packer=packer,
             progress=progress,
         )
         if group.size == 1:

@@ -20,7 +20,8 @@ def main(job: dict) -> dict:
     from llamakit.runtime.parallel import Group
 
     torch.set_num_threads(job["threads"])
-    spec = LoadSpec(str(Path(job["model"])), job["dtype"], job["device"], job["quantize"])
+    path, rows = str(Path(job["model"])), len(job["prompts"])
+    spec = LoadSpec(path, job["dtype"], job["device"], job["quantize"], batch=rows)
     model = load_slice(spec, Group()).model
     prompts = [tuple(prompt) for prompt in job["prompts"]]
     length = len(prompts[0])

@@ -43,8 +43,12 @@ def kernels(device: torch.device) -> dict[str, str]:
     for stored in ("float32", "bfloat16", "float16"):
         dtype = pick_dtype("auto", stored, device)
         weight = torch.ones(64, 1024, dtype=getattr(torch, stored))
-        kernel = calibration.packer(device, dtype, None).pack(weight)
-        chosen[stored] = f"{kernel.name}, computed in {str(dtype).removeprefix('torch.')}"
+        one, several = (
+            calibration.packer(device, dtype, None, batch=batch).pack(weight).name
+            for batch in (1, 2)
+        )
+        names = one if one == several else f"{one} for one sequence at a time, {several} for more"
+        chosen[stored] = f"{names}, computed in {str(dtype).removeprefix('torch.')}"
     for quantize in ("int8", "int4"):
         if quantize == "int4" and device.type == "mps":
             continue

@@ -6,11 +6,12 @@ before the next is touched, so two copies of the model never stand.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
 import torch
+from torch import nn
 
 from llamakit.checkpoint.checked_read import read_checked
 from llamakit.checkpoint.params import ModelParams
@@ -27,6 +28,9 @@ from llamakit.runtime.tensors import to_torch
 ATTENTION = ("attention.wq", "attention.wk", "attention.wv", "attention.wo")
 FEED_FORWARD = ("feed_forward.w1", "feed_forward.w3", "feed_forward.w2")
 NORMS = ("attention_norm", "ffn_norm")
+
+PACKERS = 4
+"""How many weights of a layer are packed at the same time: most operators pack on one thread."""
 
 T = TypeVar("T")
 
@@ -68,11 +72,11 @@ def load(
     # The largest first: what packing takes for a moment stands beside nothing yet.
     output = layers.output(embeddings if params.tied_embeddings else fetch("output.weight"))
     blocks = []
-    for number, weights in enumerate(_one_ahead(_fetchers(params, fetch))):
-        blocks.append(_block(number, weights, layers, norm, params.head_dim))
-        trim()
-        if progress:
-            progress(number + 1)
+    with ThreadPoolExecutor(min(PACKERS, torch.get_num_threads())) as pool:
+        for number, weights in enumerate(_one_ahead(_fetchers(params, fetch))):
+            blocks.append(_block(number, weights, layers, norm, params.head_dim, pool))
+            if progress:
+                progress(number + 1)
     return Transformer(
         layers.embedding(embeddings),
         blocks,
@@ -116,20 +120,22 @@ def _block(
     layers: Layers,
     norm: Callable[[torch.Tensor], RMSNorm],
     head_dim: int,
+    pool: ThreadPoolExecutor,
 ) -> Block:
     """Pack one layer; each weight leaves ``weights`` as it is packed."""
 
-    def joined(names: Sequence[str]) -> torch.Tensor:
-        return torch.cat([weights.pop(name) for name in names])
+    def pack(make: Callable[[torch.Tensor], nn.Module], *names: str) -> nn.Module:
+        """Pack a weight, or several as one below the other."""
+        several = [weights.pop(name) for name in names]
+        made = make(torch.cat(several) if len(several) > 1 else several[0])
+        trim()
+        return made
 
-    attention = Attention(
-        layers.column(joined(ATTENTION[:3])),
-        layers.row(weights.pop(ATTENTION[3])),
-        head_dim,
-        number,
-    )
-    feed_forward = FeedForward(
-        layers.column(joined(FEED_FORWARD[:2])), layers.row(weights.pop(FEED_FORWARD[2]))
-    )
+    w13 = pool.submit(pack, layers.column, *FEED_FORWARD[:2])  # the largest first
+    w2 = pool.submit(pack, layers.row, FEED_FORWARD[2])
+    wqkv = pool.submit(pack, layers.column, *ATTENTION[:3])
+    wo = pool.submit(pack, layers.row, ATTENTION[3])
+    attention = Attention(wqkv.result(), wo.result(), head_dim, number)
+    feed_forward = FeedForward(w13.result(), w2.result())
     norms = [norm(weights.pop(name)) for name in NORMS]
     return Block(attention, feed_forward, *norms)

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import nn
-from torch.nn.functional import scaled_dot_product_attention, silu
+from torch.nn.functional import rms_norm, scaled_dot_product_attention, silu
 
 from llamakit.runtime.compiled import CompiledDecoder
 from llamakit.runtime.kv_cache import KVCache
@@ -83,9 +83,7 @@ class RMSNorm(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """``(..., dim)`` to the same."""
-        wide = x.float()
-        scale = torch.rsqrt(wide.square().mean(-1, keepdim=True) + self.eps)
-        return (wide * scale).to(x.dtype) * self.weight
+        return rms_norm(x, self.weight.shape, self.weight, self.eps)
 
 
 class Attention(nn.Module):

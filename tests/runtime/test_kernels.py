@@ -16,7 +16,10 @@ from llamakit.runtime.kernels.kernel import Kernel, Plain
 CPU = torch.device("cpu")
 HAS_ONEDNN = pytest.mark.skipif(not sixteen.has_onednn(), reason="no bfloat16 in this CPU's oneDNN")
 HAS_HALF = pytest.mark.skipif(not sixteen.has_half(), reason="PyTorch without FBGEMM")
+HAS_FBGEMM = pytest.mark.skipif(not quantised.has_int8_fbgemm(), reason="no FBGEMM with VNNI here")
 HAS_INT8 = pytest.mark.skipif(not quantised.has_int8_onednn(), reason="no VNNI here")
+
+IN_8_BITS = (quantised.Int8, quantised.Int8OneDNN, quantised.Int8FBGEMM)
 
 
 def weight(rows: int = 192, columns: int = 128, dtype: torch.dtype = torch.float32) -> torch.Tensor:
@@ -40,8 +43,10 @@ def error(kernel: Kernel, x: torch.Tensor, held: torch.Tensor) -> float:
     [
         pytest.param(Plain, torch.float32, 1e-6, id="plain"),
         pytest.param(sixteen.OneDNN, torch.bfloat16, 4e-3, id="onednn", marks=HAS_ONEDNN),
+        pytest.param(sixteen.RowByRow, torch.bfloat16, 4e-3, id="gemv", marks=HAS_ONEDNN),
         pytest.param(sixteen.Half, torch.float16, 1e-6, id="fbgemm", marks=HAS_HALF),
         pytest.param(quantised.Int8OneDNN, torch.float32, 2e-2, id="onednn-int8", marks=HAS_INT8),
+        pytest.param(quantised.Int8FBGEMM, torch.float32, 2e-2, id="fbgemm-int8", marks=HAS_FBGEMM),
         pytest.param(quantised.Int4, torch.bfloat16, 0.1, id="int4"),
     ],
 )
@@ -71,10 +76,10 @@ def test_float16_weights_in_float32_are_as_exact_as_float32_weights() -> None:
 
 
 @HAS_HALF
-@pytest.mark.parametrize("value", [1e5, 1e-9, float("inf"), float("nan")])
+@pytest.mark.parametrize("value", [1e30, 1e-20, float("inf"), float("nan")])
 def test_a_bfloat16_weight_that_float16_does_not_hold_is_not_put_into_it(value: float) -> None:
-    held = weight(dtype=torch.bfloat16).float().half().bfloat16()
-    fitting = Packer(CPU, torch.float32).pack(held.float().mul(64).round().div(64).bfloat16())
+    held = weight(dtype=torch.bfloat16)
+    fitting = Packer(CPU, torch.float32).pack(held)
     held[7, 3] = value
 
     kernel = Packer(CPU, torch.float32).pack(held)
@@ -84,16 +89,75 @@ def test_a_bfloat16_weight_that_float16_does_not_hold_is_not_put_into_it(value: 
     assert kernel.weight.dtype == torch.float32
 
 
-@HAS_INT8
-def test_a_row_in_8_bits_does_not_depend_on_its_neighbours() -> None:
-    kernel = quantised.Int8OneDNN(weight())
+@HAS_HALF
+@pytest.mark.parametrize("size", [1e-9, 1e-3, 1e9])
+def test_bfloat16_values_beyond_float16_are_scaled_into_it_without_loss(size: float) -> None:
+    held = (weight().mul_(size)).to(torch.bfloat16)
+    held[::2] *= 1000  # outputs are scaled apart
+    held[5] = 0
+    kernel = Packer(CPU, torch.float32).pack(held)
+    x = activations(5)
+
+    assert isinstance(kernel, sixteen.Half)
+    assert error(kernel, x, held) < 2 * error(Plain(held.float()), x, held) + 1e-7
+    assert (kernel(x)[:, 5] == 0).all()
+
+
+@HAS_ONEDNN
+def test_one_row_by_itself_leaves_onednn_switched_on_for_the_process() -> None:
+    kernel = sixteen.RowByRow(weight(dtype=torch.bfloat16))
+
+    kernel(activations(1, dtype=torch.bfloat16))
+    with pytest.raises(RuntimeError):
+        kernel(activations(1, columns=3, dtype=torch.bfloat16))
+
+    assert torch.backends.mkldnn.enabled
+
+
+@HAS_ONEDNN
+def test_the_kernel_is_chosen_by_how_many_sequences_are_written(tmp_path, monkeypatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    held = weight(dtype=torch.bfloat16)
+
+    one, several = (
+        calibration.packer(CPU, torch.bfloat16, None, batch=batch).pack(held) for batch in (1, 2)
+    )
+
+    assert isinstance(one, sixteen.RowByRow)
+    assert isinstance(several, sixteen.OneDNN)
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        pytest.param(quantised.Int8OneDNN, marks=HAS_INT8),
+        pytest.param(quantised.Int8FBGEMM, marks=HAS_FBGEMM),
+    ],
+)
+def test_a_row_in_8_bits_does_not_depend_on_its_neighbours(
+    make: Callable[[torch.Tensor], Kernel],
+) -> None:
+    kernel = make(weight())
     x = activations(4)
-    loud = torch.cat((x, x[:1] * 1000))
+    loud = torch.cat((x, x[:1] * 1000, x[:1] * 0))
 
     with torch.inference_mode():
-        alone, beside = kernel(x[1:2]), kernel(loud)[1:2]
+        alone, beside = kernel(x[1:2]), kernel(loud)
 
-    assert torch.equal(alone, beside)
+    assert torch.equal(alone, beside[1:2])
+    assert (beside[5] == 0).all()
+
+
+@HAS_FBGEMM
+def test_nan_in_an_activation_is_not_rounded_away() -> None:
+    kernel = quantised.Int8FBGEMM(weight())
+    x = activations(2)
+    x[0, 3] = torch.nan
+
+    out = kernel(x)
+
+    assert not out[0].isfinite().any()
+    assert out[1].isfinite().all()
 
 
 def test_8_bits_round_to_the_nearest_of_255_steps() -> None:
@@ -126,8 +190,8 @@ def test_the_output_layer_and_odd_shapes_stay_in_8_bits(shape: tuple[int, int]) 
     odd = packer.pack(weight(17, 40))
 
     assert isinstance(inner, quantised.Int4)
-    assert isinstance(output, (quantised.Int8, quantised.Int8OneDNN))
-    assert isinstance(odd, (quantised.Int8, quantised.Int8OneDNN))
+    assert isinstance(output, IN_8_BITS)
+    assert isinstance(odd, IN_8_BITS)
     assert error(inner, activations(2, shape[1]), weight(*shape)) < 0.12
 
 
@@ -144,7 +208,7 @@ def test_an_unknown_quantisation_is_refused() -> None:
 
 def test_what_was_measured_elsewhere_or_never_is_not_taken(tmp_path: Path) -> None:
     never = calibration.remembered(tmp_path)
-    (tmp_path / "kernels.json").write_text('{"machine": {"threads": 999}, "bfloat16": "fbgemm"}')
+    (tmp_path / "kernels.json").write_text('{"machine": {"threads": 999}, "bfloat16": {}}')
     elsewhere = calibration.remembered(tmp_path)
     (tmp_path / "kernels.json").write_text("[")
 

@@ -83,4 +83,5 @@ def test_loading_takes_little_more_than_the_packed_weights(
     found = json.loads(done.stdout)
     others = 24 << 20  # activations, and what torch allocates with its first layers
     assert found["peak"] < 1.1 * found["needed"] + others, found
-    assert found["peak"] > 0.9 * found["needed"], found
+    mapped = 0.4 if quantize is None else 0.1  # weights that stay in the file, and the embedding
+    assert found["peak"] > (1 - mapped) * found["needed"], found

@@ -1,7 +1,7 @@
 """Measures the kernels on this machine, and remembers the faster one.
 
 Only a choice between kernels that keep every value is measured. Without a measurement the choice
-is the one that was faster wherever it was tried, so nothing is measured behind anybody's back:
+is the one that was fastest wherever it was tried, so nothing is measured behind anybody's back:
 ``llamakit doctor --calibrate`` does it.
 """
 
@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 import platform
 import time
 from collections.abc import Callable
@@ -26,6 +27,16 @@ SHAPE = (4096, 2048)
 """Of the weight that is measured: outputs, inputs."""
 
 ROWS = (1, 8, 64)
+ONE, SEVERAL = "one sequence", "several"
+WEIGHED = {ONE: (1, 64), SEVERAL: (8, 64)}
+"""Which numbers of rows count for a model that writes one sequence at a time, and several."""
+
+EXACT = ("gemv", "onednn", "fbgemm")
+"""Those that a bfloat16 weight may be packed for; ``fbgemm`` where float16 holds its values."""
+
+USUAL = {ONE: "gemv", SEVERAL: "onednn"}
+"""What was fastest wherever it was tried, for where nothing was measured."""
+
 COPIES = 6
 """Weights multiplied in turn: together more than a processor's cache holds."""
 
@@ -48,35 +59,56 @@ class Timing:
 
 
 def packer(
-    device: torch.device, dtype: torch.dtype, quantize: str | None, *, traceable: bool = False
+    device: torch.device,
+    dtype: torch.dtype,
+    quantize: str | None,
+    *,
+    batch: int = 1,
+    traceable: bool = False,
 ) -> Packer:
-    """Return what packs a model's weights, as measured here or as is usually best."""
-    winner = remembered() if device.type == "cpu" else None
-    return Packer(device, dtype, quantize, bfloat16=winner or "onednn", traceable=traceable)
+    """Return what packs a model's weights, as measured here or as is usually best.
+
+    Args:
+        batch: how many sequences it will write at the same time, at most.
+    """
+    winners = (remembered() if device.type == "cpu" else None) or USUAL
+    winner = winners[ONE if batch == 1 else SEVERAL]
+    return Packer(device, dtype, quantize, bfloat16=winner, traceable=traceable)
 
 
 def calibrate() -> list[Timing]:
-    """Measure the CPU's kernels and remember which is faster for bfloat16; takes some seconds."""
+    """Measure the CPU's kernels and remember the fastest for bfloat16; takes some seconds."""
     timings = [timing for name in candidates() for timing in _measure(name)]
-    if len({"onednn", "fbgemm"} & set(candidates())) == 2:
-        winner = min(("onednn", "fbgemm"), key=lambda name: _cost(timings, name))
-        _remember(winner, timings)
+    exact = [name for name in EXACT if name in candidates()]
+    if len(exact) > 1:
+        winners = {
+            batch: min(exact, key=lambda name: _cost(timings, name, rows))
+            for batch, rows in WEIGHED.items()
+        }
+        _remember(winners, timings)
     return timings
 
 
 def candidates() -> list[str]:
     """Name the kernels that this CPU has."""
     names = ["plain"]
-    names += ["onednn"] if sixteen.has_onednn() else []
+    names += ["gemv", "onednn"] if sixteen.has_onednn() else []
     names += ["fbgemm"] if sixteen.has_half() else []
+    names += ["fbgemm-int8"] if quantised.has_int8_fbgemm() else []
     names += ["onednn-int8"] if quantised.has_int8_onednn() else []
     return [*names, "int4"]
 
 
-def remembered(folder: Path | None = None) -> str | None:
-    """Return which kernel was faster for bfloat16, None if that was not measured here."""
-    winner = _read(folder).get("bfloat16")
-    return winner if winner in ("onednn", "fbgemm") else None
+def remembered(folder: Path | None = None) -> dict[str, str] | None:
+    """Return which kernel was fastest for bfloat16, None if that was not measured here.
+
+    Returns:
+        Its name for each of ``WEIGHED``.
+    """
+    winners = _read(folder).get("bfloat16")
+    if not isinstance(winners, dict) or winners.keys() != WEIGHED.keys():
+        return None
+    return winners if set(winners.values()) <= set(EXACT) else None
 
 
 def remembered_timings(folder: Path | None = None) -> list[Timing]:
@@ -116,8 +148,10 @@ def processor() -> str:
 def _measure(name: str) -> list[Timing]:
     makers: dict[str, Callable[[torch.Tensor], Kernel]] = {
         "plain": Plain,
+        "gemv": sixteen.RowByRow,
         "onednn": sixteen.OneDNN,
         "fbgemm": sixteen.Half,
+        "fbgemm-int8": quantised.Int8FBGEMM,
         "onednn-int8": quantised.Int8OneDNN,
         "int4": quantised.Int4,
     }
@@ -139,18 +173,14 @@ def _timing(name: str, kernels: list[Kernel], x: torch.Tensor) -> Timing:
     return Timing(name, len(x), best, kernels[0].nbytes / best)
 
 
-def _cost(timings: list[Timing], name: str) -> float:
-    """Weigh the three numbers of rows alike: twice as slow at one is as bad as at another."""
-    cost = 1.0
-    for timing in timings:
-        if timing.kernel == name:
-            cost *= timing.seconds
-    return cost
+def _cost(timings: list[Timing], name: str, rows: tuple[int, ...]) -> float:
+    """Weigh numbers of rows alike: twice as slow at one is as bad as at another."""
+    return math.prod(it.seconds for it in timings if it.kernel == name and it.rows in rows)
 
 
-def _remember(winner: str, timings: list[Timing]) -> None:
+def _remember(winners: dict[str, str], timings: list[Timing]) -> None:
     folder = _folder(None)
-    kept = {"machine": machine(), "bfloat16": winner, "timings": [asdict(it) for it in timings]}
+    kept = {"machine": machine(), "bfloat16": winners, "timings": [asdict(it) for it in timings]}
     with contextlib.suppress(OSError):  # a home that cannot be written to: measured for now only
         folder.mkdir(parents=True, exist_ok=True)
         (folder / _FILE).write_text(json.dumps(kept, indent=2) + "\n")

@@ -20,8 +20,8 @@ class Packer:
     Args:
         dtype: what the model computes in.
         quantize: None keeps every value; ``int8`` or ``int4`` rounds.
-        bfloat16: which kernel holds a bfloat16 weight on a CPU, if it can: ``onednn`` or
-            ``fbgemm``, as measured here.
+        bfloat16: which kernel holds a bfloat16 weight on a CPU, if it can: ``gemv``, ``onednn``
+            or ``fbgemm``, as measured here.
         traceable: only kernels that torch.compile sees through.
     """
 
@@ -50,6 +50,8 @@ class Packer:
         shape = tuple(weight.shape)
         if self.quantize == "int4" and not output and quantised.fits_int4(shape, self.device):
             return quantised.Int4(placed)
+        if self._packs and quantised.has_int8_fbgemm():
+            return quantised.Int8FBGEMM(placed)
         if self._packs and quantised.has_int8_onednn():
             return quantised.Int8OneDNN(placed)
         return quantised.Int8(placed, self.dtype)
@@ -63,14 +65,26 @@ class Packer:
         if not self._packs:
             return Plain(weight.to(self.device, self.dtype))
         narrow = weight.to(self.dtype) if self.dtype != torch.float32 else weight
-        if self._wants_half(narrow) and sixteen.fits_half(narrow):
-            return sixteen.Half(narrow)
+        if self._wants_half(narrow) and (kernel := _half(narrow)):
+            return kernel
         if self.dtype == torch.bfloat16 and sixteen.has_onednn():
-            return sixteen.OneDNN(narrow)
+            return sixteen.RowByRow(narrow) if self._by_rows else sixteen.OneDNN(narrow)
         return Plain(narrow.to(self.dtype))
+
+    @property
+    def _by_rows(self) -> bool:
+        return self.bfloat16 == sixteen.RowByRow.name
 
     def _wants_half(self, weight: torch.Tensor) -> bool:
         """Say whether float16 with float32 arithmetic is the better form, if the values fit."""
         if not sixteen.has_half() or weight.dtype == torch.float32:
             return False
-        return self.dtype != torch.bfloat16 or self.bfloat16 == "fbgemm"
+        return self.dtype != torch.bfloat16 or self.bfloat16 == sixteen.Half.name
+
+
+def _half(weight: torch.Tensor) -> Kernel | None:
+    """Pack a weight in float16 if that holds every value, as it is or scaled."""
+    if sixteen.fits_half(weight):
+        return sixteen.Half(weight)
+    scale = sixteen.half_scale(weight)
+    return sixteen.Half(weight, scale) if sixteen.fits_half(weight, scale) else None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import torch
+from torch import nn
 
 from llamakit.runtime.kernels.kernel import Kernel
 
@@ -35,18 +36,56 @@ class OneDNN(Kernel):
         return out
 
 
+class RowByRow(Kernel):
+    """bfloat16 as it is stored, for a model that is to write one sequence at a time.
+
+    One row goes through PyTorch's own product of a matrix and a vector, which reads at the memory's
+    speed; PyTorch takes it where oneDNN is switched off. Several rows go through oneDNN, which then
+    arranges the weight anew at each call.
+    """
+
+    name = "gemv"
+
+    def __init__(self, weight: torch.Tensor) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(weight.contiguous(), requires_grad=False)
+
+    @property
+    def nbytes(self) -> int:
+        """How many bytes the weight takes."""
+        return self.weight.nbytes
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """``(..., in)`` to ``(..., out)``."""
+        if x.numel() != x.shape[-1]:
+            return nn.functional.linear(x, self.weight)
+        torch._C._set_mkldnn_enabled(False)
+        try:
+            return nn.functional.linear(x, self.weight)
+        finally:
+            torch._C._set_mkldnn_enabled(True)
+
+
 class Half(Kernel):
     """float16 weights and float32 arithmetic, by FBGEMM.
 
     As exact as float32 throughout, at half of its bytes, for weights that float16 holds.
+
+    Args:
+        scale: a power of two for each output, ``(N,)`` float32, by which the weight is multiplied
+            before float16 takes it, and the result divided; None: by 1.
     """
 
     name = "fbgemm"
 
-    def __init__(self, weight: torch.Tensor) -> None:
+    def __init__(self, weight: torch.Tensor, scale: torch.Tensor | None = None) -> None:
         super().__init__()
-        self._nbytes = weight.numel() * 2
-        self.packed = torch.ops.quantized.linear_prepack_fp16(weight.float(), None)
+        self._nbytes = weight.numel() * 2 + (0 if scale is None else scale.nbytes)
+        wide = weight.to(torch.float32, copy=True)
+        if scale is not None:
+            wide.mul_(scale[:, None])
+        self.packed = torch.ops.quantized.linear_prepack_fp16(wide, None)
+        self.undo = None if scale is None else scale.reciprocal()
 
     @property
     def nbytes(self) -> int:
@@ -56,6 +95,8 @@ class Half(Kernel):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """``(..., in)`` to ``(..., out)``."""
         out: torch.Tensor = torch.ops.quantized.linear_dynamic_fp16(x.float(), self.packed)
+        if self.undo is not None:
+            out.mul_(self.undo)
         return out.to(x.dtype)
 
 
@@ -69,9 +110,34 @@ def has_half() -> bool:
     return "fbgemm" in torch.backends.quantized.supported_engines
 
 
-def fits_half(weight: torch.Tensor) -> bool:
-    """Say whether float16 holds every value of a weight, bit for bit, and all are finite."""
-    return all(_fits(part) for part in torch.split(weight, 1024))
+def fits_half(weight: torch.Tensor, scale: torch.Tensor | None = None) -> bool:
+    """Say whether float16 holds every value of a weight, bit for bit, and all are finite.
+
+    Args:
+        scale: what each output's values are multiplied by before, as in ``Half``.
+    """
+    scales = torch.ones(len(weight)) if scale is None else scale
+    return all(
+        _fits(part.float() * factor[:, None])
+        for part, factor in zip(torch.split(weight, _PART), torch.split(scales, _PART), strict=True)
+    )
+
+
+def half_scale(weight: torch.Tensor) -> torch.Tensor:
+    """Return the powers of two, ``(N,)``, that bring each output's largest value near 2 ** 15.
+
+    bfloat16 has fewer digits than float16 and reaches further down; scaled, values keep all their
+    digits unless they are some 2 ** -32 of the largest of their output.
+    """
+    largest = torch.cat([part.abs().amax(1).float() for part in torch.split(weight, _PART)])
+    exponent = torch.frexp(largest).exponent.clamp(-100, 100)
+    return torch.ldexp(torch.ones(len(weight)), _TOP - exponent)
+
+
+_PART = 1024
+"""How many outputs are looked at together: a float32 copy of all would be large."""
+
+_TOP = 15
 
 
 def _fits(part: torch.Tensor) -> bool:
