@@ -50,7 +50,8 @@ class Configuration:
     @property
     def name(self) -> str:
         """As the table shows it."""
-        what = "first token, cold" if self.first_only else f"batch {self.rows}"
+        what = "cold, to the end" if self.engine == "cat" else "first token, cold"
+        what = what if self.first_only else f"batch {self.rows}"
         return f"{self.engine} {self.form}, {what}"
 
 
@@ -60,7 +61,12 @@ PARTS = {
     "int8-b1": [("llamakit", "int8", 1), ("llama.cpp", "q8_0", 1)],
     "int8-b8": [("llamakit", "int8", 8), ("llama.cpp", "q8_0", 8)],
     "int4-b1": [("llamakit", "int4", 1), ("llama.cpp", "q4_0", 1)],
-    "cold": [("llamakit", "bf16", 1, True), ("transformers", "bf16", 1, True)],
+    "cold": [
+        ("llamakit", "bf16", 1, True),
+        ("transformers", "bf16", 1, True),
+        ("cat", "to /dev/null", 1, True),
+    ],
+    "cold-int8": [("llamakit", "int8", 1, True), ("cat", "to /dev/null", 1, True)],
 }
 QUANTIZE = {"bf16": None, "int8": "int8", "int4": "int4"}
 Results = dict[Configuration, list[dict]]

@@ -18,6 +18,7 @@ from llamakit.checkpoint.params import parse_params
 from llamakit.checkpoint.pth_writer import PthLayout
 
 SHAPES = {
+    "7b": {"dim": 4096, "n_layers": 32, "n_heads": 32, "n_kv_heads": 32, "vocab_size": 32000},
     "1.1b": {"dim": 2048, "n_layers": 22, "n_heads": 32, "n_kv_heads": 8, "vocab_size": 32000},
     "tiny": {"dim": 256, "n_layers": 2, "n_heads": 8, "n_kv_heads": 4, "vocab_size": 512},
 }

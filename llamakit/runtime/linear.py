@@ -18,8 +18,8 @@ from llamakit.runtime.kernels.choice import Packer
 class Layers(Protocol):
     """Makes a layer from the weight that this rank holds, as it is stored."""
 
-    def column(self, weight: torch.Tensor) -> nn.Module:
-        """Cut by output: ``(out/n, in)``."""
+    def column(self, *weights: torch.Tensor) -> nn.Module:
+        """Cut by output: ``(out/n, in)``, or several, whose outputs stand one behind the other."""
         ...
 
     def output(self, weight: torch.Tensor) -> nn.Module:
@@ -41,9 +41,9 @@ class PlainLayers:
     def __init__(self, packer: Packer) -> None:
         self._packer = packer
 
-    def column(self, weight: torch.Tensor) -> nn.Module:
+    def column(self, *weights: torch.Tensor) -> nn.Module:
         """Make a linear layer."""
-        return self._packer.pack(weight)
+        return self._packer.pack(*weights)
 
     def output(self, weight: torch.Tensor) -> nn.Module:
         """Make the layer of the logits."""
@@ -64,9 +64,9 @@ class ParallelLayers:
     def __init__(self, packer: Packer) -> None:
         self._packer = packer
 
-    def column(self, weight: torch.Tensor) -> nn.Module:
+    def column(self, *weights: torch.Tensor) -> nn.Module:
         """Make a layer whose outputs stay with this rank."""
-        return self._packer.pack(weight)
+        return self._packer.pack(*weights)
 
     def output(self, weight: torch.Tensor) -> nn.Module:
         """Make a layer that gathers the outputs."""

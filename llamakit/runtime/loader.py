@@ -124,10 +124,8 @@ def _block(
 ) -> Block:
     """Pack one layer; each weight leaves ``weights`` as it is packed."""
 
-    def pack(make: Callable[[torch.Tensor], nn.Module], *names: str) -> nn.Module:
-        """Pack a weight, or several as one below the other."""
-        several = [weights.pop(name) for name in names]
-        made = make(torch.cat(several) if len(several) > 1 else several[0])
+    def pack(make: Callable[..., nn.Module], *names: str) -> nn.Module:
+        made = make(*(weights.pop(name) for name in names))
         trim()
         return made
 

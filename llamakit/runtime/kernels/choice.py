@@ -37,13 +37,17 @@ class Packer:
         if self.quantize == "int4" and self.device.type == "mps":
             raise UsageError("--quantize int4: not on MPS; try --quantize int8 or --device cpu")
 
-    def pack(self, weight: torch.Tensor, *, output: bool = False) -> Kernel:
-        """Bring a weight into the form that its kernel wants.
+    def pack(self, *weights: torch.Tensor, output: bool = False) -> Kernel:
+        """Bring a weight into the form that its kernel wants, or several that share their input.
 
         Args:
-            weight: ``(N, K)`` as stored, on the CPU; nothing of it is kept where it is packed.
+            weights: ``(N, K)`` as stored, on the CPU; nothing of them is kept where they are
+                packed. Their outputs stand one behind the other.
             output: the layer that makes logits: it stays in 8 bits where others take 4.
         """
+        if self._keeps_rows:
+            return sixteen.RowByRow(*(weight.to(self.dtype) for weight in weights))
+        weight = torch.cat(weights) if len(weights) > 1 else weights[0]
         if self.quantize is None:
             return self._exact(weight)
         placed = weight.to(self.device)
@@ -68,12 +72,14 @@ class Packer:
         if self._wants_half(narrow) and (kernel := _half(narrow)):
             return kernel
         if self.dtype == torch.bfloat16 and sixteen.has_onednn():
-            return sixteen.RowByRow(narrow) if self._by_rows else sixteen.OneDNN(narrow)
+            return sixteen.OneDNN(narrow)
         return Plain(narrow.to(self.dtype))
 
     @property
-    def _by_rows(self) -> bool:
-        return self.bfloat16 == sixteen.RowByRow.name
+    def _keeps_rows(self) -> bool:
+        """Whether weights stay as they are, mapped, since few rows will be multiplied by them."""
+        wanted = self.bfloat16 == sixteen.RowByRow.name and self.dtype == torch.bfloat16
+        return wanted and self.quantize is None and self._packs and sixteen.has_onednn()
 
     def _wants_half(self, weight: torch.Tensor) -> bool:
         """Say whether float16 with float32 arithmetic is the better form, if the values fit."""

@@ -41,29 +41,39 @@ class RowByRow(Kernel):
 
     One row goes through PyTorch's own product of a matrix and a vector, which reads at the memory's
     speed; PyTorch takes it where oneDNN is switched off. Several rows go through oneDNN, which then
-    arranges the weight anew at each call.
+    arranges the weight anew at each call. What is mapped stays mapped: nothing is copied, and
+    nothing is read before it is wanted.
+
+    Args:
+        weights: ``(n, K)`` each, whose outputs stand one behind the other.
     """
 
     name = "gemv"
 
-    def __init__(self, weight: torch.Tensor) -> None:
+    def __init__(self, *weights: torch.Tensor) -> None:
         super().__init__()
-        self.weight = nn.Parameter(weight.contiguous(), requires_grad=False)
+        self.weights = nn.ParameterList(
+            nn.Parameter(weight.contiguous(), requires_grad=False) for weight in weights
+        )
 
     @property
     def nbytes(self) -> int:
-        """How many bytes the weight takes."""
-        return self.weight.nbytes
+        """How many bytes the weights take."""
+        return sum(weight.nbytes for weight in self.weights)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """``(..., in)`` to ``(..., out)``."""
         if x.numel() != x.shape[-1]:
-            return nn.functional.linear(x, self.weight)
+            return self._multiply(x)
         torch._C._set_mkldnn_enabled(False)
         try:
-            return nn.functional.linear(x, self.weight)
+            return self._multiply(x)
         finally:
             torch._C._set_mkldnn_enabled(True)
+
+    def _multiply(self, x: torch.Tensor) -> torch.Tensor:
+        outs = [nn.functional.linear(x, weight) for weight in self.weights]
+        return outs[0] if len(outs) == 1 else torch.cat(outs, -1)
 
 
 class Half(Kernel):
