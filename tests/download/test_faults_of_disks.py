@@ -13,6 +13,7 @@ import pytest
 from faults import hang, longer, status
 from fetching import FAST, MB, SHARDS, assert_whole, fetch, files_in
 
+from llamakit.download.part_file import BLOCK_NBYTES, left_over
 from llamakit.errors import DestinationError, LinkEndedError, NoSpaceError
 
 SHARD = "llama-2-7b/consolidated.00.pth"
@@ -33,14 +34,15 @@ def test_a_disk_that_is_full_midway_is_a_sentence_and_the_rest_is_kept(isolated,
     with pytest.raises(LinkEndedError):
         fetch(large, out, connections=1)  # the part has its whole size now
     limit = 9 * MB + 1000  # the kernel's limit on the size of a file stands for a full disk
+    command = [sys.executable, "-m", "llamakit", "download", "7B", "--output-dir", out, *FAST]
 
     done = subprocess.run(
-        [sys.executable, "-m", "llamakit", "download", "7B", "--output-dir", out, *FAST, "--json"],
+        [*command, "--connections", "1", "--json"],  # one goes in order, up to the limit
         env={**isolated, "LLAMAKIT_URL": large.link},
         preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit)),
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=120,
         check=False,
     )
 
@@ -50,10 +52,11 @@ def test_a_disk_that_is_full_midway_is_a_sentence_and_the_rest_is_kept(isolated,
     assert "Traceback" not in done.stderr
     assert json.loads(done.stdout.splitlines()[-1])["exit_status"] == 1
     assert not (out / SHARD).exists()
-    before = large.nbytes
-    assert before > 1 * MB
+    before, kept = large.nbytes, left_over(out / SHARD)
+    assert 9 * MB - BLOCK_NBYTES <= kept <= 9 * MB
     fetch(large, out)
     assert_whole(out, large.folder)
+    assert large.nbytes - before == 20 * MB + 12_345 - kept + 1  # and the probe
 
 
 def test_a_second_run_into_the_same_folder_is_refused(server, out):
