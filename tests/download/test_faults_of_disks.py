@@ -10,7 +10,7 @@ import sys
 import threading
 
 import pytest
-from faults import hang, longer, status
+from faults import longer, status
 from fetching import FAST, MB, SHARDS, assert_whole, fetch, files_in
 
 from llamakit.download.part_file import BLOCK_NBYTES, left_over
@@ -60,15 +60,16 @@ def test_a_disk_that_is_full_midway_is_a_sentence_and_the_rest_is_kept(isolated,
 
 
 def test_a_second_run_into_the_same_folder_is_refused(server, out):
-    server.fault(hang(after=100_000, seconds=20), path=SHARDS, times=1)
-    first = threading.Thread(target=lambda: fetch(server, out, timeout=1.0), daemon=True)
+    server.hold(100_000)
+    first = threading.Thread(target=lambda: fetch(server, out), daemon=True)
     first.start()
-    server.wait_for(100_000, 20)
+    server.wait_for(100_000, 60)
 
     with pytest.raises(DestinationError, match="another llamakit is downloading into"):
         fetch(server, out)
 
-    first.join(20)
+    server.release()
+    first.join(60)
     assert_whole(out, server.folder)
 
 
