@@ -62,6 +62,7 @@ def download(
         if link is not None:
             models = choose(names, catalogue, link)
             _fetch(Download(models, folder, settings), link, models, catalogue, screen)
+        screen.close()
         if not as_json:
             click.echo(_next_steps(models, folder))
     except (LlamakitError, OSError, KeyboardInterrupt) as error:
@@ -237,8 +238,8 @@ def _show_plan(run: Download, link: Link | None, screen: Screen, *, as_json: boo
         about = "" if link else "about "
         table = grid("file", "size", "there", "")
         for file in event.files:
-            size = "" if file.nbytes is None else sized(file.nbytes)
-            prefix = "" if file.status == "there" or not size else about
+            size = "small" if file.nbytes is None else sized(file.nbytes)
+            prefix = "" if file.status == "there" or file.nbytes is None else about
             table.add_row(file.path, prefix + size, sized(file.nbytes_there), file.status)
         click.echo(rendered(table))
         click.echo(

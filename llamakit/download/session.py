@@ -17,7 +17,7 @@ from pathlib import Path, PurePosixPath
 from llamakit.checkpoint.staging import check_space
 from llamakit.download.catalogue import Model
 from llamakit.download.events import Arrived, Checked, Event, Finished
-from llamakit.download.inventory import Wanted, check, plan_files, wanted_files
+from llamakit.download.inventory import Wanted, check, list_paths, plan_files, wanted_files
 from llamakit.download.journal import Journal
 from llamakit.download.link import Link
 from llamakit.download.lists import ListChangedError, Lists
@@ -76,9 +76,10 @@ class Download:
         Raises:
             As ``run``.
         """
+        listed = [Wanted(path) for path in list_paths(self._models)]
         if link is None:
             files = wanted_files(self._models, self._lists().on_disk())
-            yield plan_files(self._folder, files, {})
+            yield plan_files(self._folder, [*listed, *files], {})
             return
         _check_time(link)
         with tempfile.TemporaryDirectory(prefix="llamakit-") as name, self._server(link) as server:
@@ -86,7 +87,7 @@ class Download:
             files = wanted_files(self._models, lists)
             missing = [file for file in files if not (self._folder / file.path).exists()]
             probes = yield from self._probe(server, missing)
-        yield plan_files(self._folder, files, probes)
+        yield plan_files(self._folder, [*listed, *files], probes)
 
     def look(self) -> Generator[Event, None, bool]:
         """Check what is there without asking anybody; return whether nothing is to be fetched.
