@@ -160,6 +160,7 @@ def test_ctrl_c_ends_at_once_and_the_next_run_goes_on(isolated, large, out, answ
     )
     while left_over(out / SHARD) < 12 * MB:  # all that comes before the server says no more
         time.sleep(0.01)
+        assert child.poll() is None
 
     child.send_signal(signal.SIGINT)
     stdout, stderr = child.communicate(timeout=60)
