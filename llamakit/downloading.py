@@ -13,7 +13,7 @@ import click
 from llamakit.console import note
 from llamakit.download.catalogue import ALL, Model, choose, read_catalogue
 from llamakit.download.events import Finished, Planned
-from llamakit.download.link import HOW_TO_GIVE, MAX_NBYTES, Link, read_link
+from llamakit.download.link import HOW_TO_GIVE, MAX_NBYTES, CutLinkError, Link, read_link
 from llamakit.download.policy import spell
 from llamakit.download.screen import Screen, open_screen, sized
 from llamakit.download.session import Download, Settings
@@ -62,6 +62,7 @@ def download(
         if link is not None:
             models = choose(names, catalogue, link)
             _fetch(Download(models, folder, settings), link, models, catalogue, screen)
+        screen.close()
         if not as_json:
             click.echo(_next_steps(models, folder))
     except (LlamakitError, OSError, KeyboardInterrupt) as error:
@@ -182,10 +183,26 @@ def _link_in(url_file: str) -> str:
 
 
 def _asked_link(title: str = "Link") -> str:
-    """Ask for the link without showing it."""
+    """Ask for the link without showing it, in one line or in many."""
     if not _somebody_is_there():
         raise UsageError(f"no link was given. {HOW_TO_GIVE}")
-    return _asked(f"{title} (it is not shown)", hide_input=True)
+    from llamakit.hidden_input import ask_hidden
+
+    try:
+        return ask_hidden(f"{title} (it is not shown)", _rest_of, MAX_NBYTES)
+    except EOFError:
+        raise click.Abort from None
+
+
+def _rest_of(text: str) -> str | None:
+    """Say that a link goes on, if what was typed is not all of it."""
+    try:
+        read_link(text)
+    except CutLinkError:
+        return "The link goes on: paste the rest, or press Enter to leave it so"
+    except LlamakitError:
+        pass
+    return None
 
 
 def _asked(question: str, **how: Any) -> str:
@@ -221,8 +238,8 @@ def _show_plan(run: Download, link: Link | None, screen: Screen, *, as_json: boo
         about = "" if link else "about "
         table = grid("file", "size", "there", "")
         for file in event.files:
-            size = "" if file.nbytes is None else sized(file.nbytes)
-            prefix = "" if file.status == "there" or not size else about
+            size = "small" if file.nbytes is None else sized(file.nbytes)
+            prefix = "" if file.status == "there" or file.nbytes is None else about
             table.add_row(file.path, prefix + size, sized(file.nbytes_there), file.status)
         click.echo(rendered(table))
         click.echo(

@@ -7,7 +7,7 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import pytest
@@ -68,6 +68,28 @@ def run_llamakit(isolated: dict[str, str], tmp_path: Path) -> Run:
         )
 
     return run
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Callable[..., Path]]:
+    """Make file systems of so many bytes and files; skip where mounting is not permitted."""
+    places: list[Path] = []
+
+    def make(nbytes: int, nfiles: int = 1000) -> Path:
+        place = tmp_path / f"disk{len(places)}"
+        place.mkdir()
+        options = f"size={nbytes},nr_inodes={nfiles + 1}"  # its root is one
+        command = ["mount", "-t", "tmpfs", "-o", options, "llamakit-tests", place]
+        try:
+            subprocess.run(command, capture_output=True, text=True, check=True)
+        except (OSError, subprocess.CalledProcessError) as error:
+            pytest.skip(f"a small disk cannot be mounted: {getattr(error, 'stderr', error)}")
+        places.append(place)
+        return place
+
+    yield make
+    for place in places:
+        subprocess.run(["umount", "--lazy", place], check=True)
 
 
 @pytest.fixture(scope="session")

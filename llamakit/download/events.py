@@ -59,9 +59,10 @@ class Checked:
 
 @dataclass(frozen=True)
 class Checking:
-    """So much more of the files that are there has been read."""
+    """So much more of the files that are there has been read, of so much in all."""
 
     nbytes: int
+    total: int
 
 
 @dataclass(frozen=True)

@@ -151,9 +151,10 @@ def check(folder: Path, files: Sequence[Wanted], journal: Journal) -> Iterator[C
             yield Checked(file.path, size, good=True)
         else:
             to_read[path] = (file, Md5())
+    total = sum(path.stat().st_size for path in to_read)
     for event in read_files([FilePass(path, [md5]) for path, (_, md5) in to_read.items()]):
         if isinstance(event, BlockRead):
-            yield Checking(event.nbytes)
+            yield Checking(event.nbytes, total)
             continue
         if event.error is not None:
             raise event.error

@@ -23,6 +23,7 @@ class Journal:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._path = folder / NAME
+        self._new = folder / f"{NAME}.new"
         self._sums: dict[str, list[object]] = {}
         with contextlib.suppress(OSError, ValueError):
             found = json.loads(self._path.read_bytes())
@@ -38,15 +39,15 @@ class Journal:
     def add(self, path: str, md5: str) -> None:
         """Remember that a file has an md5, if the folder can be written to."""
         self._sums[path] = [md5, *self._stamp(path)]
-        new = self._path.with_name(f"{NAME}.new")
         with contextlib.suppress(OSError):
-            new.write_text(json.dumps(self._sums))
-            new.replace(self._path)
+            self._new.write_text(json.dumps(self._sums))
+            self._new.replace(self._path)
 
     def remove(self) -> None:
         """Everything is there: nothing is to be remembered."""
         with contextlib.suppress(OSError):
             self._path.unlink(missing_ok=True)
+            self._new.unlink(missing_ok=True)  # of a run that was killed, or met a full disk
 
     def _stamp(self, path: str) -> tuple[int, int, int]:
         found = (self._folder / path).stat()

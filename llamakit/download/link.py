@@ -43,6 +43,10 @@ _MOST_ADDRESSES, _MOST_PIECES = 50, 400
 """So many are looked at in a text."""
 
 
+class CutLinkError(LinkError):
+    """A link of which a part is missing."""
+
+
 @dataclass(frozen=True)
 class Link:
     """An address with a place for the path of a file.
@@ -262,7 +266,7 @@ def _split(address: str) -> SplitResult:
     if not port_is_good or not parts.hostname or not is_text:
         raise LinkError(f"the link's address is malformed. {HOW_TO_GIVE}")
     if missing := _missing(parts.query):
-        raise LinkError(
+        raise CutLinkError(
             f"the link is cut: it has no {' and no '.join(missing)}. A shell cuts at & unless "
             f"the link stands in single quotes. {HOW_TO_GIVE}"
         )

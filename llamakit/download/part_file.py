@@ -11,6 +11,7 @@ tell, both are: the md5 decides in the end).
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import json
 import os
 import threading
@@ -152,6 +153,16 @@ class PartFile:
                     self._marks[:] = bytes(map(max, self._marks, synced))
                     os.pwrite(self._state, self._marks, self._marks_at)
 
+    def begin_writing(self) -> bool:
+        """Let the system begin to write to the disk, so that ``publish`` need not wait so long.
+
+        Returns:
+            Whether it has; one that cannot be told writes when it likes.
+        """
+        with contextlib.suppress(OSError), self.opened() as descriptor:
+            return _begin_writing(descriptor)
+        return False
+
     def publish(self) -> None:
         """Give the whole file its final name."""
         with self.opened() as descriptor:
@@ -224,6 +235,19 @@ def sync_folder(folder: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def _begin_writing(descriptor: int) -> bool:
+    """Start writing all that is not on the disk yet, and wait for nothing.
+
+    Source: sync_file_range(2) of Linux; 2 is SYNC_FILE_RANGE_WRITE.
+    """
+    start, to_the_end = ctypes.c_int64(0), ctypes.c_int64(0)
+    try:
+        status = ctypes.CDLL(None).sync_file_range(descriptor, start, to_the_end, 2)
+    except AttributeError:  # another system
+        return False
+    return int(status) == 0
 
 
 def _boot_id() -> str:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import random
+import time
 from collections.abc import Callable, Generator
 from dataclasses import dataclass
 from typing import TypeVar
 
 from llamakit.download.answers import TransientError
+from llamakit.download.events import Event, Retrying
 from llamakit.errors import DownloadError
 
 MAX_WAIT = 60.0
@@ -77,3 +79,22 @@ def persist(
                 asked = f"and asks to come again in {error.after:g} s"
                 raise DownloadError(f"{error.reason}, {asked}. {GO_ON}") from None
             yield Trouble(error.reason, patience.seconds(error, failures))
+
+
+def patiently(path: str, attempt: Callable[[], T], patience: Patience) -> Generator[Event, None, T]:
+    """Try until it works or patience is over, saying so and waiting in between.
+
+    Args:
+        path: of the file that the attempts are for.
+    Raises:
+        DownloadError: patience is over.
+    """
+    steps = persist(attempt, patience)
+    while True:
+        try:
+            trouble = next(steps)
+        except StopIteration as end:
+            result: T = end.value
+            return result
+        yield Retrying(path, trouble.reason, trouble.seconds)
+        time.sleep(trouble.seconds)

@@ -107,7 +107,7 @@ class TerminalBars:
             self._move(event.files)
         elif isinstance(event, Checking):
             bars = self._open()
-            task = self._task(bars, "checking what is there", None)
+            task = self._task(bars, "checking what is there", event.total)
             bars.update(task, advance=event.nbytes)
         elif line := line_for(event):
             if self._bars:
@@ -139,7 +139,7 @@ class TerminalBars:
             elif (ended := self._tasks.pop(file.path, None)) is not None:
                 bars.remove_task(ended)
 
-    def _task(self, bars: Bars, name: str, total: int | None) -> TaskID:
+    def _task(self, bars: Bars, name: str, total: int) -> TaskID:
         if name not in self._tasks:
             self._tasks[name] = bars.add_task(name, total=total)
         return self._tasks[name]

@@ -3,13 +3,16 @@
 Requests are few, for a signed link is good for a number of them: as long as there are as many
 files as connections, each connection fetches a whole file with one request. Where several share a
 file, they take it in order, segment by segment, so that the md5 can follow close behind. A
-connection that finds nothing left takes over half of what the slowest one still has to do.
+connection that finds nothing left takes over half of what the slowest one still has to do, and
+nearly all that is left of one that crawls while the others do not.
 """
 
 from __future__ import annotations
 
+import statistics
 import threading
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
@@ -18,6 +21,12 @@ MIN_SEGMENT_NBYTES = 8 << 20
 MAX_SEGMENT_NBYTES = 256 << 20
 MIN_TAKEN_OVER_NBYTES = 8 << 20
 """Less is not worth another request."""
+
+CRAWLS_AFTER_SECONDS = 10.0
+CRAWLS_BELOW = 1 / 8
+"""Of the speed that is usual here: on a line that is slow for all, nobody crawls."""
+_TELLING_NBYTES = 1 << 20
+"""Shorter segments say little about speed."""
 
 T = TypeVar("T")
 
@@ -28,16 +37,22 @@ class Segment(Generic[T]):
 
     Args:
         stop: may become smaller while it is fetched, when another connection takes the rest over.
+        began: when, by the schedule's clock.
     """
 
     target: T
     start: int
     stop: int
+    began: float = 0.0
     position: int = field(init=False)
     """Up to where its bytes are there."""
 
     def __post_init__(self) -> None:
         self.position = self.start
+
+    def speed(self, now: float) -> float:
+        """Return how many bytes a second have come."""
+        return (self.position - self.start) / max(now - self.began, 1e-3)
 
     @property
     def is_done(self) -> bool:
@@ -60,11 +75,16 @@ class Schedule(Generic[T]):
     Args:
         connections: how many there are.
         align: segments begin at multiples of so many bytes.
+        clock: in seconds.
     """
 
-    def __init__(self, connections: int, align: int) -> None:
+    def __init__(
+        self, connections: int, align: int, clock: Callable[[], float] = time.monotonic
+    ) -> None:
         self._connections = connections
         self._align = align
+        self._clock = clock
+        self._speeds: list[float] = []
         self._lock = threading.Lock()
         self._targets: list[_Target[T]] = []
 
@@ -107,6 +127,8 @@ class Schedule(Generic[T]):
             for one in self._targets:
                 if segment in one.segments:
                     one.segments.remove(segment)
+                    if segment.position - segment.start >= _TELLING_NBYTES:
+                        self._speeds.append(segment.speed(self._clock()))
                     start = segment.position // self._align * self._align
                     if one.in_one and not segment.is_done:
                         one.gaps = [(0, one.nbytes)]
@@ -136,7 +158,7 @@ class Schedule(Generic[T]):
             if cut < stop:
                 one.gaps.insert(0, (cut, stop))
                 stop = cut
-        segment = Segment(one.target, start, stop)
+        segment = Segment(one.target, start, stop, self._clock())
         one.segments.append(segment)
         return segment
 
@@ -147,17 +169,32 @@ class Schedule(Generic[T]):
 
     def _take_over(self) -> Segment[T] | None:
         running = [
-            (segment.stop - segment.position, index, one, segment)
-            for index, one in enumerate(self._targets)
-            if not one.in_one
-            for segment in one.segments
+            (one, segment) for one in self._targets if not one.in_one for segment in one.segments
         ]
-        longest = max(running, key=lambda it: it[0], default=None)
-        if longest is None or longest[0] < 2 * MIN_TAKEN_OVER_NBYTES:
+        if not running:
             return None
-        rest, _, one, segment = longest
-        cut = (segment.position + rest // 2) // self._align * self._align
-        taken = Segment(one.target, cut, segment.stop)
+        one, segment = max(running, key=lambda it: it[1].stop - it[1].position)
+        rest = segment.stop - segment.position
+        if rest >= 2 * MIN_TAKEN_OVER_NBYTES:
+            return self._cut_off(one, segment, segment.position + rest // 2)
+        for one, segment in running:
+            next_block = segment.position + 2 * self._align
+            if next_block < segment.stop and self._crawls(segment):
+                return self._cut_off(one, segment, next_block)
+        return None
+
+    def _crawls(self, segment: Segment[T]) -> bool:
+        now = self._clock()
+        if not self._speeds or now - segment.began < CRAWLS_AFTER_SECONDS:
+            return False
+        speed = segment.speed(now)
+        too_long = segment.stop - segment.position > speed * CRAWLS_AFTER_SECONDS
+        return too_long and speed < statistics.median(self._speeds) * CRAWLS_BELOW
+
+    def _cut_off(self, one: _Target[T], segment: Segment[T], position: int) -> Segment[T]:
+        """Let a segment end earlier; return the rest as one of its own."""
+        cut = position // self._align * self._align
+        taken = Segment(one.target, cut, segment.stop, self._clock())
         segment.stop = cut
         one.segments.append(taken)
         return taken

@@ -29,6 +29,7 @@ MAX_SMALL_NBYTES = 16 << 20
 """No licence, list or params.json is anywhere near as large; a tokenizer has a few MB."""
 
 _QUERY = re.compile(r"\?[^\s\"']+")
+_ERROR_NUMBER = re.compile(r"^\[Errno -?\d+\] ")
 _LOGGERS = ("httpx", *(f"httpcore.{name}" for name in ("connection", "http11", "proxy", "socks")))
 """A filter is asked only by the logger that it stands at; httpcore's log where redirects lead."""
 
@@ -269,9 +270,10 @@ def _translated(link: Link, timeout: float) -> Iterator[None]:
             ) from None
         if "WRONG_VERSION_NUMBER" in str(error):
             raise DownloadError(f"{link.host} answers without TLS: is the link http:// ?") from None
-        raise TransientError(f"no connection to {link.host}: {link.redacted(str(error))}") from None
+        why = _ERROR_NUMBER.sub("", link.redacted(str(error)))
+        raise TransientError(f"no connection to {link.host}: {why}") from None
     except httpx.TransportError as error:
-        why = link.redacted(str(error)) or type(error).__name__
+        why = _ERROR_NUMBER.sub("", link.redacted(str(error))) or type(error).__name__
         raise TransientError(f"the connection to {link.host} broke: {why}") from None
     except (httpx.InvalidURL, httpx.HTTPError, UnicodeError):
         raise DownloadError(f"{link.host} cannot be asked: the address is malformed") from None

@@ -13,32 +13,23 @@ from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path, PurePosixPath
-from typing import TypeVar
 
-from llamakit.checkpoint.checklist import Checklist
 from llamakit.checkpoint.staging import check_space
 from llamakit.download.catalogue import Model
-from llamakit.download.events import Arrived, Checked, Event, Finished, Restarted, Retrying
+from llamakit.download.events import Arrived, Checked, Event, Finished
 from llamakit.download.inventory import Wanted, check, list_paths, plan_files, wanted_files
 from llamakit.download.journal import Journal
 from llamakit.download.link import Link
+from llamakit.download.lists import ListChangedError, Lists
 from llamakit.download.lock import locked
 from llamakit.download.part_file import PartFile
 from llamakit.download.rate import RateLimit
-from llamakit.download.retry import Patience, persist
+from llamakit.download.retry import Patience, patiently
 from llamakit.download.server import Probe, Server
-from llamakit.download.shards import fetch_shards
-from llamakit.download.small_files import (
-    WRONG_TWICE,
-    checklist_on_disk,
-    keep_checklist,
-    keep_small,
-    md5_of,
-)
+from llamakit.download.shards import Compare, fetch_shards
+from llamakit.download.small_files import WRONG_TWICE, keep_small, md5_of
 from llamakit.download.transfer import Target, Transfer
 from llamakit.errors import DamagedFileError
-
-T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -72,6 +63,7 @@ class Download:
         self._models = models
         self._folder = folder
         self._settings = settings or Settings()
+        self._nbytes = self._nrequests = 0  # of this run
 
     def plan(self, link: Link | None) -> Iterator[Event]:
         """Say what would be done, and write nothing.
@@ -84,18 +76,18 @@ class Download:
         Raises:
             As ``run``.
         """
-        with tempfile.TemporaryDirectory(prefix="llamakit-") as name:
-            if link is None:
-                files = wanted_files(self._models, self._lists_on_disk())
-                yield plan_files(self._folder, files, {})
-                return
-            _check_time(link)
-            with self._server(link) as server:
-                lists = yield from self._lists(server, Path(name))
-                files = wanted_files(self._models, lists)
-                missing = [file for file in files if not (self._folder / file.path).exists()]
-                probes = yield from self._probe(server, missing)
-            yield plan_files(self._folder, files, probes)
+        listed = [Wanted(path) for path in list_paths(self._models)]
+        if link is None:
+            files = wanted_files(self._models, self._lists().on_disk())
+            yield plan_files(self._folder, [*listed, *files], {})
+            return
+        _check_time(link)
+        with tempfile.TemporaryDirectory(prefix="llamakit-") as name, self._server(link) as server:
+            lists = yield from self._lists().get(server, Path(name))
+            files = wanted_files(self._models, lists)
+            missing = [file for file in files if not (self._folder / file.path).exists()]
+            probes = yield from self._probe(server, missing)
+        yield plan_files(self._folder, [*listed, *files], probes)
 
     def look(self) -> Generator[Event, None, bool]:
         """Check what is there without asking anybody; return whether nothing is to be fetched.
@@ -104,11 +96,11 @@ class Download:
             DamagedFileError: everything is there but for what is wrong, and ``repair`` is off.
         """
         started = time.monotonic()
-        lists = self._lists_on_disk()
-        if len(lists) < len(list_paths(self._models)):
+        lists = self._lists()
+        if not lists.are_here():
             return False
         journal = Journal(self._folder)
-        files = wanted_files(self._models, lists)
+        files = wanted_files(self._models, lists.on_disk())
         right, wrong = yield from self._check(files, journal)
         if len(right) + len(wrong) < len(files):
             return False
@@ -135,9 +127,23 @@ class Download:
         started = time.monotonic()
         with contextlib.suppress(FileExistsError):
             self._folder.mkdir(parents=True)
-        with locked(self._folder), self._server(link) as server:
-            journal = Journal(self._folder)
-            files = wanted_files(self._models, (yield from self._lists(server, self._folder)))
+        lists = self._lists()
+        self._nbytes = self._nrequests = 0
+        with locked(self._folder):
+            while True:
+                try:
+                    nfiles = yield from self._fetch(link, lists)
+                    break
+                except ListChangedError:  # of each list once at most
+                    continue
+        seconds = round(time.monotonic() - started, 3)
+        yield Finished(nfiles, self._nbytes, self._nrequests, seconds)
+
+    def _fetch(self, link: Link, lists: Lists) -> Generator[Event, None, int]:
+        """Fetch what is missing; return how many files are there then."""
+        journal = Journal(self._folder)
+        with self._server(link) as server:
+            files = wanted_files(self._models, (yield from lists.get(server)))
             right, wrong = yield from self._check(files, journal)
             missing = [file for file in files if file not in right and file.path not in wrong]
             small = [file for file in missing if file.is_small]
@@ -146,14 +152,18 @@ class Download:
             plan = plan_files(self._folder, files, probes, missing=missing, wrong=wrong)
             yield plan
             check_space(self._folder, plan.nbytes_missing)
+            compare = partial(lists.compare, server)
             for file in small:
-                yield from self._fetch_small(server, file, journal)
-            nbytes = yield from self._fetch_large(server, probes, journal)
-            if wrong:
-                raise _wrong(wrong)
-            journal.remove()
-            seconds = time.monotonic() - started
-            yield Finished(len(files), nbytes, server.nrequests, round(seconds, 3))
+                yield from self._fetch_small(server, file, journal, compare)
+            yield from self._fetch_large(server, probes, journal, compare)
+        if wrong:
+            raise _wrong(wrong)
+        journal.remove()
+        return len(files)
+
+    def _lists(self) -> Lists:
+        settings = self._settings
+        return Lists(self._models, self._folder, settings.patience, repair=settings.repair)
 
     @contextlib.contextmanager
     def _server(self, link: Link) -> Iterator[Server]:
@@ -163,36 +173,7 @@ class Download:
             yield server
         finally:
             server.close()
-
-    def _lists_on_disk(self) -> dict[str, Checklist]:
-        found = {path: checklist_on_disk(self._folder / path) for path in list_paths(self._models)}
-        return {path: checklist for path, checklist in found.items() if checklist is not None}
-
-    def _lists(self, server: Server, folder: Path) -> Generator[Event, None, dict[str, Checklist]]:
-        """Return every checklist: the one that is there, else the server's, kept in ``folder``."""
-        lists = self._lists_on_disk()
-        for path in list_paths(self._models):
-            if path not in lists:
-                lists[path] = yield from self._fetch_list(server, path, folder)
-        return lists
-
-    def _fetch_list(
-        self, server: Server, path: str, folder: Path
-    ) -> Generator[Event, None, Checklist]:
-        """Fetch a checklist, once more if what came is none."""
-        final = folder / path
-        final.parent.mkdir(parents=True, exist_ok=True)
-        ask = partial(server.small_file, path)
-        data = yield from self._patiently(path, ask)
-        try:
-            checklist = keep_checklist(final, data)
-        except DamagedFileError as error:
-            yield Restarted(path, str(error))
-            data = yield from self._patiently(path, ask)
-            checklist = keep_checklist(final, data)
-        if folder == self._folder:
-            yield Arrived(path, len(data), None)
-        return checklist
+            self._nrequests += server.nrequests
 
     def _check(
         self, files: Sequence[Wanted], journal: Journal
@@ -217,30 +198,34 @@ class Download:
         for file in files:
             if not file.is_small:
                 ask = partial(server.probe, file.path)
-                probes[file] = yield from self._patiently(file.path, ask)
+                probes[file] = yield from patiently(file.path, ask, self._settings.patience)
         return probes
 
-    def _fetch_small(self, server: Server, file: Wanted, journal: Journal) -> Iterator[Event]:
+    def _fetch_small(
+        self, server: Server, file: Wanted, journal: Journal, compare: Compare
+    ) -> Iterator[Event]:
         """Fetch a small file, once more if its md5 is not what its list says."""
         final = self._folder / file.path
         final.parent.mkdir(parents=True, exist_ok=True)
         for _ in range(2):
-            data = yield from self._patiently(file.path, lambda: server.small_file(file.path))
+            ask = partial(server.small_file, file.path)
+            data = yield from patiently(file.path, ask, self._settings.patience)
             if file.md5 in (None, md5_of(data)):
                 keep_small(final, data)
                 if file.md5:
                     journal.add(file.path, file.md5)
                 yield Arrived(file.path, len(data), file.md5)
                 return
+            yield from compare(file.path)
         raise DamagedFileError(
             f"{file.path}: expected md5 {file.md5}, fetched {len(data)} bytes with md5 "
             f"{md5_of(data)}, twice: {WRONG_TWICE}"
         )
 
     def _fetch_large(
-        self, server: Server, probes: Mapping[Wanted, Probe], journal: Journal
-    ) -> Generator[Event, None, int]:
-        """Fetch the shards; return how many bytes came."""
+        self, server: Server, probes: Mapping[Wanted, Probe], journal: Journal, compare: Compare
+    ) -> Iterator[Event]:
+        """Fetch the shards."""
         settings = self._settings
         targets = [self._target(file, probe) for file, probe in probes.items()]
         transfer = Transfer(
@@ -249,11 +234,13 @@ class Download:
             patience=settings.patience,
             limit=RateLimit(settings.limit_rate) if settings.limit_rate else None,
         )
-        for event in fetch_shards(transfer, targets, self._probe_again(server)):
-            if isinstance(event, Arrived) and event.md5:
-                journal.add(event.path, event.md5)
-            yield event
-        return transfer.nbytes_fetched
+        try:
+            for event in fetch_shards(transfer, targets, self._probe_again(server), compare):
+                if isinstance(event, Arrived) and event.md5:
+                    journal.add(event.path, event.md5)
+                yield event
+        finally:
+            self._nbytes += transfer.nbytes_fetched
 
     def _target(self, file: Wanted, probe: Probe) -> Target:
         final = self._folder / PurePosixPath(file.path)
@@ -262,19 +249,8 @@ class Download:
         return Target(file.path, final, file.md5, part, in_one=not probe.accepts_ranges)
 
     def _probe_again(self, server: Server) -> Callable[[str], Generator[Event, None, Probe]]:
-        return lambda path: self._patiently(path, lambda: server.probe(path))
-
-    def _patiently(self, path: str, attempt: Callable[[], T]) -> Generator[Event, None, T]:
-        """Try until it works or patience is over, saying so."""
-        steps = persist(attempt, self._settings.patience)
-        while True:
-            try:
-                trouble = next(steps)
-            except StopIteration as end:
-                result: T = end.value
-                return result
-            yield Retrying(path, trouble.reason, trouble.seconds)
-            time.sleep(trouble.seconds)
+        patience = self._settings.patience
+        return lambda path: patiently(path, partial(server.probe, path), patience)
 
 
 def _check_time(link: Link) -> None:

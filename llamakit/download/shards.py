@@ -30,19 +30,24 @@ _TICK_SECONDS = 0.1
 ProbeAgain = Callable[[str], Generator[Event, None, Probe]]
 
 
+Compare = Callable[[str], Generator[Event, None, None]]
+"""Asks, when a file came wrong, whether its checklist is an old one; raises if it is."""
+
+
 def fetch_shards(
-    transfer: Transfer, targets: Sequence[Target], probe: ProbeAgain
+    transfer: Transfer, targets: Sequence[Target], probe: ProbeAgain, compare: Compare
 ) -> Iterator[Event]:
     """Fetch files, and yield what happens.
 
     Raises:
+        ListChangedError: a file came wrong by a list that was an old one.
         LinkEndedError: the link has ended, and what it still gave is there.
         DownloadError, DamagedFileError: some files could not be had; the others are there.
         OSError, NoSpaceError: they cannot be written.
     """
     if not targets:
         return
-    run = _Run(transfer, targets, probe)
+    run = _Run(transfer, targets, probe, compare)
     transfer.start()
     try:
         for target in targets:
@@ -56,11 +61,14 @@ def fetch_shards(
 class _Run:
     """The files that are pending, and what went wrong."""
 
-    def __init__(self, transfer: Transfer, targets: Sequence[Target], probe: ProbeAgain) -> None:
+    def __init__(
+        self, transfer: Transfer, targets: Sequence[Target], probe: ProbeAgain, compare: Compare
+    ) -> None:
         self._transfer = transfer
         self._targets = targets
         self._pending = list(targets)
         self._probe = probe
+        self._compare = compare
         self._failed: list[Exception] = []
         self._link_error: LinkEndedError | None = None
 
@@ -87,7 +95,7 @@ class _Run:
         if self._failed:
             raise DownloadError(
                 f"{len(self._failed)} files could not be had:\n"
-                + "\n".join(f"  {error}" for error in self._failed)
+                + "\n".join(sorted(f"  {error}" for error in self._failed))
             )
 
     def _is_stuck(self) -> bool:
@@ -126,6 +134,11 @@ class _Run:
             self._pending.remove(target)
             self._transfer.drop(target)
             yield Arrived(target.path, target.part.identity.nbytes, md5)
+            return
+        try:
+            yield from self._compare(target.path)
+        except DamagedFileError as error:  # what came may be right: it stays
+            yield self._fail(target, error)
             return
         target.mismatches += 1
         what = f"expected md5 {target.md5}, and what came has {md5}"

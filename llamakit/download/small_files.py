@@ -13,8 +13,8 @@ from llamakit.download.part_file import sync_folder
 from llamakit.errors import DamagedFileError
 
 WRONG_TWICE = (
-    "the server's file is damaged, or the list that is here is of another version (remove the list "
-    "to have it fetched again). What came was not kept."
+    "the server's file is damaged, or changed a moment ago. What came was not kept; run the same "
+    "command later."
 )
 
 

@@ -27,6 +27,7 @@ from llamakit.errors import LinkEndedError
 
 SYNC_SECONDS = 15.0
 """What a loss of power costs at most, in seconds of downloading."""
+_WRITE_SECONDS = 0.5
 _IDLE_SECONDS = 0.05
 _STOP_SECONDS = 2.0
 """For all threads together; one that waits for a silent server is left behind."""
@@ -232,9 +233,15 @@ class Transfer:
             )
 
     def _sync(self) -> None:
-        while not self._stop.wait(SYNC_SECONDS):
-            for part in list(self._open.values()):
-                part.sync()
+        due = time.monotonic() + SYNC_SECONDS
+        while not self._stop.wait(_WRITE_SECONDS):
+            parts = list(self._open.values())
+            for part in parts:
+                part.begin_writing()
+            if time.monotonic() >= due:
+                for part in parts:
+                    part.sync()
+                due = time.monotonic() + SYNC_SECONDS
 
 
 def _write_all(descriptor: int, data: memoryview, offset: int) -> None:

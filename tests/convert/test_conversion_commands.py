@@ -16,6 +16,7 @@ import pytest
 from llamakit.api import open_checkpoint
 
 COMMANDS = {"reshard": ("reshard", "-n", "2"), "export": ("export", "--max-shard-size", "20MB")}
+IMPORT = {"import": ("import", "-n", "2")}
 
 
 def files(folder):
@@ -23,11 +24,17 @@ def files(folder):
 
 
 def start(command, source, destination, **settings):
-    name, *more = COMMANDS[command]
+    name, *more = (COMMANDS | IMPORT)[command]
     words = [sys.executable, "-m", "llamakit", name, str(source), str(destination), *more]
     return subprocess.Popen(
         words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **settings
     )
+
+
+def finish(command, source, destination):
+    process = start(command, source, destination)
+    _, told = process.communicate(timeout=120)
+    return process.returncode, told
 
 
 def test_reshard_prints_a_plan_and_does_nothing(run_llamakit, reference_cases, tmp_path):
@@ -153,6 +160,49 @@ def test_a_full_disk_leaves_nothing(big_meta, tmp_path, command):
     assert process.returncode == 1
     assert "free some space" in told
     assert [path.name for path in tmp_path.iterdir() if "out" in path.name] == []
+
+
+@pytest.mark.parametrize("missing", ["all", "one"])
+@pytest.mark.parametrize("command", COMMANDS | IMPORT)
+def test_a_small_disk_without_room_for_files_is_left_as_it_was(
+    reference_cases, small_disk, tmp_path, command, missing
+):
+    source = reference_cases / "gqa-mp1"
+    if command == "import":
+        assert finish("export", source, tmp_path / "hf")[0] == 0
+        source = tmp_path / "hf"
+    assert finish(command, source, tmp_path / "whole")[0] == 0
+    nfiles = len(files(tmp_path / "whole"))
+    disk = small_disk(100 << 20, nfiles=20)
+    room = 2 + (nfiles - 1 if missing == "one" else 0)  # two are the folders that it makes
+    others = [disk / f"other{number}" for number in range(20 - room)]
+    for path in others:
+        path.touch()
+
+    status, told = finish(command, source, disk / "out")
+
+    assert status == 1
+    assert "No space left on device. What was written has been removed; free some space" in told
+    assert "Traceback" not in told
+    assert sorted(disk.iterdir()) == sorted(others)
+    for path in others:
+        path.unlink()
+    assert finish(command, source, disk / "out")[0] == 0
+    assert files(disk / "out") == files(tmp_path / "whole")
+
+
+def test_a_small_disk_that_the_shards_fill_to_the_last_byte_is_left_as_it_was(
+    run_llamakit, reference_cases, small_disk, tmp_path
+):
+    words = ("reshard", reference_cases / "gqa-mp1", "-n", "2")
+    planned = json.loads(run_llamakit(*words, tmp_path / "out", "--plan", "--json").stdout)
+    disk = small_disk(planned["nbytes"])  # no byte is left for params.json and checklist.chk
+
+    done = run_llamakit(*words, disk / "out")
+
+    assert done.returncode == 1
+    assert "No space left on device. What was written has been removed" in done.stderr
+    assert list(disk.iterdir()) == []
 
 
 @pytest.mark.soak

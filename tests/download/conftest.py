@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import sys
+
+import pexpect
 import pytest
 from asking import NBYTES, SHARD
 from download_kit import make_model
 from fetching import FAST, MB, serve_model
 from server import Server
+from terminals import Shown
 
 
 @pytest.fixture
@@ -65,3 +69,26 @@ def download(run_llamakit, out):
         return run_llamakit(*words, env=env, **more)
 
     return run
+
+
+@pytest.fixture
+def terminal(isolated, out):
+    children = []
+
+    def spawn(*words, **env):
+        child = pexpect.spawn(
+            sys.executable,
+            ["-m", "llamakit", "download", *words, "--output-dir", str(out), *FAST],
+            env={**isolated, "TERM": "xterm", "NO_PROXY": "127.0.0.1", **env},
+            encoding="utf-8",
+            timeout=60,
+            dimensions=(40, 200),
+        )
+        child.delaybeforesend = 0.1
+        child.logfile_read = Shown()
+        children.append(child)
+        return child
+
+    yield spawn
+    for child in children:
+        child.close(force=True)

@@ -16,7 +16,8 @@ MB = 1 << 20
 SHARDS = "*/consolidated.*"
 MODEL = Model("7B", (), "llama-2-7b", family="Llama 2", hosts=("download.llamameta.net",))
 SHARDED = replace(MODEL, name="70B", folder="llama-2-70b", shards=8)
-FAST = ("--retry-wait", "0.05", "--timeout", "2")
+FAST = ("--retry-wait", "0.05", "--timeout", "60")
+"""A test that waits for a silent server says how long; no other should depend on it."""
 
 
 def fetch(server, out, *, link=None, model=MODEL, **settings):
@@ -26,7 +27,7 @@ def fetch(server, out, *, link=None, model=MODEL, **settings):
 
 def steps(server, out, *, link=None, model=MODEL, **settings):
     """Download in this process as far as the events are asked for."""
-    settings = {"patience": Patience(4, 0.02), "timeout": 2.0} | settings
+    settings = {"patience": Patience(4, 0.02), "timeout": 60.0} | settings
     run = Download([model], out, Settings(**settings))
     return run.run(read_link(link or server.link))
 

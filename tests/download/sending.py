@@ -13,10 +13,13 @@ import threading
 import time
 from collections.abc import Callable
 from email.utils import formatdate
+from pathlib import Path
 
 from replies import Act, Reply
 
 ACK_SECONDS = 2
+UNREAD_NBYTES = 1 << 16
+"""At a rate, so much at most waits for the client: a kill costs no more, however slow it is."""
 
 
 class HangUpError(Exception):
@@ -40,6 +43,7 @@ class Sender:
 
     Args:
         count: is told of the bytes of the body, as the kernel takes them, under ``lock``.
+        allowed: says how many bytes of the body may go now, under ``lock``.
         pace: the connection's.
         stopping: ends all waiting.
     """
@@ -49,6 +53,7 @@ class Sender:
         connection: socket.socket,
         reply: Reply,
         count: Callable[[int], None],
+        allowed: Callable[[int], int],
         lock: threading.Condition,
         pace: Pace,
         stopping: threading.Event,
@@ -56,6 +61,7 @@ class Sender:
         self._connection = connection
         self._reply = reply
         self._count = count
+        self._allowed = allowed
         self._lock = lock
         self._pace = pace
         self._stopping = stopping
@@ -101,6 +107,8 @@ class Sender:
             if rate:
                 piece = left[: max(1, rate // 50)]
                 self._wait(self._pace.take(len(piece), rate))
+                while _unread(self._connection) > UNREAD_NBYTES:
+                    self._wait(time.monotonic() + 0.005)
             size = self._send_some(piece)
             left = left[size:]
             self._sent += size
@@ -109,8 +117,11 @@ class Sender:
         """Send what the kernel takes at once; count it before anybody can have received it."""
         while True:
             with self._lock:
+                while not (most := self._allowed(len(piece))):
+                    self._lock.wait(0.05)
+                    self._wait(0)
                 try:
-                    size = self._connection.send(piece, socket.MSG_DONTWAIT)
+                    size = self._connection.send(piece[:most], socket.MSG_DONTWAIT)
                 except BlockingIOError:
                     size = 0
                 self._count(size)
@@ -150,3 +161,17 @@ class Sender:
             if not waiting[0]:
                 return
             self._wait(time.monotonic() + 0.001)
+
+
+def _unread(connection: socket.socket) -> int:
+    """Return how many bytes the client's kernel holds that the client has not read."""
+    try:
+        ends = connection.getpeername()[1], connection.getsockname()[1]
+        table = Path("/proc/net/tcp").read_text().splitlines()
+    except OSError:
+        return 0
+    client, ours = (f"0100007F:{port:04X}" for port in ends)
+    for local, remote, _, queues in (line.split()[1:5] for line in table[1:]):
+        if (local, remote) == (client, ours):
+            return int(queues.partition(":")[2], 16)
+    return 0

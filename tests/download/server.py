@@ -82,7 +82,7 @@ class Server:
         query: the signature that holds; an empty one stands for a server without signatures.
         head: the status that HEAD gets.
         rate: bytes a second for each connection. A kill loses what lies in the kernel's buffers:
-            they stay empty where the client is faster than this.
+            with a rate they stay nearly empty.
     """
 
     def __init__(
@@ -96,6 +96,7 @@ class Server:
         self._shown = query
         self._requests: list[Served] = []
         self._nbytes = 0
+        self._most_nbytes: int | None = None
         self._versions: dict[str, tuple[int, int]] = {}
         self._faults: list[_Scheduled] = []
         self._changed = threading.Condition()
@@ -159,6 +160,17 @@ class Server:
         etag = self._content(path).etag
         assert etag is not None
         return etag
+
+    def hold(self, nbytes: int) -> None:
+        """Send no more bodies once they have had so many bytes, until ``release``."""
+        with self._changed:
+            self._most_nbytes = nbytes
+
+    def release(self) -> None:
+        """Send on."""
+        with self._changed:
+            self._most_nbytes = None
+            self._changed.notify_all()
 
     def wait_for(self, nbytes: int, timeout: float) -> None:
         """Wait until bodies have had so many bytes."""
@@ -226,8 +238,8 @@ class Server:
         return served, replace(reply, rate=reply.rate or self.rate)
 
     def _send(self, connection: socket.socket, served: Served, reply: Reply, pace: Pace) -> None:
-        count = partial(self._count, served)
-        sender = Sender(connection, reply, count, self._changed, pace, self._stopping)
+        count, allowed = partial(self._count, served), partial(self._allowed, served)
+        sender = Sender(connection, reply, count, allowed, self._changed, pace, self._stopping)
         sender.send_head()
         if served.method != "HEAD":
             sender.send_body()
@@ -289,6 +301,11 @@ class Server:
                 entry.times -= 1
                 return fault
         return None
+
+    def _allowed(self, served: Served, nbytes: int) -> int:
+        if self._most_nbytes is None or served.status not in {200, 206}:
+            return nbytes
+        return max(0, min(nbytes, self._most_nbytes - self._nbytes))
 
     def _count(self, served: Served, nbytes: int) -> None:
         served.nbytes += nbytes

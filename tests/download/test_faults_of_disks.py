@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import resource
 import subprocess
 import sys
 import threading
+import time
 
 import pytest
-from faults import hang, longer, status
+from faults import longer, status
 from fetching import FAST, MB, SHARDS, assert_whole, fetch, files_in
 
+from llamakit.download.part_file import BLOCK_NBYTES, left_over
 from llamakit.errors import DestinationError, LinkEndedError, NoSpaceError
 
 SHARD = "llama-2-7b/consolidated.00.pth"
@@ -33,14 +36,15 @@ def test_a_disk_that_is_full_midway_is_a_sentence_and_the_rest_is_kept(isolated,
     with pytest.raises(LinkEndedError):
         fetch(large, out, connections=1)  # the part has its whole size now
     limit = 9 * MB + 1000  # the kernel's limit on the size of a file stands for a full disk
+    command = [sys.executable, "-m", "llamakit", "download", "7B", "--output-dir", out, *FAST]
 
     done = subprocess.run(
-        [sys.executable, "-m", "llamakit", "download", "7B", "--output-dir", out, *FAST, "--json"],
+        [*command, "--connections", "1", "--json"],  # one goes in order, up to the limit
         env={**isolated, "LLAMAKIT_URL": large.link},
         preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit)),
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=120,
         check=False,
     )
 
@@ -50,22 +54,76 @@ def test_a_disk_that_is_full_midway_is_a_sentence_and_the_rest_is_kept(isolated,
     assert "Traceback" not in done.stderr
     assert json.loads(done.stdout.splitlines()[-1])["exit_status"] == 1
     assert not (out / SHARD).exists()
-    before = large.nbytes
-    assert before > 1 * MB
+    before, kept = large.nbytes, left_over(out / SHARD)
+    assert 9 * MB - BLOCK_NBYTES <= kept <= 9 * MB
     fetch(large, out)
     assert_whole(out, large.folder)
+    assert large.nbytes - before == 20 * MB + 12_345 - kept + 1  # and the probe
+
+
+def test_a_small_disk_that_another_program_fills_midway_loses_nothing(isolated, large, small_disk):
+    disk = small_disk(32 * MB)
+    out, other = disk / "out", disk / "other"
+    command = [sys.executable, "-m", "llamakit", "download", "7B", "--output-dir", out, *FAST]
+    command += ["--connections", "2", "--limit-rate", "20M"]
+    env = {**isolated, "LLAMAKIT_URL": large.link}
+    large.hold(6 * MB)
+    child = subprocess.Popen(command, env=env, stderr=subprocess.PIPE, text=True)
+    while left_over(out / SHARD) < 5 * MB:  # but for the two blocks that have begun
+        time.sleep(0.01)
+        assert child.poll() is None
+
+    fill(other)
+    large.release()
+    _, told = child.communicate(timeout=120)
+
+    assert child.returncode == 1
+    assert "No space left on device. What is there is kept: free some space" in told
+    assert "Traceback" not in told
+    other.unlink()
+    before, kept = large.nbytes, left_over(out / SHARD)
+    assert kept >= 5 * MB
+    subprocess.run(command, env=env, capture_output=True, timeout=120, check=True)
+    assert_whole(out, large.folder)
+    assert large.nbytes - before == 20 * MB + 12_345 - kept + 1  # and the probe
+
+
+@pytest.mark.parametrize("room", [1, 2, 4, 7, 9])
+def test_a_small_disk_without_room_for_files_loses_nothing(download, server, small_disk, room):
+    disk = small_disk(32 * MB, nfiles=20)
+    others = [disk / f"other{number}" for number in range(20 - room)]
+    for path in others:
+        path.touch()
+
+    done = download("--output-dir", disk / "out", link=server.link)
+
+    assert done.returncode == 1
+    assert "No space left on device" in done.stderr
+    assert "Traceback" not in done.stderr
+    for path in others:
+        path.unlink()
+    assert download("--output-dir", disk / "out", link=server.link).returncode == 0
+    assert_whole(disk / "out", server.folder)
+
+
+def fill(path):
+    """Take all the room that a disk has left."""
+    with path.open("wb", buffering=0) as file, contextlib.suppress(OSError):
+        while True:
+            file.write(bytes(4096))
 
 
 def test_a_second_run_into_the_same_folder_is_refused(server, out):
-    server.fault(hang(after=100_000, seconds=20), path=SHARDS, times=1)
-    first = threading.Thread(target=lambda: fetch(server, out, timeout=1.0), daemon=True)
+    server.hold(100_000)
+    first = threading.Thread(target=lambda: fetch(server, out), daemon=True)
     first.start()
-    server.wait_for(100_000, 20)
+    server.wait_for(100_000, 60)
 
     with pytest.raises(DestinationError, match="another llamakit is downloading into"):
         fetch(server, out)
 
-    first.join(20)
+    server.release()
+    first.join(60)
     assert_whole(out, server.folder)
 
 
@@ -109,6 +167,16 @@ def test_a_folder_in_the_place_of_a_file_is_a_sentence(server, download, out):
     assert done.returncode == 1
     assert "Is a directory" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_what_a_full_disk_or_a_kill_left_of_files_being_written_is_removed(server, out):
+    (out / "llama-2-7b").mkdir(parents=True)
+    for name in (".llamakit-download.json.new", ".LICENSE.new", f"{SHARD}.part.state.new"):
+        (out / name).write_text("half")
+
+    fetch(server, out)
+
+    assert_whole(out, server.folder)
 
 
 def test_files_of_others_in_the_folder_are_left_alone(server, out):

@@ -8,11 +8,15 @@ import sys
 import time
 
 import pytest
-from fetching import FAST, MB, assert_whole, serve_model
+from fetching import FAST, MB, assert_whole, files_in, serve_model
 from server import Server
+
+from llamakit.download.part_file import left_over
 
 BUFFERS = 1 * MB
 """What a kill may cost a connection, in bytes."""
+AHEAD = 2 * MB
+"""So much the server sends on while it is being killed."""
 
 
 def kill_at_random(server, out, env, *, kills, connections, model, seed):
@@ -20,23 +24,27 @@ def kill_at_random(server, out, env, *, kills, connections, model, seed):
     chance = random.Random(seed)
     command = [sys.executable, "-m", "llamakit", "download", model, "--output-dir", str(out), *FAST]
     command += ["--connections", str(connections)]
-    total = sum(path.stat().st_size for path in server.folder.rglob("*") if path.is_file())
-    done = 0
+    sizes = {name: (server.folder / name).stat().st_size for name in files_in(server.folder)}
+    total = sum(sizes.values())
     for number in range(kills):
-        child = subprocess.Popen(command, env=env, stderr=subprocess.PIPE)
+        missing = total - sum(min(size, there(out / name)) for name, size in sizes.items())
         before = server.nbytes
-        share = (total - before) / (kills - number + 1)
-        while server.nbytes < before + max(1, share * chance.uniform(0.2, 1.5)):
-            if child.poll() is not None:
-                break
-            time.sleep(0.002)
+        nbytes = before + int(missing / (kills - number + 1) * chance.uniform(0.2, 1.5))
+        server.hold(min(nbytes + AHEAD, before + missing - 1))  # it cannot end before it is killed
+        child = subprocess.Popen(command, env=env, stderr=subprocess.DEVNULL)
+        server.wait_for(nbytes, 120)
         time.sleep(chance.uniform(0, 0.02))
-        done += child.poll() is None
+        assert child.poll() is None
         child.kill()
-        child.communicate()
+        child.wait()
+        server.release()
     subprocess.run(command, env=env, capture_output=True, timeout=300, check=True)
     assert_whole(out, server.folder)
-    return total, done
+    return total
+
+
+def there(final):
+    return final.stat().st_size if final.exists() else left_over(final)
 
 
 @pytest.fixture
@@ -47,23 +55,21 @@ def environment(isolated):
 @pytest.mark.parametrize("seed", [1])
 def test_a_few_kills_cost_a_mebibyte_a_connection_each(large_folder, out, environment, seed):
     with Server(large_folder, rate=8 * MB) as server:
-        total, kills = kill_at_random(
+        total = kill_at_random(
             server, out, environment(server), kills=3, connections=3, model="7B", seed=seed
         )
 
-        assert kills >= 2
-        assert server.nbytes <= total + kills * 3 * BUFFERS
+        assert server.nbytes <= total + 3 * 3 * BUFFERS
 
 
 def test_kills_of_eight_connections_on_eight_files(tmp_path, out, environment):
     folder = serve_model(tmp_path / "served", 8, 2 * MB, "llama-2-70b")
     with Server(folder, rate=1 * MB) as server:
-        total, kills = kill_at_random(
+        total = kill_at_random(
             server, out, environment(server), kills=2, connections=8, model="70B", seed=2
         )
 
-        assert kills >= 1
-        assert server.nbytes <= total + kills * 8 * BUFFERS
+        assert server.nbytes <= total + 2 * 8 * BUFFERS
 
 
 @pytest.mark.soak
@@ -71,21 +77,19 @@ def test_kills_of_eight_connections_on_eight_files(tmp_path, out, environment):
 def test_twenty_kills_of_one_download(tmp_path, out, environment, seed):
     folder = serve_model(tmp_path / "served", nbytes=400 * MB)
     with Server(folder, rate=10 * MB) as server:
-        total, kills = kill_at_random(
+        total = kill_at_random(
             server, out, environment(server), kills=20, connections=8, model="7B", seed=seed
         )
 
-        assert kills == 20
-        assert server.nbytes <= total + kills * 8 * BUFFERS
+        assert server.nbytes <= total + 20 * 8 * BUFFERS
 
 
 @pytest.mark.soak
 def test_twenty_kills_of_eight_files(tmp_path, out, environment):
     folder = serve_model(tmp_path / "served", 8, 40 * MB, "llama-2-70b")
     with Server(folder, rate=4 * MB) as server:
-        total, kills = kill_at_random(
+        total = kill_at_random(
             server, out, environment(server), kills=20, connections=8, model="70B", seed=6
         )
 
-        assert kills == 20
-        assert server.nbytes <= total + kills * 8 * BUFFERS
+        assert server.nbytes <= total + 20 * 8 * BUFFERS

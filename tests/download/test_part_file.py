@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import random
+import sys
 import threading
 
 import pytest
@@ -163,6 +164,18 @@ def test_the_state_says_what_the_bytes_are_of_and_nothing_of_the_link(final):
 
     assert set(header) == {"format", "block_nbytes", "path", "nbytes", "validator", "boot"}
     assert header["nbytes"] == NBYTES
+
+
+def test_writing_may_begin_early_and_changes_nothing(final):
+    part = part_with(final, 0, 2)
+    before = part.path.read_bytes(), part.state_path.read_bytes()
+
+    assert part.begin_writing() == (sys.platform == "linux")
+
+    assert (part.path.read_bytes(), part.state_path.read_bytes()) == before
+    part.discard()
+    assert not part.begin_writing()  # by a thread that has not heard of it yet
+    assert list(final.parent.iterdir()) == []
 
 
 def test_publishing_gives_the_name_and_removes_the_state(final):

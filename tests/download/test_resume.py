@@ -15,7 +15,6 @@ from server import Server
 
 from llamakit.download.events import Restarted
 from llamakit.download.part_file import BLOCK_NBYTES
-from llamakit.download.small_files import md5_of
 from llamakit.errors import DamagedFileError, DownloadError, LinkEndedError
 
 SHARD = "llama-2-7b/consolidated.00.pth"
@@ -109,13 +108,11 @@ def test_a_server_that_has_forgotten_ranges_sends_all_again(large, out, begun):
 
 def fetch_while_it_changes(server, out, *, other_bytes):
     """Fetch a file that is another one from its fourth megabyte on."""
-    server.rate = 20 * MB
-    touched = False
+    server.hold(3 * MB)
     for _ in steps(server, out, connections=2):
-        if not touched and server.nbytes > 3 * MB:
+        if server.nbytes == 3 * MB:
             server.touch(SHARD, other_bytes=other_bytes)
-            touched = True
-    assert touched
+            server.release()
 
 
 def test_an_etag_that_changes_midway_costs_the_file_and_not_its_bytes(large, out):
@@ -126,25 +123,10 @@ def test_an_etag_that_changes_midway_costs_the_file_and_not_its_bytes(large, out
 
 def test_bytes_that_change_midway_never_get_the_name(large, out):
     """The list is of the old bytes, so the new ones cannot be right: that is said."""
-    with pytest.raises(DamagedFileError, match="the list that is here is of another version"):
+    with pytest.raises(DamagedFileError, match="twice: the server's file is damaged, or changed"):
         fetch_while_it_changes(large, out, other_bytes=True)
 
     assert not [name for name in files_in(out) if name.startswith(SHARD)]
-
-
-def test_bytes_and_list_that_change_together_are_fetched_once_the_old_list_is_removed(
-    server, shard, out
-):
-    fetch(server, out)
-    new = bytes(reversed(shard))
-    (server.folder / SHARD).write_bytes(new)
-    checklist = server.folder / "llama-2-7b" / "checklist.chk"
-    checklist.write_text(checklist.read_text().replace(md5_of(shard), md5_of(new)))
-    (out / "llama-2-7b" / "checklist.chk").unlink()
-
-    fetch(server, out, repair=True)
-
-    assert_whole(out, server.folder)
 
 
 def test_an_answer_that_comes_after_a_restart_does_no_harm(large, out):
@@ -152,12 +134,12 @@ def test_an_answer_that_comes_after_a_restart_does_no_harm(large, out):
     large.rate = 20 * MB
     go_on = threading.Event()
     early = replace(other_etag(), wants=lambda ask: ask.nbytes > 1)
-    late = replace(early, answer=lambda ask: go_on.wait(10) and other_etag().answer(ask))
+    late = replace(early, answer=lambda ask: go_on.wait(60) and other_etag().answer(ask))
     large.fault(late, path=SHARDS)
     large.fault(early, path=SHARDS)
-    until = time.monotonic() + 30
+    until = time.monotonic() + 120
 
-    for event in steps(large, out, connections=2, timeout=20.0):
+    for event in steps(large, out, connections=2):
         if isinstance(event, Restarted):
             threading.Timer(0.3, go_on.set).start()
         assert time.monotonic() < until, "nobody fetches the file any more"

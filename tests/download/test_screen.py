@@ -48,7 +48,7 @@ def test_sizes_are_for_people(nbytes, text):
         ),
         (Checked("a", 5, good=True), None),
         (Checked("a", 5, good=False, note="it is empty"), "a is here but wrong: it is empty"),
-        (Checking(5), None),
+        (Checking(5, 9), None),
         (Progress(()), None),
         (Retrying("a", "HTTP 500", 1.26), "a: HTTP 500; again in 1.3 s"),
         (Restarted("a", "it changed"), "a is fetched anew: it changed"),
@@ -82,12 +82,14 @@ def test_a_speed_needs_two_moments():
 def test_bars_come_and_go_with_their_files():
     screen = TerminalBars()
 
-    screen.show(Checking(5))
+    screen.show(Checking(5, 9))
+    before = [(task.description, task.completed, task.total) for task in screen._bars.tasks]
     screen.show(Progress((FileProgress("a", 10, 5, 0), FileProgress("b", 10, 10, 4))))
     during = [task.description for task in screen._bars.tasks]
     screen.show(Progress((FileProgress("a", 10, 5, 0), FileProgress("b", 10, 10, 10))))
     after = [task.description for task in screen._bars.tasks]
     screen.close()
 
+    assert before == [("checking what is there", 5, 9)]
     assert during == ["all", "a", "b (md5)"]
     assert after == ["all", "a"]

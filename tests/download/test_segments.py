@@ -107,6 +107,50 @@ def test_a_short_rest_is_not_worth_a_request():
     assert not schedule.is_empty()
 
 
+class Clock:
+    """Time that passes only when it is told to."""
+
+    now = 0.0
+
+    def __call__(self):
+        return self.now
+
+
+def crawl(seconds, *, fast, slow):
+    """Let one of two connections end, and the other have come so far, in bytes a second."""
+    clock = Clock()
+    schedule = Schedule(2, ALIGN, clock)
+    schedule.add("a", 16 * MB, [(0, 16 * MB)])
+    first, second = schedule.claim(), schedule.claim()
+    clock.now = 8 * MB / fast
+    first.position = first.stop
+    schedule.give_back(first)
+    clock.now = max(clock.now, seconds)
+    second.position = second.start + int(slow * clock.now)
+    return schedule, second
+
+
+def test_what_is_left_of_a_connection_that_crawls_is_taken_over_but_for_its_block():
+    schedule, slow = crawl(11, fast=4 * MB, slow=100_000)
+
+    taken = schedule.claim()
+
+    assert slow.position < slow.stop == taken.start <= slow.position + 2 * ALIGN
+    assert taken.stop == 16 * MB
+    assert schedule.claim() is None  # the new one may be quick
+
+
+@pytest.mark.parametrize(
+    ("seconds", "fast", "slow"),
+    [(9, 4 * MB, 100_000), (11, 750_000, 100_000), (80, 4 * MB, 100_000)],
+    ids=["too early to tell", "all are slow", "it has nearly done"],
+)
+def test_no_request_is_spent_on_one_that_does_not_crawl(seconds, fast, slow):
+    schedule, _ = crawl(seconds, fast=fast, slow=slow)
+
+    assert schedule.claim() is None
+
+
 def test_a_file_for_one_connection_is_not_shared_and_begins_anew():
     schedule = Schedule(8, ALIGN)
     schedule.add("a", 100 * MB, [(0, 100 * MB)], in_one=True)

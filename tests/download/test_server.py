@@ -9,6 +9,7 @@ import pytest
 from asking import NBYTES, SHARD, ask, connect, get
 from download_kit import signed_query
 from faults import hang
+from sending import UNREAD_NBYTES
 from server import DEFAULT_QUERY, Server
 
 
@@ -160,6 +161,31 @@ def test_says_when_bytes_were_sent(server):
         server.wait_for(200_001, timeout=0)
     response.close()
     connection.close()
+
+
+def test_sends_no_more_than_it_may_until_it_is_released(server, shard):
+    server.hold(100_000)
+    connection = connect(server)
+    response = ask(connection)
+    begun = response.read(100_000)
+    refused, page = get(server, query="another")
+
+    assert (server.nbytes, refused.status, len(page) > 0) == (100_000, 403, True)
+    server.release()
+    assert begun + response.read() == shard
+    connection.close()
+
+
+def test_at_a_rate_waits_for_a_client_that_does_not_read(folder, shard):
+    with Server(folder, rate=1_000_000) as server:
+        connection = connect(server)
+        response = ask(connection)
+        server.wait_for(UNREAD_NBYTES, timeout=60)
+        time.sleep(0.3)
+
+        assert server.nbytes <= UNREAD_NBYTES + 20_000 + 20_000  # pieces of a fiftieth of a second
+        assert response.read() == shard
+        connection.close()
 
 
 def test_sends_a_file_with_holes_from_far_in(server, folder):

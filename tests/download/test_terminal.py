@@ -2,58 +2,14 @@
 
 from __future__ import annotations
 
-import sys
-
-import pexpect
 import pytest
 from download_kit import SIGNATURE, make_model, signed_query
 from faults import status
-from fetching import FAST, MB, SHARDS, assert_whole, files_in
+from fetching import MB, SHARDS, assert_whole, fetch, files_in
 from server import Server
+from terminals import ended
 
-SPAWN = 60
 NAMES = ["7b", "7b-chat", "13b", "13b-chat", "70b", "70b-chat"]
-
-
-@pytest.fixture
-def terminal(isolated, out):
-    children = []
-
-    def spawn(*words, **env):
-        child = pexpect.spawn(
-            sys.executable,
-            ["-m", "llamakit", "download", *words, "--output-dir", str(out), *FAST],
-            env={**isolated, "TERM": "xterm", "NO_PROXY": "127.0.0.1", **env},
-            encoding="utf-8",
-            timeout=SPAWN,
-            dimensions=(40, 200),
-        )
-        child.delaybeforesend = 0.1
-        child.logfile_read = Shown()
-        children.append(child)
-        return child
-
-    yield spawn
-    for child in children:
-        child.close(force=True)
-
-
-class Shown(list):
-    """Everything that a terminal has shown."""
-
-    write = list.append
-
-    def flush(self):
-        pass
-
-    def __str__(self):
-        return "".join(self)
-
-
-def ended(child):
-    child.expect(pexpect.EOF)
-    child.wait()
-    return child.exitstatus
 
 
 def test_a_link_is_asked_for_and_not_shown(server, terminal, out):
@@ -67,6 +23,18 @@ def test_a_link_is_asked_for_and_not_shown(server, terminal, out):
     shown = str(child.logfile_read)
     assert "Everything is there and verified" in shown
     assert not [part for part in server.link.partition("?")[2].split("&") if part[-40:] in shown]
+
+
+def test_no_bar_is_left_where_the_last_line_stands(server, terminal, out):
+    fetch(server, out)
+    child = terminal("7B")
+
+    assert ended(child) == 0
+    shown = str(child.logfile_read)
+    assert "checking what is there" in shown
+    last = shown.rpartition("\x1b[2K")[2]  # what follows when the bar's line was erased
+    assert "checking" not in last
+    assert "Everything is there and verified" in last
 
 
 def test_when_the_link_ends_a_new_one_is_asked_for_and_nothing_is_fetched_twice(
