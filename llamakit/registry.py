@@ -89,8 +89,8 @@ class Registry(Generic[T]):
 
     def __init__(self, kind: str, beside: Registry[Any] | None = None) -> None:
         self.kind = kind
-        self.off: set[str] = set()
-        """Plugins that are switched off, with underscores; most are named as what they offer."""
+        self.off: list[str] = []
+        """Plugins that are switched off: messages about a name that is unknown tell of them."""
         self._claims: dict[str, list[Entry]] = {} if beside is None else beside._claims
 
     def add(self, entry: Entry) -> None:
@@ -117,8 +117,8 @@ class Registry(Generic[T]):
         if claims and not holder:
             raise PluginError(_contested(name, claims))
         if not holder or holder.kind != self.kind:
-            known, is_off = (entry.name for entry in self), name.replace("-", "_") in self.off
-            raise UnknownNameError(self.kind, name, known, off=is_off)
+            known = (entry.name for entry in self)
+            raise UnknownNameError(self.kind, name, known, off=self.off)
         return holder
 
     def get(self, name: str) -> T:
