@@ -16,7 +16,13 @@ from llamakit.examine.contents import Counts, MemberCrcs, NonFiniteCounts
 from llamakit.examine.folders import Folder, find_folders, impostor_in
 from llamakit.examine.report import FileReport, FolderReport, NonFinite, VerifyReport
 from llamakit.examine.steps import Opener, Progress, Steps, warnings_of
-from llamakit.examine.whole import Findings, look_at_shapes, look_at_shards, look_at_tokenizer
+from llamakit.examine.whole import (
+    Findings,
+    look_at_shapes,
+    look_at_shards,
+    look_at_tokenizer,
+    tell_unknown_form,
+)
 
 
 def verify(paths: Sequence[Path], opener: Opener, *, deep: bool = False) -> Steps[VerifyReport]:
@@ -201,6 +207,7 @@ def _look_at_model(folder: Folder, opener: Opener, findings: Findings, *, deep: 
     if not deep:
         findings.not_checked.append("the weights themselves; --deep looks at them")
         return
+    tell_unknown_form(checkpoint, findings)
     look_at_tokenizer(checkpoint, opener, findings)
     if isinstance(checkpoint, MetaCheckpoint):
         try:

@@ -17,7 +17,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 
-from llamakit.api import open_checkpoint, plan_reshard, reshard
+from llamakit.api import diff, open_checkpoint, plan_reshard, reshard
 from llamakit.checkpoint.params import hidden_dim
 from llamakit.checkpoint.plan import legal_sizes
 from llamakit.checkpoint.pth_reader import PthFile
@@ -447,9 +447,14 @@ def test_a_checkpoint_that_reads_something_else_is_told_so(source, tmp_path, mis
         "says float16 (24, 16): tell the author"
     )
 
-    for write in (lambda: reshard(checkpoint, tmp_path / "out", 1), lambda: loaded(checkpoint)):
+    for use in (
+        lambda: reshard(checkpoint, tmp_path / "out", 1),
+        lambda: loaded(checkpoint),
+        lambda: diff(checkpoint, source),
+        lambda: diff(source, checkpoint),
+    ):
         with pytest.raises(ParametersError, match=expected):
-            write()
+            use()
 
     assert not (tmp_path / "out").exists()
 
@@ -461,9 +466,13 @@ def test_a_checkpoint_that_fails_to_read_is_named_with_the_parameter(source, tmp
         "ValueError: no such tensor"
     )
 
-    for write in (lambda: reshard(checkpoint, tmp_path / "out", 1), lambda: loaded(checkpoint)):
+    for use in (
+        lambda: reshard(checkpoint, tmp_path / "out", 1),
+        lambda: loaded(checkpoint),
+        lambda: diff(source, checkpoint),
+    ):
         with pytest.raises(PluginError, match=expected):
-            write()
+            use()
 
     assert not (tmp_path / "out").exists()
 
