@@ -54,13 +54,13 @@ def build_format(entry: Entry, options: Mapping[str, object], tokenizer: Tokeniz
         options: as ``build`` takes them.
         tokenizer: what it is handed; its ids are the ones there are.
     Raises: as ``build``, and
-        PluginError: it has no ``stop_tokens``, or they are no ids.
+        PluginError: it has no ``stop_tokens``, they are no ids, or ``stop_strings`` are no texts.
     """
     made: PromptFormat = build(entry, options, tokenizer)
     if entry.source.builtin:
         return made
     checked = _CheckedFormat(made, entry, tokenizer.vocab_size)
-    checked.check_stop_tokens()
+    checked.check_stops()
     return checked
 
 
@@ -72,14 +72,20 @@ class _CheckedFormat:
         self._entry = entry
         self._vocab_size = vocab_size
 
-    def check_stop_tokens(self) -> None:
+    def check_stops(self) -> None:
         try:
-            found: Any = getattr(self._made, "stop_tokens", None)
+            tokens: Any = getattr(self._made, "stop_tokens", None)
+            strings: Any = getattr(self._made, "stop_strings", ())
         except Exception as error:
             raise self._entry.failure(error) from error
-        is_fine = isinstance(found, Iterable) and not isinstance(found, str)
-        if not is_fine or not all(map(self._is_id, found)):
-            raise self._fault(f"has the stop_tokens {found!r:.60}", "a sequence of")
+        if not _holds(tokens, self._is_id):
+            raise self._fault(f"has the stop_tokens {tokens!r:.60}", "a sequence of")
+        if not _holds(strings, lambda it: isinstance(it, str) and it):
+            raise PluginError(
+                f"the {self._entry} of the {self._entry.source} has the stop_strings "
+                f"{strings!r:.60}; expected a sequence of texts, none of them empty: "
+                "tell its author"
+            )
 
     @property
     def stop_tokens(self) -> Any:
@@ -111,6 +117,11 @@ class _CheckedFormat:
             f"the {self._entry} of the {self._entry.source} {fault}; expected {expected} ids, "
             f"which are ints from 0 to {self._vocab_size - 1}: tell its author"
         )
+
+
+def _holds(found: Any, is_good: Callable[[Any], object]) -> bool:
+    """Tell whether it is a sequence of what is good; a text is none, but of letters."""
+    return isinstance(found, Iterable) and not isinstance(found, str) and all(map(is_good, found))
 
 
 def checked_drafter(made: Drafter, entry: Entry) -> Drafter:

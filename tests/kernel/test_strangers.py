@@ -70,6 +70,12 @@ def test_stop_tokens_that_are_no_ids_are_told_of_the_plugin(stop_tokens):
         form(stop_tokens=stop_tokens)
 
 
+@pytest.mark.parametrize("stop_strings", ["end", [1], [""], None])
+def test_stop_strings_that_are_no_texts_are_told_of_the_plugin(stop_strings):
+    with pytest.raises(PluginError, match=r"odd of the plugin 'second' .* has the stop_strings"):
+        form(stop_strings=stop_strings)
+
+
 def test_a_format_without_stop_tokens_is_told_of_the_plugin():
     made = types.SimpleNamespace(encode=list)
     entry = Entry("prompt format", "odd", lambda _: made, "", STRANGER)

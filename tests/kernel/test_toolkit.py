@@ -190,6 +190,15 @@ def test_a_hook_with_another_argument_is_broken(stranger, capsys):
         (lambda samplers: samplers.register("", print), "TypeError: the name of a sampler is a"),
         (lambda samplers: samplers.register("x", "y"), "TypeError: the sampler x is of type str"),
         (
+            lambda samplers: samplers.register("a:b", print),
+            "ValueError: nobody could type 'a:b'",
+        ),
+        (
+            lambda samplers: samplers.register("a b", print),
+            "ValueError: nobody could type 'a b'",
+        ),
+        (lambda samplers: samplers.register("-a", print), "ValueError: nobody could type '-a'"),
+        (
             lambda samplers: (samplers.register("x", print), samplers.register("x", print)),
             "ValueError: the sampler 'x' is registered twice",
         ),
