@@ -18,7 +18,7 @@ from llamakit.testing.world import ContractError
 from llamakit.toolkit import GROUP, load_toolkit
 
 _HEAVY = ("torch", "numpy", "transformers", "sentencepiece", "scipy", "pandas", "safetensors")
-_PATIENCE = 60
+_PATIENCE = 180
 """Seconds after which a plugin that is being loaded is said to hang."""
 _PROGRAM = """
 import json, sys
