@@ -6,7 +6,6 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
-from llamakit.checkpoint.huggingface import HuggingFaceCheckpoint
 from llamakit.checkpoint.layout import check_parameters, is_key_or_value
 from llamakit.checkpoint.meta import MetaCheckpoint, check_replicas
 from llamakit.checkpoint.plan import copies
@@ -47,15 +46,6 @@ def look_at_shapes(checkpoint: Checkpoint, findings: Findings) -> None:
     findings.checked.append(
         f"{len(checkpoint.parameters)} parameters have the shapes that {source} implies"
     )
-
-
-def tell_unknown_form(checkpoint: Checkpoint, findings: Findings) -> None:
-    """Say of a plugin's form that nothing here knows its files."""
-    if not isinstance(checkpoint, MetaCheckpoint | HuggingFaceCheckpoint):
-        findings.not_checked.append(
-            f"the weights themselves: what the files of the form {checkpoint.form} hold is its "
-            "plugin's to know"
-        )
 
 
 def look_at_tokenizer(checkpoint: Checkpoint, opener: Opener, findings: Findings) -> None:

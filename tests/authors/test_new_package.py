@@ -96,11 +96,17 @@ def test_a_checkpoint_of_a_new_form_is_one_like_any_other(site, run_llamakit, tm
 
     compared = run_llamakit("diff", source, "made", env=env)
     inspected = run_llamakit("inspect", "made", env=env)
+    verified = run_llamakit("verify", "made", env=env)
     answer = run_llamakit("generate", "-m", "made", "--max-new-tokens", "3", "once", env=env)
     without = run_llamakit("generate", "-m", "made", "once")
 
     assert exported.returncode == 0, exported.stderr
     assert compared.returncode == 0, compared.stdout
+    assert (
+        "not checked: the weights themselves: what the files of the form my-checkpoint-form hold "
+        "is its plugin's to know"
+    ) in verified.stdout
+    assert "--deep" not in verified.stdout
     assert "32 ids in made/tokenizer.my-tokenizer" in inspected.stdout
     assert (answer.returncode, answer.stderr.count("Warning")) == (0, 0), answer.stderr
     assert "made is not a checkpoint: found" in without.stderr
