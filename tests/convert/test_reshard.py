@@ -447,14 +447,9 @@ def test_a_checkpoint_that_reads_something_else_is_told_so(source, tmp_path, mis
         "says float16 (24, 16): tell the author"
     )
 
-    for use in (
-        lambda: reshard(checkpoint, tmp_path / "out", 1),
-        lambda: loaded(checkpoint),
-        lambda: diff(checkpoint, source),
-        lambda: diff(source, checkpoint),
-    ):
+    for write in (lambda: reshard(checkpoint, tmp_path / "out", 1), lambda: loaded(checkpoint)):
         with pytest.raises(ParametersError, match=expected):
-            use()
+            write()
 
     assert not (tmp_path / "out").exists()
 
@@ -466,15 +461,28 @@ def test_a_checkpoint_that_fails_to_read_is_named_with_the_parameter(source, tmp
         "ValueError: no such tensor"
     )
 
-    for use in (
-        lambda: reshard(checkpoint, tmp_path / "out", 1),
-        lambda: loaded(checkpoint),
-        lambda: diff(source, checkpoint),
-    ):
+    for write in (lambda: reshard(checkpoint, tmp_path / "out", 1), lambda: loaded(checkpoint)):
         with pytest.raises(PluginError, match=expected):
-            use()
+            write()
 
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("mistake", "error", "sentence"),
+    [
+        (lambda _: None, ParametersError, "NoneType, which is no numpy array; its index says"),
+        (lambda array: array[:1], ParametersError, r"its index says float16 \("),
+        (fail, PluginError, "ValueError: no such tensor"),
+    ],
+)
+def test_a_comparison_checks_what_is_read_as_well(source, mistake, error, sentence):
+    checkpoint = Mistaken(open_checkpoint(source), mistake)
+
+    # several parameters are compared at the same time: whichever comes first is named
+    for compare in (lambda: diff(checkpoint, source), lambda: diff(source, checkpoint)):
+        with pytest.raises(error, match=rf"of the form 'mistaken' .* \S+\.weight.*{sentence}"):
+            compare()
 
 
 def loaded(checkpoint):
