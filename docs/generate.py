@@ -176,7 +176,8 @@ def registered(kind: str) -> str:
 
 def _description(factory: object) -> str:
     """Return what a docstring says before its sections."""
-    return re.split(r"\n\n?(?:Args|Raises|Source|Returns):", inspect.getdoc(factory) or "")[0]
+    sections = r"\n\n?(?:Args|Options|Raises|Source|Returns):"
+    return re.split(sections, inspect.getdoc(factory) or "")[0]
 
 
 def _origin(factory: object) -> str:

@@ -57,7 +57,8 @@ def to_torch(array: numpy.ndarray[Any, Any]) -> torch.Tensor:
     """View an array as a tensor, bfloat16 included; memory is shared.
 
     Args:
-        array: such as ``Checkpoint.read`` returns.
+        array: such as ``Checkpoint.read`` returns. One that cannot be written to, such as a mapped
+            file's, is copied: torch has no such tensors.
     """
     from llamakit.runtime.tensors import to_torch as view
 
@@ -157,7 +158,8 @@ def diff(a: str | Path | Checkpoint, b: str | Path | Checkpoint) -> DiffReport:
         What differs, and where; ``report.same`` sums it up.
 
     Raises:
-        CheckpointError: one is no checkpoint, or damaged.
+        CheckpointError: one is no checkpoint, or damaged, or its ``read`` contradicts its index.
+        PluginError: the ``read`` of a stranger's checkpoint fails.
     """
     from llamakit.examine.diff import diff as run
     from llamakit.examine.steps import finish
@@ -254,7 +256,7 @@ def export(
         NoSpaceError: there is no room.
     """
     from llamakit.checkpoint.staging import staged
-    from llamakit.factories import guarded
+    from llamakit.guarding import guarded
     from llamakit.strangers import check_export
 
     entry = default_toolkit().exporters.entry(form)

@@ -136,7 +136,7 @@ class _Cli(click.Group):
             self.toolkit.commands.entry(name)
         except UnknownNameError:
             known = (entry.name for entry in self._entries())
-            raise UnknownNameError("command", name, known) from None
+            raise UnknownNameError("command", name, known, off=self.toolkit.commands.off) from None
         raise AssertionError(name)
 
 
@@ -178,7 +178,7 @@ def _help_width() -> int:
 
 def _is_meant(error: Exception) -> bool:
     """Tell whether an error speaks for itself, whoever's command raises it."""
-    from llamakit.factories import is_out_of_memory
+    from llamakit.guarding import is_out_of_memory
 
     meant = (LlamakitError, click.ClickException, click.Abort, click.exceptions.Exit)
     return isinstance(error, (*meant, BrokenPipeError)) or is_out_of_memory(error)
@@ -211,7 +211,7 @@ def _fail(error: Exception) -> int:
 
 def _sentence(error: Exception) -> str | None:
     """Say what went wrong, or None if only a traceback can."""
-    from llamakit.factories import is_out_of_memory
+    from llamakit.guarding import is_out_of_memory
 
     if isinstance(error, LlamakitError):
         return str(error)

@@ -264,10 +264,15 @@ def _write_to(
 
 
 def _as_written(answer: Answer, chunks: Iterator[Chunk]) -> Iterator[str]:
-    for chunk in chunks:
-        answer.add(chunk)
-        if chunk.text:
-            yield chunk.text
+    try:
+        for chunk in chunks:
+            answer.add(chunk)
+            if chunk.text:
+                yield chunk.text
+    except Exception:
+        if answer.text:  # what is said of the error begins a line of its own
+            yield "\n"
+        raise
     yield "\n"
 
 

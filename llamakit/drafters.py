@@ -9,6 +9,7 @@ from typing import Any
 from llamakit.errors import OptionError
 from llamakit.factories import build, parse_choice
 from llamakit.protocols import Drafter, Tokenizer
+from llamakit.strangers import checked_drafter
 from llamakit.toolkit import Toolkit, default_toolkit
 
 DRAFT_MODEL = "draft-model"
@@ -37,14 +38,15 @@ def choose_drafter(
         choice, given = DRAFT_MODEL, {"path": name}
     else:
         choice, given = parse_choice(name)
-    made: Drafter = build(toolkit.drafters.entry(choice), {**given, **(options or {})})
+    entry = toolkit.drafters.entry(choice)
+    made: Drafter = build(entry, {**given, **(options or {})})
     own: Tokenizer | None = getattr(made, "tokenizer", None)
     if own is not None and tokenizer is not None and not _alike(own, tokenizer):
         raise OptionError(
             f"{own.path} has other ids than {tokenizer.path}: a draft model has to have the "
             "tokenizer of the model that it drafts for"
         )
-    return made
+    return made if entry.source.builtin else checked_drafter(made, entry)
 
 
 def drafts_summary(drafted: int, accepted: int) -> str:

@@ -34,7 +34,7 @@ to do. ``cli.py`` is the one place that turns an error into a message and an exi
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 
 class LlamakitError(Exception):
@@ -138,9 +138,20 @@ class DestinationError(UsageError):
 class UnknownNameError(UsageError):
     """A name that nothing has registered."""
 
-    def __init__(self, kind: str, name: str, known: Iterable[str], *, off: bool = False) -> None:
-        hint = "; LLAMAKIT_DISABLE_PLUGINS switches off a plugin of that name" if off else ""
-        super().__init__(f"no {kind} is called {name!r}{hint or suggestion(name, known)}")
+    def __init__(
+        self, kind: str, name: str, known: Iterable[str], *, off: Sequence[str] = ()
+    ) -> None:
+        """Say what was probably meant.
+
+        Args:
+            off: plugins that are switched off; what they would have registered is not known.
+        """
+        hint = suggestion(name, known)
+        if name.replace("_", "-") in (plugin.replace("_", "-") for plugin in off):
+            hint = f"; LLAMAKIT_DISABLE_PLUGINS switches off the plugin {name}"
+        elif off:
+            hint += f" (LLAMAKIT_DISABLE_PLUGINS switches off {', '.join(off)})"
+        super().__init__(f"no {kind} is called {name!r}{hint}")
 
 
 class OptionError(UsageError):

@@ -105,7 +105,9 @@ def register_exporters(exporters: Registrar[Exporter]) -> None:
     An exporter is a function ``export(checkpoint, destination, options) -> report``: it makes
     ``destination``, a path where nothing is yet, and llamakit gives that its name when all of it is
     whole. ``options`` are texts by name, and perhaps ``progress``, a function to tell bytes; others
-    are refused with an ``OptionError``. The report is a mapping that JSON can hold.
+    are refused with an ``OptionError``. ``llamakit plugins show`` lists those that stand under
+    ``Options:`` in its docstring, ``name: help`` each. The report is a mapping that JSON can hold;
+    if its ``files`` are a list of mappings with ``name`` and ``nbytes``, ``export`` prints them.
 
     Args:
         exporters: call ``exporters.register(name, export, help=...)`` on it.
@@ -166,7 +168,8 @@ def open_checkpoint(path: Path) -> Checkpoint | None:
 
     Raise a ``LlamakitError`` when the path is of this plugin's form but damaged: the user reads its
     message. When no plugin opens a path, the user reads the first line of each implementation's
-    docstring as what was expected: name the files in it.
+    docstring as what was expected: name the files in it. Weights may be read from mapped files:
+    arrays that cannot be written to are copied where that is needed.
 
     Args:
         path: a file or a folder that exists.
@@ -181,7 +184,8 @@ def load_tokenizer(path: Path) -> Tokenizer | None:
     """Load the tokenizer file ``path``, or return None to let another plugin try.
 
     When no plugin knows the file, the user reads the first line of each implementation's docstring
-    as what was expected.
+    as what was expected. In a model's folder, and in the one above it, ``tokenizer.model`` is
+    looked for, and then a ``tokenizer`` of any other ending that a plugin loads.
 
     Args:
         path: a file that exists.

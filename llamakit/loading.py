@@ -109,15 +109,22 @@ def open_draft_model(
 def find_tokenizer(model: Path, given: str | Path | None = None) -> Path:
     """Return the tokenizer file of a model: the given one, the folder's, else its parent's.
 
+    That is ``tokenizer.model``, or else a ``tokenizer`` of another ending that a plugin loads.
+
     Raises:
         TokenizerError: there is none.
     """
     if given is not None:
         path = Path(given)
         return path / "tokenizer.model" if path.is_dir() else path
-    for folder in (model, model.resolve().parent):
+    folders = (model, model.resolve().parent)
+    for folder in folders:
         if (folder / "tokenizer.model").exists():
             return folder / "tokenizer.model"
+    for folder in folders:
+        for path in sorted(folder.glob("tokenizer.*")):
+            if len(path.suffixes) == 1 and default_toolkit().loads_tokenizer(path):
+                return path
     raise TokenizerError(
         f"no tokenizer.model in {model} nor in its parent: pass it with --tokenizer FILE"
     )

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from typing import Any, Generic, NamedTuple, TypeVar
 
 from llamakit.errors import PluginError, UnknownNameError
 
 T = TypeVar("T")
+_NAME = re.compile(r"[^\s:,=-][^\s:,=]*")
+"""Behind a name may stand ``:K=V,K=V``."""
 
 
 class Source(NamedTuple):
@@ -67,10 +70,15 @@ class Registrar(Generic[T]):
             help: one line, shown by ``llamakit plugins`` and in ``--help``.
         Raises:
             TypeError: the name is not a string, or empty.
-            ValueError: this plugin registered the name already.
+            ValueError: it cannot be typed, or this plugin registered it already.
         """
         if not isinstance(name, str) or not name.strip():
             raise TypeError(f"the name of a {self._kind} is a non-empty string, not {name!r}")
+        if not _NAME.fullmatch(name):
+            raise ValueError(
+                f"nobody could type {name!r} as the name of a {self._kind}: it has to be one word "
+                "without : and , and =, and not to begin with -"
+            )
         if any(entry.name == name for entry in self.entries):
             raise ValueError(f"the {self._kind} {name!r} is registered twice")
         self.entries.append(Entry(self._kind, name, value, " ".join(help.split()), self._source))
@@ -89,8 +97,8 @@ class Registry(Generic[T]):
 
     def __init__(self, kind: str, beside: Registry[Any] | None = None) -> None:
         self.kind = kind
-        self.off: set[str] = set()
-        """Plugins that are switched off, with underscores; most are named as what they offer."""
+        self.off: list[str] = []
+        """Plugins that are switched off: messages about a name that is unknown tell of them."""
         self._claims: dict[str, list[Entry]] = {} if beside is None else beside._claims
 
     def add(self, entry: Entry) -> None:
@@ -117,8 +125,8 @@ class Registry(Generic[T]):
         if claims and not holder:
             raise PluginError(_contested(name, claims))
         if not holder or holder.kind != self.kind:
-            known, is_off = (entry.name for entry in self), name.replace("-", "_") in self.off
-            raise UnknownNameError(self.kind, name, known, off=is_off)
+            known = (entry.name for entry in self)
+            raise UnknownNameError(self.kind, name, known, off=self.off)
         return holder
 
     def get(self, name: str) -> T:

@@ -228,12 +228,12 @@ def _checked(
         return work
 
     def checked(logits: torch.Tensor, rows: Sequence[Row]) -> torch.Tensor:
-        # On a GPU, looking at values would have to wait for it. A copy: it may write to its own.
-        given = logits.clone() if logits.device.type == "cpu" else None
-        made: torch.Tensor = work(logits, rows)
+        # Copies: the model's own logits and the batch are none of its to write to.
+        made: torch.Tensor = work(logits.clone(), list(rows))
         expected = shape_of(made, logits)
-        if not expected and given is not None:
-            expected = values_of(made, given)
+        # On a GPU, looking at values would have to wait for it.
+        if not expected and logits.device.type == "cpu":
+            expected = values_of(made, logits)
         if expected:
             shape = tuple(getattr(made, "shape", ()))
             found = f"{type(made).__name__} {shape} {getattr(made, 'dtype', '')}".rstrip()
@@ -273,8 +273,8 @@ def _allowed_ids(made: torch.Tensor, logits: torch.Tensor) -> str:
 def _usable_logits(made: torch.Tensor, logits: torch.Tensor) -> str:
     """Say what is wrong with the values of edited logits that were right before, or nothing."""
     before, after = logits.amax(dim=-1), made.amax(dim=-1)  # NaN is larger than anything
-    was_usable = ~before.isnan() & (before > float("-inf"))
-    if bool((was_usable & after.isnan()).any()):
-        return "logits without NaN"
+    was_usable = before.isfinite()
+    if bool((was_usable & ~(after < float("inf"))).any()):
+        return "logits without NaN and +inf"
     is_nothing_left = was_usable & (after == float("-inf"))
     return "logits that rule out less than every id" if bool(is_nothing_left.any()) else ""

@@ -1,15 +1,16 @@
-"""Checks what strangers' exporters and prompt formats hand back; built-ins are tested already."""
+"""Checks what strangers' exporters, formats and drafters hand back; built-ins are tested."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from operator import index
 from pathlib import Path
 from typing import Any
 
 from llamakit.errors import PluginError
 from llamakit.factories import build
-from llamakit.protocols import PromptFormat, Tokenizer
+from llamakit.protocols import Drafter, PromptFormat, Tokenizer
 from llamakit.registry import Entry
 
 
@@ -30,11 +31,6 @@ def check_export(entry: Entry, report: Any, destination: Path) -> None:
         fault = f"returned {type(report).__name__}; expected a mapping that reports what was done"
     elif reason := _not_json(report):
         fault = f"returned a report that is no JSON ({reason}); expected texts, numbers and lists"
-    elif not _lists_files(report.get("files", [])):
-        fault = (
-            f"reported the files {report['files']!r:.60}; expected a list of mappings with the "
-            "name and nbytes of each"
-        )
     elif not destination.exists():
         fault = "made nothing at the destination that it was given"
     else:
@@ -51,15 +47,6 @@ def _not_json(report: Mapping[str, Any]) -> str:
     return ""
 
 
-def _lists_files(files: Any) -> bool:
-    return isinstance(files, list | tuple) and all(
-        isinstance(file, Mapping)
-        and isinstance(file.get("name"), str)
-        and isinstance(file.get("nbytes"), int)
-        for file in files
-    )
-
-
 def build_format(entry: Entry, options: Mapping[str, object], tokenizer: Tokenizer) -> PromptFormat:
     """Build a prompt format; a stranger's is checked whenever it encodes.
 
@@ -67,13 +54,13 @@ def build_format(entry: Entry, options: Mapping[str, object], tokenizer: Tokeniz
         options: as ``build`` takes them.
         tokenizer: what it is handed; its ids are the ones there are.
     Raises: as ``build``, and
-        PluginError: it has no ``stop_tokens``, or they are no ids.
+        PluginError: it has no ``stop_tokens``, they are no ids, or ``stop_strings`` are no texts.
     """
     made: PromptFormat = build(entry, options, tokenizer)
     if entry.source.builtin:
         return made
     checked = _CheckedFormat(made, entry, tokenizer.vocab_size)
-    checked.check_stop_tokens()
+    checked.check_stops()
     return checked
 
 
@@ -85,14 +72,20 @@ class _CheckedFormat:
         self._entry = entry
         self._vocab_size = vocab_size
 
-    def check_stop_tokens(self) -> None:
+    def check_stops(self) -> None:
         try:
-            found: Any = getattr(self._made, "stop_tokens", None)
+            tokens: Any = getattr(self._made, "stop_tokens", None)
+            strings: Any = getattr(self._made, "stop_strings", ())
         except Exception as error:
             raise self._entry.failure(error) from error
-        is_fine = isinstance(found, Iterable) and not isinstance(found, str)
-        if not is_fine or not all(map(self._is_id, found)):
-            raise self._fault(f"has the stop_tokens {found!r:.60}", "a sequence of")
+        if not _holds(tokens, self._is_id):
+            raise self._fault(f"has the stop_tokens {tokens!r:.60}", "a sequence of")
+        if not _holds(strings, lambda it: isinstance(it, str) and it):
+            raise PluginError(
+                f"the {self._entry} of the {self._entry.source} has the stop_strings "
+                f"{strings!r:.60}; expected a sequence of texts, none of them empty: "
+                "tell its author"
+            )
 
     @property
     def stop_tokens(self) -> Any:
@@ -123,4 +116,51 @@ class _CheckedFormat:
         return PluginError(
             f"the {self._entry} of the {self._entry.source} {fault}; expected {expected} ids, "
             f"which are ints from 0 to {self._vocab_size - 1}: tell its author"
+        )
+
+
+def _holds(found: Any, is_good: Callable[[Any], object]) -> bool:
+    """Tell whether it is a sequence of what is good; a text is none, but of letters."""
+    return isinstance(found, Iterable) and not isinstance(found, str) and all(map(is_good, found))
+
+
+def checked_drafter(made: Drafter, entry: Entry) -> Drafter:
+    """Have a stranger's drafter checked whenever it is asked: what it proposes has to be ids."""
+    return _CheckedDrafter(made, entry)
+
+
+class _CheckedDrafter:
+    """A stranger's drafter: what it proposes has to be ints; which, the model judges."""
+
+    def __init__(self, made: Drafter, entry: Entry) -> None:
+        self._made = made
+        self._entry = entry
+
+    def __call__(self, tokens: Sequence[int], /) -> list[int]:
+        return self._checked(self._made(list(tokens)))
+
+    def __getattr__(self, name: str) -> Any:
+        value = getattr(self._made, name)
+        if name == "batch":
+            return lambda sequences: self._batch(value, sequences)
+        return value
+
+    def _batch(
+        self, batch: Callable[[Any], Any], sequences: Sequence[Sequence[int]]
+    ) -> list[list[int]]:
+        drafts = batch([list(tokens) for tokens in sequences])
+        if not isinstance(drafts, Sequence) or len(drafts) != len(sequences):
+            raise self._fault(drafts, f"a list of ids for each of {len(sequences)} sequences")
+        return [self._checked(draft) for draft in drafts]
+
+    def _checked(self, draft: Any) -> list[int]:
+        try:
+            return [index(token) for token in draft]  # of numpy's and torch's ints too
+        except TypeError:
+            raise self._fault(draft, "a list of ids, which are ints, or an empty one") from None
+
+    def _fault(self, draft: object, expected: str) -> PluginError:
+        return PluginError(
+            f"the {self._entry} of the {self._entry.source} proposed {draft!r:.60}; "
+            f"expected {expected}: tell its author"
         )

@@ -10,18 +10,18 @@ import contextlib
 import functools
 import os
 import sys
-from collections.abc import Callable, Iterable, Mapping
-from importlib import import_module
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
 import pluggy
 
 from llamakit import hookspecs
-from llamakit._version import __version__
 from llamakit.discovery import EntryPoint, find_entry_points
 from llamakit.errors import LlamakitError, PluginError
-from llamakit.records import PluginRecord, in_one_line, maybe_newer, say, why_not_loaded
-from llamakit.registry import Entry, Registrar, Registry, Source
+from llamakit.guarding import OPENED, check_opened, guarded
+from llamakit.records import PluginRecord, in_one_line, say, why_not_loaded
+from llamakit.registering import import_plugin, register
+from llamakit.registry import Entry, Registry, Source
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -84,10 +84,11 @@ class Toolkit:
         from llamakit.whereabouts import not_a_checkpoint
 
         hook, path = "open_checkpoint", Path(path)
-        found: Checkpoint | None = self._first_result(hook, path, "read")
+        found = self._first_result(hook, path)
         if found is None:
             raise not_a_checkpoint(path, self._expected(hook), self._is_openable)
-        return found
+        checkpoint: Checkpoint = found.value
+        return checkpoint
 
     def load_tokenizer(self, path: str | os.PathLike[str]) -> Tokenizer:
         """Load a tokenizer of any form that a plugin knows.
@@ -100,11 +101,18 @@ class Toolkit:
         from llamakit.whereabouts import not_a_tokenizer
 
         hook, path = "load_tokenizer", Path(path)
-        is_folder = path.is_dir()
-        found: Tokenizer | None = None if is_folder else self._first_result(hook, path, "encode")
+        found = None if path.is_dir() else self._first_result(hook, path)
         if found is None:
             raise not_a_tokenizer(path, self._expected(hook))
-        return found
+        tokenizer: Tokenizer = guarded(found.value, found)
+        return tokenizer
+
+    def loads_tokenizer(self, path: Path) -> bool:
+        """Tell whether a plugin loads a file as a tokenizer."""
+        try:
+            return path.is_file() and self._first_result("load_tokenizer", path) is not None
+        except LlamakitError:
+            return False
 
     def load(self, entry_point: EntryPoint, *, disabled: bool = False) -> None:
         """Import one plugin and let it register; if it fails, nothing of it counts."""
@@ -119,12 +127,12 @@ class Toolkit:
         if disabled:
             record.status, record.reason = "disabled", "LLAMAKIT_DISABLE_PLUGINS names it"
             for registry in self.registries.values():
-                registry.off.add(source.name.replace("-", "_"))
+                registry.off.append(source.name)
             return
         try:
             # What it prints is no part of what a command prints, such as JSON.
             with contextlib.redirect_stdout(sys.stderr):
-                plugin = _import(entry_point)
+                plugin = import_plugin(entry_point)
                 record.registered = self._register(plugin, record)
         except (Exception, SystemExit) as error:  # noqa: BLE001 - a stranger may raise anything
             record.skip(why_not_loaded(error, source), error)
@@ -152,88 +160,30 @@ class Toolkit:
         for record, reasons in lost.items():
             record.lose_names(reasons)
 
-    def note_failure(self, entry: Entry, error: BaseException) -> None:
+    def note_failure(self, entry: Entry, error: BaseException | str) -> None:
         """Mark the plugin of something that failed in use as broken."""
-        self._records[_id(entry.source)].note(f"{entry}: {in_one_line(error)}")
+        said = error if isinstance(error, str) else in_one_line(error)
+        self._records[_id(entry.source)].note(f"{entry}: {said}")
 
     def _register(self, plugin: object, record: PluginRecord) -> list[Entry]:
         """Check a plugin against the hooks and collect what it registers."""
         name = _id(record.source)
         if name in self._records or self._manager.is_registered(plugin):
             raise PluginError("it is installed twice, or under two names")
-        try:
-            try:
-                self._manager.register(plugin, name)
-            except pluggy.PluginValidationError:
-                self._refuse_arguments(plugin)
-                raise
-            self._records[name] = record
-            entries = self._call_registering_hooks(plugin, record.source)
-            record.hooks = [hook.name for hook in self._manager.get_hookcallers(plugin) or ()]
-        except BaseException:
-            if self._manager.is_registered(plugin):
-                self._manager.unregister(plugin)
-            self._records.pop(name, None)
-            raise
+        kinds = {hook: registry.kind for hook, registry in self.registries.items()}
+        entries = register(self._manager, plugin, name, record.source, kinds)
+        self._records[name] = record
+        record.hooks = [hook.name for hook in self._manager.get_hookcallers(plugin) or ()]
         return entries
 
-    def _call_registering_hooks(self, plugin: object, source: Source) -> list[Entry]:
-        entries: list[Entry] = []
-        hooks = self._manager.get_hookcallers(plugin) or []
-        if not hooks:
-            raise PluginError("it implements no hook: is @hookimpl missing?")
-        for hook in hooks:
-            (implementation,) = (it for it in hook.get_hookimpls() if it.plugin is plugin)
-            if hook.name in self.registries:
-                registrar: Registrar[Any] = Registrar(self.registries[hook.name].kind, source)
-                implementation.function(*[registrar for _ in implementation.argnames])
-                entries += map(_checked, registrar.entries)
-            elif not hook.has_spec() and not implementation.optionalhook:
-                raise PluginError(
-                    f"it implements {hook.name}, which llamakit {__version__} does not have"
-                    f"{self._meant(hook.name)}: {maybe_newer(source)}"
-                )
-        return entries
-
-    def _meant(self, name: str) -> str:
-        """Say which hook was probably meant, if one is called much like it."""
-        import difflib  # seldom needed, and --help starts without it
-
-        known = {it.removeprefix("register_"): it for it in vars(hookspecs) if self._spec(it)}
-        close = difflib.get_close_matches(name.removeprefix("register_"), known, 1, 0.7)
-        return f"; did you mean {known[close[0]]}? If not" if close else ""
-
-    def _refuse_arguments(self, plugin: object) -> None:
-        """Refuse an implementation of a hook whose arguments are called otherwise.
-
-        Raises:
-            PluginError: one has such arguments; the sentence says which the hook has.
-        """
-        for name in dir(plugin):
-            spec = self._spec(name)
-            if spec is None or self._manager.parse_hookimpl_opts(plugin, name) is None:
-                continue
-            import inspect
-
-            given = inspect.signature(getattr(plugin, name)).parameters
-            if wrong := [argument for argument in given if argument not in spec.argnames]:
-                raise PluginError(
-                    f"its {name} takes {', '.join(wrong)}; the hook has the argument "
-                    f"{', '.join(spec.argnames)}, and an implementation calls it so"
-                )
-
-    def _spec(self, name: str) -> Any:
-        """Return what is declared of a hook, or None if there is no such hook."""
-        return getattr(getattr(self._manager.hook, name, None), "spec", None)
-
-    def _first_result(self, hook: str, path: Path, method: str) -> Any:
-        """Ask one plugin after another; ``method`` is one that the answer must have."""
+    def _first_result(self, hook: str, path: Path) -> Entry | None:
+        """Ask one plugin after another; return the first answer, and whose it is."""
         for implementation in self._implementations(hook) if path.exists() else ():
             record = self._records[implementation.plugin_name]
             try:
                 result = _ask(implementation, path)
-                if result is not None and not callable(getattr(result, method, None)):
-                    raise TypeError(f"it returned {type(result).__name__}, without {method}()")
+                if result is not None:
+                    check_opened(hook, result)
             except LlamakitError:
                 raise
             except (Exception, SystemExit) as error:
@@ -243,7 +193,7 @@ class Toolkit:
                 record.skip(f"{hook}: {in_one_line(error)}", error)
             else:
                 if result is not None:
-                    return result
+                    return Entry(OPENED[hook], path.name, result, "", record.source)
         return None
 
     def _is_openable(self, path: Path) -> bool:
@@ -315,35 +265,6 @@ def _load_order(point: EntryPoint) -> tuple[bool, str, str]:
 def default_toolkit() -> Toolkit:
     """Return the toolkit of what is installed, loaded when first asked for."""
     return load_toolkit()
-
-
-def _import(entry_point: EntryPoint) -> object:
-    """Import what an entry point names: a module, or a thing in it."""
-    if not entry_point.module:
-        raise PluginError("its entry point names no module")
-    module = import_module(entry_point.module)
-    return functools.reduce(getattr, filter(None, entry_point.attr.split(".")), module)
-
-
-def _checked(entry: Entry) -> Entry:
-    """Check the value of an entry, and fill in a command's help."""
-    if entry.kind in ("command", "checkpoint tool"):
-        import click
-
-        if not isinstance(entry.value, click.Command):
-            raise _wrong_value(entry, "a click.Command")
-        help_text = entry.help or entry.value.get_short_help_str(100)
-        return entry._replace(help=help_text)
-    if entry.kind == "model":
-        if not isinstance(entry.value, Mapping):
-            raise _wrong_value(entry, "a mapping")
-    elif not callable(entry.value):
-        raise _wrong_value(entry, "something to call")
-    return entry
-
-
-def _wrong_value(entry: Entry, expected: str) -> TypeError:
-    return TypeError(f"the {entry} is of type {type(entry.value).__name__}, not {expected}")
 
 
 def _ask(implementation: pluggy.HookImpl, path: Path) -> object:

@@ -10,6 +10,8 @@ KINDS: dict[str, str] = {
     "checkpoint-tool": "llamakit {name} llama-2-7b/",
     "command": 'llamakit {name} "Once upon a time"',
     "drafter": "llamakit plugins show {name}",
+    "checkpoint-form": "llamakit export llama-2-7b/ exported/ --format {name}",
+    "tokenizer": 'llamakit generate --tokenizer tokenizer.{name} "once upon a time"',
     "models": "llamakit plugins show {name}",
 }
 """The kinds of plugins there are templates of, and how each is used."""

@@ -78,7 +78,9 @@ class Settings:
 
 def _one(name: str, words: list[str]) -> str | None:
     if len(words) > 1:
-        raise OptionError(f"/set {name} takes one value, not {len(words)}")
+        options = " ".join(words[1:])
+        hint = f"; /set {name}-options {options} comes next" if "=" in options else ""
+        raise OptionError(f"/set {name} takes one value, not {len(words)}{hint}")
     return None if words[0] in UNSET else words[0]
 
 

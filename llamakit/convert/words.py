@@ -14,9 +14,22 @@ def tell(report: Mapping[str, Any], *, as_json: bool) -> str:
     """Say what was made: as JSON, or a line for each file and one for all."""
     if as_json:
         return json.dumps(report, indent=2, ensure_ascii=False)
-    lines = [f"{file['nbytes']:>15,}  {file['name']}" for file in report.get("files", ())]
+    files = report.get("files", ())
+    lines = [
+        f"{file['nbytes']:>15,}  {file['name']}" for file in (files if _lists_files(files) else ())
+    ]
     lines.append(f"made {report['destination']}")
     return "\n".join(lines)
+
+
+def _lists_files(files: Any) -> bool:
+    """Tell whether it is a list of files; a plugin's exporter may mean something else by it."""
+    return isinstance(files, list | tuple) and all(
+        isinstance(file, Mapping)
+        and isinstance(file.get("name"), str)
+        and isinstance(file.get("nbytes"), int)
+        for file in files
+    )
 
 
 def tell_plan(plan: Mapping[str, Any], *, as_json: bool) -> str:

@@ -14,6 +14,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from llamakit.checkpoint.checked_read import read_checked
 from llamakit.checkpoint.dtypes import DTYPES, itemsize
 from llamakit.checkpoint.layout import OUTPUT, ROPE_FREQS
 from llamakit.examine.steps import Progress, Steps
@@ -107,6 +108,7 @@ def diff(a: Checkpoint, b: Checkpoint) -> Steps[DiffReport]:
 
     Raises:
         DamagedFileError: a file has changed since it was opened.
+        ParametersError, PluginError: as ``read_checked``.
     """
     numbers = {
         name: (getattr(a.params, name), getattr(b.params, name))
@@ -179,7 +181,7 @@ def _compare_parameter(
         if stop.is_set():
             break
         bounds = {"start": start, "stop": end} if one.shape else {}
-        part = compare(a.read(name, **bounds), b.read(name, **bounds))
+        part = compare(read_checked(a, name, **bounds), read_checked(b, name, **bounds))
         if part != Comparison():
             found = merge(found, part, start * width)
     return _describe(a, b, one, other, found)
@@ -228,8 +230,8 @@ def _index(place: int | None, shape: tuple[int, ...]) -> tuple[int, ...] | None:
 
 def _value(checkpoint: Checkpoint, parameter: Parameter, index: tuple[int, ...]) -> float:
     if not index:
-        return float(np.real(checkpoint.read(parameter.name)))
-    row = checkpoint.read(parameter.name, axis=0, start=index[0], stop=index[0] + 1)
+        return float(np.real(read_checked(checkpoint, parameter.name)))
+    row = read_checked(checkpoint, parameter.name, start=index[0], stop=index[0] + 1)
     return float(np.real(row[0][index[1:]]))
 
 

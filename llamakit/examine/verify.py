@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from llamakit.checkpoint.hashing import Consumer, FilePass, FileRead, Md5, read_files
+from llamakit.checkpoint.huggingface import HuggingFaceCheckpoint
 from llamakit.checkpoint.meta import MetaCheckpoint
 from llamakit.checkpoint.pth_reader import PthFile
 from llamakit.checkpoint.safetensors_reader import SafetensorsFile
@@ -16,7 +17,12 @@ from llamakit.examine.contents import Counts, MemberCrcs, NonFiniteCounts
 from llamakit.examine.folders import Folder, find_folders, impostor_in
 from llamakit.examine.report import FileReport, FolderReport, NonFinite, VerifyReport
 from llamakit.examine.steps import Opener, Progress, Steps, warnings_of
-from llamakit.examine.whole import Findings, look_at_shapes, look_at_shards, look_at_tokenizer
+from llamakit.examine.whole import (
+    Findings,
+    look_at_shapes,
+    look_at_shards,
+    look_at_tokenizer,
+)
 
 
 def verify(paths: Sequence[Path], opener: Opener, *, deep: bool = False) -> Steps[VerifyReport]:
@@ -198,8 +204,15 @@ def _look_at_model(folder: Folder, opener: Opener, findings: Findings, *, deep: 
         findings.fault(error)
         return
     look_at_shapes(checkpoint, findings)
+    is_known = isinstance(checkpoint, MetaCheckpoint | HuggingFaceCheckpoint)
+    if not is_known:
+        findings.not_checked.append(
+            f"the weights themselves: what the files of the form {checkpoint.form} hold is its "
+            "plugin's to know"
+        )
     if not deep:
-        findings.not_checked.append("the weights themselves; --deep looks at them")
+        if is_known:
+            findings.not_checked.append("the weights themselves; --deep looks at them")
         return
     look_at_tokenizer(checkpoint, opener, findings)
     if isinstance(checkpoint, MetaCheckpoint):

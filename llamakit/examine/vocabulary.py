@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -31,6 +32,7 @@ def find_vocabulary(checkpoint: Checkpoint, opener: Opener) -> Vocabulary:
     folder = checkpoint.path
     places = (folder / "tokenizer.model", folder.resolve().parent / "tokenizer.model")
     path = next((place for place in places if place.is_file()), None)
+    path = path or _of_a_plugin(places, opener)
     if path is None:
         other = folder / "tokenizer.json"
         return Vocabulary(other if other.is_file() else None)
@@ -49,6 +51,19 @@ def find_vocabulary(checkpoint: Checkpoint, opener: Opener) -> Vocabulary:
         f"{path} has {size} ids but the embedding of {folder} has {rows} rows: it is the "
         "tokenizer of another model; bring both from the same download.",
     )
+
+
+def _of_a_plugin(places: Sequence[Path], opener: Opener) -> Path | None:
+    """Find a ``tokenizer`` of another ending that a plugin loads."""
+    for place in places:
+        for path in sorted(place.parent.glob("tokenizer.*")):
+            if path.is_file() and len(path.suffixes) == 1:
+                try:
+                    opener.load_tokenizer(path)
+                except TokenizerError:
+                    continue
+                return path
+    return None
 
 
 def _size(path: Path, opener: Opener) -> int:

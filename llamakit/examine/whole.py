@@ -41,7 +41,8 @@ def look_at_shapes(checkpoint: Checkpoint, findings: Findings) -> None:
     except CheckpointError as error:
         findings.fault(error)
         return
-    source = "config.json" if checkpoint.form == "huggingface" else "params.json"
+    sources = {"meta": "params.json", "huggingface": "config.json"}
+    source = sources.get(checkpoint.form, f"the form {checkpoint.form}")
     findings.checked.append(
         f"{len(checkpoint.parameters)} parameters have the shapes that {source} implies"
     )

@@ -100,4 +100,4 @@ def register_prompt_formats(formats: Registrar[PromptFormatFactory]) -> None:
         """Encode a dialog as an instruction and its response."""
         return AlpacaFormat(tokenizer)
 
-    formats.register("alpaca", alpaca, help="### Instruction: … ### Response:, of Alpaca")
+    formats.register("alpaca", alpaca, help="'### Instruction:' and '### Response:', of Alpaca")

@@ -16,7 +16,10 @@ if TYPE_CHECKING:
 
 
 def draw() -> Sampler:
-    """Draw an id with the probability that the processors have left it."""
+    """Draw an id with the probability that the processors have left it.
+
+    Source: the reference's ``sample_top_p`` with p = 1; ``do_sample`` of transformers.
+    """
     from llamakit.sampling import draw_ids
 
     def sample(logits: torch.Tensor, rows: Sequence[Row]) -> torch.Tensor:  # (B, V) -> (B,)

@@ -21,7 +21,10 @@ def export_hf(
     Args:
         checkpoint: what is read.
         destination: the folder to make.
-        options: ``max_shard_size``, such as ``5GB``; ``tokenizer``, a file.
+        options: by name.
+    Options:
+        max_shard_size: the largest file, such as 5GB.
+        tokenizer: its file; without it the one in the source or beside it.
     """
     from llamakit.convert.export import export_hf as run
 

@@ -240,6 +240,7 @@ def json_schema(
         file: a JSON schema.
         schema: the same as text.
         compact: no white space between the parts; else any, and a model may go on with it.
+    Source: llguidance, https://github.com/guidance-ai/llguidance
     """
     _check_engine()
     text, what = _read(file, schema, "JSON schema")
@@ -260,6 +261,7 @@ def regex(tokenizer: Tokenizer, pattern: str = ".*") -> LogitsProcessor:
 
     Args:
         pattern: in Rust's syntax, without look-around; a dot is no line end.
+    Source: llguidance, https://github.com/guidance-ai/llguidance
     """
     _check_engine()
     from llguidance import LLMatcher
@@ -275,9 +277,9 @@ def grammar(
     """Leave only ids with which the answer becomes a sentence of a grammar.
 
     Args:
-        file: a grammar in Lark's notation, which begins at ``start``, or in llama.cpp's GBNF,
-            which begins at ``root``.
+        file: a grammar in Lark's notation, from ``start``, or in llama.cpp's GBNF, from ``root``.
         text: the same as text.
+    Source: llguidance, https://github.com/guidance-ai/llguidance
     """
     _check_engine()
     from llguidance.gbnf_to_lark import GbnfToLarkError, any_to_lark

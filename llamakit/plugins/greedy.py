@@ -16,7 +16,10 @@ if TYPE_CHECKING:
 
 
 def greedy() -> Sampler:
-    """Pick the most likely id; of equals, the first."""
+    """Pick the most likely id; of equals, the first.
+
+    Source: temperature 0 in the reference's ``llama/generation.py``.
+    """
 
     def sample(logits: torch.Tensor, rows: Sequence[Row]) -> torch.Tensor:  # (B, V) -> (B,)
         return logits.argmax(dim=-1)

@@ -59,7 +59,8 @@ def show(toolkit: Toolkit, name: str, *, as_json: bool) -> None:
     if not entries and not records:
         known = {entry.name for entry in _all(toolkit.plugins)}
         known |= {record.source.name for record in toolkit.plugins}
-        raise UnknownNameError("plugin, nor anything that one registers,", name, known)
+        kind, off = "plugin, nor anything that one registers,", toolkit.commands.off
+        raise UnknownNameError(kind, name, known, off=off)
     shown = [_plugin(record) for record in records if not record.registered]
     _show([*map(_thing, entries), *shown], _details, as_json=as_json)
 
@@ -140,7 +141,7 @@ def _plugin(record: PluginRecord) -> dict[str, Any]:
 
 def _thing(entry: Entry) -> dict[str, Any]:
     """Describe a registered thing in JSON's terms."""
-    from llamakit.factories import options_of, summary_of
+    from llamakit.docstrings import summary_of
 
     is_factory = callable(entry.value) and not isinstance(entry.value, click.Command)
     fields = {"fields": dict(entry.value)} if isinstance(entry.value, Mapping) else {}
@@ -154,17 +155,30 @@ def _thing(entry: Entry) -> dict[str, Any]:
         "version": entry.source.version,
         "builtin": entry.source.builtin,
         "summary": summary_of(entry.value) if is_factory else (summary or "").partition("\n\n")[0],
-        "options": [
-            {
-                "name": option.name,
-                "type": option.type_name,
-                "default": option.default,
-                "help": option.help,
-            }
-            for option in (options_of(entry.value) if is_factory else ())
-        ],
+        "options": _options(entry) if is_factory else [],
         **fields,
     }
+
+
+def _options(entry: Entry) -> list[dict[str, Any]]:
+    """Describe the options of a factory, or of an exporter, which takes texts."""
+    from llamakit.docstrings import exporter_options
+    from llamakit.factories import options_of
+
+    if entry.kind == "exporter":
+        return [
+            {"name": name, "type": "str", "default": None, "help": text}
+            for name, text in exporter_options(entry.value).items()
+        ]
+    return [
+        {
+            "name": option.name,
+            "type": option.type_name,
+            "default": option.default,
+            "help": option.help,
+        }
+        for option in options_of(entry.value)
+    ]
 
 
 def _show(
@@ -227,6 +241,10 @@ def _thing_details(thing: dict[str, Any]) -> RenderableType:
     for option in thing["options"]:
         default = "none" if option["default"] is None else str(option["default"])
         table.add_row(*map(Text, (option["name"], option["type"], default, option["help"])))
+    if thing["kind"] == "exporter":  # its options are texts, and what they are else is its own
+        table = grid("option", "help")
+        for option in thing["options"]:
+            table.add_row(Text(option["name"]), Text(option["help"]))
     if "fields" in thing:
         table = grid("field", "value")
         for name, value in thing["fields"].items():

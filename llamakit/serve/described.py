@@ -6,7 +6,8 @@ from collections.abc import Iterable
 from typing import Any
 
 from llamakit import __version__
-from llamakit.factories import options_of, summary_of
+from llamakit.docstrings import summary_of
+from llamakit.factories import options_of
 from llamakit.llama import Llama
 from llamakit.registry import Entry
 from llamakit.sampling import TEMPERATURE, TOP_P

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from llamakit.testing.catalogue import check_catalogue_entry
+    from llamakit.testing.checkpoint_forms import check_checkpoint_form
     from llamakit.testing.commands import check_checkpoint_tool, check_command
     from llamakit.testing.drafters import check_drafter
     from llamakit.testing.exporters import check_exporter
@@ -21,9 +22,11 @@ if TYPE_CHECKING:
     from llamakit.testing.rows import make_rows
     from llamakit.testing.samplers import check_sampler
     from llamakit.testing.small import embedded_tokenizer, write_checkpoint
+    from llamakit.testing.tokenizers import check_tokenizer
 
 _HOMES = {
     "check_catalogue_entry": "catalogue",
+    "check_checkpoint_form": "checkpoint_forms",
     "check_checkpoint_tool": "commands",
     "check_command": "commands",
     "check_drafter": "drafters",
@@ -32,6 +35,7 @@ _HOMES = {
     "check_plugin": "registration",
     "check_prompt_format": "prompt_formats",
     "check_sampler": "samplers",
+    "check_tokenizer": "tokenizers",
     "embedded_tokenizer": "small",
     "make_rows": "rows",
     "write_checkpoint": "small",
@@ -39,6 +43,7 @@ _HOMES = {
 
 __all__ = [
     "check_catalogue_entry",
+    "check_checkpoint_form",
     "check_checkpoint_tool",
     "check_command",
     "check_drafter",
@@ -47,6 +52,7 @@ __all__ = [
     "check_plugin",
     "check_prompt_format",
     "check_sampler",
+    "check_tokenizer",
     "embedded_tokenizer",
     "make_rows",
     "write_checkpoint",

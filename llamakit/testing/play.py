@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from copy import deepcopy
 from typing import TYPE_CHECKING, Any
 
+from llamakit.testing.factory import said
 from llamakit.testing.rows import KitRow, make_rows
+from llamakit.testing.world import ContractError
 
 if TYPE_CHECKING:
     import torch
@@ -13,6 +16,8 @@ if TYPE_CHECKING:
 ROWS, TURNS, VOCABULARY = 4, 5, 1600
 """How many rows are played, how often each is asked, and how many ids there are."""
 
+Step = Callable[["torch.Tensor", Sequence[KitRow]], Any]
+"""A sampler or a processor."""
 Schedule = list[list[int]]
 """For each step the numbers of the rows in the batch, in its order."""
 
@@ -29,13 +34,11 @@ def alone(row: int) -> Schedule:
     return [[row]] * TURNS
 
 
-def play(
-    schedule: Schedule, step: Callable[[torch.Tensor, Sequence[KitRow]], torch.Tensor]
-) -> dict[int, list[Any]]:
+def play(schedule: Schedule, step: Step) -> dict[int, list[Any]]:
     """Ask for one batch after another; each row's logits depend on its own turn only.
 
     Args:
-        step: a sampler or a processor.
+        step: a sampler or a processor, such as ``asking`` makes.
     Returns:
         What each row was given, turn by turn: an id, or its edited logits ``(V,)``.
     """
@@ -46,13 +49,60 @@ def play(
     given: dict[int, list[Any]] = {number: [] for number in numbers}
     for batch in schedule:
         logits = torch.stack([logits_of(number, len(given[number])) for number in batch])
-        with torch.inference_mode():
-            made = step(logits, [rows[number] for number in batch])
+        made = step(logits, [rows[number] for number in batch])
         for number, value in zip(batch, made, strict=True):
             is_id = value.dim() == 0
             rows[number].tokens.append(int(value) if is_id else 5 + len(given[number]) % 3)
             given[number].append(int(value) if is_id else value)
     return given
+
+
+def asking(
+    what: str,
+    step: Step,
+    check: Callable[[str, Any, torch.Tensor], None],
+) -> Step:
+    """Wrap a sampler or a processor so that each of its answers is checked.
+
+    Args:
+        what: it is, in words.
+        check: raises where an answer is not right; it gets the logits as they were handed over.
+    """
+    import torch
+
+    def ask(logits: torch.Tensor, rows: Sequence[KitRow]) -> Any:
+        __tracebackhide__ = True
+        written = len(rows[0].tokens) - rows[0].prompt_length
+        try:
+            with torch.inference_mode():
+                made = step(logits.clone(), rows)
+        except ContractError:
+            raise
+        except (Exception, SystemExit) as error:
+            when = f" after {written} ids of an answer" if written else ""
+            raise ContractError(
+                f"{what} fails on logits {tuple(logits.shape)}{when}: {said(error)}"
+            ) from error
+        check(what, made, logits)
+        return made
+
+    return ask
+
+
+def check_rows_are_left(what: str, ask: Step) -> None:
+    """Check that a sampler or a processor leaves its rows as they are, but for their state."""
+    __tracebackhide__ = True
+    logits, rows = batch()
+    handed = list(rows)
+    before = deepcopy([(row.tokens, row.prompt_length, row.stop_tokens) for row in rows])
+    ask(logits, handed)
+    if before != [(row.tokens, row.prompt_length, row.stop_tokens) for row in rows]:
+        raise ContractError(
+            f"{what} changes row.tokens: llamakit appends the id that is chosen; keep what is to "
+            "be remembered in row.state"
+        )
+    if handed != rows:
+        raise ContractError(f"{what} changes the list of rows that it is handed: leave it")
 
 
 def logits_of(row: int, turn: int) -> torch.Tensor:

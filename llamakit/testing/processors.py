@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-from copy import deepcopy
 from typing import TYPE_CHECKING, Any
 
 from llamakit.protocols import LogitsProcessorFactory
 from llamakit.testing import play
-from llamakit.testing.factory import check_factory, check_nonsense, entry_for, make, said
+from llamakit.testing.factory import check_factory, check_nonsense, entry_for, make
 from llamakit.testing.registration import check_registration_of
 from llamakit.testing.world import ContractError, left_alone
 
 if TYPE_CHECKING:
     import torch
-
-    from llamakit.protocols import LogitsProcessor
 
 
 def check_logits_processor(factory: LogitsProcessorFactory, **options: Any) -> None:
@@ -32,30 +29,14 @@ def check_logits_processor(factory: LogitsProcessorFactory, **options: Any) -> N
     check_registration_of(factory)
     check_factory(entry)
     what = str(entry)
-    process: LogitsProcessor = make(entry, options)
+    ask = play.asking(what, make(entry, options), check_edit)
     with left_alone(what):
-        _check_logits(what, process)
-    _check_rows_are_left(what, process)
-    _check_one_id_left(what, process)
-    _check_the_same_again(what, process, make(entry, options))
-    _check_alone_as_together(what, process)
-    check_nonsense(entry, options, lambda made: _check_logits(what, made))
-
-
-def _check_logits(what: str, process: LogitsProcessor) -> None:
-    """Check shape, dtype and values of what one step returns."""
-    import torch
-
-    __tracebackhide__ = True
-    logits, rows = play.batch()
-    try:
-        with torch.inference_mode():
-            edited = process(logits.clone(), rows)
-    except Exception as error:
-        raise ContractError(
-            f"{what} fails on logits {tuple(logits.shape)}: {said(error)}"
-        ) from error
-    check_edit(what, edited, logits)
+        ask(*play.batch())
+    play.check_rows_are_left(what, ask)
+    _check_one_id_left(ask)
+    _check_the_same_again(what, ask, play.asking(what, make(entry, options), check_edit))
+    _check_alone_as_together(what, ask)
+    check_nonsense(entry, options, lambda made: play.asking(what, made, check_edit)(*play.batch()))
 
 
 def check_edit(what: str, edited: Any, logits: torch.Tensor) -> None:
@@ -88,36 +69,18 @@ def check_edit(what: str, edited: Any, logits: torch.Tensor) -> None:
         )
 
 
-def _check_rows_are_left(what: str, process: LogitsProcessor) -> None:
-    import torch
-
-    __tracebackhide__ = True
-    logits, rows = play.batch()
-    before = deepcopy([(row.tokens, row.prompt_length, row.stop_tokens) for row in rows])
-    with torch.inference_mode():
-        process(logits, rows)
-    if before != [(row.tokens, row.prompt_length, row.stop_tokens) for row in rows]:
-        raise ContractError(
-            f"{what} changes row.tokens: read them, and keep what is to be remembered in row.state"
-        )
-
-
-def _check_one_id_left(what: str, process: LogitsProcessor) -> None:
+def _check_one_id_left(ask: play.Step) -> None:
     """Check that a row keeps the one id that a grammar, say, has left it."""
-    import torch
-
     __tracebackhide__ = True
     logits, rows = play.batch()
     logits[1] = play.one_id_left(31)
-    with torch.inference_mode():
-        edited = process(logits.clone(), rows)
-    check_edit(what, edited, logits)
+    ask(logits, rows)
 
 
-def _check_the_same_again(what: str, process: LogitsProcessor, another: LogitsProcessor) -> None:
+def _check_the_same_again(what: str, ask: play.Step, another: play.Step) -> None:
     __tracebackhide__ = True
-    first = play.play(play.TOGETHER, process)
-    for again in (process, another):
+    first = play.play(play.TOGETHER, ask)
+    for again in (ask, another):
         if not _are_equal(play.play(play.TOGETHER, again), first):
             raise ContractError(
                 f"{what} gives other logits for the same rows: draw from row.generator only, and "
@@ -125,12 +88,12 @@ def _check_the_same_again(what: str, process: LogitsProcessor, another: LogitsPr
             )
 
 
-def _check_alone_as_together(what: str, process: LogitsProcessor) -> None:
+def _check_alone_as_together(what: str, ask: play.Step) -> None:
     __tracebackhide__ = True
-    together = play.play(play.TOGETHER, process)
+    together = play.play(play.TOGETHER, ask)
     schedules = [play.COMING_AND_GOING, *map(play.alone, range(play.ROWS))]
     for schedule in schedules:
-        for number, edited in play.play(schedule, process).items():
+        for number, edited in play.play(schedule, ask).items():
             if not _are_equal({number: edited}, {number: together[number]}):
                 raise ContractError(
                     f"{what} gives row {number} other logits when its neighbours change: compute "

@@ -18,7 +18,7 @@ from llamakit.testing.world import ContractError
 from llamakit.toolkit import GROUP, load_toolkit
 
 _HEAVY = ("torch", "numpy", "transformers", "sentencepiece", "scipy", "pandas", "safetensors")
-_PATIENCE = 60
+_PATIENCE = 180
 """Seconds after which a plugin that is being loaded is said to hang."""
 _PROGRAM = """
 import json, sys
@@ -115,7 +115,7 @@ def _fault(module: str) -> str:
 
 def _complaint(module: str, found: dict[str, Any]) -> str:
     if found["status"] != "ok":
-        absent = f"No module named {module!r};" in found["reason"]
+        absent = f"but there is no {module}:" in found["reason"]
         return (
             f"there is no module {module}: is the name right, and is its package installed?"
             if absent

@@ -58,7 +58,9 @@ def _attempt(toolkit: Toolkit, entry: Entry, use: Callable[[Toolkit, Entry], obj
     try:
         use(toolkit, entry)
     except PluginError as error:
-        toolkit.note_failure(entry, error.__cause__ or error)
+        # What llamakit says of a result names the thing and the plugin, as this list does.
+        said = str(error).removeprefix(f"the {entry} of the {entry.source} ")
+        toolkit.note_failure(entry, error.__cause__ or said.removesuffix(": tell its author"))
     except LlamakitError:
         return  # it is meant: an option is needed, or this model does not fit
     except (Exception, SystemExit) as error:  # noqa: BLE001 - a stranger may raise anything
@@ -114,7 +116,7 @@ def _format(_: Toolkit, entry: Entry) -> None:
     form.encode([{"role": "user", "content": "Once upon a time"}])
 
 
-def _draft(_: Toolkit, entry: Entry) -> None:
-    from llamakit.factories import build
+def _draft(toolkit: Toolkit, entry: Entry) -> None:
+    from llamakit.drafters import choose_drafter
 
-    build(entry)([1, 5, 6, 5, 6])
+    choose_drafter(entry.name, toolkit=toolkit)([1, 5, 6, 5, 6])

@@ -32,6 +32,25 @@ def fails(logits, rows):
     raise IndexError("no such row")
 
 
+def fails_later(logits, rows):
+    if len(rows[0].tokens) - rows[0].prompt_length >= 2:
+        raise KeyError("the third")
+    return greedy(logits, rows)
+
+
+def strays_later(logits, rows):
+    return greedy(logits, rows) + (len(rows[0].tokens) - rows[0].prompt_length) * 1600
+
+
+def leaves(logits, rows):
+    raise SystemExit(3)
+
+
+def clears_the_rows(logits, rows):
+    rows.clear()
+    return greedy(logits, rows)
+
+
 def draws_globally(logits, rows):
     return torch.multinomial(logits.softmax(dim=-1), 1)[:, 0]
 
@@ -134,7 +153,11 @@ def has_no_range(top: int = 2):
     Args:
         top: how many.
     """
-    return lambda logits, _: logits.topk(top).indices[:, -1]
+    return lambda logits, _: logits.topk(top).indices[:, 0]
+
+
+def picks_the_second_where_one_is_left(logits, rows):
+    return logits.topk(2).indices[:, -1]
 
 
 def raises_a_type_error(top: int = 2):
@@ -171,6 +194,10 @@ SAMPLERS = [
     (returns_nothing, "returns NoneType: a factory returns the function that does the work"),
     (remembers_outside_of_the_row, "gives other ids for the same seeds"),
     (sampler(fails), r"fails on logits \(4, 1600\): IndexError: no such row"),
+    (sampler(fails_later), r"fails on .* after 2 ids of an answer: KeyError: 'the third'"),
+    (sampler(strays_later), r"returns the ids \[.*\]: they have to be from 0 to 1599"),
+    (sampler(leaves), r"fails on logits \(4, 1600\): SystemExit: 3"),
+    (sampler(clears_the_rows), "changes the list of rows that it is handed"),
     (sampler(lambda logits, _: logits.argmax(dim=-1).tolist()), "returns list: return a tensor"),
     (sampler(lambda logits, _: logits.topk(1).indices), r"returns \(4, 1\) torch.int64 for 4"),
     (sampler(lambda logits, rows: greedy(logits, rows).int()), r"returns \(4,\) torch.int32"),
@@ -186,6 +213,7 @@ SAMPLERS = [
     (sampler(changes_the_folder), "changes the current folder"),
     (sampler(prints), r"prints 'sampling\\n', which ends up in the answer"),
     (sampler(appends), "changes row.tokens: llamakit appends the id"),
+    (sampler(picks_the_second_where_one_is_left), "picks an id whose logit is -inf"),
     (sampler(dies_where_one_id_is_left), "fails on logits .* AssertionError"),
     (sampler(rotates_by_place), "gives row . other ids when its neighbours change"),
     (sampler(draws_from_the_first_row), "gives row . other ids when its neighbours change"),
@@ -239,11 +267,13 @@ def test_a_sampler_that_remembers_in_the_row_is_good():
         """Pick the first and the second in turn."""
 
         def sample(logits, rows):
-            ids = logits.topk(2).indices
+            best, ids = logits.topk(2)
+            left = best.isfinite().sum(dim=-1).tolist()
             turns = [row.state.setdefault("turns", []) for row in rows]
             for turn in turns:
                 turn.append(1)
-            return torch.stack([ids[n, len(turn) % 2] for n, turn in enumerate(turns)])
+            places = [len(turn) % most for turn, most in zip(turns, left, strict=True)]
+            return ids[range(len(rows)), places]
 
         return sample
 

@@ -6,8 +6,10 @@ import pytest
 
 from llamakit import demo, export
 from llamakit.discovery import find_entry_points
+from llamakit.plugins import huggingface, meta, sentencepiece
 from llamakit.testing import (
     check_catalogue_entry,
+    check_checkpoint_form,
     check_checkpoint_tool,
     check_command,
     check_drafter,
@@ -16,6 +18,7 @@ from llamakit.testing import (
     check_plugin,
     check_prompt_format,
     check_sampler,
+    check_tokenizer,
 )
 from llamakit.toolkit import load_toolkit
 
@@ -116,6 +119,21 @@ def test_every_command_keeps_the_contract(command, words):
 @pytest.mark.parametrize(("factory", "options"), with_options(TOOLKIT.drafters))
 def test_every_drafter_keeps_the_contract(factory, options):
     check_drafter(factory, **options)
+
+
+@pytest.mark.parametrize("shards", [1, 8])
+def test_metas_form_keeps_the_contract(shards, llamakit_tiny):
+    check_checkpoint_form(meta.open_checkpoint, llamakit_tiny(shards))
+
+
+def test_hugging_faces_form_keeps_the_contract(llamakit_tiny, tmp_path):
+    export(llamakit_tiny(1), tmp_path / "hf")
+
+    check_checkpoint_form(huggingface.open_checkpoint, tmp_path / "hf")
+
+
+def test_sentencepiece_keeps_the_contract():
+    check_tokenizer(sentencepiece.load_tokenizer, demo.path().parent / "tokenizer.model")
 
 
 @pytest.mark.parametrize("entry", values(TOOLKIT.models))

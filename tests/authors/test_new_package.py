@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from llamakit import demo
 from llamakit.authoring.kinds import KINDS
 from llamakit.authoring.new_package import plan_package, write_package
 from llamakit.errors import DestinationError, LlamakitError, UsageError
@@ -22,6 +23,7 @@ REGISTERS = {
     "checkpoint-tool": "checkpoint tool",
     "command": "command",
     "drafter": "drafter",
+    "checkpoint-form": "exporter",
     "models": "model",
 }
 PIP = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--no-index"]
@@ -76,6 +78,38 @@ def test_every_kind_shows_up(site, run_llamakit):
         assert [(it["kind"], it["name"]) for it in plugin["registered"]] == [
             (registered, f"my-{kind}")
         ]
+
+
+def test_a_form_and_a_tokenizer_are_opened_by_what_they_register(site, run_llamakit):
+    listed = run_llamakit("plugins", "--json", env={"PYTHONPATH": str(site)})
+
+    hooks = {it["name"]: it["hooks"] for it in json.loads(listed.stdout)}
+    assert "open_checkpoint" in hooks["my-checkpoint-form"]
+    assert hooks["my-tokenizer"] == ["load_tokenizer"]
+
+
+def test_a_checkpoint_of_a_new_form_is_one_like_any_other(site, run_llamakit, tmp_path):
+    env = {"PYTHONPATH": str(site)}
+    source = demo.path()
+    exported = run_llamakit("export", source, "made", "--format", "my-checkpoint-form", env=env)
+    (tmp_path / "made" / "tokenizer.my-tokenizer").write_text("abcdefghijklmnopqrstuvwxyz ,.\n")
+
+    compared = run_llamakit("diff", source, "made", env=env)
+    inspected = run_llamakit("inspect", "made", env=env)
+    verified = run_llamakit("verify", "made", env=env)
+    answer = run_llamakit("generate", "-m", "made", "--max-new-tokens", "3", "once", env=env)
+    without = run_llamakit("generate", "-m", "made", "once")
+
+    assert exported.returncode == 0, exported.stderr
+    assert compared.returncode == 0, compared.stdout
+    assert (
+        "not checked: the weights themselves: what the files of the form my-checkpoint-form hold "
+        "is its plugin's to know"
+    ) in verified.stdout
+    assert "--deep" not in verified.stdout
+    assert "32 ids in made/tokenizer.my-tokenizer" in inspected.stdout
+    assert (answer.returncode, answer.stderr.count("Warning")) == (0, 0), answer.stderr
+    assert "made is not a checkpoint: found" in without.stderr
 
 
 def test_every_kind_is_clean_code(packages):

@@ -47,3 +47,14 @@ def test_an_array_becomes_a_tensor_of_the_same_values(dtype: type) -> None:
 
     assert str(tensor.dtype) == f"torch.{array.dtype.name}"
     assert torch.equal(tensor.float(), torch.tensor([[1.5, -2.0], [0.0, 3.0]]))
+
+
+def test_an_array_that_cannot_be_written_to_is_copied() -> None:
+    array = np.array([1.5, -2.0], dtype=np.float32)
+    array.flags.writeable = False
+
+    tensor = llamakit.to_torch(array)
+    tensor += 1
+
+    assert tensor.tolist() == [2.5, -1.0]
+    assert array.tolist() == [1.5, -2.0]

@@ -17,7 +17,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 
-from llamakit.api import open_checkpoint, plan_reshard, reshard
+from llamakit.api import diff, open_checkpoint, plan_reshard, reshard
 from llamakit.checkpoint.params import hidden_dim
 from llamakit.checkpoint.plan import legal_sizes
 from llamakit.checkpoint.pth_reader import PthFile
@@ -466,6 +466,23 @@ def test_a_checkpoint_that_fails_to_read_is_named_with_the_parameter(source, tmp
             write()
 
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("mistake", "error", "sentence"),
+    [
+        (lambda _: None, ParametersError, "NoneType, which is no numpy array; its index says"),
+        (lambda array: array[:1], ParametersError, r"its index says float16 \("),
+        (fail, PluginError, "ValueError: no such tensor"),
+    ],
+)
+def test_a_comparison_checks_what_is_read_as_well(source, mistake, error, sentence):
+    checkpoint = Mistaken(open_checkpoint(source), mistake)
+
+    # several parameters are compared at the same time: whichever comes first is named
+    for compare in (lambda: diff(checkpoint, source), lambda: diff(source, checkpoint)):
+        with pytest.raises(error, match=rf"of the form 'mistaken' .* \S+\.weight.*{sentence}"):
+            compare()
 
 
 def loaded(checkpoint):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -349,12 +348,8 @@ def test_what_the_template_refuses_is_said(make: Make):
     ],
 )  # fmt: skip
 def test_a_template_stays_within_its_bounds(template: str, message: str, make: Make):
-    started = time.monotonic()
-
-    with pytest.raises(PromptError, match=message):
+    with pytest.raises(PromptError, match=message):  # without bounds it would not end
         make(template).encode([{"role": "user", "content": "x"}])
-
-    assert time.monotonic() - started < 60  # it ends at all
 
 
 def test_a_template_that_is_none_is_refused(make: Make):

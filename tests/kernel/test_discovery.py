@@ -155,7 +155,7 @@ print([point.name for point in find_entry_points("llamakit")])
 """
 
     result = subprocess.run(
-        [sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=60
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=300
     )
 
     assert "'far'" in result.stdout

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import types
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal, Optional
@@ -10,6 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from llamakit.docstrings import summary_of
 from llamakit.errors import DialogError, OptionError, PluginError
 from llamakit.factories import Option, build, options_of, parse_choice, parse_options
 from llamakit.registry import Entry, Source
@@ -141,12 +143,56 @@ def test_an_option_that_no_text_becomes_can_be_given_from_python():
 
 
 def test_a_text_becomes_a_path_where_the_annotation_says_so():
-    def read(file: Path = Path(), other: Path | None = None, third: str | Path = ""):
-        return file, other, third
+    def read(
+        file: Path = Path(),
+        other: Path | None = None,
+        third: str | Path = "",
+        fourth: Path | None = Path(),
+    ):
+        return file, other, third, fourth
 
-    made = build(entry(read), ["file=a/b", "other=c", "third=d"])
+    made = build(entry(read), ["file=a/b", "other=c", "third=d", "fourth=none"])
 
-    assert made == (Path("a/b"), Path("c"), Path("d"))
+    assert made == (Path("a/b"), Path("c"), Path("d"), None)
+
+
+def test_the_docstring_of_init_explains_the_options_of_a_class():
+    class Cycle:
+        def __init__(self, period: int = 2, start: int = 0):
+            """Cycle through the likeliest ids.
+
+            Args:
+                period: how many.
+            """
+
+    class Spin(Cycle):
+        """Spin.
+
+        Args:
+            start: the first.
+        """
+
+    assert [option.help for option in options_of(Cycle)] == ["how many.", ""]
+    assert [option.help for option in options_of(Spin)] == ["how many.", "the first."]
+    assert summary_of(Cycle) == "Cycle through the likeliest ids."
+    assert summary_of(Spin) == "Spin."
+
+
+def test_a_partial_function_is_explained_by_the_function():
+    partly = functools.partial(keep, label="mine")
+
+    assert summary_of(partly) == summary_of(keep)
+    assert [(it.name, it.type_name, it.help) for it in options_of(partly)] == [
+        (it.name, it.type_name, it.help) for it in options_of(keep)
+    ]
+
+
+def test_a_parameter_that_is_no_option_is_said_to_be_none():
+    def factory(n: int):
+        return n
+
+    with pytest.raises(OptionError, match="has no option 'n': it is a parameter of the factory"):
+        build(entry(factory), ["n=3"])
 
 
 @pytest.mark.parametrize("kind", [int, float | None, bool, Path, Literal["a", "b"], str | None])
@@ -216,7 +262,7 @@ def test_methods_of_what_a_stranger_made_are_guarded_and_its_values_are_not():
         return dialog[0]
 
     made = types.SimpleNamespace(stop_tokens=(2,), encode=encode)
-    prompt_format = build(entry(lambda: made, STRANGER))
+    prompt_format = build(Entry("prompt format", "keep", lambda: made, "", STRANGER))
 
     assert prompt_format.stop_tokens == (2,)
     assert prompt_format.encode(["hi"]) == "hi"

@@ -1,14 +1,16 @@
-"""What strangers' prompt formats hand back is checked where it is used."""
+"""What strangers' prompt formats and drafters hand back is checked where it is used."""
 
 from __future__ import annotations
 
 import types
 
+import numpy
 import pytest
 
 from llamakit.errors import DialogError, PluginError
+from llamakit.guarding import guarded
 from llamakit.registry import Entry, Source
-from llamakit.strangers import build_format
+from llamakit.strangers import build_format, checked_drafter
 
 STRANGER = Source("second", "llamakit-second", "0.1", builtin=False)
 DIALOG = [{"role": "user", "content": "hello"}]
@@ -68,11 +70,62 @@ def test_stop_tokens_that_are_no_ids_are_told_of_the_plugin(stop_tokens):
         form(stop_tokens=stop_tokens)
 
 
+@pytest.mark.parametrize("stop_strings", ["end", [1], [""], None])
+def test_stop_strings_that_are_no_texts_are_told_of_the_plugin(stop_strings):
+    with pytest.raises(PluginError, match=r"odd of the plugin 'second' .* has the stop_strings"):
+        form(stop_strings=stop_strings)
+
+
 def test_a_format_without_stop_tokens_is_told_of_the_plugin():
-    entry = Entry("prompt format", "odd", lambda _: types.SimpleNamespace(), "", STRANGER)
+    made = types.SimpleNamespace(encode=list)
+    entry = Entry("prompt format", "odd", lambda _: made, "", STRANGER)
 
     with pytest.raises(PluginError, match="has the stop_tokens None; expected a sequence of ids"):
         build_format(entry, {}, TOKENIZER)
+
+
+def test_a_format_that_encodes_nothing_is_told_of_the_plugin():
+    entry = Entry("prompt format", "odd", lambda _: types.SimpleNamespace(), "", STRANGER)
+
+    with pytest.raises(PluginError) as caught:
+        build_format(entry, {}, TOKENIZER)
+
+    assert str(caught.value) == (
+        "the prompt format odd of the plugin 'second' (llamakit-second 0.1) cannot be used: its "
+        "factory returned SimpleNamespace; expected something with encode(dialog) and "
+        "stop_tokens: tell its author"
+    )
+
+
+def drafter(made):
+    entry = Entry("drafter", "odd", lambda: made, "", STRANGER)
+    return checked_drafter(guarded(made, entry), entry)
+
+
+@pytest.mark.parametrize("draft", ["abc", [1.5], None, 3, [None]])
+def test_a_draft_that_is_no_list_of_ids_is_told_of_the_plugin(draft):
+    with pytest.raises(PluginError, match=r"drafter odd of the plugin 'second' .* proposed"):
+        drafter(lambda _: draft)([1, 2])
+
+
+@pytest.mark.parametrize("drafts", [[[1]], [["a"], []], 3])
+def test_drafts_that_are_no_lists_of_ids_are_told_of_the_plugin(drafts):
+    made = types.SimpleNamespace(batch=lambda _: drafts)
+
+    with pytest.raises(PluginError, match=r"drafter odd of the plugin 'second' .* proposed"):
+        drafter(made).batch([[1], [2]])
+
+
+def test_a_draft_of_numpys_ints_is_one_of_ids_and_the_sequence_is_the_drafters_own():
+    def draft(tokens):
+        tokens.clear()
+        return numpy.array([4, 5])
+
+    tokens = [1, 2]
+
+    assert drafter(draft)(tokens) == [4, 5]
+    assert tokens == [1, 2]
+    assert not hasattr(drafter(draft), "batch")
 
 
 def test_a_dialog_that_the_format_refuses_stays_refused():

@@ -151,6 +151,12 @@ def test_a_name_cannot_be_a_command_and_a_checkpoint_tool(stranger, capsys):
             "AttributeError: module 'json' has no attribute 'nothing'",
         ),
         (
+            EntryPoint("x", "no_such_module.part", "", "p", "1"),
+            "its entry point names the module no_such_module.part, but there is no "
+            "no_such_module: its pyproject.toml has to list it under py-modules or packages; "
+            "tell its author",
+        ),
+        (
             EntryPoint("x", "llamakit.dreams", "", "p", "1"),
             "ModuleNotFoundError: No module named 'llamakit.dreams': "
             f"it may be for a newer llamakit than {llamakit.__version__}; "
@@ -184,6 +190,15 @@ def test_a_hook_with_another_argument_is_broken(stranger, capsys):
         (lambda samplers: samplers.register("", print), "TypeError: the name of a sampler is a"),
         (lambda samplers: samplers.register("x", "y"), "TypeError: the sampler x is of type str"),
         (
+            lambda samplers: samplers.register("a:b", print),
+            "ValueError: nobody could type 'a:b'",
+        ),
+        (
+            lambda samplers: samplers.register("a b", print),
+            "ValueError: nobody could type 'a b'",
+        ),
+        (lambda samplers: samplers.register("-a", print), "ValueError: nobody could type '-a'"),
+        (
             lambda samplers: (samplers.register("x", print), samplers.register("x", print)),
             "ValueError: the sampler 'x' is registered twice",
         ),
@@ -214,10 +229,14 @@ def test_both_packages_that_claim_a_name_are_named_where_it_is_used(stranger, ca
 class Opened:
     """Something like a checkpoint, and like a tokenizer."""
 
+    path = form = nbytes_read = vocab_size = bos_id = eos_id = None
+    params = types.SimpleNamespace(dim=8, context=16)
+    parameters = types.MappingProxyType({})
+
     def read(self, name):
         return name
 
-    encode = read
+    encode = decode = read
 
 
 def test_strangers_are_asked_before_builtins(stranger, reference_cases):
@@ -230,7 +249,7 @@ def test_strangers_are_asked_before_builtins(stranger, reference_cases):
     toolkit = load(stranger("x", open_checkpoint, load_tokenizer))
 
     assert isinstance(toolkit.open_checkpoint(reference_cases / "gqa-mp1"), Opened)
-    assert isinstance(toolkit.load_tokenizer(reference_cases / "tokenizer.model"), Opened)
+    assert toolkit.load_tokenizer(reference_cases / "tokenizer.model").encode("same") == "same"
 
 
 def test_a_plugin_that_passes_leaves_the_path_to_the_next(stranger, reference_cases):
@@ -257,7 +276,11 @@ def test_an_error_that_a_plugin_means_is_the_answer(stranger, tmp_path):
     ("answer", "reason"),
     [
         (lambda: 1 / 0, "open_checkpoint: ZeroDivisionError: division by zero"),
-        (lambda: "text", "open_checkpoint: TypeError: it returned str, without read()"),
+        (
+            lambda: "text",
+            "open_checkpoint: TypeError: it returned str, without path, form, params.dim, "
+            "params.context, parameters.items, nbytes_read, read",
+        ),
     ],
 )
 def test_a_strangers_hook_that_fails_is_named_once_and_skipped(
@@ -276,6 +299,42 @@ def test_a_strangers_hook_that_fails_is_named_once_and_skipped(
         f"llamakit: plugin 'x' (llamakit-x 1.0) is broken and skipped: {reason} "
         "(LLAMAKIT_DISABLE_PLUGINS=x silences this, LLAMAKIT_DEBUG=1 shows where)\n"
     )
+
+
+def test_a_text_is_no_tokenizer_though_it_has_encode(stranger, reference_cases):
+    def load_tokenizer(path):
+        return "text"
+
+    toolkit = load(stranger("x", load_tokenizer))
+
+    found = toolkit.load_tokenizer(reference_cases / "tokenizer.model")
+
+    assert found.vocab_size > 0
+    assert toolkit.plugins[-1].reason == (
+        "load_tokenizer: TypeError: it returned str, without path, vocab_size, bos_id, eos_id, "
+        "decode"
+    )
+
+
+def test_what_a_strangers_tokenizer_raises_names_its_plugin(stranger, reference_cases):
+    class Fussy(Opened):
+        def encode(self, text):
+            raise IndexError(f"no id for {text}")
+
+    def load_tokenizer(path):
+        return Fussy()
+
+    toolkit = load(stranger("x", load_tokenizer))
+    tokenizer = toolkit.load_tokenizer(reference_cases / "tokenizer.model")
+
+    with pytest.raises(PluginError) as caught:
+        tokenizer.encode("this")
+
+    assert str(caught.value) == (
+        "the tokenizer tokenizer.model of the plugin 'x' (llamakit-x 1.0) failed: IndexError: "
+        "no id for this (LLAMAKIT_DEBUG=1 shows where)"
+    )
+    assert tokenizer.decode([3]) == [3]
 
 
 def message_about(toolkit, path):
@@ -367,10 +426,18 @@ def test_a_folder_is_not_a_tokenizer(toolkit, tmp_path):
 def test_a_name_that_is_switched_off_is_said_to_be():
     toolkit = load_toolkit(disabled="all,greedy")
 
-    with pytest.raises(UnknownNameError, match="LLAMAKIT_DISABLE_PLUGINS switches off a plugin"):
+    with pytest.raises(UnknownNameError) as of_that_name:
         toolkit.samplers.get("greedy")
-    with pytest.raises(UnknownNameError, match="no sampler is called 'greedi'"):
-        toolkit.samplers.get("greedi")
+    with pytest.raises(UnknownNameError) as of_another:
+        toolkit.samplers.get("draws")
+
+    assert str(of_that_name.value) == (
+        "no sampler is called 'greedy'; LLAMAKIT_DISABLE_PLUGINS switches off the plugin greedy"
+    )
+    assert str(of_another.value) == (
+        "no sampler is called 'draws'; did you mean 'draw'? "
+        "(LLAMAKIT_DISABLE_PLUGINS switches off greedy)"
+    )
 
 
 def test_a_name_to_switch_off_that_no_plugin_has_is_named(monkeypatch, capsys):

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import inspect
 import random
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -13,7 +15,8 @@ from hypothesis import strategies as st
 from rows_kit import GONE, TOKENIZER, TOOLKIT, FakeRow
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from llamakit.registry import Registry
+from llamakit.factories import options_of
+from llamakit.registry import Entry, Registry
 from llamakit.runtime.sampling import Sampling, sample
 from llamakit.sampling import choose_sampling
 
@@ -271,6 +274,18 @@ def test_after_the_first_step_nothing_waits_for_the_device(choice: str) -> None:
         step(logits, rows)
 
     assert waits.found == []
+
+
+@pytest.mark.parametrize("entry", [*TOOLKIT.samplers, *TOOLKIT.processors], ids=str)
+def test_each_says_in_a_line_what_it_does_and_where_it_is_from(entry: Entry) -> None:
+    docstring = inspect.getdoc(entry.value) or ""
+
+    assert entry.help
+    assert "\n" not in entry.help
+    assert re.search(r"^Source: \S", docstring, re.MULTILINE)
+    for option in options_of(entry.value):
+        assert option.help
+        assert option.can_be_typed
 
 
 def test_waiting_is_noticed() -> None:

@@ -43,8 +43,9 @@ def rule_one_row_out(logits: torch.Tensor, _: Any) -> torch.Tensor:
 @pytest.mark.parametrize(
     ("work", "expected"),
     [
-        (lambda logits, _: logits * float("nan"), "logits without NaN"),
-        (ruin_in_place, "logits without NaN"),
+        (lambda logits, _: logits * float("nan"), "logits without NaN and +inf"),
+        (ruin_in_place, "logits without NaN and +inf"),
+        (lambda logits, _: logits / 0, "logits without NaN and +inf"),
         (rule_one_row_out, "logits that rule out less than every id"),
     ],
 )
@@ -63,6 +64,41 @@ def test_a_sampler_that_picks_what_is_ruled_out_is_named() -> None:
 
     with pytest.raises(PluginError, match=r"sampler odd of the plugin .* that are not ruled out"):
         sampling(LOGITS, rows(2))
+
+
+def test_a_stranger_that_writes_to_what_it_is_handed_hurts_nobody_else() -> None:
+    def sampler(logits: torch.Tensor, rows: Any) -> torch.Tensor:
+        rows.clear()
+        return logits.zero_().argmax(dim=-1)
+
+    logits, batch = LOGITS.clone(), rows(2)
+
+    ids = stranger("sampler", sampler)(logits, batch)
+
+    assert ids.tolist() == [0, 0]
+    assert torch.equal(logits, LOGITS)
+    assert len(batch) == 2
+
+
+@pytest.mark.parametrize(
+    ("kind", "expected"),
+    [
+        ("sampler", "a function sample(logits, rows)"),
+        ("processor", "a function process(logits, rows)"),
+    ],
+)
+def test_a_factory_that_returns_nothing_is_named_before_a_model_is_loaded(
+    kind: str, expected: str
+) -> None:
+    nothing: Any = None
+
+    with pytest.raises(PluginError) as caught:
+        stranger(kind, nothing)
+
+    assert str(caught.value) == (
+        f"the {kind} odd of the plugin 'odd' (llamakit-odd 1) cannot be used: its factory returned "
+        f"NoneType; expected {expected}: tell its author"
+    )
 
 
 def test_a_stranger_is_not_blamed_for_what_it_was_given() -> None:

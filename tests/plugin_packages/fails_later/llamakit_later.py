@@ -7,7 +7,9 @@ from llamakit import hookimpl
 
 def moody(patience: int = 0):
     def sample(logits, rows):
-        raise IndexError(f"patience of {patience} is over")
+        if len(rows[0].tokens) - rows[0].prompt_length >= patience:
+            raise IndexError(f"patience of {patience} is over")
+        return logits.argmax(dim=-1)
 
     return sample
 
@@ -42,7 +44,13 @@ def drop(checkpoint, destination, options):
 REPORTS = {"nothing": None, "text": "done", "object": {"made": object()}, "files": {"files": ["a"]}}
 
 
-def mumble(checkpoint, destination, options):
+def mumble(checkpoint, destination, options, *, volume: int = 3):
+    """Report nonsense.
+
+    Options:
+        report: which kind: nothing, text, object, files
+            or empty.
+    """
     if options["report"] != "empty":
         destination.mkdir()
     return REPORTS.get(options["report"], {})

@@ -13,8 +13,10 @@ def export_gguf(checkpoint, destination, options):
     Args:
         checkpoint: what is read.
         destination: the folder to make.
-        options: ``outtype``: ``f32``, ``f16``, ``bf16`` or ``q8_0``, else the checkpoint's own;
-            ``tokenizer``: a file, else the one in the checkpoint's folder or beside it.
+        options: by name.
+    Options:
+        outtype: f32, f16, bf16 or q8_0, else the checkpoint's own.
+        tokenizer: its file, else the one in the checkpoint's folder or beside it.
     """
     from llamakit_gguf.export import export
 

@@ -1,0 +1,188 @@
+"""The contract of tokenizers: what a plugin's ``load_tokenizer`` loads."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from llamakit import demo
+from llamakit.errors import LlamakitError
+from llamakit.guarding import check_opened
+from llamakit.protocols import Tokenizer
+from llamakit.testing.checkpoint_forms import check_first_line
+from llamakit.testing.exporters import contents
+from llamakit.testing.factory import said
+from llamakit.testing.registration import check_registration_of
+from llamakit.testing.world import ContractError, left_alone
+
+Load = Callable[[Path], Tokenizer | None]
+TEXTS = (
+    *("", " ", "Once upon a time", "Once upon a time, ", "two\nlines\n", "tab\tand  spaces "),
+    *("naïve café", "早上好", "🙂👩‍👩‍👧", "\x00\x07\ufeff", "e\u0301", "[INST] <<SYS>>", "a" * 500),
+    *("<s>", "</s>", "<unk>", "<0x41>", "<|im_start|>user", "<|endoftext|>", "▁▁"),
+)
+"""What users type, the names of control ids of other tokenizers among it."""
+
+
+def check_tokenizer(load_tokenizer: Load, path: Path) -> None:
+    """Check that a plugin loads its form of tokenizer as llamakit expects, and nothing else.
+
+    Args:
+        load_tokenizer: the plugin's hook.
+        path: a file of the form.
+
+    Raises:
+        AssertionError: a rule is broken; the sentence says which, and what to do.
+    """
+    __tracebackhide__ = True
+    path, before = Path(path), contents(path)
+    check_registration_of(load_tokenizer)
+    check_first_line(load_tokenizer, "a tokenizer.txt that lists the characters")
+    with left_alone("load_tokenizer"):
+        tokenizer = _load(load_tokenizer, path)
+        _check_numbers(tokenizer, path)
+        special = _special_ids(tokenizer)
+        encoded = [_encode(tokenizer, text, special) for text in [*TEXTS, *special]]
+        _check_decode(tokenizer, special)
+        _check_bytes(tokenizer)
+    again = _load(load_tokenizer, path)
+    if [_encode(again, text, special) for text in [*TEXTS, *special]] != encoded:
+        raise ContractError("the tokenizer gives other ids for the same text when loaded again")
+    if contents(path) != before:
+        raise ContractError("the file changes while it is loaded: open it to read")
+    with TemporaryDirectory() as root:
+        for other in _others(Path(root), path):
+            _check_passed_over(load_tokenizer, other)
+
+
+def _load(load_tokenizer: Load, path: Path) -> Tokenizer:
+    __tracebackhide__ = True
+    try:
+        loaded = load_tokenizer(path)
+    except Exception as error:
+        raise ContractError(f"load_tokenizer fails on a whole file: {said(error)}") from error
+    if loaded is None:
+        raise ContractError(f"load_tokenizer returns None for {path}, which is of its form")
+    try:
+        check_opened("load_tokenizer", loaded)
+    except TypeError as error:
+        raise ContractError(f"load_tokenizer is no good: {error}") from error
+    return loaded
+
+
+def _check_numbers(tokenizer: Tokenizer, path: Path) -> None:
+    __tracebackhide__ = True
+    if not isinstance(tokenizer.path, Path) or tokenizer.path.resolve() != path.resolve():
+        raise ContractError(f"path is {tokenizer.path!r}: keep the Path that is loaded, {path}")
+    if type(tokenizer.vocab_size) is not int or tokenizer.vocab_size < 1:
+        raise ContractError(f"vocab_size is {tokenizer.vocab_size!r}: say how many ids there are")
+    for name in ("bos_id", "eos_id"):
+        if not _is_id(getattr(tokenizer, name), tokenizer):
+            raise ContractError(
+                f"{name} is {getattr(tokenizer, name)!r}: write an int below vocab_size, "
+                f"{tokenizer.vocab_size}"
+            )
+
+
+def _special_ids(tokenizer: Tokenizer) -> dict[str, int]:
+    """Return what no text may become, by name; check it where the tokenizer tells it."""
+    __tracebackhide__ = True
+    tell = getattr(tokenizer, "special_ids", None)
+    told: Any = {} if tell is None else tell()
+    if not isinstance(told, Mapping) or not all(
+        isinstance(name, str) and _is_id(token, tokenizer) for name, token in told.items()
+    ):
+        raise ContractError(f"special_ids() returns {told!r:.60}: return ids by their names")
+    return {**told, "BOS": tokenizer.bos_id, "EOS": tokenizer.eos_id}
+
+
+def _encode(tokenizer: Tokenizer, text: str, special: Mapping[str, int]) -> list[int]:
+    """Check what a text becomes."""
+    __tracebackhide__ = True
+    try:
+        tokens: Any = tokenizer.encode(text)
+        framed: Any = tokenizer.encode(text, bos=True, eos=True)
+    except Exception as error:
+        raise ContractError(f"encode fails on {text!r:.40}: {said(error)}") from error
+    if not isinstance(tokens, list) or not all(_is_id(token, tokenizer) for token in tokens):
+        raise ContractError(
+            f"encode({text!r:.40}) returns {tokens!r:.60}: return a list of ints below vocab_size"
+        )
+    if set(tokens) & set(special.values()):
+        raise ContractError(
+            f"encode({text!r:.40}) returns {tokens!r:.60}, with a control id: whatever users type "
+            "is text"
+        )
+    if framed != [tokenizer.bos_id, *tokens, tokenizer.eos_id]:
+        raise ContractError(
+            f"encode({text!r:.40}, bos=True, eos=True) returns {framed!r:.60}: put bos_id before "
+            "the ids and eos_id behind them"
+        )
+    return tokens
+
+
+def _check_decode(tokenizer: Tokenizer, special: Mapping[str, int]) -> None:
+    __tracebackhide__ = True
+    try:
+        texts: list[Any] = [tokenizer.decode([token]) for token in range(tokenizer.vocab_size)]
+        both: Any = tokenizer.decode([*range(min(tokenizer.vocab_size, 1000))])
+        nothing: Any = tokenizer.decode([])
+    except Exception as error:
+        raise ContractError(f"decode fails on ids that there are: {said(error)}") from error
+    if nothing != "" or not all(isinstance(text, str) for text in [*texts, both]):
+        raise ContractError("decode returns something else than a str, or a text for no ids")
+    for name in ("BOS", "EOS"):
+        if text := texts[special[name]]:
+            raise ContractError(f"decode gives {name} the text {text!r}: it has none")
+
+
+def _check_bytes(tokenizer: Tokenizer) -> None:
+    __tracebackhide__ = True
+    tell = getattr(tokenizer, "token_bytes", None)
+    if tell is None:
+        return
+    told: Any = tell()
+    is_good = isinstance(told, Sequence) and all(isinstance(it, bytes) for it in told)
+    if not is_good or len(told) != tokenizer.vocab_size:
+        raise ContractError(
+            f"token_bytes() returns {told!r:.60}: return the bytes of each of the "
+            f"{tokenizer.vocab_size} ids, b'' where it adds no text"
+        )
+
+
+def _is_id(token: object, tokenizer: Tokenizer) -> bool:
+    return type(token) is int and 0 <= token < tokenizer.vocab_size
+
+
+def _others(root: Path, path: Path) -> Iterator[Path]:
+    """Make files that are of no form, and name SentencePiece's."""
+    embedded = demo.path().parent / "tokenizer.model"
+    if path.read_bytes() != embedded.read_bytes():
+        yield embedded
+    for name, text in (("tokenizer.json", '{"model": {}}'), ("params.json", "{}")):
+        (root / name).write_text(text, "utf-8")
+        yield root / name
+
+
+def _check_passed_over(load_tokenizer: Load, path: Path) -> None:
+    __tracebackhide__ = True
+    is_known = path.suffix == ".model"
+    what = "Llama 2's form of tokenizer" if is_known else f"a {path.name}"
+    try:
+        loaded = load_tokenizer(path)
+    except LlamakitError as error:
+        if not is_known:
+            return  # SentencePiece's files have no other mark than that they can be read
+        loaded = error  # type: ignore[assignment]
+    except Exception as error:
+        raise ContractError(
+            f"load_tokenizer fails on {what}: {said(error)}; return None for what is not of the "
+            "form, so that the next plugin is asked"
+        ) from error
+    if loaded is not None:
+        raise ContractError(
+            f"load_tokenizer takes {what}: return None for what is not of the form, so that the "
+            "next plugin is asked"
+        )
