@@ -116,6 +116,8 @@ class Answer:
         answers = self._answers
         self._metrics.prompt_tokens.inc(answers.asked.prompt_tokens)
         self._metrics.new_tokens.inc(answers.new_tokens)
+        self._metrics.drafted.inc(sum(drafted for drafted, _ in answers.drafts))
+        self._metrics.accepted.inc(sum(accepted for _, accepted in answers.drafts))
         record.notes |= {
             "prompt_tokens": answers.asked.prompt_tokens,
             "new_tokens": answers.new_tokens,

@@ -26,6 +26,11 @@ COMPLETION_TOKENS = 16
 Body = Mapping[str, Any]
 
 
+def has_to_build(body: object) -> bool:
+    """Tell whether a request names what is made for it alone, which may take a moment."""
+    return isinstance(body, dict) and bool(body.get("processors") or body.get("response_format"))
+
+
 @dataclass(frozen=True)
 class Asked:
     """What one HTTP request asks of the engine.
@@ -56,7 +61,7 @@ class Asked:
 
 
 class Reader:
-    """Reads requests for one model. One thread at a time: it makes ids, which takes a while."""
+    """Reads requests for one model, for several threads: it makes ids, which takes a while."""
 
     def __init__(self, llama: Llama, settings: ServeSettings) -> None:
         self._llama = llama
@@ -94,7 +99,7 @@ class Reader:
         made = self._format(body)
         tokens = self._encoded(made, body)
         logprobs, top = body.get("logprobs", False), body.get("top_logprobs")
-        if top is not None and not logprobs:
+        if top and not logprobs:
             raise bad("top_logprobs needs logprobs: true", "top_logprobs")
         limit = body.get("max_completion_tokens", body.get("max_tokens"))
         return self._asked(
@@ -174,6 +179,7 @@ class Reader:
                 logprobs=top is not None,
                 prompt_logprobs=echo and top is not None,
                 top=top or 0,
+                drafter=self._settings.drafter,
             )
             for prompt, seed in zip(repeated, spread(first, repeated), strict=True)
         ]
