@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
-import time
+import socket
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ from typing import Any
 import httpx
 import openai
 import pytest
-from server_kit import HTTP, QUESTION, STORY, Running, head, say, thread
+from server_kit import HTTP, QUESTION, STORY, Running, head, say, thread, wait_until
 
 from llamakit.api import Llama
 from llamakit.errors import LlamakitError, OptionError, UsageError
@@ -20,6 +21,7 @@ from llamakit.factories import build, options_of
 from llamakit.registry import Entry, Source
 from llamakit.serve.errors import ApiError
 from llamakit.serve.named import refuse_files
+from llamakit.serve.server import listen
 from llamakit.serve.settings import Limits
 from llamakit.serving import allowed_hosts, check_auth, read_keys
 from llamakit.toolkit import default_toolkit
@@ -31,7 +33,7 @@ COMPLETION = {"prompt": STORY, "max_tokens": 4, "temperature": 0}
 @pytest.fixture(scope="module")
 def locked(llama: Llama) -> Iterator[Running]:
     """A server that asks for a key, and lets in a page of another origin."""
-    limits = Limits(body=2000, new_tokens=20, arrival=0.5, seconds=30, connections=8)
+    limits = Limits(body=2000, new_tokens=20, seconds=60, connections=8)
     with thread(
         llama,
         keys=KEYS,
@@ -40,6 +42,13 @@ def locked(llama: Llama) -> Iterator[Running]:
         origins=("https://page.example",),
         json_log=True,
     ) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def impatient(llama: Llama) -> Iterator[Running]:
+    """A server that waits for a request for two seconds only."""
+    with thread(llama, limits=Limits(arrival=2.0)) as running:
         yield running
 
 
@@ -123,6 +132,36 @@ def test_only_names_of_this_machine_are_answered(locked: Running) -> None:
         assert response.json()["error"]["code"] == "unknown_host"
 
 
+def test_an_address_of_ipv6_is_served_and_named_in_brackets(llama: Llama) -> None:
+    try:
+        listen("::1", 0).close()
+    except UsageError as error:
+        pytest.skip(f"this machine has no IPv6: {error}")
+    with thread(llama, "::1", hosts=allowed_hosts("::1", [])) as running:
+        assert running.url.startswith("http://[::1]:")
+        assert [it.id for it in running.openai().models.list()] == ["demo"]
+
+        for host, status in (
+            ("[::1]", 200),
+            ("[::1]:80", 200),
+            ("localhost:8000", 200),
+            ("127.0.0.1", 200),
+            ("::1", 421),
+            ("[::2]", 421),
+            ("[::1].evil.example", 421),
+            ("evil.example:1", 421),
+        ):
+            found = running.get("/health", headers={"Host": host}).status_code
+            assert (host, found) == (host, status)
+
+
+def test_other_spellings_of_the_loopback_address_are_this_machines_too() -> None:
+    for host in ("0:0:0:0:0:0:0:1", "::1", "127.0.0.9"):
+        check_auth(host, (), no_auth=False)
+        assert "[::1]" in allowed_hosts(host, ())
+    assert allowed_hosts("::", ()) == allowed_hosts("0.0.0.0", ()) == ()
+
+
 def test_only_named_origins_may_ask(locked: Running, server: Running) -> None:
     def preflight(running: Running, origin: str) -> httpx.Response:
         headers = {"Origin": origin, "Access-Control-Request-Method": "POST"}
@@ -166,20 +205,28 @@ def test_a_body_that_is_too_long_is_not_read(locked: Running) -> None:
         assert b"a request may have 2000 bytes" in answer
 
 
-def test_a_body_that_does_not_arrive_is_not_waited_for(locked: Running) -> None:
-    answer = say(
-        locked.address, head("/v1/completions", Content_Length="100", **bearer(KEYS[0])) + b"{"
-    )
+def test_a_body_that_does_not_arrive_is_not_waited_for(impatient: Running) -> None:
+    answer = say(impatient.address, head("/v1/completions", Content_Length="100") + b"{")
 
     assert answer.startswith(b"HTTP/1.1 408 ")
 
 
-def test_a_head_that_does_not_arrive_is_not_waited_for(locked: Running) -> None:
-    begun = time.monotonic()
+def test_a_head_that_does_not_arrive_is_not_waited_for(impatient: Running) -> None:
+    assert say(impatient.address, b"POST /v1/comp") == b""
+    assert say(impatient.address, b"") == b""
 
-    assert say(locked.address, b"POST /v1/comp") == b""
-    assert say(locked.address, b"") == b""
-    assert time.monotonic() - begun < 20
+
+def test_a_body_that_drips_is_not_waited_for_either(impatient: Running) -> None:
+    with socket.create_connection(impatient.address, timeout=60) as connection:
+        connection.sendall(head("/v1/completions", Content_Length="100000"))
+        connection.settimeout(0.2)
+        received = b""
+        while not received:  # a byte each 0.2 s, until the server has had enough
+            connection.sendall(b" ")
+            with contextlib.suppress(TimeoutError):
+                received = connection.recv(100)
+
+    assert received.startswith(b"HTTP/1.1 408 ")
 
 
 def test_more_tokens_than_the_limit_are_refused_and_fewer_given(locked: Running) -> None:
@@ -205,12 +252,42 @@ def test_an_answer_that_takes_too_long_is_ended(llama: Llama) -> None:
         assert running.metric("running") == 0
 
 
-def test_connections_beyond_the_limit_are_turned_away(llama: Llama) -> None:
-    limits = Limits(connections=2)
-    with thread(llama, limits=limits) as running, httpx.Client() as one, httpx.Client() as two:
-        codes = [client.get(f"{running.url}/health").status_code for client in (one, two)]
+def test_connections_beyond_the_limit_are_told_why_they_are_turned_away(llama: Llama) -> None:
+    with (
+        thread(llama, limits=Limits(connections=2)) as running,
+        httpx.Client(timeout=60) as one,
+        httpx.Client(timeout=60) as two,
+        httpx.Client(timeout=60) as three,
+    ):
+        answers = [client.get(f"{running.url}/health") for client in (one, two, three)]
+        again = one.get(f"{running.url}/health")
 
-    assert codes[:2] == [200, 503]
+    assert [answer.status_code for answer in (*answers, again)] == [200, 200, 503, 200]
+    assert answers[2].json() == {
+        "error": {
+            "message": "the server has 2 connections already, its limit",
+            "type": "server_error",
+            "param": None,
+            "code": "too_many_connections",
+        }
+    }
+    assert answers[2].headers["retry-after"] == "1"
+    assert answers[2].headers["connection"] == "close"
+
+
+def test_connections_that_say_nothing_do_not_pile_up(llama: Llama) -> None:
+    with thread(llama, limits=Limits(connections=2)) as running, contextlib.ExitStack() as opened:
+        idle = [
+            opened.enter_context(socket.create_connection(running.address, timeout=60))
+            for _ in range(6)
+        ]
+        for connection in idle[4:]:
+            with contextlib.suppress(ConnectionResetError):
+                assert connection.recv(1) == b""
+        for connection in idle:
+            connection.close()
+
+        wait_until(lambda: running.get("/health").status_code == 200)
 
 
 # Options that name files --------------------------------------------------------------------------
