@@ -257,6 +257,8 @@ def _checked(
             )
         return made
 
+    if hasattr(work, "drawn_from"):
+        checked.drawn_from = work.drawn_from  # type: ignore[attr-defined]
     return checked
 
 

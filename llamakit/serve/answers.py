@@ -7,13 +7,13 @@ import time
 from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
 
+from llamakit.chunks import Chunk, to_chunk
 from llamakit.protocols import Tokenizer
 from llamakit.runtime.requests import Event
 from llamakit.runtime.service import Ticket
 from llamakit.runtime.text_stream import TextStream
 from llamakit.serve.errors import ApiError, as_api_error
 from llamakit.serve.reading import Asked
-from llamakit.streaming import Chunk, to_chunk
 
 
 class Answers:

@@ -96,6 +96,11 @@ COMMON: Mapping[str, Schema] = {
     "stream": FLAG,
     "stream_options": closed({"include_usage": FLAG, "include_obfuscation": FLAG}),
     "prompt_format": {**NAMED, "description": "llamakit's own: a registered prompt format."},
+    "sampler_logprobs": {
+        **FLAG,
+        "description": "llamakit's own: with `logprobs`, tell as well how likely each id was for "
+        "the sampler, behind all processors.",
+    },
 }
 
 IGNORED: Mapping[str, Schema] = {

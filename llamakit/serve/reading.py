@@ -41,6 +41,7 @@ class Asked:
         shown: the text that a choice begins with, of each prompt; ``""`` without echo.
         keep_space: a space that an answer begins with is part of it.
         top: how many alternatives each id is shown with; None shows no probabilities.
+        seen: what was left to the sampler is shown as well.
         discard: the answers' ids are not wanted, only what is known of the prompts.
     """
 
@@ -50,6 +51,7 @@ class Asked:
     echo: bool = False
     keep_space: bool = False
     top: int | None = None
+    seen: bool = False
     discard: bool = False
     stream: bool = False
     include_usage: bool = False
@@ -165,6 +167,9 @@ class Reader:
                 f"may ask for {most}",
                 "n" if n > 1 else "prompt",
             )
+        seen = body.get("sampler_logprobs", False)
+        if seen and top is None:
+            raise bad("sampler_logprobs needs logprobs", "sampler_logprobs")
         sampling = self._samplings.read(body)
         first = body.get("seed", self._settings.seed)
         first = secrets.randbits(62) if first is None else int(first)
@@ -179,6 +184,7 @@ class Reader:
                 logprobs=top is not None,
                 prompt_logprobs=echo and top is not None,
                 top=top or 0,
+                seen=seen,
                 drafter=self._settings.drafter,
             )
             for prompt, seed in zip(repeated, spread(first, repeated), strict=True)
@@ -191,6 +197,7 @@ class Reader:
             echo=echo,
             keep_space=keep_space,
             top=top,
+            seen=seen,
             discard=discard,
             stream=body.get("stream", False),
             include_usage=bool((body.get("stream_options") or {}).get("include_usage")),
