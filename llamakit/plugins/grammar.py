@@ -24,6 +24,9 @@ if TYPE_CHECKING:
     from llamakit.registry import Registrar
 
 
+READ = 160
+"""Characters of a text that a message repeats."""
+
 FREELY = '\n%llguidance {"no_forcing": true}\n'
 """Where only one text can follow, let the model choose how it is cut into ids."""
 
@@ -209,7 +212,12 @@ def _in_one_line(text: str) -> str:
     """Keep what an error of the engine says, without where in its own program, and our words."""
     text = text.partition("<backtrace>")[0].partition("<state>")[0]
     _, is_about_json, rest = text.partition("failed to compile JSON schema: ")
-    return " ".join((rest.splitlines()[0] if is_about_json and rest else text).split())
+    return _shorten(" ".join((rest.splitlines()[0] if is_about_json and rest else text).split()))
+
+
+def _shorten(text: str) -> str:
+    """Keep what a person reads of a text."""
+    return text if len(text) <= READ else f"{text[:READ]}…"
 
 
 def _read(file: str | None, text: str | None, what: str) -> tuple[str, str]:
@@ -270,7 +278,7 @@ def regex(tokenizer: Tokenizer, pattern: str = ".*") -> LogitsProcessor:
     _check_engine()
     from llguidance import LLMatcher
 
-    what = f"the regular expression {pattern!r}"
+    what = f"the regular expression {_shorten(pattern)!r}"
     (made,) = json.loads(LLMatcher.grammar_from_regex(pattern))["grammars"]
     return Constraint(tokenizer, made["lark_grammar"], what)
 
@@ -293,6 +301,10 @@ def grammar(
         made = any_to_lark(given)
     except GbnfToLarkError as error:
         raise OptionError(f"{what} cannot be used: {_in_one_line(str(error))}") from error
+    except RecursionError as error:
+        raise OptionError(f"{what} cannot be used: its brackets lie too deep in one another") from (
+            error
+        )
     return Constraint(tokenizer, made, what)
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import textwrap
 from collections.abc import Mapping
 from typing import Any
 
@@ -68,7 +67,7 @@ def as_api_error(error: BaseException, param: str | None = None) -> ApiError:
     """
     if isinstance(error, ApiError):
         return error
-    words = in_fields(textwrap.shorten(str(error), LONGEST_MESSAGE, placeholder=" …"))
+    words = in_fields(_short(str(error)))
     if isinstance(error, PromptTooLongError):
         return bad(words, param, "context_length_exceeded")
     if isinstance(error, (PromptError, UsageError)):
@@ -78,6 +77,14 @@ def as_api_error(error: BaseException, param: str | None = None) -> ApiError:
     made = ApiError(500, "the server failed; its log says why", code="internal_error")
     made.__cause__ = error
     return made
+
+
+def _short(message: str) -> str:
+    """Leave out the middle of a message that repeats something long."""
+    if len(message) <= LONGEST_MESSAGE:
+        return message
+    half = LONGEST_MESSAGE // 2
+    return f"{message[:half]} … {message[-half:]}"
 
 
 def in_fields(message: str) -> str:

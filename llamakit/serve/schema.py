@@ -105,7 +105,7 @@ def _check_range(value: float, schema: Schema, where: str) -> None:
 def _check_length(
     length: int, schema: Schema, keys: tuple[str, str], unit: str, where: str
 ) -> None:
-    low, high = schema.get(keys[0], 0), schema.get(keys[1], math.inf)
+    low, high = schema.get(keys[0], -math.inf), schema.get(keys[1], math.inf)
     if not low <= length <= high:
         raise bad(f"{_name(where)} has {length} {unit}; expected {_range(low, high)}", _top(where))
 

@@ -110,6 +110,18 @@ def refused(response: httpx.Response, status: int) -> dict[str, Any]:
             "prompt_format",
             "no prompt format is called",
         ),
+        (
+            COMPLETIONS,
+            {"prompt": "a", "processors": [{"name": "grammar", "options": {"text": "a" * 70_000}}]},
+            "processors",
+            "has 70000 characters; expected 65536 or less",
+        ),
+        (
+            COMPLETIONS,
+            {"prompt": "a", "processors": [{"name": "regex", "options": {"pattern": "(" * 9000}}]},
+            "processors",
+            "cannot be used",
+        ),
         ("/tokenize", {}, None, "either text or messages"),
         ("/detokenize", {"tokens": [-1]}, "tokens", "tokens[0] is -1"),
     ],
@@ -122,7 +134,7 @@ def test_a_request_that_cannot_be_meant_so_is_told_why(
     assert words in error["message"]
     assert error["param"] == param
     assert error["type"] == "invalid_request_error"
-    assert len(error["message"]) < 400
+    assert len(error["message"]) < 600
 
 
 def test_another_model_is_not_here(server: Running) -> None:
