@@ -13,7 +13,7 @@ from server_kit import LONG, STORY, Running, begin, process, read_all, threaded,
 
 from llamakit.api import Llama
 from llamakit.errors import UsageError
-from llamakit.serve.server import Server, listen
+from llamakit.serve.server import TOGETHER, Server, listen
 from llamakit.serve.settings import ServeSettings
 
 FLOAT32 = ("--dtype", "float32", "--max-seq-len", "256", "--slots", "4")
@@ -35,6 +35,25 @@ def test_sigterm_finishes_what_runs_and_takes_nothing_new(isolated: dict[str, st
         with pytest.raises(ConnectionRefusedError):
             begin(running, LONG)
     assert not [line for line in running.lines if "Traceback" in line]
+
+
+def test_a_second_signal_ends_at_once_what_the_first_lets_go_on(isolated: dict[str, str]) -> None:
+    words = ("--dtype", "float32", "--slots", "2", "--grace", "300")
+    with process(isolated, *words) as running:
+        assert running.process is not None
+        stream = begin(running, {**LONG, "n": 16, "max_tokens": 450, "stream": True})
+        wait_until(lambda: running.metric("waiting") > 0)
+        running.process.send_signal(signal.SIGTERM)
+        with pytest.raises(subprocess.TimeoutExpired):
+            running.process.wait(2 * TOGETHER)
+
+        running.process.send_signal(signal.SIGINT)
+
+        answer = read_all(stream)
+        status = running.process.wait(60)
+    assert b"the server is shutting down" in answer
+    assert b"[DONE]" not in answer
+    assert status == 0
 
 
 def test_what_outlasts_the_grace_is_ended_and_told(llama: Llama) -> None:

@@ -120,6 +120,14 @@ def test_the_command_refuses_an_open_address_before_it_loads_anything(
     ]
 
 
+def test_an_address_of_ipv6_may_be_typed_in_brackets(run_llamakit: Callable[..., Any]) -> None:
+    result = run_llamakit("serve", "--host", "[::1]", "--port", "0", "-m", "nowhere")
+
+    assert "no key" not in result.stderr
+    assert "cannot listen on [" not in result.stderr
+    assert result.returncode != 0
+
+
 # Hosts and origins --------------------------------------------------------------------------------
 
 
