@@ -1,11 +1,9 @@
-"""Keys, hosts, origins, limits, and what the log says."""
+"""Keys, hosts, origins, and what the log says."""
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import json
-import socket
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -13,7 +11,7 @@ from typing import Any
 import httpx
 import openai
 import pytest
-from server_kit import HTTP, QUESTION, STORY, Running, head, say, thread, wait_until
+from server_kit import HTTP, STORY, Running, thread
 
 from llamakit.api import Llama
 from llamakit.errors import LlamakitError, OptionError, UsageError
@@ -22,7 +20,6 @@ from llamakit.registry import Entry, Source
 from llamakit.serve.errors import ApiError
 from llamakit.serve.named import refuse_files
 from llamakit.serve.server import listen
-from llamakit.serve.settings import Limits
 from llamakit.serving import allowed_hosts, check_auth, read_keys
 from llamakit.toolkit import default_toolkit
 
@@ -33,22 +30,13 @@ COMPLETION = {"prompt": STORY, "max_tokens": 4, "temperature": 0}
 @pytest.fixture(scope="module")
 def locked(llama: Llama) -> Iterator[Running]:
     """A server that asks for a key, and lets in a page of another origin."""
-    limits = Limits(body=2000, new_tokens=20, seconds=60, connections=8)
     with thread(
         llama,
         keys=KEYS,
-        limits=limits,
         hosts=allowed_hosts("127.0.0.1", ["friend.example"]),
         origins=("https://page.example",),
         json_log=True,
     ) as running:
-        yield running
-
-
-@pytest.fixture(scope="module")
-def impatient(llama: Llama) -> Iterator[Running]:
-    """A server that waits for a request for two seconds only."""
-    with thread(llama, limits=Limits(arrival=2.0)) as running:
         yield running
 
 
@@ -199,105 +187,6 @@ def test_the_page_is_served_with_a_strict_policy(server: Running) -> None:
     assert server.get("/app.js").headers["content-type"] == "text/javascript; charset=utf-8"
 
 
-# Limits -------------------------------------------------------------------------------------------
-
-
-def test_a_body_that_is_too_long_is_not_read(locked: Running) -> None:
-    announced = head("/v1/completions", Content_Length="99999999999", **bearer(KEYS[0]))
-    chunked = head("/v1/completions", Transfer_Encoding="chunked", **bearer(KEYS[0]))
-    chunked += b"".join(b"3e8\r\n" + b" " * 1000 + b"\r\n" for _ in range(3))
-
-    for data in (announced, chunked):
-        answer = say(locked.address, data)
-        assert answer.startswith(b"HTTP/1.1 413 ")
-        assert b"a request may have 2000 bytes" in answer
-
-
-def test_a_body_that_does_not_arrive_is_not_waited_for(impatient: Running) -> None:
-    answer = say(impatient.address, head("/v1/completions", Content_Length="100") + b"{")
-
-    assert answer.startswith(b"HTTP/1.1 408 ")
-
-
-def test_a_head_that_does_not_arrive_is_not_waited_for(impatient: Running) -> None:
-    assert say(impatient.address, b"POST /v1/comp") == b""
-    assert say(impatient.address, b"") == b""
-
-
-def test_a_body_that_drips_is_not_waited_for_either(impatient: Running) -> None:
-    with socket.create_connection(impatient.address, timeout=60) as connection:
-        connection.sendall(head("/v1/completions", Content_Length="100000"))
-        connection.settimeout(0.2)
-        received = b""
-        while not received:  # a byte each 0.2 s, until the server has had enough
-            connection.sendall(b" ")
-            with contextlib.suppress(TimeoutError):
-                received = connection.recv(100)
-
-    assert received.startswith(b"HTTP/1.1 408 ")
-
-
-def test_more_tokens_than_the_limit_are_refused_and_fewer_given(locked: Running) -> None:
-    client = locked.openai(KEYS[0])
-
-    with pytest.raises(openai.BadRequestError, match="max_tokens is 21; this server gives 20"):
-        client.completions.create(model="demo", prompt=STORY, max_tokens=21)
-    unsaid = client.chat.completions.create(model="demo", messages=QUESTION, temperature=0)  # type: ignore[arg-type]
-    assert unsaid.usage is not None
-    assert unsaid.usage.completion_tokens <= 20
-
-
-def test_an_answer_that_takes_too_long_is_ended(llama: Llama) -> None:
-    with thread(llama, limits=Limits(seconds=0.05)) as running:
-        whole = running.post("/v1/completions", {"prompt": STORY, "max_tokens": 240, "n": 8})
-        stream = running.post(
-            "/v1/completions", {"prompt": STORY, "max_tokens": 240, "n": 8, "stream": True}
-        )
-
-        assert whole.status_code == 504
-        assert whole.json()["error"]["code"] == "timeout"
-        assert '"code": "timeout"' in stream.text or stream.status_code == 504
-        assert running.metric("running") == 0
-
-
-def test_connections_beyond_the_limit_are_told_why_they_are_turned_away(llama: Llama) -> None:
-    with (
-        thread(llama, limits=Limits(connections=2)) as running,
-        httpx.Client(timeout=60) as one,
-        httpx.Client(timeout=60) as two,
-        httpx.Client(timeout=60) as three,
-    ):
-        answers = [client.get(f"{running.url}/health") for client in (one, two, three)]
-        again = one.get(f"{running.url}/health")
-
-    assert [answer.status_code for answer in (*answers, again)] == [200, 200, 503, 200]
-    assert answers[2].json() == {
-        "error": {
-            "message": "the server has 2 connections already, its limit",
-            "type": "server_error",
-            "param": None,
-            "code": "too_many_connections",
-        }
-    }
-    assert answers[2].headers["retry-after"] == "1"
-    assert answers[2].headers["connection"] == "close"
-
-
-def test_connections_that_say_nothing_do_not_pile_up(llama: Llama) -> None:
-    with thread(llama, limits=Limits(connections=2)) as running, contextlib.ExitStack() as opened:
-        idle = [
-            opened.enter_context(socket.create_connection(running.address, timeout=60))
-            for _ in range(6)
-        ]
-        for connection in idle[4:]:
-            with contextlib.suppress(ConnectionResetError):
-                assert connection.recv(1) == b""
-        for connection in idle:
-            connection.close()
-
-        wait_until(lambda: running.get("/health").status_code == 200)
-
-
 # Options that name files --------------------------------------------------------------------------
 
 
@@ -363,6 +252,7 @@ def test_the_log_has_a_line_a_request_and_neither_prompts_nor_keys(
 
     text = capfd.readouterr().err
     lines = [json.loads(line) for line in text.splitlines()]
+    lines.sort(key=lambda line: (line["path"], line["status"]))  # the next may be quicker
     assert [(line["path"], line["status"]) for line in lines] == [
         ("/v1/completions", 200),
         ("/v1/completions", 400),
@@ -383,6 +273,7 @@ def test_the_log_shows_prompts_when_asked_and_stays_one_line(
 
     lines = capfd.readouterr().err.splitlines()
     assert len(lines) == 2
+    lines.sort(key=lambda line: "forged" in line)  # the next request may be quicker
     assert 'prompt="a\\nb"' in lines[0]
     assert "answers=" in lines[0]
     assert "forged" in lines[1]
