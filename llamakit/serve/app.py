@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -78,7 +79,7 @@ class Service:
         """
         tokens = [self._llama.tokenizer.bos_id]
         asked = self._reader.completion({"prompt": tokens, "max_tokens": 1})
-        answers = self.engine.ask(asked, "")
+        answers = self.engine.ask(asked, "", seconds=math.inf)  # the first step may take long
         try:
             async for _chunk in answers:
                 pass

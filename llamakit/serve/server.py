@@ -100,6 +100,7 @@ class Server:
                 broken.result()
         finally:
             self._service.close()
+            self._listener.close()
 
     def _signalled(self) -> None:
         now = time.monotonic()

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import httpx
 import openai
 import pytest
-from server_kit import QUESTION, STORY, Running, head, say, thread, wait_until
+from server_kit import LONG, QUESTION, STORY, Running, head, say, thread, wait_until
 
 from llamakit.api import Llama
 from llamakit.serve.settings import Limits
@@ -74,12 +74,17 @@ def test_more_tokens_than_the_limit_are_refused_and_fewer_given(limited: Running
     assert unsaid.usage.completion_tokens <= 20
 
 
+def test_the_first_step_of_a_server_may_take_longer_than_an_answer(llama: Llama) -> None:
+    with thread(llama, limits=Limits(seconds=1e-9)) as running:
+        answer = running.post("/v1/completions", {**LONG, "n": 8})
+
+    assert answer.status_code == 504
+
+
 def test_an_answer_that_takes_too_long_is_ended(llama: Llama) -> None:
     with thread(llama, limits=Limits(seconds=0.05)) as running:
-        whole = running.post("/v1/completions", {"prompt": STORY, "max_tokens": 240, "n": 8})
-        stream = running.post(
-            "/v1/completions", {"prompt": STORY, "max_tokens": 240, "n": 8, "stream": True}
-        )
+        whole = running.post("/v1/completions", {**LONG, "n": 8})
+        stream = running.post("/v1/completions", {**LONG, "n": 8, "stream": True})
 
         assert whole.status_code == 504
         assert whole.json()["error"]["code"] == "timeout"
@@ -122,4 +127,11 @@ def test_connections_that_say_nothing_do_not_pile_up(llama: Llama) -> None:
         for connection in idle:
             connection.close()
 
-        wait_until(lambda: running.get("/health").status_code == 200)
+        def is_answered() -> bool:
+            asked = b"GET /health HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
+            try:
+                return say(running.address, asked).startswith(b"HTTP/1.1 200 ")
+            except ConnectionError:  # closed, as it is not yet noticed that the others are gone
+                return False
+
+        wait_until(is_answered)
