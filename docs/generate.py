@@ -467,7 +467,7 @@ def request_fields(kind: str) -> str:
     schema = getattr(fields, kind)
     rows = []
     for name, field in schema["properties"].items():
-        if name in fields.IGNORED:
+        if name in fields.IGNORED or "x-refusal" in str(field):
             continue
         needed = " (has to be there)" if name in schema.get("required", ()) else ""
         rows.append(f"| `{name}`{needed} | {_kind(field)} | {field.get('description', '')} |")

@@ -6,11 +6,11 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from llamakit.chunks import Chunk
 from llamakit.llama import ChatPrediction, CompletionPrediction, Llama
 from llamakit.loading import find_tokenizer
 from llamakit.protocols import Checkpoint, Tokenizer
 from llamakit.sampling import choose_sampling
-from llamakit.streaming import Chunk
 from llamakit.toolkit import default_toolkit
 
 if TYPE_CHECKING:

@@ -38,7 +38,8 @@ def register_samplers(samplers: Registrar[SamplerFactory]) -> None:
     A factory takes options: every annotated parameter with a default is one. It returns
     ``sample(logits, rows) -> ids``: logits ``(B, V)`` float32, of which ``-inf`` rules an id out;
     the B ``Row``; ids ``(B,)`` int64. A factory with a required parameter called ``tokenizer`` is
-    handed the model's ``Tokenizer`` under that name.
+    handed the model's ``Tokenizer`` under that name. A sampler that edits logits before it draws
+    may have ``drawn_from``, as ``Sampler`` says.
 
     Args:
         samplers: call ``samplers.register(name, factory, help=...)`` on it.

@@ -63,7 +63,12 @@ class LogitsProcessor(Protocol):
 
 
 class Sampler(Protocol):
-    """Picks an id for each row."""
+    """Picks an id for each row.
+
+    One that edits the logits itself before it draws may have ``drawn_from(logits, rows)``, which
+    returns them as edited, ``(B, V)``. It is called before the draw, and only where somebody looks
+    at probabilities.
+    """
 
     def __call__(self, logits: torch.Tensor, rows: Sequence[Row], /) -> torch.Tensor:
         """Return ``(B,)`` int64 ids for ``(B, V)`` float32 logits. Row i is rows[i]."""

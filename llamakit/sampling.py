@@ -17,7 +17,7 @@ from llamakit.toolkit import Toolkit, default_toolkit
 if TYPE_CHECKING:
     import torch
 
-    from llamakit.protocols import Row, Tokenizer
+    from llamakit.protocols import LogitsProcessor, Row, Tokenizer
     from llamakit.registry import Entry
     from llamakit.runtime.sampling import Sampling
 
@@ -144,11 +144,25 @@ def choose_sampling(
     edits = [(toolkit.processors.entry(name), given) for name, given in specs]
     return Sampling(
         _checked(entry, _built(entry, options, tokenizer), _ids, _allowed_ids),
-        tuple(
-            _checked(edit, _built(edit, given, tokenizer), _logits, _usable_logits)
-            for edit, given in edits
-        ),
+        tuple(_processor(edit, given, tokenizer) for edit, given in edits),
     )
+
+
+def choose_processor(
+    choice: str | Choice, *, toolkit: Toolkit | None = None, tokenizer: Tokenizer | None = None
+) -> LogitsProcessor:
+    """Build one processor. Arguments and exceptions as ``choose_sampling``."""
+    name, options = parse_choice(choice)
+    entry = (toolkit or default_toolkit()).processors.entry(name)
+    return _processor(entry, options, tokenizer)
+
+
+def _processor(
+    entry: Entry, options: Mapping[str, Any], tokenizer: Tokenizer | None
+) -> LogitsProcessor:
+    made = _built(entry, options, tokenizer)
+    processor: LogitsProcessor = _checked(entry, made, _logits, _usable_logits)
+    return processor
 
 
 def needs_tokenizer(
@@ -243,6 +257,8 @@ def _checked(
             )
         return made
 
+    if hasattr(work, "drawn_from"):
+        checked.drawn_from = work.drawn_from  # type: ignore[attr-defined]
     return checked
 
 

@@ -5,10 +5,12 @@ from __future__ import annotations
 import ipaddress
 import os
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from llamakit.console import note, open_model, tokenizer_for_sampling
+from llamakit.drafters import choose_drafter
 from llamakit.errors import FileFormatError, UsageError
 from llamakit.sampling import choose_sampling
 
@@ -29,6 +31,7 @@ def run(
     max_new_tokens: int | None,
     prompt_format: str,
     seed: int | None,
+    draft: str | None,
     host: str,
     port: int,
     slots: int | None,
@@ -54,6 +57,7 @@ def run(
         UsageError: the extra ``serve`` is not installed, a key is missing, or the address is
             taken.
     """
+    host = host.removeprefix("[").removesuffix("]")  # as in a URL
     keys = read_keys(api_key_file)
     check_auth(host, keys, no_auth=no_auth)
     check_extra()
@@ -69,6 +73,8 @@ def run(
         processors=sampling["processors"],
     )
     choose_sampling(toolkit=toolkit, tokenizer=words, **sampling)  # refuse before loading
+    if draft is not None:
+        choose_drafter(draft, toolkit=toolkit)
     loading["max_batch_size"] = slots or loading["max_batch_size"] or SLOTS
     settings = ServeSettings(
         host=host,
@@ -96,6 +102,8 @@ def run(
     )
     with open_model(toolkit, model, **loading) as llama:
         llama.prompt_format(prompt_format)  # refuse a wrong one now
+        if draft is not None:
+            settings = replace(settings, drafter=llama.drafter(draft))
         server.Server(llama, settings, listener).run(lambda url: note(f"serving at {url}"))
 
 

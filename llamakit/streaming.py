@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterable, Iterator, MutableMapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from llamakit.chunks import Chunk, check_prompt, to_chunk
 from llamakit.drafters import choose_drafter
-from llamakit.errors import PromptError, PromptTooLongError, UsageError
+from llamakit.errors import UsageError
 from llamakit.factories import parse_choice
 from llamakit.protocols import Checkpoint, Drafter, PromptFormat, Tokenizer
 from llamakit.sampling import choose_sampling
@@ -18,39 +18,12 @@ from llamakit.toolkit import Toolkit
 
 if TYPE_CHECKING:
     from llamakit.runtime.executor import Executor
-    from llamakit.runtime.requests import Event, FinishReason
+    from llamakit.runtime.requests import Event
     from llamakit.runtime.sampling import Sampling
     from llamakit.runtime.service import Service
     from llamakit.runtime.text_stream import TextStream
 
 M = TypeVar("M", bound="LoadedModel")
-
-
-@dataclass(frozen=True)
-class Chunk:
-    """What one step adds to one answer.
-
-    Args:
-        index: which prompt.
-        text: whole characters; may be empty while a character or a stop string is incomplete.
-        token: the new id, or None when the answer only ends.
-        logprob: of ``token``, before any processor, if asked for.
-        finish: why the answer ended, or None while it goes on.
-        prompt_logprobs: with a prompt's first chunk, if asked for.
-        drafted: how many ids have been proposed for this answer so far.
-        accepted: how many of those were right.
-        top: the likeliest ids with their log-probabilities, if asked for.
-    """
-
-    index: int
-    text: str
-    token: int | None
-    logprob: float | None = None
-    finish: FinishReason | None = None
-    prompt_logprobs: tuple[float, ...] | None = None
-    drafted: int = 0
-    accepted: int = 0
-    top: tuple[tuple[int, float], ...] = ()
 
 
 class LoadedModel:
@@ -301,22 +274,9 @@ class LoadedModel:
             yield from on_every_rank(self._executor.group, run)
 
     def check_prompt(self, prompt: Sequence[int], number: int = 1, count: int = 1) -> None:
-        """Refuse a prompt that cannot be answered.
-
-        Args:
-            number: which prompt it is, from 1.
-            count: how many there are.
-        Raises:
-            PromptTooLongError: it fills the context.
-            PromptError: it has an id that the model has not.
-        """
-        if len(prompt) >= self.max_seq_len:
-            raise _too_long(number, count, len(prompt), self.max_seq_len)
-        if max(prompt, default=0) >= self.checkpoint.params.vocab_size:
-            raise PromptError(
-                f"{_which(number, count)} has the id {max(prompt)}, and the model has "
-                f"{self.checkpoint.params.vocab_size}: its tokenizer files are another model's"
-            )
+        """Refuse a prompt that cannot be answered. Arguments and exceptions as of ``chunks``."""
+        vocabulary = self.checkpoint.params.vocab_size
+        check_prompt(prompt, self.max_seq_len, vocabulary, number, count)
 
 
 def _noted(
@@ -326,36 +286,3 @@ def _noted(
     for index, prompt in enumerate(prompts):
         asked[index] = prompt
         yield prompt
-
-
-def to_chunk(event: Event, text: TextStream, head: str = "") -> Chunk:
-    """Turn an id, or an end, into what it adds to the text behind ``head``."""
-    new = head if event.token is None else head + text.feed(event.token)
-    finish = event.finish
-    if text.stopped:
-        finish = "stop"
-    elif finish:
-        new += text.finish()
-    return Chunk(
-        event.index,
-        new,
-        event.token,
-        event.logprob,
-        finish,
-        event.prompt_logprobs,
-        event.drafted,
-        event.accepted,
-        event.top,
-    )
-
-
-def _too_long(number: int, count: int, length: int, context: int) -> PromptTooLongError:
-    """Say that a prompt fills the context."""
-    return PromptTooLongError(
-        f"{_which(number, count)} has {length} ids and the context holds {context}, answer "
-        "included: shorten it or raise --max-seq-len"
-    )
-
-
-def _which(number: int, count: int) -> str:
-    return f"prompt {number} of {count}" if count > 1 else "the prompt"

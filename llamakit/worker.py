@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
 import sys
 import time
 
@@ -18,6 +19,7 @@ def main() -> int:
     from llamakit.runtime import launch, parallel
 
     logging.getLogger("llamakit").setLevel(logging.ERROR)  # rank 0 has given the warnings
+    told_to_end = _outlast_signals()
     if launch.STORE_PORT in os.environ:
         launch.end_with_parent()
     group = parallel.join_as_worker()
@@ -27,7 +29,8 @@ def main() -> int:
                 _load(message[1], group)
     except ParallelError as error:
         time.sleep(launch.NOTICING)  # rank 0 says it, or torchrun ends this rank meanwhile
-        print(f"llamakit: {error}", file=sys.stderr)  # noqa: T201
+        if not told_to_end:
+            print(f"llamakit: {error}", file=sys.stderr)  # noqa: T201
         return error.exit_status
     except LlamakitError as error:
         print(f"llamakit: {error}", file=sys.stderr)  # noqa: T201
@@ -35,6 +38,18 @@ def main() -> int:
     finally:
         group.close()
     return 0
+
+
+def _outlast_signals() -> list[int]:
+    """Go on after SIGTERM and Ctrl-C, and return the list that takes those that have come.
+
+    A terminal and torchrun send them to every rank. What rank 0 does then, such as finishing the
+    answers of a server, needs the others; when it ends, they do.
+    """
+    came: list[int] = []
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda which, _frame: came.append(which))
+    return came
 
 
 def _load(spec: object, group: object) -> None:

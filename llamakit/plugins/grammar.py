@@ -24,6 +24,9 @@ if TYPE_CHECKING:
     from llamakit.registry import Registrar
 
 
+READ = 160
+"""Characters of a text that a message repeats."""
+
 FREELY = '\n%llguidance {"no_forcing": true}\n'
 """Where only one text can follow, let the model choose how it is cut into ids."""
 
@@ -97,10 +100,15 @@ class Progress:
         ids = self._vocabulary.first_ids
         stand_in = token if self._taken or token >= len(ids) else int(ids[token])
         if not self._matcher.consume_token(stand_in):
+            if "doesn't satisfy" not in self._matcher.get_error():
+                raise self._exhausted()  # it fits, and is more than the engine bears
             raise PromptError(
                 f"the id {token} does not fit the grammar: does another processor or the sampler "
                 "choose ids that the grammar has taken away?"
             )
+
+    def _exhausted(self) -> PromptError:
+        return PromptError(f"the grammar cannot go on: {_in_one_line(self._matcher.get_error())}")
 
     def allowed(self) -> tuple[numpy.ndarray[Any, Any], bool]:
         """Return which ids of the tokenizer may follow, and whether the answer may end here."""
@@ -110,9 +118,7 @@ class Progress:
         mask = numpy.frombuffer(self._matcher.compute_bitmask(), dtype=numpy.uint8)
         bits = numpy.unpackbits(mask, bitorder="little").astype(bool)
         if self._matcher.is_error():
-            raise PromptError(
-                f"the grammar cannot go on: {_in_one_line(self._matcher.get_error())}"
-            )
+            raise self._exhausted()
         may_end = bool(bits[vocabulary.eos_id])
         if self._taken:
             found = bits[: vocabulary.size].copy()
@@ -203,7 +209,15 @@ def _loses_space(tokenizer: Tokenizer, token: int, piece: bytes) -> bool:
 
 
 def _in_one_line(text: str) -> str:
-    return " ".join(text.split())
+    """Keep what an error of the engine says, without where in its own program, and our words."""
+    text = text.partition("<backtrace>")[0].partition("<state>")[0]
+    _, is_about_json, rest = text.partition("failed to compile JSON schema: ")
+    return _shorten(" ".join((rest.splitlines()[0] if is_about_json and rest else text).split()))
+
+
+def _shorten(text: str) -> str:
+    """Keep what a person reads of a text."""
+    return text if len(text) <= READ else f"{text[:READ]}…"
 
 
 def _read(file: str | None, text: str | None, what: str) -> tuple[str, str]:
@@ -266,7 +280,7 @@ def regex(tokenizer: Tokenizer, pattern: str = ".*") -> LogitsProcessor:
     _check_engine()
     from llguidance import LLMatcher
 
-    what = f"the regular expression {pattern!r}"
+    what = f"the regular expression {_shorten(pattern)!r}"
     (made,) = json.loads(LLMatcher.grammar_from_regex(pattern))["grammars"]
     return Constraint(tokenizer, made["lark_grammar"], what)
 
@@ -289,6 +303,10 @@ def grammar(
         made = any_to_lark(given)
     except GbnfToLarkError as error:
         raise OptionError(f"{what} cannot be used: {_in_one_line(str(error))}") from error
+    except RecursionError as error:
+        raise OptionError(f"{what} cannot be used: its brackets lie too deep in one another") from (
+            error
+        )
     return Constraint(tokenizer, made, what)
 
 

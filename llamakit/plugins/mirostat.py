@@ -16,6 +16,38 @@ if TYPE_CHECKING:
     from llamakit.registry import Registrar
 
 
+class Mirostat:
+    """Draws from the ids that surprise by at most mu bits, and steers mu."""
+
+    def __init__(self, tau: float, eta: float) -> None:
+        self._tau, self._eta = tau, eta
+
+    def __call__(self, logits: torch.Tensor, rows: Sequence[Row]) -> torch.Tensor:
+        """Return ``(B,)`` ids for ``(B, V)`` logits."""
+        from llamakit.sampling import draw_ids
+
+        mu = self._mu(logits, rows)
+        probs = self.drawn_from(logits, rows).softmax(dim=-1)
+        ids = draw_ids(probs, rows)
+        observed = -probs.gather(-1, ids.unsqueeze(-1)).squeeze(-1).log2()  # (B,)
+        for row, following in zip(rows, mu - self._eta * (observed - self._tau), strict=True):
+            row.state[self] = following
+        return ids
+
+    def drawn_from(self, logits: torch.Tensor, rows: Sequence[Row]) -> torch.Tensor:
+        """Return the ``(B, V)`` logits without the ids that surprise too much."""
+        surprise = logits.log_softmax(dim=-1) / -math.log(2)
+        kept = surprise <= self._mu(logits, rows).unsqueeze(-1)
+        kept = kept.scatter(-1, logits.argmax(dim=-1, keepdim=True), True)
+        return logits.masked_fill(~kept, -math.inf)
+
+    def _mu(self, logits: torch.Tensor, rows: Sequence[Row]) -> torch.Tensor:  # (B,)
+        import torch
+
+        first = logits.new_full((), 2 * self._tau)
+        return torch.stack([row.state.get(self, first) for row in rows])
+
+
 def mirostat(tau: float = 5.0, eta: float = 0.1) -> Sampler:
     """Draw from the ids that surprise by at most mu bits, and steer mu towards ``tau``.
 
@@ -31,26 +63,7 @@ def mirostat(tau: float = 5.0, eta: float = 0.1) -> Sampler:
         raise ValueError(f"tau is {tau}; it has to be above 0 and at most 100")
     if not 0 < eta <= 1:
         raise ValueError(f"eta is {eta}; it has to be above 0 and at most 1")
-    import torch
-
-    from llamakit.sampling import draw_ids
-
-    key = object()
-
-    def sample(logits: torch.Tensor, rows: Sequence[Row]) -> torch.Tensor:  # (B, V) -> (B,)
-        first = logits.new_full((), 2 * tau)
-        mu = torch.stack([row.state.get(key, first) for row in rows])  # (B,)
-        surprise = logits.log_softmax(dim=-1) / -math.log(2)
-        kept = surprise <= mu.unsqueeze(-1)
-        kept = kept.scatter(-1, logits.argmax(dim=-1, keepdim=True), True)
-        probs = logits.masked_fill(~kept, -math.inf).softmax(dim=-1)
-        ids = draw_ids(probs, rows)
-        observed = -probs.gather(-1, ids.unsqueeze(-1)).squeeze(-1).log2()  # (B,)
-        for row, following in zip(rows, mu - eta * (observed - tau), strict=True):
-            row.state[key] = following
-        return ids
-
-    return sample
+    return Mirostat(tau, eta)
 
 
 @hookimpl

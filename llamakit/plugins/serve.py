@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from llamakit import hookimpl
-from llamakit.options import model_options, sampling_options
+from llamakit.options import draft_option, model_options, sampling_options
 
 if TYPE_CHECKING:
     from llamakit.registry import Registrar
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 @click.command()
 @model_options
 @sampling_options
+@draft_option
 @click.option(
     "--host",
     metavar="ADDRESS",

@@ -25,6 +25,27 @@ COLDEST, HOTTEST = 1e-5, 1e5
 """Beyond these, float32 logits become infinite or all alike."""
 
 
+class TopP:
+    """Draws from the smallest set of likely ids whose mass reaches ``p``."""
+
+    def __init__(self, temperature: float, p: float) -> None:
+        self._temperature, self._p = temperature, p
+
+    def __call__(self, logits: torch.Tensor, rows: Sequence[Row]) -> torch.Tensor:
+        """Return ``(B,)`` ids for ``(B, V)`` logits."""
+        from llamakit.sampling import draw_ids
+
+        probs = (logits / self._temperature).softmax(dim=-1)
+        probs, ids = probs.sort(dim=-1, descending=True, stable=True)
+        before = probs.cumsum(dim=-1) - probs  # mass of the likelier ids
+        probs = probs.masked_fill(before > self._p, 0.0)
+        return ids.gather(-1, draw_ids(probs, rows).unsqueeze(-1)).squeeze(-1)
+
+    def drawn_from(self, logits: torch.Tensor, rows: Sequence[Row]) -> torch.Tensor:
+        """Return the ``(B, V)`` logits of the set, for those who look at probabilities."""
+        return keep_top_p(self._p)(logits / self._temperature, rows)
+
+
 def top_p(temperature: float = 0.6, p: float = 0.9) -> Sampler:
     """Draw from the smallest set of likely ids whose mass reaches ``p``.
 
@@ -40,16 +61,7 @@ def top_p(temperature: float = 0.6, p: float = 0.9) -> Sampler:
             "0 itself, or the sampler greedy, always takes the most likely id"
         )
     _check(p)
-    from llamakit.sampling import draw_ids
-
-    def sample(logits: torch.Tensor, rows: Sequence[Row]) -> torch.Tensor:  # (B, V) -> (B,)
-        probs = (logits / temperature).softmax(dim=-1)
-        probs, ids = probs.sort(dim=-1, descending=True, stable=True)
-        before = probs.cumsum(dim=-1) - probs  # mass of the likelier ids
-        probs = probs.masked_fill(before > p, 0.0)
-        return ids.gather(-1, draw_ids(probs, rows).unsqueeze(-1)).squeeze(-1)
-
-    return sample
+    return TopP(temperature, p)
 
 
 def keep_top_p(p: float = 0.9) -> LogitsProcessor:

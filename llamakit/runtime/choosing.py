@@ -7,7 +7,7 @@ and the processors are.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -16,8 +16,11 @@ from llamakit.errors import NonFiniteError
 from llamakit.runtime.cache_slots import CacheSlots
 from llamakit.runtime.drafting import next_length
 from llamakit.runtime.model import Batch
-from llamakit.runtime.requests import Event, RunningRow
+from llamakit.runtime.requests import Event, RunningRow, Scores
 from llamakit.runtime.sampling import sample
+
+LOWEST = -9999.0
+"""The log-probability of an id that a sampler has chosen though it was ruled out."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -88,13 +91,16 @@ def _pick(origins: Sequence[Origin], position: int, cache: CacheSlots) -> list[E
     with torch.inference_mode():
         finite = logits.isfinite().all(dim=-1)  # (B,)
         logits = logits.masked_fill(~finite[:, None], 0.0)  # a sampler may not survive NaN
-        tokens = sample(logits, rows, [row.request.sampling for row in rows], failures)
+        wanted = any(row.request.seen for row in rows)
+        seen = torch.empty_like(logits) if wanted else None
+        tokens = sample(logits, rows, [row.request.sampling for row in rows], failures, seen)
         logprobs = torch.zeros_like(logits[:, 0])
         if any(row.request.logprobs for row in rows):
             logprobs = logits.log_softmax(-1).gather(-1, tokens[:, None])[:, 0]
         # ids are far below 2 ** 24, so float32 holds them; one transfer, not three
         columns = torch.stack((tokens.float(), finite.float(), logprobs)).tolist()
         tops = _likeliest(logits, rows)
+        left = {} if seen is None else _left(seen, rows, tokens, failures)
     if not all(columns[1]):
         number = columns[1].index(0.0)
         raise nonfinite(origins[number][0], rows[number], cache)
@@ -104,6 +110,7 @@ def _pick(origins: Sequence[Origin], position: int, cache: CacheSlots) -> list[E
             logprob if row.request.logprobs else None,
             drafted=int(token) == _drafted(origin, position),
             top=tops.get(number, ()),
+            seen=left.get(number),
         )
         if number not in failures
         else row.fail(failures[number])
@@ -126,6 +133,36 @@ def _likeliest(
         number: tuple(zip(its_tokens, its_scores, strict=True))[: rows[number].request.top]
         for number, its_tokens, its_scores in zip(
             asking, tokens.tolist(), scores.tolist(), strict=True
+        )
+    }
+
+
+def _left(
+    seen: torch.Tensor, rows: Sequence[RunningRow], tokens: torch.Tensor, failures: Container[int]
+) -> dict[int, Scores]:
+    """Find what was left to the samplers of the rows that ask for it, by the row's number.
+
+    Args:
+        seen: ``(B, V)``; ``-inf`` where an id was ruled out.
+    """
+    asking = [it for it, row in enumerate(rows) if row.request.seen and it not in failures]
+    if not asking:
+        return {}
+    logprobs = seen[asking].log_softmax(-1)  # (rows that ask, V)
+    chosen = logprobs.gather(-1, tokens[asking][:, None])[:, 0].clamp(min=LOWEST)
+    most = min(max(rows[number].request.top for number in asking), seen.shape[-1])
+    scores, ids = logprobs.topk(most)  # (rows that ask, most)
+    return {
+        number: Scores(
+            score,
+            tuple(
+                (token, its_score)
+                for token, its_score in zip(its_ids, its_scores, strict=True)
+                if its_score > LOWEST
+            )[: rows[number].request.top],
+        )
+        for number, score, its_ids, its_scores in zip(
+            asking, chosen.tolist(), ids.tolist(), scores.tolist(), strict=True
         )
     }
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import torch
 
@@ -13,6 +13,15 @@ from llamakit.protocols import Drafter
 from llamakit.runtime.sampling import Sampling
 
 FinishReason = Literal["stop", "length", "cancelled", "failed"]
+Top = tuple[tuple[int, float], ...]
+"""The likeliest ids with their log-probabilities, the likeliest first."""
+
+
+class Scores(NamedTuple):
+    """How likely an id was, and which were the likeliest."""
+
+    logprob: float
+    top: Top
 
 
 @dataclass(frozen=True)
@@ -26,7 +35,9 @@ class Request:
         stop_tokens: ids that end the answer and are not part of it.
         logprobs: report the log-probability of each new id, before any processor.
         prompt_logprobs: report those of the prompt's ids as well.
-        top: report this many of the likeliest ids at each step, before any processor.
+        top: report this many of the likeliest ids at each step, before any processor; with
+            ``prompt_logprobs`` at each of the prompt's ids too.
+        seen: report both as they were left to the sampler as well.
         drafter: proposes ids for the model to check; the answer is the same with and without.
     """
 
@@ -38,6 +49,7 @@ class Request:
     logprobs: bool = False
     prompt_logprobs: bool = False
     top: int = 0
+    seen: bool = False
     drafter: Drafter | None = None
 
 
@@ -54,6 +66,9 @@ class Event:
         accepted: how many of those were what the sampler chose.
         top: the likeliest ids with their log-probabilities, the likeliest first, if asked for.
         error: why the row failed; ``finish`` is ``failed`` then.
+        seen: what the sampler saw of the id, if asked for.
+        prompt_top: with ``prompt_logprobs``, what could have stood in the place of each of the
+            prompt's ids; nothing for the first.
     """
 
     index: int
@@ -63,8 +78,10 @@ class Event:
     prompt_logprobs: tuple[float, ...] | None = None
     drafted: int = 0
     accepted: int = 0
-    top: tuple[tuple[int, float], ...] = ()
+    top: Top = ()
     error: Exception | None = None
+    seen: Scores | None = None
+    prompt_top: tuple[Top, ...] = ()
 
 
 @dataclass(eq=False)
@@ -78,6 +95,7 @@ class RunningRow:
     state: dict[Any, Any] = field(default_factory=dict)
     prompt_logprobs: list[float] | None = None
     """Of the prompt's ids that are computed; None when not asked for, or given out."""
+    prompt_top: list[Top] = field(default_factory=list)
     drafted: int = 0
     accepted: int = 0
     draft_length: int = sys.maxsize
@@ -102,9 +120,15 @@ class RunningRow:
         """
         if self.prompt_logprobs is None:
             self.prompt_logprobs = [0.0]  # nothing stands before the first id
+            self.prompt_top = [()]
         ids = torch.tensor(following, device=logits.device)[:, None]
-        scores = logits[: len(following)].log_softmax(-1).gather(-1, ids)[:, 0]
-        self.prompt_logprobs += scores.tolist()
+        scores = logits[: len(following)].log_softmax(-1)  # (T, V)
+        self.prompt_logprobs += scores.gather(-1, ids)[:, 0].tolist()
+        best, likeliest = scores.topk(min(self.request.top, scores.shape[-1]))  # (T, top)
+        self.prompt_top += [
+            tuple(zip(its_ids, its_scores, strict=True))
+            for its_ids, its_scores in zip(likeliest.tolist(), best.tolist(), strict=True)
+        ]
 
     def append(
         self,
@@ -112,7 +136,8 @@ class RunningRow:
         logprob: float | None,
         *,
         drafted: bool = False,
-        top: tuple[tuple[int, float], ...] = (),
+        top: Top = (),
+        seen: Scores | None = None,
     ) -> Event:
         """Take in what the sampler chose.
 
@@ -121,10 +146,11 @@ class RunningRow:
         """
         self.accepted += drafted
         prompt_logprobs, self.prompt_logprobs = self.prompt_logprobs, None
+        prompt_top, self.prompt_top = self.prompt_top, []
         finish: FinishReason | None = None
         given: int | None = token
         if token in self.request.stop_tokens:
-            given, logprob, finish, top = None, None, "stop", ()
+            given, logprob, finish, top, seen = None, None, "stop", (), None
         else:
             self.tokens.append(token)
             if len(self.tokens) >= self.request.limit:
@@ -138,6 +164,8 @@ class RunningRow:
             self.drafted,
             self.accepted,
             top,
+            seen=seen,
+            prompt_top=tuple(prompt_top),
         )
 
     def fail(self, error: Exception) -> Event:

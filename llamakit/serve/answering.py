@@ -10,6 +10,7 @@ from typing import Any
 
 from starlette.requests import Request
 
+from llamakit.chunks import Chunk
 from llamakit.serve.answers import Answers
 from llamakit.serve.engine import Engine
 from llamakit.serve.errors import ApiError, as_api_error
@@ -17,7 +18,6 @@ from llamakit.serve.guard import Receive, Scope, Send, error_response, write_tra
 from llamakit.serve.metrics import Metrics
 from llamakit.serve.record import Record
 from llamakit.serve.shapes import Choice, Shape
-from llamakit.streaming import Chunk
 
 GONE = 499
 """The status that the log shows of a request whose client went away before there was any."""
@@ -116,6 +116,8 @@ class Answer:
         answers = self._answers
         self._metrics.prompt_tokens.inc(answers.asked.prompt_tokens)
         self._metrics.new_tokens.inc(answers.new_tokens)
+        self._metrics.drafted.inc(sum(drafted for drafted, _ in answers.drafts))
+        self._metrics.accepted.inc(sum(accepted for _, accepted in answers.drafts))
         record.notes |= {
             "prompt_tokens": answers.asked.prompt_tokens,
             "new_tokens": answers.new_tokens,

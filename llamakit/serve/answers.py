@@ -7,13 +7,13 @@ import time
 from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
 
+from llamakit.chunks import Chunk, to_chunk
 from llamakit.protocols import Tokenizer
 from llamakit.runtime.requests import Event
 from llamakit.runtime.service import Ticket
 from llamakit.runtime.text_stream import TextStream
 from llamakit.serve.errors import ApiError, as_api_error
 from llamakit.serve.reading import Asked
-from llamakit.streaming import Chunk, to_chunk
 
 
 class Answers:
@@ -35,6 +35,8 @@ class Answers:
         self.arrived = time.monotonic()
         self.began: float | None = None  # when the first id was there
         self.new_tokens = 0
+        self.drafts = [(0, 0)] * len(asked.requests)
+        """Of each choice, how many ids have been drafted so far, and how many of them right."""
         self.finishes: list[str] = []
         self._ended = ended
         self._texts = [TextStream(tokenizer, asked.stop) for _ in asked.requests]
@@ -55,6 +57,7 @@ class Answers:
         assert isinstance(event, Event)
         self.began = self.began or time.monotonic()
         self.new_tokens += event.token is not None
+        self.drafts[index] = (event.drafted, event.accepted)
         head = self._heads.pop(index, "")
         chunk = replace(to_chunk(event, self._texts[index], head), index=index)
         if self.asked.discard:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -23,16 +24,19 @@ from llamakit.serve.bodies import read_json
 from llamakit.serve.described import describe
 from llamakit.serve.engine import Engine
 from llamakit.serve.errors import ApiError
-from llamakit.serve.guard import HostChecked, KeyChecked, Logged, error_response
+from llamakit.serve.guard import Counted, HostChecked, KeyChecked, Logged, error_response
 from llamakit.serve.metrics import Metrics
 from llamakit.serve.openapi import description
 from llamakit.serve.page import Page
-from llamakit.serve.reading import Asked, Reader
+from llamakit.serve.reading import Asked, Reader, has_to_build
 from llamakit.serve.settings import ServeSettings
 from llamakit.serve.shapes import ChatShape, CompletionShape, Shape
 from llamakit.serve.token_texts import TokenTexts
 
 T = TypeVar("T")
+
+BUILDERS = 2
+"""Threads in which requests have something built; the engine of the grammars lets go of Python."""
 
 ROUTES = {
     "/v1/models": ("GET", "models"),
@@ -64,7 +68,8 @@ class Service:
         self._llama, self._settings, self._started = llama, settings, started
         self._reader = Reader(llama, settings)
         self._texts = TokenTexts(llama.tokenizer)
-        self._threads = ThreadPoolExecutor(1, "llamakit reading")
+        self._readers = ThreadPoolExecutor(1, "llamakit reading")
+        self._builders = ThreadPoolExecutor(BUILDERS, "llamakit building")
 
     async def warm_up(self) -> None:
         """Write one id, so that what cannot work fails now, and memory is taken now.
@@ -73,8 +78,8 @@ class Service:
             LlamakitError: it cannot work.
         """
         tokens = [self._llama.tokenizer.bos_id]
-        asked = await self._in_thread(self._reader.completion, {"prompt": tokens, "max_tokens": 1})
-        answers = self.engine.ask(asked, "")
+        asked = self._reader.completion({"prompt": tokens, "max_tokens": 1})
+        answers = self.engine.ask(asked, "", seconds=math.inf)  # the first step may take long
         try:
             async for _chunk in answers:
                 pass
@@ -84,10 +89,15 @@ class Service:
     def close(self) -> None:
         """End the engine."""
         self.engine.close()
-        self._threads.shutdown()
+        self._readers.shutdown()
+        self._builders.shutdown()
 
-    def app(self) -> Starlette:
-        """Return the application."""
+    def app(self, connections: Callable[[], int] = lambda: 0) -> Starlette:
+        """Return the application.
+
+        Args:
+            connections: tells how many are open.
+        """
         routes = [
             *(
                 Route(path, getattr(self, name), methods=[method])
@@ -103,6 +113,7 @@ class Service:
                 as_json=settings.json_log,
                 routes=[route.path for route in routes],
             ),
+            Middleware(Counted, count=connections, most=settings.limits.connections),
             Middleware(HostChecked, hosts=settings.hosts),
             Middleware(KeyChecked, keys=settings.keys, is_open=self._is_open),
         ]
@@ -114,7 +125,7 @@ class Service:
                 allow_headers=["Authorization", "Content-Type"],
                 expose_headers=["Retry-After"],
             )
-            middleware.insert(2, cors)
+            middleware.insert(-1, cors)
         handlers: dict[Any, Any] = {
             HTTPException: _http_error,
             LlamakitError: _llamakit_error,
@@ -202,8 +213,13 @@ class Service:
         )
 
     async def _in_thread(self, work: Callable[[Any], T], body: object) -> T:
-        """Make ids of a long text where it holds up nobody."""
-        return await asyncio.get_running_loop().run_in_executor(self._threads, partial(work, body))
+        """Make ids of a long text where it holds up nobody.
+
+        What a request has built for it, such as the grammar of a schema, may take a moment. Those
+        that have nothing built do not stand in line behind it.
+        """
+        threads = self._builders if has_to_build(body) else self._readers
+        return await asyncio.get_running_loop().run_in_executor(threads, partial(work, body))
 
     def _model(self) -> dict[str, Any]:
         return {

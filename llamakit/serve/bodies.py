@@ -67,7 +67,9 @@ def parse(data: bytes) -> Any:
         ApiError: it is not JSON, or one that no request needs.
     """
     try:
-        value = json.loads(data.decode("utf-8"), parse_constant=_refuse_constant)
+        value = json.loads(
+            data.decode("utf-8"), parse_constant=_refuse_constant, parse_float=_number
+        )
     except UnicodeDecodeError as error:
         raise bad(f"the body is not UTF-8 text: {error.reason} at byte {error.start}") from error
     except RecursionError:
@@ -82,6 +84,12 @@ def parse(data: bytes) -> Any:
 
 def _refuse_constant(name: str) -> NoReturn:
     raise ValueError(f"{name} is no JSON")
+
+
+def _number(text: str) -> float:
+    """Read a number; JSON knows one kind of them, so 2.0 is the whole number 2."""
+    number = float(text)
+    return int(number) if number.is_integer() and abs(number) < 2**53 else number
 
 
 def _depth(value: object) -> int:

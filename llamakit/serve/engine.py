@@ -54,9 +54,11 @@ class Engine:
         """How many choices have no slot."""
         return max(0, self.inside - self.slots)
 
-    def ask(self, asked: Asked, client: Hashable) -> Answers:
+    def ask(self, asked: Asked, client: Hashable, seconds: float | None = None) -> Answers:
         """Have the engine answer. Whoever asks calls ``done`` at last.
 
+        Args:
+            seconds: how long the answers may take; None is the server's limit.
         Raises:
             ApiError: 429, the queue is full; 503, the server is about to end.
         """
@@ -68,7 +70,7 @@ class Engine:
         def ended() -> None:
             self._leave(client, 1)
 
-        answers = Answers(asked, self._tokenizer, self._limits.seconds, ended)
+        answers = Answers(asked, self._tokenizer, seconds or self._limits.seconds, ended)
         self._inside[client] += len(asked.requests)
         self._answers.add(answers)
         for index, request in enumerate(asked.requests):

@@ -11,6 +11,9 @@ from llamakit.errors import LlamakitError, PromptError, PromptTooLongError, Usag
 KINDS = {401: "authentication_error", 403: "permission_error", 404: "not_found_error"}
 KINDS |= {408: "timeout_error", 429: "rate_limit_error"}
 
+LONGEST_MESSAGE = 500
+"""Characters of what an error says: some repeat what they were given."""
+
 
 class ApiError(LlamakitError):
     """A request that is answered with an error.
@@ -64,15 +67,24 @@ def as_api_error(error: BaseException, param: str | None = None) -> ApiError:
     """
     if isinstance(error, ApiError):
         return error
+    words = in_fields(_short(str(error)))
     if isinstance(error, PromptTooLongError):
-        return bad(in_fields(str(error)), param, "context_length_exceeded")
+        return bad(words, param, "context_length_exceeded")
     if isinstance(error, (PromptError, UsageError)):
-        return bad(in_fields(str(error)), param)
+        return bad(words, param)
     if isinstance(error, LlamakitError):
-        return ApiError(500, str(error), code=type(error).__name__)
+        return ApiError(500, words, code=type(error).__name__)
     made = ApiError(500, "the server failed; its log says why", code="internal_error")
     made.__cause__ = error
     return made
+
+
+def _short(message: str) -> str:
+    """Leave out the middle of a message that repeats something long."""
+    if len(message) <= LONGEST_MESSAGE:
+        return message
+    half = LONGEST_MESSAGE // 2
+    return f"{message[:half]} … {message[-half:]}"
 
 
 def in_fields(message: str) -> str:

@@ -28,17 +28,33 @@ def closed(properties: Mapping[str, Mapping[str, Any]], required: tuple[str, ...
     }
 
 
+def refused(words: str, *harmless: Any) -> Schema:
+    """Return the schema of a field that clients know and this server does not offer.
+
+    Args:
+        words: what to say to one who asks for it.
+        harmless: values that ask for nothing, as null does.
+    """
+    return {"enum": list(harmless), "description": f"Not offered: {words}.", "x-refusal": words}
+
+
+LONGEST_OPTION = 1 << 16
+"""Characters of an option, or of a JSON schema: a longer one takes seconds to build."""
+
 TEXT: Schema = {"type": "string"}
 FLAG: Schema = {"type": "boolean"}
 ID: Schema = {"type": "integer", "minimum": 0}
 OPTIONS: Schema = {
     "type": "object",
     "maxProperties": 32,
-    "additionalProperties": {"type": ["string", "integer", "number", "boolean", "null"]},
+    "additionalProperties": {
+        "type": ["string", "integer", "number", "boolean", "null"],
+        "maxLength": LONGEST_OPTION,
+    },
 }
 NAMED: Schema = {
     "anyOf": [
-        {"type": "string", "minLength": 1},
+        {"type": "string", "minLength": 1, "maxLength": LONGEST_OPTION},
         closed({"name": {"type": "string", "minLength": 1}, "options": OPTIONS}, ("name",)),
     ]
 }
@@ -80,6 +96,11 @@ COMMON: Mapping[str, Schema] = {
     "stream": FLAG,
     "stream_options": closed({"include_usage": FLAG, "include_obfuscation": FLAG}),
     "prompt_format": {**NAMED, "description": "llamakit's own: a registered prompt format."},
+    "sampler_logprobs": {
+        **FLAG,
+        "description": "llamakit's own: with `logprobs`, tell as well how likely each id was for "
+        "the sampler, behind all processors.",
+    },
 }
 
 IGNORED: Mapping[str, Schema] = {
@@ -89,9 +110,28 @@ IGNORED: Mapping[str, Schema] = {
     "service_tier": TEXT,
     "safety_identifier": TEXT,
     "prompt_cache_key": TEXT,
+    "prompt_cache_options": {"type": "object"},
+    "prompt_cache_retention": TEXT,
     "parallel_tool_calls": FLAG,
+    "prediction": {"type": "object"},
+    "reasoning_effort": TEXT,
 }
 """What clients send and what changes nothing here."""
+
+NO_TOOLS = "this server calls no tools"
+NO_SOUND = "this server writes text only"
+NOT_OFFERED: Mapping[str, Schema] = {
+    "tools": refused(NO_TOOLS, []),
+    "tool_choice": refused(NO_TOOLS, "none", "auto"),
+    "functions": refused(NO_TOOLS, []),
+    "function_call": refused(NO_TOOLS, "none", "auto"),
+    "web_search_options": refused("this server searches nowhere"),
+    "modalities": refused(NO_SOUND, ["text"]),
+    "audio": refused(NO_SOUND),
+    "moderation": refused("this server judges no text"),
+    "verbosity": refused("say in the system message how long answers should be", "medium"),
+}
+"""What clients of chats know and this server does not have."""
 
 PROMPT: Schema = {
     "anyOf": [
@@ -109,8 +149,8 @@ COMPLETION = closed(
         "max_tokens": {"type": "integer", "minimum": 0},
         "logprobs": {"type": "integer", "minimum": 0, "maximum": 20},
         "echo": FLAG,
-        "best_of": {"type": "integer", "minimum": 1, "maximum": 1},
-        "suffix": {**TEXT, "maxLength": 0},
+        "best_of": refused("n is how many answers there are", 1),
+        "suffix": refused('prompt_format "infill" fills a gap, with Code Llama', ""),
         **COMMON,
         **IGNORED,
     },
@@ -124,29 +164,31 @@ MESSAGE = closed(
         "content": {"anyOf": [TEXT, {"type": "array", "items": PART, "minItems": 1}]},
         "name": TEXT,
         "refusal": TEXT,
+        "annotations": refused("messages hold text only", []),
+        "audio": refused(NO_SOUND),
+        "tool_calls": refused(NO_TOOLS, []),
+        "function_call": refused(NO_TOOLS),
     },
     ("role", "content"),
 )
-RESPONSE_FORMAT: Schema = {
-    "anyOf": [
-        closed({"type": {"type": "string", "enum": ["text", "json_object"]}}, ("type",)),
-        closed(
+RESPONSE_FORMAT = closed(
+    {
+        "type": {"type": "string", "enum": ["text", "json_object", "json_schema"]},
+        "json_schema": closed(
             {
-                "type": {"type": "string", "enum": ["json_schema"]},
-                "json_schema": closed(
-                    {
-                        "schema": {"type": "object"},
-                        "name": TEXT,
-                        "description": TEXT,
-                        "strict": FLAG,
-                    },
-                    ("schema",),
-                ),
+                "schema": {
+                    "type": "object",
+                    "description": f"At most {LONGEST_OPTION} characters.",
+                },
+                "name": TEXT,
+                "description": TEXT,
+                "strict": FLAG,
             },
-            ("type", "json_schema"),
+            ("schema",),
         ),
-    ]
-}
+    },
+    ("type",),
+)
 
 CHAT = closed(
     {
@@ -158,18 +200,17 @@ CHAT = closed(
         "response_format": RESPONSE_FORMAT,
         **COMMON,
         **IGNORED,
+        **NOT_OFFERED,
     },
     ("messages",),
 )
 
-TOKENIZE: Schema = {
-    "type": "object",
-    "additionalProperties": False,
-    "properties": {
+TOKENIZE = closed(
+    {
         "text": {**TEXT, "description": "Either this or messages."},
         "messages": {"type": "array", "items": MESSAGE, "minItems": 1, "maxItems": 4096},
         "bos": {**FLAG, "description": "Begin with the id that begins a text. [default: true]"},
         "prompt_format": NAMED,
-    },
-}
+    }
+)
 DETOKENIZE = closed({"tokens": {"type": "array", "items": ID}}, ("tokens",))

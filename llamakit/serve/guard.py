@@ -77,6 +77,31 @@ def write_trace(error: BaseException) -> None:
     write(type(error).__name__)
 
 
+class Counted:
+    """Refuses requests on connections beyond the limit.
+
+    Args:
+        count: how many connections are open, the one that asks among them.
+        most: how many there may be.
+    """
+
+    def __init__(self, app: App, count: Callable[[], int], most: int) -> None:
+        self._app, self._count, self._most = app, count, most
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request."""
+        if scope["type"] == "http" and self._count() > self._most:
+            error = ApiError(
+                503,
+                f"the server has {self._most} connections already, its limit",
+                code="too_many_connections",
+                headers={"Retry-After": "1", "Connection": "close"},
+            )
+            await error_response(error)(scope, receive, send)
+            return
+        await self._app(scope, receive, send)
+
+
 class HostChecked:
     """Refuses requests that name another host.
 

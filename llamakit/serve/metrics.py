@@ -23,6 +23,8 @@ class Metrics:
         self.gone = self._counter("gone", "Requests whose client went away before the end.")
         self.prompt_tokens = self._counter("prompt_tokens", "Ids of prompts taken in.")
         self.new_tokens = self._counter("new_tokens", "Ids of answers written.")
+        self.drafted = self._counter("drafted_tokens", "Ids that a drafter has proposed.")
+        self.accepted = self._counter("accepted_tokens", "Drafted ids that were right.")
         self.running = self._gauge("running", "Answers being written.")
         self.waiting = self._gauge("waiting", "Answers that wait for a slot.")
         self.slots = self._gauge("slots", "Answers that can be written at the same time.")

@@ -3,25 +3,32 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+import threading
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from typing import Any
 
 from llamakit.errors import LlamakitError, UnknownNameError
 from llamakit.factories import Choice, options_of, parse_choice
 from llamakit.llama import Llama
+from llamakit.protocols import LogitsProcessor
 from llamakit.registry import Entry, Registry
 from llamakit.runtime.sampling import Sampling
-from llamakit.sampling import choose_sampling
+from llamakit.sampling import choose_processor, choose_sampling
 from llamakit.serve.errors import as_api_error, bad
+from llamakit.serve.fields import LONGEST_OPTION
 
 KEPT = 64
 """How many samplings are kept, so that requests which are alike are sampled together."""
+
+COLDEST = 1e-5
+"""A temperature below this is meant as 0: some clients send 1e-8 for it."""
 
 Body = Mapping[str, Any]
 
 
 class SamplingReader:
-    """Builds what a request's fields ask for.
+    """Builds what a request's fields ask for. Several threads may call it.
 
     Args:
         defaults: as ``choose_sampling``, for fields that are not there.
@@ -31,6 +38,7 @@ class SamplingReader:
         self._toolkit, self._tokenizer = llama.toolkit, llama.tokenizer
         self._defaults = defaults
         self._kept: dict[str, Sampling] = {}
+        self._lock = threading.Lock()
 
     def read(self, body: Body) -> Sampling:
         """Build the sampler and its processors.
@@ -45,12 +53,17 @@ class SamplingReader:
             asked.pop("sampler_options", None)
         fields = ("sampler", "sampler_options", "temperature", "top_p")
         asked |= {name: body[name] for name in fields if name in body}
+        if 0 < (asked.get("temperature") or 0) < COLDEST:
+            asked["temperature"] = 0
+        param = "temperature" if "temperature" in body and "sampler" not in body else "sampler"
         try:
             is_shared = self._check_sampler(asked.get("sampler"), body.get("sampler_options", {}))
-            processors = [*self._defaults.get("processors", ()), *self._processors(body)]
-            return self._built({**asked, "processors": processors}, is_shared and not processors)
+            base = self._base(asked, is_shared)
         except LlamakitError as error:
-            raise as_api_error(error, "sampler") from error
+            raise as_api_error(error, param) from error
+        form = [self._processor(*wanted) for wanted in self._form(body)]
+        own = [self._processor(*wanted) for wanted in self._processors(body)]
+        return self._joined(base, form, own) if form or own else base
 
     def _check_sampler(self, name: str | None, options: Mapping[str, Any]) -> bool:
         """Refuse options that name files; say whether requests may share the sampler.
@@ -63,40 +76,65 @@ class SamplingReader:
         refuse_files(entry, options)
         return entry.source.builtin
 
-    def _built(self, asked: dict[str, Any], is_shared: bool) -> Sampling:
+    def _base(self, asked: dict[str, Any], is_shared: bool) -> Sampling:
+        """Build the sampler, and the processors that the server was started with."""
+        if not is_shared or self._defaults.get("processors"):
+            return self._build(asked)
         key = json.dumps(asked, sort_keys=True, default=str)
-        if is_shared and key in self._kept:
+        with self._lock:
+            if key not in self._kept:
+                while len(self._kept) >= KEPT:
+                    del self._kept[next(iter(self._kept))]
+                self._kept[key] = self._build(asked)
             return self._kept[key]
-        made = choose_sampling(**asked, toolkit=self._toolkit, tokenizer=self._tokenizer)
-        if is_shared:
-            while len(self._kept) >= KEPT:
-                del self._kept[next(iter(self._kept))]
-            self._kept[key] = made
-        return made
 
-    def _processors(self, body: Body) -> list[Choice]:
-        """Return the processors that a request's fields stand for, OpenAI's fields first."""
-        found = []
+    def _build(self, asked: dict[str, Any]) -> Sampling:
+        return choose_sampling(**asked, toolkit=self._toolkit, tokenizer=self._tokenizer)
+
+    def _joined(
+        self, base: Sampling, form: list[LogitsProcessor], own: list[LogitsProcessor]
+    ) -> Sampling:
+        """Put a request's processors behind the server's, and before the temperature.
+
+        Args:
+            form: comes before all: what leaves few ids has to work on those that fit.
+        """
+        count = len(self._defaults.get("processors", ()))
+        first, last = base.processors[:count], base.processors[count:]
+        return replace(base, processors=(*form, *first, *own, *last))
+
+    def _processor(self, choice: Choice, param: str) -> LogitsProcessor:
+        try:
+            return choose_processor(choice, toolkit=self._toolkit, tokenizer=self._tokenizer)
+        except LlamakitError as error:
+            raise as_api_error(error, param) from error
+
+    def _processors(self, body: Body) -> Iterator[tuple[Choice, str]]:
+        """Yield the processors that fields stand for, and the field of each; OpenAI's first."""
         if "logit_bias" in body:
             pairs = (f"{_id(name)}:{value}" for name, value in body["logit_bias"].items())
-            found.append(Choice("logit-bias", {"bias": ",".join(pairs)}))
-        found += [
-            Choice(name.replace("_", "-"), {"penalty": body[name]})
-            for name in ("frequency_penalty", "presence_penalty")
-            if body.get(name)
-        ]
-        known = self._toolkit.processors
-        found += [read_choice(given, known, "processors") for given in body.get("processors", ())]
-        wanted = body.get("response_format", {"type": "text"})
-        if wanted["type"] != "text":
-            found.append(self._json(wanted))
-        return found
+            yield Choice("logit-bias", {"bias": ",".join(pairs)}), "logit_bias"
+        for name in ("frequency_penalty", "presence_penalty"):
+            if body.get(name):
+                yield Choice(name.replace("_", "-"), {"penalty": body[name]}), name
+        for given in body.get("processors", ()):
+            yield read_choice(given, self._toolkit.processors, "processors"), "processors"
 
-    def _json(self, wanted: Body) -> Choice:
-        """Return the processor that holds answers to JSON."""
-        schema = {"type": "object"}
+    def _form(self, body: Body) -> Iterator[tuple[Choice, str]]:
+        """Yield the processor that holds answers to JSON, if that is asked for."""
+        wanted = body.get("response_format", {"type": "text"})
+        if wanted["type"] == "text":
+            return
+        schema = '{"type": "object"}'
         if wanted["type"] == "json_schema":
-            schema = wanted["json_schema"]["schema"]
+            if not wanted.get("json_schema"):
+                raise bad("response_format lacks 'json_schema'", "response_format")
+            schema = json.dumps(wanted["json_schema"]["schema"])
+        if len(schema) > LONGEST_OPTION:
+            raise bad(
+                f"the JSON schema has {len(schema)} characters; expected {LONGEST_OPTION} or less",
+                "response_format",
+            )
         try:
             self._toolkit.processors.entry("json-schema")
         except UnknownNameError as error:
@@ -104,7 +142,7 @@ class SamplingReader:
                 "response_format needs a processor called 'json-schema', and this server has none",
                 "response_format",
             ) from error
-        return Choice("json-schema", {"schema": json.dumps(schema)})
+        yield Choice("json-schema", {"schema": schema}), "response_format"
 
 
 def read_choice(given: object, registry: Registry[Any], param: str) -> Choice:

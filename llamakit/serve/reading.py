@@ -26,6 +26,11 @@ COMPLETION_TOKENS = 16
 Body = Mapping[str, Any]
 
 
+def has_to_build(body: object) -> bool:
+    """Tell whether a request names what is made for it alone, which may take a moment."""
+    return isinstance(body, dict) and bool(body.get("processors") or body.get("response_format"))
+
+
 @dataclass(frozen=True)
 class Asked:
     """What one HTTP request asks of the engine.
@@ -36,6 +41,7 @@ class Asked:
         shown: the text that a choice begins with, of each prompt; ``""`` without echo.
         keep_space: a space that an answer begins with is part of it.
         top: how many alternatives each id is shown with; None shows no probabilities.
+        seen: what was left to the sampler is shown as well.
         discard: the answers' ids are not wanted, only what is known of the prompts.
     """
 
@@ -45,6 +51,7 @@ class Asked:
     echo: bool = False
     keep_space: bool = False
     top: int | None = None
+    seen: bool = False
     discard: bool = False
     stream: bool = False
     include_usage: bool = False
@@ -56,7 +63,7 @@ class Asked:
 
 
 class Reader:
-    """Reads requests for one model. One thread at a time: it makes ids, which takes a while."""
+    """Reads requests for one model, for several threads: it makes ids, which takes a while."""
 
     def __init__(self, llama: Llama, settings: ServeSettings) -> None:
         self._llama = llama
@@ -94,7 +101,7 @@ class Reader:
         made = self._format(body)
         tokens = self._encoded(made, body)
         logprobs, top = body.get("logprobs", False), body.get("top_logprobs")
-        if top is not None and not logprobs:
+        if top and not logprobs:
             raise bad("top_logprobs needs logprobs: true", "top_logprobs")
         limit = body.get("max_completion_tokens", body.get("max_tokens"))
         return self._asked(
@@ -160,6 +167,9 @@ class Reader:
                 f"may ask for {most}",
                 "n" if n > 1 else "prompt",
             )
+        seen = body.get("sampler_logprobs", False)
+        if seen and top is None:
+            raise bad("sampler_logprobs needs logprobs", "sampler_logprobs")
         sampling = self._samplings.read(body)
         first = body.get("seed", self._settings.seed)
         first = secrets.randbits(62) if first is None else int(first)
@@ -174,6 +184,8 @@ class Reader:
                 logprobs=top is not None,
                 prompt_logprobs=echo and top is not None,
                 top=top or 0,
+                seen=seen,
+                drafter=self._settings.drafter,
             )
             for prompt, seed in zip(repeated, spread(first, repeated), strict=True)
         ]
@@ -185,6 +197,7 @@ class Reader:
             echo=echo,
             keep_space=keep_space,
             top=top,
+            seen=seen,
             discard=discard,
             stream=body.get("stream", False),
             include_usage=bool((body.get("stream_options") or {}).get("include_usage")),

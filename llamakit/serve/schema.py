@@ -49,8 +49,7 @@ def check(value: object, schema: Schema, where: str = "") -> None:
     if "type" in schema and not any(_is(value, kind) for kind in _types(schema)):
         raise _misfit(value, schema, where)
     if "enum" in schema and value not in schema["enum"]:
-        known = ", ".join(map(repr, schema["enum"]))
-        raise bad(f"{_name(where)} is {_short(value)}; it has to be one of {known}", _top(where))
+        raise _other(value, schema, where)
     if isinstance(value, (int, float)) and not isinstance(value, bool):
         _check_range(value, schema, where)
     elif isinstance(value, str):
@@ -65,9 +64,6 @@ def check(value: object, schema: Schema, where: str = "") -> None:
 
 def _check_object(value: dict[str, Any], schema: Schema, where: str) -> None:
     known: Mapping[str, Schema] = schema.get("properties", {})
-    for name in schema.get("required", ()):
-        if name not in value:
-            raise bad(f"{_name(where)} lacks {name!r}", _top(f"{where}.{name}"))
     others = schema.get("additionalProperties", True)
     _check_length(len(value), schema, ("minProperties", "maxProperties"), "entries", where)
     for name, item in value.items():
@@ -78,6 +74,9 @@ def _check_object(value: dict[str, Any], schema: Schema, where: str) -> None:
             raise bad(f"{_name(where)} has no field {name!r}{suggestion(name, known)}", _top(place))
         elif others is not True:
             check(item, others, place)
+    for name in schema.get("required", ()):  # last: a field that is misspelt is told first
+        if name not in value:
+            raise bad(f"{_name(where)} lacks {name!r}", _top(f"{where}.{name}"))
 
 
 def _check_any(value: object, schemas: Sequence[Schema], where: str) -> None:
@@ -98,15 +97,25 @@ def _check_any(value: object, schemas: Sequence[Schema], where: str) -> None:
 def _check_range(value: float, schema: Schema, where: str) -> None:
     low, high = schema.get("minimum", -math.inf), schema.get("maximum", math.inf)
     if not low <= value <= high:  # nan is in no range
-        raise bad(f"{_name(where)} is {value}; it has to be {_range(low, high)}", _top(where))
+        raise bad(
+            f"{_name(where)} is {_short(value)}; it has to be {_range(low, high)}", _top(where)
+        )
 
 
 def _check_length(
     length: int, schema: Schema, keys: tuple[str, str], unit: str, where: str
 ) -> None:
-    low, high = schema.get(keys[0], 0), schema.get(keys[1], math.inf)
+    low, high = schema.get(keys[0], -math.inf), schema.get(keys[1], math.inf)
     if not low <= length <= high:
         raise bad(f"{_name(where)} has {length} {unit}; expected {_range(low, high)}", _top(where))
+
+
+def _other(value: object, schema: Schema, where: str) -> ApiError:
+    """Say of a value that is none of those that there are why it is not."""
+    if "x-refusal" in schema:
+        return bad(f"{_name(where)} is not offered: {schema['x-refusal']}", _top(where))
+    known = ", ".join(map(repr, schema["enum"]))
+    return bad(f"{_name(where)} is {_short(value)}; it has to be one of {known}", _top(where))
 
 
 def _range(low: float, high: float) -> str:
@@ -137,7 +146,9 @@ def _short(value: object) -> str:
     """Show a value without repeating a long one."""
     if isinstance(value, (dict, list)):
         return "an object" if isinstance(value, dict) else "a list"
-    text = {None: "null", True: "true", False: "false"}.get(value, repr(value))  # type: ignore[call-overload]
+    text = repr(value)
+    if value is None or isinstance(value, bool):  # not by looking them up: 1 is equal to True
+        text = "null" if value is None else str(value).lower()
     return text if len(text) < 60 else f"{text[:50]}…"
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import signal
 import socket
 import time
@@ -11,15 +12,20 @@ from collections.abc import Callable, Iterator
 
 import h11
 import uvicorn
+from starlette.applications import Starlette
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from llamakit.errors import UsageError
 from llamakit.llama import Llama
 from llamakit.serve.app import Service
+from llamakit.serve.errors import bad
 from llamakit.serve.settings import ServeSettings
 
 AFTER_GRACE = 5
 """Seconds for connections to be closed when all answers have been ended."""
+
+TOGETHER = 1.0
+"""Seconds in which signals are one: Ctrl-C reaches a rank from the terminal and from torchrun."""
 
 
 def listen(host: str, port: int) -> socket.socket:
@@ -29,12 +35,14 @@ def listen(host: str, port: int) -> socket.socket:
         UsageError: it cannot be bound to.
     """
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    listener = socket.socket(family, socket.SOCK_STREAM)
-    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
-        listener.bind((host, port))
+        listener = socket.socket(family, socket.SOCK_STREAM)
+        with contextlib.ExitStack() as undo:
+            undo.callback(listener.close)
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            listener.bind((host, port))
+            undo.pop_all()
     except OSError as error:
-        listener.close()
         raise UsageError(
             f"cannot listen on {host} port {port}: {error.strerror or error}; choose another with "
             "--host and --port (0 takes any free port)"
@@ -54,6 +62,7 @@ class Server:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._uvicorn: _Uvicorn | None = None
         self._service: Service | None = None
+        self._last_signal = -TOGETHER
 
     def run(self, ready: Callable[[str], None], *, signals: bool = True) -> None:
         """Answer requests until the end is asked for.
@@ -76,9 +85,9 @@ class Server:
         self._service = Service(self._llama, self._settings, int(time.time()))
         try:
             await self._service.warm_up()
-            self._uvicorn = _Uvicorn(_config(self._service, self._settings))
+            self._uvicorn = _Uvicorn(self._service, self._settings)
             for number in (signal.SIGTERM, signal.SIGINT) if signals else ():
-                self._loop.add_signal_handler(number, self._end)
+                self._loop.add_signal_handler(number, self._signalled)
             serving = asyncio.ensure_future(self._uvicorn.serve([self._listener]))
             while not (self._uvicorn.started or serving.done()):
                 await asyncio.sleep(0.01)
@@ -91,6 +100,13 @@ class Server:
                 broken.result()
         finally:
             self._service.close()
+            self._listener.close()
+
+    def _signalled(self) -> None:
+        now = time.monotonic()
+        if now - self._last_signal > TOGETHER:
+            self._last_signal = now
+            self._end()
 
     def _end(self) -> None:
         if self._loop is None or self._service is None or self._uvicorn is None:
@@ -110,14 +126,15 @@ def address(listener: socket.socket) -> str:
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
-def _config(service: Service, settings: ServeSettings) -> uvicorn.Config:
+def _config(app: Starlette, settings: ServeSettings) -> uvicorn.Config:
     limits = settings.limits
 
     class Protocol(_Punctual):
         arrival = limits.arrival
+        most = limits.connections
 
     return uvicorn.Config(
-        service.app(),
+        app,
         http=Protocol,
         ws="none",
         lifespan="off",
@@ -126,7 +143,6 @@ def _config(service: Service, settings: ServeSettings) -> uvicorn.Config:
         access_log=False,
         proxy_headers=False,
         server_header=False,
-        limit_concurrency=limits.connections,
         timeout_keep_alive=30,
         timeout_graceful_shutdown=int(settings.grace) + AFTER_GRACE,
     )
@@ -135,19 +151,33 @@ def _config(service: Service, settings: ServeSettings) -> uvicorn.Config:
 class _Uvicorn(uvicorn.Server):
     """A server whose signals are taken care of elsewhere."""
 
+    def __init__(self, service: Service, settings: ServeSettings) -> None:
+        super().__init__(_config(service.app(self._connections), settings))
+
+    def _connections(self) -> int:
+        return len(self.server_state.connections)
+
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
         yield
 
 
 class _Punctual(H11Protocol):
-    """Closes connections on which the head of a request does not arrive in time."""
+    """Closes connections on which the head of a request does not arrive in time.
+
+    Those beyond the limit may ask once, and are told why they are not answered. Those beyond
+    twice the limit are closed unheard: telling takes a connection as well.
+    """
 
     arrival = 20.0
+    most = 256
     _deadline: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
+        if len(self.connections) > 2 * self.most:
+            transport.abort()
+            return
         self._watch()
 
     def data_received(self, data: bytes) -> None:
@@ -157,6 +187,19 @@ class _Punctual(H11Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         self._forget()
         super().connection_lost(exc)
+
+    def send_400_response(self, msg: str) -> None:
+        """Say that something is no HTTP, in the shape of the other errors."""
+        body = json.dumps(bad(msg.rstrip(".").lower(), code="invalid_http").body()).encode()
+        headers = [
+            (b"content-type", b"application/json"),
+            (b"content-length", str(len(body)).encode()),
+            (b"connection", b"close"),
+        ]
+        head = h11.Response(status_code=400, headers=headers, reason=b"Bad Request")
+        for event in (head, h11.Data(data=body), h11.EndOfMessage()):
+            self.transport.write(self.conn.send(event) or b"")
+        self.transport.close()
 
     def _watch(self) -> None:
         """Have a deadline as long as a request has begun to arrive and its head is not there."""

@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from llamakit.protocols import Drafter
+
 
 @dataclass(frozen=True)
 class Limits:
@@ -46,6 +48,7 @@ class ServeSettings:
         prompt_format: of chats.
         new_tokens: of answers that name no limit; None is the context, or 16 for a completion.
         seed: of requests that name none; None takes another each time.
+        drafter: proposes ids of all answers for the model to check.
         json_log: one JSON object a request, instead of words.
         log_prompts: prompts and answers stand in the log.
     """
@@ -61,6 +64,7 @@ class ServeSettings:
     prompt_format: str = "llama2"
     new_tokens: int | None = None
     seed: int | None = None
+    drafter: Drafter | None = None
     json_log: bool = False
     log_prompts: bool = False
     limits: Limits = field(default_factory=Limits)

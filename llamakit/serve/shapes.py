@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import secrets
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from llamakit.chunks import Chunk
+from llamakit.runtime.requests import Scores
 from llamakit.serve.reading import Asked
 from llamakit.serve.token_texts import TokenTexts
-from llamakit.streaming import Chunk
+
+LISTS = ("tokens", "token_logprobs", "top_logprobs", "text_offset")
+SAMPLER_LISTS = ("sampler_token_logprobs", "sampler_top_logprobs")
+"""What a completion tells of its ids, and llamakit's own beside that."""
 
 
 @dataclass
@@ -114,23 +119,26 @@ class CompletionShape(Shape):
         """Return lists with an entry for each id, the prompt's first with echo."""
         if self.asked.top is None:
             return None
-        found: dict[str, list[Any]] = {
-            "tokens": [],
-            "token_logprobs": [],
-            "top_logprobs": [],
-            "text_offset": [],
-        }
+        found: dict[str, list[Any]] = {name: [] for name in LISTS}
+        if self.asked.seen:
+            found |= {name: [] for name in SAMPLER_LISTS}
         for chunk in chunks:
-            for token, logprob, top in self._ids(index, chunk):
-                text = self.texts.text(token)
-                found["tokens"].append(text)
-                found["token_logprobs"].append(logprob)
-                found["top_logprobs"].append(self._by_text(top) if top else None)
+            for token, model, sampler in self._ids(index, chunk):
+                found["tokens"].append(self.texts.text(token))
                 found["text_offset"].append(self._offsets[index])
                 self._offsets[index] += self.texts.width(
                     token, at_start=self.asked.echo and not self._offsets[index]
                 )
+                self._score(found, "", model)
+                if self.asked.seen:
+                    self._score(found, "sampler_", sampler)
         return found
+
+    def _score(self, found: dict[str, list[Any]], whose: str, scores: Scores | None) -> None:
+        """Add how likely an id was, or null where nothing is known of it."""
+        found[f"{whose}token_logprobs"].append(None if scores is None else scores.logprob)
+        top = scores.top if scores else ()
+        found[f"{whose}top_logprobs"].append(self._by_text(top) if top else None)
 
     def _by_text(self, top: Sequence[tuple[int, float]]) -> dict[str, float]:
         """Name ids by their text; of those with the same, the likeliest counts."""
@@ -139,15 +147,16 @@ class CompletionShape(Shape):
             found.setdefault(self.texts.text(token), score)
         return found
 
-    def _ids(self, index: int, chunk: Chunk) -> list[tuple[int, float | None, Any]]:
-        ids: list[tuple[int, float | None, Any]] = []
+    def _ids(self, index: int, chunk: Chunk) -> Iterator[tuple[int, Scores | None, Scores | None]]:
+        """Yield ids, what they were to the model and what to the sampler."""
         if chunk.prompt_logprobs is not None:
             prompt = self.asked.requests[index].tokens
-            scores: list[float | None] = [None, *chunk.prompt_logprobs[1:]]  # nothing before it
-            ids += [(it, score, ()) for it, score in zip(prompt, scores, strict=True)]
+            scored = zip(prompt, chunk.prompt_logprobs, chunk.prompt_top, strict=True)
+            for position, (token, logprob, top) in enumerate(scored):
+                # nothing stands before the first one, and no sampler has chosen any
+                yield token, Scores(logprob, top) if position else None, None
         if chunk.token is not None and not self.asked.discard:
-            ids.append((chunk.token, chunk.logprob, chunk.top))
-        return ids
+            yield chunk.token, Scores(chunk.logprob or 0.0, chunk.top), chunk.seen
 
 
 class ChatShape(Shape):
@@ -192,15 +201,21 @@ class ChatShape(Shape):
     def _logprobs(self, chunks: Sequence[Chunk]) -> dict[str, Any] | None:
         if self.asked.top is None:
             return None
-        content = [
-            {
-                **self._scored(chunk.token, chunk.logprob or 0.0),
-                "top_logprobs": [self._scored(token, score) for token, score in chunk.top],
-            }
-            for chunk in chunks
-            if chunk.token is not None
-        ]
+        content = [self._entry(chunk, chunk.token) for chunk in chunks if chunk.token is not None]
         return {"content": content, "refusal": None}
+
+    def _entry(self, chunk: Chunk, token: int) -> dict[str, Any]:
+        """Return what is said of one id."""
+        made = {
+            **self._scored(token, chunk.logprob or 0.0),
+            "top_logprobs": [self._scored(*other) for other in chunk.top],
+        }
+        if chunk.seen is not None:
+            made["sampler"] = {
+                "logprob": chunk.seen.logprob,
+                "top_logprobs": [self._scored(*other) for other in chunk.seen.top],
+            }
+        return made
 
     def _scored(self, token: int, logprob: float) -> dict[str, Any]:
         text = self.texts.text(token)

@@ -284,6 +284,18 @@ def test_a_row_that_goes_back_is_followed(tokenizer: Any):
         allowed_by(process, one)
 
 
+def test_what_is_more_than_the_engine_bears_is_told_apart_from_what_does_not_fit(tokenizer: Any):
+    ways = [{"properties": {"a": {"const": it}}, "required": ["a"]} for it in range(3000)]
+    process = processor(tokenizer, "json-schema", schema=json.dumps({"anyOf": ways}))
+
+    with pytest.raises(PromptError) as caught:
+        allowed_by(process, row(*tokenizer.encode("{")))
+
+    assert str(caught.value).startswith("the grammar cannot go on: Parser Error: Current row has")
+    assert "\n" not in str(caught.value)
+    assert "<state>" not in str(caught.value)
+
+
 def test_the_engines_vocabulary_is_kept_with_the_tokenizer(tokenizer: Any):
     first = processor(tokenizer, "regex", pattern="a")
     second = processor(tokenizer, "regex", pattern="b")
@@ -307,6 +319,7 @@ def test_the_engines_vocabulary_is_kept_with_the_tokenizer(tokenizer: Any):
         ("json-schema", {"file": "no.json"}, UsageError, "no.json: no such file"),
         ("grammar", {"text": "start: nowhere"}, OptionError, 'unknown name: "nowhere"'),
         ("grammar", {"text": 'root ::= "a" ::'}, OptionError, "the grammar cannot be used"),
+        ("grammar", {"text": "root ::= " + "(" * 9999}, OptionError, "lie too deep in one another"),
         ("grammar", {"file": "no.lark"}, UsageError, "no.lark: no such file; expected a grammar"),
     ],
 )

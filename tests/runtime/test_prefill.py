@@ -35,7 +35,7 @@ def test_a_long_prompt_in_chunks_is_answered_as_in_one_piece(llama: Llama) -> No
 
 
 def test_prompt_logprobs_are_the_same_in_chunks(llama: Llama) -> None:
-    asked = [request(ids(100), 1, prompt_logprobs=True)]
+    asked = [request(ids(100), 1, prompt_logprobs=True, top=3)]
     executor = counting(llama)
 
     (whole,) = Generator(executor, 1, 128).run(asked)
@@ -44,6 +44,10 @@ def test_prompt_logprobs_are_the_same_in_chunks(llama: Llama) -> None:
     assert whole.prompt_logprobs is not None
     assert len(whole.prompt_logprobs) == 100
     assert chunked.prompt_logprobs == pytest.approx(whole.prompt_logprobs, abs=1e-4)
+    assert whole.prompt_top[0] == ()
+    assert [len(top) for top in whole.prompt_top[1:]] == [3] * 99
+    for one, other in zip(whole.prompt_top, chunked.prompt_top, strict=True):
+        assert [it for _, it in one] == pytest.approx([it for _, it in other], abs=1e-4)
 
 
 def test_rows_go_on_writing_while_a_long_prompt_is_computed(llama: Llama) -> None:

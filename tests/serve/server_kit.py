@@ -3,25 +3,31 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
+import json
 import re
 import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator, Mapping
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import httpx
 from openai import OpenAI
 
 from llamakit.api import Llama
+from llamakit.registry import Entry, Source
 from llamakit.serve.server import Server, listen
 from llamakit.serve.settings import ServeSettings
 
 QUESTION = [{"role": "user", "content": "How do I verify a checkpoint?"}]
 STORY = "Once upon a time"
+LONG = {"prompt": STORY, "max_tokens": 200, "sampler": "draw", "logit_bias": {"2": -100}}
+"""A request whose answers do not end before they have 200 tokens."""
 
 HTTP = httpx.Client(timeout=60, trust_env=False)
 
@@ -37,7 +43,7 @@ class Running:
     @property
     def address(self) -> tuple[str, int]:
         host, _, port = self.url.removeprefix("http://").rpartition(":")
-        return host, int(port)
+        return host.strip("[]"), int(port)
 
     def openai(self, key: str = "any", **settings: Any) -> OpenAI:
         """Return the official client."""
@@ -59,10 +65,14 @@ class Running:
 
 
 @contextlib.contextmanager
-def process(env: Mapping[str, str], *words: str) -> Iterator[Running]:
-    """Run ``llamakit serve`` in a process of its own."""
+def process(env: Mapping[str, str], *words: str, launcher: Sequence[str] = ()) -> Iterator[Running]:
+    """Run ``llamakit serve`` in a process of its own.
+
+    Args:
+        launcher: words between ``python`` and ``-m llamakit``; it ends its children at a SIGTERM.
+    """
     server = subprocess.Popen(
-        [sys.executable, "-m", "llamakit", "serve", "--port", "0", *words],
+        [sys.executable, *launcher, "-m", "llamakit", "serve", "--port", "0", *words],
         env=dict(env),
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
@@ -89,6 +99,10 @@ def process(env: Mapping[str, str], *words: str) -> Iterator[Running]:
         assert running.url, running.lines
         yield running
     finally:
+        if launcher and server.poll() is None:
+            server.terminate()
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                server.wait(60)
         server.kill()
         server.wait()
         reading.join(10)
@@ -98,10 +112,10 @@ def process(env: Mapping[str, str], *words: str) -> Iterator[Running]:
 
 
 @contextlib.contextmanager
-def thread(llama: Llama, **settings: Any) -> Iterator[Running]:
+def thread(llama: Llama, host: str = "127.0.0.1", **settings: Any) -> Iterator[Running]:
     """Run a server in a thread of this process."""
     made = ServeSettings(port=0, model_name="demo", **{"grace": 0.0, **settings})
-    with threaded(Server(llama, made, listen("127.0.0.1", 0))) as running:
+    with threaded(Server(llama, made, listen(host, 0))) as running:
         yield running
 
 
@@ -131,6 +145,82 @@ def threaded(server: Server) -> Iterator[Running]:
         server.end()
         answering.join(60)
         assert not answering.is_alive()
+
+
+class Held:
+    """A processor that keeps the engine, or what builds it, until the test lets it go on."""
+
+    numbers = itertools.count()
+
+    def __init__(self) -> None:
+        self.name = f"held-{next(self.numbers)}"
+        self.calls = 0
+        self._reached, self._go_on = threading.Event(), threading.Event()
+
+    def wait(self) -> None:
+        """Wait until the processor is at work."""
+        assert self._reached.wait(60)
+
+    def let_go(self) -> None:
+        """Let it go on, now and whenever it is called again."""
+        self._go_on.set()
+
+    def _hold(self) -> None:
+        self.calls += 1
+        self._reached.set()
+        assert self._go_on.wait(60)
+
+    def work(self) -> Any:
+        """Make the processor that holds when it works."""
+
+        def process(logits: Any, rows: Any) -> Any:
+            self._hold()
+            return logits
+
+        return process
+
+    def build(self) -> Any:
+        """Make a processor, holding while it is made."""
+        self._hold()
+        return lambda logits, _rows: logits
+
+
+@contextlib.contextmanager
+def held(llama: Llama, kind: Literal["work", "build"] = "work") -> Iterator[Held]:
+    """Register such a processor; it is let go at the end."""
+    made = Held()
+    factory = getattr(made, kind)
+    source = Source(made.name, "llamakit-held", "1", builtin=False)
+    llama.toolkit.processors.add(Entry("processor", made.name, factory, "", source))
+    try:
+        yield made
+    finally:
+        made.let_go()
+
+
+def wait_until(condition: Callable[[], bool]) -> None:
+    """Wait for something that has to happen, however slow the machine is."""
+    deadline = time.monotonic() + 60
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+def begin(running: Running, body: dict[str, Any], path: str = "/v1/completions") -> socket.socket:
+    """Ask and do not read the answer."""
+    data = json.dumps(body).encode()
+    connection = socket.create_connection(running.address, timeout=60)
+    connection.sendall(head(path, Content_Length=str(len(data))) + data)
+    return connection
+
+
+def read_all(connection: socket.socket) -> bytes:
+    """Return what comes until the connection ends."""
+    received = b""
+    while piece := connection.recv(65536):
+        received += piece
+    connection.close()
+    return received
 
 
 def say(address: tuple[str, int], data: bytes, timeout: float = 30) -> bytes:

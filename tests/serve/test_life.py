@@ -7,45 +7,53 @@ import os
 import signal
 import subprocess
 import sys
-from typing import Any
 
 import pytest
-from server_kit import STORY, Running, process, threaded
-from test_engine import LONG, begin, wait_until
+from server_kit import LONG, STORY, Running, begin, process, read_all, threaded, wait_until
 
 from llamakit.api import Llama
 from llamakit.errors import UsageError
-from llamakit.serve.server import Server, listen
+from llamakit.serve.server import TOGETHER, Server, listen
 from llamakit.serve.settings import ServeSettings
 
 FLOAT32 = ("--dtype", "float32", "--max-seq-len", "256", "--slots", "4")
 
 
-def read_all(connection: Any) -> bytes:
-    received = b""
-    while piece := connection.recv(65536):
-        received += piece
-    connection.close()
-    return received
-
-
 def test_sigterm_finishes_what_runs_and_takes_nothing_new(isolated: dict[str, str]) -> None:
-    with process(isolated, *FLOAT32) as running:
+    with process(isolated, *FLOAT32, "--grace", "300") as running:
         assert running.process is not None
-        whole = begin(running, {**LONG, "seed": 3})
-        stream = begin(running, {**LONG, "seed": 3, "stream": True})
-        wait_until(lambda: running.metric("running") == 2)
+        whole = begin(running, {**LONG, "n": 4})
+        stream = begin(running, {**LONG, "n": 8, "stream": True})
+        wait_until(lambda: running.metric("waiting") > 0)
 
         running.process.send_signal(signal.SIGTERM)
 
         answer = json.loads(read_all(whole).partition(b"\r\n\r\n")[2])
-        assert answer["usage"]["completion_tokens"] > 0
-        assert answer["choices"][0]["finish_reason"] in ("length", "stop")
+        assert answer["usage"]["completion_tokens"] == 4 * 200
         assert b"data: [DONE]" in read_all(stream)
-        assert running.process.wait(30) == 0
+        assert running.process.wait(60) == 0
         with pytest.raises(ConnectionRefusedError):
             begin(running, LONG)
     assert not [line for line in running.lines if "Traceback" in line]
+
+
+def test_a_second_signal_ends_at_once_what_the_first_lets_go_on(isolated: dict[str, str]) -> None:
+    words = ("--dtype", "float32", "--slots", "2", "--grace", "300")
+    with process(isolated, *words) as running:
+        assert running.process is not None
+        stream = begin(running, {**LONG, "n": 16, "max_tokens": 450, "stream": True})
+        wait_until(lambda: running.metric("waiting") > 0)
+        running.process.send_signal(signal.SIGTERM)
+        with pytest.raises(subprocess.TimeoutExpired):
+            running.process.wait(2 * TOGETHER)
+
+        running.process.send_signal(signal.SIGINT)
+
+        answer = read_all(stream)
+        status = running.process.wait(60)
+    assert b"the server is shutting down" in answer
+    assert b"[DONE]" not in answer
+    assert status == 0
 
 
 def test_what_outlasts_the_grace_is_ended_and_told(llama: Llama) -> None:
@@ -86,6 +94,28 @@ def test_two_ranks_serve_what_one_does_and_end_when_one_dies(
     assert status == 1
     assert any("rank 1" in line for line in running.lines)
     assert not [line for line in running.lines if "Traceback" in line]
+
+
+def test_under_torchrun_rank_0_serves_and_sigterm_finishes_what_runs(
+    server: Running, isolated: dict[str, str]
+) -> None:
+    body = {"prompt": STORY, "max_tokens": 30, "temperature": 0}
+    expected = server.post("/v1/completions", body).json()["choices"]
+    torchrun = ("-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2")
+    env = {**isolated, "OMP_NUM_THREADS": "1"}
+
+    with process(env, *FLOAT32, "--draft", "prompt-lookup", launcher=torchrun) as running:
+        assert running.process is not None
+        found = running.post("/v1/completions", body).json()["choices"]
+        whole = begin(running, {**LONG, "n": 4, "max_tokens": 120})
+        wait_until(lambda: running.metric("running") == 4)
+        running.process.terminate()
+        answer = json.loads(read_all(whole).partition(b"\r\n\r\n")[2])
+        running.process.wait(60)
+
+    assert found == expected
+    assert answer["usage"]["completion_tokens"] == 4 * 120
+    assert not [line for line in running.lines if "lost another rank" in line]
 
 
 def kill_worker(pid: int) -> None:

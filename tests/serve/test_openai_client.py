@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
-from typing import Any
+from typing import Any, Literal
 
 import openai
+import pydantic
 import pytest
 from openai import OpenAI
 from server_kit import QUESTION, STORY, Running
@@ -295,6 +297,35 @@ def test_json_mode_answers_json_or_says_what_is_missing(client: OpenAI, llama: L
     answer = chat(client, response_format=wanted, max_tokens=60)
 
     assert isinstance(json.loads(answer.choices[0].message.content)["a"], int)
+
+
+def test_the_clients_own_helpers_work(server: Running, client: OpenAI, llama: Llama) -> None:
+    class Person(pydantic.BaseModel):
+        name: Literal["Ann", "Bob"]
+        is_old: bool
+
+    if "json-schema" in llama.toolkit.processors:
+        parsed = client.chat.completions.parse(
+            model="llama-demo",
+            messages=QUESTION,  # type: ignore[arg-type]
+            response_format=Person,
+        )
+        assert isinstance(parsed.choices[0].message.parsed, Person)
+    with client.chat.completions.stream(
+        model="llama-demo",
+        messages=QUESTION,  # type: ignore[arg-type]
+        temperature=0,
+    ) as stream:
+        text = "".join(event.delta for event in stream if event.type == "content.delta")
+    assert text == chat(client).choices[0].message.content
+
+    async def several() -> list[str]:
+        url = f"{server.url}/v1"
+        async with openai.AsyncOpenAI(base_url=url, api_key="any", max_retries=0) as asker:
+            asked = (asker.completions.create(model="llama-demo", prompt=STORY) for _ in range(9))
+            return [answer.choices[0].text for answer in await asyncio.gather(*asked)]
+
+    assert len(asyncio.run(several())) == 9
 
 
 def test_text_as_a_response_format_changes_nothing(client: OpenAI) -> None:

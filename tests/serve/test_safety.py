@@ -1,10 +1,9 @@
-"""Keys, hosts, origins, limits, and what the log says."""
+"""Keys, hosts, origins, and what the log says."""
 
 from __future__ import annotations
 
 import dataclasses
 import json
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -12,7 +11,7 @@ from typing import Any
 import httpx
 import openai
 import pytest
-from server_kit import HTTP, QUESTION, STORY, Running, head, say, thread
+from server_kit import HTTP, STORY, Running, thread
 
 from llamakit.api import Llama
 from llamakit.errors import LlamakitError, OptionError, UsageError
@@ -20,7 +19,7 @@ from llamakit.factories import build, options_of
 from llamakit.registry import Entry, Source
 from llamakit.serve.errors import ApiError
 from llamakit.serve.named import refuse_files
-from llamakit.serve.settings import Limits
+from llamakit.serve.server import listen
 from llamakit.serving import allowed_hosts, check_auth, read_keys
 from llamakit.toolkit import default_toolkit
 
@@ -31,11 +30,9 @@ COMPLETION = {"prompt": STORY, "max_tokens": 4, "temperature": 0}
 @pytest.fixture(scope="module")
 def locked(llama: Llama) -> Iterator[Running]:
     """A server that asks for a key, and lets in a page of another origin."""
-    limits = Limits(body=2000, new_tokens=20, arrival=0.5, seconds=30, connections=8)
     with thread(
         llama,
         keys=KEYS,
-        limits=limits,
         hosts=allowed_hosts("127.0.0.1", ["friend.example"]),
         origins=("https://page.example",),
         json_log=True,
@@ -111,6 +108,14 @@ def test_the_command_refuses_an_open_address_before_it_loads_anything(
     ]
 
 
+def test_an_address_of_ipv6_may_be_typed_in_brackets(run_llamakit: Callable[..., Any]) -> None:
+    result = run_llamakit("serve", "--host", "[::1]", "--port", "0", "-m", "nowhere")
+
+    assert "no key" not in result.stderr
+    assert "cannot listen on [" not in result.stderr
+    assert result.returncode != 0
+
+
 # Hosts and origins --------------------------------------------------------------------------------
 
 
@@ -121,6 +126,36 @@ def test_only_names_of_this_machine_are_answered(locked: Running) -> None:
         response = locked.get("/health", headers={"Host": host})
         assert response.status_code == 421, host
         assert response.json()["error"]["code"] == "unknown_host"
+
+
+def test_an_address_of_ipv6_is_served_and_named_in_brackets(llama: Llama) -> None:
+    try:
+        listen("::1", 0).close()
+    except UsageError as error:
+        pytest.skip(f"this machine has no IPv6: {error}")
+    with thread(llama, "::1", hosts=allowed_hosts("::1", [])) as running:
+        assert running.url.startswith("http://[::1]:")
+        assert [it.id for it in running.openai().models.list()] == ["demo"]
+
+        for host, status in (
+            ("[::1]", 200),
+            ("[::1]:80", 200),
+            ("localhost:8000", 200),
+            ("127.0.0.1", 200),
+            ("::1", 421),
+            ("[::2]", 421),
+            ("[::1].evil.example", 421),
+            ("evil.example:1", 421),
+        ):
+            found = running.get("/health", headers={"Host": host}).status_code
+            assert (host, found) == (host, status)
+
+
+def test_other_spellings_of_the_loopback_address_are_this_machines_too() -> None:
+    for host in ("0:0:0:0:0:0:0:1", "::1", "127.0.0.9"):
+        check_auth(host, (), no_auth=False)
+        assert "[::1]" in allowed_hosts(host, ())
+    assert allowed_hosts("::", ()) == allowed_hosts("0.0.0.0", ()) == ()
 
 
 def test_only_named_origins_may_ask(locked: Running, server: Running) -> None:
@@ -150,67 +185,6 @@ def test_the_page_is_served_with_a_strict_policy(server: Running) -> None:
     assert page.headers["x-content-type-options"] == "nosniff"
     assert again.status_code == 304
     assert server.get("/app.js").headers["content-type"] == "text/javascript; charset=utf-8"
-
-
-# Limits -------------------------------------------------------------------------------------------
-
-
-def test_a_body_that_is_too_long_is_not_read(locked: Running) -> None:
-    announced = head("/v1/completions", Content_Length="99999999999", **bearer(KEYS[0]))
-    chunked = head("/v1/completions", Transfer_Encoding="chunked", **bearer(KEYS[0]))
-    chunked += b"".join(b"3e8\r\n" + b" " * 1000 + b"\r\n" for _ in range(3))
-
-    for data in (announced, chunked):
-        answer = say(locked.address, data)
-        assert answer.startswith(b"HTTP/1.1 413 ")
-        assert b"a request may have 2000 bytes" in answer
-
-
-def test_a_body_that_does_not_arrive_is_not_waited_for(locked: Running) -> None:
-    answer = say(
-        locked.address, head("/v1/completions", Content_Length="100", **bearer(KEYS[0])) + b"{"
-    )
-
-    assert answer.startswith(b"HTTP/1.1 408 ")
-
-
-def test_a_head_that_does_not_arrive_is_not_waited_for(locked: Running) -> None:
-    begun = time.monotonic()
-
-    assert say(locked.address, b"POST /v1/comp") == b""
-    assert say(locked.address, b"") == b""
-    assert time.monotonic() - begun < 20
-
-
-def test_more_tokens_than_the_limit_are_refused_and_fewer_given(locked: Running) -> None:
-    client = locked.openai(KEYS[0])
-
-    with pytest.raises(openai.BadRequestError, match="max_tokens is 21; this server gives 20"):
-        client.completions.create(model="demo", prompt=STORY, max_tokens=21)
-    unsaid = client.chat.completions.create(model="demo", messages=QUESTION, temperature=0)  # type: ignore[arg-type]
-    assert unsaid.usage is not None
-    assert unsaid.usage.completion_tokens <= 20
-
-
-def test_an_answer_that_takes_too_long_is_ended(llama: Llama) -> None:
-    with thread(llama, limits=Limits(seconds=0.05)) as running:
-        whole = running.post("/v1/completions", {"prompt": STORY, "max_tokens": 240, "n": 8})
-        stream = running.post(
-            "/v1/completions", {"prompt": STORY, "max_tokens": 240, "n": 8, "stream": True}
-        )
-
-        assert whole.status_code == 504
-        assert whole.json()["error"]["code"] == "timeout"
-        assert '"code": "timeout"' in stream.text or stream.status_code == 504
-        assert running.metric("running") == 0
-
-
-def test_connections_beyond_the_limit_are_turned_away(llama: Llama) -> None:
-    limits = Limits(connections=2)
-    with thread(llama, limits=limits) as running, httpx.Client() as one, httpx.Client() as two:
-        codes = [client.get(f"{running.url}/health").status_code for client in (one, two)]
-
-    assert codes[:2] == [200, 503]
 
 
 # Options that name files --------------------------------------------------------------------------
@@ -278,6 +252,7 @@ def test_the_log_has_a_line_a_request_and_neither_prompts_nor_keys(
 
     text = capfd.readouterr().err
     lines = [json.loads(line) for line in text.splitlines()]
+    lines.sort(key=lambda line: (line["path"], line["status"]))  # the next may be quicker
     assert [(line["path"], line["status"]) for line in lines] == [
         ("/v1/completions", 200),
         ("/v1/completions", 400),
@@ -298,6 +273,7 @@ def test_the_log_shows_prompts_when_asked_and_stays_one_line(
 
     lines = capfd.readouterr().err.splitlines()
     assert len(lines) == 2
+    lines.sort(key=lambda line: "forged" in line)  # the next request may be quicker
     assert 'prompt="a\\nb"' in lines[0]
     assert "answers=" in lines[0]
     assert "forged" in lines[1]

@@ -66,7 +66,7 @@ class Storm:
         self.wrong: list[tuple[dict[str, Any], str, str]] = []
 
     async def run(self) -> None:
-        """Have all clients ask until the time is over."""
+        """Have all clients ask until the time is over, and each thing has happened a few times."""
         self.end = time.monotonic() + self.seconds
         limits = httpx.Limits(max_connections=None)
         async with httpx.AsyncClient(timeout=60, limits=limits, trust_env=False) as http:
@@ -74,11 +74,15 @@ class Storm:
 
     async def client(self, http: httpx.AsyncClient, number: int) -> None:
         chance = random.Random(number)
-        while time.monotonic() < self.end:
+        while time.monotonic() < self.end or not self.has_seen_all():
             await asyncio.sleep(chance.expovariate(3))
             wanted = chance.choice(self.known)
             way = chance.choice((self.whole, self.whole, self.stream, self.stream, self.leave))
             await way(http, wanted, chance)
+
+    def has_seen_all(self) -> bool:
+        """Tell whether there is something to judge by; a busy machine needs longer for it."""
+        return min(self.counts[it] for it in ("whole", "broken off", "left")) > 5
 
     async def whole(self, http: httpx.AsyncClient, wanted: Known, _chance: random.Random) -> None:
         response = await http.post(self.url, json=wanted.body)
@@ -96,6 +100,8 @@ class Storm:
                 if line:
                     text += json.loads(line.removeprefix("data: "))["choices"][0]["text"]
                     enough -= 1
+        if not ended and enough:
+            self.wrong.append((wanted.body, wanted.text, f"{text} and no end"))
         self.check(wanted, text, whole=ended)
 
     async def leave(self, http: httpx.AsyncClient, wanted: Known, chance: random.Random) -> None:
@@ -135,9 +141,8 @@ def test_no_answer_is_lost_or_mixed_in_ten_seconds(server: Running, known: list[
     weather(server, known, 1)
     before = resident_mib(server)
 
-    counts = weather(server, known, 9)
+    weather(server, known, 9)
 
-    assert min(counts["whole"], counts["broken off"], counts["left"]) > 5, counts
     assert resident_mib(server) < before + 30
 
 

@@ -7,9 +7,10 @@ import { canContinue, percent, visible } from "./tokens.js";
  * Return the elements that show a token.
  * @param {Token} token
  * @param {number} position
+ * @param {number} asked how many alternatives the server was asked for.
  * @param {?function(string)} goOn writes on with another text in the token's place.
  */
-export function inspect(token, position, goOn) {
+export function inspect(token, position, asked, goOn) {
   const found = [
     make(
       "h3",
@@ -24,53 +25,60 @@ export function inspect(token, position, goOn) {
   const bits = (-token.logprob / Math.LN2).toFixed(2);
   found.push(
     make("p", {
-      text: `${percent(token.logprob)} · logprob ${token.logprob.toFixed(3)} · surprise ${bits} bits`,
+      text: `${percent(token.logprob)} · logprob ${token.logprob.toFixed(3)} · ${bits} bits`,
     }),
   );
-  if (!token.top.length) {
-    const why = "It is the prompt's, for which the server names no alternatives.";
-    return [...found, make("p", { class: "help", text: why })];
+  if (token.sampler) {
+    found.push(make("p", { text: `${percent(token.sampler.logprob)} when the sampler drew` }));
+  } else {
+    found.push(make("p", { class: "help", text: "It is the prompt's: no sampler has drawn it." }));
   }
-  return [...found, table(rows(token), goOn)];
+  return [...found, table(rows(token, asked), token.sampler !== null, goOn)];
 }
 
 /** List the alternatives, the token itself among them, and what is left for all others. */
-function rows(token) {
-  const isThere = token.top.some(({ text }) => text === token.text);
-  const listed = isThere ? token.top : [...token.top, token];
-  const found = listed.map(({ text, logprob }) => ({
+function rows(token, asked) {
+  const { top, sampler } = token;
+  const texts = new Set([...top, ...(sampler?.top ?? []), token].map(({ text }) => text));
+  const listed = [...texts].map((text) => ({
     text,
-    logprob,
+    logprob: known(top, text, token, token.logprob),
+    drawn: known(sampler?.top ?? [], text, token, sampler?.logprob ?? null),
     isChosen: text === token.text,
   }));
-  const rest = 1 - listed.reduce((sum, { logprob }) => sum + Math.exp(logprob), 0);
-  if (rest > 1e-6) found.push({ text: null, logprob: Math.log(rest), isChosen: false });
+  const rest = left(listed.map(({ logprob }) => logprob));
+  const restDrawn = left(listed.map(({ drawn }) => drawn));
+  // fewer than asked for are all that there are: the others were ruled out
+  const isAll = sampler !== null && sampler.top.length < asked;
+  const found = listed.map((row) => ({ ...row, isOut: isAll && row.drawn === null }));
+  if (rest > 1e-6) {
+    const drawn = sampler && restDrawn > 1e-6 ? Math.log(restDrawn) : null;
+    found.push({ text: null, logprob: Math.log(rest), drawn, isChosen: false, isOut: isAll });
+  }
   return found;
 }
 
-function table(found, goOn) {
+function known(top, text, token, own) {
+  const found = top.find((other) => other.text === text);
+  return found ? found.logprob : text === token.text ? own : null;
+}
+
+function left(logprobs) {
+  return 1 - logprobs.reduce((sum, it) => sum + (it === null ? 0 : Math.exp(it)), 0);
+}
+
+function table(found, isDrawn, goOn) {
+  const head = ["Token", "Model", ...(isDrawn ? ["Sampler"] : []), ...(goOn ? ["Go on"] : [])];
   return make(
     "table",
     { class: "alternatives" },
-    make("caption", { text: "What the model expected here" }),
-    make(
-      "thead",
-      {},
-      make(
-        "tr",
-        {},
-        make("th", { scope: "col", text: "Token" }),
-        make("th", { scope: "col", text: "Probability" }),
-        goOn ? make("th", { scope: "col", text: "Go on" }) : null,
-      ),
-    ),
-    make("tbody", {}, ...found.map((row) => line(row, goOn))),
+    make("caption", { text: "What could stand here" }),
+    make("thead", {}, make("tr", {}, ...head.map((text) => make("th", { scope: "col", text })))),
+    make("tbody", {}, ...found.map((row) => line(row, isDrawn, goOn))),
   );
 }
 
-function line({ text, logprob, isChosen }, goOn) {
-  const bar = make("span", { class: "bar", "aria-hidden": "true" });
-  bar.style.width = `${Math.exp(logprob) * 100}%`;
+function line({ text, logprob, drawn, isChosen, isOut }, isDrawn, goOn) {
   const name =
     text === null
       ? make("th", { scope: "row", text: "all others" })
@@ -80,9 +88,18 @@ function line({ text, logprob, isChosen }, goOn) {
     "tr",
     { class: isChosen ? "taken" : null },
     name,
-    make("td", {}, make("span", { class: "amount", text: percent(logprob) }), bar),
+    amount(logprob, "less"),
+    isDrawn ? amount(drawn, isOut ? "out" : "less") : null,
     goOn ? make("td", {}, goOnButton(text, isChosen, goOn)) : null,
   );
+}
+
+/** Make the cell of a probability, or of a word where it is not known. */
+function amount(logprob, word) {
+  if (logprob === null) return make("td", {}, make("span", { class: "help", text: word }));
+  const bar = make("span", { class: "bar", "aria-hidden": "true" });
+  bar.style.width = `${Math.exp(logprob) * 100}%`;
+  return make("td", {}, make("span", { class: "amount", text: percent(logprob) }), bar);
 }
 
 function goOnButton(text, isChosen, goOn) {

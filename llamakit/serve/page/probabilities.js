@@ -8,6 +8,8 @@ import { sends } from "./messages.js";
 import { fromChat, fromCompletion, percent, shade, shades, summary } from "./tokens.js";
 import { keep, kept } from "./store.js";
 
+const LONGEST_WORD = 8; // tokens that are kept on one line
+
 export class Probabilities {
   /**
    * @param {Settings} settings
@@ -43,6 +45,7 @@ export class Probabilities {
     });
     at("p-stop").addEventListener("click", () => this.stop());
     at("p-kind").addEventListener("change", () => this.showKind());
+    at("p-colours").addEventListener("change", () => this.colour());
     at("p-tokens").addEventListener("click", ({ target }) => this.choose(positionOf(target)));
     at("p-tokens").addEventListener("focusin", ({ target }) => this.choose(positionOf(target)));
     at("p-tokens").addEventListener("keydown", (event) => this.walk(event));
@@ -69,7 +72,9 @@ export class Probabilities {
     const run = new AbortController();
     this.run = run;
     keep("prompt", prompt);
-    Object.assign(this, { tokens: [], prompt, wasChat: this.isChat, current: -1 });
+    const asked = this.alternatives();
+    const wasChat = this.isChat;
+    Object.assign(this, { tokens: [], prompt, wasChat, asked, current: -1, word: null });
     at("p-tokens").replaceChildren();
     at("p-inspector").replaceChildren();
     at("p-trouble").replaceChildren();
@@ -92,8 +97,7 @@ export class Probabilities {
     for await (const event of stream(path, body, signal)) {
       const [choice] = event.choices;
       if (!choice) continue;
-      const read = body.messages ? fromChat(choice) : fromCompletion(choice, body.echo);
-      this.add(read);
+      this.add(body.messages ? fromChat(choice) : fromCompletion(choice));
       const seconds = (performance.now() - began) / 1000;
       const count = this.tokens.filter(({ isPrompt }) => !isPrompt).length;
       at("p-summary").textContent = `${count} tokens · ${short(count / seconds)} tokens/s`;
@@ -105,6 +109,7 @@ export class Probabilities {
       prompt,
       max_tokens: at("p-length").valueAsNumber || 64,
       logprobs: this.alternatives(),
+      sampler_logprobs: true,
       echo: at("p-echo").checked,
       ...requestFields(this.settings.choices),
     };
@@ -116,6 +121,7 @@ export class Probabilities {
       messages: [{ role: "user", content: prompt }],
       logprobs: true,
       top_logprobs: this.alternatives(),
+      sampler_logprobs: true,
       ...requestFields(this.settings.choices),
       ...chatFields(this.settings.choices),
       max_tokens: at("p-length").valueAsNumber || 64,
@@ -156,9 +162,30 @@ export class Probabilities {
   add(tokens) {
     for (const token of tokens) {
       const position = this.tokens.push(token) - 1;
-      at("p-tokens").append(tokenButton(token, position));
-      if (token.text.includes("\n")) at("p-tokens").append(make("br"));
+      if (!this.word || /^\s/.test(token.text) || this.word.childElementCount >= LONGEST_WORD) {
+        this.word = make("span", { class: "word" });
+        at("p-tokens").append(this.word);
+      }
+      this.word.append(tokenButton(token, position, this.shown(token)));
+      if (token.text.includes("\n")) {
+        at("p-tokens").append(make("br"));
+        this.word = null;
+      }
     }
+  }
+
+  /** Return the log-probability that the colours show of a token; null is none. */
+  shown(token) {
+    return at("p-colours").value === "model" ? token.logprob : (token.sampler?.logprob ?? null);
+  }
+
+  /** Colour all tokens anew. */
+  colour() {
+    const buttons = at("p-tokens").querySelectorAll("button");
+    this.tokens.forEach((token, position) => {
+      const { className, title, ariaLabel } = tokenButton(token, position, this.shown(token));
+      Object.assign(buttons[position], { className, title, ariaLabel });
+    });
   }
 
   /** Show what is known of a token. */
@@ -172,7 +199,7 @@ export class Probabilities {
     buttons[position].setAttribute("aria-current", "true");
     const token = this.tokens[position];
     const go = this.wasChat ? null : (text) => this.goOn(position, text);
-    at("p-inspector").replaceChildren(...inspect(token, position, go));
+    at("p-inspector").replaceChildren(...inspect(token, position, this.asked, go));
   }
 
   /** Write on with another token in the place of one. */
@@ -196,10 +223,10 @@ export class Probabilities {
   }
 }
 
-function tokenButton(token, position) {
-  const known = token.logprob !== null;
-  const colour = known ? `shade-${shade(Math.exp(token.logprob))}` : "unknown";
-  const said = known ? percent(token.logprob) : "not known";
+function tokenButton(token, position, logprob) {
+  const known = logprob !== null;
+  const colour = known ? `shade-${shade(Math.exp(logprob))}` : "unknown";
+  const said = known ? percent(logprob) : "not known";
   const kind = token.isPrompt ? " prompt" : "";
   return make("button", {
     type: "button",

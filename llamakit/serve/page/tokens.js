@@ -1,29 +1,46 @@
 // Answers of either API as one kind of token: its text, its log-probability and its alternatives.
 
 /**
- * @typedef {{text: string, logprob: ?number, top: {text: string, logprob: number}[],
+ * What the model thought; `sampler` is what was left of that when the sampler drew, and null where
+ * none has.
+ * @typedef {{text: string, logprob: number}[]} Top the likeliest first
+ * @typedef {{text: string, logprob: ?number, top: Top, sampler: ?{logprob: number, top: Top},
  *     isPrompt: boolean}} Token
  */
 
 /** Return the tokens of one event of a completion. */
-export function fromCompletion(choice, isPrompt) {
+export function fromCompletion(choice) {
   const found = choice.logprobs;
-  return (found?.tokens ?? []).map((text, position) => ({
-    text,
-    logprob: found.token_logprobs[position],
-    top: Object.entries(found.top_logprobs[position] ?? {})
-      .map(([other, logprob]) => ({ text: other, logprob }))
-      .sort((one, other) => other.logprob - one.logprob),
-    isPrompt: isPrompt && !found.top_logprobs[position],
-  }));
+  return (found?.tokens ?? []).map((text, position) => {
+    const drawn = found.sampler_token_logprobs[position];
+    return {
+      text,
+      logprob: found.token_logprobs[position],
+      top: ranked(found.top_logprobs[position]),
+      sampler:
+        drawn === null
+          ? null
+          : { logprob: drawn, top: ranked(found.sampler_top_logprobs[position]) },
+      isPrompt: drawn === null,
+    };
+  });
+}
+
+function ranked(byText) {
+  return Object.entries(byText ?? {})
+    .map(([text, logprob]) => ({ text, logprob }))
+    .sort((one, other) => other.logprob - one.logprob);
 }
 
 /** Return the tokens of one event of a chat's answer. */
 export function fromChat(choice) {
-  return (choice.logprobs?.content ?? []).map(({ token, logprob, top_logprobs: top }) => ({
-    text: token,
-    logprob,
-    top: top.map((other) => ({ text: other.token, logprob: other.logprob })),
+  const top = (entry) =>
+    entry.top_logprobs.map(({ token, logprob }) => ({ text: token, logprob }));
+  return (choice.logprobs?.content ?? []).map((entry) => ({
+    text: entry.token,
+    logprob: entry.logprob,
+    top: top(entry),
+    sampler: entry.sampler ? { logprob: entry.sampler.logprob, top: top(entry.sampler) } : null,
     isPrompt: false,
   }));
 }

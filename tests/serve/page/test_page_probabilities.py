@@ -23,10 +23,10 @@ def write(person: Person, prompt: str = "Once upon a time", tokens: int = 12) ->
     return page.locator("#p-tokens button")
 
 
-def likelihoods(person: Person) -> list[float]:
-    """What the table of alternatives says, in percent."""
-    amounts = person.page.locator(".alternatives .amount").all_inner_texts()
-    return [float(re.sub(r"[<>% ]", "", amount)) for amount in amounts]
+def likelihoods(person: Person, column: int = 2) -> list[float]:
+    """What a column of the table of alternatives says, in percent."""
+    cells = person.page.locator(f".alternatives tbody tr > :nth-child({column}) .amount")
+    return [float(re.sub(r"[<>% ]", "", amount)) for amount in cells.all_inner_texts()]
 
 
 def test_each_token_shows_how_likely_it_was(person, page_server):
@@ -65,6 +65,42 @@ def test_a_chosen_token_shows_what_else_could_have_stood_there(person):
     assert person.page.locator(".alternatives tr.taken").count() == 1
 
 
+def test_what_the_sampler_drew_from_stands_beside_what_the_model_thought(person):
+    person.use_sampler("draw")
+    person.page.get_by_label("Another processor").select_option("top-k")
+    person.press("Add")
+    person.page.locator("#chosen").get_by_label("k", exact=True).fill("2")
+    tokens = write(person)
+    tokens.nth(3).click()
+    rows = person.page.locator(".alternatives tbody tr")
+
+    assert person.page.locator(".alternatives th[scope=col]").all_inner_texts() == [
+        "Token",
+        "Model",
+        "Sampler",
+        "Go on",
+    ]
+    assert sum(likelihoods(person, 2)) == pytest.approx(100, abs=1.5)
+    assert sum(likelihoods(person, 3)) == pytest.approx(100, abs=0.5)
+    assert len(likelihoods(person, 3)) == 2
+    expect(rows.last).to_contain_text("out")
+
+
+def test_colours_show_the_model_or_the_sampler(person):
+    person.use_sampler("draw")
+    person.page.get_by_label("Another processor").select_option("top-k")
+    person.press("Add")
+    person.page.locator("#chosen").get_by_label("k", exact=True).fill("1")
+    tokens = write(person)
+    model = [tokens.nth(it).get_attribute("title") for it in range(tokens.count())]
+    person.page.get_by_label("Colours show").select_option("sampler")
+    sampler = [tokens.nth(it).get_attribute("title") for it in range(tokens.count())]
+
+    assert set(sampler) == {"100 %"}  # one id is left
+    assert set(model) != {"100 %"}
+    assert tokens.first.get_attribute("aria-label").endswith("100 %")
+
+
 def test_arrow_keys_go_from_token_to_token(person):
     tokens = write(person)
     tokens.first.focus()
@@ -93,9 +129,13 @@ def test_the_prompts_own_tokens_are_shown_when_asked_for(person):
     person.page.get_by_label("the prompt's tokens too").check()
     tokens = write(person, "Once upon a time", 4)
     prompts = person.page.locator("#p-tokens .prompt")
+    prompts.nth(2).click()
 
     assert "".join(prompts.all_inner_texts()).endswith("Once upon a time")
     assert tokens.count() == prompts.count() + 4
+    expect(person.page.locator("#p-inspector")).to_contain_text("no sampler has drawn it")
+    assert len(likelihoods(person)) == person.page.locator(".alternatives tbody tr").count()
+    assert sum(likelihoods(person)) == pytest.approx(100, abs=1.5)
 
 
 def test_a_chats_answer_shows_its_probabilities_too(person):

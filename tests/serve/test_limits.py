@@ -1,0 +1,137 @@
+"""How much one request and all of them may take: length, time, connections."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+from collections.abc import Iterator
+
+import httpx
+import openai
+import pytest
+from server_kit import LONG, QUESTION, STORY, Running, head, say, thread, wait_until
+
+from llamakit.api import Llama
+from llamakit.serve.settings import Limits
+
+
+@pytest.fixture(scope="module")
+def limited(llama: Llama) -> Iterator[Running]:
+    """A server that takes short requests and gives short answers."""
+    with thread(llama, limits=Limits(body=2000, new_tokens=20)) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def impatient(llama: Llama) -> Iterator[Running]:
+    """A server that waits for a request for two seconds only."""
+    with thread(llama, limits=Limits(arrival=2.0)) as running:
+        yield running
+
+
+def test_a_body_that_is_too_long_is_not_read(limited: Running) -> None:
+    announced = head("/v1/completions", Content_Length="99999999999")
+    chunked = head("/v1/completions", Transfer_Encoding="chunked")
+    chunked += b"".join(b"3e8\r\n" + b" " * 1000 + b"\r\n" for _ in range(3))
+
+    for data in (announced, chunked):
+        answer = say(limited.address, data)
+        assert answer.startswith(b"HTTP/1.1 413 ")
+        assert b"a request may have 2000 bytes" in answer
+
+
+def test_a_body_that_does_not_arrive_is_not_waited_for(impatient: Running) -> None:
+    answer = say(impatient.address, head("/v1/completions", Content_Length="100") + b"{")
+
+    assert answer.startswith(b"HTTP/1.1 408 ")
+
+
+def test_a_head_that_does_not_arrive_is_not_waited_for(impatient: Running) -> None:
+    assert say(impatient.address, b"POST /v1/comp") == b""
+    assert say(impatient.address, b"") == b""
+
+
+def test_a_body_that_drips_is_not_waited_for_either(impatient: Running) -> None:
+    with socket.create_connection(impatient.address, timeout=60) as connection:
+        connection.sendall(head("/v1/completions", Content_Length="100000"))
+        connection.settimeout(0.2)
+        received = b""
+        while not received:  # a byte each 0.2 s, until the server has had enough
+            connection.sendall(b" ")
+            with contextlib.suppress(TimeoutError):
+                received = connection.recv(100)
+
+    assert received.startswith(b"HTTP/1.1 408 ")
+
+
+def test_more_tokens_than_the_limit_are_refused_and_fewer_given(limited: Running) -> None:
+    client = limited.openai()
+
+    with pytest.raises(openai.BadRequestError, match="max_tokens is 21; this server gives 20"):
+        client.completions.create(model="demo", prompt=STORY, max_tokens=21)
+    unsaid = client.chat.completions.create(model="demo", messages=QUESTION, temperature=0)  # type: ignore[arg-type]
+    assert unsaid.usage is not None
+    assert unsaid.usage.completion_tokens <= 20
+
+
+def test_the_first_step_of_a_server_may_take_longer_than_an_answer(llama: Llama) -> None:
+    with thread(llama, limits=Limits(seconds=1e-9)) as running:
+        answer = running.post("/v1/completions", {**LONG, "n": 8})
+
+    assert answer.status_code == 504
+
+
+def test_an_answer_that_takes_too_long_is_ended(llama: Llama) -> None:
+    with thread(llama, limits=Limits(seconds=0.05)) as running:
+        whole = running.post("/v1/completions", {**LONG, "n": 8})
+        stream = running.post("/v1/completions", {**LONG, "n": 8, "stream": True})
+
+        assert whole.status_code == 504
+        assert whole.json()["error"]["code"] == "timeout"
+        assert '"code": "timeout"' in stream.text or stream.status_code == 504
+        assert running.metric("running") == 0
+
+
+def test_connections_beyond_the_limit_are_told_why_they_are_turned_away(llama: Llama) -> None:
+    with (
+        thread(llama, limits=Limits(connections=2)) as running,
+        httpx.Client(timeout=60) as one,
+        httpx.Client(timeout=60) as two,
+        httpx.Client(timeout=60) as three,
+    ):
+        answers = [client.get(f"{running.url}/health") for client in (one, two, three)]
+        again = one.get(f"{running.url}/health")
+
+    assert [answer.status_code for answer in (*answers, again)] == [200, 200, 503, 200]
+    assert answers[2].json() == {
+        "error": {
+            "message": "the server has 2 connections already, its limit",
+            "type": "server_error",
+            "param": None,
+            "code": "too_many_connections",
+        }
+    }
+    assert answers[2].headers["retry-after"] == "1"
+    assert answers[2].headers["connection"] == "close"
+
+
+def test_connections_that_say_nothing_do_not_pile_up(llama: Llama) -> None:
+    with thread(llama, limits=Limits(connections=2)) as running, contextlib.ExitStack() as opened:
+        idle = [
+            opened.enter_context(socket.create_connection(running.address, timeout=60))
+            for _ in range(6)
+        ]
+        for connection in idle[4:]:
+            with contextlib.suppress(ConnectionResetError):
+                assert connection.recv(1) == b""
+        for connection in idle:
+            connection.close()
+
+        def is_answered() -> bool:
+            asked = b"GET /health HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
+            try:
+                return say(running.address, asked).startswith(b"HTTP/1.1 200 ")
+            except ConnectionError:  # closed, as it is not yet noticed that the others are gone
+                return False
+
+        wait_until(is_answered)
