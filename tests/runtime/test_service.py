@@ -7,11 +7,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import torch
 from engine_kit import answers, counting, ids, request
 
 from llamakit.api import Llama
 from llamakit.errors import LlamakitError, PromptTooLongError
 from llamakit.runtime.generator import Event, Generator
+from llamakit.runtime.sampling import Sampling
 from llamakit.runtime.service import Service, Ticket
 
 
@@ -72,15 +74,8 @@ def test_a_refused_request_says_so_and_harms_nobody(service: Service) -> None:
     assert len(list(good)) == 20
 
 
-class Failing:
-    """A sampling that cannot be done."""
-
-    processors = ()
-
-    def sampler(self, _logits: object, _rows: object) -> None:
-        raise OverflowError("on purpose")
-
-    __call__ = sampler
+def failing(_logits: object, _rows: object) -> torch.Tensor:
+    raise OverflowError("on purpose")
 
 
 def test_a_sampler_that_fails_ends_its_own_request_only(service: Service, llama: Llama) -> None:
@@ -88,7 +83,7 @@ def test_a_sampler_that_fails_ends_its_own_request_only(service: Service, llama:
     alone = answers(counting(llama), [asked])[0][0]
 
     good = service.submit(asked)
-    bad = service.submit(request(ids(6), 5, sampling=Failing()))
+    bad = service.submit(request(ids(6), 5, sampling=Sampling(failing)))
 
     with pytest.raises(OverflowError, match="on purpose"):
         list(bad)
@@ -97,7 +92,7 @@ def test_a_sampler_that_fails_ends_its_own_request_only(service: Service, llama:
 
 def test_a_sampler_that_fails_ends_a_run(llama: Llama) -> None:
     with pytest.raises(OverflowError, match="on purpose"):
-        answers(counting(llama), [request(ids(6), 5, sampling=Failing())])
+        answers(counting(llama), [request(ids(6), 5, sampling=Sampling(failing))])
 
 
 def test_after_a_failed_step_everybody_hears_of_it_and_the_next_is_answered(llama: Llama) -> None:
