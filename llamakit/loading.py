@@ -49,6 +49,7 @@ def load_slice(
     """
     from llamakit.runtime import compiled, device, loader
     from llamakit.runtime.executor import Executor
+    from llamakit.runtime.heap import has_room
     from llamakit.runtime.kernels import calibration
 
     failure: Exception | None = None
@@ -57,8 +58,14 @@ def load_slice(
         place = device.pick_device(spec.device, group.size, group.local_rank)
         stored = checkpoint.parameters["norm.weight"].dtype if checkpoint.parameters else ""
         dtype = device.pick_dtype(spec.dtype, stored, place)
+        weights = 2 * sum(it.numel for it in checkpoint.parameters.values())  # in 16 bits
         packer = calibration.packer(
-            place, dtype, spec.quantize, batch=spec.batch, traceable=bool(spec.compile)
+            place,
+            dtype,
+            spec.quantize,
+            batch=spec.batch,
+            traceable=bool(spec.compile),
+            mapped=not has_room(2 * weights),  # for the file in the system's cache, and a copy
         )
         model = loader.load(
             checkpoint,

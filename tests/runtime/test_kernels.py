@@ -104,6 +104,20 @@ def test_bfloat16_values_beyond_float16_are_scaled_into_it_without_loss(size: fl
 
 
 @HAS_ONEDNN
+@pytest.mark.parametrize("rows", [1, 3])
+def test_weights_that_stay_mapped_multiply_as_one(rows: int) -> None:
+    several = [weight(rows, dtype=torch.bfloat16) for rows in (64, 16, 16)]
+    x = activations(rows, dtype=torch.bfloat16)
+
+    made = Packer(CPU, torch.bfloat16, bfloat16="gemv", mapped=True).pack(*several)
+    copied = Packer(CPU, torch.bfloat16, bfloat16="gemv").pack(*several)
+
+    assert [it.data_ptr() for it in made.parameters()] == [it.data_ptr() for it in several]
+    assert torch.equal(made(x), copied(x))
+    assert made.nbytes == copied.nbytes == 96 * 128 * 2
+
+
+@HAS_ONEDNN
 def test_one_row_by_itself_leaves_onednn_switched_on_for_the_process() -> None:
     kernel = sixteen.RowByRow(weight(dtype=torch.bfloat16))
 

@@ -12,14 +12,18 @@ import torch
 
 from llamakit.checkpoint.layout import expected_parameters
 from llamakit.checkpoint.params import parse_params
+from llamakit.runtime.heap import has_room
 from llamakit.runtime.kernels import sixteen
 
 PROGRAM = """
 import json, sys, threading, time
 from pathlib import Path
 import torch
+from llamakit import open_checkpoint
 from llamakit.loading import LoadSpec, load_slice
+from llamakit.runtime.kernels.choice import Packer
 from llamakit.runtime.kernels.kernel import Kernel
+from llamakit.runtime.loader import load
 from llamakit.runtime.model import Batch
 from llamakit.runtime.parallel import Group
 
@@ -38,8 +42,13 @@ small @ small
 torch.ops.onednn.qlinear_prepack(torch.ones(64, 64, dtype=torch.int8), None)
 before, peak, done = anonymous(), [0], threading.Event()
 threading.Thread(target=watch, daemon=True).start()
-quantize, batch = json.loads(sys.argv[2])
-model = load_slice(LoadSpec(sys.argv[1], "auto", "cpu", quantize, batch=batch), Group()).model
+quantize, batch, mapped = json.loads(sys.argv[2])
+if mapped:
+    checkpoint, bfloat16, cpu = open_checkpoint(sys.argv[1]), torch.bfloat16, torch.device("cpu")
+    packer = Packer(cpu, bfloat16, bfloat16="gemv", mapped=True)
+    model = load(checkpoint, dtype=bfloat16, device=cpu, packer=packer)
+else:
+    model = load_slice(LoadSpec(sys.argv[1], "auto", "cpu", quantize, batch=batch), Group()).model
 cache = model.new_cache(1, 64)
 logits = model(Batch(((1, 2, 3),), (0,)), cache)
 done.set()
@@ -67,7 +76,7 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.skipif(sys.platform != "linux", reason="counted in /proc")
 @pytest.mark.skipif(not sixteen.has_onednn(), reason="no bfloat16 in this CPU's oneDNN")
-@pytest.mark.parametrize(("quantize", "batch"), [(None, 2), ("int8", 1), ("int4", 1)])
+@pytest.mark.parametrize(("quantize", "batch"), [(None, 1), (None, 2), ("int8", 1), ("int4", 1)])
 def test_loading_takes_little_more_than_the_packed_weights(
     checkpoint: Path, quantize: str | None, batch: int
 ) -> None:
@@ -80,17 +89,26 @@ def test_loading_takes_little_more_than_the_packed_weights(
 
 @pytest.mark.skipif(sys.platform != "linux", reason="counted in /proc")
 @pytest.mark.skipif(not sixteen.has_onednn(), reason="no bfloat16 in this CPU's oneDNN")
-def test_a_model_that_writes_one_sequence_at_a_time_stays_in_its_mapped_file(
-    checkpoint: Path,
-) -> None:
-    found = measured(checkpoint, None, 1)
+def test_a_model_that_memory_has_no_room_for_stays_in_its_mapped_file(checkpoint: Path) -> None:
+    found = measured(checkpoint, None, 1, mapped=True)
 
     assert found["peak"] < 0.1 * found["needed"], found
 
 
-def measured(checkpoint: Path, quantize: str | None, batch: int) -> dict[str, int]:
+def test_room_is_what_the_system_says_less_a_fifth(tmp_path: Path) -> None:
+    told = tmp_path / "meminfo"
+    told.write_text("MemTotal:       2000 kB\nMemAvailable:       1000 kB\n")
+
+    assert has_room(800 * 1024, told)
+    assert not has_room(800 * 1024 + 1, told)
+    assert has_room(10**15, tmp_path / "another system")
+
+
+def measured(
+    checkpoint: Path, quantize: str | None, batch: int, *, mapped: bool = False
+) -> dict[str, int]:
     done = subprocess.run(
-        [sys.executable, "-c", PROGRAM, str(checkpoint), json.dumps([quantize, batch])],
+        [sys.executable, "-c", PROGRAM, str(checkpoint), json.dumps([quantize, batch, mapped])],
         capture_output=True,
         text=True,
         check=False,

@@ -65,15 +65,17 @@ def packer(
     *,
     batch: int = 1,
     traceable: bool = False,
+    mapped: bool = False,
 ) -> Packer:
     """Return what packs a model's weights, as measured here or as is usually best.
 
     Args:
         batch: how many sequences it will write at the same time, at most.
+        mapped: as of ``Packer``.
     """
     winners = (remembered() if device.type == "cpu" else None) or USUAL
     winner = winners[ONE if batch == 1 else SEVERAL]
-    return Packer(device, dtype, quantize, bfloat16=winner, traceable=traceable)
+    return Packer(device, dtype, quantize, winner, traceable, mapped)
 
 
 def calibrate() -> list[Timing]:

@@ -41,8 +41,7 @@ class RowByRow(Kernel):
 
     One row goes through PyTorch's own product of a matrix and a vector, which reads at the memory's
     speed; PyTorch takes it where oneDNN is switched off. Several rows go through oneDNN, which then
-    arranges the weight anew at each call. What is mapped stays mapped: nothing is copied, and
-    nothing is read before it is wanted.
+    arranges the weight anew at each call. What is mapped stays mapped.
 
     Args:
         weights: ``(n, K)`` each, whose outputs stand one behind the other.
