@@ -46,3 +46,15 @@ def test_the_decoding_benchmark_compares_with_transformers_and_checks_ids(tmp_pa
     assert "llama.cpp is left out" in out
     assert "transformers bf16, batch 1" in out
     assert "llamakit int8, batch 1: " in out.split("ids that differ from float32's")[1]
+
+
+def test_the_benchmark_of_kernels_compares_them_with_pytorchs_own_linear() -> None:
+    out = run(
+        *("kernels.py", "--outputs", "128", "--inputs", "128", "--rows", "1,3", "--seconds", "0.1")
+    )
+
+    tables = [part.splitlines() for part in out.strip().split("\n\n")]
+    assert [table[0].split()[0] for table in tables] == ["1", "3"]
+    for table in tables:
+        assert [line.split()[-1] for line in table if line.startswith("plain")] == ["1.00"]
+        assert {"int4", "plain"} <= {line.split()[0] for line in table[1:]}

@@ -1,0 +1,77 @@
+"""How fast each kernel multiplies by a weight, against PyTorch's own linear.
+
+All kernels take turns in random order, each on several copies of one random weight that together
+are larger than a processor's cache. Printed is the quickest tenth of the calls: in bytes of packed
+weight a second, and times the speed of ``F.linear`` in bfloat16.
+
+    python benchmarks/kernels.py [--outputs N] [--inputs K] [--rows 1,8,128] [--seconds S]
+"""
+
+from __future__ import annotations
+
+import argparse
+import random
+import time
+
+import torch
+
+from llamakit.runtime.kernels import quantised, sixteen
+from llamakit.runtime.kernels.kernel import Kernel, Plain
+
+COPIES = 5
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--outputs", type=int, default=11264)
+    parser.add_argument("--inputs", type=int, default=2048)
+    parser.add_argument("--rows", default="1,8,128")
+    parser.add_argument("--seconds", type=float, default=8.0, help="for each number of rows")
+    arguments = parser.parse_args()
+    weight = (torch.randn(arguments.outputs, arguments.inputs) * 0.02).bfloat16()
+    kernels = {
+        kind.name: [kind(weight.clone()) for _ in range(COPIES)] for kind in available(weight)
+    }
+    for rows in map(int, arguments.rows.split(",")):
+        x = torch.randn(rows, arguments.inputs).bfloat16()
+        best = measure(kernels, x, arguments.seconds)
+        print(f"\n{rows} rows{'GB/s':>16}{'µs':>9}   times F.linear")
+        for name, seconds in best.items():
+            speed = kernels[name][0].nbytes / seconds / 1e9
+            print(f"{name:14}{speed:8.1f}{seconds * 1e6:9.0f}{best['plain'] / seconds:10.2f}")
+
+
+def available(weight: torch.Tensor) -> list[type[Kernel]]:
+    """Return the kernels that this processor has."""
+    kinds: list[type[Kernel]] = [Plain]
+    kinds += [sixteen.RowByRow, sixteen.OneDNN] if sixteen.has_onednn() else []
+    kinds += [Scaled] if sixteen.has_half() else []
+    kinds += [quantised.Int8FBGEMM] if quantised.has_int8_fbgemm() else []
+    kinds += [quantised.Int8OneDNN] if quantised.has_int8_onednn() else []
+    return [*kinds, quantised.Int4] if quantised.fits_int4(weight.shape, weight.device) else kinds
+
+
+class Scaled(sixteen.Half):
+    """A bfloat16 weight in float16, as a model has it that computes in float32."""
+
+    def __init__(self, weight: torch.Tensor) -> None:
+        super().__init__(weight, sixteen.half_scale(weight))
+
+
+@torch.inference_mode()
+def measure(kernels: dict[str, list[Kernel]], x: torch.Tensor, seconds: float) -> dict[str, float]:
+    """Return the seconds of one call of each kernel, the quickest tenth."""
+    taken: dict[str, list[float]] = {name: [] for name in kernels}
+    end, turn = time.perf_counter() + seconds, 0
+    while time.perf_counter() < end or turn < 2 * COPIES:
+        for name in random.sample(list(kernels), len(kernels)):
+            kernel = kernels[name][turn % COPIES]
+            start = time.perf_counter()
+            kernel(x)
+            taken[name].append(time.perf_counter() - start)
+        turn += 1
+    return {name: sorted(them)[len(them) // 10] for name, them in taken.items()}
+
+
+if __name__ == "__main__":
+    main()
