@@ -29,8 +29,8 @@ import numpy as np
 from llamakit.checkpoint.file_layout import TensorSpec
 from llamakit.checkpoint.layout import expected_parameters
 from llamakit.checkpoint.params import parse_params
-from llamakit.checkpoint.plan import slice_for_rank
 from llamakit.checkpoint.pth_writer import PthLayout
+from llamakit.checkpoint.shard_plan import slice_for_rank
 
 SHAPES = {
     "2gb": {"dim": 2048, "n_layers": 17, "n_heads": 16, "vocab_size": 32000},

@@ -15,7 +15,8 @@ import time
 
 import torch
 
-from llamakit.runtime.kernels import quantised, sixteen
+from llamakit.runtime.kernels import half_precision as sixteen
+from llamakit.runtime.kernels import quantized as quantised
 from llamakit.runtime.kernels.kernel import Kernel, Plain
 
 COPIES = 5

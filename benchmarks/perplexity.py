@@ -17,7 +17,7 @@ from pathlib import Path
 import torch
 
 from llamakit import demo
-from llamakit.llama import Llama
+from llamakit.llama.llama import Llama
 from llamakit.runtime.model import Batch
 
 sys.path.insert(0, str(Path(__file__).parents[1]))  # tools/ is no installed package

@@ -24,7 +24,7 @@ import transformers
 
 from llamakit import Llama, demo
 from llamakit.api import choose_sampling
-from llamakit.runtime.generator import Generator, Request
+from llamakit.runtime.scheduler import Request, Scheduler
 
 SHAPE = {
     "hidden_size": 256,
@@ -61,7 +61,7 @@ def ours(llama: Llama, asked: Sequence[Asked], batch: int) -> int:
     """Answer all in one engine; return how many tokens that were."""
     sampling = choose_sampling(temperature=0)
     requests = [Request(it.prompt, len(it.prompt) + it.new, sampling, 1) for it in asked]
-    generator = Generator(llama._executor, batch, max(it.limit for it in requests))
+    generator = Scheduler(llama._executor, batch, max(it.limit for it in requests))
     count = sum(event.token is not None for event in generator.run(requests))
     generator.close()
     return count

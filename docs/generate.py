@@ -19,19 +19,21 @@ import click
 
 import llamakit
 from llamakit import api, errors, hookspecs, protocols, sampling, testing
-from llamakit.chat.commands import COMMANDS
-from llamakit.chat.settings import Settings
 from llamakit.checkpoint.params import ModelParams
-from llamakit.cli import build_cli
-from llamakit.convert.plan import ConversionPlan
+from llamakit.cli.chat.answer_settings import Settings
+from llamakit.cli.chat.slash_commands import COMMANDS
+from llamakit.cli.main import build_cli
+from llamakit.convert.conversion_plan import ConversionPlan
 from llamakit.download import events
-from llamakit.examine import diff, memory, report, vocabulary
+from llamakit.examine import diff, vocabulary
 from llamakit.examine import inspect as inspection
-from llamakit.factories import options_of
-from llamakit.registry import Registry
+from llamakit.examine import memory_estimate as memory
+from llamakit.examine import verify_report as report
+from llamakit.plugin_manager.factories import options_of
+from llamakit.plugin_manager.registry import Registry
+from llamakit.plugin_manager.toolkit import Toolkit, load_toolkit
 from llamakit.serve import fields
 from llamakit.testing import pytest_plugin
-from llamakit.toolkit import Toolkit, load_toolkit
 
 USED_BY = {
     "register_samplers": "`generate`, `chat` and `serve` (`--sampler`, and `sampler` in requests), "

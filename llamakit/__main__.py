@@ -2,6 +2,6 @@
 
 import sys
 
-from llamakit.cli import main
+from llamakit.cli.main import main
 
 sys.exit(main())

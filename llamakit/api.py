@@ -6,22 +6,22 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from llamakit.chunks import Chunk
-from llamakit.llama import ChatPrediction, CompletionPrediction, Llama
-from llamakit.loading import find_tokenizer
+from llamakit.llama.chunks import Chunk
+from llamakit.llama.llama import ChatPrediction, CompletionPrediction, Llama
+from llamakit.llama.loading import find_tokenizer
+from llamakit.llama.sampler_choice import choose_sampling
+from llamakit.plugin_manager.toolkit import default_toolkit
 from llamakit.protocols import Checkpoint, Tokenizer
-from llamakit.sampling import choose_sampling
-from llamakit.toolkit import default_toolkit
 
 if TYPE_CHECKING:
     import numpy
     import torch
 
-    from llamakit.convert.plan import ConversionPlan
+    from llamakit.convert.conversion_plan import ConversionPlan
     from llamakit.download.events import Event, Finished
     from llamakit.examine.diff import DiffReport
     from llamakit.examine.inspect import Inspection
-    from llamakit.examine.report import VerifyReport
+    from llamakit.examine.verify_report import VerifyReport
 
 __all__ = [
     "ChatPrediction",
@@ -60,7 +60,7 @@ def to_torch(array: numpy.ndarray[Any, Any]) -> torch.Tensor:
         array: such as ``Checkpoint.read`` returns. One that cannot be written to, such as a mapped
             file's, is copied: torch has no such tensors.
     """
-    from llamakit.runtime.tensors import to_torch as view
+    from llamakit.runtime.loader import to_torch as view
 
     return view(array)
 
@@ -94,7 +94,7 @@ def download_models(
         DamagedFileError: a file is wrong twice, or was there, wrong, and ``repair`` is off.
         NoSpaceError: there is no room.
     """
-    from llamakit.download.fetch import fetch_models
+    from llamakit.download.session import fetch_models
 
     return fetch_models(
         models,
@@ -178,7 +178,7 @@ def plan_reshard(
 
     Args and Raises: as ``reshard``.
     """
-    from llamakit.convert.meta_form import plan_shards
+    from llamakit.convert.meta_format import plan_shards
 
     return plan_shards(_opened(source), Path(destination), model_parallel_size, dtype=dtype)
 
@@ -255,9 +255,9 @@ def export(
         DestinationError: there is something already.
         NoSpaceError: there is no room.
     """
-    from llamakit.checkpoint.staging import staged
-    from llamakit.guarding import guarded
-    from llamakit.strangers import check_export
+    from llamakit.checkpoint.atomic_folder import staged
+    from llamakit.plugin_manager.contracts import check_export
+    from llamakit.plugin_manager.failures import guarded
 
     entry = default_toolkit().exporters.entry(form)
     exporter = guarded(entry.value, entry)
@@ -283,11 +283,9 @@ def import_checkpoint(
     Args, Returns and Raises: as ``reshard``, and
         UnsupportedModelError: Meta's form cannot hold this model.
     """
-    from llamakit.convert.importing import import_checkpoint as run
-
-    return run(
-        _opened(source),
-        Path(destination),
+    return reshard(
+        source,
+        destination,
         model_parallel_size,
         dtype=dtype,
         force=force,

@@ -6,7 +6,7 @@ The registering hooks run at every start, ``--help`` included: a plugin imports 
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
 import pluggy
 
@@ -25,10 +25,31 @@ if TYPE_CHECKING:
         SamplerFactory,
         Tokenizer,
     )
-    from llamakit.registry import Registrar
+
+T_contra = TypeVar("T_contra", contravariant=True)
 
 hookspec = pluggy.HookspecMarker("llamakit")
 hookimpl = pluggy.HookimplMarker("llamakit")
+
+
+class Registrar(Protocol[T_contra]):
+    """What a registering hook is called with: it takes what the plugin offers.
+
+    Nothing counts until the whole plugin has registered without an error.
+    """
+
+    def register(self, name: str, value: T_contra, /, *, help: str = "") -> None:  # noqa: A002
+        """Offer ``value`` under ``name``.
+
+        Args:
+            name: what users type, such as ``top-p``.
+            value: a factory, a command or a catalog entry: the hook says which.
+            help: one line, shown by ``llamakit plugins`` and in ``--help``.
+        Raises:
+            TypeError: the name is not a string, or empty.
+            ValueError: it cannot be typed, or this plugin registered it already.
+        """
+        ...
 
 
 @hookspec
@@ -84,7 +105,7 @@ def register_prompt_formats(formats: Registrar[PromptFormatFactory]) -> None:
 
 
 @hookspec
-def register_checkpoint_tools(tools: Registrar[click.Command]) -> None:
+def register_checkpoint_tools(tools: Registrar[click.Command | str]) -> None:
     """Offer commands that work on checkpoints.
 
     A tool is a Click command that calls one function. Its name is typed behind ``llamakit``, so it
@@ -151,7 +172,7 @@ def register_drafters(drafters: Registrar[DrafterFactory]) -> None:
 
 
 @hookspec
-def register_commands(commands: Registrar[click.Command]) -> None:
+def register_commands(commands: Registrar[click.Command | str]) -> None:
     """Offer any other command.
 
     Args:

@@ -15,7 +15,7 @@ def main(job: dict) -> dict:
 
     import torch
 
-    from llamakit.loading import LoadSpec, load_slice
+    from llamakit.llama.loading import LoadSpec, load_slice
     from llamakit.runtime.model import Batch
     from llamakit.runtime.parallel import Group
 

@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 
 from llamakit.checkpoint.dtypes import DTYPES, Array
-from llamakit.checkpoint.huggingface import HuggingFaceCheckpoint
-from llamakit.checkpoint.meta import MetaCheckpoint
+from llamakit.checkpoint.hf_checkpoint import HuggingFaceCheckpoint
+from llamakit.checkpoint.meta_checkpoint import MetaCheckpoint
 from llamakit.errors import LlamakitError, ParametersError, PluginError
 from llamakit.protocols import Checkpoint, Parameter
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path, PureWindowsPath
 
-from llamakit.checkpoint.impostors import HEAD_NBYTES, describe_impostor
+from llamakit.checkpoint.not_weights import HEAD_NBYTES, describe_impostor
 from llamakit.errors import DamagedFileError
 
 MODEL_CHECKLIST = "checklist.chk"

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from llamakit.checkpoint.blocks import read_blocks
+from llamakit.checkpoint.block_reader import read_blocks
 
 _MOST_FILES = 16
 """More at the same time are no quicker, and each takes two blocks of memory."""

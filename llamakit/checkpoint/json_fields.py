@@ -8,7 +8,7 @@ import reprlib
 from collections.abc import Mapping
 from pathlib import Path
 
-from llamakit.checkpoint.impostors import HEAD_NBYTES, describe_impostor
+from llamakit.checkpoint.not_weights import HEAD_NBYTES, describe_impostor
 from llamakit.errors import ParamsError
 
 MAX_NBYTES = 64 << 20

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from llamakit.checkpoint.dtypes import itemsize
-from llamakit.checkpoint.impostors import HEAD_NBYTES, describe_impostor
+from llamakit.checkpoint.not_weights import HEAD_NBYTES, describe_impostor
 from llamakit.checkpoint.pickle_reader import MAX_NBYTES, read_pickle
 from llamakit.checkpoint.tensor_file import StoredTensor, TensorFile, file_nbytes, open_file
 from llamakit.checkpoint.torch_globals import TensorRecord

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from llamakit.checkpoint.dtypes import SAFETENSORS
-from llamakit.checkpoint.impostors import HEAD_NBYTES, describe_impostor
+from llamakit.checkpoint.not_weights import HEAD_NBYTES, describe_impostor
 from llamakit.checkpoint.tensor_file import (
     StoredTensor,
     TensorFile,

@@ -55,7 +55,7 @@ class Sink:
 
 
 @dataclass(frozen=True)
-class Batch:
+class CopyBatch:
     """Some rows of one parameter."""
 
     move: Move
@@ -68,7 +68,7 @@ class Batch:
         return sum(align_up(read.nbytes) + ALIGNMENT for read in self.reads)
 
 
-def batches(moves: Iterable[Move], limit: int = BATCH_NBYTES) -> Iterator[Batch]:
+def batches(moves: Iterable[Move], limit: int = BATCH_NBYTES) -> Iterator[CopyBatch]:
     """Cut moves into batches.
 
     Args:
@@ -85,7 +85,7 @@ def largest(moves: Iterable[Move]) -> int:
     return max((batch.memory_nbytes for batch in batches(moves)), default=0)
 
 
-def _by_rows(move: Move, limit: int) -> Iterator[Batch]:
+def _by_rows(move: Move, limit: int) -> Iterator[CopyBatch]:
     row_nbytes = move.regions[0].columns * itemsize(move.dtype)
     together = move.head_dim
     step = max(1, limit // max(1, row_nbytes * together)) * together
@@ -94,7 +94,7 @@ def _by_rows(move: Move, limit: int) -> Iterator[Batch]:
             for at in range(start, stop, step):
                 read = Read(region, at, min(at + step, stop), row_nbytes)
                 sink = Sink(target.files, (Cut(0, 0, region.columns),))
-                yield Batch(move, (read,), (sink,))
+                yield CopyBatch(move, (read,), (sink,))
 
 
 def _overlaps(regions: Sequence[Region], target: Target) -> Iterator[tuple[Region, int, int]]:
@@ -107,7 +107,7 @@ def _overlaps(regions: Sequence[Region], target: Target) -> Iterator[tuple[Regio
         first += region.rows
 
 
-def _by_columns(move: Move, limit: int) -> Iterator[Batch]:
+def _by_columns(move: Move, limit: int) -> Iterator[CopyBatch]:
     width = itemsize(move.dtype)
     rows = move.regions[0].rows
     step = max(1, limit // max(1, width * sum(region.columns for region in move.regions)))
@@ -115,7 +115,7 @@ def _by_columns(move: Move, limit: int) -> Iterator[Batch]:
     for at in range(0, rows, step):
         stop = min(at + step, rows)
         reads = (Read(region, at, stop, region.columns * width) for region in move.regions)
-        yield Batch(move, tuple(reads), sinks)
+        yield CopyBatch(move, tuple(reads), sinks)
 
 
 def _columns(regions: Sequence[Region], target: Target) -> tuple[Cut, ...]:

@@ -12,16 +12,16 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from llamakit.checkpoint.atomic_folder import check_space
 from llamakit.checkpoint.file_layout import TensorSpec
 from llamakit.checkpoint.hf_names import to_huggingface
 from llamakit.checkpoint.layout import OUTPUT, check_parameters, expected_shapes
 from llamakit.checkpoint.safetensors_writer import SafetensorsLayout
-from llamakit.checkpoint.staging import check_space
-from llamakit.convert.companions import find_tokenizer_file
+from llamakit.convert.companion_files import find_tokenizer_file
+from llamakit.convert.conversion_plan import ConversionPlan, SmallFile, carry_out
 from llamakit.convert.hf_files import write_hf_files
-from llamakit.convert.meta_form import plan_safetensors
+from llamakit.convert.meta_format import plan_safetensors
 from llamakit.convert.moves import WeightFile, make_move, spec_for_slice, whole
-from llamakit.convert.plan import ConversionPlan, SmallFile, carry_out
 from llamakit.errors import OptionError, suggestion
 from llamakit.protocols import Checkpoint
 

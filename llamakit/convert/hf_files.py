@@ -7,8 +7,8 @@ import logging
 from collections.abc import Mapping
 from pathlib import Path
 
-from llamakit.checkpoint.generation import is_tiktoken, looks_like_llama_3, scaled_rope
 from llamakit.checkpoint.layout import EMBEDDING
+from llamakit.checkpoint.llama_generation import is_tiktoken, looks_like_llama_3, scaled_rope
 from llamakit.checkpoint.params import ModelParams
 from llamakit.convert.hf_tokenizer import (
     special_tokens_map,

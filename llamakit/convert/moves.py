@@ -9,11 +9,11 @@ from typing import Literal
 
 from llamakit.checkpoint.dtypes import itemsize
 from llamakit.checkpoint.file_layout import FileLayout, TensorSpec
+from llamakit.checkpoint.hf_checkpoint import HuggingFaceCheckpoint
 from llamakit.checkpoint.hf_names import is_rotated
-from llamakit.checkpoint.huggingface import HuggingFaceCheckpoint
 from llamakit.checkpoint.layout import ROPE_FREQS
-from llamakit.checkpoint.meta import MetaCheckpoint
-from llamakit.checkpoint.plan import copies, slice_for_rank
+from llamakit.checkpoint.meta_checkpoint import MetaCheckpoint
+from llamakit.checkpoint.shard_plan import copies, slice_for_rank
 from llamakit.checkpoint.tensor_file import StoredTensor, TensorFile
 from llamakit.errors import OptionError
 from llamakit.protocols import Checkpoint, Parameter

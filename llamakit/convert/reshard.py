@@ -5,12 +5,12 @@ from __future__ import annotations
 import logging
 from pathlib import Path
 
+from llamakit.checkpoint.atomic_folder import check_destination, check_space, staged
 from llamakit.checkpoint.checklist import MODEL_CHECKLIST, read_checklist
-from llamakit.checkpoint.staging import check_destination, check_space, staged
-from llamakit.convert.carry import Progress
-from llamakit.convert.meta_form import plan_shards
-from llamakit.convert.plan import ConversionPlan, carry_out
-from llamakit.convert.source_sums import SourceSums, check_sums, read_in_order
+from llamakit.convert.conversion_plan import ConversionPlan, carry_out
+from llamakit.convert.execute import ProgressCallback
+from llamakit.convert.meta_format import plan_shards
+from llamakit.convert.source_checksums import SourceSums, check_sums, read_in_order
 from llamakit.protocols import Checkpoint
 
 
@@ -23,7 +23,7 @@ def reshard(
     verify: bool = False,
     force: bool = False,
     direct: bool | None = None,
-    progress: Progress | None = None,
+    progress: ProgressCallback | None = None,
 ) -> dict[str, object]:
     """Write a checkpoint as ``size`` shards.
 
@@ -61,7 +61,7 @@ def make(
     force: bool = False,
     direct: bool | None = None,
     sums: SourceSums | None = None,
-    progress: Progress | None = None,
+    progress: ProgressCallback | None = None,
 ) -> dict[str, object]:
     """Carry a plan out, so that its destination appears when all of it is whole.
 

@@ -35,7 +35,7 @@ class PieceType(IntEnum):
 
 
 @dataclass(frozen=True)
-class Piece:
+class VocabularyPiece:
     """One entry of the vocabulary; its id is its place."""
 
     text: str
@@ -48,7 +48,7 @@ class SentencePieceModel:
     """What a tokenizer.model says; what the file leaves out is at SentencePiece's default."""
 
     path: Path
-    pieces: tuple[Piece, ...]
+    pieces: tuple[VocabularyPiece, ...]
     """By id."""
     model_type: str
     """``BPE``, ``unigram``, ``word`` or ``char``."""
@@ -111,11 +111,13 @@ def _parse(data: bytes, path: Path) -> SentencePieceModel:
     )
 
 
-def _piece(values: _Values) -> Piece:
+def _piece(values: _Values) -> VocabularyPiece:
     score = values.get(2, bytes(4))
     if not isinstance(score, bytes) or len(score) != 4:
         raise ValueError("a piece has no number for a score")
-    return Piece(_text(values, 1, ""), struct.unpack("<f", score)[0], PieceType(_int(values, 3, 1)))
+    return VocabularyPiece(
+        _text(values, 1, ""), struct.unpack("<f", score)[0], PieceType(_int(values, 3, 1))
+    )
 
 
 def _fields(data: bytes) -> Iterator[tuple[int, int | bytes]]:

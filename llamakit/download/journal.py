@@ -1,4 +1,4 @@
-"""What an unfinished download has verified already, so that going on reads nothing twice.
+"""What an unfinished download has verified already, so that resuming reads nothing twice; its lock.
 
 One hidden file in the output folder, removed when everything is there. A file that has changed
 since is read again.
@@ -7,8 +7,13 @@ since is read again.
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import json
+import os
+from collections.abc import Iterator
 from pathlib import Path
+
+from llamakit.errors import DestinationError
 
 NAME = ".llamakit-download.json"
 
@@ -52,3 +57,26 @@ class Journal:
     def _stamp(self, path: str) -> tuple[int, int, int]:
         found = (self._folder / path).stat()
         return found.st_size, found.st_mtime_ns, found.st_ctime_ns
+
+
+@contextlib.contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Keep a second llamakit from downloading into the same folder.
+
+    Raises:
+        DestinationError: one does.
+    """
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise DestinationError(
+                f"another llamakit is downloading into {folder} at this moment: wait for it, or "
+                "choose another folder with --output-dir"
+            ) from None
+        except OSError:
+            pass  # a file system without locks
+        yield
+    finally:
+        os.close(descriptor)

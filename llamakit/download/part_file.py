@@ -20,7 +20,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from llamakit.checkpoint.staging import told_when_full
+from llamakit.checkpoint.atomic_folder import told_when_full
 
 BLOCK_NBYTES = 256 << 10
 """What a kill costs a connection at most, in bytes."""

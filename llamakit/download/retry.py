@@ -8,8 +8,8 @@ from collections.abc import Callable, Generator
 from dataclasses import dataclass
 from typing import TypeVar
 
-from llamakit.download.answers import TransientError
 from llamakit.download.events import Event, Retrying
+from llamakit.download.responses import TransientError
 from llamakit.errors import DownloadError
 
 MAX_WAIT = 60.0

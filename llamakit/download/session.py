@@ -9,31 +9,36 @@ from __future__ import annotations
 import contextlib
 import tempfile
 import time
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path, PurePosixPath
 
-from llamakit.checkpoint.staging import check_space
-from llamakit.download.catalogue import Model
+from llamakit.checkpoint.atomic_folder import check_space
+from llamakit.download.catalog import Model, choose, read_catalogue
 from llamakit.download.events import Arrived, Checked, Event, Finished
+from llamakit.download.http_client import HttpClient, Probe
 from llamakit.download.inventory import Wanted, check, list_paths, plan_files, wanted_files
-from llamakit.download.journal import Journal
-from llamakit.download.link import Link
-from llamakit.download.lists import ListChangedError, Lists
-from llamakit.download.lock import locked
+from llamakit.download.journal import Journal, locked
+from llamakit.download.link import Link, read_link
 from llamakit.download.part_file import PartFile
 from llamakit.download.rate import RateLimit
 from llamakit.download.retry import Patience, patiently
-from llamakit.download.server import Probe, Server
-from llamakit.download.shards import Compare, fetch_shards
-from llamakit.download.small_files import WRONG_TWICE, keep_small, md5_of
-from llamakit.download.transfer import Target, Transfer
+from llamakit.download.shard_download import Compare, fetch_shards
+from llamakit.download.small_files import (
+    WRONG_TWICE,
+    ListChangedError,
+    Lists,
+    keep_small,
+    md5_of,
+)
+from llamakit.download.transfer import Transfer, TransferTarget
 from llamakit.errors import DamagedFileError
+from llamakit.plugin_manager.registry import Entry
 
 
 @dataclass(frozen=True)
-class Settings:
+class DownloadSettings:
     """How to download.
 
     Args:
@@ -58,11 +63,11 @@ class Download:
     """
 
     def __init__(
-        self, models: Sequence[Model], folder: Path, settings: Settings | None = None
+        self, models: Sequence[Model], folder: Path, settings: DownloadSettings | None = None
     ) -> None:
         self._models = models
         self._folder = folder
-        self._settings = settings or Settings()
+        self._settings = settings or DownloadSettings()
         self._nbytes = self._nrequests = 0  # of this run
 
     def plan(self, link: Link | None) -> Iterator[Event]:
@@ -166,9 +171,9 @@ class Download:
         return Lists(self._models, self._folder, settings.patience, repair=settings.repair)
 
     @contextlib.contextmanager
-    def _server(self, link: Link) -> Iterator[Server]:
+    def _server(self, link: Link) -> Iterator[HttpClient]:
         settings = self._settings
-        server = Server(link, timeout=settings.timeout, connections=settings.connections)
+        server = HttpClient(link, timeout=settings.timeout, connections=settings.connections)
         try:
             yield server
         finally:
@@ -191,7 +196,7 @@ class Download:
         return right, wrong
 
     def _probe(
-        self, server: Server, files: Sequence[Wanted]
+        self, server: HttpClient, files: Sequence[Wanted]
     ) -> Generator[Event, None, dict[Wanted, Probe]]:
         """Ask the server for the sizes of large files."""
         probes = {}
@@ -202,7 +207,7 @@ class Download:
         return probes
 
     def _fetch_small(
-        self, server: Server, file: Wanted, journal: Journal, compare: Compare
+        self, server: HttpClient, file: Wanted, journal: Journal, compare: Compare
     ) -> Iterator[Event]:
         """Fetch a small file, once more if its md5 is not what its list says."""
         final = self._folder / file.path
@@ -223,7 +228,7 @@ class Download:
         )
 
     def _fetch_large(
-        self, server: Server, probes: Mapping[Wanted, Probe], journal: Journal, compare: Compare
+        self, server: HttpClient, probes: Mapping[Wanted, Probe], journal: Journal, compare: Compare
     ) -> Iterator[Event]:
         """Fetch the shards."""
         settings = self._settings
@@ -242,13 +247,13 @@ class Download:
         finally:
             self._nbytes += transfer.nbytes_fetched
 
-    def _target(self, file: Wanted, probe: Probe) -> Target:
+    def _target(self, file: Wanted, probe: Probe) -> TransferTarget:
         final = self._folder / PurePosixPath(file.path)
         final.parent.mkdir(parents=True, exist_ok=True)
         part = PartFile(final, probe.identity)
-        return Target(file.path, final, file.md5, part, in_one=not probe.accepts_ranges)
+        return TransferTarget(file.path, final, file.md5, part, in_one=not probe.accepts_ranges)
 
-    def _probe_again(self, server: Server) -> Callable[[str], Generator[Event, None, Probe]]:
+    def _probe_again(self, server: HttpClient) -> Callable[[str], Generator[Event, None, Probe]]:
         patience = self._settings.patience
         return lambda path: patiently(path, partial(server.probe, path), patience)
 
@@ -264,3 +269,30 @@ def _wrong(files: Mapping[str, str]) -> DamagedFileError:
         f"what was here already and is wrong was left alone: {listed}. Run the same command with "
         "--repair to fetch it again. Everything else is there."
     )
+
+
+def fetch_models(
+    names: Sequence[str],
+    entries: Iterable[Entry],
+    link: str,
+    folder: Path,
+    *,
+    connections: int,
+    limit_rate: float | None,
+    repair: bool,
+    on_event: Callable[[Event], None] | None,
+) -> Finished:
+    """Fetch models; ``llamakit.download_models`` explains the arguments.
+
+    Args:
+        entries: the catalogue, as plugins have registered it.
+    """
+    found = read_link(link)
+    models = choose(names, read_catalogue(entries), found)
+    settings = DownloadSettings(connections=connections, limit_rate=limit_rate, repair=repair)
+    for event in Download(models, folder, settings).run(found):
+        if on_event is not None:
+            on_event(event)
+        if isinstance(event, Finished):
+            return event
+    raise AssertionError("the last event is Finished")

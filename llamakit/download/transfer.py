@@ -14,15 +14,15 @@ from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
-from llamakit.checkpoint.staging import told_when_full
-from llamakit.download.answers import NoRangesError, TransientError
+from llamakit.checkpoint.atomic_folder import told_when_full
 from llamakit.download.events import Retrying
 from llamakit.download.follower import Follower
+from llamakit.download.http_client import HttpClient
 from llamakit.download.part_file import BLOCK_NBYTES, PartFile
 from llamakit.download.rate import RateLimit
+from llamakit.download.responses import NoRangesError, TransientError
 from llamakit.download.retry import Patience, persist
 from llamakit.download.segments import Schedule, Segment
-from llamakit.download.server import Server
 from llamakit.errors import LinkEndedError
 
 SYNC_SECONDS = 15.0
@@ -36,7 +36,7 @@ _REFUSALS_BELIEVED = 3
 
 
 @dataclass(eq=False)
-class Target:
+class TransferTarget:
     """A file that is being fetched.
 
     Args:
@@ -63,7 +63,7 @@ class Report:
         found: the md5 of the whole file, or what went wrong.
     """
 
-    target: Target
+    target: TransferTarget
     part: PartFile
     found: str | Exception
 
@@ -81,7 +81,7 @@ class Transfer:
 
     def __init__(
         self,
-        server: Server,
+        server: HttpClient,
         *,
         connections: int,
         patience: Patience,
@@ -94,10 +94,10 @@ class Transfer:
         self._server = server
         self._patience = patience
         self._limit = limit
-        self._schedule: Schedule[Target] = Schedule(connections, BLOCK_NBYTES)
+        self._schedule: Schedule[TransferTarget] = Schedule(connections, BLOCK_NBYTES)
         self._stop = threading.Event()
         self._link_ended = False
-        self._open: dict[Target, PartFile] = {}
+        self._open: dict[TransferTarget, PartFile] = {}
         self._threads = [
             threading.Thread(target=self._work, name=f"llamakit-get-{number}", daemon=True)
             for number in range(connections)
@@ -119,7 +119,7 @@ class Transfer:
         for thread in self._threads:
             thread.join(timeout=max(0.0, until - time.monotonic()))
 
-    def add(self, target: Target) -> None:
+    def add(self, target: TransferTarget) -> None:
         """Fetch a file, and follow it with its md5."""
         part = target.part
         self._open[target] = part
@@ -127,14 +127,14 @@ class Transfer:
         target.follower.start()
         self._schedule.add(target, part.identity.nbytes, part.gaps(), in_one=target.in_one)
 
-    def fetch_in_one(self, target: Target) -> None:
+    def fetch_in_one(self, target: TransferTarget) -> None:
         """Fetch a file with one request for all of it; what is there stays."""
         target.in_one = True
         self._schedule.drop(target)
         nbytes = target.part.identity.nbytes
         self._schedule.add(target, nbytes, [(0, nbytes)], in_one=True)
 
-    def drop(self, target: Target) -> None:
+    def drop(self, target: TransferTarget) -> None:
         """Fetch no more of a file; its part is closed and stays."""
         self._schedule.drop(target)
         self._open.pop(target, target.part).close()
@@ -144,7 +144,7 @@ class Transfer:
         """Whether nothing can be fetched any more, though something may be missing."""
         return self._schedule.is_empty() or (self._link_ended and not self._schedule.is_busy())
 
-    def _settle(self, target: Target, part: PartFile, found: str | Exception) -> None:
+    def _settle(self, target: TransferTarget, part: PartFile, found: str | Exception) -> None:
         """Give a file whose md5 is right its name; report it, or what went wrong."""
         if found == target.md5 or (target.md5 is None and isinstance(found, str)):
             try:
@@ -174,7 +174,7 @@ class Transfer:
             finally:
                 self._schedule.give_back(segment)
 
-    def _fetch(self, segment: Segment[Target], part: PartFile) -> None:
+    def _fetch(self, segment: Segment[TransferTarget], part: PartFile) -> None:
         """Fetch a segment, however often that has to be tried."""
         fetch = self._fetch_whole if segment.target.in_one else self._fetch_range
         attempt = partial(fetch, segment, part)
@@ -183,7 +183,7 @@ class Transfer:
             if self._stop.wait(trouble.seconds) or part.is_closed:
                 raise _StoppedError
 
-    def _fetch_range(self, segment: Segment[Target], part: PartFile) -> None:
+    def _fetch_range(self, segment: Segment[TransferTarget], part: PartFile) -> None:
         target = segment.target
         if segment.is_done:  # another connection took the rest over meanwhile
             return
@@ -199,12 +199,14 @@ class Transfer:
                 "the server sent the whole file, not the range asked for"
             ) from None
 
-    def _fetch_whole(self, segment: Segment[Target], part: PartFile) -> None:
+    def _fetch_whole(self, segment: Segment[TransferTarget], part: PartFile) -> None:
         segment.position = 0
         with self._server.whole(part.identity) as pieces:
             self._write(segment, part, pieces)
 
-    def _write(self, segment: Segment[Target], part: PartFile, pieces: Iterator[bytes]) -> None:
+    def _write(
+        self, segment: Segment[TransferTarget], part: PartFile, pieces: Iterator[bytes]
+    ) -> None:
         """Write pieces as they arrive, up to where the segment ends by then.
 
         The iterator is asked once more after the last piece: only then can the connection be used

@@ -17,7 +17,7 @@ import numpy as np
 from llamakit.checkpoint.checked_read import read_checked
 from llamakit.checkpoint.dtypes import DTYPES, itemsize
 from llamakit.checkpoint.layout import OUTPUT, ROPE_FREQS
-from llamakit.examine.steps import Progress, Steps
+from llamakit.examine.steps import StepProgress, Steps
 from llamakit.examine.values import Comparison, compare, merge
 from llamakit.protocols import Checkpoint, Parameter
 
@@ -125,12 +125,12 @@ def diff(a: Checkpoint, b: Checkpoint) -> Steps[DiffReport]:
                 names.remove(name)
     total = sum(_nbytes(a, name) for name in names)
     found: dict[str, ParameterDiff] = {}
-    yield Progress(0, total)
+    yield StepProgress(0, total)
     done = 0
     for result in _compare_all(a, b, names):
         found[result.name] = result
         done += _nbytes(a, result.name)
-        yield Progress(done, total)
+        yield StepProgress(done, total)
     return DiffReport(a.path, b.path, numbers, tuple(found[name] for name in names), tuple(notes))
 
 

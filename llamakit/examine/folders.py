@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from llamakit.checkpoint.checklist import MODEL_CHECKLIST, TOKENIZER_CHECKLIST, read_checklist
-from llamakit.checkpoint.impostors import HEAD_NBYTES, describe_impostor
+from llamakit.checkpoint.not_weights import HEAD_NBYTES, describe_impostor
 from llamakit.errors import DamagedFileError
 
 _CHECKLISTS = (MODEL_CHECKLIST, TOKENIZER_CHECKLIST)

@@ -9,14 +9,14 @@ from pathlib import Path
 from typing import Any
 
 from llamakit.checkpoint.checklist import MODEL_CHECKLIST
-from llamakit.checkpoint.generation import generation_name
-from llamakit.checkpoint.huggingface import HuggingFaceCheckpoint
+from llamakit.checkpoint.hf_checkpoint import HuggingFaceCheckpoint
 from llamakit.checkpoint.layout import EMBEDDING, ROPE_FREQS, check_parameters
-from llamakit.checkpoint.meta import MetaCheckpoint
+from llamakit.checkpoint.llama_generation import generation_name
+from llamakit.checkpoint.meta_checkpoint import MetaCheckpoint
 from llamakit.checkpoint.params import ModelParams
-from llamakit.checkpoint.plan import legal_sizes
+from llamakit.checkpoint.shard_plan import legal_sizes
 from llamakit.errors import ParametersError
-from llamakit.examine.memory import RankMemory, rank_memory
+from llamakit.examine.memory_estimate import RankMemory, rank_memory
 from llamakit.examine.steps import Opener, warnings_of
 from llamakit.examine.vocabulary import Vocabulary, find_vocabulary
 from llamakit.protocols import Checkpoint, Parameter

@@ -15,7 +15,7 @@ Report = TypeVar("Report")
 
 
 @dataclass(frozen=True)
-class Progress:
+class StepProgress:
     """How far the work is."""
 
     nbytes: int
@@ -24,7 +24,7 @@ class Progress:
     """Bytes that there are to do."""
 
 
-Steps = Generator[Progress, None, Report]
+Steps = Generator[StepProgress, None, Report]
 
 
 class Opener(Protocol):

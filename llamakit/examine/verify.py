@@ -6,23 +6,23 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from llamakit.checkpoint.hashing import Consumer, FilePass, FileRead, Md5, read_files
-from llamakit.checkpoint.huggingface import HuggingFaceCheckpoint
-from llamakit.checkpoint.meta import MetaCheckpoint
+from llamakit.checkpoint.hf_checkpoint import HuggingFaceCheckpoint
+from llamakit.checkpoint.meta_checkpoint import MetaCheckpoint
 from llamakit.checkpoint.pth_reader import PthFile
 from llamakit.checkpoint.safetensors_reader import SafetensorsFile
 from llamakit.checkpoint.tensor_file import TensorFile
 from llamakit.checkpoint.zip_index import Member, index_zip
 from llamakit.errors import CheckpointError, LlamakitError, NotACheckpointError
 from llamakit.examine.contents import Counts, MemberCrcs, NonFiniteCounts
-from llamakit.examine.folders import Folder, find_folders, impostor_in
-from llamakit.examine.report import FileReport, FolderReport, NonFinite, VerifyReport
-from llamakit.examine.steps import Opener, Progress, Steps, warnings_of
-from llamakit.examine.whole import (
+from llamakit.examine.deep_checks import (
     Findings,
     look_at_shapes,
     look_at_shards,
     look_at_tokenizer,
 )
+from llamakit.examine.folders import Folder, find_folders, impostor_in
+from llamakit.examine.steps import Opener, StepProgress, Steps, warnings_of
+from llamakit.examine.verify_report import FileReport, FolderReport, NonFinite, VerifyReport
 
 
 def verify(paths: Sequence[Path], opener: Opener, *, deep: bool = False) -> Steps[VerifyReport]:
@@ -50,13 +50,13 @@ def _read(files: Mapping[Path, _File]) -> Steps[int]:
     passes = [FilePass(path, file.consumers) for path, file in files.items() if file.consumers]
     total = sum(files[one.path].nbytes for one in passes)
     done = 0
-    yield Progress(0, total)
+    yield StepProgress(0, total)
     for event in read_files(passes):
         if isinstance(event, FileRead):
             files[event.path].error = event.error
         else:
             done += event.nbytes
-            yield Progress(done, max(total, done))
+            yield StepProgress(done, max(total, done))
     return done
 
 

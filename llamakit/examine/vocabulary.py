@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from llamakit.checkpoint.generation import is_tiktoken
+from llamakit.checkpoint.llama_generation import is_tiktoken
 from llamakit.errors import TokenizerError
 from llamakit.examine.steps import Opener
 from llamakit.protocols import Checkpoint

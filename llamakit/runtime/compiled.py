@@ -5,13 +5,12 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 
-if TYPE_CHECKING:
-    from llamakit.runtime.kv_cache import KVCache
-    from llamakit.runtime.model import Batch, Transformer
+from llamakit.runtime.kv_cache import KVCache
+from llamakit.runtime.model import Batch, Transformer
 
 PATIENCE = 30.0
 """Seconds of plain decoding after which compiling, which takes about as long, is worth it."""

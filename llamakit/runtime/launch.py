@@ -104,7 +104,7 @@ class Workers:
             }
         )
         process = subprocess.Popen(
-            [sys.executable, "-m", "llamakit.worker"],
+            [sys.executable, "-m", "llamakit.llama.worker"],
             stdin=subprocess.DEVNULL,
             stdout=errors,
             stderr=errors,

@@ -6,24 +6,24 @@ before the next is touched, so two copies of the model never stand.
 
 from __future__ import annotations
 
+import mmap
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from typing import TypeVar
+from typing import Any, TypeVar
 
+import numpy
 import torch
 from torch import nn
 
 from llamakit.checkpoint.checked_read import read_checked
 from llamakit.checkpoint.params import ModelParams
-from llamakit.checkpoint.plan import slice_for_rank
+from llamakit.checkpoint.shard_plan import slice_for_rank
 from llamakit.protocols import Checkpoint
-from llamakit.runtime.heap import trim
 from llamakit.runtime.kernels.choice import Packer
 from llamakit.runtime.linear import Layers, ParallelLayers, PlainLayers
-from llamakit.runtime.loadable import check_loadable
+from llamakit.runtime.memory import trim
 from llamakit.runtime.model import Attention, Block, FeedForward, RMSNorm, Transformer
-from llamakit.runtime.read_ahead import read_ahead
-from llamakit.runtime.tensors import to_torch
+from llamakit.runtime.supported import check_loadable
 
 ATTENTION = ("attention.wq", "attention.wk", "attention.wv", "attention.wo")
 FEED_FORWARD = ("feed_forward.w1", "feed_forward.w3", "feed_forward.w2")
@@ -137,3 +137,44 @@ def _block(
     feed_forward = FeedForward(w13.result(), w2.result())
     norms = [norm(weights.pop(name)) for name in NORMS]
     return Block(attention, feed_forward, *norms)
+
+
+def to_torch(array: numpy.ndarray[Any, Any]) -> torch.Tensor:
+    """View an array as a tensor, bfloat16 included; memory is shared.
+
+    Args:
+        array: such as ``Checkpoint.read`` returns. One that cannot be written to, such as a mapped
+            file's, is copied: torch has no such tensors.
+    """
+    if not array.flags.writeable:
+        array = array.copy()
+    if array.dtype.name == "bfloat16":
+        return torch.from_numpy(array.view(numpy.uint16)).view(torch.bfloat16)
+    return torch.from_numpy(array)
+
+
+def read_ahead(array: numpy.ndarray[Any, Any]) -> None:
+    """Have the system read the bytes of a mapped array in large pieces.
+
+    Touched page by page, a mapped file is read in pieces of 128 KiB. An array whose bytes do not
+    lie together, such as a slice along axis 1, is left alone: what lies between is not wanted.
+    """
+    mapped = _map_of(array)
+    if mapped is None or not array.flags.c_contiguous or not hasattr(mapped, "madvise"):
+        return
+    first = numpy.frombuffer(mapped, numpy.uint8)
+    start = _address(array) - _address(first)
+    begin = start - start % mmap.PAGESIZE
+    mapped.madvise(mmap.MADV_WILLNEED, begin, start + array.nbytes - begin)
+
+
+def _map_of(array: numpy.ndarray[Any, Any]) -> mmap.mmap | None:
+    base: object = array
+    while isinstance(base, numpy.ndarray):
+        base = base.base
+    return base if isinstance(base, mmap.mmap) else None
+
+
+def _address(array: numpy.ndarray[Any, Any]) -> int:
+    address: int = array.__array_interface__["data"][0]
+    return address

@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
+from typing import Protocol
 
 import torch
 from torch import nn
 from torch.nn.functional import rms_norm, scaled_dot_product_attention, silu
 
-from llamakit.runtime.compiled import CompiledDecoder
 from llamakit.runtime.kv_cache import KVCache
 from llamakit.runtime.rope import rotate, rotations
 
@@ -68,6 +68,22 @@ class Span:
             keys[rows, :, self.positions] = k
             values[rows, :, self.positions] = v
         return keys[:, :, : self.stop], values[:, :, : self.stop]  # (B, K, S, D)
+
+
+class DecodingStep(Protocol):
+    """Another way to compute a step that has one new token a row."""
+
+    def takes(self, batch: Batch, cache: KVCache) -> bool:
+        """Say whether it computes a batch."""
+        ...
+
+    def spend(self, seconds: float) -> None:
+        """Count the time of a step that it might have taken."""
+        ...
+
+    def __call__(self, batch: Batch, cache: KVCache, device: torch.device) -> torch.Tensor:
+        """Return the logits, ``(B, V)`` float32."""
+        ...
 
 
 class RMSNorm(nn.Module):
@@ -211,7 +227,8 @@ class Transformer(nn.Module):
         self.layers = nn.ModuleList(layers)
         self.head_dim, self.n_kv_heads, self.rope_theta = head_dim, n_kv_heads, rope_theta
         self._rotations: torch.Tensor | None = None
-        self.decoder: CompiledDecoder | None = None
+        self.decoder: DecodingStep | None = None
+        """Takes over steps of one new token a row; see ``compiled``."""
 
     @property
     def device(self) -> torch.device:

@@ -19,14 +19,11 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from llamakit.errors import ParallelError
 from llamakit.runtime import launch
 from llamakit.runtime.interrupt import deferred_interrupt, import_torch
-
-if TYPE_CHECKING:
-    from llamakit.runtime.executor import Executor
 
 
 class Group:
@@ -41,7 +38,7 @@ class Group:
         """Whether this process alone runs the program: other ranks, if any, only follow."""
         return True
 
-    def enrol(self, executor: Executor) -> int:  # noqa: ARG002
+    def enrol(self, executor: object) -> int:  # noqa: ARG002
         """Give a model its number, the same on every rank."""
         return 0
 
@@ -92,7 +89,7 @@ class RankGroup(Group):
         self.rank, self.size, self.local_rank = rank, size, local_rank
         self.led = led
         self._workers = workers
-        self._executors: list[Executor] = []
+        self._executors: list[object] = []
         self._users = 0
         self._sound = True
         self._open = True
@@ -108,7 +105,7 @@ class RankGroup(Group):
         """Whether this process alone runs the program: other ranks, if any, only follow."""
         return self.led and self.rank == 0
 
-    def enrol(self, executor: Executor) -> int:
+    def enrol(self, executor: object) -> int:
         """Give a model its number, the same on every rank."""
         self._executors.append(executor)
         return len(self._executors) - 1
@@ -289,7 +286,7 @@ def join(size: int | None, *, led: bool = False) -> Group:
 
     Args:
         size: how many ranks; None means as many as torchrun started, else one.
-        led: under torchrun, the other ranks run ``llamakit.worker``, not this same program.
+        led: under torchrun, the other ranks run ``llamakit.llama.worker``, not this same program.
     Raises:
         ParallelError: torchrun started another number, or this process already leads another.
     """

@@ -18,19 +18,19 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from llamakit.errors import LlamakitError
-from llamakit.llama import Llama
-from llamakit.serve.answering import Answer, failed
-from llamakit.serve.bodies import read_json
-from llamakit.serve.described import describe
-from llamakit.serve.engine import Engine
-from llamakit.serve.errors import ApiError
+from llamakit.llama.llama import Llama
+from llamakit.serve.admission import Admission
+from llamakit.serve.api_errors import ApiError
+from llamakit.serve.choices_description import describe
 from llamakit.serve.guard import Counted, HostChecked, KeyChecked, Logged, error_response
 from llamakit.serve.metrics import Metrics
+from llamakit.serve.openai_format import ChatShape, CompletionShape, Shape
 from llamakit.serve.openapi import description
 from llamakit.serve.page import Page
-from llamakit.serve.reading import Asked, Reader, has_to_build
-from llamakit.serve.settings import ServeSettings
-from llamakit.serve.shapes import ChatShape, CompletionShape, Shape
+from llamakit.serve.request_body import read_json
+from llamakit.serve.request_parser import Asked, RequestParser, has_to_build
+from llamakit.serve.responses import HttpAnswer, failed
+from llamakit.serve.server_settings import ServeSettings
 from llamakit.serve.token_texts import TokenTexts
 
 T = TypeVar("T")
@@ -50,10 +50,10 @@ ROUTES = {
     "/metrics": ("GET", "numbers"),
     "/openapi.json": ("GET", "openapi"),
 }
-"""Each path's method, and the method of ``Service`` that answers."""
+"""Each path's method, and the method of ``Api`` that answers."""
 
 
-class Service:
+class Api:
     """What the routes do, for one model. Made within the event loop that it serves.
 
     Args:
@@ -63,10 +63,10 @@ class Service:
     def __init__(self, llama: Llama, settings: ServeSettings, started: int) -> None:
         self.metrics = Metrics()
         self.page = Page()
-        self.engine = Engine(llama, settings.limits, self.metrics)
-        self.metrics.slots.set(self.engine.slots)
+        self.admission = Admission(llama, settings.limits, self.metrics)
+        self.metrics.slots.set(self.admission.slots)
         self._llama, self._settings, self._started = llama, settings, started
-        self._reader = Reader(llama, settings)
+        self._reader = RequestParser(llama, settings)
         self._texts = TokenTexts(llama.tokenizer)
         self._readers = ThreadPoolExecutor(1, "llamakit reading")
         self._builders = ThreadPoolExecutor(BUILDERS, "llamakit building")
@@ -79,16 +79,16 @@ class Service:
         """
         tokens = [self._llama.tokenizer.bos_id]
         asked = self._reader.completion({"prompt": tokens, "max_tokens": 1})
-        answers = self.engine.ask(asked, "", seconds=math.inf)  # the first step may take long
+        answers = self.admission.ask(asked, "", seconds=math.inf)  # the first step may take long
         try:
             async for _chunk in answers:
                 pass
         finally:
-            self.engine.done(answers)
+            self.admission.done(answers)
 
     def close(self) -> None:
         """End the engine."""
-        self.engine.close()
+        self.admission.close()
         self._readers.shutdown()
         self._builders.shutdown()
 
@@ -137,11 +137,11 @@ class Service:
 
     # Routes -------------------------------------------------------------------------------------
 
-    async def completions(self, request: Request) -> Answer:
+    async def completions(self, request: Request) -> HttpAnswer:
         """``POST /v1/completions``."""
         return await self._answer(request, self._reader.completion, CompletionShape)
 
-    async def chat(self, request: Request) -> Answer:
+    async def chat(self, request: Request) -> HttpAnswer:
         """``POST /v1/chat/completions``."""
         return await self._answer(request, self._reader.chat, ChatShape)
 
@@ -178,9 +178,9 @@ class Service:
 
     async def health(self, _request: Request) -> Response:
         """``GET /health``."""
-        engine = self.engine
-        status = "closing" if engine.closing else "ok"
-        return JSONResponse({"status": status}, 503 if engine.closing else 200)
+        admission = self.admission
+        status = "closing" if admission.closing else "ok"
+        return JSONResponse({"status": status}, 503 if admission.closing else 200)
 
     async def numbers(self, _request: Request) -> Response:
         """``GET /metrics``."""
@@ -195,18 +195,18 @@ class Service:
 
     async def _answer(
         self, request: Request, read: Callable[[Any], Asked], shape: type[Shape]
-    ) -> Answer:
+    ) -> HttpAnswer:
         body = await read_json(request, self._settings.limits)
         record = request.scope["llamakit.record"]
         if self._settings.log_prompts and isinstance(body, dict):
             record.notes["prompt"] = body.get("prompt", body.get("messages"))
         asked = await self._in_thread(read, body)
-        answers = self.engine.ask(asked, request.scope["llamakit.client"])
+        answers = self.admission.ask(asked, request.scope["llamakit.client"])
         made = shape(asked, self._texts, self._settings.model_name)
-        return Answer(
+        return HttpAnswer(
             answers,
             made,
-            self.engine,
+            self.admission,
             self.metrics,
             seconds=self._settings.limits.seconds,
             log=self._settings.log_prompts,

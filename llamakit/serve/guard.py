@@ -10,9 +10,9 @@ from typing import Any
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.responses import JSONResponse
 
-from llamakit.serve.errors import ApiError
+from llamakit.serve.api_errors import ApiError
 from llamakit.serve.metrics import Metrics
-from llamakit.serve.record import Record, write
+from llamakit.serve.request_log import Record, write
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from llamakit.errors import suggestion
-from llamakit.serve.errors import ApiError, bad
+from llamakit.serve.api_errors import ApiError, bad
 
 Schema = Mapping[str, Any]
 

@@ -16,10 +16,10 @@ from starlette.applications import Starlette
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from llamakit.errors import UsageError
-from llamakit.llama import Llama
-from llamakit.serve.app import Service
-from llamakit.serve.errors import bad
-from llamakit.serve.settings import ServeSettings
+from llamakit.llama.llama import Llama
+from llamakit.serve.api_errors import bad
+from llamakit.serve.app import Api
+from llamakit.serve.server_settings import ServeSettings
 
 AFTER_GRACE = 5
 """Seconds for connections to be closed when all answers have been ended."""
@@ -61,7 +61,7 @@ class Server:
         self._llama, self._settings, self._listener = llama, settings, listener
         self._loop: asyncio.AbstractEventLoop | None = None
         self._uvicorn: _Uvicorn | None = None
-        self._service: Service | None = None
+        self._api: Api | None = None
         self._last_signal = -TOGETHER
 
     def run(self, ready: Callable[[str], None], *, signals: bool = True) -> None:
@@ -82,24 +82,24 @@ class Server:
 
     async def _run(self, ready: Callable[[str], None], signals: bool) -> None:
         self._loop = asyncio.get_running_loop()
-        self._service = Service(self._llama, self._settings, int(time.time()))
+        self._api = Api(self._llama, self._settings, int(time.time()))
         try:
-            await self._service.warm_up()
-            self._uvicorn = _Uvicorn(self._service, self._settings)
+            await self._api.warm_up()
+            self._uvicorn = _Uvicorn(self._api, self._settings)
             for number in (signal.SIGTERM, signal.SIGINT) if signals else ():
                 self._loop.add_signal_handler(number, self._signalled)
             serving = asyncio.ensure_future(self._uvicorn.serve([self._listener]))
             while not (self._uvicorn.started or serving.done()):
                 await asyncio.sleep(0.01)
             ready(address(self._listener))
-            broken = self._service.engine.broken
+            broken = self._api.admission.broken
             await asyncio.wait({serving, broken}, return_when=asyncio.FIRST_COMPLETED)
             self._uvicorn.should_exit = True
             await serving
             if broken.done():
                 broken.result()
         finally:
-            self._service.close()
+            self._api.close()
             self._listener.close()
 
     def _signalled(self) -> None:
@@ -109,15 +109,15 @@ class Server:
             self._end()
 
     def _end(self) -> None:
-        if self._loop is None or self._service is None or self._uvicorn is None:
+        if self._loop is None or self._api is None or self._uvicorn is None:
             return
-        engine = self._service.engine
-        if engine.closing:
-            engine.cancel_all()
+        admission = self._api.admission
+        if admission.closing:
+            admission.cancel_all()
             return
-        engine.closing = True
+        admission.closing = True
         self._uvicorn.should_exit = True
-        self._loop.call_later(self._settings.grace, engine.cancel_all)
+        self._loop.call_later(self._settings.grace, admission.cancel_all)
 
 
 def address(listener: socket.socket) -> str:
@@ -151,8 +151,8 @@ def _config(app: Starlette, settings: ServeSettings) -> uvicorn.Config:
 class _Uvicorn(uvicorn.Server):
     """A server whose signals are taken care of elsewhere."""
 
-    def __init__(self, service: Service, settings: ServeSettings) -> None:
-        super().__init__(_config(service.app(self._connections), settings))
+    def __init__(self, api: Api, settings: ServeSettings) -> None:
+        super().__init__(_config(api.app(self._connections), settings))
 
     def _connections(self) -> int:
         return len(self.server_state.connections)

@@ -11,11 +11,11 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from llamakit.testing.catalogue import check_catalogue_entry
-    from llamakit.testing.checkpoint_forms import check_checkpoint_form
+    from llamakit.testing.catalogs import check_catalogue_entry
     from llamakit.testing.commands import check_checkpoint_tool, check_command
     from llamakit.testing.drafters import check_drafter
     from llamakit.testing.exporters import check_exporter
+    from llamakit.testing.formats import check_checkpoint_form
     from llamakit.testing.processors import check_logits_processor
     from llamakit.testing.prompt_formats import check_prompt_format
     from llamakit.testing.registration import check_plugin
@@ -25,8 +25,8 @@ if TYPE_CHECKING:
     from llamakit.testing.tokenizers import check_tokenizer
 
 _HOMES = {
-    "check_catalogue_entry": "catalogue",
-    "check_checkpoint_form": "checkpoint_forms",
+    "check_catalogue_entry": "catalogs",
+    "check_checkpoint_form": "formats",
     "check_checkpoint_tool": "commands",
     "check_command": "commands",
     "check_drafter": "drafters",

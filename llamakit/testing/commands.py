@@ -123,7 +123,7 @@ def _with_subcommands(path: str, command: click.Command) -> Iterator[tuple[str, 
 
 def _run(command: click.Command, *arguments: str | os.PathLike[str]) -> Result:
     """Run a command as ``llamakit`` would, with the toolkit as its object."""
-    from llamakit.toolkit import default_toolkit
+    from llamakit.plugin_manager.toolkit import default_toolkit
 
     words = [os.fspath(word) for word in arguments]
     return CliRunner().invoke(command, words, obj=default_toolkit(), prog_name=command.name)

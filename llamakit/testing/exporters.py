@@ -31,7 +31,7 @@ def check_exporter(export: Exporter, **options: Any) -> None:
     Raises:
         AssertionError: a rule is broken; the sentence says which, and what to do.
     """
-    from llamakit.toolkit import default_toolkit
+    from llamakit.plugin_manager.toolkit import default_toolkit
 
     __tracebackhide__ = True
     what = f"exporter {getattr(export, '__name__', export)}"

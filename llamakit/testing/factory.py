@@ -7,10 +7,10 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from llamakit._version import __version__
-from llamakit.docstrings import summary_of
 from llamakit.errors import LlamakitError
-from llamakit.factories import Option, build, options_of, takes_tokenizer
-from llamakit.registry import Entry, Source
+from llamakit.plugin_manager.docstrings import summary_of
+from llamakit.plugin_manager.factories import Option, build, options_of, takes_tokenizer
+from llamakit.plugin_manager.registry import Entry, Source
 from llamakit.testing.small import embedded_tokenizer
 from llamakit.testing.world import ContractError, left_alone
 

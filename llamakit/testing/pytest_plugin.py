@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 if TYPE_CHECKING:
-    from llamakit.llama import Llama
+    from llamakit.llama.llama import Llama
     from llamakit.protocols import Checkpoint, Tokenizer
     from llamakit.testing.rows import KitRow
 

@@ -13,9 +13,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from llamakit.discovery import EntryPoint, find_entry_points
+from llamakit.plugin_manager.entry_points import EntryPoint, find_entry_points
+from llamakit.plugin_manager.toolkit import GROUP, load_toolkit
 from llamakit.testing.world import ContractError
-from llamakit.toolkit import GROUP, load_toolkit
 
 _HEAVY = ("torch", "numpy", "transformers", "sentencepiece", "scipy", "pandas", "safetensors")
 _PATIENCE = 180

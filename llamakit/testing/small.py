@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 @functools.cache
 def embedded_tokenizer() -> Tokenizer:
     """Load the tokenizer of the embedded checkpoint."""
-    from llamakit.toolkit import default_toolkit
+    from llamakit.plugin_manager.toolkit import default_toolkit
 
     return default_toolkit().load_tokenizer(demo.path().parent / "tokenizer.model")
 

@@ -9,11 +9,11 @@ from typing import Any
 
 from llamakit import demo
 from llamakit.errors import LlamakitError
-from llamakit.guarding import check_opened
+from llamakit.plugin_manager.failures import check_opened
 from llamakit.protocols import Tokenizer
-from llamakit.testing.checkpoint_forms import check_first_line
 from llamakit.testing.exporters import contents
 from llamakit.testing.factory import said
+from llamakit.testing.formats import check_first_line
 from llamakit.testing.registration import check_registration_of
 from llamakit.testing.world import ContractError, left_alone
 

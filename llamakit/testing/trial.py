@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING
 import click
 
 from llamakit.errors import LlamakitError, PluginError
-from llamakit.records import say
+from llamakit.plugin_manager.plugin_record import say
 
 if TYPE_CHECKING:
-    from llamakit.registry import Entry
-    from llamakit.toolkit import Toolkit
+    from llamakit.plugin_manager.registry import Entry
+    from llamakit.plugin_manager.toolkit import Toolkit
 
 
 def try_commands(toolkit: Toolkit) -> None:
@@ -41,7 +41,7 @@ def try_all(toolkit: Toolkit) -> None:
 
 def _warn_of_options(_: Toolkit, entry: Entry) -> None:
     """Name the options of a factory that nobody can type, in a line each."""
-    from llamakit.factories import options_of
+    from llamakit.plugin_manager.factories import options_of
     from llamakit.testing.factory import TYPES, not_typable
 
     for option in options_of(entry.value):
@@ -93,7 +93,7 @@ def _process(toolkit: Toolkit, entry: Entry) -> None:
 def _choose(toolkit: Toolkit, *, sampler: str, processors: list[str] | None = None) -> None:
     import torch
 
-    from llamakit.sampling import choose_sampling
+    from llamakit.llama.sampler_choice import choose_sampling
     from llamakit.testing import play
     from llamakit.testing.small import embedded_tokenizer
 
@@ -109,7 +109,7 @@ def _choose(toolkit: Toolkit, *, sampler: str, processors: list[str] | None = No
 
 
 def _format(_: Toolkit, entry: Entry) -> None:
-    from llamakit.strangers import build_format
+    from llamakit.plugin_manager.contracts import build_format
     from llamakit.testing.small import embedded_tokenizer
 
     form = build_format(entry, {}, embedded_tokenizer())
@@ -117,6 +117,6 @@ def _format(_: Toolkit, entry: Entry) -> None:
 
 
 def _draft(toolkit: Toolkit, entry: Entry) -> None:
-    from llamakit.drafters import choose_drafter
+    from llamakit.llama.drafters import choose_drafter
 
     choose_drafter(entry.name, toolkit=toolkit)([1, 5, 6, 5, 6])

@@ -3,7 +3,7 @@ import sys
 
 import pytest
 
-from llamakit.plugins import huggingface, meta
+from llamakit.plugins.formats import huggingface, meta
 
 
 def test_meta_opens_its_own_form_and_no_other(mha_mp8, tmp_path):
@@ -29,7 +29,8 @@ def test_loading_a_plugin_imports_nothing_heavy(plugin):
 
 def test_reading_a_checkpoint_imports_no_torch(mha_mp8):
     program = (
-        "import sys, pathlib, llamakit.checkpoint.meta as m, llamakit.checkpoint.huggingface;"
+        "import sys, pathlib, llamakit.checkpoint.meta_checkpoint as m;"
+        "import llamakit.checkpoint.hf_checkpoint;"
         f"m.open_meta(pathlib.Path({str(mha_mp8)!r})).read('norm.weight');"
         "print(*sys.modules)"
     )

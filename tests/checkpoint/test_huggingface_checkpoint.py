@@ -7,11 +7,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from safetensors.torch import save_file
 
+from llamakit.checkpoint.hf_checkpoint import open_huggingface
 from llamakit.checkpoint.hf_names import to_huggingface, to_meta
-from llamakit.checkpoint.huggingface import open_huggingface
 from llamakit.checkpoint.layout import check_parameters, expected_shapes
-from llamakit.checkpoint.meta import open_meta
-from llamakit.checkpoint.rotary import huggingface_rows, permute_rotary, unpermute_rotary
+from llamakit.checkpoint.meta_checkpoint import open_meta
+from llamakit.checkpoint.rope_permutation import huggingface_rows, permute_rotary, unpermute_rotary
 from llamakit.errors import (
     DamagedFileError,
     MissingShardError,

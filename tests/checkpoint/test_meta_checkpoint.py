@@ -12,8 +12,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from llamakit.checkpoint.layout import check_parameters
-from llamakit.checkpoint.meta import check_replicas, open_meta
-from llamakit.checkpoint.plan import legal_sizes, slice_for_rank
+from llamakit.checkpoint.meta_checkpoint import check_replicas, open_meta
+from llamakit.checkpoint.shard_plan import legal_sizes, slice_for_rank
 from llamakit.errors import (
     DamagedFileError,
     MissingShardError,

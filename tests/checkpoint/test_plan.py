@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from llamakit.checkpoint.layout import expected_parameters
 from llamakit.checkpoint.params import ModelParams
-from llamakit.checkpoint.plan import (
+from llamakit.checkpoint.shard_plan import (
     Piece,
     Slice,
     check_size,

@@ -10,8 +10,8 @@ import sys
 
 import pytest
 
-from llamakit.checkpoint import staging
-from llamakit.checkpoint.staging import check_space, staged
+from llamakit.checkpoint import atomic_folder as staging
+from llamakit.checkpoint.atomic_folder import check_space, staged
 from llamakit.errors import DestinationError, NoSpaceError
 
 
@@ -120,7 +120,7 @@ def test_no_parent_is_refused_with_the_command_that_makes_it(tmp_path):
 KILLED = """
 import os, signal, sys
 from pathlib import Path
-from llamakit.checkpoint.staging import staged
+from llamakit.checkpoint.atomic_folder import staged
 with staged(Path(sys.argv[1])) as folder:
     folder.mkdir()
     (folder / "file").write_text("half")

@@ -15,7 +15,7 @@ import transformers
 
 import llamakit.demo
 from llamakit.api import Llama
-from llamakit.checkpoint.meta import open_meta
+from llamakit.checkpoint.meta_checkpoint import open_meta
 from llamakit.convert.export import export_hf
 
 

@@ -19,9 +19,9 @@ from hypothesis import strategies as st
 import llamakit.demo
 from llamakit.convert.hf_tokenizer import merges, tokenizer_json
 from llamakit.convert.sentencepiece_model import (
-    Piece,
     PieceType,
     SentencePieceModel,
+    VocabularyPiece,
     read_sentencepiece_model,
 )
 from llamakit.errors import TokenizerError
@@ -175,7 +175,9 @@ def test_the_merges_of_a_large_vocabulary_take_seconds() -> None:
     letters = "abcdefghijklmnopqrstuvwxyz▁"
     words = {"".join(chance.choices(letters, k=chance.randrange(1, 12))) for _ in range(140_000)}
     texts = sorted(words | set(letters), key=len)[:128_000]
-    pieces = tuple(Piece(text, -float(i), PieceType.NORMAL) for i, text in enumerate(texts))
+    pieces = tuple(
+        VocabularyPiece(text, -float(i), PieceType.NORMAL) for i, text in enumerate(texts)
+    )
     model = with_pieces(pieces)
 
     start = time.monotonic()
@@ -185,7 +187,7 @@ def test_the_merges_of_a_large_vocabulary_take_seconds() -> None:
     assert len(found) > 20_000
 
 
-def with_pieces(pieces: tuple[Piece, ...]) -> SentencePieceModel:
+def with_pieces(pieces: tuple[VocabularyPiece, ...]) -> SentencePieceModel:
     return SentencePieceModel(
         path=Path("tokenizer.model"),
         pieces=pieces,
@@ -205,7 +207,7 @@ def with_pieces(pieces: tuple[Piece, ...]) -> SentencePieceModel:
 
 def test_the_first_to_be_joined_is_the_piece_of_the_highest_score() -> None:
     texts = {"a": -9, "b": -8, "c": -7, "abc": -3, "bc": -2, "ab": -1}
-    pieces = tuple(Piece(text, score, PieceType.NORMAL) for text, score in texts.items())
+    pieces = tuple(VocabularyPiece(text, score, PieceType.NORMAL) for text, score in texts.items())
 
     assert merges(with_pieces(pieces)) == [["a", "b"], ["b", "c"], ["ab", "c"], ["a", "bc"]]
 
@@ -236,7 +238,10 @@ def test_a_model_that_cannot_be_said_is_refused_with_the_reason(
 
 
 def test_a_character_that_is_no_piece_of_its_own_is_refused() -> None:
-    pieces = [*read_sentencepiece_model(REFERENCE).pieces, Piece("☃☃", -999, PieceType.NORMAL)]
+    pieces = [
+        *read_sentencepiece_model(REFERENCE).pieces,
+        VocabularyPiece("☃☃", -999, PieceType.NORMAL),
+    ]
 
     with pytest.raises(TokenizerError, match="its character '☃' is no piece of its own"):
         tokenizer_json(with_pieces(tuple(pieces)))

@@ -19,10 +19,10 @@ from hypothesis import given, settings
 
 from llamakit.api import diff, open_checkpoint, plan_reshard, reshard
 from llamakit.checkpoint.params import hidden_dim
-from llamakit.checkpoint.plan import legal_sizes
 from llamakit.checkpoint.pth_reader import PthFile
+from llamakit.checkpoint.shard_plan import legal_sizes
 from llamakit.convert import disk
-from llamakit.convert.source_sums import read_in_order
+from llamakit.convert.source_checksums import read_in_order
 from llamakit.errors import (
     DamagedFileError,
     DestinationError,

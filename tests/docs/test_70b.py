@@ -8,7 +8,7 @@ from types import SimpleNamespace
 
 from llamakit.checkpoint.layout import expected_parameters
 from llamakit.checkpoint.params import ModelParams
-from llamakit.examine.memory import rank_memory
+from llamakit.examine.memory_estimate import rank_memory
 
 PAGE = Path(__file__).parents[2] / "docs" / "how-to" / "70b.md"
 SEVENTY = ModelParams(

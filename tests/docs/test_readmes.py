@@ -14,14 +14,14 @@ import pytest
 
 import llamakit
 from llamakit import demo
-from llamakit.cli import build_cli
-from llamakit.discovery import EntryPoint
+from llamakit.cli.main import build_cli
+from llamakit.cli.options import SAMPLING
 from llamakit.errors import OptionError, UsageError
-from llamakit.loading import find_tokenizer
-from llamakit.options import SAMPLING
-from llamakit.sampling import choose_sampling
+from llamakit.llama.loading import find_tokenizer
+from llamakit.llama.sampler_choice import choose_sampling
+from llamakit.plugin_manager.entry_points import EntryPoint
+from llamakit.plugin_manager.toolkit import Toolkit, load_toolkit
 from llamakit.testing import check_sampler
-from llamakit.toolkit import Toolkit, load_toolkit
 
 ROOT = Path(__file__).parents[2]
 README, README_ZH = ROOT / "README.md", ROOT / "README.zh.md"

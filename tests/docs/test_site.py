@@ -12,8 +12,8 @@ import pluggy
 import pytest
 
 from llamakit import hookspecs, protocols
-from llamakit.cli import build_cli
-from llamakit.toolkit import load_toolkit
+from llamakit.cli.main import build_cli
+from llamakit.plugin_manager.toolkit import load_toolkit
 
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"

@@ -11,12 +11,12 @@ from download_kit import signed_query
 from fetching import files_in
 from server import Server
 
-from llamakit.cli import run
-from llamakit.download.catalogue import choose, read_catalogue
+from llamakit.cli.main import run
+from llamakit.download.catalog import choose, read_catalogue
 from llamakit.download.link import read_link
 from llamakit.errors import LinkError, UnknownNameError, UsageError
-from llamakit.registry import Entry, Registry
-from llamakit.toolkit import default_toolkit
+from llamakit.plugin_manager.registry import Entry, Registry
+from llamakit.plugin_manager.toolkit import default_toolkit
 
 ALL = ["7B", "7B-chat", "13B", "13B-chat", "70B", "70B-chat"]
 

@@ -8,7 +8,7 @@ import pytest
 from faults import corrupt, other_etag, status
 from fetching import SHARDS
 
-from llamakit.cli import run
+from llamakit.cli.main import run
 
 SHARD = "llama-2-7b/consolidated.00.pth"
 FIELDS = {

@@ -15,8 +15,8 @@ from download_kit import KEY, SIGNATURE, signed_query
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from llamakit.download.http_client import HttpClient
 from llamakit.download.link import MAX_NBYTES, read_link
-from llamakit.download.server import Server
 from llamakit.errors import DownloadError, LinkError
 
 HOST = "download.llamameta.net"
@@ -266,7 +266,7 @@ def test_a_server_without_tls_is_told_from_a_network_that_fails():
         thread = threading.Thread(target=plain.handle_request)
         thread.start()
         link = read_link(f"127.0.0.1:{plain.server_address[1]}/*")
-        server = Server(link, timeout=10, connections=1)
+        server = HttpClient(link, timeout=10, connections=1)
 
         with pytest.raises(DownloadError, match="answers without TLS: is the link http://"):
             server.probe(FILE)

@@ -13,7 +13,7 @@ from fetching import MB, MODEL, SHARDED, SHARDS, asked, assert_whole, fetch, fil
 from llamakit.download.events import Arrived, Checked, Planned, Retrying
 from llamakit.download.link import read_link
 from llamakit.download.rate import read_rate
-from llamakit.download.session import Download, Settings
+from llamakit.download.session import Download, DownloadSettings
 from llamakit.errors import DamagedFileError, OptionError
 
 SHARD = "llama-2-7b/consolidated.00.pth"
@@ -178,7 +178,7 @@ def test_what_is_no_rate_is_refused(text):
 
 
 def test_a_plan_writes_nothing_and_asks_for_lists_and_sizes_only(large, out):
-    events = list(Download([MODEL], out, Settings()).plan(read_link(large.link)))
+    events = list(Download([MODEL], out, DownloadSettings()).plan(read_link(large.link)))
 
     assert isinstance(events[-1], Planned)
     assert events[-1].nbytes_missing >= 20 * MB

@@ -7,7 +7,7 @@ from faults import hang, reset, slow, status
 from fetching import MB, SHARDS, asked, assert_whole, fetch
 
 from llamakit.download import segments
-from llamakit.download.answers import TransientError
+from llamakit.download.responses import TransientError
 from llamakit.download.retry import Patience, persist
 from llamakit.errors import DownloadError
 

@@ -17,7 +17,7 @@ from llamakit.download.events import (
     Restarted,
     Retrying,
 )
-from llamakit.download.screen import PlainLines, Speed, TerminalBars, line_for, sized
+from llamakit.download.progress import PlainLines, Speed, TerminalBars, line_for, sized
 
 
 @pytest.mark.parametrize(

@@ -69,8 +69,8 @@ def test_the_wheel_holds_it_and_the_entry_points(tmp_path: Path) -> None:
         assert f"llamakit/{file.relative_to(demo.path().parents[1])}" in names
     for template in (ROOT / "llamakit/authoring/templates").rglob("*.tmpl"):
         assert str(template.relative_to(ROOT)) in names
-    assert "llamakit = llamakit.cli:main" in written
+    assert "llamakit = llamakit.cli.main:main" in written
     assert "llamakit = llamakit.testing.pytest_plugin" in written
-    assert "greedy = llamakit.plugins.greedy" in written
+    assert "greedy = llamakit.plugins.samplers.greedy" in written
     assert "llamakit/serve/page/index.html" in names
     assert "llamakit/py.typed" in names

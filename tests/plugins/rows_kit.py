@@ -10,9 +10,9 @@ from typing import Any
 import torch
 from hypothesis import strategies as st
 
+from llamakit.llama.sampler_choice import choose_sampling
+from llamakit.plugin_manager.toolkit import load_toolkit
 from llamakit.protocols import LogitsProcessor, Sampler, Tokenizer
-from llamakit.sampling import choose_sampling
-from llamakit.toolkit import load_toolkit
 
 TOOLKIT = load_toolkit(disabled="all")
 TOKENIZER: Tokenizer = TOOLKIT.load_tokenizer(

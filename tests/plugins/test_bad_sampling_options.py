@@ -8,7 +8,7 @@ import pytest
 from rows_kit import TOKENIZER, TOOLKIT
 
 from llamakit.errors import OptionError
-from llamakit.sampling import choose_sampling
+from llamakit.llama.sampler_choice import choose_sampling
 
 LAST = TOKENIZER.vocab_size - 1
 
@@ -87,7 +87,7 @@ def test_a_sampler_says_what_is_wrong_with_its_options(
 
 
 def test_infinity_is_no_value_for_a_float_of_a_built_in() -> None:
-    from llamakit.factories import build, options_of, takes_tokenizer
+    from llamakit.plugin_manager.factories import build, options_of, takes_tokenizer
 
     for registry in (TOOLKIT.samplers, TOOLKIT.processors):
         for entry in registry:

@@ -15,10 +15,10 @@ from hypothesis import strategies as st
 from rows_kit import GONE, TOKENIZER, TOOLKIT, FakeRow
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from llamakit.factories import options_of
-from llamakit.registry import Entry, Registry
+from llamakit.llama.sampler_choice import choose_sampling
+from llamakit.plugin_manager.factories import options_of
+from llamakit.plugin_manager.registry import Entry, Registry
 from llamakit.runtime.sampling import Sampling, sample
-from llamakit.sampling import choose_sampling
 
 V = TOKENIZER.vocab_size
 BUSY = {

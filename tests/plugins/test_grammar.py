@@ -16,8 +16,8 @@ import torch
 from llamakit import Llama, demo
 from llamakit.api import choose_sampling
 from llamakit.errors import LlamakitError, OptionError, PromptError, TokenizerError, UsageError
-from llamakit.factories import Choice
-from llamakit.plugins.grammar import Vocabulary
+from llamakit.plugin_manager.factories import Choice
+from llamakit.plugins.processors.grammar import TokenVocabulary
 from llamakit.tokenizer.sentencepiece import SentencePieceTokenizer, load
 
 Run = Callable[..., "subprocess.CompletedProcess[str]"]
@@ -302,7 +302,7 @@ def test_the_engines_vocabulary_is_kept_with_the_tokenizer(tokenizer: Any):
     another = processor(load(tokenizer.path), "regex", pattern="b")
 
     assert first._vocabulary is second._vocabulary
-    assert isinstance(another._vocabulary, Vocabulary)
+    assert isinstance(another._vocabulary, TokenVocabulary)
     assert another._vocabulary is not first._vocabulary
 
 

@@ -13,7 +13,7 @@ import pytest
 from llamakit import Llama
 from llamakit.demo import path as demo_path
 from llamakit.errors import UsageError
-from llamakit.sampling import choose_sampling
+from llamakit.llama.sampler_choice import choose_sampling
 
 Run = Callable[..., "subprocess.CompletedProcess[str]"]
 STORY = "Once upon a time"

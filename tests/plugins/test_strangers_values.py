@@ -10,10 +10,10 @@ import torch
 from rows_kit import rows
 
 from llamakit.errors import PluginError
-from llamakit.registry import Entry, Source
+from llamakit.llama.sampler_choice import choose_sampling
+from llamakit.plugin_manager.registry import Entry, Source
+from llamakit.plugin_manager.toolkit import load_toolkit
 from llamakit.runtime.sampling import Sampling
-from llamakit.sampling import choose_sampling
-from llamakit.toolkit import load_toolkit
 
 NOTHING = float("-inf")
 LOGITS = torch.tensor([[2.0, NOTHING, 0.0], [1.0, 3.0, NOTHING]])

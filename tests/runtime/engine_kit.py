@@ -10,9 +10,9 @@ import torch
 
 from llamakit.api import Llama, choose_sampling
 from llamakit.runtime.executor import Executor
-from llamakit.runtime.generator import Event, Generator, Request
 from llamakit.runtime.model import Batch
 from llamakit.runtime.parallel import Group
+from llamakit.runtime.scheduler import Event, Request, Scheduler
 
 
 class Counting(Executor):
@@ -44,7 +44,7 @@ def counting(llama: Llama) -> Counting:
     executor = Counting(llama)
     llama.forget()
     llama._executor = executor
-    llama._kept._executor = executor
+    llama._prefix_cache._executor = executor
     return executor
 
 
@@ -82,7 +82,7 @@ def answers(
     **settings: Any,
 ) -> tuple[list[list[int]], list[list[float]]]:
     """Run requests in an engine of their own."""
-    generator = Generator(executor, slots, 512, **settings)
+    generator = Scheduler(executor, slots, 512, **settings)
     found = collect(generator.run(requests), len(requests))
     generator.close()
     return found

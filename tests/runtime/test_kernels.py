@@ -9,7 +9,9 @@ import pytest
 import torch
 
 from llamakit.errors import UsageError
-from llamakit.runtime.kernels import calibration, quantised, sixteen
+from llamakit.runtime.kernels import calibration
+from llamakit.runtime.kernels import half_precision as sixteen
+from llamakit.runtime.kernels import quantized as quantised
 from llamakit.runtime.kernels.choice import Packer
 from llamakit.runtime.kernels.kernel import Kernel, Plain
 

@@ -12,15 +12,15 @@ import torch
 
 from llamakit.checkpoint.layout import expected_parameters
 from llamakit.checkpoint.params import parse_params
-from llamakit.runtime.heap import has_room
-from llamakit.runtime.kernels import sixteen
+from llamakit.runtime.kernels import half_precision as sixteen
+from llamakit.runtime.memory import has_room
 
 PROGRAM = """
 import json, sys, threading, time
 from pathlib import Path
 import torch
 from llamakit import open_checkpoint
-from llamakit.loading import LoadSpec, load_slice
+from llamakit.llama.loading import LoadSpec, load_slice
 from llamakit.runtime.kernels.choice import Packer
 from llamakit.runtime.kernels.kernel import Kernel
 from llamakit.runtime.loader import load

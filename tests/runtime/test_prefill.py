@@ -8,7 +8,7 @@ import pytest
 from engine_kit import answers, collect, counting, ids, request
 
 from llamakit.api import Llama
-from llamakit.runtime.generator import Generator
+from llamakit.runtime.scheduler import Scheduler
 
 
 @pytest.fixture(scope="module")
@@ -38,8 +38,8 @@ def test_prompt_logprobs_are_the_same_in_chunks(llama: Llama) -> None:
     asked = [request(ids(100), 1, prompt_logprobs=True, top=3)]
     executor = counting(llama)
 
-    (whole,) = Generator(executor, 1, 128).run(asked)
-    (chunked,) = Generator(executor, 1, 128, chunk=32).run(asked)
+    (whole,) = Scheduler(executor, 1, 128).run(asked)
+    (chunked,) = Scheduler(executor, 1, 128, chunk=32).run(asked)
 
     assert whole.prompt_logprobs is not None
     assert len(whole.prompt_logprobs) == 100
@@ -51,7 +51,7 @@ def test_prompt_logprobs_are_the_same_in_chunks(llama: Llama) -> None:
 
 
 def test_rows_go_on_writing_while_a_long_prompt_is_computed(llama: Llama) -> None:
-    generator = Generator(counting(llama), 2, 512, chunk=32)
+    generator = Scheduler(counting(llama), 2, 512, chunk=32)
     generator.submit(request(ids(5), 40))
     generator.step()
     generator.submit(request(ids(320), 2))
@@ -62,7 +62,7 @@ def test_rows_go_on_writing_while_a_long_prompt_is_computed(llama: Llama) -> Non
 
 
 def test_short_prompts_overtake_those_that_wait_behind_a_long_one(llama: Llama) -> None:
-    generator = Generator(counting(llama), 4, 512, chunk=32)
+    generator = Scheduler(counting(llama), 4, 512, chunk=32)
     for tokens in (ids(320), ids(300, seed=1), ids(5, seed=2), ids(6, seed=3)):
         generator.submit(request(tokens, 3))
 
@@ -227,7 +227,7 @@ def test_a_request_may_join_and_leave_between_steps(llama: Llama) -> None:
     executor = counting(llama)
     late = request(ids(9, seed=4), 6, temperature=0.9, seed=3)
     alone = answers(executor, [late])
-    generator = Generator(executor, 3, 64)
+    generator = Scheduler(executor, 3, 64)
     for seed in (1, 2):
         generator.submit(request(ids(7, seed=seed), 30))
     events = generator.step()

@@ -16,7 +16,7 @@ import pytest
 from llamakit import open_checkpoint
 from llamakit.api import Llama
 from llamakit.checkpoint.layout import ROPE_FREQS
-from llamakit.checkpoint.plan import slice_for_rank
+from llamakit.checkpoint.shard_plan import slice_for_rank
 from llamakit.protocols import Checkpoint
 
 SCRIPT = Path(__file__).parents[1] / "scripts" / "answer.py"

@@ -10,7 +10,7 @@ import pytest
 
 from llamakit.api import Llama
 from llamakit.errors import SpecialTagError
-from llamakit.llama import UNSAFE_ERROR
+from llamakit.llama.llama import UNSAFE_ERROR
 
 CASES = ("gqa-mp1", "mha-mp8")
 

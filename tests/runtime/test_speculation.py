@@ -13,11 +13,11 @@ from engine_kit import answers, collect, counting, ids, request
 
 from llamakit import demo
 from llamakit.api import Llama, choose_sampling
-from llamakit.drafters import choose_drafter
 from llamakit.errors import OptionError, UnknownNameError
+from llamakit.llama.drafters import choose_drafter
 from llamakit.protocols import Drafter, Row
-from llamakit.runtime.generator import Generator
 from llamakit.runtime.sampling import Sampling
+from llamakit.runtime.scheduler import Scheduler
 
 
 @pytest.fixture(scope="module")
@@ -110,7 +110,7 @@ def test_right_drafts_save_steps_and_are_counted(llama: Llama) -> None:
     executor.batches.clear()
     right = request(PROMPTS[0], 30, drafter=Oracle([[*PROMPTS[0], *expected]], 8))
 
-    events = list(Generator(executor, 1, 64).run([right]))
+    events = list(Scheduler(executor, 1, 64).run([right]))
 
     assert [event.token for event in events] == expected
     assert steps == 30
@@ -122,7 +122,7 @@ def test_wrong_drafts_are_counted_and_forgotten(llama: Llama) -> None:
     executor = counting(llama)
     wrong = request(PROMPTS[0], 10, drafter=lambda _: [499, 499])
 
-    events = list(Generator(executor, 1, 64).run([wrong]))
+    events = list(Scheduler(executor, 1, 64).run([wrong]))
 
     assert len(events) == 10
     assert (events[-1].drafted, events[-1].accepted) == (
@@ -203,7 +203,7 @@ def test_the_draft_model_itself_is_always_right(llama: Llama, reference_cases: P
     asked = [request(tokens, 20, drafter=drafter) for tokens in PROMPTS]
     executor.batches.clear()
 
-    events = list(Generator(executor, 3, 64).run(asked))
+    events = list(Scheduler(executor, 3, 64).run(asked))
 
     assert collect(events, 3)[0] == expected[0]
     assert all(event.accepted == event.drafted for event in events if event.finish)

@@ -20,9 +20,9 @@ import httpx
 from openai import OpenAI
 
 from llamakit.api import Llama
-from llamakit.registry import Entry, Source
+from llamakit.plugin_manager.registry import Entry, Source
 from llamakit.serve.server import Server, listen
-from llamakit.serve.settings import ServeSettings
+from llamakit.serve.server_settings import ServeSettings
 
 QUESTION = [{"role": "user", "content": "How do I verify a checkpoint?"}]
 STORY = "Once upon a time"

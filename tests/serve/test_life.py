@@ -14,7 +14,7 @@ from server_kit import LONG, STORY, Running, begin, process, read_all, threaded,
 from llamakit.api import Llama
 from llamakit.errors import UsageError
 from llamakit.serve.server import TOGETHER, Server, listen
-from llamakit.serve.settings import ServeSettings
+from llamakit.serve.server_settings import ServeSettings
 
 FLOAT32 = ("--dtype", "float32", "--max-seq-len", "256", "--slots", "4")
 
@@ -123,7 +123,7 @@ def kill_worker(pid: int) -> None:
     found = subprocess.run(
         ["ps", "-o", "pid=,args=", "--ppid", str(pid)], capture_output=True, text=True, check=True
     )
-    (worker,) = [line for line in found.stdout.splitlines() if "llamakit.worker" in line]
+    (worker,) = [line for line in found.stdout.splitlines() if "llamakit.llama.worker" in line]
     os.kill(int(worker.split()[0]), signal.SIGKILL)
 
 
@@ -136,7 +136,7 @@ def test_an_address_in_use_is_said_in_one_sentence(server: Running) -> None:
 
 def test_without_the_extra_one_sentence_says_what_to_install(isolated: dict[str, str]) -> None:
     program = (
-        "import sys; sys.modules['starlette'] = None; from llamakit.cli import main; "
+        "import sys; sys.modules['starlette'] = None; from llamakit.cli.main import main; "
         "sys.exit(main(['serve']))"
     )
 

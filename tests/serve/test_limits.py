@@ -12,7 +12,7 @@ import pytest
 from server_kit import LONG, QUESTION, STORY, Running, head, say, thread, wait_until
 
 from llamakit.api import Llama
-from llamakit.serve.settings import Limits
+from llamakit.serve.server_settings import Limits
 
 
 @pytest.fixture(scope="module")

@@ -10,7 +10,7 @@ from server_kit import QUESTION, STORY, Running, thread
 from test_errors import CHAT, COMPLETIONS, refused
 
 from llamakit.api import Llama
-from llamakit.registry import Entry, Source
+from llamakit.plugin_manager.registry import Entry, Source
 
 
 def content(running: Running, **body: Any) -> list[dict[str, Any]]:

@@ -14,14 +14,14 @@ import pytest
 from server_kit import HTTP, STORY, Running, thread
 
 from llamakit.api import Llama
+from llamakit.cli.serve import allowed_hosts, check_auth, read_keys
 from llamakit.errors import LlamakitError, OptionError, UsageError
-from llamakit.factories import build, options_of
-from llamakit.registry import Entry, Source
-from llamakit.serve.errors import ApiError
-from llamakit.serve.named import refuse_files
+from llamakit.plugin_manager.factories import build, options_of
+from llamakit.plugin_manager.registry import Entry, Source
+from llamakit.plugin_manager.toolkit import default_toolkit
+from llamakit.serve.api_errors import ApiError
+from llamakit.serve.named_choices import refuse_files
 from llamakit.serve.server import listen
-from llamakit.serving import allowed_hosts, check_auth, read_keys
-from llamakit.toolkit import default_toolkit
 
 KEYS = ("first-key-0123456789", "second-key-0123456789")
 COMPLETION = {"prompt": STORY, "max_tokens": 4, "temperature": 0}
@@ -280,7 +280,7 @@ def test_the_log_shows_prompts_when_asked_and_stays_one_line(
 
 
 def test_settings_do_not_show_keys() -> None:
-    from llamakit.serve.settings import ServeSettings
+    from llamakit.serve.server_settings import ServeSettings
 
     settings = ServeSettings(keys=KEYS)
 

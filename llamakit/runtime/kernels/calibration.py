@@ -19,7 +19,8 @@ from typing import Any
 
 import torch
 
-from llamakit.runtime.kernels import quantised, sixteen
+from llamakit.runtime.kernels import half_precision as sixteen
+from llamakit.runtime.kernels import quantized as quantised
 from llamakit.runtime.kernels.choice import Packer
 from llamakit.runtime.kernels.kernel import Kernel, Plain
 

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 import torch
 
 from llamakit.errors import UsageError
-from llamakit.runtime.kernels import quantised, sixteen
+from llamakit.runtime.kernels import half_precision as sixteen
+from llamakit.runtime.kernels import quantized as quantised
 from llamakit.runtime.kernels.kernel import Kernel, Plain
 
 QUANTISATIONS = ("int8", "int4")

@@ -11,8 +11,8 @@ from playwright.sync_api import Browser
 from server_kit import Running, demo_folder, thread
 
 from llamakit.api import Llama
-from llamakit.discovery import EntryPoint, find_entry_points
-from llamakit.toolkit import load_toolkit
+from llamakit.plugin_manager.entry_points import EntryPoint, find_entry_points
+from llamakit.plugin_manager.toolkit import load_toolkit
 
 
 @pytest.fixture(scope="module")

@@ -9,8 +9,8 @@ from browser_kit import Person
 from playwright.sync_api import expect
 from server_kit import thread
 
-from llamakit.chat import session_file
-from llamakit.chat.conversation import Conversation
+from llamakit.cli.chat import session_file
+from llamakit.cli.chat.conversation import Conversation
 
 SLOW = {"text": "one two three four five six seven eight nine ten", "pause": "0.1"}
 

@@ -1,0 +1,63 @@
+"""A conversation on disk."""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from pathlib import Path
+
+from llamakit.cli.chat.conversation import Conversation
+from llamakit.errors import DestinationError, FileFormatError
+from llamakit.llama.prompts import check_dialog
+
+FORMAT = "llamakit chat 1"
+
+
+def save(conversation: Conversation, path: Path) -> None:
+    """Write a conversation; the file appears whole or not at all.
+
+    Raises:
+        FileFormatError: the file is there already and is no saved conversation.
+        DestinationError: there is no folder to write it in.
+    """
+    if path.exists():
+        load(path)  # never overwrite anything else
+    content = {"format": FORMAT, "messages": conversation.dialog()}
+    if not path.parent.is_dir():
+        raise DestinationError(f"there is no folder {path.parent} to save {path.name} in")
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(handle, "w", encoding="utf-8") as file:
+            json.dump(content, file, ensure_ascii=False, indent=2)
+            file.write("\n")
+        Path(name).replace(path)
+    except BaseException:
+        Path(name).unlink(missing_ok=True)
+        raise
+
+
+def load(path: Path) -> Conversation:
+    """Read a conversation.
+
+    Raises:
+        FileFormatError: the file is no saved conversation.
+    """
+    if not path.is_file():
+        raise FileFormatError(f"there is no file {path} to load; /save FILE makes one")
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise FileFormatError(f"{path} is no saved conversation: {error}") from error
+    if not isinstance(content, dict) or content.get("format") != FORMAT:
+        raise FileFormatError(f'{path} is no saved conversation: expected "format": "{FORMAT}"')
+    messages = list(check_dialog(content.get("messages"), str(path)))
+    system = None
+    if messages and messages[0]["role"] == "system":
+        system = messages.pop(0)["content"]
+    for number, message in enumerate(messages):
+        if message["role"] != ("assistant" if number % 2 else "user"):
+            raise FileFormatError(f"{path}: user and assistant have to speak in turn")
+    if len(messages) % 2:
+        raise FileFormatError(f"{path}: the last message has no answer")
+    return Conversation(system, messages)

@@ -1,0 +1,79 @@
+"""The command that compares two checkpoints."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+    from llamakit.examine.diff import DiffReport, ParameterDiff
+    from llamakit.plugin_manager.toolkit import Toolkit
+
+
+@click.command()
+@click.argument("a", metavar="A", type=click.Path())
+@click.argument("b", metavar="B", type=click.Path())
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@click.pass_obj
+def diff(toolkit: Toolkit, a: str, b: str, *, as_json: bool) -> None:
+    """Compare the checkpoints A and B, parameter by parameter.
+
+    They may be in different forms and of different numbers of shards: whole parameters are
+    compared, under Meta's names. The exit status is 1 if they differ.
+
+    \b
+    llamakit diff llama-2-13b/ llama-2-13b-mp1/
+    """
+    from llamakit.cli.terminal import rendered, watched
+    from llamakit.examine.diff import diff as run
+
+    steps = run(toolkit.open_checkpoint(a), toolkit.open_checkpoint(b))
+    report = watched(steps, "comparing")
+    if as_json:
+        import json
+
+        click.echo(json.dumps(report.as_json(), indent=2, ensure_ascii=False))
+    else:
+        click.echo(rendered(*_parts(report)))
+    click.get_current_context().exit(0 if report.same else 1)
+
+
+def _parts(report: DiffReport) -> list[RenderableType]:
+    from rich.text import Text
+
+    from llamakit.cli.terminal import grid
+
+    parts: list[RenderableType] = [
+        Text(f"{name}: {a} in A, {b} in B") for name, (a, b) in report.numbers.items()
+    ]
+    if report.differing:
+        table = grid("parameter", "differs in", "")
+        for it in report.differing:
+            table.add_row(Text(it.name), Text(it.kind, style="red"), Text(_how(it)))
+        parts.append(table)
+    parts += [Text(f"note: {sentence}") for sentence in report.notes]
+    total, differing = len(report.parameters), len(report.differing)
+    verdict = "the same" if report.same else f"{differing} of {total} parameters differ"
+    if report.numbers:
+        verdict += f", and the params differ in {', '.join(report.numbers)}"
+    return [*parts, Text(f"{verdict}: {total - differing} parameters are equal in every byte")]
+
+
+def _how(it: ParameterDiff) -> str:
+    if it.a is None or it.b is None:
+        return ""
+    if it.kind == "shape":
+        return f"{it.a.shape} in A, {it.b.shape} in B"
+    dtypes = f"{it.a.dtype} in A, {it.b.dtype} in B; " if it.kind == "dtype" else ""
+    if it.first is None or it.first_values is None:
+        return f"{dtypes}the values are the same"
+    a, b = it.first_values
+    place = f"first at {list(it.first)}: {a:.9g} in A, {b:.9g} in B"
+    if not it.values:
+        return f"{it.bits} stored in other bytes, the values are the same; {place}"
+    nan = f", NaN in one only: {it.nan_in_one}" if it.nan_in_one else ""
+    most = f"at most {it.max_abs:.3g}, relative {it.max_rel:.3g}"
+    return f"{dtypes}{it.values} of {it.a.numel} values, {most}{nan}; {place}"

@@ -1,0 +1,48 @@
+"""The command that brings a checkpoint of another form into Meta's."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+if TYPE_CHECKING:
+    from llamakit.plugin_manager.toolkit import Toolkit
+
+
+@click.command("import")
+@click.argument("source", metavar="SRC", type=click.Path(path_type=Path))
+@click.argument("destination", metavar="DST", type=click.Path(path_type=Path))
+@click.option(
+    "-n",
+    "--model-parallel-size",
+    "size",
+    metavar="N",
+    type=click.IntRange(min=1),
+    default=1,
+    show_default=True,
+    help="How many shards to make.",
+)
+@click.option("--force", is_flag=True, help="Replace DST if it exists.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@click.pass_obj
+def import_(
+    toolkit: Toolkit, source: Path, destination: Path, size: int, *, force: bool, as_json: bool
+) -> None:
+    """Write the Hugging Face folder SRC as N shards in Meta's form at DST.
+
+    DST appears when all of it is whole, with a params.json that the reference reads.
+
+    \b
+    llamakit import llama-2-7b-hf/ llama-2-7b/
+    llamakit import llama-2-70b-hf/ llama-2-70b/ -n 8
+    """
+    from llamakit.api import import_checkpoint
+    from llamakit.cli.conversion import tell, weights_nbytes
+    from llamakit.cli.terminal import bytes_bar
+
+    checkpoint = toolkit.open_checkpoint(source)
+    with bytes_bar("importing", weights_nbytes(checkpoint)) as progress:
+        report = import_checkpoint(checkpoint, destination, size, force=force, progress=progress)
+    click.echo(tell(report, as_json=as_json))

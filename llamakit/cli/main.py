@@ -1,0 +1,235 @@
+"""The command line: a Click group made from a toolkit, and what becomes of errors.
+
+``main`` is the one place that turns an error into a message and an exit status: 0 good, 1 bad
+data or failed, 2 usage, 3 the download link ended, 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import sys
+from collections.abc import Iterator, Sequence
+from typing import NoReturn
+
+import click
+
+from llamakit._version import __version__
+from llamakit.errors import LlamakitError, UnknownNameError
+from llamakit.plugin_manager.loader import load_command
+from llamakit.plugin_manager.registry import Entry
+from llamakit.plugin_manager.toolkit import Toolkit, default_toolkit
+
+INTERRUPTED = 130
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command line.
+
+    Under torchrun only rank 0 runs the command and prints; the other ranks work for it.
+
+    Args:
+        arguments: the words after ``llamakit``; those of this process if None.
+    Returns:
+        The exit status.
+    """
+    rank, world_size = os.environ.get("RANK", ""), os.environ.get("WORLD_SIZE", "")
+    if not (rank and world_size.isdecimal() and int(world_size) > 1):
+        return run(arguments)
+
+    from llamakit.llama import worker
+
+    if rank != "0":
+        return worker.main() or 0
+    try:
+        return run(arguments)
+    finally:
+        worker.dismiss()
+
+
+def run(arguments: Sequence[str] | None = None) -> int:
+    """Run one command line in this process alone: see ``main``."""
+    try:
+        cli = build_cli(default_toolkit())
+        words = None if arguments is None else list(arguments)
+        status = cli.main(words, prog_name="llamakit", standalone_mode=False)
+        if sys.stdout is not None:  # it is None after `>&-`
+            sys.stdout.flush()
+    except click.ClickException as error:
+        error.show()
+        return error.exit_code
+    except (KeyboardInterrupt, click.Abort) as error:
+        return _interrupted(error)
+    except Exception as error:  # noqa: BLE001 - what is a bug is raised again
+        return _fail(error)
+    return status or 0
+
+
+def build_cli(toolkit: Toolkit) -> click.Group:
+    """Make the ``llamakit`` command from what the plugins have registered."""
+    cli = _Cli(
+        "llamakit",
+        toolkit,
+        help="From Meta's Llama link to an answer.",
+        epilog="`llamakit COMMAND -h` explains a command; `llamakit plugins` lists the plugins.",
+        context_settings={
+            "obj": toolkit,
+            "help_option_names": ["-h", "--help"],
+            "token_normalize_func": _hyphened,
+            "terminal_width": _help_width(),
+        },
+    )
+    return click.version_option(__version__, prog_name="llamakit")(cli)
+
+
+class _Cli(click.Group):
+    """The group of all commands, whose plugins may be strangers."""
+
+    def __init__(self, name: str, toolkit: Toolkit, **settings: object) -> None:
+        super().__init__(name, **settings)  # type: ignore[arg-type]
+        self.toolkit = toolkit
+
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002
+        return sorted(entry.name for entry in self._entries())
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
+        entry = self._entry(cmd_name)
+        return _named(entry) if entry else None
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        name = args[0]
+        if not self._entry(name) and not self._entry(_hyphened(name)) and name[:1] != "-":
+            self._refuse(name)
+        return super().resolve_command(ctx, args)
+
+    def invoke(self, ctx: click.Context) -> None:
+        """Run the command; what a stranger's raises becomes a sentence that names its plugin."""
+        try:
+            super().invoke(ctx)
+        except Exception as error:
+            entry = self._entry(ctx.invoked_subcommand or "")
+            if entry is None or entry.source.builtin or _is_meant(error):
+                raise
+            raise entry.failure(error) from error
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
+        sections: dict[str, list[tuple[str, str]]] = {"Commands": [], "Checkpoint tools": []}
+        for entry in self._entries():
+            if not getattr(entry.value, "hidden", False):
+                sections.setdefault(_section(entry), []).append((entry.name, entry.help))
+        for title, rows in sections.items():
+            if rows:
+                with formatter.section(title):
+                    formatter.write_dl(rows)
+
+    def _entries(self) -> Iterator[Entry]:
+        yield from self.toolkit.commands
+        yield from self.toolkit.checkpoint_tools
+
+    def _entry(self, name: str) -> Entry | None:
+        return next((entry for entry in self._entries() if entry.name == name), None)
+
+    def _refuse(self, name: str) -> NoReturn:
+        """Say that there is no such command, or that two plugins claim it."""
+        try:
+            self.toolkit.commands.entry(name)
+        except UnknownNameError:
+            known = (entry.name for entry in self._entries())
+            raise UnknownNameError("command", name, known, off=self.toolkit.commands.off) from None
+        raise AssertionError(name)
+
+
+def _section(entry: Entry) -> str:
+    """Return the heading of ``--help`` that a command stands under."""
+    if not entry.source.builtin:
+        return f"From {entry.source.package}"
+    return "Checkpoint tools" if entry.kind == "checkpoint tool" else "Commands"
+
+
+def _named(entry: Entry) -> click.Command:
+    """Return the command under its registered name; a stranger's help says whose it is."""
+    import copy
+
+    command = copy.copy(load_command(entry))
+    command.name = entry.name
+    if not entry.source.builtin:
+        command.epilog = "\n\n".join(filter(None, (command.epilog, f"From the {entry.source}.")))
+    return command
+
+
+def _hyphened(token: str) -> str:
+    """Make ``--max_seq_len`` mean ``--max-seq-len``.
+
+    Click asks for names of options, commands and choices alike, but always compares them
+    normalized on both sides, or as typed first.
+    """
+    return token.replace("_", "-")
+
+
+def _help_width() -> int:
+    """Return how wide help is: Click would import shutil (and with it bz2, lzma …) to know."""
+    try:
+        columns = int(os.environ.get("COLUMNS") or os.get_terminal_size().columns)
+    except (OSError, ValueError):
+        columns = 80
+    return max(50, min(columns, 100) - 2)
+
+
+def _is_meant(error: Exception) -> bool:
+    """Tell whether an error speaks for itself, whoever's command raises it."""
+    from llamakit.plugin_manager.failures import is_out_of_memory
+
+    meant = (LlamakitError, click.ClickException, click.Abort, click.exceptions.Exit)
+    return isinstance(error, (*meant, BrokenPipeError)) or is_out_of_memory(error)
+
+
+def _interrupted(error: BaseException) -> int:
+    """End after Ctrl-C (130), or after the user has said no (1)."""
+    if isinstance(error, KeyboardInterrupt):
+        click.echo(err=True)
+    elif not isinstance(error.__cause__, KeyboardInterrupt):
+        click.echo("llamakit: aborted", err=True)
+        return 1
+    return INTERRUPTED
+
+
+def _fail(error: Exception) -> int:
+    """Print the sentence for an error and return its exit status; raise it if it is a bug."""
+    if isinstance(error, BrokenPipeError):
+        return _leave_pipe()
+    message = _sentence(error)
+    if message is None:
+        raise error
+    if os.environ.get("LLAMAKIT_DEBUG"):
+        import traceback
+
+        traceback.print_exception(error)
+    click.echo(f"llamakit: error: {message}", err=True)
+    return error.exit_status if isinstance(error, LlamakitError) else 1
+
+
+def _sentence(error: Exception) -> str | None:
+    """Say what went wrong, or None if only a traceback can."""
+    from llamakit.plugin_manager.failures import is_out_of_memory
+
+    if isinstance(error, LlamakitError):
+        return str(error)
+    if is_out_of_memory(error):
+        return (
+            "out of memory: try a lower --max-batch-size or --max-seq-len, --dtype bfloat16, "
+            "or more processes with --model-parallel-size"
+        )
+    if isinstance(error, OSError) and error.strerror:
+        where = f": {error.filename}" if error.filename else ""
+        full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+        return f"{error.strerror}{where}{'; free some space there' if full else ''}"
+    return None
+
+
+def _leave_pipe() -> int:
+    """End quietly when nobody reads the output any more, as in ``llamakit … | head``."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, sys.stdout.fileno())
+    return 1

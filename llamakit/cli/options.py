@@ -1,0 +1,285 @@
+"""The options that several commands share, so that they are spelled and explained once.
+
+Underscores work too (``--max_seq_len``): the group in ``cli.py`` sees to it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import wraps
+from typing import Any, TypeVar, cast
+
+import click
+
+from llamakit.errors import UsageError
+from llamakit.plugin_manager.factories import Choice
+from llamakit.plugin_manager.toolkit import Toolkit
+
+LOADING = (
+    "tokenizer",
+    "dtype",
+    "device",
+    "quantize",
+    "compile",
+    "model_parallel_size",
+    "max_seq_len",
+    "max_batch_size",
+)
+CONSTRAINTS = {"json_schema": "file", "regex": "pattern", "grammar": "file"}
+"""Options that stand for a processor of the same name, and which option of it they give."""
+SAMPLING = ("sampler", "sampler_options", "processors", "temperature", "top_p")
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+class NameOption(click.Option):
+    """An option that takes a registered name; its help lists the names that there are.
+
+    Args:
+        registry: which of the toolkit's registries, such as ``"samplers"``.
+    """
+
+    def __init__(self, *args: Any, registry: str, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.registry = registry
+
+    def get_help_record(self, ctx: click.Context) -> tuple[str, str] | None:
+        """Return the option and its help, which ends in the names."""
+        toolkit = ctx.find_object(Toolkit)
+        if toolkit is None:
+            return super().get_help_record(ctx)
+        import copy
+
+        option = copy.copy(self)
+        option.help = f"{self.help} Here: {names_in(toolkit, self.registry)}."
+        return click.Option.get_help_record(option, ctx)
+
+
+def names_in(toolkit: Toolkit, registry: str) -> str:
+    """List what is registered, saying of a stranger's which package it is from.
+
+    Args:
+        registry: which of the toolkit's registries, such as ``"samplers"``.
+    Returns:
+        Such as ``"greedy, top-p, nth (from llamakit-second)"``, or ``"none"``.
+    """
+    names = [
+        entry.name if entry.source.builtin else f"{entry.name} (from {entry.source.package})"
+        for entry in getattr(toolkit, registry)
+    ]
+    return ", ".join(names) or "none"
+
+
+def model_options(command: F) -> F:
+    """Add the options that say which model to run, and how.
+
+    The function gets ``model`` (None: the embedded one), ``seed``, and ``loading``: a dict of
+    ``tokenizer, dtype, device, quantize, compile, model_parallel_size, max_seq_len,
+    max_batch_size``, as ``Llama.open`` takes them; what was not typed is None, ``dtype`` and
+    ``device`` are ``"auto"``.
+    """
+    return _add(
+        _gather(command, "loading", LOADING),
+        click.option(
+            "-m",
+            "--model",
+            "--ckpt-dir",
+            "model",
+            metavar="FOLDER",
+            type=click.Path(),
+            envvar="LLAMAKIT_MODEL",
+            show_envvar=True,
+            help="The checkpoint to run.  [default: the embedded demonstration model]",
+        ),
+        click.option(
+            "--tokenizer",
+            "--tokenizer-path",
+            "tokenizer",
+            metavar="FILE",
+            type=click.Path(),
+            help="Its tokenizer.  [default: the one in the checkpoint's folder or beside it]",
+        ),
+        click.option(
+            "--dtype",
+            type=click.Choice(["auto", "float32", "bfloat16", "float16"]),
+            default="auto",
+            show_default=True,
+            help="What to compute in.",
+        ),
+        click.option(
+            "--device",
+            type=click.Choice(["auto", "cpu", "cuda", "mps"]),
+            default="auto",
+            show_default=True,
+            help="Where to compute.",
+        ),
+        click.option(
+            "--quantize",
+            type=click.Choice(["int8", "int4"]),
+            help="Round the weights to 8 or 4 bits while they are read.",
+        ),
+        click.option(
+            "--compile/--no-compile",
+            default=None,
+            help="Compile the step that writes a token, on one rank.  "
+            "[default: on a GPU, once it has run long enough to pay]",
+        ),
+        click.option(
+            "--model-parallel-size",
+            metavar="N",
+            type=click.IntRange(min=1),
+            help="How many processes share the model, whatever the number of shards.",
+        ),
+        click.option(
+            "--max-seq-len",
+            metavar="N",
+            type=click.IntRange(min=1),
+            help="How many tokens the prompt and its answer may have together.",
+        ),
+        click.option(
+            "--max-batch-size",
+            metavar="N",
+            type=click.IntRange(min=1),
+            help="How many prompts are answered at the same time.",
+        ),
+        click.option("--seed", metavar="N", type=int, help="The same seed, the same answer."),
+    )
+
+
+def sampling_options(command: F) -> F:
+    """Add the options that say how each token is chosen, and when to stop.
+
+    The function gets ``max_new_tokens``, ``prompt_format`` and ``sampling``: a dict of
+    ``sampler, sampler_options, processors, temperature, top_p``, as ``choose_sampling`` takes
+    them; what was not typed is None, or ``()`` for ``sampler_options`` (``k=v`` each) and
+    ``processors`` (``NAME[:k=v,…]`` each).
+    """
+    return _add(
+        _gather(command, "sampling", SAMPLING),
+        click.option(
+            "--sampler",
+            cls=NameOption,
+            registry="samplers",
+            metavar="NAME",
+            help="What chooses the next token.",
+        ),
+        click.option(
+            "--sampler-option",
+            "sampler_options",
+            metavar="K=V",
+            multiple=True,
+            help="An option of the sampler; `llamakit plugins show NAME` lists them.",
+        ),
+        click.option(
+            "--processor",
+            "processors",
+            cls=NameOption,
+            registry="processors",
+            metavar="NAME[:K=V,...]",
+            multiple=True,
+            help="What edits the logits before, in the order typed.",
+        ),
+        click.option(
+            "--temperature",
+            metavar="T",
+            type=click.FloatRange(min=0),
+            help="Higher is bolder; 0 always takes the most likely token.",
+        ),
+        click.option(
+            "--top-p",
+            metavar="P",
+            type=click.FloatRange(min=0, max=1),
+            help="Choose among the most likely tokens that make up this much probability.",
+        ),
+        click.option(
+            "--max-new-tokens",
+            "--max-gen-len",
+            "max_new_tokens",
+            metavar="N",
+            type=click.IntRange(min=1),
+            help="How many tokens an answer may have.",
+        ),
+        click.option(
+            "--prompt-format",
+            cls=NameOption,
+            registry="prompt_formats",
+            metavar="NAME[:K=V,...]",
+            default="llama2",
+            show_default=True,
+            help="How a dialog becomes tokens.",
+        ),
+    )
+
+
+def draft_option(command: F) -> F:
+    """Add the option that says what writes ahead. The function gets ``draft``, a text or None."""
+    return _add(
+        command,
+        click.option(
+            "--draft",
+            cls=NameOption,
+            registry="drafters",
+            metavar="NAME[:K=V,...]|FOLDER",
+            help="What proposes tokens for the model to check, several at once; the answer stays "
+            "the same. A folder is a smaller model with the same tokenizer.",
+        ),
+    )
+
+
+def constraint_options(command: F) -> F:
+    """Add the options that say what form an answer has to have.
+
+    They go below ``sampling_options``. What is chosen becomes the first of the processors in the
+    function's ``sampling``, so that the others work on what is left.
+    """
+
+    @wraps(command)
+    def chosen(*args: Any, **options: Any) -> Any:
+        given = {name: options.pop(name) for name in CONSTRAINTS}
+        found = [
+            Choice(name.replace("_", "-"), {CONSTRAINTS[name]: value})
+            for name, value in given.items()
+            if value is not None
+        ]
+        if len(found) > 1:
+            raise UsageError(f"--{found[0].name} and --{found[1].name}: choose one of the two")
+        sampling = options["sampling"]
+        sampling["processors"] = (*found, *sampling["processors"])
+        return command(*args, **options)
+
+    return _add(
+        cast(F, chosen),
+        click.option(
+            "--json-schema",
+            metavar="FILE",
+            type=click.Path(),
+            help="The answer is JSON that fits this schema.",
+        ),
+        click.option(
+            "--regex", metavar="PATTERN", help="The whole answer matches this regular expression."
+        ),
+        click.option(
+            "--grammar",
+            metavar="FILE",
+            type=click.Path(),
+            help="The answer is a sentence of this grammar, in Lark's notation or GBNF.",
+        ),
+    )
+
+
+def _gather(command: F, into: str, names: tuple[str, ...]) -> F:
+    """Hand several options to a function as one dict."""
+
+    @wraps(command)
+    def gathered(*args: Any, **options: Any) -> Any:
+        together = {name: options.pop(name) for name in names}
+        return command(*args, **options, **{into: together})
+
+    return cast(F, gathered)
+
+
+def _add(command: F, *options: Callable[[F], F]) -> F:
+    """Apply option decorators so that ``--help`` shows them in the order given."""
+    for option in reversed(options):
+        command = option(command)
+    return command

@@ -1,0 +1,259 @@
+"""``llamakit plugins``: what is installed, whether it works, its options, and a new one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from llamakit.errors import UnknownNameError
+from llamakit.testing.new_package import KINDS
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+    from llamakit.plugin_manager.plugin_record import PluginRecord
+    from llamakit.plugin_manager.registry import Entry
+    from llamakit.plugin_manager.toolkit import Toolkit
+
+
+@click.group(invoke_without_command=True)
+@click.option(
+    "--check", is_flag=True, help="Also use once what plugins that are not built in offer."
+)
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@click.pass_context
+def plugins(ctx: click.Context, *, check: bool, as_json: bool) -> None:
+    """List the plugins, what each registers, and whether it works.
+
+    A plugin that can be loaded may still fail in use. Commands are asked for their help in any
+    case; with --check, samplers and processors choose an id from made-up logits.
+
+    LLAMAKIT_DISABLE_PLUGINS switches plugins off by name, separated by commas; `all` means
+    every one that is not built in.
+    """
+    if ctx.invoked_subcommand is None:
+        from llamakit.testing import trial
+
+        trial.try_commands(ctx.obj)
+        if check:
+            trial.try_all(ctx.obj)
+        _show([_plugin(record) for record in ctx.obj.plugins], _table, as_json=as_json)
+
+
+@plugins.command()
+@click.argument("name")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@click.pass_obj
+def show(toolkit: Toolkit, name: str, *, as_json: bool) -> None:
+    """Show NAME: whose it is, its options, their types and defaults.
+
+    NAME is anything that a plugin has registered, such as top-p, or the name of a plugin.
+    """
+    records = [record for record in toolkit.plugins if record.source.name == name]
+    # Each once, by identity: what strangers register need not hash or compare.
+    entries = {id(entry): entry for entry in (*_entries(toolkit, name), *_all(records))}.values()
+    if not entries and not records:
+        known = {entry.name for entry in _all(toolkit.plugins)}
+        known |= {record.source.name for record in toolkit.plugins}
+        kind, off = "plugin, nor anything that one registers,", toolkit.commands.off
+        raise UnknownNameError(kind, name, known, off=off)
+    shown = [_plugin(record) for record in records if not record.registered]
+    _show([*map(_thing, entries), *shown], _details, as_json=as_json)
+
+
+@plugins.command()
+@click.argument("name")
+@click.option(
+    "--kind",
+    type=click.Choice(list(KINDS)),
+    default="sampler",
+    show_default=True,
+    help="What it is to be.",
+)
+@click.option(
+    "--output-dir",
+    metavar="FOLDER",
+    type=click.Path(path_type=Path),
+    default=Path(),
+    help="Where its folder is made.  [default: the current folder]",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@click.pass_obj
+def new(toolkit: Toolkit, name: str, kind: str, output_dir: Path, *, as_json: bool) -> None:
+    """Write the package of a new plugin: llamakit-NAME, with a test that passes.
+
+    \b
+    llamakit plugins new nth
+    llamakit plugins new csv --kind exporter
+    """
+    from llamakit.testing.new_package import plan_package, write_package
+
+    package = plan_package(name, kind, output_dir, _taken(toolkit))
+    write_package(package)
+    if as_json:
+        import json
+
+        click.echo(json.dumps(package.described(), indent=2, ensure_ascii=False))
+        return
+    click.echo(f"made {package.folder}: {', '.join(package.files)}\nnext:")
+    for command in package.next_commands:
+        click.echo(f"  {command}")
+
+
+def _taken(toolkit: Toolkit) -> dict[str, str]:
+    """Return every name that a plugin has, or has registered, and whose it is."""
+    taken = {record.source.name: f"the {record.source}" for record in toolkit.plugins}
+    for entry in _all(toolkit.plugins):
+        taken[entry.name] = f"the {entry} of the {entry.source}"
+    return taken
+
+
+def _entries(toolkit: Toolkit, name: str) -> Iterable[Entry]:
+    """Yield what is registered under a name, of every kind."""
+    for registry in toolkit.registries.values():
+        try:
+            yield registry.entry(name)
+        except UnknownNameError:
+            continue
+
+
+def _all(records: Iterable[PluginRecord]) -> list[Entry]:
+    return [entry for record in records for entry in record.registered]
+
+
+def _plugin(record: PluginRecord) -> dict[str, Any]:
+    """Describe a plugin in JSON's terms."""
+    return {
+        **record.source._asdict(),
+        "status": record.status,
+        "reason": record.reason,
+        "hooks": record.hooks,
+        "registered": [
+            {"kind": entry.kind, "name": entry.name, "help": entry.help}
+            for entry in record.registered
+        ],
+    }
+
+
+def _thing(entry: Entry) -> dict[str, Any]:
+    """Describe a registered thing in JSON's terms."""
+    from llamakit.plugin_manager.docstrings import summary_of
+
+    is_factory = callable(entry.value) and not isinstance(entry.value, click.Command)
+    fields = {"fields": dict(entry.value)} if isinstance(entry.value, Mapping) else {}
+    summary = entry.value.help if isinstance(entry.value, click.Command) else ""
+    return {
+        "kind": entry.kind,
+        "name": entry.name,
+        "help": entry.help,
+        "plugin": entry.source.name,
+        "package": entry.source.package,
+        "version": entry.source.version,
+        "builtin": entry.source.builtin,
+        "summary": summary_of(entry.value) if is_factory else (summary or "").partition("\n\n")[0],
+        "options": _options(entry) if is_factory else [],
+        **fields,
+    }
+
+
+def _options(entry: Entry) -> list[dict[str, Any]]:
+    """Describe the options of a factory, or of an exporter, which takes texts."""
+    from llamakit.plugin_manager.docstrings import exporter_options
+    from llamakit.plugin_manager.factories import options_of
+
+    if entry.kind == "exporter":
+        return [
+            {"name": name, "type": "str", "default": None, "help": text}
+            for name, text in exporter_options(entry.value).items()
+        ]
+    return [
+        {
+            "name": option.name,
+            "type": option.type_name,
+            "default": option.default,
+            "help": option.help,
+        }
+        for option in options_of(entry.value)
+    ]
+
+
+def _show(
+    described: list[dict[str, Any]],
+    render: Callable[[list[dict[str, Any]]], RenderableType],
+    *,
+    as_json: bool,
+) -> None:
+    """Print what is described as JSON, or for people."""
+    if as_json:
+        import json
+
+        click.echo(json.dumps(described, indent=2, ensure_ascii=False, default=str))
+        return
+    from llamakit.cli.terminal import rendered
+
+    click.echo(rendered(render(described)))
+
+
+def _table(described: list[dict[str, Any]]) -> RenderableType:
+    """Lay out the listing."""
+    from rich.text import Text
+
+    from llamakit.cli.terminal import grid
+
+    table = grid("plugin", "package", "status", "offers")
+    colours = {"ok": "green", "broken": "red", "disabled": "yellow"}
+    for plugin in described:
+        package = "built in" if plugin["builtin"] else f"{plugin['package']} {plugin['version']}"
+        others = [hook for hook in plugin["hooks"] if not hook.startswith("register_")]
+        offers = ", ".join(
+            [*(f"{it['kind']} {it['name']}" for it in plugin["registered"]), *others]
+        )
+        status = Text(plugin["status"], style=colours[plugin["status"]])
+        words = "; ".join(filter(None, (offers, plugin["reason"])))
+        table.add_row(Text(plugin["name"]), Text(package), status, Text(words))
+    return table
+
+
+def _details(described: list[dict[str, Any]]) -> RenderableType:
+    """Lay out what ``show`` tells of each thing."""
+    from rich.console import Group
+
+    parts = [_thing_details(it) if "kind" in it else _table([it]) for it in described]
+    return Group(*(part for pair in zip(parts, [""] * len(parts), strict=True) for part in pair))
+
+
+def _thing_details(thing: dict[str, Any]) -> RenderableType:
+    from rich.console import Group
+    from rich.padding import Padding
+    from rich.text import Text
+
+    from llamakit.cli.terminal import grid
+
+    origin = "built in" if thing["builtin"] else f"from {thing['package']} {thing['version']}"
+    lines = [thing["help"], thing["summary"]]
+    rows = [Text(line) for line in dict.fromkeys(lines) if line]
+    heading = Text(f"{thing['kind']} {thing['name']} ({origin})", style="bold")
+    table = grid("option", "type", "default", "help")
+    for option in thing["options"]:
+        default = "none" if option["default"] is None else str(option["default"])
+        table.add_row(*map(Text, (option["name"], option["type"], default, option["help"])))
+    if thing["kind"] == "exporter":  # its options are texts, and what they are else is its own
+        table = grid("option", "help")
+        for option in thing["options"]:
+            table.add_row(Text(option["name"]), Text(option["help"]))
+    if "fields" in thing:
+        table = grid("field", "value")
+        for name, value in thing["fields"].items():
+            table.add_row(Text(str(name)), Text(_words(value)))
+    body = Group(*rows, table if table.row_count else Text("no options"))
+    return Group(heading, Padding(body, (0, 0, 0, 2), expand=False))
+
+
+def _words(value: object) -> str:
+    """Write the value of a catalogue entry's field."""
+    if isinstance(value, (list, tuple)):
+        return ", ".join(map(str, value)) or "none"
+    return f"{value:,}" if type(value) is int else str(value)

@@ -1,0 +1,78 @@
+"""The command that changes the number of shards."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+if TYPE_CHECKING:
+    from llamakit.plugin_manager.toolkit import Toolkit
+
+
+@click.command()
+@click.argument("source", metavar="SRC", type=click.Path(path_type=Path))
+@click.argument("destination", metavar="DST", type=click.Path(path_type=Path))
+@click.option(
+    "-n",
+    "--model-parallel-size",
+    "size",
+    metavar="N",
+    type=click.IntRange(min=1),
+    required=True,
+    help="How many shards to make.",
+)
+@click.option("--plan", "only_plan", is_flag=True, help="Say what would be done, and do nothing.")
+@click.option("--verify", is_flag=True, help="Check SRC against its checklist.chk too.")
+@click.option("--force", is_flag=True, help="Replace DST if it exists.")
+@click.option(
+    "--dtype",
+    type=click.Choice(["float32", "bfloat16", "float16"]),
+    help="Cast the weights.  [default: keep every byte]",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@click.pass_obj
+def reshard(
+    toolkit: Toolkit,
+    source: Path,
+    destination: Path,
+    size: int,
+    *,
+    only_plan: bool,
+    verify: bool,
+    force: bool,
+    dtype: str | None,
+    as_json: bool,
+) -> None:
+    """Cut the checkpoint SRC into N shards at DST.
+
+    DST appears when all of it is whole, with params.json, the tokenizer and a checklist.chk.
+    Memory does not grow with the model.
+
+    \b
+    llamakit reshard llama-2-70b/ llama-2-70b-mp2/ -n 2
+    llamakit reshard llama-2-70b/ llama-2-70b-mp2/ -n 2 --plan
+    """
+    from llamakit.api import plan_reshard
+    from llamakit.api import reshard as run
+    from llamakit.cli.conversion import tell, tell_plan, weights_nbytes
+    from llamakit.cli.terminal import bytes_bar
+
+    checkpoint = toolkit.open_checkpoint(source)
+    if only_plan:
+        plan = plan_reshard(checkpoint, destination, size, dtype=dtype)
+        described = plan.as_json(force=force)
+        click.echo(tell_plan(described, as_json=as_json))
+        click.get_current_context().exit(1 if described["refusals"] else 0)
+    with bytes_bar("resharding", weights_nbytes(checkpoint)) as progress:
+        report = run(
+            checkpoint,
+            destination,
+            size,
+            dtype=dtype,
+            verify=verify,
+            force=force,
+            progress=progress,
+        )
+    click.echo(tell(report, as_json=as_json))

@@ -1,0 +1,189 @@
+"""What commands show people: tables, notes, and the progress of long work.
+
+A bar is shown only on a terminal (TTY); it is on standard error and leaves nothing behind.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+import time
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING
+
+import click
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+    from rich.progress import Progress
+    from rich.table import Table
+
+    from llamakit.examine.steps import Report, Steps
+
+
+def note(text: str) -> None:
+    """Say something on standard error."""
+    click.echo(f"llamakit: {text}", err=True)
+
+
+def rendered(*parts: RenderableType) -> str:
+    """Lay out parts for the terminal, or with every row on one line where nobody watches."""
+    from rich.console import Console
+
+    width = None if sys.stdout.isatty() else 1000
+    console = Console(width=width, highlight=False)
+    with console.capture() as capture:
+        for part in parts:
+            console.print(part)
+    return "\n".join(line.rstrip() for line in capture.get().splitlines())
+
+
+def grid(*headings: str) -> Table:
+    """Make a table without lines; without headings, if none are given."""
+    from rich.table import Table
+
+    table = Table(
+        *headings,
+        box=None,
+        pad_edge=False,
+        header_style="bold",
+        padding=(0, 2, 0, 0),
+        show_header=bool(headings),
+    )
+    for column in table.columns:
+        column.overflow = "fold"
+    return table
+
+
+def sized(nbytes: int) -> str:
+    """Return a number of bytes for people, such as ``13.48 GB``."""
+    if nbytes < 1000:
+        return f"{nbytes} B"
+    amount = float(nbytes)
+    for unit in ("B", "kB", "MB", "GB"):
+        if amount < 999.5:
+            return f"{amount:.3g} {unit}"
+        amount /= 1000
+    return f"{amount:.3g} TB"
+
+
+def watched(steps: Steps[Report], doing: str) -> Report:
+    """Do long work and return its report, with a progress bar on a terminal.
+
+    Args:
+        doing: what it is, such as ``verifying``.
+    """
+    from llamakit.examine.steps import finish
+
+    if not sys.stderr.isatty():
+        return finish(steps)
+    with _bytes_progress() as bar:
+        task = bar.add_task(doing)
+        while True:
+            try:
+                step = next(steps)
+            except StopIteration as done:
+                report: Report = done.value
+                return report
+            bar.update(task, completed=step.nbytes, total=step.total)
+
+
+@contextlib.contextmanager
+def bytes_bar(title: str, total: int) -> Iterator[Callable[[int], None] | None]:
+    """Show how many bytes are done, how fast, and how long the rest will take.
+
+    Args:
+        title: what is being done.
+        total: how many bytes there are.
+    Yields:
+        What to call with the number of bytes done since the last call; None without a terminal.
+    """
+    if not sys.stderr.isatty():
+        yield None
+        return
+    with _bytes_progress() as progress:
+        task = progress.add_task(title, total=total)
+        yield lambda nbytes: progress.advance(task, nbytes)
+
+
+def _bytes_progress() -> Progress:
+    """Make a bar that counts bytes."""
+    from rich.console import Console
+    from rich.progress import (
+        BarColumn,
+        DownloadColumn,
+        Progress,
+        TextColumn,
+        TimeRemainingColumn,
+        TransferSpeedColumn,
+    )
+
+    return Progress(
+        TextColumn("{task.description}"),
+        *(BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn()),
+        console=Console(stderr=True),
+        transient=True,
+    )
+
+
+@contextlib.contextmanager
+def loading_bar() -> Iterator[Callable[[int], None] | None]:
+    """Show how many layers are loaded, where somebody watches."""
+    if not sys.stderr.isatty():
+        yield None
+        return
+    from rich.console import Console
+    from rich.status import Status
+
+    with Status("loading", console=Console(stderr=True)) as status:
+        yield lambda layers: status.update(f"loading: {layers} layers")
+
+
+class Tally:
+    """How many answers and ids there are, and how fast they come.
+
+    Args:
+        show: told the text of the speed, a few times a second, and how many answers there are.
+    """
+
+    def __init__(self, show: Callable[[str, int], object] | None = None) -> None:
+        self.answers = self.ids = 0
+        self._show = show
+        self._start = self._shown = time.monotonic()
+
+    def add(self, ids: int, answers: int) -> None:
+        """Count."""
+        self.ids += ids
+        self.answers += answers
+        now = time.monotonic()
+        if self._show and (answers or now - self._shown > 0.2):
+            self._shown = now
+            self._show(self.speed, self.answers)
+
+    @property
+    def speed(self) -> str:
+        """Ids a second since the beginning."""
+        return f"{self.ids / max(time.monotonic() - self._start, 1e-3):.1f} tokens/s"
+
+    @property
+    def summary(self) -> str:
+        """What was done, in one line."""
+        what = "1 answer" if self.answers == 1 else f"{self.answers} answers"
+        seconds = time.monotonic() - self._start
+        return f"{what}, {self.ids} tokens in {seconds:.1f} s: {self.speed}"
+
+
+@contextlib.contextmanager
+def answers_bar(total: int) -> Iterator[Tally]:
+    """Count answers, and show where somebody watches how many are done and how fast."""
+    if not sys.stderr.isatty():
+        yield Tally()
+        return
+    from rich.console import Console
+    from rich.progress import MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+    columns = (*Progress.get_default_columns(), MofNCompleteColumn(), TimeElapsedColumn())
+    speed = TextColumn("{task.fields[speed]}")
+    with Progress(*columns, speed, console=Console(stderr=True), transient=True) as progress:
+        task = progress.add_task("answering", total=total, speed="")
+        yield Tally(lambda speed, done: progress.update(task, completed=done, speed=speed))

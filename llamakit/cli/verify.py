@@ -1,0 +1,105 @@
+"""The command that checks downloaded files."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+    from rich.text import Text
+
+    from llamakit.examine.verify_report import FileReport, FolderReport, VerifyReport
+    from llamakit.plugin_manager.toolkit import Toolkit
+
+COLOURS = {"ok": "green", "not listed": "yellow"}
+
+
+@click.command()
+@click.argument("paths", metavar="PATH...", nargs=-1, required=True, type=click.Path())
+@click.option("--deep", is_flag=True, help="Look inside too: CRCs, shapes, shards, tokenizer, NaN.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@click.pass_obj
+def verify(toolkit: Toolkit, paths: tuple[str, ...], *, deep: bool, as_json: bool) -> None:
+    """Check the files at PATH against their checklists.
+
+    PATH is the folder of a model, one that holds several, or one with a tokenizer. Every file is
+    read, on all cores. The exit status is 1 if anything is wrong. Files that no checklist names
+    are no failure. Without a checklist, --deep is what tells most.
+
+    \b
+    llamakit verify llama-2-7b/
+    llamakit verify . --deep
+    """
+    from llamakit.cli.terminal import rendered, watched
+    from llamakit.examine.verify import verify as run
+
+    report = watched(run([Path(path) for path in paths], toolkit, deep=deep), "verifying")
+    if as_json:
+        import json
+
+        click.echo(json.dumps(report.as_json(), indent=2, ensure_ascii=False))
+    else:
+        click.echo(rendered(*_parts(report)))
+    click.get_current_context().exit(0 if report.good else 1)
+
+
+def _parts(report: VerifyReport) -> list[RenderableType]:
+    from rich.text import Text
+
+    from llamakit.cli.terminal import sized
+
+    parts: list[RenderableType] = []
+    for folder in report.folders:
+        parts += [Text(f"{folder.path}", style="bold"), _table(folder), *_sentences(folder), ""]
+    bad = sum(not folder.good for folder in report.folders)
+    where = f" in {bad} of {len(report.folders)} folders" if bad else ""
+    return [*parts, Text.assemble(_verdict(report), f"{where}; {sized(report.nbytes)} were read")]
+
+
+def _verdict(report: VerifyReport) -> Text:
+    from rich.text import Text
+
+    if not report.good:
+        return Text("something is wrong", "red")
+    if any(folder.not_checked for folder in report.folders):
+        return Text("nothing wrong was found", "green")
+    return Text("all good", "green")
+
+
+def _table(folder: FolderReport) -> RenderableType:
+    from rich.text import Text
+
+    from llamakit.cli.terminal import grid
+
+    table = grid("file", "status", "")
+    for file in folder.files:
+        colour = COLOURS.get(file.status, "red") if file.good else "red"
+        label = "OK" if file.status == "ok" else file.status
+        table.add_row(Text(file.name), Text(label, style=colour), Text(_remark(file)))
+    return table
+
+
+def _remark(file: FileReport) -> str:
+    if file.status == "mismatch":
+        sums = f"expected {file.expected}, found {file.found}"
+        return f"{sums}: it is {file.note}" if file.note else sums
+    if file.status == "not listed" and file.found:
+        return f"md5 {file.found}" + (f": it is {file.note}" if file.note else "")
+    return f"it is {file.note}" if file.note and file.status == "not listed" else file.note
+
+
+def _sentences(folder: FolderReport) -> list[RenderableType]:
+    from rich.text import Text
+
+    counts = [
+        f"{it.name} holds {it.nan} NaN and {it.infinite} infinite values, in {', '.join(it.files)}"
+        for it in folder.non_finite
+    ]
+    return [
+        *(Text(f"wrong: {sentence}", style="red") for sentence in (*folder.faults, *counts)),
+        *(Text(f"checked: {sentence}") for sentence in folder.checked),
+        *(Text(f"not checked: {sentence}", style="yellow") for sentence in folder.not_checked),
+    ]

@@ -1,0 +1,141 @@
+"""A conversion, worked out before anything is written."""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from llamakit.checkpoint.atomic_folder import check_destination, check_space
+from llamakit.checkpoint.checklist import MODEL_CHECKLIST, format_checklist
+from llamakit.convert.execute import ProgressCallback, carry, memory_nbytes
+from llamakit.convert.moves import Move, WeightFile, nbytes_read
+from llamakit.convert.source_checksums import SourceSums
+from llamakit.errors import LlamakitError
+from llamakit.protocols import Checkpoint
+
+
+@dataclass(frozen=True)
+class SmallFile:
+    """A file beside the weights."""
+
+    name: str
+    content: bytes | Path
+    """What it holds, or the file that it is a copy of."""
+
+    @property
+    def nbytes(self) -> int:
+        """Its exact size."""
+        if isinstance(self.content, bytes):
+            return len(self.content)
+        return self.content.stat().st_size
+
+
+@dataclass(frozen=True)
+class ConversionPlan:
+    """What is read, what is written, and how much of everything it takes."""
+
+    checkpoint: Checkpoint = field(repr=False)
+    destination: Path
+    moves: tuple[Move, ...] = field(repr=False)
+    weights: tuple[WeightFile, ...] = field(repr=False)
+    small_files: tuple[SmallFile, ...] = field(repr=False)
+    has_checklist: bool
+    """Whether a checklist.chk of all the other files is written, last."""
+
+    @property
+    def files(self) -> dict[str, int]:
+        """The exact size of each file in bytes, by its name."""
+        sizes = {file.name: file.nbytes for file in self.weights}
+        sizes |= {file.name: file.nbytes for file in self.small_files}
+        if self.has_checklist:
+            sizes[MODEL_CHECKLIST] = len(format_checklist(dict.fromkeys(sizes, "0" * 32)).encode())
+        return sizes
+
+    @property
+    def nbytes(self) -> int:
+        """How much is written, in bytes."""
+        return sum(self.files.values())
+
+    @property
+    def nbytes_read(self) -> int:
+        """How much is read of the weights, in bytes."""
+        return nbytes_read(self.moves)
+
+    @property
+    def memory_nbytes(self) -> int:
+        """How much memory the buffers take, in bytes; Python itself needs some 60 MB more."""
+        return memory_nbytes(self.moves)
+
+    def refusals(self, *, force: bool = False) -> list[str]:
+        """Say why the plan cannot be carried out, as things are now."""
+        reasons = []
+        try:
+            check_destination(self.destination, force=force, source=self.checkpoint.path)
+        except LlamakitError as error:
+            reasons.append(str(error))
+        if self.destination.parent.is_dir():
+            try:
+                check_space(self.destination.parent, self.nbytes)
+            except LlamakitError as error:
+                reasons.append(str(error))
+        return reasons
+
+    def as_json(self, *, force: bool = False) -> dict[str, object]:
+        """Describe the plan in JSON's terms."""
+        return {
+            "source": str(self.checkpoint.path),
+            "destination": str(self.destination),
+            "files": [{"name": name, "nbytes": nbytes} for name, nbytes in self.files.items()],
+            "nbytes": self.nbytes,
+            "nbytes_read": self.nbytes_read,
+            "memory_nbytes": self.memory_nbytes,
+            "refusals": self.refusals(force=force),
+        }
+
+
+def carry_out(
+    plan: ConversionPlan,
+    folder: Path,
+    *,
+    direct: bool | None = None,
+    sums: SourceSums | None = None,
+    progress: ProgressCallback | None = None,
+) -> dict[str, str | None]:
+    """Write everything that a plan says.
+
+    Args:
+        plan: what to write.
+        folder: where, an empty folder.
+        direct: as ``carry``.
+        sums: as ``carry``.
+        progress: as ``carry``.
+    Returns:
+        The md5 of each file by its name, where there is a checklist; else None.
+    """
+    written = carry(
+        plan.checkpoint,
+        plan.moves,
+        plan.weights,
+        folder,
+        hashed=plan.has_checklist,
+        direct=direct,
+        sums=sums,
+        progress=progress,
+    )
+    for file in plan.small_files:
+        written[file.name] = _write_small(folder / file.name, file)
+    if plan.has_checklist:
+        sums_written = {name: md5 for name, md5 in written.items() if md5 is not None}
+        (folder / MODEL_CHECKLIST).write_bytes(format_checklist(sums_written).encode())
+        written[MODEL_CHECKLIST] = None
+    return written
+
+
+def _write_small(path: Path, file: SmallFile) -> str:
+    if isinstance(file.content, bytes):
+        path.write_bytes(file.content)
+    else:
+        shutil.copyfile(file.content, path)
+    return hashlib.md5(path.read_bytes(), usedforsecurity=False).hexdigest()

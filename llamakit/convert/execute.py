@@ -1,0 +1,139 @@
+"""Carries moves out: reads batches, turns and casts them, and puts them into files."""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from llamakit.checkpoint.dtypes import DTYPES, Array
+from llamakit.checkpoint.rope_permutation import permute_rotary, unpermute_rotary
+from llamakit.convert.batches import Sink, batches, largest
+from llamakit.convert.moves import Move, WeightFile
+from llamakit.convert.reader import AHEAD, SourceReader
+from llamakit.convert.source_checksums import SourceSums
+from llamakit.convert.writer import Lanes, OutputFile, block_count, block_nbytes
+from llamakit.protocols import Checkpoint
+
+ProgressCallback = Callable[[int], None]
+"""Told how many bytes have been read and put into files since the last time."""
+
+
+def carry(
+    checkpoint: Checkpoint,
+    moves: Sequence[Move],
+    files: Sequence[WeightFile],
+    folder: Path,
+    *,
+    hashed: bool = False,
+    direct: bool | None = None,
+    sums: SourceSums | None = None,
+    progress: ProgressCallback | None = None,
+) -> dict[str, str | None]:
+    """Write files of weights.
+
+    Args:
+        checkpoint: what is read.
+        moves: in the order of the tensors in every file.
+        files: what is written; the moves count them from 0.
+        folder: where, a folder that exists.
+        hashed: whether the md5 of the files is wanted.
+        direct: past the kernel's cache; None: where the file system allows it and it pays.
+        sums: checks what is read against the source's checklist, on the way.
+    Returns:
+        The md5 of each file by its name, or None.
+
+    Raises:
+        DamagedFileError: the source has changed since it was opened, or is not what its
+            checklist says.
+        OSError: a file could not be written.
+    """
+    outputs: dict[int, OutputFile] = {}
+    infinite: Counter[str] = Counter()
+    with (
+        Lanes(open_at_a_time(moves), hashed=hashed, direct=direct) as lanes,
+        SourceReader(checkpoint, largest(moves), direct) as read,
+    ):
+        for batch, arrays in read(batches(moves)):
+            jobs = sums.update(batch, arrays) if sums else []
+            ready = [_converted(batch.move, array, infinite) for array in arrays]
+            for sink in batch.sinks:
+                parts = _columns_of(batch.move, sink, ready)
+                for index in sink.files:
+                    if index not in outputs:
+                        file = files[index]
+                        outputs[index] = lanes.open(folder / file.name, file.layout)
+                    outputs[index].put(parts)
+            for job in jobs:
+                job.result()
+            if progress:
+                progress(sum(array.nbytes for array in arrays))
+        if sums:
+            sums.finish()
+        written = {file.name: outputs[index].finish() for index, file in enumerate(files)}
+    _warn_of_infinite(infinite)
+    return written
+
+
+def memory_nbytes(moves: Sequence[Move]) -> int:
+    """Return how much memory ``carry`` takes for its buffers, in bytes."""
+    files = open_at_a_time(moves)
+    return AHEAD * largest(moves) + block_count(files) * block_nbytes(files)
+
+
+def open_at_a_time(moves: Sequence[Move]) -> int:
+    """Return how many files are begun and not ended at the same time, at most."""
+    first: dict[int, int] = {}
+    last: dict[int, int] = {}
+    for number, move in enumerate(moves):
+        for target in move.targets:
+            for file in target.files:
+                first.setdefault(file, number)
+                last[file] = number
+    begun = Counter(first.values())
+    ended = Counter(last.values())
+    most = now = 0
+    for number in range(len(moves)):
+        now += begun[number]
+        most = max(most, now)
+        now -= ended[number]
+    return most
+
+
+def _columns_of(move: Move, sink: Sink, arrays: Sequence[Array]) -> list[Array]:
+    """Take a sink's columns from what the reads of its batch brought."""
+    width = DTYPES[move.new_dtype].itemsize
+    return [arrays[cut.read][:, cut.start * width : cut.stop * width] for cut in sink.cuts]
+
+
+def _converted(move: Move, array: Array, infinite: Counter[str]) -> Array:
+    """Turn and cast the rows of one read.
+
+    Args:
+        array: ``(rows, bytes of a row)`` uint8.
+        infinite: counts values that the new dtype has no room for.
+    Returns:
+        The same form, with rows of another length if the dtype is another.
+    """
+    if move.turn is not None:
+        turn = permute_rotary if move.turn == "huggingface" else unpermute_rotary
+        array = turn(array, len(array) // move.head_dim)
+    if move.new_dtype == move.dtype:
+        return array
+    values = array.view(DTYPES[move.dtype])
+    with np.errstate(over="ignore"):
+        cast = values.astype(DTYPES[move.new_dtype])
+    lost = np.count_nonzero(np.isinf(cast)) - np.count_nonzero(np.isinf(values))
+    if lost:
+        infinite[move.name] += int(lost)
+    return cast.view(np.uint8)
+
+
+def _warn_of_infinite(infinite: Counter[str]) -> None:
+    for name, count in infinite.items():
+        logging.getLogger("llamakit").warning(
+            "%s: %d values were too large for the new dtype and are infinite now", name, count
+        )

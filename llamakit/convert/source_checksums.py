@@ -1,0 +1,137 @@
+"""Checks the files of a source against its checklist: on the way where they are read in order.
+
+A plan that reads a file from its beginning to its end gives its sum for nothing. Other files are
+hashed before anything is written.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+
+from llamakit.checkpoint.dtypes import Array
+from llamakit.checkpoint.hashing import md5_files
+from llamakit.convert.batches import CopyBatch, batches
+from llamakit.convert.moves import Move
+from llamakit.errors import DamagedFileError
+
+_CHUNK = 1 << 20
+_THREADS = 2
+
+
+def read_in_order(moves: Iterable[Move]) -> set[Path]:
+    """Say which files are read from their beginning to their end, each byte once at most."""
+    ends: dict[Path, int] = {}
+    jumps: set[Path] = set()
+    for batch in batches(moves):
+        for read in batch.reads:
+            if read.region.file is None:
+                continue
+            path = read.region.file.path
+            if read.offset < ends.get(path, 0):
+                jumps.add(path)
+            ends[path] = read.offset + read.nbytes
+    return set(ends) - jumps
+
+
+class SourceSums:
+    """The sums of files that ``carry`` reads in order. Use it as a context manager.
+
+    Args:
+        expected: the md5 of each, by its path.
+    """
+
+    def __init__(self, expected: Mapping[Path, str]) -> None:
+        self._expected = expected
+        self._lanes = [ThreadPoolExecutor(1, "llamakit-md5") for _ in range(_THREADS)]
+        self._sums = {path: _Sum(path) for path in expected}
+        self._lane_of = {
+            path: self._lanes[index % _THREADS] for index, path in enumerate(self._sums)
+        }
+
+    def __enter__(self) -> SourceSums:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        for lane in self._lanes:
+            lane.shutdown(cancel_futures=True)
+
+    def update(self, batch: CopyBatch, arrays: Sequence[Array]) -> list[Future[None]]:
+        """Take in what a batch has read; the arrays may go when the jobs are done."""
+        jobs = []
+        for read, array in zip(batch.reads, arrays, strict=True):
+            if read.region.file is None or read.region.file.path not in self._sums:
+                continue
+            path = read.region.file.path
+            jobs.append(self._lane_of[path].submit(self._sums[path].update, read.offset, array))
+        return jobs
+
+    def finish(self) -> None:
+        """Compare the sums.
+
+        Raises:
+            DamagedFileError: a file is not what the checklist says.
+        """
+        for path, total in self._sums.items():
+            _compare(path, total.finish(), self._expected[path])
+
+
+class _Sum:
+    """The md5 of one file, some of whose bytes come from elsewhere."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._md5 = hashlib.md5(usedforsecurity=False)
+        self._at = 0
+
+    def update(self, offset: int, array: Array) -> None:
+        self._read_up_to(offset)
+        self._md5.update(array.data)
+        self._at += array.nbytes
+
+    def finish(self) -> str:
+        self._read_up_to(self._path.stat().st_size)
+        return self._md5.hexdigest()
+
+    def _read_up_to(self, stop: int) -> None:
+        """Read what nobody else wants: headers, and what other shards hold too."""
+        if self._at == stop:
+            return
+        with self._path.open("rb") as file:
+            file.seek(self._at)
+            while self._at < stop:
+                data = file.read(min(_CHUNK, stop - self._at))
+                if not data:
+                    raise DamagedFileError(f"{self._path} has become shorter; start again.")
+                self._md5.update(data)
+                self._at += len(data)
+
+
+def check_sums(expected: Mapping[Path, str]) -> None:
+    """Hash whole files, several at a time, and compare.
+
+    Args:
+        expected: the md5 of each, by its path.
+
+    Raises:
+        DamagedFileError: one is not what the checklist says, or cannot be read.
+    """
+    try:
+        found = md5_files(list(expected))
+    except OSError as error:
+        raise DamagedFileError(
+            f"{error.filename} is in the checklist, but cannot be read: {error.strerror}. "
+            "Download it again."
+        ) from None
+    for path, md5 in found.items():
+        _compare(path, md5, expected[path])
+
+
+def _compare(path: Path, found: str, expected: str) -> None:
+    if found != expected:
+        raise DamagedFileError(
+            f"{path} is not what its checklist says: its md5 is {found}, expected {expected}. "
+            "Download it again."
+        )

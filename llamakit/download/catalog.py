@@ -1,0 +1,183 @@
+"""The models that can be downloaded: what plugins have registered, found by any of their names."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import PurePosixPath
+from typing import Any
+
+from llamakit.download.link import HOW_TO_GIVE, Link
+from llamakit.errors import LinkError, PluginError, UnknownNameError, UsageError
+from llamakit.plugin_manager.registry import Entry
+
+ALL = "all"
+
+
+@dataclass(frozen=True)
+class Model:
+    """A model of the catalogue.
+
+    Args:
+        name: what it was registered as.
+        names: what else users call it.
+        folder: where it lies, on the server and on disk.
+        shards: how many ``consolidated.NN.pth`` it should have; the checklist decides.
+        shard_nbytes: about how large one is, for planning; the server's own sizes hold.
+        family: such as ``Llama 2``; a link is good for one.
+        hosts: that serve the family with signed links.
+        root_files: shared by the models of the family, such as ``LICENSE``, beside the folders.
+        tokenizer_files: the tokenizer and its checklist, beside the folders.
+    """
+
+    name: str
+    names: tuple[str, ...]
+    folder: str
+    shards: int = 1
+    shard_nbytes: int = 0
+    family: str = ""
+    hosts: tuple[str, ...] = ()
+    root_files: tuple[str, ...] = ("LICENSE", "USE_POLICY.md")
+    tokenizer_files: tuple[str, ...] = ("tokenizer.model", "tokenizer_checklist.chk")
+
+    @property
+    def shard_paths(self) -> list[str]:
+        """Where its shards should lie, relative to the output folder."""
+        return [f"{self.folder}/consolidated.{number:02d}.pth" for number in range(self.shards)]
+
+
+def read_catalogue(entries: Iterable[Entry]) -> list[Model]:
+    """Check what plugins have registered; an entry that is none is left out, with a warning."""
+    models = []
+    for entry in entries:
+        try:
+            models.append(_model(entry))
+        except PluginError as error:
+            logging.getLogger("llamakit").warning("%s; it is left out", error)
+    return models
+
+
+def choose(wanted: Sequence[str], catalogue: Sequence[Model], link: Link | None) -> list[Model]:
+    """Return the models of the given names, each once, in the catalogue's order.
+
+    Args:
+        wanted: names in any spelling, several behind commas, or ``all``: every model of the
+            family that the link is for; every one that has a family's host where none is known.
+        link: None while it is not known.
+
+    Raises:
+        UnknownNameError: a name that the catalogue lacks.
+        LinkError: the link is for another family, or stands where a name belongs.
+        UsageError: no model is named.
+    """
+    if any(sign in word for word in wanted for sign in ("//", "%2F", "?", "=")):
+        raise LinkError(f"a link stands where the names of models belong. {HOW_TO_GIVE}")
+    names = [name for word in wanted for name in word.replace(",", " ").split()]
+    chosen: list[str] = []
+    for name in names:
+        chosen += _all(catalogue, link) if _plain(name) == ALL else [_find(name, catalogue)]
+    models = [model for model in catalogue if model.name in chosen]
+    if link is not None:
+        check_family(models, catalogue, link)
+    if not models:
+        known = ", ".join(model.name for model in catalogue)
+        raise UsageError(f"no model is named; the catalogue has {known}")
+    return models
+
+
+def check_family(models: Sequence[Model], catalogue: Sequence[Model], link: Link) -> None:
+    """Refuse a link that is for another family than the models'.
+
+    Raises:
+        LinkError: it is.
+    """
+    family = _family(catalogue, link)
+    for model in models:
+        if family is not None and model.family != family:
+            raise LinkError(
+                f"the link is for {family} ({link.host}), but {model.name} is of "
+                f"{model.family or 'another family'}: request a link for that family from Meta"
+            )
+        if link.policy is not None and not link.policy.covers(_address(link, model.folder)):
+            raise LinkError(
+                f"the link is signed for {link.policy.resource}, which does not cover "
+                f"{_address(link, model.folder)}: request a link for {model.name}"
+            )
+
+
+def _address(link: Link, folder: str) -> str:
+    return link.url(f"{folder}/params.json").partition("?")[0]
+
+
+def _family(catalogue: Sequence[Model], link: Link) -> str | None:
+    """Return the family that a host serves; None for a mirror or a server of one's own."""
+    known = {host: model.family for model in catalogue for host in model.hosts}
+    return {**OTHER_FAMILIES, **known}.get(link.host.lower())
+
+
+def _all(catalogue: Sequence[Model], link: Link | None) -> list[str]:
+    family = _family(catalogue, link) if link else None
+    listed = [model for model in catalogue if model.hosts]
+    names = [model.name for model in listed if family is None or model.family == family]
+    if link and listed and not names:
+        families = ", ".join(dict.fromkeys(model.family for model in listed))
+        raise LinkError(
+            f"the link is for {family} ({link.host}), and the catalogue has no model of it, only "
+            f"of {families}: request a link for these from Meta"
+        )
+    return names
+
+
+def _find(name: str, catalogue: Sequence[Model]) -> str:
+    for model in catalogue:
+        if _plain(name) in (_plain(known) for known in (model.name, model.folder, *model.names)):
+            return model.name
+    raise UnknownNameError("model to download", name, (model.name for model in catalogue))
+
+
+def _plain(name: str) -> str:
+    return name.strip().lower().replace("_", "-")
+
+
+def _model(entry: Entry) -> Model:
+    """Check one entry of the catalogue."""
+    try:
+        fields: dict[str, Any] = dict(entry.value)
+        for name in ("names", "hosts", "root_files", "tokenizer_files"):
+            if name in fields:
+                fields[name] = _texts(fields[name])
+        model = Model(name=entry.name, **{"names": (), **fields})
+        paths = [model.folder, *model.root_files, *model.tokenizer_files]
+        if not all(isinstance(path, str) and _is_inside(path) for path in paths):
+            raise ValueError(f"a path is not a relative one: {paths}")
+        if not (isinstance(model.shards, int) and isinstance(model.shard_nbytes, int)):
+            raise TypeError("shards and shard_nbytes are whole numbers")
+    except (TypeError, ValueError) as error:
+        raise PluginError(
+            f"the {entry} of the {entry.source} is no entry of the catalogue: {error}"
+        ) from error
+    return model
+
+
+def _texts(value: Any) -> tuple[str, ...]:
+    if isinstance(value, str) or not all(isinstance(text, str) for text in value):
+        raise TypeError(f"{value!r} is not a list of texts")
+    return tuple(value)
+
+
+def _is_inside(path: str) -> bool:
+    parts = PurePosixPath(path).parts
+    return bool(parts) and not path.startswith("/") and ".." not in parts
+
+
+OTHER_FAMILIES = {
+    "download2.llamameta.net": "Code Llama",
+    "download5.llamameta.net": "Llama Guard 2",
+    "download6.llamameta.net": "Llama 3",
+    "llama3-1.llamameta.net": "Llama 3.1",
+    "llama3-2-lightweight.llamameta.net": "Llama 3.2",
+    "llama3-2-multimodal.llamameta.net": "Llama 3.2",
+    "llama3-3.llamameta.net": "Llama 3.3",
+}
+"""Hosts of links that people also get from Meta, so that a wrong one is named."""

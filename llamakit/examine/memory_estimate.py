@@ -1,0 +1,54 @@
+"""How much memory a rank needs, worked out from shapes alone."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from llamakit.checkpoint.dtypes import itemsize
+from llamakit.checkpoint.layout import ROPE_FREQS
+from llamakit.checkpoint.params import ModelParams
+from llamakit.checkpoint.shard_plan import copies
+from llamakit.protocols import Checkpoint, Parameter
+
+
+@dataclass(frozen=True)
+class RankMemory:
+    """What each of ``size`` ranks holds, in bytes."""
+
+    size: int
+    weights: int
+    kv_cache: int
+
+
+def rank_memory(
+    checkpoint: Checkpoint, size: int, dtype: str, max_seq_len: int, max_batch_size: int
+) -> RankMemory:
+    """Work out what one rank holds of a model, its weights as they are stored.
+
+    Args:
+        checkpoint: the model.
+        size: a legal model parallel size.
+        dtype: what keys and values are kept in.
+        max_seq_len: the longest sequence, in tokens.
+        max_batch_size: how many sequences at the same time.
+    """
+    weights = sum(
+        _nbytes(parameter, checkpoint.params, size)
+        for name, parameter in checkpoint.parameters.items()
+        if name != ROPE_FREQS
+    )
+    cached = kv_cache_nbytes(checkpoint.params, size, dtype) * max_seq_len * max_batch_size
+    return RankMemory(size, weights, cached)
+
+
+def kv_cache_nbytes(params: ModelParams, size: int, dtype: str) -> int:
+    """Return how many bytes a rank keeps of one token: its keys and values in every layer."""
+    heads = max(1, params.n_kv_heads // size)
+    return 2 * params.n_layers * heads * params.head_dim * itemsize(dtype)
+
+
+def _nbytes(parameter: Parameter, params: ModelParams, size: int) -> int:
+    nbytes = parameter.numel * itemsize(parameter.dtype)
+    if parameter.axis is None:
+        return nbytes
+    return nbytes * copies(parameter.name, params, size) // size

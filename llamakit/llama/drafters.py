@@ -1,0 +1,64 @@
+"""What proposes ids for speculative decoding: a name, or a draft model's folder, to a drafter."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from llamakit.errors import OptionError
+from llamakit.plugin_manager.contracts import checked_drafter
+from llamakit.plugin_manager.factories import build, parse_choice
+from llamakit.plugin_manager.toolkit import Toolkit, default_toolkit
+from llamakit.protocols import Drafter, Tokenizer
+
+DRAFT_MODEL = "draft-model"
+"""The drafter that a folder stands for."""
+
+
+def choose_drafter(
+    name: str,
+    options: Mapping[str, Any] | None = None,
+    tokenizer: Tokenizer | None = None,
+    *,
+    toolkit: Toolkit | None = None,
+) -> Drafter:
+    """Build the drafter that a text asks for.
+
+    Args:
+        name: ``NAME`` or ``NAME:k=v,k=v``; else the folder of a draft model.
+        options: more of them, by name.
+        tokenizer: the model's; a drafter that has another one is refused.
+    Raises:
+        UnknownNameError: no such drafter, and no such folder.
+        OptionError: an option that it lacks, of a wrong type or out of range; other ids.
+    """
+    toolkit = toolkit or default_toolkit()
+    if Path(name).is_dir():
+        choice, given = DRAFT_MODEL, {"path": name}
+    else:
+        choice, given = parse_choice(name)
+    entry = toolkit.drafters.entry(choice)
+    made: Drafter = build(entry, {**given, **(options or {})})
+    own: Tokenizer | None = getattr(made, "tokenizer", None)
+    if own is not None and tokenizer is not None and not _alike(own, tokenizer):
+        raise OptionError(
+            f"{own.path} has other ids than {tokenizer.path}: a draft model has to have the "
+            "tokenizer of the model that it drafts for"
+        )
+    return made if entry.source.builtin else checked_drafter(made, entry)
+
+
+def drafts_summary(drafted: int, accepted: int) -> str:
+    """Say how many drafted ids were right."""
+    share = f" ({accepted / drafted:.0%})" if drafted else ""
+    return f"{accepted} of {drafted} drafted tokens were accepted{share}"
+
+
+def _alike(one: Tokenizer, other: Tokenizer) -> bool:
+    """Tell whether two tokenizers give every id the same text."""
+    if one.path == other.path:
+        return True
+    if (one.vocab_size, one.bos_id, one.eos_id) != (other.vocab_size, other.bos_id, other.eos_id):
+        return False
+    return all(one.decode([token]) == other.decode([token]) for token in range(one.vocab_size))

@@ -1,0 +1,312 @@
+"""The class that scripts use, with the reference's methods and iterators beside them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, TypedDict
+
+from llamakit.errors import SpecialTagError, UsageError
+from llamakit.llama.loaded_model import LoadedModel
+from llamakit.llama.loading import (
+    FAILURES,
+    LoadSpec,
+    check_vocabulary,
+    find_tokenizer,
+    load_slice,
+)
+from llamakit.llama.prompts import check_messages, check_text, check_texts
+from llamakit.llama.sampler_choice import choose_sampling
+from llamakit.plugin_manager.toolkit import Toolkit, default_toolkit
+from llamakit.protocols import Dialog, Message
+
+UNSAFE_ERROR = "Error: special tags are not allowed as part of the prompt."
+"""What the reference answers to a dialog that holds a tag of the prompt format."""
+
+
+class CompletionPrediction(TypedDict, total=False):
+    """What ``text_completion`` returns of each prompt."""
+
+    generation: str
+    tokens: list[str]
+    logprobs: list[float]
+
+
+class ChatPrediction(TypedDict, total=False):
+    """What ``chat_completion`` returns of each dialog."""
+
+    generation: Message
+    tokens: list[str]
+    logprobs: list[float]
+
+
+class Llama(LoadedModel):
+    """A loaded model with its tokenizer. Make one with ``Llama.build`` or ``Llama.open``.
+
+    Under torchrun every rank makes the same calls and gets the same answers.
+    """
+
+    @classmethod
+    def build(
+        cls,
+        ckpt_dir: str,
+        tokenizer_path: str | None = None,
+        max_seq_len: int | None = None,
+        max_batch_size: int = 4,
+        model_parallel_size: int | None = None,
+        seed: int = 1,
+        *,
+        dtype: str = "auto",
+        device: str = "auto",
+        quantize: str | None = None,
+        compile: bool | None = None,  # noqa: A002 (as the option is called)
+    ) -> Llama:
+        """Load a checkpoint of any number of shards on any legal number of ranks.
+
+        Args:
+            ckpt_dir: a folder that a plugin opens: Meta shards, Hugging Face form, …
+            tokenizer_path: None looks for ``tokenizer.model`` there and in the parent.
+            max_seq_len: None takes the checkpoint's context.
+            model_parallel_size: None means as many ranks as torchrun started, else one.
+            dtype: ``auto`` is the checkpoint's, or float32 where the device lacks it.
+            device: ``auto``, ``cpu``, ``cuda`` or ``mps``.
+            quantize: ``int8`` or ``int4`` rounds the weights while they are read.
+            compile: compile the decoding step; None does so on a GPU, once it pays.
+        Raises:
+            LlamakitError: something is wrong with the files or the settings.
+        Source: ``Llama.build`` in the reference's ``llama/generation.py``.
+        """
+        return cls.open(
+            ckpt_dir,
+            tokenizer_path,
+            max_seq_len=max_seq_len,
+            max_batch_size=max_batch_size,
+            model_parallel_size=model_parallel_size,
+            seed=seed,
+            dtype=dtype,
+            device=device,
+            quantize=quantize,
+            compile=compile,
+        )
+
+    @classmethod
+    def open(
+        cls,
+        model: str | Path,
+        tokenizer: str | Path | None = None,
+        *,
+        max_seq_len: int | None = None,
+        max_batch_size: int = 4,
+        model_parallel_size: int | None = None,
+        seed: int = 1,
+        dtype: str = "auto",
+        device: str = "auto",
+        quantize: str | None = None,
+        compile: bool | None = None,  # noqa: A002 (as the option is called)
+        led: bool = False,
+        progress: Callable[[int], None] | None = None,
+        toolkit: Toolkit | None = None,
+    ) -> Llama:
+        """Load a checkpoint, with what the commands need beside ``build``.
+
+        Args:
+            led: under torchrun, the other ranks run ``llamakit.llama.worker``, not this program.
+            progress: told how many layers are loaded after each.
+        """
+        for name, number in (
+            ("max_seq_len", max_seq_len),
+            ("max_batch_size", max_batch_size),
+            ("model_parallel_size", model_parallel_size),
+        ):
+            if number is not None and number < 1:
+                raise UsageError(f"{name} is {number}; it has to be 1 or more")
+        toolkit = toolkit or default_toolkit()
+        checkpoint = toolkit.open_checkpoint(Path(model))
+        loaded = toolkit.load_tokenizer(find_tokenizer(Path(model), tokenizer))
+        check_vocabulary(checkpoint, loaded)
+
+        from llamakit.runtime import parallel
+        from llamakit.runtime.supported import check_loadable
+
+        size = model_parallel_size or parallel.world_size()
+        check_loadable(checkpoint, size)  # before any process is started
+        group = parallel.join(model_parallel_size, led=led)
+        group.acquire()
+        try:
+            path = str(Path(model).resolve())
+            spec = LoadSpec(path, dtype, device, quantize, compile, max_batch_size)
+            if isinstance(group, parallel.RankGroup) and group.led:
+                group.send("load", spec)
+            executor = load_slice(spec, group, checkpoint, progress)
+        except FAILURES:  # every rank knows
+            group.release()
+            raise
+        except BaseException:  # Ctrl-C: the others wait for a word that will not come
+            group.abandon()
+            raise
+        return cls(
+            executor,
+            checkpoint,
+            loaded,
+            max_seq_len=max_seq_len or checkpoint.params.context,
+            max_batch_size=max_batch_size,
+            seed=seed,
+            toolkit=toolkit,
+        )
+
+    # What the reference has -------------------------------------------------------------------
+
+    def generate(
+        self,
+        prompt_tokens: Sequence[Sequence[int]],
+        max_gen_len: int | None = None,
+        temperature: float = 0.6,
+        top_p: float = 0.9,
+        logprobs: bool = False,
+        echo: bool = False,
+        *,
+        seed: int | None = None,
+    ) -> tuple[list[list[int]], list[list[float]] | None]:
+        """Continue prompts given as ids.
+
+        Args:
+            prompt_tokens: one list of ids a prompt; they may differ in length.
+            max_gen_len: how many new ids; None as many as the context holds.
+            temperature: 0 is greedy.
+            echo: begin each answer with its prompt.
+            seed: what sampled answers depend on; None takes the next of the model's own.
+        Returns:
+            The new ids of each prompt, and their log-probabilities if asked for.
+        Raises:
+            PromptTooLongError: a prompt fills the context.
+        Source: ``Llama.generate`` in the reference's ``llama/generation.py``.
+        """
+        sampling = choose_sampling(
+            temperature=temperature,
+            top_p=top_p,
+            toolkit=self.toolkit,
+            tokenizer=self.tokenizer,
+        )
+        tokens = [list(prompt) if echo else [] for prompt in prompt_tokens]
+        scores: list[list[float]] = [[] for _ in prompt_tokens]
+        for event in self.events(
+            prompt_tokens,
+            sampling,
+            max_new_tokens=max_gen_len,
+            seeds=self._seeds.of(prompt_tokens, seed),
+            logprobs=logprobs,
+            prompt_logprobs=logprobs and echo,
+        ):
+            scores[event.index] += event.prompt_logprobs or ()
+            if event.token is not None:
+                tokens[event.index].append(event.token)
+            if event.logprob is not None:
+                scores[event.index].append(event.logprob)
+        return tokens, scores if logprobs else None
+
+    def text_completion(
+        self,
+        prompts: Sequence[str],
+        temperature: float = 0.6,
+        top_p: float = 0.9,
+        max_gen_len: int | None = None,
+        logprobs: bool = False,
+        echo: bool = False,
+        *,
+        seed: int | None = None,
+    ) -> list[CompletionPrediction]:
+        """Continue texts. Arguments and errors as ``generate``.
+
+        Source: ``Llama.text_completion`` in the reference's ``llama/generation.py``.
+        """
+        check_texts(prompts)
+        ids = [self.tokenizer.encode(prompt, bos=True) for prompt in prompts]
+        tokens, scores = self.generate(
+            ids, max_gen_len, temperature, top_p, logprobs, echo, seed=seed
+        )
+        results = []
+        for index, answer in enumerate(tokens):
+            result: CompletionPrediction = {"generation": self.tokenizer.decode(answer)}
+            if scores is not None:
+                result["tokens"] = self._pieces(answer)
+                result["logprobs"] = scores[index]
+            results.append(result)
+        return results
+
+    def chat_completion(
+        self,
+        dialogs: Sequence[Dialog],
+        temperature: float = 0.6,
+        top_p: float = 0.9,
+        max_gen_len: int | None = None,
+        logprobs: bool = False,
+        *,
+        seed: int | None = None,
+    ) -> list[ChatPrediction]:
+        """Answer dialogs. Arguments and errors as ``generate``.
+
+        A dialog with a tag of the prompt format in a message is not computed: its answer is
+        ``UNSAFE_ERROR``.
+
+        Raises:
+            DialogError: the roles of a dialog do not alternate, or the last is not the user's.
+        Source: ``Llama.chat_completion`` in the reference's ``llama/generation.py``.
+        """
+        prompts = self._encode_safe(dialogs)
+        safe = [prompt for prompt in prompts if prompt is not None]
+        tokens, scores = self.generate(safe, max_gen_len, temperature, top_p, logprobs, seed=seed)
+        answers = iter(zip(tokens, scores or [[]] * len(tokens), strict=True))
+        results = []
+        for prompt in prompts:
+            answer, logs = next(answers) if prompt is not None else ([], [])
+            text = UNSAFE_ERROR if prompt is None else self.tokenizer.decode(answer)
+            result: ChatPrediction = {"generation": {"role": "assistant", "content": text}}
+            if logprobs:
+                result["tokens"] = self._pieces(answer)
+                result["logprobs"] = logs
+            results.append(result)
+        return results
+
+    # What it lacks ----------------------------------------------------------------------------
+
+    def stream_text(self, prompt: str, **settings: Any) -> Iterator[str]:
+        """Continue one text, yielding whole characters as they come. Settings as ``stream``."""
+        check_text(prompt)
+        yield from self._texts(self.tokenizer.encode(prompt, bos=True), settings)
+
+    def stream_chat(
+        self, dialog: Dialog, *, prompt_format: str = "llama2", **settings: Any
+    ) -> Iterator[str]:
+        """Answer one dialog, yielding whole characters as they come. Settings as ``stream``.
+
+        Args:
+            prompt_format: ``NAME`` or ``NAME:k=v,k=v``.
+        Raises:
+            SpecialTagError: a message holds a tag of the prompt format.
+            DialogError: the roles are not in the order that the format knows.
+        """
+        check_messages(dialog)
+        chosen = self.prompt_format(prompt_format)
+        settings.setdefault("stop_tokens", chosen.stop_tokens)
+        settings.setdefault("keep_space", getattr(chosen, "keeps_space", False))
+        settings["stop"] = [*settings.get("stop", ()), *getattr(chosen, "stop_strings", ())]
+        yield from self._texts(chosen.encode(dialog), settings)
+
+    def _texts(self, prompt: Sequence[int], settings: Mapping[str, Any]) -> Iterator[str]:
+        for chunk in self.stream([prompt], **settings):
+            if chunk.text:
+                yield chunk.text
+
+    def _pieces(self, tokens: Sequence[int]) -> list[str]:
+        return [self.tokenizer.decode([token]) for token in tokens]
+
+    def _encode_safe(self, dialogs: Sequence[Dialog]) -> list[list[int] | None]:
+        chosen = self.prompt_format()
+        prompts: list[list[int] | None] = []
+        for dialog in dialogs:
+            check_messages(dialog)
+            try:
+                prompts.append(chosen.encode(dialog))
+            except SpecialTagError:
+                prompts.append(None)
+        return prompts

@@ -1,0 +1,152 @@
+"""From paths to a model that is loaded, on this rank and on the others."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from llamakit.errors import LlamakitError, TokenizerError
+from llamakit.plugin_manager.toolkit import default_toolkit
+from llamakit.protocols import Checkpoint, Tokenizer
+
+if TYPE_CHECKING:
+    from llamakit.runtime.draft_model import DraftModel
+    from llamakit.runtime.executor import Executor
+    from llamakit.runtime.parallel import Group
+
+FAILURES = (LlamakitError, OSError, RuntimeError, MemoryError)
+"""What can go wrong on one rank while it loads; the others are told."""
+
+
+@dataclass(frozen=True)
+class LoadSpec:
+    """What every rank has to know to load its slices.
+
+    Args:
+        batch: how many sequences are written at the same time, at most.
+    """
+
+    path: str
+    dtype: str
+    device: str
+    quantize: str | None = None
+    compile: bool | None = None
+    batch: int = 1
+
+
+def load_slice(
+    spec: LoadSpec,
+    group: Group,
+    checkpoint: Checkpoint | None = None,
+    progress: Callable[[int], None] | None = None,
+) -> Executor:
+    """Load what this rank holds of a model; every rank of the group calls it.
+
+    Raises:
+        LlamakitError: the checkpoint cannot be loaded, on this rank or another.
+    """
+    from llamakit.runtime import compiled, device, loader
+    from llamakit.runtime.executor import Executor
+    from llamakit.runtime.kernels import calibration
+    from llamakit.runtime.memory import has_room
+
+    failure: Exception | None = None
+    try:
+        checkpoint = checkpoint or default_toolkit().open_checkpoint(Path(spec.path))
+        place = device.pick_device(spec.device, group.size, group.local_rank)
+        stored = checkpoint.parameters["norm.weight"].dtype if checkpoint.parameters else ""
+        dtype = device.pick_dtype(spec.dtype, stored, place)
+        weights = 2 * sum(it.numel for it in checkpoint.parameters.values())  # in 16 bits
+        packer = calibration.packer(
+            place,
+            dtype,
+            spec.quantize,
+            batch=spec.batch,
+            traceable=bool(spec.compile),
+            mapped=not has_room(2 * weights),  # for the file in the system's cache, and a copy
+        )
+        model = loader.load(
+            checkpoint,
+            rank=group.rank,
+            size=group.size,
+            dtype=dtype,
+            device=place,
+            packer=packer,
+            progress=progress,
+        )
+        if group.size == 1:
+            compiled.install(model, spec.compile)
+    except FAILURES as error:
+        failure = error
+    group.agree(failure)
+    return Executor(model, group)
+
+
+def open_draft_model(
+    path: str, most: int, confidence: float, *, dtype: str = "auto", device: str = "auto"
+) -> DraftModel:
+    """Open a small model that writes ahead; its weights are read when it is first asked.
+
+    It is whole on the rank that asks it, which is rank 0.
+
+    Args:
+        most: how many ids it proposes.
+        confidence: a draft ends before an id that the model thinks less probable.
+    Raises:
+        LlamakitError: it cannot be loaded.
+    """
+    from llamakit.runtime.draft_model import DraftModel
+    from llamakit.runtime.parallel import Group
+    from llamakit.runtime.supported import check_loadable
+
+    checkpoint = default_toolkit().open_checkpoint(Path(path))
+    check_loadable(checkpoint, 1)
+    tokenizer = default_toolkit().load_tokenizer(find_tokenizer(Path(path)))
+    check_vocabulary(checkpoint, tokenizer)
+    spec = LoadSpec(path, dtype, device)
+
+    def load() -> Executor:
+        return load_slice(spec, Group(), checkpoint)
+
+    return DraftModel(load, tokenizer, most, confidence, checkpoint.params.context)
+
+
+def find_tokenizer(model: Path, given: str | Path | None = None) -> Path:
+    """Return the tokenizer file of a model: the given one, the folder's, else its parent's.
+
+    That is ``tokenizer.model``, or else a ``tokenizer`` of another ending that a plugin loads.
+
+    Raises:
+        TokenizerError: there is none.
+    """
+    if given is not None:
+        path = Path(given)
+        return path / "tokenizer.model" if path.is_dir() else path
+    folders = (model, model.resolve().parent)
+    for folder in folders:
+        if (folder / "tokenizer.model").exists():
+            return folder / "tokenizer.model"
+    for folder in folders:
+        for path in sorted(folder.glob("tokenizer.*")):
+            if len(path.suffixes) == 1 and default_toolkit().loads_tokenizer(path):
+                return path
+    raise TokenizerError(
+        f"no tokenizer.model in {model} nor in its parent: pass it with --tokenizer FILE"
+    )
+
+
+def check_vocabulary(checkpoint: Checkpoint, tokenizer: Tokenizer) -> None:
+    """Refuse a tokenizer that has more ids than the embedding has rows.
+
+    Raises:
+        TokenizerError: it is the tokenizer of another model.
+    """
+    rows = checkpoint.params.vocab_size
+    if tokenizer.vocab_size > rows:
+        raise TokenizerError(
+            f"{tokenizer.path} has {tokenizer.vocab_size} ids but the embedding of "
+            f"{checkpoint.path} has {rows} rows: it is the tokenizer of another model; pass the "
+            "right one with --tokenizer"
+        )

@@ -1,0 +1,220 @@
+"""How the next token is chosen: names and options to a sampler with its processors."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from llamakit.errors import PluginError, UsageError
+from llamakit.plugin_manager.factories import Choice, build, parse_choice, takes_tokenizer
+from llamakit.plugin_manager.toolkit import Toolkit, default_toolkit
+
+if TYPE_CHECKING:
+    import torch
+
+    from llamakit.plugin_manager.registry import Entry
+    from llamakit.protocols import LogitsProcessor, Row, Tokenizer
+    from llamakit.runtime.sampling import Sampling
+
+TEMPERATURE, TOP_P = 0.6, 0.9
+"""The reference's defaults."""
+
+
+def choose_sampling(
+    *,
+    sampler: str | None = None,
+    sampler_options: Mapping[str, Any] | Sequence[str] = (),
+    processors: Sequence[str | Choice] = (),
+    temperature: float | None = None,
+    top_p: float | None = None,
+    toolkit: Toolkit | None = None,
+    tokenizer: Tokenizer | None = None,
+) -> Sampling:
+    """Build the sampler and the processors that names and options ask for.
+
+    Without a sampler, ``temperature`` and ``top_p`` mean the reference's way: 0 is greedy, else
+    ``top-p``. With one, the temperature is the last processor before it.
+
+    Args:
+        sampler_options: ``{"k": v}`` or ``["k=v"]``.
+        processors: ``NAME`` or ``NAME:k=v,k=v`` each, applied in this order; or a ``Choice``
+            where a value has commas.
+        tokenizer: of the model whose ids are chosen; some samplers and processors need it.
+    Raises:
+        UnknownNameError: no such sampler or processor.
+        OptionError: an option it lacks, of a wrong type or out of range.
+        UsageError: settings that contradict one another, or a tokenizer is needed.
+    """
+    from llamakit.runtime.sampling import Sampling
+
+    for name, value in (("processors", processors), ("sampler_options", sampler_options)):
+        if isinstance(value, str):
+            raise UsageError(f"{name} is a list, not a text: {name}=[{value!r}]")
+    toolkit = toolkit or default_toolkit()
+    specs: list[tuple[str, Mapping[str, Any]]] = [parse_choice(text) for text in processors]
+    options: Mapping[str, Any] | Sequence[str] = sampler_options
+    if sampler is None:
+        if options:
+            raise UsageError("--sampler-option needs --sampler NAME: which sampler is it for?")
+        sampler, options = _reference_way(temperature, top_p)
+    elif sampler == "top-p":
+        options = _with_shorthands(options, temperature, top_p)
+        if temperature == 0:
+            sampler, options = "greedy", {}
+    else:
+        toolkit.samplers.entry(sampler)  # a wrong name is the first thing to say
+        specs += _shorthand_processors(sampler, temperature, top_p)
+    entry = toolkit.samplers.entry(sampler)
+    edits = [(toolkit.processors.entry(name), given) for name, given in specs]
+    return Sampling(
+        _checked(entry, _built(entry, options, tokenizer), _ids, _allowed_ids),
+        tuple(_processor(edit, given, tokenizer) for edit, given in edits),
+    )
+
+
+def choose_processor(
+    choice: str | Choice, *, toolkit: Toolkit | None = None, tokenizer: Tokenizer | None = None
+) -> LogitsProcessor:
+    """Build one processor. Arguments and exceptions as ``choose_sampling``."""
+    name, options = parse_choice(choice)
+    entry = (toolkit or default_toolkit()).processors.entry(name)
+    return _processor(entry, options, tokenizer)
+
+
+def _processor(
+    entry: Entry, options: Mapping[str, Any], tokenizer: Tokenizer | None
+) -> LogitsProcessor:
+    made = _built(entry, options, tokenizer)
+    processor: LogitsProcessor = _checked(entry, made, _logits, _usable_logits)
+    return processor
+
+
+def needs_tokenizer(
+    sampler: str | None, processors: Sequence[str | Choice], toolkit: Toolkit
+) -> bool:
+    """Tell whether one of them is to be handed the model's tokenizer.
+
+    Raises:
+        UnknownNameError: no such sampler or processor.
+        OptionError: something behind a processor's name is not ``k=v``.
+    """
+    entries = [] if sampler is None else [toolkit.samplers.entry(sampler)]
+    entries += [toolkit.processors.entry(parse_choice(text).name) for text in processors]
+    return any(takes_tokenizer(entry.value) for entry in entries)
+
+
+def _built(
+    entry: Entry, options: Mapping[str, Any] | Sequence[str], tokenizer: Tokenizer | None
+) -> Any:
+    """Build a sampler or a processor, handing it the tokenizer if it takes one."""
+    if not takes_tokenizer(entry.value):
+        return build(entry, options)
+    if tokenizer is None:
+        raise UsageError(
+            f"the {entry} works with the model's tokenizer and was given none: pass "
+            "choose_sampling(..., tokenizer=llama.tokenizer)"
+        )
+    return build(entry, options, tokenizer=tokenizer)
+
+
+def _reference_way(temperature: float | None, top_p: float | None) -> tuple[str, dict[str, float]]:
+    if temperature == 0:
+        return "greedy", {}
+    return "top-p", {
+        "temperature": TEMPERATURE if temperature is None else temperature,
+        "p": TOP_P if top_p is None else top_p,
+    }
+
+
+def _with_shorthands(
+    options: Mapping[str, Any] | Sequence[str], temperature: float | None, top_p: float | None
+) -> Mapping[str, Any] | Sequence[str]:
+    """Add ``--temperature`` and ``--top-p`` to the options of the ``top-p`` sampler."""
+    given = {"temperature": temperature, "p": top_p}
+    added = {name: value for name, value in given.items() if value is not None}
+    if isinstance(options, Mapping):
+        return {**added, **options}
+    return [*(f"{name}={value}" for name, value in added.items()), *options]
+
+
+def _shorthand_processors(
+    sampler: str, temperature: float | None, top_p: float | None
+) -> list[tuple[str, Mapping[str, Any]]]:
+    if top_p is not None:
+        raise UsageError(
+            f"--top-p belongs to the sampler top-p; --sampler {sampler} chooses otherwise: "
+            "drop one of the two"
+        )
+    if temperature is None or (temperature == 0 and sampler == "greedy"):
+        return []
+    if temperature == 0:
+        raise UsageError(
+            f"--temperature 0 means greedy; --sampler {sampler} chooses otherwise: "
+            "drop one of the two"
+        )
+    return [("temperature", {"value": temperature})]
+
+
+def _checked(
+    entry: Entry,
+    work: Any,
+    shape_of: Callable[[Any, torch.Tensor], str],
+    values_of: Callable[[torch.Tensor, torch.Tensor], str],
+) -> Any:
+    """Check what a stranger's sampler or processor returns; a built-in's is tested already."""
+    if entry.source.builtin:
+        return work
+
+    def checked(logits: torch.Tensor, rows: Sequence[Row]) -> torch.Tensor:
+        # Copies: the model's own logits and the batch are none of its to write to.
+        made: torch.Tensor = work(logits.clone(), list(rows))
+        expected = shape_of(made, logits)
+        # On a GPU, looking at values would have to wait for it.
+        if not expected and logits.device.type == "cpu":
+            expected = values_of(made, logits)
+        if expected:
+            shape = tuple(getattr(made, "shape", ()))
+            found = f"{type(made).__name__} {shape} {getattr(made, 'dtype', '')}".rstrip()
+            raise PluginError(
+                f"the {entry} of the {entry.source} returned {found}; expected {expected}: "
+                "tell its author"
+            )
+        return made
+
+    if hasattr(work, "drawn_from"):
+        checked.drawn_from = work.drawn_from  # type: ignore[attr-defined]
+    return checked
+
+
+def _ids(made: Any, logits: torch.Tensor) -> str:
+    """Say what ids should be, or nothing if they are."""
+    rows, vocabulary = logits.shape
+    if getattr(made, "shape", None) != (rows,) or str(made.dtype) != "torch.int64":
+        return f"({rows},) int64 ids"
+    return (
+        f"ids from 0 to {vocabulary - 1}" if bool(((made < 0) | (made >= vocabulary)).any()) else ""
+    )
+
+
+def _logits(made: Any, logits: torch.Tensor) -> str:
+    """Say what edited logits should be, or nothing if they are."""
+    if getattr(made, "shape", None) != logits.shape or made.dtype != logits.dtype:
+        return f"{tuple(logits.shape)} float32 logits"
+    return ""
+
+
+def _allowed_ids(made: torch.Tensor, logits: torch.Tensor) -> str:
+    """Say that ids are ruled out by their logits, or nothing if none is."""
+    ruled_out = logits == float("-inf")
+    picked = ruled_out.gather(1, made[:, None])[:, 0]
+    return "ids that are not ruled out" if bool((picked & ~ruled_out.all(dim=-1)).any()) else ""
+
+
+def _usable_logits(made: torch.Tensor, logits: torch.Tensor) -> str:
+    """Say what is wrong with the values of edited logits that were right before, or nothing."""
+    before, after = logits.amax(dim=-1), made.amax(dim=-1)  # NaN is larger than anything
+    was_usable = before.isfinite()
+    if bool((was_usable & ~(after < float("inf"))).any()):
+        return "logits without NaN and +inf"
+    is_nothing_left = was_usable & (after == float("-inf"))
+    return "logits that rule out less than every id" if bool(is_nothing_left.any()) else ""

@@ -1,0 +1,168 @@
+"""Finds the installed plugins by reading the ``entry_points.txt`` files on ``sys.path``.
+
+``importlib.metadata`` finds the same and a test holds the two equal; importing it would take
+as long as the rest of ``llamakit --help``. It is asked only where a plain folder does not do:
+for zips and eggs, and when something other than Python's own finder finds distributions.
+"""
+
+# ruff: noqa: PTH118, PTH119, PTH123 - pathlib takes longer to import than all the work here
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterable, Iterator
+from typing import Any, NamedTuple
+
+
+class EntryPoint(NamedTuple):
+    """One line of an ``entry_points.txt``, and the distribution that it belongs to."""
+
+    name: str
+    module: str
+    """Empty: the line does not name one."""
+    attr: str
+    """What follows the colon, such as ``main`` in ``llamakit.cli.main:main``; empty: the module."""
+    package: str
+    version: str
+
+
+class _Distribution(NamedTuple):
+    """An installed distribution, known so far by its folder's name."""
+
+    key: str
+    """Its name as installers compare it: lower case, ``_`` for each run of ``-``, ``_``, ``.``."""
+    folder: str
+
+
+def find_entry_points(group: str, path: Iterable[str] | None = None) -> list[EntryPoint]:
+    """Find what is installed under ``group``.
+
+    Of two distributions of one name the first on the path counts, as when importing.
+
+    Args:
+        group: such as ``"llamakit"``.
+        path: folders and zips to search; ``sys.path`` if None.
+    Returns:
+        In the order of the path, then of the distributions' names, then of each file's lines.
+    """
+    if path is None:
+        if _has_another_finder():
+            return list(_ask_importlib(group))
+        path = sys.path
+    found: list[EntryPoint] = []
+    seen: set[str] = set()
+    for place in dict.fromkeys(entry for entry in path if isinstance(entry, str)):
+        try:
+            distributions = _distributions_in(place or ".")
+        except NotADirectoryError:
+            found += _ask_importlib(group, path=[place], seen=seen)
+            continue
+        except OSError:
+            continue
+        for distribution in distributions:
+            if distribution.key not in seen:
+                seen.add(distribution.key)
+                found += _read(distribution.folder, group)
+    return found
+
+
+def _distributions_in(place: str) -> list[_Distribution]:
+    """List the distributions that a folder of ``sys.path`` holds, by name."""
+    in_egg = place.lower().endswith(".egg")
+    found = []
+    with os.scandir(place) as children:
+        for child in children:
+            name = child.name.lower()
+            if name.endswith((".dist-info", ".egg-info")):
+                if not name.startswith("~"):  # what pip leaves of an uninstallation cut short
+                    found.append(_Distribution(_key(_stem(name)[0]), child.path))
+            elif in_egg and name == "egg-info":
+                found.append(_Distribution(_key(_header(child.path)[0]), child.path))
+    return sorted(found)
+
+
+def _key(name: str) -> str:
+    """Return a distribution's name as installers compare it."""
+    words = name.lower().replace("-", "_").replace(".", "_").split("_")
+    return "_".join(word for word in words if word)
+
+
+def _stem(folder: str) -> tuple[str, str]:
+    """Return the name and the version in a folder's name, such as ``pack-1.0.dist-info``."""
+    name, _, version = folder.rpartition(".")[0].partition("-")
+    return name, version
+
+
+def _read(folder: str, group: str) -> list[EntryPoint]:
+    """Read what the distribution in ``folder`` has under ``group``."""
+    lines = _section(_text(os.path.join(folder, "entry_points.txt")), group)
+    if not lines:
+        return []
+    package, version = _header(folder)
+    return [_entry_point(line, package, version) for line in lines]
+
+
+def _section(text: str, group: str) -> list[str]:
+    """Return the lines of an ``entry_points.txt`` that stand under ``[group]``."""
+    found = []
+    section = ""
+    for line in map(str.strip, text.splitlines()) if f"[{group}]" in text else ():
+        if line.startswith("[") and line.endswith("]"):
+            section = line.strip("[]")
+        elif section == group and line and not line.startswith("#"):
+            found.append(line)
+    return found
+
+
+def _entry_point(line: str, package: str, version: str) -> EntryPoint:
+    """Take ``name = module:attr [extra]`` apart."""
+    name, _, value = line.partition("=")
+    module, _, attr = value.partition("[")[0].partition(":")
+    return EntryPoint(name.strip(), module.strip(), attr.strip(), package, version)
+
+
+def _header(folder: str) -> tuple[str, str]:
+    """Return the name and the version of a distribution, from its metadata's first lines."""
+    name, version = _stem(os.path.basename(folder))
+    fields = {"name": name, "version": version}
+    text = _text(os.path.join(folder, "METADATA")) or _text(os.path.join(folder, "PKG-INFO"))
+    for line in text.splitlines():
+        if not line:
+            break
+        key, _, value = line.partition(":")
+        fields[key.lower()] = value.strip()
+    return fields["name"], fields["version"]
+
+
+def _text(file: str) -> str:
+    """Return a file's text, or nothing if there is none to read."""
+    try:
+        with open(file, encoding="utf-8", errors="replace") as lines:
+            return lines.read()
+    except OSError:
+        return ""
+
+
+def _has_another_finder() -> bool:
+    """Tell whether something other than Python's own ``PathFinder`` finds distributions."""
+    return any(
+        hasattr(finder, "find_distributions")
+        and getattr(finder, "__module__", "") != "_frozen_importlib_external"
+        for finder in sys.meta_path
+    )
+
+
+def _ask_importlib(
+    group: str, *, path: list[str] | None = None, seen: set[str] | None = None
+) -> Iterator[EntryPoint]:
+    """Yield what ``importlib.metadata`` finds, on ``path`` or anywhere."""
+    from importlib.metadata import distributions
+
+    seen = set() if seen is None else seen
+    where: dict[str, Any] = {} if path is None else {"path": path}
+    for distribution in distributions(**where):
+        package = distribution.metadata["Name"]
+        if package and _key(package) not in seen:
+            seen.add(_key(package))
+            for line in _section(distribution.read_text("entry_points.txt") or "", group):
+                yield _entry_point(line, package, distribution.version)

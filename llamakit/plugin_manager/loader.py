@@ -1,0 +1,183 @@
+"""Has one plugin register: checks its hooks, calls those that register, checks what comes."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import re
+from collections.abc import Mapping
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+import pluggy
+
+from llamakit import hookspecs
+from llamakit._version import __version__
+from llamakit.errors import PluginError
+from llamakit.plugin_manager.entry_points import EntryPoint
+from llamakit.plugin_manager.plugin_record import maybe_newer
+from llamakit.plugin_manager.registry import Entry, Registrar, Source
+
+if TYPE_CHECKING:
+    import click
+
+_PLACE = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_][\w.]*")
+"""Where a command is, such as ``llamakit.cli.reshard:reshard``."""
+
+
+def import_plugin(entry_point: EntryPoint) -> object:
+    """Import what an entry point names: a module, or a thing in it.
+
+    Raises:
+        PluginError: it names none, or one that is not there.
+    """
+    if not entry_point.module:
+        raise PluginError("its entry point names no module")
+    try:
+        module = import_module(entry_point.module)
+    except ModuleNotFoundError as error:
+        absent = error.name or "?"
+        if absent.startswith("llamakit.") or not f"{entry_point.module}.".startswith(f"{absent}."):
+            raise
+        raise PluginError(
+            f"its entry point names the module {entry_point.module}, but there is no {absent}: its "
+            "pyproject.toml has to list it under py-modules or packages; tell its author"
+        ) from error
+    return functools.reduce(getattr, filter(None, entry_point.attr.split(".")), module)
+
+
+def load_command(entry: Entry) -> click.Command:
+    """Return a registered command; one that was registered by its place is imported now.
+
+    Raises:
+        PluginError: a third-party plugin's place does not hold a Click command, or its import
+            fails.
+    """
+    import click
+
+    command = entry.value
+    try:
+        if isinstance(command, str):
+            module, _, attribute = command.partition(":")
+            command = functools.reduce(getattr, attribute.split("."), import_module(module))
+        if not isinstance(command, click.Command):
+            raise _wrong_value(entry._replace(value=command), "a click.Command")
+    except (Exception, SystemExit) as error:
+        if entry.source.builtin:
+            raise
+        raise entry.failure(error) from error
+    return command
+
+
+def register(
+    manager: pluggy.PluginManager,
+    plugin: object,
+    name: str,
+    source: Source,
+    kinds: Mapping[str, str],
+) -> list[Entry]:
+    """Check a plugin against the hooks and collect what it registers.
+
+    Args:
+        manager: knows the hooks; it keeps the plugin under ``name`` if all goes well.
+        kinds: what each registering hook fills, such as ``"sampler"``.
+    Raises:
+        PluginError: it implements no hook, one that there is not, or one with other arguments.
+        BaseException: whatever the plugin itself raises.
+    """
+    try:
+        try:
+            manager.register(plugin, name)
+        except pluggy.PluginValidationError:
+            _refuse_arguments(manager, plugin)
+            raise
+        return _call_registering_hooks(manager, plugin, source, kinds)
+    except BaseException:
+        if manager.is_registered(plugin):
+            manager.unregister(plugin)
+        raise
+
+
+def _call_registering_hooks(
+    manager: pluggy.PluginManager, plugin: object, source: Source, kinds: Mapping[str, str]
+) -> list[Entry]:
+    entries: list[Entry] = []
+    hooks = manager.get_hookcallers(plugin) or []
+    if not hooks:
+        raise PluginError("it implements no hook: is @hookimpl missing?")
+    for hook in hooks:
+        (implementation,) = (it for it in hook.get_hookimpls() if it.plugin is plugin)
+        if hook.name in kinds:
+            registrar: Registrar[Any] = Registrar(kinds[hook.name], source)
+            implementation.function(*[registrar for _ in implementation.argnames])
+            entries += map(_checked, registrar.entries)
+        elif not hook.has_spec() and not implementation.optionalhook:
+            raise PluginError(
+                f"it implements {hook.name}, which llamakit {__version__} does not have"
+                f"{_meant(manager, hook.name)}: {maybe_newer(source)}"
+            )
+    return entries
+
+
+def _meant(manager: pluggy.PluginManager, name: str) -> str:
+    """Say which hook was probably meant, if one is called much like it."""
+    import difflib  # seldom needed, and --help starts without it
+
+    known = {it.removeprefix("register_"): it for it in vars(hookspecs) if _spec(manager, it)}
+    close = difflib.get_close_matches(name.removeprefix("register_"), known, 1, 0.7)
+    return f"; did you mean {known[close[0]]}? If not" if close else ""
+
+
+def _refuse_arguments(manager: pluggy.PluginManager, plugin: object) -> None:
+    """Refuse an implementation of a hook whose arguments are called otherwise.
+
+    Raises:
+        PluginError: one has such arguments; the sentence says which the hook has.
+    """
+    for name in dir(plugin):
+        spec = _spec(manager, name)
+        if spec is None or manager.parse_hookimpl_opts(plugin, name) is None:
+            continue
+        given = inspect.signature(getattr(plugin, name)).parameters
+        if wrong := [argument for argument in given if argument not in spec.argnames]:
+            raise PluginError(
+                f"its {name} takes {', '.join(wrong)}; the hook has the argument "
+                f"{', '.join(spec.argnames)}, and an implementation calls it so"
+            )
+
+
+def _spec(manager: pluggy.PluginManager, name: str) -> Any:
+    """Return what is declared of a hook, or None if there is no such hook."""
+    return getattr(getattr(manager.hook, name, None), "spec", None)
+
+
+def _checked(entry: Entry) -> Entry:
+    """Check the value of an entry, and fill in a command's help."""
+    if entry.kind in ("command", "checkpoint tool"):
+        if isinstance(entry.value, str):
+            return _checked_place(entry)
+        import click
+
+        if not isinstance(entry.value, click.Command):
+            raise _wrong_value(entry, "a click.Command")
+        help_text = entry.help or entry.value.get_short_help_str(100)
+        return entry._replace(help=help_text)
+    if entry.kind == "model":
+        if not isinstance(entry.value, Mapping):
+            raise _wrong_value(entry, "a mapping")
+    elif not callable(entry.value):
+        raise _wrong_value(entry, "something to call")
+    return entry
+
+
+def _checked_place(entry: Entry) -> Entry:
+    """Check a command that is registered by its place, ``module:attribute``, and not imported."""
+    if not _PLACE.fullmatch(entry.value):
+        raise ValueError(f"the {entry} is {entry.value!r}; expected 'module:attribute'")
+    if not entry.help:
+        raise ValueError(f"the {entry} is imported when it is run, so it needs help=")
+    return entry
+
+
+def _wrong_value(entry: Entry, expected: str) -> TypeError:
+    return TypeError(f"the {entry} is of type {type(entry.value).__name__}, not {expected}")

@@ -1,0 +1,97 @@
+"""What is known of each installed plugin, and what users are told when one is broken."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import Literal
+
+import pluggy
+
+from llamakit._version import __version__
+from llamakit.errors import PluginError
+from llamakit.plugin_manager.registry import Entry, Source
+
+
+class PluginRecord:
+    """One installed plugin: where it is from, what it registered, and whether it works."""
+
+    def __init__(self, source: Source) -> None:
+        self.source = source
+        self.status: Literal["ok", "broken", "disabled"] = "ok"
+        self.reason = ""
+        self.registered: list[Entry] = []
+        """What it registered and kept the name of."""
+        self.hooks: list[str] = []
+        """The hooks that it implements."""
+
+    def __repr__(self) -> str:
+        return f"<{self.source}: {self.status}>"
+
+    def skip(self, reason: str, error: BaseException) -> None:
+        """Mark it as broken, of no use, and tell the user in one line what can be done."""
+        self.note(reason)
+        hint = "" if os.environ.get("LLAMAKIT_DEBUG") else ", LLAMAKIT_DEBUG=1 shows where"
+        say(
+            f"{self.source} is broken and skipped: {reason} "
+            f"(LLAMAKIT_DISABLE_PLUGINS={self.source.name} silences this{hint})"
+        )
+        if not hint:
+            import traceback
+
+            traceback.print_exception(error)
+
+    def lose_names(self, reasons: list[str]) -> None:
+        """Mark it as broken because others have its names, and tell the user in one line."""
+        self.note("; ".join(reasons))
+        say(f"{self.source} is broken: {self.reason}")
+
+    def note(self, reason: str) -> None:
+        """Mark it as broken; of several reasons each is kept."""
+        self.status = "broken"
+        self.reason = f"{self.reason}; {reason}" if self.reason else reason
+
+
+def why_not_loaded(error: BaseException, source: Source) -> str:
+    """Say in one line why a plugin could not be loaded, and what to do."""
+    line = in_one_line(error)
+    if isinstance(error, PluginError):
+        return str(error)
+    if isinstance(error, ImportError):
+        if (error.name or "").partition(".")[0] == "llamakit" and not source.builtin:
+            return f"{line}: {maybe_newer(source)}"
+        return f"{line}; {_how_to_import(error, source)}"
+    if isinstance(error, SystemExit):
+        return f"{line} while it was loaded"
+    if isinstance(error, pluggy.PluginValidationError):
+        return f"it may be for another llamakit than {__version__}: {line}"
+    return line
+
+
+def _how_to_import(error: ImportError, source: Source) -> str:
+    """Say what to do where a plugin imports what is not there."""
+    tell = f"{source.package} should declare what it needs: tell its author"
+    module = (error.name or "").partition(".")[0]
+    if not isinstance(error, ModuleNotFoundError) or not module:
+        return tell
+    return f"pip install {module} may help; {tell}"
+
+
+def maybe_newer(source: Source) -> str:
+    """Say what to do with a plugin that asks for what this llamakit does not have."""
+    return (
+        f"it may be for a newer llamakit than {__version__}; "
+        f"pip install --upgrade llamakit {source.package} brings both up to date"
+    )
+
+
+def in_one_line(error: BaseException) -> str:
+    """Write an error as ``Type: message``, without line ends."""
+    if isinstance(error, SystemExit):
+        return f"it called sys.exit({error.code!r})"
+    return " ".join(f"{type(error).__name__}: {error}".split()).removesuffix(":")
+
+
+def say(line: str) -> None:
+    """Tell the user something while plugins are loaded, whatever command is run."""
+    sys.stderr.write(f"llamakit: {line}\n")

@@ -1,0 +1,1 @@
+"""Built-in catalogs, each a file made to be copied."""

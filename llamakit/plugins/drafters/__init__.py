@@ -1,0 +1,1 @@
+"""Built-in drafters, each a file made to be copied."""

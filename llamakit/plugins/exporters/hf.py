@@ -1,0 +1,37 @@
+"""Export to a folder that transformers loads."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from llamakit import hookimpl
+
+if TYPE_CHECKING:
+    from llamakit.hookspecs import Registrar
+    from llamakit.protocols import Checkpoint, Exporter
+
+
+def export_hf(
+    checkpoint: Checkpoint, destination: Path, options: Mapping[str, Any]
+) -> Mapping[str, Any]:
+    """Write a Hugging Face folder: config, tokenizer and weights.
+
+    Args:
+        checkpoint: what is read.
+        destination: the folder to make.
+        options: by name.
+    Options:
+        max_shard_size: the largest file, such as 5GB.
+        tokenizer: its file; without it the one in the source or beside it.
+    """
+    from llamakit.convert.export import export_hf as run
+
+    return run(checkpoint, destination, options)
+
+
+@hookimpl
+def register_exporters(exporters: Registrar[Exporter]) -> None:
+    """Offer ``hf``."""
+    exporters.register("hf", export_hf, help="a Hugging Face folder")

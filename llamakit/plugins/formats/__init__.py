@@ -1,0 +1,1 @@
+"""Built-in formats, each a file made to be copied."""

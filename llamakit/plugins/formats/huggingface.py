@@ -1,0 +1,20 @@
+"""Open folders in Hugging Face's form: config.json and .safetensors."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from llamakit import hookimpl
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from llamakit.protocols import Checkpoint
+
+
+@hookimpl
+def open_checkpoint(path: Path) -> Checkpoint | None:
+    """Open Hugging Face's form: model.safetensors or its index beside config.json."""
+    from llamakit.checkpoint.hf_checkpoint import open_huggingface
+
+    return open_huggingface(path)

@@ -1,0 +1,20 @@
+"""Open folders in Meta's form: consolidated.NN.pth and params.json."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from llamakit import hookimpl
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from llamakit.protocols import Checkpoint
+
+
+@hookimpl
+def open_checkpoint(path: Path) -> Checkpoint | None:
+    """Open Meta's form: consolidated.00.pth (01, 02 …) beside params.json."""
+    from llamakit.checkpoint.meta_checkpoint import open_meta
+
+    return open_meta(path)

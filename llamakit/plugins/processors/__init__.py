@@ -1,0 +1,1 @@
+"""Built-in processors, each a file made to be copied."""

@@ -1,0 +1,37 @@
+"""Hugging Face's chat templates as a prompt format.
+
+``template_file`` finds a template, ``sandbox`` renders it within bounds, ``user_text`` keeps apart
+what the template wrote and what came from messages, ``format`` makes ids of it.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from llamakit import hookimpl
+
+if TYPE_CHECKING:
+    from llamakit.hookspecs import Registrar
+    from llamakit.protocols import PromptFormat, PromptFormatFactory, Tokenizer
+
+
+@hookimpl
+def register_prompt_formats(formats: Registrar[PromptFormatFactory]) -> None:
+    """Offer ``jinja``."""
+
+    def jinja(
+        tokenizer: Tokenizer, file: str | None = None, template: str = "default"
+    ) -> PromptFormat:
+        """Encode a dialog with a Hugging Face chat template.
+
+        Args:
+            file: a template, or a tokenizer_config.json that holds one; none looks beside the
+                tokenizer.
+            template: which one, where the file holds several with names.
+        """
+        from llamakit.plugins.prompt_formats.jinja.format import JinjaFormat
+        from llamakit.plugins.prompt_formats.jinja.template_file import find
+
+        return JinjaFormat(tokenizer, find(tokenizer, file, template))
+
+    formats.register("jinja", jinja, help="a chat template of Hugging Face's")

@@ -1,0 +1,1 @@
+"""Built-in samplers, each a file made to be copied."""

@@ -1,0 +1,181 @@
+"""What requests name: samplers, processors, prompt formats, and OpenAI's fields for the same."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from typing import Any
+
+from llamakit.errors import LlamakitError, UnknownNameError
+from llamakit.llama.llama import Llama
+from llamakit.llama.sampler_choice import choose_processor, choose_sampling
+from llamakit.plugin_manager.factories import Choice, options_of, parse_choice
+from llamakit.plugin_manager.registry import Entry, Registry
+from llamakit.protocols import LogitsProcessor
+from llamakit.runtime.sampling import Sampling
+from llamakit.serve.api_errors import as_api_error, bad
+from llamakit.serve.fields import LONGEST_OPTION
+
+KEPT = 64
+"""How many samplings are kept, so that requests which are alike are sampled together."""
+
+COLDEST = 1e-5
+"""A temperature below this is meant as 0: some clients send 1e-8 for it."""
+
+Body = Mapping[str, Any]
+
+
+class SamplingReader:
+    """Builds what a request's fields ask for. Several threads may call it.
+
+    Args:
+        defaults: as ``choose_sampling``, for fields that are not there.
+    """
+
+    def __init__(self, llama: Llama, defaults: Mapping[str, Any]) -> None:
+        self._toolkit, self._tokenizer = llama.toolkit, llama.tokenizer
+        self._defaults = defaults
+        self._kept: dict[str, Sampling] = {}
+        self._lock = threading.Lock()
+
+    def read(self, body: Body) -> Sampling:
+        """Build the sampler and its processors.
+
+        Raises:
+            ApiError: there is no such thing, or it cannot be built so.
+        """
+        if "sampler_options" in body and "sampler" not in body:
+            raise bad("sampler_options needs sampler: which one are they for?", "sampler_options")
+        asked = dict(self._defaults)
+        if "sampler" in body:
+            asked.pop("sampler_options", None)
+        fields = ("sampler", "sampler_options", "temperature", "top_p")
+        asked |= {name: body[name] for name in fields if name in body}
+        if 0 < (asked.get("temperature") or 0) < COLDEST:
+            asked["temperature"] = 0
+        param = "temperature" if "temperature" in body and "sampler" not in body else "sampler"
+        try:
+            is_shared = self._check_sampler(asked.get("sampler"), body.get("sampler_options", {}))
+            base = self._base(asked, is_shared)
+        except LlamakitError as error:
+            raise as_api_error(error, param) from error
+        form = [self._processor(*wanted) for wanted in self._form(body)]
+        own = [self._processor(*wanted) for wanted in self._processors(body)]
+        return self._joined(base, form, own) if form or own else base
+
+    def _check_sampler(self, name: str | None, options: Mapping[str, Any]) -> bool:
+        """Refuse options that name files; say whether requests may share the sampler.
+
+        They do not share a stranger's: if it fails, only the request that it failed for ends.
+        """
+        if name is None:
+            return True
+        entry = self._toolkit.samplers.entry(name)
+        refuse_files(entry, options)
+        return entry.source.builtin
+
+    def _base(self, asked: dict[str, Any], is_shared: bool) -> Sampling:
+        """Build the sampler, and the processors that the server was started with."""
+        if not is_shared or self._defaults.get("processors"):
+            return self._build(asked)
+        key = json.dumps(asked, sort_keys=True, default=str)
+        with self._lock:
+            if key not in self._kept:
+                while len(self._kept) >= KEPT:
+                    del self._kept[next(iter(self._kept))]
+                self._kept[key] = self._build(asked)
+            return self._kept[key]
+
+    def _build(self, asked: dict[str, Any]) -> Sampling:
+        return choose_sampling(**asked, toolkit=self._toolkit, tokenizer=self._tokenizer)
+
+    def _joined(
+        self, base: Sampling, form: list[LogitsProcessor], own: list[LogitsProcessor]
+    ) -> Sampling:
+        """Put a request's processors behind the server's, and before the temperature.
+
+        Args:
+            form: comes before all: what leaves few ids has to work on those that fit.
+        """
+        count = len(self._defaults.get("processors", ()))
+        first, last = base.processors[:count], base.processors[count:]
+        return replace(base, processors=(*form, *first, *own, *last))
+
+    def _processor(self, choice: Choice, param: str) -> LogitsProcessor:
+        try:
+            return choose_processor(choice, toolkit=self._toolkit, tokenizer=self._tokenizer)
+        except LlamakitError as error:
+            raise as_api_error(error, param) from error
+
+    def _processors(self, body: Body) -> Iterator[tuple[Choice, str]]:
+        """Yield the processors that fields stand for, and the field of each; OpenAI's first."""
+        if "logit_bias" in body:
+            pairs = (f"{_id(name)}:{value}" for name, value in body["logit_bias"].items())
+            yield Choice("logit-bias", {"bias": ",".join(pairs)}), "logit_bias"
+        for name in ("frequency_penalty", "presence_penalty"):
+            if body.get(name):
+                yield Choice(name.replace("_", "-"), {"penalty": body[name]}), name
+        for given in body.get("processors", ()):
+            yield read_choice(given, self._toolkit.processors, "processors"), "processors"
+
+    def _form(self, body: Body) -> Iterator[tuple[Choice, str]]:
+        """Yield the processor that holds answers to JSON, if that is asked for."""
+        wanted = body.get("response_format", {"type": "text"})
+        if wanted["type"] == "text":
+            return
+        schema = '{"type": "object"}'
+        if wanted["type"] == "json_schema":
+            if not wanted.get("json_schema"):
+                raise bad("response_format lacks 'json_schema'", "response_format")
+            schema = json.dumps(wanted["json_schema"]["schema"])
+        if len(schema) > LONGEST_OPTION:
+            raise bad(
+                f"the JSON schema has {len(schema)} characters; expected {LONGEST_OPTION} or less",
+                "response_format",
+            )
+        try:
+            self._toolkit.processors.entry("json-schema")
+        except UnknownNameError as error:
+            raise bad(
+                "response_format needs a processor called 'json-schema', and this server has none",
+                "response_format",
+            ) from error
+        yield Choice("json-schema", {"schema": schema}), "response_format"
+
+
+def read_choice(given: object, registry: Registry[Any], param: str) -> Choice:
+    """Read ``NAME:k=v,k=v`` or ``{"name": …, "options": …}``; no option may name a file.
+
+    Raises:
+        ApiError: nothing of that name, or an option that is not for requests.
+    """
+    try:
+        if isinstance(given, str):
+            choice = parse_choice(given)
+        else:
+            assert isinstance(given, dict)
+            choice = Choice(given["name"], given.get("options") or {})
+        refuse_files(registry.entry(choice.name), choice.options)
+    except LlamakitError as error:
+        raise as_api_error(error, param) from error
+    return choice
+
+
+def refuse_files(entry: Entry, options: Mapping[str, Any]) -> None:
+    """Refuse options from a request that name a file: requests reach no file of the server's.
+
+    Raises:
+        ApiError: one does.
+    """
+    names = {name.strip().replace("_", "-") for name in options}
+    for option in options_of(entry.value):
+        if option.names_a_file and option.name in names:
+            raise bad(f"{option.name} of {entry} names a file, which requests may not")
+
+
+def _id(name: str) -> str:
+    if not (name.isascii() and name.isdecimal()):
+        raise bad(f"logit_bias has the key {name!r}; keys are ids, such as '13'", "logit_bias")
+    return name

@@ -1,0 +1,277 @@
+"""Requests as values: from the JSON of a client to what the engine is asked."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from llamakit.errors import LlamakitError
+from llamakit.llama.llama import Llama
+from llamakit.llama.seeds import spread
+from llamakit.plugin_manager.contracts import build_format
+from llamakit.plugin_manager.factories import parse_choice
+from llamakit.protocols import Dialog, PromptFormat
+from llamakit.runtime.requests import Request
+from llamakit.serve import fields
+from llamakit.serve.api_errors import ApiError, as_api_error, bad
+from llamakit.serve.named_choices import SamplingReader, read_choice
+from llamakit.serve.schema import check
+from llamakit.serve.server_settings import ServeSettings
+
+COMPLETION_TOKENS = 16
+"""OpenAI's default for completions, which their clients rely on."""
+
+Body = Mapping[str, Any]
+
+
+def has_to_build(body: object) -> bool:
+    """Tell whether a request names what is made for it alone, which may take a moment."""
+    return isinstance(body, dict) and bool(body.get("processors") or body.get("response_format"))
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What one HTTP request asks of the engine.
+
+    Args:
+        requests: one for each choice: all of the first prompt's, then of the next.
+        stop: texts that end an answer.
+        shown: the text that a choice begins with, of each prompt; ``""`` without echo.
+        keep_space: a space that an answer begins with is part of it.
+        top: how many alternatives each id is shown with; None shows no probabilities.
+        seen: what was left to the sampler is shown as well.
+        discard: the answers' ids are not wanted, only what is known of the prompts.
+    """
+
+    requests: Sequence[Request]
+    n: int = 1
+    stop: Sequence[str] = ()
+    echo: bool = False
+    keep_space: bool = False
+    top: int | None = None
+    seen: bool = False
+    discard: bool = False
+    stream: bool = False
+    include_usage: bool = False
+
+    @property
+    def prompt_tokens(self) -> int:
+        """How many ids the prompts have."""
+        return sum(len(request.tokens) for request in self.requests[:: self.n])
+
+
+class RequestParser:
+    """Reads requests for one model, for several threads: it makes ids, which takes a while."""
+
+    def __init__(self, llama: Llama, settings: ServeSettings) -> None:
+        self._llama = llama
+        self._settings = settings
+        self._samplings = SamplingReader(llama, settings.sampling)
+
+    def completion(self, body: Body) -> Asked:
+        """Read the body of ``/v1/completions``.
+
+        Raises:
+            ApiError: it cannot be answered.
+        """
+        body = self._checked(body, fields.COMPLETION)
+        prompts = self._prompts(body)
+        top = body.get("logprobs")
+        echo, limit = body.get("echo", False), body.get("max_tokens", COMPLETION_TOKENS)
+        if limit == 0 and not echo:
+            raise bad(
+                "max_tokens is 0; that needs echo, else there is nothing to say", "max_tokens"
+            )
+        return self._asked(
+            body,
+            prompts,
+            limit=max(limit, 1),
+            stop_tokens=frozenset([self._llama.tokenizer.eos_id]),
+            top=top,
+            echo=echo,
+            keep_space=True,
+            discard=limit == 0,
+        )
+
+    def chat(self, body: Body) -> Asked:
+        """Read the body of ``/v1/chat/completions``. Raises as ``completion``."""
+        body = self._checked(body, fields.CHAT)
+        made = self._format(body)
+        tokens = self._encoded(made, body)
+        logprobs, top = body.get("logprobs", False), body.get("top_logprobs")
+        if top and not logprobs:
+            raise bad("top_logprobs needs logprobs: true", "top_logprobs")
+        limit = body.get("max_completion_tokens", body.get("max_tokens"))
+        return self._asked(
+            body,
+            [tokens],
+            limit=limit,
+            stop_tokens=frozenset([self._llama.tokenizer.eos_id, *made.stop_tokens]),
+            stop=tuple(getattr(made, "stop_strings", ())),
+            top=(top or 0) if logprobs else None,
+            keep_space=getattr(made, "keeps_space", False),
+        )
+
+    def tokenize(self, body: Body) -> list[int]:
+        """Read the body of ``/tokenize`` and make ids of it. Raises as ``completion``."""
+        body = self._checked(body, fields.TOKENIZE)
+        if ("text" in body) == ("messages" in body):
+            raise bad("expected either text or messages")
+        if "text" in body:
+            return self._llama.tokenizer.encode(body["text"], bos=body.get("bos", True))
+        return self._encoded(self._format(body), body)
+
+    def detokenize(self, body: Body) -> str:
+        """Read the body of ``/detokenize`` and make text of it. Raises as ``completion``."""
+        body = self._checked(body, fields.DETOKENIZE)
+        self._check_ids(body["tokens"], "tokens", self._llama.tokenizer.vocab_size)
+        return self._llama.tokenizer.decode(body["tokens"])
+
+    # Parts of a body ----------------------------------------------------------------------------
+
+    def _checked(self, body: object, schema: Mapping[str, Any]) -> Body:
+        """Return the body without its nulls: those mean the default."""
+        check(body, schema)
+        assert isinstance(body, dict)
+        body = {name: value for name, value in body.items() if value is not None}
+        name = body.get("model")
+        if name is not None and name != self._settings.model_name:
+            raise ApiError(
+                404,
+                f"the model {name!r} is not here; this server has {self._settings.model_name!r}",
+                param="model",
+                code="model_not_found",
+            )
+        return body
+
+    def _asked(
+        self,
+        body: Body,
+        prompts: Sequence[list[int]],
+        *,
+        limit: int | None,
+        stop_tokens: frozenset[int],
+        stop: tuple[str, ...] = (),
+        top: int | None = None,
+        echo: bool = False,
+        keep_space: bool = False,
+        discard: bool = False,
+    ) -> Asked:
+        n = body.get("n", 1)
+        most = self._settings.limits.choices
+        if len(prompts) * n > most:
+            raise bad(
+                f"{len(prompts)} prompts with n={n} are {len(prompts) * n} answers; one request "
+                f"may ask for {most}",
+                "n" if n > 1 else "prompt",
+            )
+        seen = body.get("sampler_logprobs", False)
+        if seen and top is None:
+            raise bad("sampler_logprobs needs logprobs", "sampler_logprobs")
+        sampling = self._samplings.read(body)
+        first = body.get("seed", self._settings.seed)
+        first = secrets.randbits(62) if first is None else int(first)
+        repeated = [prompt for prompt in prompts for _ in range(n)]
+        requests = [
+            Request(
+                tokens=prompt,
+                limit=self._limit(len(prompt), limit),
+                sampling=sampling,
+                seed=seed,
+                stop_tokens=stop_tokens,
+                logprobs=top is not None,
+                prompt_logprobs=echo and top is not None,
+                top=top or 0,
+                seen=seen,
+                drafter=self._settings.drafter,
+            )
+            for prompt, seed in zip(repeated, spread(first, repeated), strict=True)
+        ]
+        given = body.get("stop", ())
+        return Asked(
+            requests,
+            n=n,
+            stop=tuple(it for it in ([given] if isinstance(given, str) else given) if it) + stop,
+            echo=echo,
+            keep_space=keep_space,
+            top=top,
+            seen=seen,
+            discard=discard,
+            stream=body.get("stream", False),
+            include_usage=bool((body.get("stream_options") or {}).get("include_usage")),
+        )
+
+    def _limit(self, length: int, new: int | None) -> int:
+        """Say how long a sequence may become, prompt included."""
+        context, most = self._llama.max_seq_len, self._settings.limits.new_tokens
+        if length >= context:
+            raise bad(
+                f"the prompt has {length} ids and the context holds {context}, answer included: "
+                "shorten it",
+                None,
+                "context_length_exceeded",
+            )
+        if new is not None and most is not None and new > most:
+            raise bad(f"max_tokens is {new}; this server gives {most} at most", "max_tokens")
+        room = new or self._settings.new_tokens or most or context
+        return min(context, length + min(room, most or room))
+
+    def _prompts(self, body: Body) -> list[list[int]]:
+        """Return the ids of each prompt of a completion."""
+        given = body["prompt"]
+        prompts = [given] if isinstance(given, str) or isinstance(given[0], int) else given
+        made = self._format(body) if "prompt_format" in body else None
+        encode = getattr(made, "encode_text", None)
+        if made is not None and encode is None:
+            raise bad("this prompt_format is for chats, not for completions", "prompt_format")
+        found = []
+        for prompt in prompts:
+            if isinstance(prompt, str):
+                try:
+                    found.append(
+                        encode(prompt) if encode else self._llama.tokenizer.encode(prompt, bos=True)
+                    )
+                except LlamakitError as error:
+                    raise as_api_error(error, "prompt") from error
+            else:
+                self._check_ids(prompt, "prompt", self._llama.checkpoint.params.vocab_size)
+                found.append([int(token) for token in prompt])
+        return found
+
+    def _check_ids(self, tokens: Sequence[int], param: str, count: int) -> None:
+        if tokens and max(tokens) >= count:
+            raise bad(f"{param} holds the id {max(tokens)}; the last one is {count - 1}", param)
+
+    def _format(self, body: Body) -> PromptFormat:
+        """Build the prompt format that a request names, or the server's."""
+        given = body.get("prompt_format")
+        known = self._llama.toolkit.prompt_formats
+        try:
+            if given is None:
+                choice = parse_choice(self._settings.prompt_format)
+            else:
+                choice = read_choice(given, known, "prompt_format")
+            made = build_format(known.entry(choice.name), choice.options, self._llama.tokenizer)
+        except LlamakitError as error:
+            raise as_api_error(error, "prompt_format") from error
+        return made
+
+    def _encoded(self, made: PromptFormat, body: Body) -> list[int]:
+        try:
+            return made.encode(_dialog(body["messages"]))
+        except LlamakitError as error:
+            raise as_api_error(error, "messages") from error
+
+
+def _dialog(messages: Sequence[Body]) -> Dialog:
+    """Turn a client's messages into a dialog."""
+    found: list[Any] = []
+    for message in messages:
+        content = message["content"]
+        if not isinstance(content, str):
+            content = "".join(part["text"] for part in content)
+        role = "system" if message["role"] == "developer" else message["role"]
+        found.append({"role": role, "content": content})
+    return found

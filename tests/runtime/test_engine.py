@@ -1,0 +1,181 @@
+"""One engine for several threads."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+from engine_kit import answers, counting, ids, request
+
+from llamakit.api import Llama
+from llamakit.errors import LlamakitError, PromptTooLongError
+from llamakit.runtime.engine import Engine, Ticket
+from llamakit.runtime.sampling import Sampling
+from llamakit.runtime.scheduler import Event, Scheduler
+
+
+@pytest.fixture(scope="module")
+def llama(reference_cases: Path) -> Llama:
+    return Llama.build(str(reference_cases / "gqa-mp1"), max_seq_len=512, dtype="float32")
+
+
+@pytest.fixture
+def engine(llama: Llama) -> Iterator[Engine]:
+    executor = counting(llama)
+    engine = Engine(lambda: Scheduler(executor, 4, 256, chunk=32))
+    yield engine
+    engine.close()
+    assert executor._caches == {}
+
+
+def test_requests_of_many_threads_are_answered_as_alone(llama: Llama, engine: Engine) -> None:
+    asked = [
+        request(ids(5 + 9 * number, seed=number), 12, temperature=0.8, seed=number)
+        for number in range(12)
+    ]
+    alone = [answers(counting(llama), [it]) for it in asked]
+    found: dict[int, list[tuple[int | None, float | None]]] = {}
+
+    def ask(number: int) -> None:
+        events = list(engine.submit(asked[number]))
+        found[number] = [(event.token, event.logprob) for event in events]
+
+    threads = [threading.Thread(target=ask, args=(number,)) for number in range(12)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+    for number, (tokens, logprobs) in enumerate(alone):
+        assert [token for token, _ in found[number]] == tokens[0]
+        assert [logprob for _, logprob in found[number]] == pytest.approx(logprobs[0], abs=1e-4)
+
+
+def test_a_request_that_is_cancelled_ends_and_the_others_go_on(engine: Engine) -> None:
+    long, short = engine.submit(request(ids(5), 200)), engine.submit(request(ids(9), 20))
+    events = iter(long)
+    next(events)
+
+    long.cancel()
+
+    assert list(events)[-1].finish == "cancelled"
+    assert [event.finish for event in short][-1] == "length"
+
+
+def test_a_refused_request_says_so_and_harms_nobody(engine: Engine) -> None:
+    good = engine.submit(request(ids(5), 20))
+
+    with pytest.raises(PromptTooLongError):
+        list(engine.submit(request(ids(300), 5)))
+
+    assert len(list(good)) == 20
+
+
+def failing(_logits: object, _rows: object) -> torch.Tensor:
+    raise OverflowError("on purpose")
+
+
+def test_a_sampler_that_fails_ends_its_own_request_only(engine: Engine, llama: Llama) -> None:
+    asked = request(ids(5), 60, temperature=0.8)
+    alone = answers(counting(llama), [asked])[0][0]
+
+    good = engine.submit(asked)
+    bad = engine.submit(request(ids(6), 5, sampling=Sampling(failing)))
+
+    with pytest.raises(OverflowError, match="on purpose"):
+        list(bad)
+    assert [event.token for event in good] == alone
+
+
+def test_a_sampler_that_fails_ends_a_run(llama: Llama) -> None:
+    with pytest.raises(OverflowError, match="on purpose"):
+        answers(counting(llama), [request(ids(6), 5, sampling=Sampling(failing))])
+
+
+def test_after_a_failed_step_everybody_hears_of_it_and_the_next_is_answered(llama: Llama) -> None:
+    executor = counting(llama)
+    engine = Engine(lambda: Scheduler(executor, 4, 256))
+    good, other = engine.submit(request(ids(5), 200)), engine.submit(request(ids(6), 200))
+    next(iter(good))
+
+    whole = executor.forward
+    executor.forward = _fail  # type: ignore[method-assign]
+    for ticket in (good, other):
+        with pytest.raises(OverflowError, match="on purpose"):
+            list(ticket)
+    executor.forward = whole  # type: ignore[method-assign]
+
+    assert len(list(engine.submit(request(ids(7), 5)))) == 5
+    engine.close()
+
+
+def _fail(*_arguments: object) -> None:
+    raise OverflowError("on purpose")
+
+
+def test_clients_take_turns_at_the_slots(llama: Llama) -> None:
+    executor = counting(llama)
+    engine = Engine(lambda: Scheduler(executor, 1, 256))
+    ended: list[str] = []
+
+    def ask(name: str, new: int) -> Ticket:
+        def listen(event: Event | BaseException) -> None:
+            if isinstance(event, Event) and event.finish:
+                ended.append(name)
+
+        return engine.submit(request(ids(5), new), client=name, listen=listen)
+
+    first = engine.submit(request(ids(5), 150), client="many")
+    tickets = [ask("many", 4) for _ in range(4)] + [ask("few", 4) for _ in range(2)]
+    last = engine.submit(request(ids(5), 2), client="many")
+    list(first)
+    list(last)
+    engine.close()
+
+    assert len(tickets) == 6
+    assert ended[:4] in (["many", "few"] * 2, ["few", "many"] * 2)
+    assert ended[4:] == ["many", "many"]
+
+
+def test_a_request_that_waits_can_be_cancelled(llama: Llama) -> None:
+    engine = Engine(lambda: Scheduler(counting(llama), 1, 256))
+    running, waiting = engine.submit(request(ids(5), 100)), engine.submit(request(ids(6), 100))
+    next(iter(running))
+
+    waiting.cancel()
+
+    assert [event.finish for event in waiting] == ["cancelled"]
+    engine.close()
+
+
+def test_the_likeliest_ids_are_told_where_they_are_asked_for(llama: Llama) -> None:
+    executor = counting(llama)
+    plain, asking = request(ids(5), 6), request(ids(9), 6, top=3)
+    generator = Scheduler(executor, 2, 256)
+
+    events = list(generator.run([plain, asking]))
+    generator.close()
+
+    assert all(event.top == () for event in events if event.index == 0)
+    for event in (event for event in events if event.index == 1):
+        (token, logprob), *others = event.top
+        assert (token, logprob) == (event.token, pytest.approx(event.logprob, abs=1e-6))
+        assert len(others) == 2
+        assert logprob > others[0][1] > others[1][1]
+
+
+def test_closing_ends_what_is_under_way(llama: Llama) -> None:
+    executor = counting(llama)
+    engine = Engine(lambda: Scheduler(executor, 2, 256))
+    ticket = engine.submit(request(ids(5), 200))
+    events = iter(ticket)
+    next(events)
+
+    engine.close()
+
+    assert list(events)[-1].finish == "cancelled"
+    with pytest.raises(LlamakitError, match="the engine is closed"):
+        list(engine.submit(request(ids(5), 5)))
