@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 
 HEAD_NBYTES = 4096
 """How much of the start of a file ``describe_impostor`` wants to see."""
@@ -40,3 +41,10 @@ def _is_xml(text: str) -> bool:
 
 def _printable(text: str) -> str:
     return "".join(character if character.isprintable() else " " for character in text)
+
+
+def impostor(path: Path) -> str | None:
+    """Say what is under the name of a file instead of it, such as an error page."""
+    with path.open("rb") as file:
+        head = file.read(HEAD_NBYTES)
+    return "an empty file" if not head else describe_impostor(head)

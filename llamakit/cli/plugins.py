@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from llamakit.errors import UnknownNameError
+from llamakit.plugin_manager.loader import load_command
 from llamakit.testing.new_package import KINDS
 
 if TYPE_CHECKING:
@@ -142,9 +143,10 @@ def _thing(entry: Entry) -> dict[str, Any]:
     """Describe a registered thing in JSON's terms."""
     from llamakit.plugin_manager.docstrings import summary_of
 
-    is_factory = callable(entry.value) and not isinstance(entry.value, click.Command)
+    is_command = entry.kind in ("command", "checkpoint tool")
+    is_factory = callable(entry.value) and not is_command
     fields = {"fields": dict(entry.value)} if isinstance(entry.value, Mapping) else {}
-    summary = entry.value.help if isinstance(entry.value, click.Command) else ""
+    summary = load_command(entry).help if is_command else ""
     return {
         "kind": entry.kind,
         "name": entry.name,

@@ -9,12 +9,12 @@ from pathlib import Path
 
 from llamakit.checkpoint.checklist import MODEL_CHECKLIST, Checklist
 from llamakit.checkpoint.hashing import BlockRead, FilePass, Md5, read_files
+from llamakit.checkpoint.not_weights import impostor
 from llamakit.download.catalog import Model
 from llamakit.download.events import Checked, Checking, FilePlan, Planned
 from llamakit.download.http_client import Probe
 from llamakit.download.journal import Journal
 from llamakit.download.part_file import left_over
-from llamakit.download.small_files import impostor
 
 LIST = ".chk"
 LARGE = (".pth", ".safetensors")

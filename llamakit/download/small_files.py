@@ -11,7 +11,6 @@ from pathlib import Path, PurePosixPath
 
 from llamakit.checkpoint.atomic_folder import told_when_full
 from llamakit.checkpoint.checklist import Checklist, read_checklist
-from llamakit.checkpoint.not_weights import HEAD_NBYTES, describe_impostor
 from llamakit.download.catalog import Model
 from llamakit.download.events import Arrived, Event, Restarted
 from llamakit.download.http_client import HttpClient
@@ -168,13 +167,6 @@ def keep_small(final: Path, data: bytes) -> None:
 def md5_of(data: bytes) -> str:
     """Return 32 lower-case hex digits."""
     return hashlib.md5(data, usedforsecurity=False).hexdigest()
-
-
-def impostor(path: Path) -> str | None:
-    """Say what is under the name of a file instead of it, such as an error page."""
-    with path.open("rb") as file:
-        head = file.read(HEAD_NBYTES)
-    return "an empty file" if not head else describe_impostor(head)
 
 
 def _write(path: Path, data: bytes) -> None:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from llamakit.errors import LlamakitError, PluginError
+from llamakit.plugin_manager.loader import load_command
 from llamakit.plugin_manager.plugin_record import say
 
 if TYPE_CHECKING:
@@ -68,7 +69,7 @@ def _attempt(toolkit: Toolkit, entry: Entry, use: Callable[[Toolkit, Entry], obj
 
 
 def _write_help(_: Toolkit, entry: Entry) -> None:
-    _write_helps(click.Context(entry.value, info_name=entry.name))
+    _write_helps(click.Context(load_command(entry), info_name=entry.name))
 
 
 def _write_helps(context: click.Context) -> None:

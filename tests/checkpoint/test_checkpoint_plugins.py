@@ -18,7 +18,7 @@ def test_huggingface_leaves_metas_form_alone(mha_mp8, tmp_path):
 
 @pytest.mark.parametrize("plugin", ["meta", "huggingface"])
 def test_loading_a_plugin_imports_nothing_heavy(plugin):
-    program = f"import sys, llamakit.plugins.{plugin}; print(*sys.modules)"
+    program = f"import sys, llamakit.plugins.formats.{plugin}; print(*sys.modules)"
 
     loaded = subprocess.run(
         [sys.executable, "-c", program], capture_output=True, text=True, check=True

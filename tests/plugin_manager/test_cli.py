@@ -9,7 +9,7 @@ import click
 import pytest
 
 import llamakit
-from llamakit.cli.main import main as cli
+from llamakit.cli import main as cli
 from llamakit.errors import LlamakitError
 from llamakit.plugin_manager.registry import Entry, Source
 from llamakit.plugin_manager.toolkit import Toolkit
@@ -180,7 +180,7 @@ worker = types.ModuleType("llamakit.llama.worker")
 worker.main = lambda: print("follows") or 7
 worker.dismiss = lambda: print("dismisses")
 sys.modules["llamakit.llama.worker"] = worker
-import llamakit
+import llamakit.llama
 llamakit.llama.worker = worker
 from llamakit.cli.main import main
 sys.exit(main(sys.argv[1:]))

@@ -6,6 +6,7 @@ import pytest
 
 from llamakit import demo, export
 from llamakit.plugin_manager.entry_points import find_entry_points
+from llamakit.plugin_manager.loader import load_command
 from llamakit.plugin_manager.toolkit import load_toolkit
 from llamakit.plugins.formats import huggingface, meta, sentencepiece
 from llamakit.testing import (
@@ -52,6 +53,10 @@ TEMPLATE = "{% for it in messages %}{{ it['role'] }}: {{ it['content'] }}\n{% en
 
 def values(registry):
     return [pytest.param(entry.value, id=entry.name) for entry in registry]
+
+
+def commands(registry):
+    return [pytest.param(load_command(entry), id=entry.name) for entry in registry]
 
 
 def with_options(registry):
@@ -106,12 +111,12 @@ def test_every_exporter_keeps_the_contract(exporter):
     check_exporter(exporter)
 
 
-@pytest.mark.parametrize("tool", values(TOOLKIT.checkpoint_tools))
+@pytest.mark.parametrize("tool", commands(TOOLKIT.checkpoint_tools))
 def test_every_checkpoint_tool_keeps_the_contract(tool, words):
     check_checkpoint_tool(tool, *words(CALLS.get(tool.name, ["--help"])))
 
 
-@pytest.mark.parametrize("command", values(TOOLKIT.commands))
+@pytest.mark.parametrize("command", commands(TOOLKIT.commands))
 def test_every_command_keeps_the_contract(command, words):
     check_command(command, *words(CALLS.get(command.name, ["--help"])))
 

@@ -10,6 +10,7 @@ import torch
 
 from llamakit import demo
 from llamakit.api import Llama
+from llamakit.cli.chat import repl
 from llamakit.cli.chat.answer_settings import Settings
 from llamakit.cli.chat.chat import Chat
 from llamakit.cli.chat.conversation import Conversation
@@ -36,7 +37,7 @@ class Counted:
     def take(self, line: str) -> int:
         """Type a line; return how many ids were computed for it."""
         self.computed = 0
-        self.chat.take(line)
+        repl.take(self.chat, line)
         return self.computed
 
     def prompt_length(self) -> int:
