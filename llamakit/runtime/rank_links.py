@@ -1,0 +1,97 @@
+"""What connects the ranks that a command launches: socket pairs and memory that they inherit.
+
+There is no address, no port and no file name, so another user has nothing to connect to.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import socket
+import tempfile
+import time
+from dataclasses import dataclass
+
+SOCKETS = "LLAMAKIT_RANK_SOCKETS"
+"""The variable that names a worker's file descriptors: one socket a peer, then the memory."""
+
+SLOT_NBYTES = 1 << 20
+"""Bytes of shared memory for one rank's part of a collective; longer tensors take several turns."""
+
+READY = b"r"
+
+
+@dataclass(frozen=True)
+class Links:
+    """What one rank inherits.
+
+    Args:
+        peers: a socket to every other rank, by rank; None in its own place.
+        memory: the descriptor of the shared memory, ``2 * size`` slots.
+    """
+
+    rank: int
+    peers: tuple[socket.socket | None, ...]
+    memory: int
+
+    @property
+    def size(self) -> int:
+        """How many ranks there are."""
+        return len(self.peers)
+
+    @property
+    def descriptors(self) -> list[int]:
+        """What a worker has to inherit."""
+        return [*(it.fileno() for it in self.peers if it is not None), self.memory]
+
+    def close(self) -> None:
+        """Close what this process holds of them."""
+        for peer in self.peers:
+            if peer is not None:
+                peer.close()
+        os.close(self.memory)
+
+
+def make_links(size: int) -> list[Links]:
+    """Make the sockets and the memory of ``size`` ranks, for rank 0 to give to its workers."""
+    peers: list[list[socket.socket | None]] = [[None] * size for _ in range(size)]
+    for one in range(size):
+        for other in range(one + 1, size):
+            peers[one][other], peers[other][one] = socket.socketpair()
+    with tempfile.TemporaryFile() as file:  # it has no name, and is gone with the last rank
+        file.truncate(2 * size * SLOT_NBYTES)
+        return [Links(rank, tuple(peers[rank]), os.dup(file.fileno())) for rank in range(size)]
+
+
+def inherited_links(rank: int, size: int) -> Links:
+    """Return what this worker has inherited, and take its numbers out of the environment."""
+    *sockets, memory = map(int, os.environ.pop(SOCKETS).split(","))
+    peers: list[socket.socket | None] = [socket.socket(fileno=number) for number in sockets]
+    peers.insert(rank, None)
+    assert len(peers) == size
+    return Links(rank, tuple(peers), memory)
+
+
+def wait_for_workers(links: Links, patience: float) -> list[int]:
+    """Wait on rank 0 until every worker has said that it is there.
+
+    Args:
+        patience: seconds.
+    Returns:
+        The ranks that have not: they have ended, or were too slow.
+    """
+    waiting = {peer: rank for rank, peer in enumerate(links.peers) if peer is not None}
+    deadline = time.monotonic() + patience
+    while waiting and (left := deadline - time.monotonic()) > 0:
+        for peer in select.select(list(waiting), [], [], left)[0]:
+            if not peer.recv(1):
+                return [waiting[peer]]
+            del waiting[peer]
+    return sorted(waiting.values())
+
+
+def say_ready(links: Links) -> None:
+    """Tell rank 0 that this worker is there."""
+    leader = links.peers[0]
+    assert leader is not None
+    leader.sendall(READY)
