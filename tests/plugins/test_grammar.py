@@ -111,7 +111,7 @@ CHECKS: dict[str, tuple[Choice, Callable[[str], object]]] = {
 
 @pytest.fixture(scope="module")
 def llama() -> Iterator[Llama]:
-    with Llama.open(demo.path(), max_batch_size=2) as opened:
+    with Llama.open(demo.path(), max_batch_size=2, dtype="float32") as opened:
         yield opened
 
 
