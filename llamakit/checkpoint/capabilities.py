@@ -152,7 +152,7 @@ def _fault_of(regions: list[RawRegion], parameter: Parameter, head_dim: int) -> 
         if is_rotated(parameter.name) and region.shape[0] % head_dim:
             return f"a region of {region.shape[0]} rows, which splits a head of {head_dim} rows"
         end = region.offset + math.prod(region.shape) * itemsize(parameter.dtype)
-        nbytes = region.path.stat().st_size
+        nbytes = region.path.stat().st_size if region.path.is_file() else 0
         if end > nbytes:
             return f"a region that ends at byte {end} of {region.path}, which has {nbytes}"
     shapes = [region.shape for region in regions]
