@@ -98,7 +98,7 @@ class TensorFile:
     """
 
     archive = ""
-    """What the file calls itself inside, where its form has a name for that."""
+    """What the file calls itself inside, where its format has a name for that."""
 
     def __init__(self, path: Path, nbytes: int, tensors: Mapping[str, StoredTensor]) -> None:
         self.path = path

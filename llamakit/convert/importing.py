@@ -1,4 +1,4 @@
-"""Brings a checkpoint of another form into Meta's."""
+"""Brings a checkpoint of another format into Meta's."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ def import_checkpoint(
     direct: bool | None = None,
     progress: Progress | None = None,
 ) -> dict[str, object]:
-    """Write a checkpoint as ``size`` shards in Meta's form.
+    """Write a checkpoint as ``size`` shards in Meta's format.
 
     Args: as ``reshard``.
     Returns: as ``reshard``.
 
     Raises:
         UnevenSplitError: the model cannot be cut into so many shards.
-        UnsupportedModelError: Meta's form cannot hold this model.
+        UnsupportedModelError: Meta's format cannot hold this model.
         CheckpointError: the source is not what it should be.
         DestinationError: there is something already.
         NoSpaceError: there is no room.

@@ -82,7 +82,7 @@ def _files(folders: Iterable[Folder], *, deep: bool) -> dict[Path, _File]:
 def _folders(path: Path, opener: Opener) -> list[Folder]:
     folders = find_folders(path)
     if not folders:
-        # Whatever opens it has a better sentence, and a plugin may know its form.
+        # Whatever opens it has a better sentence, and a plugin may know its format.
         checkpoint = opener.open_checkpoint(path)
         return [Folder(checkpoint.path, (), {}, (), ())]
     return folders
