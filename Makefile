@@ -5,12 +5,12 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 
-PACKAGE := pyproject.toml constraints.txt entry_points.txt llamakit/_version.py
+PACKAGE := pyproject.toml constraints.txt $(wildcard locks/*) entry_points.txt llamakit/_version.py
 REFERENCE := $(shell grep -rl --include='*.md' '\[\[\[cog' docs)
 COG := $(BIN)/cog -I docs
 MKDOCS := NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs --quiet
 
-.PHONY: help demo test lint fix docs pictures bench soak clean
+.PHONY: help demo test lint fix docs pictures bench soak pins clean
 .DEFAULT_GOAL := help
 
 help: ## list these targets
@@ -51,14 +51,30 @@ soak: $(VENV)/installed-test ## the long kill and load runs
 clean: ## remove the environment and what was built
 	rm -rf $(VENV) build dist site *.egg-info
 
-# The stamps are written last: an installation that was cut short is done again.
+pins: $(VENV)/installed ## write constraints.txt and locks/ (UPGRADE=--upgrade: the newest versions)
+	$(PIP) install --quiet uv
+	$(BIN)/python tools/pins.py $(UPGRADE)
+
+# $(call install,LOCK,WHAT,SIZE): hashed packages first, then torch, whose hash depends on the build;
+# both without build isolation, so that the pinned setuptools builds them. The last line sees that
+# nothing is missing. The stamps are written last: an installation that was cut short is done again.
+
+define install
+	$(PYTHON) -m venv $(VENV)
+	@echo "Downloading $$(grep -c '^[a-z].*==' $(1)) $(2), about $(3) MB"
+	$(PIP) install --quiet --require-hashes --no-deps -r locks/build.txt
+	$(PIP) install --quiet --require-hashes --no-deps --no-build-isolation -r $(1)
+	@echo "Downloading torch: 200 MB for the CPU alone; PyPI's build for Linux brings 3 GB of CUDA" \
+		"(see Install in README.md)"
+	$(PIP) install -c constraints.txt torch
+	$(PIP) install --quiet --no-deps --no-build-isolation -e .
+	$(PIP) check
+endef
 
 $(VENV)/installed: $(PACKAGE)
-	$(PYTHON) -m venv $(VENV)
-	$(PIP) install --quiet -c constraints.txt -e .
+	$(call install,locks/run.txt,packages,60)
 	@touch $@
 
 $(VENV)/installed-test: $(PACKAGE)
-	$(PYTHON) -m venv $(VENV)
-	$(PIP) install --quiet -c constraints.txt -e ".[test]"
+	$(call install,locks/test.txt,packages (those of the tests too),250)
 	@touch $@ $(VENV)/installed

@@ -8,6 +8,7 @@ from typing import Literal
 
 import pluggy
 
+from llamakit._distribution import install_command
 from llamakit._version import __version__
 from llamakit.errors import PluginError
 from llamakit.registry import Entry, Source
@@ -81,7 +82,8 @@ def maybe_newer(source: Source) -> str:
     """Say what to do with a plugin that asks for what this llamakit does not have."""
     return (
         f"it may be for a newer llamakit than {__version__}; "
-        f"pip install --upgrade llamakit {source.package} brings both up to date"
+        f"{install_command(upgrade=True)} && pip install --upgrade {source.package} brings both up "
+        "to date"
     )
 
 

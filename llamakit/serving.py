@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from llamakit.console import note, open_model, tokenizer_for_sampling
 from llamakit.drafters import choose_drafter
-from llamakit.errors import FileFormatError, UsageError
+from llamakit.errors import FileFormatError, MissingExtraError, UsageError
 from llamakit.sampling import choose_sampling
 
 if TYPE_CHECKING:
@@ -111,17 +111,14 @@ def check_extra() -> None:
     """Refuse to go on without the packages of the extra.
 
     Raises:
-        UsageError: one is missing.
+        MissingExtraError: one is missing.
     """
     try:
         import prometheus_client  # noqa: F401
         import starlette  # noqa: F401
         import uvicorn  # noqa: F401
     except ImportError as error:
-        raise UsageError(
-            f"llamakit serve needs the package {error.name}, which is not here: "
-            "pip install 'llamakit[serve]'"
-        ) from error
+        raise MissingExtraError("llamakit serve", error.name, "serve") from error
 
 
 def read_keys(file: str | None) -> tuple[str, ...]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from llamakit import demo, export
+from llamakit._distribution import DISTRIBUTION
 from llamakit.discovery import find_entry_points
 from llamakit.plugins import huggingface, meta, sentencepiece
 from llamakit.testing import (
@@ -22,7 +23,7 @@ from llamakit.testing import (
 )
 from llamakit.toolkit import load_toolkit
 
-MODULES = [point.module for point in find_entry_points("llamakit") if point.package == "llamakit"]
+MODULES = [point.module for point in find_entry_points("llamakit") if point.package == DISTRIBUTION]
 TOOLKIT = load_toolkit(disabled="all")
 CALLS = {
     "chat": ["--help"],  # it wants somebody who types
