@@ -72,7 +72,7 @@ define install
 endef
 
 $(VENV)/installed: $(PACKAGE)
-	$(call install,locks/run.txt,packages,60)
+	$(call install,locks/run.txt,packages,40)
 	@touch $@
 
 $(VENV)/installed-test: $(PACKAGE)
