@@ -8,7 +8,7 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 
-from llamakit._version import __version__
+from llamakit._distribution import __version__
 from llamakit.checkpoint.capabilities import companion_files, weight_files
 from llamakit.checkpoint.checked_read import describe
 from llamakit.checkpoint.checklist import MODEL_CHECKLIST

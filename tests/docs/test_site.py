@@ -173,4 +173,4 @@ def test_every_module_has_its_place_in_the_drawing():
     for path in (ROOT / "llamakit").iterdir():
         if path.suffix == ".py" or (path / "__init__.py").exists():
             name = path.name if path.suffix else f"{path.name}/"
-            assert name in page or path.stem == "_version", name
+            assert name in page or path.stem == "_distribution", name
