@@ -14,7 +14,7 @@ from typing import NoReturn
 
 import click
 
-from llamakit._version import __version__
+from llamakit._distribution import __version__
 from llamakit.errors import LlamakitError, UnknownNameError
 from llamakit.plugin_manager.loader import load_command
 from llamakit.plugin_manager.registry import Entry

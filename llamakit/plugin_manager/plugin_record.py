@@ -8,7 +8,7 @@ from typing import Literal
 
 import pluggy
 
-from llamakit._version import __version__
+from llamakit._distribution import __version__, install_command
 from llamakit.errors import PluginError
 from llamakit.plugin_manager.registry import Entry, Source
 
@@ -81,7 +81,8 @@ def maybe_newer(source: Source) -> str:
     """Say what to do with a plugin that asks for what this llamakit does not have."""
     return (
         f"it may be for a newer llamakit than {__version__}; "
-        f"pip install --upgrade llamakit {source.package} brings both up to date"
+        f"{install_command(upgrade=True)} && pip install --upgrade {source.package} brings both up "
+        "to date"
     )
 
 
