@@ -113,7 +113,7 @@ HELLO = {"role": "user", "content": "hello"}
 @pytest.mark.parametrize(
     ("call", "error", "sentence"),
     [
-        (lambda it: it.text_completion("text"), PromptError, "the prompts are a list of texts"),
+        (lambda it: it.text_completion("text"), PromptError, "the prompts are a list of strings"),
         (
             lambda it: it.text_completion([["text"]]),
             PromptError,
@@ -142,7 +142,7 @@ def test_a_size_of_nothing_is_refused(reference_cases: Path, name: str) -> None:
     "given", [{"processors": "dry"}, {"sampler": "top-p", "sampler_options": "p=0.5"}]
 )
 def test_a_text_where_a_list_belongs_is_refused(given: dict[str, str]) -> None:
-    with pytest.raises(UsageError, match=r"is a list, not a text: \w+=\['"):
+    with pytest.raises(UsageError, match=r"is a list, not a string: \w+=\['"):
         choose_sampling(**given)
 
 

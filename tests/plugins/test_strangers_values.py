@@ -13,7 +13,7 @@ from llamakit.errors import PluginError
 from llamakit.llama.sampler_choice import choose_sampling
 from llamakit.plugin_manager.registry import Entry, Source
 from llamakit.plugin_manager.toolkit import load_toolkit
-from llamakit.runtime.sampling import Sampling
+from llamakit.runtime.sampling_pipeline import Sampling
 
 NOTHING = float("-inf")
 LOGITS = torch.tensor([[2.0, NOTHING, 0.0], [1.0, 3.0, NOTHING]])

@@ -12,8 +12,8 @@ from engine_kit import answers, counting, ids, request
 
 from llamakit.api import Llama
 from llamakit.errors import LlamakitError, PromptTooLongError
-from llamakit.runtime.engine import Engine, Ticket
-from llamakit.runtime.sampling import Sampling
+from llamakit.runtime.engine import Engine, RequestStream
+from llamakit.runtime.sampling_pipeline import Sampling
 from llamakit.runtime.scheduler import Event, Scheduler
 
 
@@ -103,9 +103,9 @@ def test_after_a_failed_step_everybody_hears_of_it_and_the_next_is_answered(llam
 
     whole = executor.forward
     executor.forward = _fail  # type: ignore[method-assign]
-    for ticket in (good, other):
+    for stream in (good, other):
         with pytest.raises(OverflowError, match="on purpose"):
-            list(ticket)
+            list(stream)
     executor.forward = whole  # type: ignore[method-assign]
 
     assert len(list(engine.submit(request(ids(7), 5)))) == 5
@@ -121,7 +121,7 @@ def test_clients_take_turns_at_the_slots(llama: Llama) -> None:
     engine = Engine(lambda: Scheduler(executor, 1, 256))
     ended: list[str] = []
 
-    def ask(name: str, new: int) -> Ticket:
+    def ask(name: str, new: int) -> RequestStream:
         def listen(event: Event | BaseException) -> None:
             if isinstance(event, Event) and event.finish:
                 ended.append(name)
@@ -129,13 +129,13 @@ def test_clients_take_turns_at_the_slots(llama: Llama) -> None:
         return engine.submit(request(ids(5), new), client=name, listen=listen)
 
     first = engine.submit(request(ids(5), 150), client="many")
-    tickets = [ask("many", 4) for _ in range(4)] + [ask("few", 4) for _ in range(2)]
+    streams = [ask("many", 4) for _ in range(4)] + [ask("few", 4) for _ in range(2)]
     last = engine.submit(request(ids(5), 2), client="many")
     list(first)
     list(last)
     engine.close()
 
-    assert len(tickets) == 6
+    assert len(streams) == 6
     assert ended[:4] in (["many", "few"] * 2, ["few", "many"] * 2)
     assert ended[4:] == ["many", "many"]
 
@@ -170,8 +170,8 @@ def test_the_likeliest_ids_are_told_where_they_are_asked_for(llama: Llama) -> No
 def test_closing_ends_what_is_under_way(llama: Llama) -> None:
     executor = counting(llama)
     engine = Engine(lambda: Scheduler(executor, 2, 256))
-    ticket = engine.submit(request(ids(5), 200))
-    events = iter(ticket)
+    stream = engine.submit(request(ids(5), 200))
+    events = iter(stream)
     next(events)
 
     engine.close()

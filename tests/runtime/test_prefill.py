@@ -127,7 +127,7 @@ def test_the_next_turn_of_a_dialog_has_only_its_end_computed(llama: Llama) -> No
 
     reused = llama.generate([second], max_gen_len=6, temperature=0, logprobs=True)
 
-    # of the first answer all but the last id is in the cache; the last of the second is not fed
+    # of the first answer all but the last token is in the cache; the last of the second is not fed
     assert executor.computed == 1 + 12 + 5
     llama.forget()
     executor.batches.clear()

@@ -14,7 +14,7 @@ from llamakit.plugin_manager.registry import Entry, Source
 
 
 def content(running: Running, **body: Any) -> list[dict[str, Any]]:
-    """Return what a chat's answer says of each of its ids."""
+    """Return what a chat's answer says of each of its tokens."""
     asked = {"messages": QUESTION, "max_tokens": 8, "seed": 3, "logprobs": True, **body}
     asked = {"top_logprobs": 20, "sampler_logprobs": True, **asked}
     answer = running.post(CHAT, asked)
