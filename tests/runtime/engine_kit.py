@@ -48,7 +48,7 @@ def counting(llama: Llama) -> Counting:
     return executor
 
 
-def ids(count: int, seed: int = 0) -> list[int]:
+def random_tokens(count: int, seed: int = 0) -> list[int]:
     """Return a prompt of so many tokens."""
     chance = random.Random(seed)
     return [1, *(chance.randrange(300, 500) for _ in range(count - 1))]

@@ -126,7 +126,7 @@ def test_a_cancelled_row_frees_its_slot_and_the_others_go_on(llama: Llama) -> No
     assert seen == {0: alone[0][:2], 1: alone[1], 2: alone[2]}
 
 
-def test_stop_ids_end_an_answer_and_are_not_part_of_it(llama: Llama) -> None:
+def test_stop_tokens_end_an_answer_and_are_not_part_of_it(llama: Llama) -> None:
     (full,), _ = llama.generate([PROMPTS[0]], max_gen_len=8, temperature=0)
 
     events = list(
@@ -137,7 +137,7 @@ def test_stop_ids_end_an_answer_and_are_not_part_of_it(llama: Llama) -> None:
     assert events[-1] == Event(0, None, None, "stop")
 
 
-def test_samplers_see_which_ids_end_each_row(llama: Llama) -> None:
+def test_samplers_see_which_tokens_end_each_row(llama: Llama) -> None:
     seen: list[set[int]] = []
 
     def spy(logits: torch.Tensor, rows: Sequence[Row]) -> torch.Tensor:
@@ -150,7 +150,7 @@ def test_samplers_see_which_ids_end_each_row(llama: Llama) -> None:
     assert seen == [{5, 6}, {llama.tokenizer.eos_id}]
 
 
-def test_a_stop_string_ends_an_answer_even_across_ids(llama: Llama) -> None:
+def test_a_stop_string_ends_an_answer_even_across_tokens(llama: Llama) -> None:
     (full,), _ = llama.generate([PROMPTS[0]], max_gen_len=20, temperature=0)
     text = llama.tokenizer.decode(full)
     stop = text[5:9]

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 import torch
-from engine_kit import answers, collect, counting, ids, request
+from engine_kit import answers, collect, counting, random_tokens, request
 
 from llamakit import demo
 from llamakit.api import Llama, choose_sampling
@@ -69,7 +69,7 @@ def samplings() -> list[Any]:
     ]
 
 
-PROMPTS = [ids(5, 1), ids(40, 2), ids(17, 3)]
+PROMPTS = [random_tokens(5, 1), random_tokens(40, 2), random_tokens(17, 3)]
 
 
 @pytest.mark.parametrize("number", range(4))
@@ -176,10 +176,12 @@ def test_a_stop_string_inside_a_draft_ends_the_answer(llama: Llama) -> None:
 
 
 def test_drafts_never_outgrow_the_context(llama: Llama) -> None:
-    (text,), _ = llama.generate([ids(200)], temperature=0)
-    drafter = Oracle([[*ids(200), *text]], 60)
+    (text,), _ = llama.generate([random_tokens(200)], temperature=0)
+    drafter = Oracle([[*random_tokens(200), *text]], 60)
 
-    (chunks,) = [list(llama.stream([ids(200)], temperature=0, draft=drafter, stop_tokens=()))]
+    (chunks,) = [
+        list(llama.stream([random_tokens(200)], temperature=0, draft=drafter, stop_tokens=()))
+    ]
 
     assert len(chunks) == 56
     assert chunks[-1].finish == "length"
@@ -222,7 +224,7 @@ def test_a_draft_model_leaves_long_texts_alone(llama: Llama, reference_cases: Pa
     assert drafter([1] * 5000) == []
 
 
-def test_a_draft_model_with_other_ids_is_refused(llama: Llama) -> None:
+def test_a_draft_model_with_other_tokens_is_refused(llama: Llama) -> None:
     with pytest.raises(OptionError, match="has other tokens than"):
         llama.drafter(str(demo.path()))
 
