@@ -1,4 +1,4 @@
-"""The ranks that a command launches itself: rank 0 is the command's own process.
+"""Worker processes of a command with several ranks; rank 0 is the command's own process.
 
 torch's elastic launcher gives its workers an empty stdin or a session of their own; here the
 command keeps the terminal, its history and Ctrl-C, and only the other ranks are new processes.
@@ -9,98 +9,71 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
 import threading
 import time
+from collections.abc import Sequence
 from datetime import timedelta
-from typing import IO, TYPE_CHECKING
+from typing import IO
 
 from llamakit.errors import ParallelError
-
-if TYPE_CHECKING:
-    from torch.distributed import Store  # type: ignore[attr-defined]  # public, not declared
+from llamakit.runtime.rank_links import SOCKETS, Links, wait_for_workers
 
 IDLE = timedelta(days=365)
-"""How long a rank waits for the next message: a chat may rest over night. A rank that dies is
+"""How long a rank waits for the next message: a chat may be idle overnight. A rank that dies is
 noticed at once, by its closed connection."""
 
-STORE_PORT = "LLAMAKIT_STORE_PORT"
-"""The variable that tells a rank where rank 0's store listens."""
-
-STARTING = 300
-"""Seconds until a rank that neither came nor died is given up."""
-PARTING = 10
-"""Seconds that a rank is given to end."""
-NOTICING = 5
-"""Seconds that a rank is given to notice by itself that another has ended."""
+START_TIMEOUT = 300
+"""Seconds to wait for a rank to start."""
+EXIT_TIMEOUT = 10
+"""Seconds to wait for a rank to exit before it is killed."""
+NOTICE_TIMEOUT = 5
+"""Seconds for a rank to notice by itself that another has exited."""
 
 
-def listen() -> socket.socket:
-    """Return a socket that listens on a free port of loopback, for the ranks to meet at."""
-    listener = socket.create_server(("127.0.0.1", 0))
-    listener.set_inheritable(False)
-    return listener
-
-
-def open_store(size: int, listener: socket.socket) -> Store:
-    """Open the store that the ranks meet at, on rank 0."""
-    from torch.distributed import TCPStore  # type: ignore[attr-defined]
-
-    host, port = listener.getsockname()
-    store: Store = TCPStore(
-        host,
-        port,
-        size,
-        is_master=True,
-        wait_for_workers=False,
-        timeout=IDLE,
-        master_listen_fd=listener.detach(),  # the store closes it
-    )
-    return store
-
-
-def find_store(size: int, port: int) -> Store:
-    """Open the store that the ranks meet at, on another rank."""
-    from torch.distributed import TCPStore  # type: ignore[attr-defined]
-
-    store: Store = TCPStore("127.0.0.1", port, size, is_master=False, timeout=IDLE)
-    return store
+SECRETS = re.compile(r"LLAMAKIT_URL|.*(TOKEN|SECRET|PASSWORD|API_KEY|CREDENTIAL).*", re.IGNORECASE)
+"""Variables that a worker does not inherit: it has no use for the link or for any key."""
 
 
 class Workers:
     """Ranks 1 to ``size - 1``, each a process of its own.
 
     Args:
-        port: where rank 0's store listens, on loopback.
+        links: what connects the ranks, rank 0's first; the workers' are closed here.
     """
 
-    def __init__(self, size: int, port: int) -> None:
-        self.size = size
+    def __init__(self, links: Sequence[Links]) -> None:
+        self.size = len(links)
+        self._links = links[0]
         self._errors: list[IO[bytes]] = []
         self._processes: list[subprocess.Popen[bytes]] = []
         try:
-            for rank in range(1, size):
-                self._start(rank, port)
+            for link in links[1:]:
+                self._start(link)
         except BaseException:
             self.kill()
             raise
+        finally:
+            for link in links[1:]:
+                link.close()
 
-    def _start(self, rank: int, port: int) -> None:
+    def _start(self, links: Links) -> None:
         errors = tempfile.TemporaryFile()  # noqa: SIM115 (closed in join)
         self._errors.append(errors)
         threads = max(1, (os.cpu_count() or 1) // self.size)
+        inherited = {name: it for name, it in os.environ.items() if not SECRETS.fullmatch(name)}
         environment = (
             {"OMP_NUM_THREADS": str(threads)}
-            | dict(os.environ)
+            | inherited
             | {
-                "RANK": str(rank),
-                "LOCAL_RANK": str(rank),
+                "RANK": str(links.rank),
+                "LOCAL_RANK": str(links.rank),
                 "WORLD_SIZE": str(self.size),
-                STORE_PORT: str(port),
+                SOCKETS: ",".join(map(str, links.descriptors)),
             }
         )
         process = subprocess.Popen(
@@ -109,53 +82,51 @@ class Workers:
             stdout=errors,
             stderr=errors,
             env=environment,
+            pass_fds=links.descriptors,
             start_new_session=True,  # the terminal's Ctrl-C is for rank 0
         )
         self._processes.append(process)
 
-    def wait_until_ready(self, store: Store) -> None:
-        """Wait until every rank has reached the store.
+    def wait_until_ready(self) -> None:
+        """Wait until every rank has said that it is there.
 
         Raises:
             ParallelError: a rank ended instead, or took too long.
         """
-        keys = [f"ready/{rank}" for rank in range(1, self.size)]
-        deadline = time.monotonic() + STARTING
-        while not store.check(keys):
-            if (words := self.last_words(patience=0)) is not None:
-                raise ParallelError(words)
-            if time.monotonic() > deadline:
-                raise ParallelError(f"the ranks did not start within {STARTING} s")
-            time.sleep(0.02)
+        if missing := wait_for_workers(self._links, START_TIMEOUT):
+            message = self.exit_message()
+            ranks = ", ".join(map(str, missing))
+            raise ParallelError(message or f"rank {ranks} did not start within {START_TIMEOUT} s")
 
-    def last_words(self, patience: float = 2.0) -> str | None:
-        """Say which rank has ended, how, and what it said; None if all are alive.
+    def exit_message(self, patience: float = 2.0) -> str | None:
+        """Return which rank has exited, how, and its last line of output; None if all are running.
 
         Args:
-            patience: seconds to wait for an end that is just being noticed.
+            patience: seconds to wait for an exit that is just being noticed.
         """
         deadline = time.monotonic() + patience
         while True:
             ended = [
-                (status >= 0, rank, status)  # one that was killed is why others ended
+                (status >= 0, rank, status)  # one that was killed is why the others exited
                 for rank, process in enumerate(self._processes, start=1)
                 if (status := process.poll()) is not None
             ]
             if ended:
                 _, rank, status = min(ended)
-                return f"rank {rank} of {self.size} ended ({_how(status)}){self._said(rank)}"
+                how = _describe_status(status)
+                return f"rank {rank} of {self.size} ended ({how}){self._last_line(rank)}"
             if time.monotonic() >= deadline:
                 return None
             time.sleep(0.05)
 
-    def _said(self, rank: int) -> str:
+    def _last_line(self, rank: int) -> str:
         errors = self._errors[rank - 1]
         errors.seek(0)
         lines = errors.read().decode(errors="replace").strip().splitlines()
         return f": {lines[-1].strip()}" if lines else ""
 
     def kill(self) -> None:
-        """End all ranks at once."""
+        """Kill all ranks at once."""
         for process in self._processes:
             if process.poll() is None:
                 with contextlib.suppress(ProcessLookupError):
@@ -163,8 +134,8 @@ class Workers:
         self.join()
 
     def join(self) -> None:
-        """Wait for all ranks; those that take too long are killed."""
-        deadline = time.monotonic() + PARTING
+        """Wait for all ranks to exit; kill those that take too long."""
+        deadline = time.monotonic() + EXIT_TIMEOUT
         for process in self._processes:
             try:
                 process.wait(max(0.0, deadline - time.monotonic()))
@@ -176,19 +147,19 @@ class Workers:
 
 
 def end_with_parent() -> None:
-    """End this rank when the process that launched it is gone, whatever it waits for."""
+    """Exit when the process that launched this rank is gone, even if a call blocks."""
     parent = os.getppid()
 
     def watch() -> None:
         while os.getppid() == parent:
             time.sleep(1)
-        time.sleep(NOTICING)
+        time.sleep(NOTICE_TIMEOUT)
         os._exit(1)
 
     threading.Thread(target=watch, daemon=True).start()
 
 
-def _how(status: int) -> str:
+def _describe_status(status: int) -> str:
     if status < 0:
         return f"signal {signal.Signals(-status).name}"
     return f"exit status {status}"

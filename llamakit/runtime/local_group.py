@@ -10,6 +10,7 @@ still reads the other. It cannot be further ahead, since the next exchange needs
 from __future__ import annotations
 
 import mmap
+import socket
 from collections.abc import Sequence
 from datetime import timedelta
 from typing import Any
@@ -28,24 +29,31 @@ _HERE = b"h"
 
 def register(links: Links) -> None:
     """Make the group that ``links`` connect known to torch.distributed as ``BACKEND``."""
-    exchange = Exchange(links)
+    peers = [(rank, it) for rank, it in enumerate(links.peers) if it is not None]
+    memory = mmap.mmap(links.memory, 2 * links.size * SLOT_NBYTES)
+    together = Exchange(links.rank, peers, memory)
 
     def create(_store: Any, rank: int, size: int, _timeout: timedelta) -> ProcessGroup:
         assert size in (1, links.size)  # fairscale's groups: all ranks, or each alone
-        return LocalGroup(exchange if size > 1 else None, rank, size)
+        return LocalGroup(together if size > 1 else Exchange(0, [], mmap.mmap(-1, 2 * SLOT_NBYTES)))
 
     distributed.Backend.register_backend(BACKEND, create, devices=["cpu"])
 
 
 class Exchange:
-    """Shows every rank the parts of all ranks, a slot at a time."""
+    """Shows every rank the parts of all ranks, a slot at a time.
 
-    def __init__(self, links: Links) -> None:
-        self.rank, self.size = links.rank, links.size
-        self._peers = [(rank, it) for rank, it in enumerate(links.peers) if it is not None]
-        self._memory = mmap.mmap(links.memory, 2 * links.size * SLOT_NBYTES)
-        slots = torch.frombuffer(self._memory, dtype=torch.uint8)
-        self._sets = slots.view(2, links.size, SLOT_NBYTES)
+    Args:
+        peers: the other ranks, and the socket to each.
+        memory: two sets of a slot a rank, shared by all ranks.
+    """
+
+    def __init__(
+        self, rank: int, peers: Sequence[tuple[int, socket.socket]], memory: mmap.mmap
+    ) -> None:
+        self.rank, self.size = rank, len(peers) + 1
+        self._peers = peers
+        self._sets = torch.frombuffer(memory, dtype=torch.uint8).view(2, self.size, SLOT_NBYTES)
         self._turn = 0
 
     def parts(self, own: torch.Tensor) -> torch.Tensor:
@@ -100,72 +108,67 @@ def _closed(rank: int) -> RuntimeError:
 
 
 class LocalGroup(ProcessGroup):
-    """What torch.distributed calls: the collectives that the runtime and fairscale use.
+    """What torch.distributed calls: the collectives that the runtime and fairscale use."""
 
-    Args:
-        exchange: None for a rank alone.
-    """
-
-    def __init__(self, exchange: Exchange | None, rank: int, size: int) -> None:
-        super().__init__(rank, size)
+    def __init__(self, exchange: Exchange) -> None:
+        super().__init__(exchange.rank, exchange.size)  # type: ignore[call-arg]  # torch's stub
         self._exchange = exchange
 
     def getBackendName(self) -> str:  # noqa: N802 (torch's name)
         """Return the name that torch.distributed registered."""
         return BACKEND
 
-    def allreduce(self, tensors: Sequence[torch.Tensor], options: Any = None) -> distributed.Work:
-        """Add up the tensors of all ranks, in each of them; in the order of the ranks."""
-        assert options is None or options.reduceOp == distributed.ReduceOp.SUM
-        for tensor in tensors if self._exchange is not None else ():
+    def allreduce(  # type: ignore[override]  # one of torch's three forms
+        self, tensors: list[torch.Tensor], opts: Any = None
+    ) -> distributed.Work:
+        """Add up the tensors of all ranks, in each of them, in the order of the ranks."""
+        assert opts is None or opts.reduceOp == distributed.ReduceOp.SUM
+        for tensor in tensors:
             values = tensor.contiguous()
-            flat, data = values.view(-1), _bytes(values)
-            step = SLOT_NBYTES // tensor.itemsize
+            flat, step = values.view(-1), SLOT_NBYTES // tensor.itemsize
             for start in range(0, len(flat), step):
-                slot = slice(start * tensor.itemsize, (start + step) * tensor.itemsize)
-                parts = self._exchange.parts(data[slot]).view(tensor.dtype)  # (size, values)
-                torch.sum(parts, 0, out=flat[start : start + step])
+                part = flat[start : start + step]
+                parts = self._exchange.parts(_bytes(part)).view(tensor.dtype)  # (size, values)
+                torch.sum(parts, 0, out=part)
             if values is not tensor:
                 tensor.copy_(values)
         return Done(tensors)
 
-    def allgather(
+    def allgather(  # type: ignore[override]  # one of torch's two forms
         self,
-        outputs: Sequence[Sequence[torch.Tensor]],
-        inputs: Sequence[torch.Tensor],
-        options: Any = None,  # noqa: ARG002
+        output_tensors: list[list[torch.Tensor]],
+        input_tensors: list[torch.Tensor],
+        _: Any = None,
     ) -> distributed.Work:
         """Copy the tensor of every rank to every rank."""
-        for targets, tensor in zip(outputs, inputs, strict=True):
-            if self._exchange is None:
-                targets[0].copy_(tensor)
-                continue
-            flat = _bytes(tensor)
-            joined = [torch.empty_like(flat) for _ in targets]
-            for start in range(0, len(flat), SLOT_NBYTES):
-                parts = self._exchange.parts(flat[start : start + SLOT_NBYTES])
-                for target, part in zip(joined, parts, strict=True):
-                    target[start : start + SLOT_NBYTES].copy_(part)
+        for targets, tensor in zip(output_tensors, input_tensors, strict=True):
+            data = _bytes(tensor)
+            joined = [torch.empty_like(data) for _ in targets]
+            for start in range(0, len(data), SLOT_NBYTES):
+                slot = slice(start, start + SLOT_NBYTES)
+                for whole, part in zip(joined, self._exchange.parts(data[slot]), strict=True):
+                    whole[slot].copy_(part)
             for target, whole in zip(targets, joined, strict=True):
                 target.copy_(whole.view(tensor.dtype).view(tensor.shape))
-        return Done(outputs)
+        return Done(output_tensors)
 
-    def broadcast(self, tensors: Sequence[torch.Tensor], options: Any = None) -> distributed.Work:
+    def broadcast(  # type: ignore[override]  # one of torch's two forms
+        self, tensors: list[torch.Tensor], opts: Any = None
+    ) -> distributed.Work:
         """Copy the tensors of one rank to every rank."""
-        root = 0 if options is None else options.rootRank
-        for tensor in tensors if self._exchange is not None else ():
+        root = 0 if opts is None else opts.rootRank
+        for tensor in tensors:
             assert tensor.is_contiguous()
-            data = memoryview(_bytes(tensor).numpy())
-            if self.rank() == root:
+            data = memoryview(_bytes(tensor).numpy())  # type: ignore[arg-type]
+            if self._exchange.rank == root:
                 self._exchange.send(data)
             else:
                 self._exchange.receive(root, data)
         return Done(tensors)
 
-    def barrier(self, options: Any = None) -> distributed.Work:  # noqa: ARG002
+    def barrier(self, opts: Any = None) -> distributed.Work:  # noqa: ARG002
         """Wait until every rank is here."""
-        if self._exchange is not None:
-            self._exchange.meet()
+        self._exchange.meet()
         return Done(None)
 
 

@@ -13,7 +13,8 @@ import time
 from dataclasses import dataclass
 
 SOCKETS = "LLAMAKIT_RANK_SOCKETS"
-"""The variable that names a worker's file descriptors: one socket a peer, then the memory."""
+"""The variable that names a worker's file descriptors: one socket a peer, the memory, the
+store."""
 
 SLOT_NBYTES = 1 << 20
 """Bytes of shared memory for one rank's part of a collective; longer tensors take several turns."""
@@ -28,11 +29,13 @@ class Links:
     Args:
         peers: a socket to every other rank, by rank; None in its own place.
         memory: the descriptor of the shared memory, ``2 * size`` slots.
+        store: that of a file for torch's ``FileStore``, which ranks with GPUs meet at.
     """
 
     rank: int
     peers: tuple[socket.socket | None, ...]
     memory: int
+    store: int
 
     @property
     def size(self) -> int:
@@ -42,7 +45,7 @@ class Links:
     @property
     def descriptors(self) -> list[int]:
         """What a worker has to inherit."""
-        return [*(it.fileno() for it in self.peers if it is not None), self.memory]
+        return [*(it.fileno() for it in self.peers if it is not None), self.memory, self.store]
 
     def close(self) -> None:
         """Close what this process holds of them."""
@@ -50,6 +53,7 @@ class Links:
             if peer is not None:
                 peer.close()
         os.close(self.memory)
+        os.close(self.store)
 
 
 def make_links(size: int) -> list[Links]:
@@ -58,18 +62,21 @@ def make_links(size: int) -> list[Links]:
     for one in range(size):
         for other in range(one + 1, size):
             peers[one][other], peers[other][one] = socket.socketpair()
-    with tempfile.TemporaryFile() as file:  # it has no name, and is gone with the last rank
-        file.truncate(2 * size * SLOT_NBYTES)
-        return [Links(rank, tuple(peers[rank]), os.dup(file.fileno())) for rank in range(size)]
+    with tempfile.TemporaryFile() as memory, tempfile.TemporaryFile() as store:  # without a name
+        memory.truncate(2 * size * SLOT_NBYTES)
+        return [
+            Links(rank, tuple(peers[rank]), os.dup(memory.fileno()), os.dup(store.fileno()))
+            for rank in range(size)
+        ]
 
 
 def inherited_links(rank: int, size: int) -> Links:
     """Return what this worker has inherited, and take its numbers out of the environment."""
-    *sockets, memory = map(int, os.environ.pop(SOCKETS).split(","))
+    *sockets, memory, store = map(int, os.environ.pop(SOCKETS).split(","))
     peers: list[socket.socket | None] = [socket.socket(fileno=number) for number in sockets]
     peers.insert(rank, None)
     assert len(peers) == size
-    return Links(rank, tuple(peers), memory)
+    return Links(rank, tuple(peers), memory, store)
 
 
 def wait_for_workers(links: Links, patience: float) -> list[int]:

@@ -21,7 +21,7 @@ def stream(tokens: list[int], stops: tuple[str, ...] = ()) -> list[str]:
 
 
 @given(st.lists(st.integers(0, TOKENIZER.vocab_size - 1), max_size=80))
-def test_pieces_join_to_the_whole_for_any_ids(tokens: list[int]) -> None:
+def test_pieces_join_to_the_whole_for_any_tokens(tokens: list[int]) -> None:
     assert "".join(stream(tokens)) == TOKENIZER.decode(tokens)
 
 

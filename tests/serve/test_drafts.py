@@ -1,4 +1,4 @@
-"""Drafts: several ids a step, and the same answers."""
+"""Drafts: several tokens a step, and the same answers."""
 
 from __future__ import annotations
 

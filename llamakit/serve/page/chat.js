@@ -106,7 +106,7 @@ export class Chat {
 
   /** Answer a question again; what came after is cut off. */
   retry(position) {
-    this.cut(position + 1, "What came after that answer is cut off.");
+    this.truncate(position + 1, "What came after that answer is removed.");
     this.answer();
     at("message").focus();
   }
@@ -124,7 +124,7 @@ export class Chat {
   }
 
   /** Take messages off the end, in a way that can be undone. */
-  cut(length, words) {
+  truncate(length, words) {
     const { dialog } = this;
     if (dialog.messages.length <= length) return;
     const before = structuredClone(dialog.messages);
@@ -154,7 +154,7 @@ export class Chat {
     };
     const done = (text) => {
       if (message.role === "user") {
-        this.cut(position, "What came after that message is cut off.");
+        this.truncate(position, "What came after that message is removed.");
         this.dialog.messages.push({ role: "user", content: text });
         this.answer();
         at("message").focus();

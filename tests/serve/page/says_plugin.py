@@ -18,7 +18,7 @@ def says(
 
     Args:
         text: what to write.
-        pause: seconds before each id.
+        pause: seconds before each token.
         ending: what comes after it.
     """
     import torch

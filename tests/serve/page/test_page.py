@@ -129,7 +129,7 @@ def test_the_system_message_is_sent_and_kept_with_the_dialog(person):
     expect(person.page.locator("#system")).to_have_value("Be brief.")
 
 
-def test_the_form_offers_what_a_strangers_sampler_declares(person):
+def test_the_form_offers_what_a_third_party_sampler_declares(person):
     person.use_sampler("says", text="Spelt out.", pause="0.01")
     person.page.locator("#chosen").get_by_label("ending").select_option(label="again")
     person.page.get_by_label("Max tokens").fill("9")

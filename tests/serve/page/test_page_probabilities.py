@@ -43,7 +43,7 @@ def test_each_token_shows_how_likely_it_was(person, page_server):
     assert found == pytest.approx(expected, rel=0.06, abs=0.1)
 
 
-def test_unlikely_tokens_have_another_colour_than_likely_ones(person):
+def test_unlikely_tokens_have_another_color_than_likely_ones(person):
     person.use_sampler("says", text="Quixotic")
     tokens = write(person)
     unlikely = tokens.first.evaluate("it => getComputedStyle(it).backgroundColor")
@@ -54,7 +54,7 @@ def test_unlikely_tokens_have_another_colour_than_likely_ones(person):
     assert unlikely != likely == "rgba(0, 0, 0, 0)"
 
 
-def test_a_chosen_token_shows_what_else_could_have_stood_there(person):
+def test_a_chosen_token_shows_the_alternatives_in_its_place(person):
     tokens = write(person)
     tokens.nth(3).click()
     rows = person.page.locator(".alternatives tbody tr")
@@ -86,17 +86,17 @@ def test_what_the_sampler_drew_from_stands_beside_what_the_model_thought(person)
     expect(rows.last).to_contain_text("out")
 
 
-def test_colours_show_the_model_or_the_sampler(person):
+def test_colors_show_the_model_or_the_sampler(person):
     person.use_sampler("draw")
     person.page.get_by_label("Another processor").select_option("top-k")
     person.press("Add")
     person.page.locator("#chosen").get_by_label("k", exact=True).fill("1")
     tokens = write(person)
     model = [tokens.nth(it).get_attribute("title") for it in range(tokens.count())]
-    person.page.get_by_label("Colours show").select_option("sampler")
+    person.page.get_by_label("Colors show").select_option("sampler")
     sampler = [tokens.nth(it).get_attribute("title") for it in range(tokens.count())]
 
-    assert set(sampler) == {"100 %"}  # one id is left
+    assert set(sampler) == {"100 %"}  # one token is left
     assert set(model) != {"100 %"}
     assert tokens.first.get_attribute("aria-label").endswith("100 %")
 

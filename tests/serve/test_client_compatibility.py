@@ -107,12 +107,12 @@ def test_an_answer_of_the_clients_may_be_sent_again_as_it_came(server: Running) 
 
 
 def test_numbers_that_are_written_as_2_0_are_whole_numbers(server: Running) -> None:
-    ids = server.post("/tokenize", {"text": STORY}).json()["tokens"]
+    tokens = server.post("/tokenize", {"text": STORY}).json()["tokens"]
     body = {"max_tokens": 4, "temperature": 0, "logprobs": 2, "n": 1}
     floats = {name: float(value) for name, value in body.items()}
 
-    whole = server.post(COMPLETIONS, {"prompt": ids, **body}).json()
-    found = server.post(COMPLETIONS, {"prompt": list(map(float, ids)), **floats}).json()
+    whole = server.post(COMPLETIONS, {"prompt": tokens, **body}).json()
+    found = server.post(COMPLETIONS, {"prompt": list(map(float, tokens)), **floats}).json()
 
     assert found["choices"][0]["text"] == whole["choices"][0]["text"]
     assert found["usage"] == whole["usage"]
@@ -172,7 +172,7 @@ def test_a_schema_that_cannot_be_used_is_told_why(
     assert len(error["message"]) < 600
 
 
-def test_a_processor_that_leaves_few_ids_leaves_those_that_fit_the_form(server: Running) -> None:
+def test_a_processor_that_leaves_few_tokens_leaves_those_that_fit_the_form(server: Running) -> None:
     answer = server.post(
         CHAT,
         {
