@@ -13,7 +13,7 @@ from server_kit import LONG, STORY, Running, begin, process, read_all, threaded,
 
 from llamakit.api import Llama
 from llamakit.errors import UsageError
-from llamakit.serve.server import TOGETHER, Server, listen
+from llamakit.serve.server import SIGNAL_WINDOW, Server, listen
 from llamakit.serve.server_settings import ServeSettings
 
 FLOAT32 = ("--dtype", "float32", "--max-seq-len", "256", "--slots", "4")
@@ -45,7 +45,7 @@ def test_a_second_signal_ends_at_once_what_the_first_lets_go_on(isolated: dict[s
         wait_until(lambda: running.metric("waiting") > 0)
         running.process.send_signal(signal.SIGTERM)
         with pytest.raises(subprocess.TimeoutExpired):
-            running.process.wait(2 * TOGETHER)
+            running.process.wait(2 * SIGNAL_WINDOW)
 
         running.process.send_signal(signal.SIGINT)
 
