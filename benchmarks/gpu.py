@@ -22,11 +22,12 @@ from collections.abc import Callable
 
 import torch
 
-from llamakit.runtime.compiled import CompiledDecoder
+from llamakit.runtime.attention import Attention
+from llamakit.runtime.compiled_decoder import CompiledDecoder
 from llamakit.runtime.kernels.choice import Packer
 from llamakit.runtime.kernels.kernel import Kernel
 from llamakit.runtime.linear import PlainLayers
-from llamakit.runtime.model import Attention, Batch, Block, FeedForward, RMSNorm, Transformer
+from llamakit.runtime.model import Batch, Block, FeedForward, RMSNorm, Transformer
 
 SHAPES = {
     "7b": {"dim": 4096, "layers": 32, "heads": 32, "kv_heads": 32, "hidden": 11008},

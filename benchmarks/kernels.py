@@ -15,8 +15,7 @@ import time
 
 import torch
 
-from llamakit.runtime.kernels import half_precision as sixteen
-from llamakit.runtime.kernels import quantized as quantised
+from llamakit.runtime.kernels import half_precision, quantized
 from llamakit.runtime.kernels.kernel import Kernel, Plain
 
 COPIES = 5
@@ -45,18 +44,18 @@ def main() -> None:
 def available(weight: torch.Tensor) -> list[type[Kernel]]:
     """Return the kernels that this processor has."""
     kinds: list[type[Kernel]] = [Plain]
-    kinds += [sixteen.RowByRow, sixteen.OneDNN] if sixteen.has_onednn() else []
-    kinds += [Scaled] if sixteen.has_half() else []
-    kinds += [quantised.Int8FBGEMM] if quantised.has_int8_fbgemm() else []
-    kinds += [quantised.Int8OneDNN] if quantised.has_int8_onednn() else []
-    return [*kinds, quantised.Int4] if quantised.fits_int4(weight.shape, weight.device) else kinds
+    kinds += [half_precision.RowByRow, half_precision.OneDNN] if half_precision.has_onednn() else []
+    kinds += [Scaled] if half_precision.has_half() else []
+    kinds += [quantized.Int8FBGEMM] if quantized.has_int8_fbgemm() else []
+    kinds += [quantized.Int8OneDNN] if quantized.has_int8_onednn() else []
+    return [*kinds, quantized.Int4] if quantized.fits_int4(weight.shape, weight.device) else kinds
 
 
-class Scaled(sixteen.Half):
+class Scaled(half_precision.Half):
     """A bfloat16 weight in float16, as a model has it that computes in float32."""
 
     def __init__(self, weight: torch.Tensor) -> None:
-        super().__init__(weight, sixteen.half_scale(weight))
+        super().__init__(weight, half_precision.half_scale(weight))
 
 
 @torch.inference_mode()

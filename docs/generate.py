@@ -32,7 +32,7 @@ from llamakit.examine import verify_report as report
 from llamakit.plugin_manager.factories import options_of
 from llamakit.plugin_manager.registry import Registry
 from llamakit.plugin_manager.toolkit import Toolkit, load_toolkit
-from llamakit.serve import fields
+from llamakit.serve import request_schemas
 from llamakit.testing import pytest_plugin
 
 USED_BY = {
@@ -472,10 +472,10 @@ def _join(parts: Iterable[str]) -> str:
 @generated
 def request_fields(kind: str) -> str:
     """Tabulate what a request may hold: ``COMPLETION``, ``CHAT``, …; null means the default."""
-    schema = getattr(fields, kind)
+    schema = getattr(request_schemas, kind)
     rows = []
     for name, field in schema["properties"].items():
-        if name in fields.IGNORED or "x-refusal" in str(field):
+        if name in request_schemas.IGNORED or "x-refusal" in str(field):
             continue
         needed = " (has to be there)" if name in schema.get("required", ()) else ""
         rows.append(f"| `{name}`{needed} | {_kind(field)} | {field.get('description', '')} |")

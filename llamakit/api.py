@@ -1,4 +1,4 @@
-"""The Python face of llamakit: paths in, rooms called, values out."""
+"""The Python API of llamakit: functions that take paths and return values."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def open_checkpoint(path: str | Path) -> Checkpoint:
     """Open a folder as a checkpoint, from its indexes alone.
 
     Raises:
-        CheckpointError: no plugin knows its form, or it is damaged.
+        CheckpointError: no plugin knows its format, or it is damaged.
     """
     return default_toolkit().open_checkpoint(Path(path))
 
@@ -74,7 +74,7 @@ def download_models(
     repair: bool = False,
     on_event: Callable[[Event], None] | None = None,
 ) -> Finished:
-    """Fetch models with a signed link; what is there already is not fetched again.
+    """Download models with a signed link; files that are there already are not fetched again.
 
     Args:
         models: names such as ``7B`` or ``13B-chat``, or ``all``.
@@ -83,13 +83,13 @@ def download_models(
         connections: how many at the same time, over all files.
         limit_rate: bytes a second; None is no limit.
         repair: replace files that are there but wrong.
-        on_event: is told what happens: progress, trouble, files that have arrived.
+        on_event: called with each event: progress, problems, completed files.
     Returns:
         How much was fetched, with how many requests.
 
     Raises:
         LinkError: the link is mangled or for another family.
-        LinkEndedError: it has ended; the same call with a new link goes on.
+        LinkEndedError: it has expired; the same call with a new link resumes.
         DownloadError: the server did not give what it should, or could not be reached.
         DamagedFileError: a file is wrong twice, or was there, wrong, and ``repair`` is off.
         NoSpaceError: there is no room.
@@ -113,10 +113,10 @@ def verify(*paths: str | Path, deep: bool = False) -> VerifyReport:
 
     Args:
         paths: folders of models, folders that hold several, or folders with a tokenizer.
-        deep: look for what sums do not show: CRCs, shapes, shards of several models or out of
+        deep: check what checksums do not show: CRCs, shapes, shards of several models or out of
             order, another model's tokenizer, NaN and infinity.
     Returns:
-        What was found; ``report.good`` sums it up.
+        What was found; ``report.good`` is the overall result.
 
     Raises:
         NotACheckpointError: there is nothing to verify at a path.
@@ -130,7 +130,7 @@ def verify(*paths: str | Path, deep: bool = False) -> VerifyReport:
 def inspect(
     path: str | Path, *, max_seq_len: int | None = None, max_batch_size: int = 1
 ) -> Inspection:
-    """Say what a checkpoint is, from its indexes alone.
+    """Describe a checkpoint, from its indexes alone.
 
     Args:
         path: its folder.
@@ -149,17 +149,17 @@ def inspect(
 
 
 def diff(a: str | Path | Checkpoint, b: str | Path | Checkpoint) -> DiffReport:
-    """Compare two checkpoints of any form and any number of shards, parameter by parameter.
+    """Compare two checkpoints of any format and any number of shards, parameter by parameter.
 
     Args:
         a: a folder, or a checkpoint that is open.
         b: another.
     Returns:
-        What differs, and where; ``report.same`` sums it up.
+        What differs, and where; ``report.same`` is the overall result.
 
     Raises:
         CheckpointError: one is no checkpoint, or damaged, or its ``read`` contradicts its index.
-        PluginError: the ``read`` of a stranger's checkpoint fails.
+        PluginError: the ``read`` of a third-party plugin's checkpoint fails.
     """
     from llamakit.examine.diff import diff as run
     from llamakit.examine.steps import finish
@@ -174,7 +174,7 @@ def plan_reshard(
     *,
     dtype: str | None = None,
 ) -> ConversionPlan:
-    """Work out what ``reshard`` would do, and do nothing.
+    """Plan what ``reshard`` would do, without doing it.
 
     Args and Raises: as ``reshard``.
     """
@@ -194,22 +194,22 @@ def reshard(
     direct: bool | None = None,
     progress: Callable[[int], None] | None = None,
 ) -> dict[str, object]:
-    """Write a checkpoint as another number of shards, in Meta's form.
+    """Write a checkpoint with another number of shards, in Meta's format.
 
     Args:
-        source: a folder, or a checkpoint that is open, be it one of your own making.
-        destination: the folder to make; it appears when all of it is whole.
+        source: a folder, or an open checkpoint, also one of your own class.
+        destination: the folder to make; it is written atomically.
         model_parallel_size: how many shards.
         dtype: ``float32``, ``bfloat16`` or ``float16``; None keeps every byte.
         verify: check the source against its checklist.chk first, or on the way.
         force: replace a folder that is there.
-        direct: past the kernel's cache; None: where the file system allows it and it pays.
-        progress: told how many bytes have been done since the last time.
+        direct: bypass the page cache; None: if the file system allows it and it pays.
+        progress: called with the number of bytes done since the last call.
     Returns:
         ``source``, ``destination``, ``files`` (name, nbytes, md5), ``nbytes``, ``nbytes_read``.
 
     Raises:
-        UnevenSplitError: the model cannot be cut into so many shards.
+        UnevenSplitError: the model cannot be split into so many shards.
         CheckpointError: the source is not what it should be.
         DestinationError: there is something already.
         NoSpaceError: there is no room.
@@ -236,11 +236,11 @@ def export(
     force: bool = False,
     **options: Any,
 ) -> Mapping[str, Any]:
-    """Write a checkpoint in another form.
+    """Write a checkpoint in another format.
 
     Args:
-        source: a folder, or a checkpoint that is open, be it one of your own making.
-        destination: the folder to make; it appears when all of it is whole.
+        source: a folder, or an open checkpoint, also one of your own class.
+        destination: the folder to make; it is written atomically.
         form: the name of an exporter: ``hf``, ``safetensors`` or a plugin's.
         force: replace a folder that is there.
         options: the exporter's own, such as ``max_shard_size="5GB"`` for ``hf``.
@@ -250,7 +250,7 @@ def export(
     Raises:
         UnknownNameError: no exporter of that name.
         OptionError: an option that the exporter does not have.
-        PluginError: a stranger's exporter failed, made nothing or reported nonsense.
+        PluginError: a third-party exporter failed, wrote nothing or returned no valid report.
         CheckpointError: the source is not what it should be.
         DestinationError: there is something already.
         NoSpaceError: there is no room.
@@ -278,10 +278,10 @@ def import_checkpoint(
     direct: bool | None = None,
     progress: Callable[[int], None] | None = None,
 ) -> dict[str, object]:
-    """Write a checkpoint of another form, such as a Hugging Face folder, as Meta's shards.
+    """Write a checkpoint of another format, such as a Hugging Face folder, as Meta's shards.
 
     Args, Returns and Raises: as ``reshard``, and
-        UnsupportedModelError: Meta's form cannot hold this model.
+        UnsupportedModelError: Meta's format cannot hold this model.
     """
     return reshard(
         source,

@@ -4,14 +4,14 @@
      ├── CheckpointError            something on disk is not what it should be
      │    ├── NotACheckpointError   no such folder, an empty one, nothing that a plugin opens
      │    ├── MissingShardError     a gap in the numbers of the shards
-     │    ├── DamagedFileError      cut short, an error page, a bad zip, a wrong size
+     │    ├── DamagedFileError      truncated, an error page, a bad zip, a wrong size
      │    ├── UnsafePickleError     a pickle that asks for more than tensors
      │    ├── ParamsError           params.json: absent, not JSON, a wrong value
      │    └── ParametersError       parameters missing, extra or of another shape
      ├── ParallelError              a size that does not divide, a rank that died
      │    └── UnevenSplitError
      ├── TokenizerError             not a tokenizer, or not this checkpoint's
-     ├── UnsupportedModelError      a model that the runtime does not compute (yet)
+     ├── UnsupportedModelError      a model that the runtime does not support (yet)
      ├── NonFiniteError             NaN or infinity while generating
      ├── PromptError                a prompt or a dialog that cannot be answered
      │    ├── PromptTooLongError
@@ -20,17 +20,17 @@
      ├── FileFormatError            a file of prompts or a saved session that cannot be read
      ├── NoSpaceError               the disk has no room for what is to be written
      ├── DownloadError              a server that does not give what it should
-     │    └── LinkEndedError        the signed link is no longer good (exit status 3)
-     ├── UsageError                 the words of the call are off (exit status 2)
+     │    └── LinkEndedError        the signed link has expired (exit status 3)
+     ├── UsageError                 wrong arguments (exit status 2)
      │    ├── DestinationError      something is there already, or nothing can be made there
      │    ├── UnknownNameError      with "did you mean"
      │    ├── MissingExtraError     a package of an extra that is not installed
      │    ├── OptionError           an unknown option, a wrong type, a value out of range
-     │    └── LinkError             a link that is mangled, cut or for something else
+     │    └── LinkError             a link that is mangled, truncated or for something else
      └── PluginError                a plugin that is broken where it is needed
 
-Each message is for the person who reads it: what was found, where, what was expected and what
-to do. ``cli.py`` is the one place that turns an error into a message and an exit status.
+Each message says what was found, where, what was expected and what to do. ``cli/main.py`` is the
+one place that turns an error into a message and an exit status.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ class MissingShardError(CheckpointError):
 
 
 class DamagedFileError(CheckpointError):
-    """A file that is cut short, an error page, a bad zip or of a wrong size."""
+    """A file that is truncated, an error page, a bad zip or of a wrong size."""
 
 
 class UnsafePickleError(CheckpointError):
@@ -87,7 +87,7 @@ class TokenizerError(LlamakitError):
 
 
 class UnsupportedModelError(LlamakitError):
-    """A model that the runtime does not compute."""
+    """A model that the runtime does not support."""
 
 
 class NonFiniteError(LlamakitError):
@@ -123,13 +123,13 @@ class DownloadError(LlamakitError):
 
 
 class LinkEndedError(DownloadError):
-    """A signed link that is no longer good: its time or its number of requests is over."""
+    """A signed link that has expired: its time or its number of requests is used up."""
 
     exit_status = 3
 
 
 class UsageError(LlamakitError, ValueError):
-    """The words of the call are off."""
+    """Wrong arguments."""
 
     exit_status = 2
 
@@ -159,7 +159,7 @@ class UnknownNameError(UsageError):
     def __init__(
         self, kind: str, name: str, known: Iterable[str], *, off: Sequence[str] = ()
     ) -> None:
-        """Say what was probably meant.
+        """Suggest the name that was probably meant.
 
         Args:
             off: plugins that are switched off; what they would have registered is not known.
@@ -177,7 +177,7 @@ class OptionError(UsageError):
 
 
 class LinkError(UsageError):
-    """A link that is mangled, cut short or for something else."""
+    """A link that is mangled, truncated or for something else."""
 
 
 class PluginError(LlamakitError):
@@ -185,7 +185,7 @@ class PluginError(LlamakitError):
 
 
 def suggestion(name: str, known: Iterable[str]) -> str:
-    """Say which known name was probably meant, else list all of them.
+    """Return a hint at the known name that was probably meant, else list all of them.
 
     Returns:
         The end of a sentence, such as ``"; did you mean 'greedy'?"``.

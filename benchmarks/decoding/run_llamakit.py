@@ -17,7 +17,7 @@ def main(job: dict) -> dict:
 
     from llamakit.llama.loading import LoadSpec, load_slice
     from llamakit.runtime.model import Batch
-    from llamakit.runtime.parallel import Group
+    from llamakit.runtime.rank_group import Group
 
     torch.set_num_threads(job["threads"])
     path, rows = str(Path(job["model"])), len(job["prompts"])

@@ -28,9 +28,9 @@ def doctor(*, calibrate: bool, as_json: bool) -> None:
     llamakit doctor --calibrate
     """
     from llamakit.cli.terminal import rendered
-    from llamakit.runtime.hardware import examine
+    from llamakit.runtime.machine_report import describe_machine
 
-    found = examine(calibrate=calibrate)
+    found = describe_machine(calibrate=calibrate)
     if as_json:
         import json
 

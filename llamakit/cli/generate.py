@@ -18,8 +18,8 @@ from llamakit.cli.options import (
     sampling_options,
 )
 from llamakit.cli.terminal import answers_bar, note
-from llamakit.llama.answers import Answer, PromptBatch
-from llamakit.llama.drafters import choose_drafter, drafts_summary
+from llamakit.llama.drafter_choice import choose_drafter, drafts_summary
+from llamakit.llama.prompt_batch import Answer, PromptBatch
 from llamakit.llama.prompts import Prompt, read_prompts
 from llamakit.llama.sampler_choice import choose_sampling
 

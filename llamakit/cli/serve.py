@@ -13,7 +13,7 @@ from llamakit.cli.open_model import open_model, tokenizer_for_sampling
 from llamakit.cli.options import draft_option, model_options, sampling_options
 from llamakit.cli.terminal import note
 from llamakit.errors import MissingExtraError
-from llamakit.llama.drafters import choose_drafter
+from llamakit.llama.drafter_choice import choose_drafter
 from llamakit.llama.sampler_choice import choose_sampling
 from llamakit.serve.access import allowed_hosts, check_auth, read_keys
 

@@ -1,4 +1,4 @@
-"""The embedded checkpoint: a small trained model in Meta's layout, cut 8 ways."""
+"""The bundled demo model: a small trained checkpoint in Meta's format, in 8 shards."""
 
 from __future__ import annotations
 
@@ -8,5 +8,5 @@ NAME = "llama-demo"
 
 
 def path() -> Path:
-    """Return the folder of the embedded checkpoint; its tokenizer is in the parent."""
+    """Return the folder of the bundled demo model; its tokenizer is in the parent folder."""
     return Path(__file__).parent / NAME

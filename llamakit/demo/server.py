@@ -1,4 +1,4 @@
-"""A small server of the embedded checkpoint on loopback, so that a download can be shown."""
+"""A small HTTP server of the bundled demo model on loopback, to demonstrate a download."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def served(folder: Path) -> Iterator[str]:
     Yields:
         A link to them, such as ``http://127.0.0.1:43211/*``.
     """
-    files = {f"/{it.relative_to(folder)}": it for it in folder.rglob("*") if it.is_file()}
+    files = {f"/{path.relative_to(folder)}": path for path in folder.rglob("*") if path.is_file()}
 
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
@@ -44,8 +44,8 @@ def served(folder: Path) -> Iterator[str]:
             self.end_headers()
             self.wfile.write(part)
 
-        def log_message(self, *words: object) -> None:
-            """Say nothing: the download itself tells what happens."""
+        def log_message(self, *args: object) -> None:
+            """Log nothing: the download itself reports what happens."""
 
     with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
         server.daemon_threads = True

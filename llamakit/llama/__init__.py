@@ -1,1 +1,1 @@
-"""A loaded model as scripts see it: opened from paths, asked for text, closed."""
+"""The ``Llama`` class of the Python API: a loaded model that generates text."""

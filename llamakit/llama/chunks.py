@@ -1,4 +1,4 @@
-"""What an answer is made of while it is written, and which prompts can have one."""
+"""Chunks of a streamed answer, and the check of prompts before generation."""
 
 from __future__ import annotations
 
@@ -15,20 +15,21 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Chunk:
-    """What one step adds to one answer.
+    """What one decoding step adds to one answer.
 
     Args:
         index: which prompt.
-        text: whole characters; may be empty while a character or a stop string is incomplete.
-        token: the new id, or None when the answer only ends.
+        text: complete characters; may be empty while a character or a stop string is incomplete.
+        token: the new token, or None when the answer only ends.
         logprob: of ``token``, before any processor, if asked for.
-        finish: why the answer ended, or None while it goes on.
+        finish: why the answer ended, or None while it continues.
         prompt_logprobs: with a prompt's first chunk, if asked for.
-        drafted: how many ids have been proposed for this answer so far.
-        accepted: how many of those were right.
-        top: the likeliest ids with their log-probabilities, if asked for.
-        seen: both as they were left to the sampler, if asked for.
-        prompt_top: with ``prompt_logprobs``, the likeliest ids in the place of each, if asked for.
+        drafted: how many tokens have been drafted for this answer so far.
+        accepted: how many of those were accepted.
+        top: the likeliest tokens with their log-probabilities, if asked for.
+        seen: both as the sampler saw them, after all processors, if asked for.
+        prompt_top: with ``prompt_logprobs``, the likeliest tokens in the place of each, if asked
+            for.
     """
 
     index: int
@@ -45,7 +46,7 @@ class Chunk:
 
 
 def to_chunk(event: Event, text: TextStream, head: str = "") -> Chunk:
-    """Turn an id, or an end, into what it adds to the text behind ``head``."""
+    """Turn an event of the scheduler into a chunk; its text begins with ``head``."""
     new = head if event.token is None else head + text.feed(event.token)
     finish = event.finish
     if text.stopped:
@@ -73,22 +74,22 @@ def check_prompt(
     """Refuse a prompt that cannot be answered.
 
     Args:
-        context: how many ids the prompt and its answer may have.
-        vocabulary: how many ids the model has.
+        context: how many tokens the prompt and its answer may have.
+        vocabulary: how many tokens the model has.
         number: which prompt it is, from 1.
         count: how many there are.
     Raises:
         PromptTooLongError: it fills the context.
-        PromptError: it has an id that the model has not.
+        PromptError: it has a token outside of the model's vocabulary.
     """
     which = f"prompt {number} of {count}" if count > 1 else "the prompt"
     if len(prompt) >= context:
         raise PromptTooLongError(
-            f"{which} has {len(prompt)} ids and the context holds {context}, answer "
+            f"{which} has {len(prompt)} tokens and the context holds {context}, answer "
             "included: shorten it or raise --max-seq-len"
         )
     if max(prompt, default=0) >= vocabulary:
         raise PromptError(
-            f"{which} has the id {max(prompt)}, and the model has {vocabulary}: its tokenizer "
-            "files are another model's"
+            f"{which} has the token ID {max(prompt)}, and the model has {vocabulary} tokens: its "
+            "tokenizer files are another model's"
         )

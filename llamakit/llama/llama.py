@@ -1,4 +1,4 @@
-"""The class that scripts use, with the reference's methods and iterators beside them."""
+"""The ``Llama`` class: the methods of Meta's reference, and streaming ones."""
 
 from __future__ import annotations
 
@@ -8,20 +8,14 @@ from typing import Any, TypedDict
 
 from llamakit.errors import SpecialTagError, UsageError
 from llamakit.llama.loaded_model import LoadedModel
-from llamakit.llama.loading import (
-    FAILURES,
-    LoadSpec,
-    check_vocabulary,
-    find_tokenizer,
-    load_slice,
-)
-from llamakit.llama.prompts import check_messages, check_text, check_texts
+from llamakit.llama.loading import LoadSpec, check_vocabulary, find_tokenizer, load_on_ranks
+from llamakit.llama.prompts import check_messages, check_prompt_string, check_prompts
 from llamakit.llama.sampler_choice import choose_sampling
 from llamakit.plugin_manager.toolkit import Toolkit, default_toolkit
 from llamakit.protocols import Dialog, Message
 
 UNSAFE_ERROR = "Error: special tags are not allowed as part of the prompt."
-"""What the reference answers to a dialog that holds a tag of the prompt format."""
+"""The reference's answer to a dialog that contains a tag of the prompt format."""
 
 
 class CompletionPrediction(TypedDict, total=False):
@@ -38,6 +32,12 @@ class ChatPrediction(TypedDict, total=False):
     generation: Message
     tokens: list[str]
     logprobs: list[float]
+
+
+def _check_positive(**sizes: int | None) -> None:
+    for name, size in sizes.items():
+        if size is not None and size < 1:
+            raise UsageError(f"{name} is {size}; it has to be 1 or more")
 
 
 class Llama(LoadedModel):
@@ -61,10 +61,10 @@ class Llama(LoadedModel):
         quantize: str | None = None,
         compile: bool | None = None,  # noqa: A002 (as the option is called)
     ) -> Llama:
-        """Load a checkpoint of any number of shards on any legal number of ranks.
+        """Load a checkpoint of any number of shards on any valid number of ranks.
 
         Args:
-            ckpt_dir: a folder that a plugin opens: Meta shards, Hugging Face form, …
+            ckpt_dir: a folder in a format that a plugin opens: Meta's, Hugging Face's, …
             tokenizer_path: None looks for ``tokenizer.model`` there and in the parent.
             max_seq_len: None takes the checkpoint's context.
             model_parallel_size: None means as many ranks as torchrun started, else one.
@@ -107,45 +107,26 @@ class Llama(LoadedModel):
         progress: Callable[[int], None] | None = None,
         toolkit: Toolkit | None = None,
     ) -> Llama:
-        """Load a checkpoint, with what the commands need beside ``build``.
+        """Load a checkpoint, with more options than ``build``.
 
         Args:
             led: under torchrun, the other ranks run ``llamakit.llama.worker``, not this program.
-            progress: told how many layers are loaded after each.
+            progress: called with the number of loaded layers after each.
         """
-        for name, number in (
-            ("max_seq_len", max_seq_len),
-            ("max_batch_size", max_batch_size),
-            ("model_parallel_size", model_parallel_size),
-        ):
-            if number is not None and number < 1:
-                raise UsageError(f"{name} is {number}; it has to be 1 or more")
+        _check_positive(
+            max_seq_len=max_seq_len,
+            max_batch_size=max_batch_size,
+            model_parallel_size=model_parallel_size,
+        )
         toolkit = toolkit or default_toolkit()
         checkpoint = toolkit.open_checkpoint(Path(model))
         loaded = toolkit.load_tokenizer(find_tokenizer(Path(model), tokenizer))
         check_vocabulary(checkpoint, loaded)
 
-        from llamakit.runtime import parallel
-        from llamakit.runtime.supported import check_loadable
-
-        size = model_parallel_size or parallel.world_size()
-        check_loadable(checkpoint, size)  # before any process is started
-        group = parallel.join(model_parallel_size, led=led)
-        group.acquire()
-        try:
-            path = str(Path(model).resolve())
-            spec = LoadSpec(path, dtype, device, quantize, compile, max_batch_size)
-            if isinstance(group, parallel.RankGroup) and group.led:
-                group.send("load", spec)
-            executor = load_slice(spec, group, checkpoint, progress)
-        except FAILURES:  # every rank knows
-            group.release()
-            raise
-        except BaseException:  # Ctrl-C: the others wait for a word that will not come
-            group.abandon()
-            raise
+        path = str(Path(model).resolve())
+        spec = LoadSpec(path, dtype, device, quantize, compile, max_batch_size)
         return cls(
-            executor,
+            load_on_ranks(spec, checkpoint, model_parallel_size, led, progress),
             checkpoint,
             loaded,
             max_seq_len=max_seq_len or checkpoint.params.context,
@@ -167,16 +148,16 @@ class Llama(LoadedModel):
         *,
         seed: int | None = None,
     ) -> tuple[list[list[int]], list[list[float]] | None]:
-        """Continue prompts given as ids.
+        """Continue prompts given as tokens.
 
         Args:
-            prompt_tokens: one list of ids a prompt; they may differ in length.
-            max_gen_len: how many new ids; None as many as the context holds.
+            prompt_tokens: one list of tokens a prompt; they may differ in length.
+            max_gen_len: how many new tokens; None as many as the context holds.
             temperature: 0 is greedy.
             echo: begin each answer with its prompt.
             seed: what sampled answers depend on; None takes the next of the model's own.
         Returns:
-            The new ids of each prompt, and their log-probabilities if asked for.
+            The new tokens of each prompt, and their log-probabilities if asked for.
         Raises:
             PromptTooLongError: a prompt fills the context.
         Source: ``Llama.generate`` in the reference's ``llama/generation.py``.
@@ -215,14 +196,14 @@ class Llama(LoadedModel):
         *,
         seed: int | None = None,
     ) -> list[CompletionPrediction]:
-        """Continue texts. Arguments and errors as ``generate``.
+        """Continue strings. Arguments and errors as ``generate``.
 
         Source: ``Llama.text_completion`` in the reference's ``llama/generation.py``.
         """
-        check_texts(prompts)
-        ids = [self.tokenizer.encode(prompt, bos=True) for prompt in prompts]
+        check_prompts(prompts)
+        prompt_tokens = [self.tokenizer.encode(prompt, bos=True) for prompt in prompts]
         tokens, scores = self.generate(
-            ids, max_gen_len, temperature, top_p, logprobs, echo, seed=seed
+            prompt_tokens, max_gen_len, temperature, top_p, logprobs, echo, seed=seed
         )
         results = []
         for index, answer in enumerate(tokens):
@@ -245,7 +226,7 @@ class Llama(LoadedModel):
     ) -> list[ChatPrediction]:
         """Answer dialogs. Arguments and errors as ``generate``.
 
-        A dialog with a tag of the prompt format in a message is not computed: its answer is
+        A dialog with a tag of the prompt format in a message is refused: its answer is
         ``UNSAFE_ERROR``.
 
         Raises:
@@ -267,17 +248,17 @@ class Llama(LoadedModel):
             results.append(result)
         return results
 
-    # What it lacks ----------------------------------------------------------------------------
+    # Streaming -------------------------------------------------------------------------------
 
     def stream_text(self, prompt: str, **settings: Any) -> Iterator[str]:
-        """Continue one text, yielding whole characters as they come. Settings as ``stream``."""
-        check_text(prompt)
+        """Continue one string; yield complete characters as they come. Settings as ``stream``."""
+        check_prompt_string(prompt)
         yield from self._texts(self.tokenizer.encode(prompt, bos=True), settings)
 
     def stream_chat(
         self, dialog: Dialog, *, prompt_format: str = "llama2", **settings: Any
     ) -> Iterator[str]:
-        """Answer one dialog, yielding whole characters as they come. Settings as ``stream``.
+        """Answer one dialog; yield complete characters as they come. Settings as ``stream``.
 
         Args:
             prompt_format: ``NAME`` or ``NAME:k=v,k=v``.

@@ -1,14 +1,15 @@
-"""Prompts in, answers out as they come: what scripts, commands and the chat are made of."""
+"""A loaded model that answers prompts as a stream; the base of ``Llama``."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterable, Iterator, MutableMapping, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from llamakit.errors import UsageError
 from llamakit.llama.chunks import Chunk, check_prompt, to_chunk
-from llamakit.llama.drafters import choose_drafter
+from llamakit.llama.drafter_choice import choose_drafter
 from llamakit.llama.sampler_choice import choose_sampling
 from llamakit.llama.seeds import Seeds
 from llamakit.plugin_manager.contracts import build_format
@@ -19,8 +20,9 @@ from llamakit.protocols import Checkpoint, Drafter, PromptFormat, Tokenizer
 if TYPE_CHECKING:
     from llamakit.runtime.engine import Engine
     from llamakit.runtime.executor import Executor
-    from llamakit.runtime.requests import Event
-    from llamakit.runtime.sampling import Sampling
+    from llamakit.runtime.requests import Event, Request
+    from llamakit.runtime.sampling_pipeline import Sampling
+    from llamakit.runtime.scheduler import Scheduler
     from llamakit.runtime.text_stream import TextStream
 
 M = TypeVar("M", bound="LoadedModel")
@@ -29,13 +31,13 @@ M = TypeVar("M", bound="LoadedModel")
 class LoadedModel:
     """A model on its ranks, with its tokenizer.
 
-    It keeps the keys and values of the last call: a prompt that begins alike, such as the next
-    turn of a dialog, has only the rest computed.
+    It keeps the KV cache of the last call: of a prompt with the same prefix, such as the next turn
+    of a dialog, only the rest is computed.
 
     Args:
-        executor: whose group is acquired; closing the model releases it.
-        max_seq_len: the context, in ids: prompt and answer together.
-        max_batch_size: how many prompts are answered at once; more wait for a free place.
+        executor: its group is acquired already; closing the model releases it.
+        max_seq_len: the context, in tokens: prompt and answer together.
+        max_batch_size: how many prompts are answered at the same time; more wait for a free slot.
         seed: what sampled answers depend on when a call names no seed.
     """
 
@@ -61,7 +63,7 @@ class LoadedModel:
         self._is_open = True
 
     def close(self) -> None:
-        """Let the ranks go that this model was loaded on. Does nothing the second time."""
+        """Free the model and end the ranks started for it. Does nothing the second time."""
         if self._is_open:
             self._is_open = False
             self._prefix_cache.close()
@@ -99,25 +101,25 @@ class LoadedModel:
         Raises:
             UnknownNameError: no such format.
             OptionError: an option it lacks, of a wrong type or out of range.
-            PluginError: a stranger's format fails, or hands out what are no ids.
+            PluginError: a third-party format fails, or does not return tokens.
         """
         choice = parse_choice(name)
         entry = self.toolkit.prompt_formats.entry(choice.name)
         return build_format(entry, {**choice.options, **options}, self.tokenizer)
 
     def drafter(self, name: str, **options: Any) -> Drafter:
-        """Return what proposes ids for speculative decoding. Arguments as ``choose_drafter``.
+        """Return a drafter for speculative decoding. Arguments as ``choose_drafter``.
 
-        A draft model that is named by its folder runs where this one does.
+        A draft model that is given by its folder runs on the device of this one.
         """
         if Path(name).is_dir():
             options = {"device": self.device.partition(":")[0], **options}
         return choose_drafter(name, options, self.tokenizer, toolkit=self.toolkit)
 
     def engine(self) -> Engine:
-        """Open an engine that several threads may ask at the same time.
+        """Open an engine that several threads may use at the same time.
 
-        It holds a cache of its own, ``max_batch_size`` slots of ``max_seq_len`` ids; close it
+        It has a cache of its own, ``max_batch_size`` slots of ``max_seq_len`` tokens; close it
         before the model.
         """
         from llamakit.runtime.engine import Engine
@@ -126,14 +128,14 @@ class LoadedModel:
         return Engine(lambda: Scheduler(self._executor, self.max_batch_size, self.max_seq_len))
 
     def forget(self) -> None:
-        """Free the keys and values that are kept for prompts that begin alike."""
-        from llamakit.runtime.every_rank import on_every_rank
+        """Free the KV cache that is kept for prompts with the same prefix."""
+        from llamakit.runtime.broadcast import broadcast_results
 
         def work() -> Generator[None]:
             self._prefix_cache.forget()
             yield None
 
-        list(on_every_rank(self._executor.group, work))
+        list(broadcast_results(self._executor.group, work))
 
     def stream(
         self,
@@ -153,24 +155,24 @@ class LoadedModel:
         draft: str | Drafter | None = None,
         longest: int | None = None,
     ) -> Generator[Chunk]:
-        """Answer prompts given as ids, yielding a chunk for each new id of each.
+        """Answer prompts given as tokens, yielding a chunk for each new token.
 
         Args:
-            prompts: ids of each.
-            sampling: of ``choose_sampling``; else ``temperature`` and ``top_p`` mean the
-                reference's way.
+            prompts: the tokens of each.
+            sampling: from ``choose_sampling``; without it ``temperature`` and ``top_p`` choose the
+                reference's samplers.
             max_new_tokens: for each prompt; None as many as the context holds.
             seeds: one for each prompt, instead of ``seed``.
             stop: strings that end an answer and are not part of it.
-            stop_tokens: ids that do the same; None means the tokenizer's end of sequence.
+            stop_tokens: tokens that end an answer; None is the tokenizer's end of sequence.
             echo: the first chunk of an answer begins with its prompt's text, and holds the
                 prompt's log-probabilities if those are asked for.
-            keep_space: a space that an answer begins with is part of it, as where a prompt
-                breaks off within a line.
-            draft: what proposes ids for the model to check: ``NAME[:k=v,…]``, a draft model's
-                folder or a ``Drafter``. The answers are the same with and without.
-            longest: how many ids the longest prompt has. With it, and with ``seeds``, prompts may
-                come from an iterator, which is asked for one when a place will soon be free.
+            keep_space: a space at the start of an answer is part of it, as when a prompt ends
+                within a line.
+            draft: the drafter for speculative decoding: ``NAME[:k=v,…]``, a draft model's folder or
+                a ``Drafter``. The answers are the same with and without.
+            longest: the length of the longest prompt. With it, and with ``seeds``, prompts may come
+                from an iterator, which is advanced when a slot will soon be free.
         Raises:
             PromptTooLongError: a prompt fills the context.
         """
@@ -185,10 +187,10 @@ class LoadedModel:
             toolkit=self.toolkit,
             tokenizer=self.tokenizer,
         )
-        asked = dict(enumerate(prompts)) if longest is None else {}
-        writing: dict[int, TextStream] = {}
+        unanswered = dict(enumerate(prompts)) if longest is None else {}
+        streams: dict[int, TextStream] = {}
         events = self.events(
-            prompts if longest is None else _noted(prompts, asked),
+            prompts if longest is None else _recorded(prompts, unanswered),
             sampling,
             max_new_tokens=max_new_tokens,
             seeds=seeds or (),
@@ -197,17 +199,17 @@ class LoadedModel:
             prompt_logprobs=logprobs and echo,
             draft=draft,
             longest=longest,
-            done=lambda index: index not in writing,
+            done=lambda index: index not in streams,
         )
         for event in events:
             head = ""
-            if (prompt := asked.pop(event.index, None)) is not None:
-                writing[event.index] = TextStream(self.tokenizer, stop)
-                text = writing[event.index].begin(prompt) if echo or keep_space else ""
+            if (prompt := unanswered.pop(event.index, None)) is not None:
+                streams[event.index] = TextStream(self.tokenizer, stop)
+                text = streams[event.index].begin(prompt) if echo or keep_space else ""
                 head = text if echo else ""
-            chunk = to_chunk(event, writing[event.index], head)
+            chunk = to_chunk(event, streams[event.index], head)
             if chunk.finish:
-                del writing[event.index]
+                del streams[event.index]
             yield chunk
 
     def events(
@@ -224,14 +226,14 @@ class LoadedModel:
         longest: int | None = None,
         done: Callable[[int], bool] = lambda index: False,  # noqa: ARG005
     ) -> Generator[Event]:
-        """Run prompts and yield ids. ``done`` may end one: it is asked after each of its ids.
+        """Run prompts and yield events. ``done`` may end a prompt; it is called after each token.
 
         Raises:
             PromptTooLongError: a prompt fills the context.
-            PromptError: a prompt has an id that the model has not.
-            UsageError: no new id is wanted.
+            PromptError: a prompt has a token outside of the model's vocabulary.
+            UsageError: fewer than one new token is asked for.
         """
-        from llamakit.runtime.every_rank import on_every_rank
+        from llamakit.runtime.broadcast import broadcast_results
         from llamakit.runtime.requests import Request
 
         if max_new_tokens is not None and max_new_tokens < 1:
@@ -262,27 +264,37 @@ class LoadedModel:
             for prompt, seed in zip(prompts, seeds, strict=True)
         )
 
-        def run() -> Generator[Event]:
-            known = prompts if isinstance(prompts, list) else ()
-            with self._prefix_cache.scheduler(slots, length, known) as scheduler:
-                for event in scheduler.run(requests):
-                    yield event
-                    if event.finish is None and done(event.index):
-                        scheduler.cancel(event.index)
-
+        known = prompts if isinstance(prompts, list) else ()
         if slots:
-            yield from on_every_rank(self._executor.group, run)
+            yield from broadcast_results(
+                self._executor.group,
+                lambda: self._run(
+                    requests, self._prefix_cache.scheduler(slots, length, known), done
+                ),
+            )
+
+    @staticmethod
+    def _run(
+        requests: Iterable[Request],
+        opened: AbstractContextManager[Scheduler],
+        done: Callable[[int], bool],
+    ) -> Generator[Event]:
+        with opened as scheduler:
+            for event in scheduler.run(requests):
+                yield event
+                if event.finish is None and done(event.index):
+                    scheduler.cancel(event.index)
 
     def check_prompt(self, prompt: Sequence[int], number: int = 1, count: int = 1) -> None:
-        """Refuse a prompt that cannot be answered. Arguments and exceptions as of ``chunks``."""
+        """Refuse a prompt that cannot be answered; as ``chunks.check_prompt``."""
         vocabulary = self.checkpoint.params.vocab_size
         check_prompt(prompt, self.max_seq_len, vocabulary, number, count)
 
 
-def _noted(
-    prompts: Iterable[Sequence[int]], asked: MutableMapping[int, Sequence[int]]
+def _recorded(
+    prompts: Iterable[Sequence[int]], record: MutableMapping[int, Sequence[int]]
 ) -> Iterator[Sequence[int]]:
-    """Hand prompts on, noting each that is asked for."""
+    """Yield the prompts, and store each in ``record`` under its index."""
     for index, prompt in enumerate(prompts):
-        asked[index] = prompt
+        record[index] = prompt
         yield prompt

@@ -1,4 +1,4 @@
-"""From paths to a model that is loaded, on this rank and on the others."""
+"""Loading a model from its path, on this rank and on the others."""
 
 from __future__ import annotations
 
@@ -14,18 +14,19 @@ from llamakit.protocols import Checkpoint, Tokenizer
 if TYPE_CHECKING:
     from llamakit.runtime.draft_model import DraftModel
     from llamakit.runtime.executor import Executor
-    from llamakit.runtime.parallel import Group
+    from llamakit.runtime.model import Transformer
+    from llamakit.runtime.rank_group import Group
 
 FAILURES = (LlamakitError, OSError, RuntimeError, MemoryError)
-"""What can go wrong on one rank while it loads; the others are told."""
+"""Exceptions that one rank reports to the others while it loads."""
 
 
 @dataclass(frozen=True)
 class LoadSpec:
-    """What every rank has to know to load its slices.
+    """What every rank needs to load its slice of a model.
 
     Args:
-        batch: how many sequences are written at the same time, at most.
+        batch: how many sequences are decoded at the same time, at most.
     """
 
     path: str
@@ -36,70 +37,117 @@ class LoadSpec:
     batch: int = 1
 
 
+def load_on_ranks(
+    spec: LoadSpec,
+    checkpoint: Checkpoint,
+    size: int | None,
+    led: bool,
+    progress: Callable[[int], None] | None,
+) -> Executor:
+    """Join or launch the ranks, and load a model on all of them.
+
+    Args:
+        size: how many ranks; None means as many as torchrun started, else one.
+        led: under torchrun, the other ranks run ``llamakit.llama.worker``, not this program.
+    Returns:
+        The executor of this rank; its group is acquired.
+    Raises:
+        LlamakitError: the checkpoint cannot be loaded on so many ranks.
+    """
+    from llamakit.runtime import rank_setup
+    from llamakit.runtime.model_support import check_loadable
+    from llamakit.runtime.rank_group import RankGroup
+
+    check_loadable(checkpoint, size or rank_setup.world_size())  # before any process is started
+    group = rank_setup.join(size, led=led)
+    group.acquire()
+    try:
+        if isinstance(group, RankGroup) and group.led:
+            group.send("load", spec)
+        return load_slice(spec, group, checkpoint, progress)
+    except FAILURES:  # every rank knows
+        group.release()
+        raise
+    except BaseException:  # Ctrl-C: the other ranks wait for a message that will not come
+        group.abandon()
+        raise
+
+
 def load_slice(
     spec: LoadSpec,
     group: Group,
     checkpoint: Checkpoint | None = None,
     progress: Callable[[int], None] | None = None,
 ) -> Executor:
-    """Load what this rank holds of a model; every rank of the group calls it.
+    """Load this rank's slice of a model; every rank of the group calls it.
 
     Raises:
         LlamakitError: the checkpoint cannot be loaded, on this rank or another.
     """
-    from llamakit.runtime import compiled, device, loader
     from llamakit.runtime.executor import Executor
-    from llamakit.runtime.kernels import calibration
-    from llamakit.runtime.memory import has_room
 
     failure: Exception | None = None
     try:
         checkpoint = checkpoint or default_toolkit().open_checkpoint(Path(spec.path))
-        place = device.pick_device(spec.device, group.size, group.local_rank)
-        stored = checkpoint.parameters["norm.weight"].dtype if checkpoint.parameters else ""
-        dtype = device.pick_dtype(spec.dtype, stored, place)
-        weights = 2 * sum(it.numel for it in checkpoint.parameters.values())  # in 16 bits
-        packer = calibration.packer(
-            place,
-            dtype,
-            spec.quantize,
-            batch=spec.batch,
-            traceable=bool(spec.compile),
-            mapped=not has_room(2 * weights),  # for the file in the system's cache, and a copy
-        )
-        model = loader.load(
-            checkpoint,
-            rank=group.rank,
-            size=group.size,
-            dtype=dtype,
-            device=place,
-            packer=packer,
-            progress=progress,
-        )
-        if group.size == 1:
-            compiled.install(model, spec.compile)
+        model = _load_model(spec, group, checkpoint, progress)
     except FAILURES as error:
         failure = error
     group.agree(failure)
     return Executor(model, group)
 
 
+def _load_model(
+    spec: LoadSpec,
+    group: Group,
+    checkpoint: Checkpoint,
+    progress: Callable[[int], None] | None,
+) -> Transformer:
+    from llamakit.runtime import compiled_decoder, device, loader
+    from llamakit.runtime.host_memory import has_room
+    from llamakit.runtime.kernels import calibration
+
+    target = device.pick_device(spec.device, group.size, group.local_rank)
+    stored = checkpoint.parameters["norm.weight"].dtype if checkpoint.parameters else ""
+    dtype = device.pick_dtype(spec.dtype, stored, target)
+    nbytes = 2 * sum(parameter.numel for parameter in checkpoint.parameters.values())  # in 16 bits
+    packer = calibration.packer(
+        target,
+        dtype,
+        spec.quantize,
+        batch=spec.batch,
+        traceable=bool(spec.compile),
+        mapped=not has_room(2 * nbytes),  # for the file in the page cache, and a copy
+    )
+    model = loader.load(
+        checkpoint,
+        rank=group.rank,
+        size=group.size,
+        dtype=dtype,
+        device=target,
+        packer=packer,
+        progress=progress,
+    )
+    if group.size == 1:
+        compiled_decoder.install(model, spec.compile)
+    return model
+
+
 def open_draft_model(
     path: str, most: int, confidence: float, *, dtype: str = "auto", device: str = "auto"
 ) -> DraftModel:
-    """Open a small model that writes ahead; its weights are read when it is first asked.
+    """Open a draft model for speculative decoding; its weights are read when it is first used.
 
-    It is whole on the rank that asks it, which is rank 0.
+    Rank 0 alone loads it, without tensor parallelism.
 
     Args:
-        most: how many ids it proposes.
-        confidence: a draft ends before an id that the model thinks less probable.
+        most: how many tokens a draft has at most.
+        confidence: a draft ends before a token whose probability is lower.
     Raises:
         LlamakitError: it cannot be loaded.
     """
     from llamakit.runtime.draft_model import DraftModel
-    from llamakit.runtime.parallel import Group
-    from llamakit.runtime.supported import check_loadable
+    from llamakit.runtime.model_support import check_loadable
+    from llamakit.runtime.rank_group import Group
 
     checkpoint = default_toolkit().open_checkpoint(Path(path))
     check_loadable(checkpoint, 1)
@@ -116,7 +164,7 @@ def open_draft_model(
 def find_tokenizer(model: Path, given: str | Path | None = None) -> Path:
     """Return the tokenizer file of a model: the given one, the folder's, else its parent's.
 
-    That is ``tokenizer.model``, or else a ``tokenizer`` of another ending that a plugin loads.
+    That is ``tokenizer.model``, or else a ``tokenizer.*`` file that a plugin loads.
 
     Raises:
         TokenizerError: there is none.
@@ -138,7 +186,7 @@ def find_tokenizer(model: Path, given: str | Path | None = None) -> Path:
 
 
 def check_vocabulary(checkpoint: Checkpoint, tokenizer: Tokenizer) -> None:
-    """Refuse a tokenizer that has more ids than the embedding has rows.
+    """Refuse a tokenizer that has more tokens than the embedding has rows.
 
     Raises:
         TokenizerError: it is the tokenizer of another model.
@@ -146,7 +194,7 @@ def check_vocabulary(checkpoint: Checkpoint, tokenizer: Tokenizer) -> None:
     rows = checkpoint.params.vocab_size
     if tokenizer.vocab_size > rows:
         raise TokenizerError(
-            f"{tokenizer.path} has {tokenizer.vocab_size} ids but the embedding of "
+            f"{tokenizer.path} has {tokenizer.vocab_size} tokens but the embedding of "
             f"{checkpoint.path} has {rows} rows: it is the tokenizer of another model; pass the "
             "right one with --tokenizer"
         )

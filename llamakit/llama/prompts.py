@@ -18,7 +18,7 @@ KEYS = ("prompt", "messages", "id", "seed")
 
 @dataclass(frozen=True)
 class Prompt:
-    """One thing to answer: a text to continue, or a dialog.
+    """A prompt: a string to continue, or a dialog to answer.
 
     Args:
         text: None when it is a dialog.
@@ -33,12 +33,12 @@ class Prompt:
 
     @property
     def digest(self) -> str:
-        """What tells its text or dialog from others."""
+        """A hash of its text or dialog."""
         return digest(self.text if self.dialog is None else self.dialog)
 
 
 def digest(content: object) -> str:
-    """Return what tells the text of a prompt, or its messages, from others."""
+    """Return a hash of a prompt's text or messages."""
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
 
 
@@ -70,7 +70,7 @@ def read_prompts(arguments: Sequence[str], file: Path | None) -> list[Prompt]:
 
 
 def read_jsonl(lines: TextIO, name: str) -> Iterator[Prompt]:
-    """Read one prompt a line; empty lines are passed over.
+    """Read one prompt a line; empty lines are skipped.
 
     A line is ``{"prompt": "…"}``, ``{"messages": [{"role": …, "content": …}]}`` or a JSON string;
     an object may have an ``id`` and a ``seed``.
@@ -114,7 +114,7 @@ def check_dialog(value: Any, where: str) -> Dialog:
     """Return ``value`` as a dialog.
 
     Args:
-        where: what to call the place in messages.
+        where: the place, for error messages.
     Raises:
         FileFormatError: it is not a list of messages.
     """
@@ -134,27 +134,27 @@ def check_dialog(value: Any, where: str) -> Dialog:
     ]
 
 
-def check_text(value: object) -> None:
-    """Refuse what a script hands over as a text and is none. Raises PromptError."""
+def check_prompt_string(value: object) -> None:
+    """Refuse a prompt that is not a string. Raises PromptError."""
     if not isinstance(value, str):
-        raise PromptError(f"a prompt is a text (str), not a {type(value).__name__}")
+        raise PromptError(f"a prompt is a string, not a {type(value).__name__}")
 
 
-def check_texts(value: object) -> None:
-    """Refuse what a script hands over as several texts and is one, or none. Raises PromptError."""
+def check_prompts(value: object) -> None:
+    """Refuse prompts that are not a list of strings. Raises PromptError."""
     if isinstance(value, str) or not isinstance(value, Iterable):
         raise PromptError(
-            f'the prompts are a list of texts, not a {type(value).__name__}: ["Once upon a time"]'
+            f'the prompts are a list of strings, not a {type(value).__name__}: ["Once upon a time"]'
         )
-    for text in value:
-        check_text(text)
+    for prompt in value:
+        check_prompt_string(prompt)
 
 
 def check_messages(dialog: object) -> None:
-    """Refuse what a script hands over as a dialog and is none.
+    """Refuse a dialog that is not a list of messages with a role and a content.
 
     Raises:
-        DialogError: it is no list of messages with a role and a content.
+        DialogError: it is something else.
     """
     expected = 'expected a list of {"role": "user", "content": "text"}'
     if isinstance(dialog, str | Mapping) or not isinstance(dialog, Iterable):
@@ -166,4 +166,4 @@ def check_messages(dialog: object) -> None:
             raise DialogError(f"message {number} is a {type(message).__name__}: {expected}")
         for key in ("role", "content"):
             if not isinstance(message.get(key), str):
-                raise DialogError(f"message {number} has no {key} that is a text: {expected}")
+                raise DialogError(f"message {number} has no {key} that is a string: {expected}")

@@ -1,4 +1,4 @@
-"""How the next token is chosen: names and options to a sampler with its processors."""
+"""Choice of the sampler and the logits processors, by names and options."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from llamakit.plugin_manager.registry import Entry
     from llamakit.protocols import LogitsProcessor, Row, Tokenizer
-    from llamakit.runtime.sampling import Sampling
+    from llamakit.runtime.sampling_pipeline import Sampling
 
 TEMPERATURE, TOP_P = 0.6, 0.9
 """The reference's defaults."""
@@ -32,42 +32,42 @@ def choose_sampling(
 ) -> Sampling:
     """Build the sampler and the processors that names and options ask for.
 
-    Without a sampler, ``temperature`` and ``top_p`` mean the reference's way: 0 is greedy, else
-    ``top-p``. With one, the temperature is the last processor before it.
+    Without a sampler, ``temperature`` and ``top_p`` choose as in the reference: 0 is greedy,
+    otherwise ``top-p``. With one, the temperature is the last processor before it.
 
     Args:
         sampler_options: ``{"k": v}`` or ``["k=v"]``.
         processors: ``NAME`` or ``NAME:k=v,k=v`` each, applied in this order; or a ``Choice``
             where a value has commas.
-        tokenizer: of the model whose ids are chosen; some samplers and processors need it.
+        tokenizer: of the model whose tokens are chosen; some samplers and processors need it.
     Raises:
         UnknownNameError: no such sampler or processor.
         OptionError: an option it lacks, of a wrong type or out of range.
         UsageError: settings that contradict one another, or a tokenizer is needed.
     """
-    from llamakit.runtime.sampling import Sampling
+    from llamakit.runtime.sampling_pipeline import Sampling
 
     for name, value in (("processors", processors), ("sampler_options", sampler_options)):
         if isinstance(value, str):
-            raise UsageError(f"{name} is a list, not a text: {name}=[{value!r}]")
+            raise UsageError(f"{name} is a list, not a string: {name}=[{value!r}]")
     toolkit = toolkit or default_toolkit()
     specs: list[tuple[str, Mapping[str, Any]]] = [parse_choice(text) for text in processors]
     options: Mapping[str, Any] | Sequence[str] = sampler_options
     if sampler is None:
         if options:
             raise UsageError("--sampler-option needs --sampler NAME: which sampler is it for?")
-        sampler, options = _reference_way(temperature, top_p)
+        sampler, options = _reference_sampler(temperature, top_p)
     elif sampler == "top-p":
         options = _with_shorthands(options, temperature, top_p)
         if temperature == 0:
             sampler, options = "greedy", {}
     else:
-        toolkit.samplers.entry(sampler)  # a wrong name is the first thing to say
+        toolkit.samplers.entry(sampler)  # an unknown name is reported first
         specs += _shorthand_processors(sampler, temperature, top_p)
     entry = toolkit.samplers.entry(sampler)
     edits = [(toolkit.processors.entry(name), given) for name, given in specs]
     return Sampling(
-        _checked(entry, _built(entry, options, tokenizer), _ids, _allowed_ids),
+        _checked(entry, _built(entry, options, tokenizer), _token_shape, _token_values),
         tuple(_processor(edit, given, tokenizer) for edit, given in edits),
     )
 
@@ -84,19 +84,19 @@ def choose_processor(
 def _processor(
     entry: Entry, options: Mapping[str, Any], tokenizer: Tokenizer | None
 ) -> LogitsProcessor:
-    made = _built(entry, options, tokenizer)
-    processor: LogitsProcessor = _checked(entry, made, _logits, _usable_logits)
+    plain = _built(entry, options, tokenizer)
+    processor: LogitsProcessor = _checked(entry, plain, _logits_shape, _logits_values)
     return processor
 
 
 def needs_tokenizer(
     sampler: str | None, processors: Sequence[str | Choice], toolkit: Toolkit
 ) -> bool:
-    """Tell whether one of them is to be handed the model's tokenizer.
+    """Return whether one of them takes the model's tokenizer.
 
     Raises:
         UnknownNameError: no such sampler or processor.
-        OptionError: something behind a processor's name is not ``k=v``.
+        OptionError: an option after a processor's name is not ``k=v``.
     """
     entries = [] if sampler is None else [toolkit.samplers.entry(sampler)]
     entries += [toolkit.processors.entry(parse_choice(text).name) for text in processors]
@@ -106,18 +106,20 @@ def needs_tokenizer(
 def _built(
     entry: Entry, options: Mapping[str, Any] | Sequence[str], tokenizer: Tokenizer | None
 ) -> Any:
-    """Build a sampler or a processor, handing it the tokenizer if it takes one."""
+    """Build a sampler or a processor; pass it the tokenizer if it takes one."""
     if not takes_tokenizer(entry.value):
         return build(entry, options)
     if tokenizer is None:
         raise UsageError(
-            f"the {entry} works with the model's tokenizer and was given none: pass "
+            f"the {entry} needs the model's tokenizer and got none: pass "
             "choose_sampling(..., tokenizer=llama.tokenizer)"
         )
     return build(entry, options, tokenizer=tokenizer)
 
 
-def _reference_way(temperature: float | None, top_p: float | None) -> tuple[str, dict[str, float]]:
+def _reference_sampler(
+    temperature: float | None, top_p: float | None
+) -> tuple[str, dict[str, float]]:
     if temperature == 0:
         return "greedy", {}
     return "top-p", {
@@ -161,60 +163,62 @@ def _checked(
     shape_of: Callable[[Any, torch.Tensor], str],
     values_of: Callable[[torch.Tensor, torch.Tensor], str],
 ) -> Any:
-    """Check what a stranger's sampler or processor returns; a built-in's is tested already."""
+    """Wrap a third-party sampler or processor in checks of its results; built-ins are tested."""
     if entry.source.builtin:
         return work
 
     def checked(logits: torch.Tensor, rows: Sequence[Row]) -> torch.Tensor:
-        # Copies: the model's own logits and the batch are none of its to write to.
-        made: torch.Tensor = work(logits.clone(), list(rows))
-        expected = shape_of(made, logits)
-        # On a GPU, looking at values would have to wait for it.
+        # Copies: a plugin may write to neither the model's logits nor the batch.
+        result: torch.Tensor = work(logits.clone(), list(rows))
+        expected = shape_of(result, logits)
+        # On a GPU, reading values would have to wait for it.
         if not expected and logits.device.type == "cpu":
-            expected = values_of(made, logits)
+            expected = values_of(result, logits)
         if expected:
-            shape = tuple(getattr(made, "shape", ()))
-            found = f"{type(made).__name__} {shape} {getattr(made, 'dtype', '')}".rstrip()
+            shape = tuple(getattr(result, "shape", ()))
+            actual = f"{type(result).__name__} {shape} {getattr(result, 'dtype', '')}".rstrip()
             raise PluginError(
-                f"the {entry} of the {entry.source} returned {found}; expected {expected}: "
+                f"the {entry} of the {entry.source} returned {actual}; expected {expected}: "
                 "tell its author"
             )
-        return made
+        return result
 
     if hasattr(work, "drawn_from"):
         checked.drawn_from = work.drawn_from  # type: ignore[attr-defined]
     return checked
 
 
-def _ids(made: Any, logits: torch.Tensor) -> str:
-    """Say what ids should be, or nothing if they are."""
+def _token_shape(result: Any, logits: torch.Tensor) -> str:
+    """Return what the tokens should be, or "" if they are."""
     rows, vocabulary = logits.shape
-    if getattr(made, "shape", None) != (rows,) or str(made.dtype) != "torch.int64":
-        return f"({rows},) int64 ids"
+    if getattr(result, "shape", None) != (rows,) or str(result.dtype) != "torch.int64":
+        return f"({rows},) int64 tokens"
     return (
-        f"ids from 0 to {vocabulary - 1}" if bool(((made < 0) | (made >= vocabulary)).any()) else ""
+        f"tokens from 0 to {vocabulary - 1}"
+        if bool(((result < 0) | (result >= vocabulary)).any())
+        else ""
     )
 
 
-def _logits(made: Any, logits: torch.Tensor) -> str:
-    """Say what edited logits should be, or nothing if they are."""
-    if getattr(made, "shape", None) != logits.shape or made.dtype != logits.dtype:
+def _logits_shape(result: Any, logits: torch.Tensor) -> str:
+    """Return what edited logits should be, or "" if they are."""
+    if getattr(result, "shape", None) != logits.shape or result.dtype != logits.dtype:
         return f"{tuple(logits.shape)} float32 logits"
     return ""
 
 
-def _allowed_ids(made: torch.Tensor, logits: torch.Tensor) -> str:
-    """Say that ids are ruled out by their logits, or nothing if none is."""
+def _token_values(result: torch.Tensor, logits: torch.Tensor) -> str:
+    """Return what is expected if a token is ruled out by its logit, else ""."""
     ruled_out = logits == float("-inf")
-    picked = ruled_out.gather(1, made[:, None])[:, 0]
-    return "ids that are not ruled out" if bool((picked & ~ruled_out.all(dim=-1)).any()) else ""
+    picked = ruled_out.gather(1, result[:, None])[:, 0]
+    return "tokens that are not ruled out" if bool((picked & ~ruled_out.all(dim=-1)).any()) else ""
 
 
-def _usable_logits(made: torch.Tensor, logits: torch.Tensor) -> str:
-    """Say what is wrong with the values of edited logits that were right before, or nothing."""
-    before, after = logits.amax(dim=-1), made.amax(dim=-1)  # NaN is larger than anything
+def _logits_values(result: torch.Tensor, logits: torch.Tensor) -> str:
+    """Return what is expected of edited logits that were finite before, or "" if they fit."""
+    before, after = logits.amax(dim=-1), result.amax(dim=-1)  # NaN is larger than anything
     was_usable = before.isfinite()
     if bool((was_usable & ~(after < float("inf"))).any()):
         return "logits without NaN and +inf"
     is_nothing_left = was_usable & (after == float("-inf"))
-    return "logits that rule out less than every id" if bool(is_nothing_left.any()) else ""
+    return "logits that rule out less than every token" if bool(is_nothing_left.any()) else ""

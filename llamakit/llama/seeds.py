@@ -1,4 +1,4 @@
-"""Seeds: the same answer again when asked for, another one when not."""
+"""Seeds of prompts: the same call seed gives the same answers."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from collections.abc import Hashable, Iterable, Sequence
 
 
 class Seeds:
-    """Gives every prompt of every call its seed.
+    """Derives the seed of every prompt of every call.
 
-    A prompt's seed depends on the call's seed and on how often the same prompt stood before it in
-    the same call, so that neighbours change nothing and a repeated prompt gets other answers.
+    A prompt's seed depends on the call's seed and on how often the same prompt came before it in
+    the call. So other prompts change nothing, and a repeated prompt gets another answer.
 
     Args:
-        seed: where the seeds of calls that name none begin.
+        seed: the seed from which those of calls without one are derived.
     """
 
     def __init__(self, seed: int) -> None:

@@ -1,4 +1,4 @@
-"""A rank that is not the first: it joins, loads its slices and does what rank 0 asks.
+"""The program of the ranks other than 0: it joins, loads its slice and follows rank 0.
 
 ``llamakit generate --model-parallel-size N`` launches ``python -m llamakit.llama.worker`` N - 1
 times; under ``torchrun -m llamakit …`` every rank but 0 runs this instead of the command.
@@ -14,22 +14,22 @@ import time
 
 
 def main() -> int:
-    """Follow rank 0 until it says goodbye; return the exit status."""
+    """Follow rank 0 until its "bye"; return the exit status."""
     from llamakit.errors import LlamakitError, ParallelError
-    from llamakit.runtime import launch, parallel
+    from llamakit.runtime import launch, rank_setup
 
     logging.getLogger("llamakit").setLevel(logging.ERROR)  # rank 0 has given the warnings
-    told_to_end = _outlast_signals()
+    signals = _ignore_signals()
     if launch.STORE_PORT in os.environ:
         launch.end_with_parent()
-    group = parallel.join_as_worker()
+    group = rank_setup.join_as_worker()
     try:
         while (message := group.follow())[0] != "bye":
             if message[0] == "load":
                 _load(message[1], group)
     except ParallelError as error:
-        time.sleep(launch.NOTICING)  # rank 0 says it, or torchrun ends this rank meanwhile
-        if not told_to_end:
+        time.sleep(launch.NOTICE_TIMEOUT)  # rank 0 reports it, or torchrun ends this rank meanwhile
+        if not signals:
             print(f"llamakit: {error}", file=sys.stderr)  # noqa: T201
         return error.exit_status
     except LlamakitError as error:
@@ -40,36 +40,37 @@ def main() -> int:
     return 0
 
 
-def _outlast_signals() -> list[int]:
-    """Go on after SIGTERM and Ctrl-C, and return the list that takes those that have come.
+def _ignore_signals() -> list[int]:
+    """Keep running after SIGTERM and Ctrl-C; return a list that collects these signals.
 
-    A terminal and torchrun send them to every rank. What rank 0 does then, such as finishing the
-    answers of a server, needs the others; when it ends, they do.
+    A terminal and torchrun send them to every rank. Rank 0 then still needs the others, such as to
+    finish the answers of a server; when it ends, they do.
     """
-    came: list[int] = []
+    received: list[int] = []
     for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda which, _frame: came.append(which))
-    return came
+        signal.signal(number, lambda which, _frame: received.append(which))
+    return received
 
 
 def _load(spec: object, group: object) -> None:
     import contextlib
 
     from llamakit.llama.loading import FAILURES, LoadSpec, load_slice
-    from llamakit.runtime.parallel import RankGroup
+    from llamakit.runtime.rank_group import RankGroup
 
     assert isinstance(spec, LoadSpec)
     assert isinstance(group, RankGroup)
-    with contextlib.suppress(*FAILURES):  # rank 0 has been told, and says so
+    with contextlib.suppress(*FAILURES):  # reported by rank 0
         load_slice(spec, group)
 
 
 def dismiss() -> None:
-    """Let the ranks that torchrun started go, when rank 0's command ends."""
-    from llamakit.runtime import parallel
+    """End the ranks that torchrun started, when rank 0's command ends."""
+    from llamakit.runtime import rank_setup
+    from llamakit.runtime.rank_group import RankGroup
 
-    group = parallel.join(None, led=True)
-    if isinstance(group, parallel.RankGroup):
+    group = rank_setup.join(None, led=True)
+    if isinstance(group, RankGroup):
         group.close()
 
 

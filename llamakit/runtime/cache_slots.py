@@ -1,4 +1,4 @@
-"""Which ids the slots of a cache hold, so that none is computed twice."""
+"""Slots of a KV cache and the tokens that each holds, so that a shared prefix is computed once."""
 
 from __future__ import annotations
 
@@ -10,24 +10,24 @@ from llamakit.runtime.executor import Executor
 from llamakit.runtime.model import Batch
 
 PADDING = 0
-"""The id behind the end of a row that is shorter than its neighbours: any will do."""
+"""The token that fills up a shorter row of a batch; its value does not matter."""
 
 WORTH_COPYING = 16
-"""A prompt that has fewer ids in common with what is held than this is computed whole."""
+"""The shortest prefix, in tokens, that is copied from another slot instead of computed."""
 
 BLOCK = 64
-"""How many ids are compared at once."""
+"""How many tokens are compared at once."""
 
 
 class CacheSlots:
-    """A cache on every rank, with the ids whose keys and values each slot holds.
+    """A cache on every rank, with the tokens whose keys and values each slot holds.
 
-    What a slot holds stays when its row has ended: the next prompt that begins alike needs only
-    the rest computed.
+    A slot keeps its tokens after its row has ended, so of the next prompt with the same prefix
+    only the rest is computed.
 
     Args:
         count: how many slots.
-        length: the longest sequence, in ids.
+        length: the longest sequence, in tokens.
     """
 
     def __init__(self, executor: Executor, count: int, length: int) -> None:
@@ -37,16 +37,16 @@ class CacheSlots:
         self._number = executor.open_cache(count, length)
 
     def fit(self, count: int, length: int, prompts: Iterable[Sequence[int]] = ()) -> None:
-        """Make room for ``count`` sequences of ``length`` ids.
+        """Make room for ``count`` sequences of ``length`` tokens.
 
         Args:
-            prompts: what is held goes on if one of these begins alike; else its memory is freed
-                before there is new one.
+            prompts: the held tokens are kept if one of these shares a prefix with them; otherwise
+                their memory is freed before the new cache is allocated.
         """
         if count <= len(self.held) and length <= self.length:
             return
         useful = any(self.best(tokens, 0)[1] >= WORTH_COPYING for tokens in prompts)
-        held = [ids[:length] if useful else [] for ids in self.held[:count]]
+        held = [tokens[:length] if useful else [] for tokens in self.held[:count]]
         self.held, self.length = [[] for _ in range(count)], length
         longest = max(map(len, held))
         self.executor.resize_cache(self._number, count, length, longest)
@@ -59,11 +59,11 @@ class CacheSlots:
     def forward(
         self, first: int, tokens: Sequence[Sequence[int]], *, every_position: bool = False
     ) -> tuple[torch.Tensor, Batch]:
-        """Compute the next ids of neighbouring slots, each behind what it holds.
+        """Append tokens to adjacent slots and compute the logits that follow them.
 
         Args:
             first: the slot of the first row.
-            tokens: B rows of at least one id; T is the longest one's length.
+            tokens: B rows of at least one token; T is the longest one's length.
             every_position: logits of all T positions instead of each row's last one.
         Returns:
             ``(B, V)`` float32, or ``(B, T, V)``, and the batch, for ``first_nonfinite``.
@@ -85,15 +85,15 @@ class CacheSlots:
         return logits, batch
 
     def first_nonfinite(self, batch: Batch) -> str:
-        """Say where NaN or infinity first shows in a batch that has just been computed."""
+        """Return where NaN or infinity first appears in the batch that was just computed."""
         return self.executor.first_nonfinite(self._number, batch)
 
     def best(self, tokens: Sequence[int], prefer: int, start: int = 0) -> tuple[int, int]:
-        """Return the slot that holds most of the beginning of ``tokens``, and how many ids of it.
+        """Return the slot with the longest prefix of ``tokens``, and the length of that prefix.
 
         Args:
-            prefer: the slot to take if it holds as many as any other.
-            start: the first slot to look at.
+            prefer: the slot to return if no other has a longer prefix.
+            start: the first slot to consider.
         """
         slots = range(start, len(self.held))
         shared = {slot: shared_length(self.held[slot], tokens) for slot in slots}
@@ -101,12 +101,12 @@ class CacheSlots:
         return next(slot for slot in (prefer, *slots) if shared[slot] == most), most
 
     def truncate(self, slot: int, length: int) -> None:
-        """Forget what a slot holds from a position on."""
+        """Drop what a slot holds from a position on."""
         del self.held[slot][length:]
 
     def copy(self, source: int, target: int, length: int) -> None:
-        """Have a slot hold the first ``length`` ids of another one."""
-        self.held[target] = []  # so it is, if the copy is interrupted
+        """Copy the first ``length`` tokens of one slot to another."""
+        self.held[target] = []  # true if the copy is interrupted
         self.executor.copy(self._number, source, target, length)
         self.held[target] = self.held[source][:length]
 
@@ -126,7 +126,7 @@ class CacheSlots:
 
 
 def shared_length(one: Sequence[int], other: Sequence[int]) -> int:
-    """How many ids two sequences have in common from their beginning on."""
+    """Return the length of the common prefix of two sequences, in tokens."""
     count = min(len(one), len(other))
     start = 0
     while start < count and list(one[start : start + BLOCK]) == list(other[start : start + BLOCK]):

@@ -1,4 +1,4 @@
-"""Which device, and which dtype it computes in."""
+"""Choice of the device, and of the dtype to compute in."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A small model that writes ahead for a large one."""
+"""A draft model for speculative decoding: a small model whose tokens a large one checks."""
 
 from __future__ import annotations
 
@@ -11,20 +11,20 @@ from llamakit.runtime.cache_slots import CacheSlots
 from llamakit.runtime.executor import Executor
 
 CHUNK = 512
-"""How many ids are computed at once where the model has to catch up."""
+"""How many tokens are computed in one pass while the draft model catches up with the text."""
 NARROW = 16
-"""How many ids a row may be behind and still be computed with the others."""
+"""How many missing tokens a row may have and still be computed in the common batch."""
 
 
 class DraftModel:
-    """Proposes what a small model would write, the likeliest id each time.
+    """Drafts tokens with a small model, greedily.
 
     Args:
-        load: loads the model, when the first ids are asked for.
-        tokenizer: its own; the large model has to have the same ids.
-        most: how many ids are proposed.
-        confidence: a draft ends before an id that the model thinks less probable.
-        context: the longest sequence that the model was made for, in ids.
+        load: loads the model; called when the first draft is wanted.
+        tokenizer: its own; the large model has to have the same vocabulary.
+        most: how many tokens a draft has at most.
+        confidence: a draft ends before a token whose probability is lower.
+        context: the longest sequence of the model, in tokens.
     """
 
     def __init__(
@@ -41,11 +41,11 @@ class DraftModel:
         self._cache: CacheSlots | None = None
 
     def __call__(self, tokens: Sequence[int]) -> list[int]:
-        """Return the ids that probably follow ``tokens``."""
+        """Return the tokens that probably follow ``tokens``."""
         return self.batch([tokens])[0]
 
     def batch(self, sequences: Sequence[Sequence[int]]) -> list[list[int]]:
-        """Return the ids that probably follow each of several sequences."""
+        """Return the tokens that probably follow each of several sequences."""
         drafts: list[list[int]] = [[] for _ in sequences]
         fitting = [
             number
@@ -53,28 +53,30 @@ class DraftModel:
             if len(tokens) + self._most <= self._context
         ]
         if fitting:
-            found = self._write([sequences[number] for number in fitting])
-            for number, draft in zip(fitting, found, strict=True):
+            fitting_drafts = self._draft([sequences[number] for number in fitting])
+            for number, draft in zip(fitting, fitting_drafts, strict=True):
                 drafts[number] = draft
         return drafts
 
-    def _write(self, sequences: Sequence[Sequence[int]]) -> list[list[int]]:
-        cache = self._room_for(sequences)
+    def _draft(self, sequences: Sequence[Sequence[int]]) -> list[list[int]]:
+        cache = self._cache_for(sequences)
         logits = self._catch_up(cache, sequences)
         drafts: list[list[int]] = [[] for _ in sequences]
-        going = set(range(len(sequences)))
+        open_rows = set(range(len(sequences)))
         while True:
-            ids, sure = _likeliest(logits)
-            going = {number for number in going if sure[number] >= self._confidence}
-            for number in going:
-                drafts[number].append(ids[number])
-            if not going or max(map(len, drafts)) == self._most:
+            tokens, probabilities = _likeliest(logits)
+            open_rows = {
+                number for number in open_rows if probabilities[number] >= self._confidence
+            }
+            for number in open_rows:
+                drafts[number].append(tokens[number])
+            if not open_rows or max(map(len, drafts)) == self._most:
                 return drafts
-            logits, _ = cache.forward(0, [[token] for token in ids])
+            logits, _ = cache.forward(0, [[token] for token in tokens])
 
-    def _room_for(self, sequences: Sequence[Sequence[int]]) -> CacheSlots:
+    def _cache_for(self, sequences: Sequence[Sequence[int]]) -> CacheSlots:
         needed = max(map(len, sequences)) + self._most + NARROW
-        length = 1 << (needed - 1).bit_length()  # seldom a larger one: each is copied over
+        length = 1 << (needed - 1).bit_length()  # powers of two: growing copies the cache
         if self._cache is None:
             self._cache = CacheSlots(self._load(), len(sequences), length)
         else:
@@ -83,7 +85,7 @@ class DraftModel:
         return self._cache
 
     def _catch_up(self, cache: CacheSlots, sequences: Sequence[Sequence[int]]) -> torch.Tensor:
-        """Have the first slots hold the sequences; return the logits behind each."""
+        """Bring the sequences into the first slots; return the logits that follow each."""
         for slot, tokens in enumerate(sequences):
             source, shared = cache.best(tokens, slot, start=slot)
             cache.swap(source, slot)
@@ -96,7 +98,7 @@ class DraftModel:
 
 
 def _likeliest(logits: torch.Tensor) -> tuple[list[int], list[float]]:
-    """Return each row's likeliest id and its probability, read from the device at once."""
+    """Return each row's likeliest token and its probability, read from the device at once."""
     probability, token = logits.softmax(-1).max(-1)
-    ids, sure = torch.stack((token.float(), probability)).tolist()
-    return [int(token) for token in ids], sure
+    tokens, probabilities = torch.stack((token.float(), probability)).tolist()
+    return [int(token) for token in tokens], probabilities

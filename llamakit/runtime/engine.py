@@ -1,4 +1,4 @@
-"""One engine for several threads: each asks, and waits for its own answer."""
+"""A thread-safe engine: any thread submits a request and gets a stream of its events."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from llamakit.runtime.scheduler import Scheduler
 
 
 @dataclass(eq=False)
-class Ticket:
-    """One request that a thread has handed in: iterate over it for its events.
+class RequestStream:
+    """The events of one submitted request, for the thread that iterates over them.
 
     Args:
-        client: whose it is: when there are more requests than slots, clients take turns.
+        client: who submitted it; when all slots are taken, clients take turns.
     """
 
     request: Request
@@ -45,30 +45,30 @@ class Ticket:
 
     def cancel(self) -> None:
         """End the request; its last event has the finish ``cancelled``."""
-        self._engine.tell(lambda: self._engine.drop(self))
+        self._engine.call_soon(lambda: self._engine.drop(self))
 
     def put(self, event: Event | BaseException) -> None:
-        """Hand over an event, or what went wrong."""
+        """Add an event, or the error that ends the stream."""
         self._events.put(event)
 
 
 @dataclass(eq=False)
-class HeardTicket(Ticket):
-    """A request whose events go to a function, in the engine's thread, as they come."""
+class CallbackStream(RequestStream):
+    """A request whose events are passed to a function in the engine's thread, as they come."""
 
     listen: Callable[[Event | BaseException], None] = lambda event: None  # noqa: ARG005
 
     def put(self, event: Event | BaseException) -> None:
-        """Hand over an event, or what went wrong."""
+        """Add an event, or the error that ends the stream."""
         self.listen(event)
 
 
 class Engine:
     """Runs a scheduler in a thread of its own; requests join and leave between two steps.
 
-    The other threads only put messages into a queue. Requests wait here until a slot is free, and
-    clients take turns at those. When a step fails, every request that was under way gets the
-    error, and those that wait run in a new scheduler.
+    The other threads only put messages into a queue. Requests wait until a slot is free, and
+    clients take turns. If a step fails, every running request gets the error, and the waiting
+    ones run in a new scheduler.
 
     Args:
         open_scheduler: opens the scheduler, and again after a failure.
@@ -77,8 +77,8 @@ class Engine:
     def __init__(self, open_scheduler: Callable[[], Scheduler]) -> None:
         self._open = open_scheduler
         self._inbox: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
-        self._waiting: FairQueue[Ticket] = FairQueue()
-        self._tickets: dict[int, Ticket] = {}  # those at work
+        self._waiting: FairQueue[RequestStream] = FairQueue()
+        self._running: dict[int, RequestStream] = {}  # by the scheduler's index
         self._scheduler: Scheduler | None = None
         self._closing = False
         self._thread = threading.Thread(target=self._run, name="llamakit engine", daemon=True)
@@ -90,96 +90,96 @@ class Engine:
         *,
         client: Hashable = None,
         listen: Callable[[Event | BaseException], None] | None = None,
-    ) -> Ticket:
-        """Hand in a request, from any thread.
+    ) -> RequestStream:
+        """Submit a request, from any thread.
 
         Args:
-            client: whose turn it takes.
+            client: whose turn the request takes.
             listen: called with each event in the engine's thread, instead of iterating over the
-                ticket; it has to be quick, and an exception is the last thing it gets.
+                stream; it has to be quick, and an exception is the last thing it gets.
         """
         if listen is None:
-            ticket = Ticket(request, client, self)
+            stream = RequestStream(request, client, self)
         else:
-            ticket = HeardTicket(request, client, self, listen=listen)
-        self.tell(lambda: self._take(ticket))
+            stream = CallbackStream(request, client, self, listen=listen)
+        self.call_soon(lambda: self._enqueue(stream))
         if not self._thread.is_alive():
-            ticket.put(LlamakitError("the engine is closed"))
-        return ticket
+            stream.put(LlamakitError("the engine is closed"))
+        return stream
 
     def close(self) -> None:
-        """End all requests and free the cache; waits for the step that is under way."""
-        self.tell(self._stop)
+        """End all requests and free the cache, after the step that is running."""
+        self.call_soon(self._stop)
         self._thread.join()
 
-    def tell(self, message: Callable[[], None]) -> None:
-        """Have the engine's thread call something between two steps."""
+    def call_soon(self, message: Callable[[], None]) -> None:
+        """Call something in the engine's thread between two steps."""
         self._inbox.put(message)
 
-    def drop(self, ticket: Ticket) -> None:
+    def drop(self, stream: RequestStream) -> None:
         """End a request. Only for the engine's thread."""
-        if self._waiting.remove(ticket.client, ticket):
-            ticket.put(Event(-1, None, finish="cancelled"))
-        for index, other in list(self._tickets.items()):
-            if other is ticket and self._scheduler is not None:
-                del self._tickets[index]
+        if self._waiting.remove(stream.client, stream):
+            stream.put(Event(-1, None, finish="cancelled"))
+        for index, other in list(self._running.items()):
+            if other is stream and self._scheduler is not None:
+                del self._running[index]
                 self._scheduler.cancel(index)
-                ticket.put(Event(index, None, finish="cancelled"))
+                stream.put(Event(index, None, finish="cancelled"))
 
     def _run(self) -> None:
         while not self._closing:
-            if not (self._tickets or self._waiting):
-                self._inbox.get()()  # nothing to do until somebody asks
+            if not (self._running or self._waiting):
+                self._inbox.get()()  # idle: block until a message comes
             while not self._inbox.empty():
                 self._inbox.get()()
             if not self._closing:
-                self._let_in()
-            if self._tickets:
+                self._admit()
+            if self._running:
                 self._step()
-        while not self._inbox.empty():  # those who came too late
+        while not self._inbox.empty():  # submitted while closing
             self._inbox.get()()
 
     def _step(self) -> None:
         assert self._scheduler is not None
         try:
             events = self._scheduler.step()
-        except Exception as error:  # noqa: BLE001 (whoever waits has to hear of it)
+        except Exception as error:  # noqa: BLE001 (passed on to the waiting threads)
             self._fail(error)
             return
         for event in events:
-            ticket = self._tickets.get(event.index)
-            if ticket is not None:
-                ticket.put(event)
+            stream = self._running.get(event.index)
+            if stream is not None:
+                stream.put(event)
                 if event.finish:
-                    del self._tickets[event.index]
+                    del self._running[event.index]
 
-    def _take(self, ticket: Ticket) -> None:
+    def _enqueue(self, stream: RequestStream) -> None:
         if self._closing:
-            ticket.put(LlamakitError("the engine is closed"))
+            stream.put(LlamakitError("the engine is closed"))
         else:
-            self._waiting.put(ticket.client, ticket)
+            self._waiting.put(stream.client, stream)
 
-    def _let_in(self) -> None:
-        """Give free slots to those who wait."""
+    def _admit(self) -> None:
+        """Give free slots to waiting requests."""
         while self._waiting and (self._scheduler is None or self._scheduler.free):
-            ticket = self._waiting.pop()
+            stream = self._waiting.pop()
             try:
                 if self._scheduler is None:
                     self._scheduler = self._open()
-                self._tickets[self._scheduler.submit(ticket.request)] = ticket
-            except Exception as error:  # noqa: BLE001 (the one who asked has to hear of it)
-                ticket.put(error)
+                self._running[self._scheduler.submit(stream.request)] = stream
+            except Exception as error:  # noqa: BLE001 (passed on to the submitter)
+                stream.put(error)
 
     def _fail(self, error: Exception) -> None:
-        for ticket in self._tickets.values():
-            ticket.put(error)
-        self._tickets.clear()
+        for stream in self._running.values():
+            stream.put(error)
+        self._running.clear()
         self._free()
 
     def _stop(self) -> None:
         self._closing = True
-        for ticket in [*self._waiting, *self._tickets.values()]:
-            self.drop(ticket)
+        for stream in [*self._waiting, *self._running.values()]:
+            self.drop(stream)
         self._free()
 
     def _free(self) -> None:

@@ -1,4 +1,4 @@
-"""What every rank does alike when rank 0 asks: compute a batch, manage the cache.
+"""Model and cache operations that run on all ranks together: compute a batch, manage the cache.
 
 Rank 0 calls a method; the call is sent to the other ranks, which ``follow``, and then carried out
 on all of them. On one rank nothing is sent.
@@ -12,7 +12,7 @@ import torch
 
 from llamakit.runtime.kv_cache import KVCache
 from llamakit.runtime.model import Batch, Transformer
-from llamakit.runtime.parallel import Group
+from llamakit.runtime.rank_group import Group
 
 
 class Executor:
@@ -27,7 +27,7 @@ class Executor:
         self.group = group
         self._caches: dict[int, KVCache] = {}
         self._opened = 0
-        self._number = group.enrol(self)
+        self._number = group.register(self)
 
     def open_cache(self, slots: int, length: int) -> int:
         """Allocate a cache on every rank; return its number."""
@@ -42,10 +42,10 @@ class Executor:
             self._caches.pop(cache, None)
 
     def resize_cache(self, cache: int, slots: int, length: int, held: int) -> None:
-        """Make a cache of another size of an open one, on every rank.
+        """Change the size of an open cache, on every rank.
 
         Args:
-            held: how many positions of each slot go on; with none, the old memory is freed first.
+            held: how many positions of each slot are kept; 0 frees the old memory first.
         """
         with self._together("resize_cache", cache, slots, length, held):
             old = self._caches.pop(cache) if held else None
@@ -75,7 +75,7 @@ class Executor:
         return logits
 
     def first_nonfinite(self, cache: int, batch: Batch) -> str:
-        """Compute a batch again, on every rank, and say where NaN or infinity first shows."""
+        """Compute a batch again, on every rank; return where NaN or infinity first appears."""
         with self._together("first_nonfinite", cache, batch):
             return self.model.first_nonfinite(batch, self._caches[cache])
 

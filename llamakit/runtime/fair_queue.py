@@ -1,4 +1,4 @@
-"""A queue that serves whoever asks in turn."""
+"""A queue that serves its clients round-robin."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ T = TypeVar("T")
 
 
 class FairQueue(Generic[T]):
-    """First come, first served for each client, and the clients in turn.
+    """First in, first out for each client, and round-robin between clients.
 
-    Who has asked for a hundred things holds up somebody who asks for one by one thing.
+    A client with a hundred items delays a client with one item by one item.
     """
 
     def __init__(self) -> None:
@@ -22,16 +22,16 @@ class FairQueue(Generic[T]):
         return sum(map(len, self._lines.values()))
 
     def __iter__(self) -> Iterator[T]:
-        """Yield all that wait."""
+        """Yield all waiting items."""
         for line in list(self._lines.values()):
             yield from list(line)
 
     def put(self, client: Hashable, item: T) -> None:
-        """Have an item of a client's wait."""
+        """Append an item of a client."""
         self._lines.setdefault(client, deque()).append(item)
 
     def pop(self) -> T:
-        """Take the first item of the client whose turn it is, who then is the last in turn.
+        """Remove and return the first item of the next client, whose next turn is the last.
 
         Raises:
             IndexError: nothing waits.
@@ -46,7 +46,7 @@ class FairQueue(Generic[T]):
         return item
 
     def remove(self, client: Hashable, item: T) -> bool:
-        """Take an item out, wherever it stands; say whether it was there."""
+        """Remove an item from anywhere in the queue; return whether it was there."""
         line = self._lines.get(client, deque())
         if item not in line:
             return False

@@ -1,4 +1,4 @@
-"""Ctrl-C at a time when it does no harm."""
+"""Ctrl-C, deferred while it would do harm."""
 
 from __future__ import annotations
 
@@ -10,22 +10,22 @@ from types import FrameType
 
 
 def import_torch() -> None:
-    """Import torch with Ctrl-C waiting: raised inside its C++ start-up it would end in SIGABRT."""
+    """Import torch with Ctrl-C deferred: raised inside its C++ start-up it would end in SIGABRT."""
     with deferred_interrupt():
         import torch.distributed  # noqa: F401
 
 
 @contextlib.contextmanager
 def deferred_interrupt() -> Iterator[None]:
-    """Let Ctrl-C wait until the block has ended. Only the main thread gets signals."""
+    """Defer Ctrl-C to the end of the block. Only the main thread gets signals."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    caught: list[tuple[int, FrameType | None]] = []
-    before = signal.signal(signal.SIGINT, lambda number, frame: caught.append((number, frame)))
+    deferred: list[tuple[int, FrameType | None]] = []
+    before = signal.signal(signal.SIGINT, lambda number, frame: deferred.append((number, frame)))
     try:
         yield
     finally:
         signal.signal(signal.SIGINT, before)
-        if caught and callable(before):
-            before(*caught[0])
+        if deferred and callable(before):
+            before(*deferred[0])

@@ -1,4 +1,4 @@
-"""Keys and values of the ids so far: allocated once, for what is asked."""
+"""The KV cache: keys and values of the tokens so far, in a fixed number of slots."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ class KVCache:
     Args:
         n_layers: how many layers keep keys and values.
         slots: how many sequences at once.
-        length: the longest sequence, in ids.
+        length: the longest sequence, in tokens.
         n_kv_heads: of this rank.
     """
 
@@ -34,29 +34,29 @@ class KVCache:
 
     def copy(self, source: int, target: int, length: int) -> None:
         """Copy the first ``length`` positions of one slot into another, in every layer."""
-        for kept in (self.keys, self.values):
-            kept[:, target, :, :length] = kept[:, source, :, :length]
+        for cached in (self.keys, self.values):
+            cached[:, target, :, :length] = cached[:, source, :, :length]
 
     def swap(self, one: int, other: int, length: int) -> None:
         """Exchange the first ``length`` positions of two slots, in every layer."""
-        for kept in (self.keys, self.values):
-            for layer in kept:  # one layer at a time: what is held beside the cache stays small
+        for cached in (self.keys, self.values):
+            for layer in cached:  # one layer at a time: the temporary copy stays small
                 first = layer[one, :, :length].clone()
                 layer[one, :, :length] = layer[other, :, :length]
                 layer[other, :, :length] = first
 
     def fill(self, source: KVCache, length: int) -> None:
-        """Take over the first ``length`` positions of the slots that both have."""
+        """Copy the first ``length`` positions of the slots that both caches have."""
         slots = min(self.slots, source.slots)
         self.keys[:, :slots, :, :length] = source.keys[:, :slots, :, :length]
         self.values[:, :slots, :, :length] = source.values[:, :slots, :, :length]
 
 
 def _zeros(shape: tuple[int, ...], dtype: torch.dtype, device: torch.device) -> torch.Tensor:
-    """Allocate zeros: a masked position still meets the softmax, and garbage may be NaN.
+    """Allocate zeros: masked positions take part in the softmax, and garbage may be NaN.
 
-    On a CPU numpy asks the system for zeroed pages, so that memory is taken only as positions are
-    used; torch would write it all at once.
+    On a CPU numpy gets zeroed pages from the system, so that memory is used only as positions are
+    written; torch would write all of it at once.
     """
     if device.type != "cpu":
         return torch.zeros(shape, dtype=dtype, device=device)

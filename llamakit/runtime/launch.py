@@ -1,4 +1,4 @@
-"""The ranks that a command launches itself: rank 0 is the command's own process.
+"""Worker processes of a command with several ranks; rank 0 is the command's own process.
 
 torch's elastic launcher gives its workers an empty stdin or a session of their own; here the
 command keeps the terminal, its history and Ctrl-C, and only the other ranks are new processes.
@@ -25,29 +25,29 @@ if TYPE_CHECKING:
     from torch.distributed import Store  # type: ignore[attr-defined]  # public, not declared
 
 IDLE = timedelta(days=365)
-"""How long a rank waits for the next message: a chat may rest over night. A rank that dies is
+"""How long a rank waits for the next message: a chat may be idle overnight. A rank that dies is
 noticed at once, by its closed connection."""
 
 STORE_PORT = "LLAMAKIT_STORE_PORT"
-"""The variable that tells a rank where rank 0's store listens."""
+"""The environment variable with the port of rank 0's store."""
 
-STARTING = 300
-"""Seconds until a rank that neither came nor died is given up."""
-PARTING = 10
-"""Seconds that a rank is given to end."""
-NOTICING = 5
-"""Seconds that a rank is given to notice by itself that another has ended."""
+START_TIMEOUT = 300
+"""Seconds to wait for a rank to start."""
+EXIT_TIMEOUT = 10
+"""Seconds to wait for a rank to exit before it is killed."""
+NOTICE_TIMEOUT = 5
+"""Seconds for a rank to notice by itself that another has exited."""
 
 
 def listen() -> socket.socket:
-    """Return a socket that listens on a free port of loopback, for the ranks to meet at."""
+    """Return a socket that listens on a free loopback port, for the ranks' rendezvous."""
     listener = socket.create_server(("127.0.0.1", 0))
     listener.set_inheritable(False)
     return listener
 
 
 def open_store(size: int, listener: socket.socket) -> Store:
-    """Open the store that the ranks meet at, on rank 0."""
+    """Open the rendezvous store on rank 0."""
     from torch.distributed import TCPStore  # type: ignore[attr-defined]
 
     host, port = listener.getsockname()
@@ -64,7 +64,7 @@ def open_store(size: int, listener: socket.socket) -> Store:
 
 
 def find_store(size: int, port: int) -> Store:
-    """Open the store that the ranks meet at, on another rank."""
+    """Connect to the rendezvous store from another rank."""
     from torch.distributed import TCPStore  # type: ignore[attr-defined]
 
     store: Store = TCPStore("127.0.0.1", port, size, is_master=False, timeout=IDLE)
@@ -120,42 +120,43 @@ class Workers:
             ParallelError: a rank ended instead, or took too long.
         """
         keys = [f"ready/{rank}" for rank in range(1, self.size)]
-        deadline = time.monotonic() + STARTING
+        deadline = time.monotonic() + START_TIMEOUT
         while not store.check(keys):
-            if (words := self.last_words(patience=0)) is not None:
-                raise ParallelError(words)
+            if (message := self.exit_message(patience=0)) is not None:
+                raise ParallelError(message)
             if time.monotonic() > deadline:
-                raise ParallelError(f"the ranks did not start within {STARTING} s")
+                raise ParallelError(f"the ranks did not start within {START_TIMEOUT} s")
             time.sleep(0.02)
 
-    def last_words(self, patience: float = 2.0) -> str | None:
-        """Say which rank has ended, how, and what it said; None if all are alive.
+    def exit_message(self, patience: float = 2.0) -> str | None:
+        """Return which rank has exited, how, and its last line of output; None if all are running.
 
         Args:
-            patience: seconds to wait for an end that is just being noticed.
+            patience: seconds to wait for an exit that is just being noticed.
         """
         deadline = time.monotonic() + patience
         while True:
             ended = [
-                (status >= 0, rank, status)  # one that was killed is why others ended
+                (status >= 0, rank, status)  # one that was killed is why the others exited
                 for rank, process in enumerate(self._processes, start=1)
                 if (status := process.poll()) is not None
             ]
             if ended:
                 _, rank, status = min(ended)
-                return f"rank {rank} of {self.size} ended ({_how(status)}){self._said(rank)}"
+                how = _describe_status(status)
+                return f"rank {rank} of {self.size} ended ({how}){self._last_line(rank)}"
             if time.monotonic() >= deadline:
                 return None
             time.sleep(0.05)
 
-    def _said(self, rank: int) -> str:
+    def _last_line(self, rank: int) -> str:
         errors = self._errors[rank - 1]
         errors.seek(0)
         lines = errors.read().decode(errors="replace").strip().splitlines()
         return f": {lines[-1].strip()}" if lines else ""
 
     def kill(self) -> None:
-        """End all ranks at once."""
+        """Kill all ranks at once."""
         for process in self._processes:
             if process.poll() is None:
                 with contextlib.suppress(ProcessLookupError):
@@ -163,8 +164,8 @@ class Workers:
         self.join()
 
     def join(self) -> None:
-        """Wait for all ranks; those that take too long are killed."""
-        deadline = time.monotonic() + PARTING
+        """Wait for all ranks to exit; kill those that take too long."""
+        deadline = time.monotonic() + EXIT_TIMEOUT
         for process in self._processes:
             try:
                 process.wait(max(0.0, deadline - time.monotonic()))
@@ -176,19 +177,19 @@ class Workers:
 
 
 def end_with_parent() -> None:
-    """End this rank when the process that launched it is gone, whatever it waits for."""
+    """Exit when the process that launched this rank is gone, even if a call blocks."""
     parent = os.getppid()
 
     def watch() -> None:
         while os.getppid() == parent:
             time.sleep(1)
-        time.sleep(NOTICING)
+        time.sleep(NOTICE_TIMEOUT)
         os._exit(1)
 
     threading.Thread(target=watch, daemon=True).start()
 
 
-def _how(status: int) -> str:
+def _describe_status(status: int) -> str:
     if status < 0:
         return f"signal {signal.Signals(-status).name}"
     return f"exit status {status}"

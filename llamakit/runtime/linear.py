@@ -1,8 +1,8 @@
-"""The layers that hold weights, on one rank and on several.
+"""Linear and embedding layers, on one rank and tensor-parallel on several.
 
-A layer multiplies by means of a kernel (``kernels/``). On several ranks each holds its slice, and
-what joins the slices is fairscale's. Its layer classes are not used: they multiply by a plain
-weight, and allocate the whole of it in float32 when they are made.
+A layer multiplies with a kernel (``kernels/``). On several ranks each holds its slice, and
+fairscale's collectives join the slices. Its layer classes are not used: they multiply by a plain
+weight, and allocate all of it in float32 when they are constructed.
 """
 
 from __future__ import annotations
@@ -19,19 +19,19 @@ class Layers(Protocol):
     """Makes a layer from the weight that this rank holds, as it is stored."""
 
     def column(self, *weights: torch.Tensor) -> nn.Module:
-        """Cut by output: ``(out/n, in)``, or several, whose outputs stand one behind the other."""
+        """Split by output: ``(out/n, in)``, or several weights whose outputs are concatenated."""
         ...
 
     def output(self, weight: torch.Tensor) -> nn.Module:
-        """Cut by output: ``(V/n, dim)``; joins the logits of all ranks."""
+        """Split by output: ``(V/n, dim)``; gathers the logits of all ranks."""
         ...
 
     def row(self, weight: torch.Tensor) -> nn.Module:
-        """Cut by input: ``(out, in/n)``; sums the outputs of all ranks."""
+        """Split by input: ``(out, in/n)``; sums the outputs of all ranks."""
         ...
 
     def embedding(self, weight: torch.Tensor) -> nn.Module:
-        """Cut by dimension: ``(V, dim/n)``; joins the outputs of all ranks."""
+        """Split by dimension: ``(V, dim/n)``; gathers the outputs of all ranks."""
         ...
 
 
@@ -83,7 +83,7 @@ class ParallelLayers:
 
 
 class Embedding(nn.Module):
-    """A row of the weight for each id.
+    """Looks up the embedding of each token.
 
     The weight stays as it is stored: on a CPU it is the mapped file itself, of which only the rows
     that are looked up take memory.
@@ -100,7 +100,7 @@ class Embedding(nn.Module):
 
 
 class Gathered(nn.Module):
-    """Joins what all ranks compute along the last axis.
+    """Gathers the outputs of all ranks along the last axis.
 
     Source: ``gather_output`` of fairscale's ``ColumnParallelLinear``.
     """
@@ -118,7 +118,7 @@ class Gathered(nn.Module):
 
 
 class Summed(nn.Module):
-    """Adds up what all ranks compute.
+    """Sums the outputs of all ranks.
 
     Source: fairscale's ``RowParallelLinear``.
     """

@@ -1,7 +1,7 @@
-"""From a checkpoint of any number of shards to the model of one rank of any legal number.
+"""Loads the slice of one rank from a checkpoint of any number of shards.
 
-Each rank reads its own bytes only, and packs each weight as it is read: what is packed is let go
-before the next is touched, so two copies of the model never stand.
+Each rank reads its own bytes only, and packs each weight as it is read. A weight is freed before
+the next one is read, so there are never two copies of the model in memory.
 """
 
 from __future__ import annotations
@@ -19,11 +19,12 @@ from llamakit.checkpoint.checked_read import read_checked
 from llamakit.checkpoint.params import ModelParams
 from llamakit.checkpoint.shard_plan import slice_for_rank
 from llamakit.protocols import Checkpoint
+from llamakit.runtime.attention import Attention
+from llamakit.runtime.host_memory import trim
 from llamakit.runtime.kernels.choice import Packer
 from llamakit.runtime.linear import Layers, ParallelLayers, PlainLayers
-from llamakit.runtime.memory import trim
-from llamakit.runtime.model import Attention, Block, FeedForward, RMSNorm, Transformer
-from llamakit.runtime.supported import check_loadable
+from llamakit.runtime.model import Block, FeedForward, RMSNorm, Transformer
+from llamakit.runtime.model_support import check_loadable
 
 ATTENTION = ("attention.wq", "attention.wk", "attention.wv", "attention.wo")
 FEED_FORWARD = ("feed_forward.w1", "feed_forward.w3", "feed_forward.w2")
@@ -49,8 +50,8 @@ def load(
 
     Args:
         rank: which slice, of ``size``.
-        packer: chooses the form of the weights; None keeps every value.
-        progress: told how many layers are loaded after each.
+        packer: chooses the kernel of each weight; None keeps every value.
+        progress: called with the number of loaded layers after each.
     Raises: as ``check_loadable`` and ``read_checked``.
     """
     check_loadable(checkpoint, size)
@@ -69,7 +70,7 @@ def load(
         return RMSNorm(weight.to(device=device, dtype=dtype, copy=True), params.norm_eps)
 
     embeddings = fetch("tok_embeddings.weight")
-    # The largest first: what packing takes for a moment stands beside nothing yet.
+    # The largest first: while it is packed nothing else is in memory yet.
     output = layers.output(embeddings if params.tied_embeddings else fetch("output.weight"))
     blocks = []
     with ThreadPoolExecutor(min(PACKERS, torch.get_num_threads())) as pool:
@@ -94,7 +95,7 @@ Weights = dict[str, torch.Tensor]
 def _fetchers(
     params: ModelParams, fetch: Callable[[str], torch.Tensor]
 ) -> Iterator[Callable[[], Weights]]:
-    """Yield, for each layer, what maps its weights and has the system read them."""
+    """Yield, for each layer, a function that maps its weights and starts reading them."""
     for number in range(params.n_layers):
 
         def layer(number: int = number) -> Weights:
@@ -105,7 +106,7 @@ def _fetchers(
 
 
 def _one_ahead(jobs: Iterator[Callable[[], T]]) -> Iterator[T]:
-    """Yield what each job returns, while a thread does the next: the disk works as we pack."""
+    """Yield the result of each job while a thread runs the next: reading overlaps packing."""
     with ThreadPoolExecutor(1) as thread:
         waiting = [thread.submit(job) for job in [next(jobs)]]
         for job in jobs:
@@ -122,12 +123,12 @@ def _block(
     head_dim: int,
     pool: ThreadPoolExecutor,
 ) -> Block:
-    """Pack one layer; each weight leaves ``weights`` as it is packed."""
+    """Pack one layer; each weight is removed from ``weights`` as it is packed."""
 
     def pack(make: Callable[..., nn.Module], *names: str) -> nn.Module:
-        made = make(*(weights.pop(name) for name in names))
+        layer = make(*(weights.pop(name) for name in names))
         trim()
-        return made
+        return layer
 
     w13 = pool.submit(pack, layers.column, *FEED_FORWARD[:2])  # the largest first
     w2 = pool.submit(pack, layers.row, FEED_FORWARD[2])
@@ -154,10 +155,10 @@ def to_torch(array: numpy.ndarray[Any, Any]) -> torch.Tensor:
 
 
 def read_ahead(array: numpy.ndarray[Any, Any]) -> None:
-    """Have the system read the bytes of a mapped array in large pieces.
+    """Have the system read the bytes of a mapped array in large blocks.
 
-    Touched page by page, a mapped file is read in pieces of 128 KiB. An array whose bytes do not
-    lie together, such as a slice along axis 1, is left alone: what lies between is not wanted.
+    Page faults read a mapped file in blocks of 128 KiB. An array that is not contiguous, such as a
+    slice along axis 1, is left alone: the bytes in between are not wanted.
     """
     mapped = _map_of(array)
     if mapped is None or not array.flags.c_contiguous or not hasattr(mapped, "madvise"):

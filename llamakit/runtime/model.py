@@ -13,25 +13,26 @@ from typing import Protocol
 
 import torch
 from torch import nn
-from torch.nn.functional import rms_norm, scaled_dot_product_attention, silu
+from torch.nn.functional import rms_norm, silu
 
+from llamakit.runtime.attention import Attention, CacheWindow
 from llamakit.runtime.kv_cache import KVCache
-from llamakit.runtime.rope import rotate, rotations
+from llamakit.runtime.rope import rotations
 
 
 @dataclass(frozen=True)
 class Batch:
-    """New ids of some rows that lie in neighbouring slots of the cache.
+    """New tokens of some rows whose cache slots are adjacent.
 
-    Rows that have fewer than T new ids are padded at their end: what the cache then holds behind
-    them is never looked at, since the next ids are written over it.
+    Rows with fewer than T new tokens are padded at their end. The cache entries of the padding are
+    never read, since the next tokens overwrite them.
 
     Args:
-        tokens: ``B`` rows of ``T`` ids each.
-        starts: for each row, how many ids the cache holds already.
+        tokens: ``B`` rows of ``T`` tokens each.
+        starts: for each row, how many tokens the cache holds already.
         slot: the slot of the first row; the others follow.
         every_position: logits of all T positions instead of the last one's.
-        lengths: how many of each row's ids count; None: all T of every row.
+        lengths: how many of each row's tokens count; None: all T of every row.
     """
 
     tokens: tuple[tuple[int, ...], ...]
@@ -41,44 +42,15 @@ class Batch:
     lengths: tuple[int, ...] | None = None
 
 
-@dataclass(frozen=True)
-class Span:
-    """Where a batch stands in the cache: the same for every layer."""
-
-    cache: KVCache
-    slots: slice
-    start: int | None  # of every row, where they all start alike and the number is at hand
-    positions: torch.Tensor  # (B, T)
-    stop: int  # positions of the cache that are looked at
-    rotation: torch.Tensor  # (B, T, 1, D/2, 2)
-    mask: torch.Tensor | None  # (B or 1, 1, T, S), 0 where a query sees a key, else -inf
-    causal: bool
-
-    def store(
-        self, layer: int, k: torch.Tensor, v: torch.Tensor
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Put new keys and values, ``(B, T, K, D)``, into the cache; return all of both."""
-        keys = self.cache.keys[layer, self.slots]  # (B, K, length, D)
-        values = self.cache.values[layer, self.slots]
-        if self.start is not None:
-            keys[:, :, self.start : self.stop] = k.transpose(1, 2)
-            values[:, :, self.start : self.stop] = v.transpose(1, 2)
-        else:
-            rows = torch.arange(len(keys), device=keys.device)[:, None]  # (B, 1)
-            keys[rows, :, self.positions] = k
-            values[rows, :, self.positions] = v
-        return keys[:, :, : self.stop], values[:, :, : self.stop]  # (B, K, S, D)
-
-
 class DecodingStep(Protocol):
-    """Another way to compute a step that has one new token a row."""
+    """An alternative implementation of steps that have one new token a row."""
 
     def takes(self, batch: Batch, cache: KVCache) -> bool:
-        """Say whether it computes a batch."""
+        """Return whether it computes a batch."""
         ...
 
     def spend(self, seconds: float) -> None:
-        """Count the time of a step that it might have taken."""
+        """Add the time of a step that it might have taken."""
         ...
 
     def __call__(self, batch: Batch, cache: KVCache, device: torch.device) -> torch.Tensor:
@@ -102,73 +74,11 @@ class RMSNorm(nn.Module):
         return rms_norm(x, self.weight.shape, self.weight, self.eps)
 
 
-class Attention(nn.Module):
-    """Grouped-query attention over the cache.
-
-    Args:
-        wqkv: queries, keys and values in one multiplication, ``((H + 2K) D, dim)``.
-    Source: Ainslie and others 2023, https://arxiv.org/abs/2305.13245
-    """
-
-    def __init__(self, wqkv: nn.Module, wo: nn.Module, head_dim: int, layer: int) -> None:
-        super().__init__()
-        self.wqkv, self.wo = wqkv, wo
-        self.head_dim = head_dim
-        self.layer = layer
-
-    def forward(self, x: torch.Tensor, span: Span) -> torch.Tensor:
-        """``(B, T, dim)`` to the same."""
-        mixed = self.wqkv(x)
-        heads = mixed.view(*mixed.shape[:-1], -1, self.head_dim)  # (B, T, H + 2K, D)
-        count = span.cache.keys.shape[2]  # K
-        turned = rotate(heads[:, :, :-count], span.rotation)  # queries and keys
-        q, k = turned[:, :, :-count], turned[:, :, -count:]  # (B, T, H, D), (B, T, K, D)
-        keys, values = span.store(self.layer, k, heads[:, :, -count:])  # (B, K, S, D)
-        attended = attend(q, keys, values, span.mask, causal=span.causal)
-        out: torch.Tensor = self.wo(attended)
-        return out
-
-
-def attend(
-    q: torch.Tensor,
-    keys: torch.Tensor,
-    values: torch.Tensor,
-    mask: torch.Tensor | None,
-    *,
-    causal: bool,
-) -> torch.Tensor:
-    """Let queries look at keys, each key/value head serving its group of query heads.
-
-    Args:
-        q: ``(B, T, H, D)``.
-        keys: ``(B, K, S, D)``, as ``values``.
-        mask: ``(B or 1, 1, T, S)``, added; None where every query sees every key.
-        causal: query i sees the keys up to i.
-    Returns:
-        ``(B, T, H D)``.
-    """
-    rows, count, heads, width = q.shape
-    if count == 1:
-        # The group stands where the positions do: nothing is repeated, nothing transposed.
-        grouped = q.reshape(rows, keys.shape[1], -1, width)  # (B, K, H/K, D)
-        attended = scaled_dot_product_attention(grouped, keys, values, attn_mask=mask)
-        return attended.reshape(rows, 1, -1)
-    attended = scaled_dot_product_attention(
-        q.transpose(1, 2),  # (B, H, T, D)
-        keys,
-        values,
-        attn_mask=mask,
-        is_causal=causal,
-        enable_gqa=heads != keys.shape[1],
-    )
-    return attended.transpose(1, 2).flatten(-2)
-
-
 class FeedForward(nn.Module):
     """SwiGLU. Source: Shazeer 2020, https://arxiv.org/abs/2002.05202.
 
     Args:
-        w13: the gate (``w1``) and what it gates (``w3``) in one, ``(2 hidden, dim)``.
+        w13: ``w1`` (the gate) and ``w3`` in one matrix, ``(2 hidden, dim)``.
     """
 
     def __init__(self, w13: nn.Module, w2: nn.Module) -> None:
@@ -196,15 +106,15 @@ class Block(nn.Module):
         self.attention, self.feed_forward = attention, feed_forward
         self.attention_norm, self.ffn_norm = attention_norm, ffn_norm
 
-    def forward(self, x: torch.Tensor, span: Span) -> torch.Tensor:
+    def forward(self, x: torch.Tensor, window: CacheWindow) -> torch.Tensor:
         """``(B, T, dim)`` to the same."""
-        x = x + self.attention(self.attention_norm(x), span)
+        x = x + self.attention(self.attention_norm(x), window)
         x = x + self.feed_forward(self.ffn_norm(x))
         return x  # noqa: RET504
 
 
 class Transformer(nn.Module):
-    """Ids to logits.
+    """The decoder: tokens to logits.
 
     Args:
         n_kv_heads: of this rank.
@@ -228,7 +138,7 @@ class Transformer(nn.Module):
         self.head_dim, self.n_kv_heads, self.rope_theta = head_dim, n_kv_heads, rope_theta
         self._rotations: torch.Tensor | None = None
         self.decoder: DecodingStep | None = None
-        """Takes over steps of one new token a row; see ``compiled``."""
+        """Computes steps of one new token a row, if set; see ``compiled_decoder``."""
 
     @property
     def device(self) -> torch.device:
@@ -241,14 +151,14 @@ class Transformer(nn.Module):
         return self.norm.weight.dtype
 
     def new_cache(self, slots: int, length: int) -> KVCache:
-        """Allocate keys and values for ``slots`` sequences of at most ``length`` ids."""
+        """Allocate keys and values for ``slots`` sequences of at most ``length`` tokens."""
         return KVCache(
             len(self.layers), slots, length, self.n_kv_heads, self.head_dim, self.dtype, self.device
         )
 
     @torch.inference_mode()
     def forward(self, batch: Batch, cache: KVCache) -> torch.Tensor:
-        """Compute the logits of the new ids and put their keys and values into the cache.
+        """Compute the logits of the new tokens and put their keys and values into the cache.
 
         Returns:
             ``(B, V)`` float32, or ``(B, T, V)`` with ``every_position``.
@@ -258,9 +168,9 @@ class Transformer(nn.Module):
             return self.decoder(batch, cache, self.device)
         started = time.perf_counter()
         x = self.embed(batch)
-        span = self.span(batch, cache)
+        window = self.window(batch, cache)
         for layer in self.layers:
-            x = layer(x, span)
+            x = layer(x, window)
         if self.decoder is not None and len(batch.tokens[0]) == 1:
             self.decoder.spend(time.perf_counter() - started)
         if not batch.every_position:
@@ -269,7 +179,7 @@ class Transformer(nn.Module):
         return logits
 
     def _last(self, x: torch.Tensor, batch: Batch) -> torch.Tensor:
-        """Pick each row's last position that counts: ``(B, T, dim)`` to ``(B, dim)``."""
+        """Select each row's last position without padding: ``(B, T, dim)`` to ``(B, dim)``."""
         if batch.lengths is None:
             return x[:, -1]
         rows = torch.arange(len(batch.lengths), device=x.device)
@@ -278,17 +188,17 @@ class Transformer(nn.Module):
     def step(
         self, tokens: torch.Tensor, positions: torch.Tensor, cache: KVCache, stop: int
     ) -> torch.Tensor:
-        """Compute one new id of each row with fixed shapes, for torch.compile.
+        """Compute one new token of each row with fixed shapes, for torch.compile.
 
         Args:
             tokens: ``(B, 1)``.
             positions: ``(B, 1)``.
-            stop: how many positions of the cache are looked at.
+            stop: how many positions of the cache are attended to.
         Returns:
             ``(B, V)`` float32.
         """
         assert self._rotations is not None
-        span = Span(
+        window = CacheWindow(
             cache=cache,
             slots=slice(0, len(tokens)),
             start=None,
@@ -300,40 +210,40 @@ class Transformer(nn.Module):
         )
         x = self.tok_embeddings(tokens)
         for layer in self.layers:
-            x = layer(x, span)
+            x = layer(x, window)
         logits: torch.Tensor = self.output(self.norm(x[:, -1])).float()
         return logits
 
     @torch.inference_mode()
     def first_nonfinite(self, batch: Batch, cache: KVCache) -> str:
-        """Compute a batch again and say where NaN or infinity first shows."""
+        """Compute a batch again and return where NaN or infinity first appears."""
         x = self.embed(batch)
         if not x.isfinite().all():
             return "the embedding"
-        span = self.span(batch, cache)
+        window = self.window(batch, cache)
         for number, layer in enumerate(self.layers):
-            x = layer(x, span)
+            x = layer(x, window)
             if not x.isfinite().all():
                 return f"layer {number}"
         return "the final norm or the output layer"
 
     def embed(self, batch: Batch) -> torch.Tensor:
-        """Return the embeddings of the new ids, ``(B, T, dim)``."""
+        """Return the embeddings of the new tokens, ``(B, T, dim)``."""
         out: torch.Tensor = self.tok_embeddings(torch.tensor(batch.tokens, device=self.device))
         return out
 
-    def span(self, batch: Batch, cache: KVCache) -> Span:
-        """Work out what is the same for every layer."""
+    def window(self, batch: Batch, cache: KVCache) -> CacheWindow:
+        """Return the cache window of a batch, which is the same for every layer."""
         rows, count = len(batch.tokens), len(batch.tokens[0])
         stop = max(batch.starts) + count
         starts = torch.tensor(batch.starts, device=self.device)
         positions = starts[:, None] + torch.arange(count, device=self.device)  # (B, T)
-        fresh = stop == count  # nothing in the cache yet
+        is_prefill = stop == count  # nothing in the cache yet
         aligned = min(batch.starts) == max(batch.starts)
         mask = None
-        if not fresh and not (aligned and count == 1):
+        if not is_prefill and not (aligned and count == 1):
             mask = self._mask(positions[:1] if aligned else positions, stop)
-        return Span(
+        return CacheWindow(
             cache=cache,
             slots=slice(batch.slot, batch.slot + rows),
             start=batch.starts[0] if aligned else None,
@@ -341,11 +251,11 @@ class Transformer(nn.Module):
             stop=stop,
             rotation=self._rotations_for(cache.length)[positions].unsqueeze(2),
             mask=mask,
-            causal=fresh and count > 1,
+            causal=is_prefill and count > 1,
         )
 
     def _mask(self, positions: torch.Tensor, stop: int) -> torch.Tensor:
-        """Return what hides later positions: ``(B, T)`` to ``(B, 1, T, stop)``."""
+        """Return the causal mask: ``(B, T)`` positions to ``(B, 1, T, stop)``."""
         hidden = torch.arange(stop, device=self.device) > positions[:, None, :, None]
         shape = hidden.shape
         return torch.zeros(shape, dtype=self.dtype, device=self.device).masked_fill_(

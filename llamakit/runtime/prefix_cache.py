@@ -1,4 +1,4 @@
-"""The cache that is kept from one call to the next."""
+"""The KV cache that is kept from one call to the next."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from llamakit.runtime.scheduler import Scheduler
 class PrefixCache:
     """Opens schedulers one after another over the same cache.
 
-    The next turn of a dialog begins with the ids of the last one, and those are not computed
-    again. What is kept is as large as the last call that needed more than there was.
+    The next turn of a dialog begins with the tokens of the last one, and those are not computed
+    again. The cache grows when a call needs a larger one, and does not shrink.
     """
 
     def __init__(self, executor: Executor) -> None:
@@ -27,14 +27,14 @@ class PrefixCache:
     def scheduler(
         self, slots: int, length: int, prompts: Iterable[Sequence[int]] = ()
     ) -> Iterator[Scheduler]:
-        """Open a scheduler over the cache that is kept, made to fit.
+        """Open a scheduler over the kept cache, resized if needed.
 
         A second one at the same time gets a cache of its own.
 
         Args:
             slots: as ``Scheduler``.
             length: as ``Scheduler``.
-            prompts: what is going to be asked, as far as it is known.
+            prompts: the prompts to come, as far as they are known.
         """
         cache, self._cache = self._cache, None
         if cache is None:
@@ -42,11 +42,11 @@ class PrefixCache:
         try:
             cache.fit(slots, length, prompts)
             yield Scheduler(self._executor, slots, length, cache=cache)
-        except (GeneratorExit, KeyboardInterrupt):  # what is held is known, and sound
+        except (GeneratorExit, KeyboardInterrupt):  # the cache is consistent
             self._keep(cache)
             raise
         except BaseException:
-            with contextlib.suppress(ParallelError):  # it may be why
+            with contextlib.suppress(ParallelError):  # it may be the cause
                 cache.close()
             raise
         self._keep(cache)
@@ -66,7 +66,7 @@ class PrefixCache:
         self._cache = None
 
     def _keep(self, cache: CacheSlots) -> None:
-        self.forget()  # that of a call which ran at the same time
+        self.forget()  # one that a concurrent call has kept
         if self._is_open:
             self._cache = cache
         else:

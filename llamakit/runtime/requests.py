@@ -1,4 +1,4 @@
-"""What the engine is asked, and what it says."""
+"""Requests to the scheduler, and the events that it returns for them."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from typing import Any, Literal, NamedTuple
 import torch
 
 from llamakit.protocols import Drafter
-from llamakit.runtime.sampling import Sampling
+from llamakit.runtime.sampling_pipeline import Sampling
 
 FinishReason = Literal["stop", "length", "cancelled", "failed"]
 Top = tuple[tuple[int, float], ...]
-"""The likeliest ids with their log-probabilities, the likeliest first."""
+"""The likeliest tokens with their log-probabilities, the likeliest first."""
 
 
 class Scores(NamedTuple):
-    """How likely an id was, and which were the likeliest."""
+    """The log-probability of a token, and the likeliest tokens in its place."""
 
     logprob: float
     top: Top
@@ -26,19 +26,19 @@ class Scores(NamedTuple):
 
 @dataclass(frozen=True)
 class Request:
-    """What is asked for one sequence.
+    """A request to continue one sequence.
 
     Args:
-        tokens: the prompt's ids, at least one.
-        limit: the longest sequence, prompt included, in ids.
+        tokens: the prompt's tokens, at least one.
+        limit: the longest sequence, prompt included, in tokens.
         seed: of this row's own generator.
-        stop_tokens: ids that end the answer and are not part of it.
-        logprobs: report the log-probability of each new id, before any processor.
-        prompt_logprobs: report those of the prompt's ids as well.
-        top: report this many of the likeliest ids at each step, before any processor; with
-            ``prompt_logprobs`` at each of the prompt's ids too.
-        seen: report both as they were left to the sampler as well.
-        drafter: proposes ids for the model to check; the answer is the same with and without.
+        stop_tokens: tokens that end the answer and are not part of it.
+        logprobs: report the log-probability of each new token, before any processor.
+        prompt_logprobs: report those of the prompt's tokens as well.
+        top: report this many of the likeliest tokens at each step, before any processor; with
+            ``prompt_logprobs`` at each of the prompt's tokens too.
+        seen: report both as the sampler saw them too, after all processors.
+        drafter: drafts tokens for speculative decoding; the answer is the same with and without.
     """
 
     tokens: Sequence[int]
@@ -55,20 +55,20 @@ class Request:
 
 @dataclass(frozen=True)
 class Event:
-    """One new id of one request, or its end.
+    """One new token of one request, or its end.
 
     Args:
         index: which request, in the order of submission.
-        token: the new id; None when the event is only the end.
-        finish: why the row ended, or None while it goes on.
-        prompt_logprobs: with a row's first event, of each id of the prompt (0.0 for the first).
-        drafted: how many ids have been proposed for this request so far.
-        accepted: how many of those were what the sampler chose.
-        top: the likeliest ids with their log-probabilities, the likeliest first, if asked for.
+        token: the new token; None when the event is only the end.
+        finish: why the row ended, or None while it continues.
+        prompt_logprobs: with a row's first event, of each token of the prompt (0.0 for the first).
+        drafted: how many tokens have been drafted for this request so far.
+        accepted: how many of those the sampler chose too.
+        top: the likeliest tokens with their log-probabilities, the likeliest first, if asked for.
         error: why the row failed; ``finish`` is ``failed`` then.
         seen: what the sampler saw of the id, if asked for.
-        prompt_top: with ``prompt_logprobs``, what could have stood in the place of each of the
-            prompt's ids; nothing for the first.
+        prompt_top: with ``prompt_logprobs``, the likeliest tokens in the place of each of the
+            prompt's tokens; nothing for the first.
     """
 
     index: int
@@ -86,7 +86,7 @@ class Event:
 
 @dataclass(eq=False)
 class RunningRow:
-    """A request that waits or has a slot (the ``Row`` that samplers and processors see)."""
+    """A request in the scheduler (the ``Row`` that samplers and processors see)."""
 
     index: int
     request: Request
@@ -94,12 +94,12 @@ class RunningRow:
     tokens: list[int] = field(default_factory=list)
     state: dict[Any, Any] = field(default_factory=dict)
     prompt_logprobs: list[float] | None = None
-    """Of the prompt's ids that are computed; None when not asked for, or given out."""
+    """Of the prompt's tokens computed so far; None if not asked for, or returned already."""
     prompt_top: list[Top] = field(default_factory=list)
     drafted: int = 0
     accepted: int = 0
     draft_length: int = sys.maxsize
-    """How many ids of the next draft are looked at."""
+    """How many tokens of the next draft are checked."""
 
     @property
     def prompt_length(self) -> int:
@@ -108,26 +108,26 @@ class RunningRow:
 
     @property
     def stop_tokens(self) -> frozenset[int]:
-        """Ids that end this row's answer."""
+        """Tokens that end this row's answer."""
         return self.request.stop_tokens
 
     def add_prompt_logprobs(self, logits: torch.Tensor, following: Sequence[int]) -> None:
-        """Note the log-probability of the ids behind some positions of the prompt.
+        """Store the log-probabilities of the tokens that follow some positions of the prompt.
 
         Args:
             logits: ``(T, V)``.
-            following: the id behind each position; one less where the prompt ends.
+            following: the token after each position; one fewer at the end of the prompt.
         """
         if self.prompt_logprobs is None:
-            self.prompt_logprobs = [0.0]  # nothing stands before the first id
+            self.prompt_logprobs = [0.0]  # nothing comes before the first token
             self.prompt_top = [()]
-        ids = torch.tensor(following, device=logits.device)[:, None]
+        targets = torch.tensor(following, device=logits.device)[:, None]
         scores = logits[: len(following)].log_softmax(-1)  # (T, V)
-        self.prompt_logprobs += scores.gather(-1, ids)[:, 0].tolist()
+        self.prompt_logprobs += scores.gather(-1, targets)[:, 0].tolist()
         best, likeliest = scores.topk(min(self.request.top, scores.shape[-1]))  # (T, top)
         self.prompt_top += [
-            tuple(zip(its_ids, its_scores, strict=True))
-            for its_ids, its_scores in zip(likeliest.tolist(), best.tolist(), strict=True)
+            tuple(zip(row_tokens, row_scores, strict=True))
+            for row_tokens, row_scores in zip(likeliest.tolist(), best.tolist(), strict=True)
         ]
 
     def append(
@@ -139,25 +139,25 @@ class RunningRow:
         top: Top = (),
         seen: Scores | None = None,
     ) -> Event:
-        """Take in what the sampler chose.
+        """Append the token that the sampler chose; return the event for it.
 
         Args:
-            drafted: it is what the drafter had proposed.
+            drafted: the token is the drafted one.
         """
         self.accepted += drafted
         prompt_logprobs, self.prompt_logprobs = self.prompt_logprobs, None
         prompt_top, self.prompt_top = self.prompt_top, []
         finish: FinishReason | None = None
-        given: int | None = token
+        new_token: int | None = token
         if token in self.request.stop_tokens:
-            given, logprob, finish, top, seen = None, None, "stop", (), None
+            new_token, logprob, finish, top, seen = None, None, "stop", (), None
         else:
             self.tokens.append(token)
             if len(self.tokens) >= self.request.limit:
                 finish = "length"
         return Event(
             self.index,
-            given,
+            new_token,
             logprob,
             finish,
             None if prompt_logprobs is None else tuple(prompt_logprobs),
@@ -169,7 +169,7 @@ class RunningRow:
         )
 
     def fail(self, error: Exception) -> Event:
-        """End because the row's own sampler or processor has failed."""
+        """Return the event of a row whose own sampler or processor has failed."""
         return Event(
             self.index,
             None,

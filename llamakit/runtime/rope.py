@@ -1,4 +1,4 @@
-"""Rotary position embedding, as Meta pairs it: each dimension with its neighbour."""
+"""Rotary position embedding with Meta's pairing: each even dimension with the next one."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def rotations(head_dim: int, length: int, theta: float, device: torch.device) ->
 
 
 def rotate(x: torch.Tensor, rotation: torch.Tensor) -> torch.Tensor:
-    """Turn each pair of neighbours by its position's angle, in float32.
+    """Rotate each pair of dimensions by its position's angle, in float32.
 
     Args:
         x: ``(B, T, H, D)``.
@@ -32,10 +32,12 @@ def rotate(x: torch.Tensor, rotation: torch.Tensor) -> torch.Tensor:
         ``(B, T, H, D)``, in the dtype of ``x``.
     """
     pairs = x.float().view(*x.shape[:-1], -1, 2)  # (B, T, H, D/2, 2)
-    if not torch.compiler.is_compiling():  # one product; torch.compile knows no complex numbers
+    if (
+        not torch.compiler.is_compiling()
+    ):  # one complex product; torch.compile has no complex numbers
         product = torch.view_as_complex(pairs) * torch.view_as_complex(rotation)
         return torch.view_as_real(product).flatten(-2).to(x.dtype)
     cosine, sine = rotation[..., 0], rotation[..., 1]
     even, odd = pairs[..., 0], pairs[..., 1]
-    turned = torch.stack((even * cosine - odd * sine, even * sine + odd * cosine), dim=-1)
-    return turned.flatten(-2).to(x.dtype)
+    rotated = torch.stack((even * cosine - odd * sine, even * sine + odd * cosine), dim=-1)
+    return rotated.flatten(-2).to(x.dtype)

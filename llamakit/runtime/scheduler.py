@@ -1,9 +1,9 @@
-"""Requests to ids: an engine that knows ids only.
+"""Continuous batching: requests in, tokens out, with a free slot refilled at once.
 
-Rows live in the slots of one cache: those that write lie in slots ``0 .. n - 1``, so that they
-are one batch, and behind them at most one whose prompt is long and is computed in chunks. A row
-that ends gives its slot to the last one, so it costs nothing more, and a waiting request takes a
-free slot at once. Shapes: B rows, T positions, V vocabulary.
+Each row has a slot of one cache. The rows that decode have slots ``0 .. n - 1``, so that they form
+one batch; the slot after them may belong to one row with a long prompt, computed in chunks. When a
+row ends, the last row moves into its slot, and a waiting request takes the slot that is free.
+Shapes: B rows, T positions, V vocabulary.
 """
 
 from __future__ import annotations
@@ -17,32 +17,32 @@ import torch
 
 from llamakit.errors import PromptError, PromptTooLongError
 from llamakit.runtime.cache_slots import WORTH_COPYING, CacheSlots, shared_length
-from llamakit.runtime.drafting import propose
 from llamakit.runtime.executor import Executor
 from llamakit.runtime.requests import Event, FinishReason, Request, RunningRow
+from llamakit.runtime.speculation import collect_drafts
 from llamakit.runtime.token_selection import Pass, check, choose
 
 __all__ = ["Event", "FinishReason", "Request", "Scheduler"]
 
 CHUNK = 512
-"""How many ids of prompts are computed between two ids of the rows that write. It bounds the
-memory that a long prompt takes beside the cache, and how long it holds up the others."""
+"""How many prompt tokens are computed between two decoding steps. It bounds the memory that a long
+prompt takes besides the cache, and how long it delays the other rows."""
 
 FULL_ENOUGH, ALWAYS_FULL_ENOUGH = 0.75, 64
-"""How much of a batch of prompts has to be ids, not padding; unless it has so few positions that
-reading the weights is what takes the time."""
+"""The share of a batch of prompts that has to be tokens, not padding, unless the batch has so few
+positions that reading the weights takes most of the time."""
 
 
 class Scheduler:
-    """Runs requests, as many at once as there are slots.
+    """Runs requests, at most as many at the same time as there are slots.
 
     One thread at a time may call it; ``Engine`` is for several.
 
     Args:
         slots: the largest batch.
-        length: the longest sequence, in ids.
-        cache: slots of an earlier generator, at least as many and as long; None opens new ones.
-        chunk: how many ids of prompts are computed in one pass.
+        length: the longest sequence, in tokens.
+        cache: slots of an earlier scheduler, at least as many and as long; None opens new ones.
+        chunk: how many tokens of prompts are computed in one pass.
     """
 
     def __init__(
@@ -60,8 +60,10 @@ class Scheduler:
         self._chunk = chunk
         self._cache = cache or CacheSlots(executor, slots, length)
         self._waiting: deque[RunningRow] = deque()
-        self._active: list[RunningRow] = []  # those that write, by slot
-        self._loading: RunningRow | None = None  # behind them: its prompt is not yet computed
+        self._active: list[RunningRow] = []  # those that decode, by slot
+        self._loading: RunningRow | None = (
+            None  # in the slot after them: its prompt is being computed
+        )
         self._cancelled: set[int] = set()
         self._submitted = 0
         self._vocabulary = 0  # known from the first logits
@@ -73,7 +75,7 @@ class Scheduler:
 
     @property
     def free(self) -> int:
-        """How many slots nobody has or waits for."""
+        """How many slots are free and not claimed by a waiting request."""
         taken = len(self._active) + len(self._waiting) + (self._loading is not None)
         return max(0, self._slots - taken)
 
@@ -85,11 +87,11 @@ class Scheduler:
             PromptTooLongError: the prompt leaves no room for an answer.
         """
         if not request.tokens:
-            raise PromptError("the prompt has no ids: give at least one")
+            raise PromptError("the prompt has no tokens: give at least one")
         request = replace(request, limit=min(request.limit, self._length))
         if len(request.tokens) >= request.limit:
             raise PromptTooLongError(
-                f"the prompt's {len(request.tokens)} ids leave no room in a context of "
+                f"the prompt's {len(request.tokens)} tokens leave no room in a context of "
                 f"{request.limit}"
             )
         generator = torch.Generator(device=self._executor.model.device)
@@ -103,7 +105,7 @@ class Scheduler:
         """Yield events until every request has ended.
 
         Args:
-            requests: more of them; each is taken when there will soon be a slot for it.
+            requests: more requests; each is taken when a slot for it will soon be free.
         Raises:
             Exception: what a request's own sampler or processor has raised.
         """
@@ -121,18 +123,18 @@ class Scheduler:
                     yield event
 
     def step(self) -> list[Event]:
-        """Write one id of every active row or, with drafts, several; let waiting rows in.
+        """Decode one token of every active row, or several with drafts, and admit waiting rows.
 
         A row whose sampler or processor fails ends with that event; ``run`` raises its error.
 
-        Between two steps lie one pass for the rows that write, one for a chunk of a long prompt
-        and one for short prompts.
+        A step has up to three forward passes: one for the rows that decode, one for a chunk of a
+        long prompt and one for short prompts.
 
         Raises:
             NonFiniteError: NaN or infinity in the logits.
         """
         self._cancelled.clear()
-        passes = [*self._decode(), *self._load(), *self._let_in()]
+        passes = [*self._decode(), *self._load(), *self._admit()]
         if passes:
             self._vocabulary = passes[0].logits.shape[-1]
         events = choose(passes, self._cache)
@@ -142,7 +144,7 @@ class Scheduler:
         return events
 
     def cancel(self, index: int) -> None:
-        """End a request that waits or runs; its slot is free at once."""
+        """End a waiting or running request; its slot is free at once."""
         self._cancelled.add(index)
         self._waiting = deque(row for row in self._waiting if row.index != index)
         self._leave(index)
@@ -152,11 +154,11 @@ class Scheduler:
         self._cache.close()
 
     def _decode(self) -> Iterator[Pass]:
-        """Feed each active row its newest id, and what is drafted behind it."""
+        """Compute each active row's newest token and the draft that follows it."""
         if not self._active:
             return
         rows = list(self._active)
-        drafts = propose(rows, self._cache.length, self._vocabulary)
+        drafts = collect_drafts(rows, self._cache.length, self._vocabulary)
         tokens = [(row.tokens[-1], *draft) for row, draft in zip(rows, drafts, strict=True)]
         if any(drafts):
             logits, batch = self._cache.forward(0, tokens, every_position=True)
@@ -166,7 +168,7 @@ class Scheduler:
             yield Pass(rows, logits[:, None], batch)
 
     def _load(self) -> Iterator[Pass]:
-        """Compute the next chunk of a long prompt; the last one gives a pass."""
+        """Compute the next chunk of a long prompt; yield a pass for the last one."""
         slot = len(self._active)
         if self._loading is None:
             if slot == self._slots or not self._waiting or not self._is_long(self._waiting[0]):
@@ -188,8 +190,8 @@ class Scheduler:
             self._active.append(row)
             yield computed
 
-    def _let_in(self) -> Iterator[Pass]:
-        """Give free slots to waiting rows whose prompts are short, computing them together."""
+    def _admit(self) -> Iterator[Pass]:
+        """Give free slots to waiting rows with short prompts, and compute those in one pass."""
         group = self._next_group()
         if not group:
             return
@@ -198,9 +200,11 @@ class Scheduler:
             self._cache.swap(first, first + len(group))
         rows = list(enumerate(group, start=first))
         taken = set(range(first)) | ({first + len(group)} if self._loading else set())
-        for slot, row in sorted(rows, key=lambda it: self._shared(it[1]), reverse=True):
+        for slot, row in sorted(
+            rows, key=lambda slot_and_row: self._shared(slot_and_row[1]), reverse=True
+        ):
             self._waiting.remove(row)
-            self._place(row, slot, taken)  # before another one takes what it shares
+            self._place(row, slot, taken)  # before another row takes the slot it shares
             taken.add(slot)
         self._active += group
         width = max(len(row.tokens) - len(held[slot]) for slot, row in rows)
@@ -214,9 +218,9 @@ class Scheduler:
     def _next_group(self) -> list[RunningRow]:
         """Choose waiting rows whose prompts are worth computing in one pass.
 
-        They keep their order, but while a long prompt is at work the short ones overtake the
-        other long ones. Who shares much with a row of the group waits a step: its beginning can
-        be copied then.
+        Rows keep their order, but while a long prompt is being computed, short prompts overtake
+        other long ones. A row that shares a long prefix with one of the group waits a step: the
+        prefix can be copied then.
         """
         free = self._slots - len(self._active) - (self._loading is not None)
         group: list[RunningRow] = []
@@ -228,8 +232,8 @@ class Scheduler:
                 continue
             shared = self._shared(row)
             counts.append(len(row.tokens) - shared)
-            alike = max((shared_length(row.tokens, it.tokens) for it in group), default=0)
-            if group and (not self._fits(counts) or alike >= shared + WORTH_COPYING):
+            in_group = max((shared_length(row.tokens, other.tokens) for other in group), default=0)
+            if group and (not self._fits(counts) or in_group >= shared + WORTH_COPYING):
                 break
             group.append(row)
             if len(group) == free:
@@ -237,28 +241,28 @@ class Scheduler:
         return group
 
     def _fits(self, counts: list[int]) -> bool:
-        """Tell whether prompts of so many ids are worth computing in one pass."""
+        """Return whether prompts with so many tokens are worth computing in one pass."""
         padded = max(counts) * len(counts)
         full = padded <= ALWAYS_FULL_ENOUGH or sum(counts) >= FULL_ENOUGH * padded
         return padded <= self._chunk and full
 
     def _is_long(self, row: RunningRow) -> bool:
-        """Tell whether a prompt takes a pass of its own, or several."""
+        """Return whether a prompt takes a pass of its own, or several."""
         if row.request.prompt_logprobs:
             return True
         return len(row.tokens) > self._chunk and len(row.tokens) - self._shared(row) > self._chunk
 
     def _shared(self, row: RunningRow) -> int:
-        """How many ids of a prompt the cache holds; the last one is always computed again."""
+        """Return how many tokens of a prompt are cached; the last one is always computed again."""
         return min(self._cache.best(row.tokens, 0)[1], len(row.tokens) - 1)
 
     def _place(self, row: RunningRow, slot: int, taken: Container[int]) -> None:
-        """Have a free slot hold as much of a prompt's beginning as any slot does.
+        """Bring the longest cached prefix of a prompt into a free slot.
 
         Args:
-            taken: the slots that rows have.
+            taken: the slots that belong to rows.
         """
-        if row.request.prompt_logprobs:  # every position's logits are wanted
+        if row.request.prompt_logprobs:  # needs the logits of every position
             self._cache.truncate(slot, 0)
             return
         source, shared = self._cache.best(row.tokens, slot)
@@ -270,9 +274,9 @@ class Scheduler:
         self._cache.truncate(slot, min(shared_length(self._cache.held[slot], row.tokens), shared))
 
     def _leave(self, index: int) -> None:
-        """Take the slot of a row that ended; the last one moves into it.
+        """Free the slot of a row that ended; the last row moves into it.
 
-        What the row's slot held goes to a free one: the next prompt may begin alike.
+        What the slot held is swapped into a free one: the next prompt may share its prefix.
         """
         if self._loading and self._loading.index == index:
             self._loading = None

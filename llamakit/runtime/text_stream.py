@@ -1,4 +1,4 @@
-"""Ids to text, piece by piece: whole characters only, and never a stop string."""
+"""Incremental detokenization: complete characters only, and never a stop string."""
 
 from __future__ import annotations
 
@@ -10,31 +10,31 @@ UNFINISHED = "\N{REPLACEMENT CHARACTER}"
 LONGEST = 3
 """Bytes of a character that can be waiting for its last one."""
 WINDOW = 16
-"""How many ids may be decoded again with each new one before the anchor moves."""
+"""How many tokens may be decoded again with each new one before the anchor moves."""
 
 
 class TextStream:
-    """Turns ids into text as they come.
+    """Turns tokens into text as they come.
 
-    The pieces joined are what decoding all the ids at once gives, cut at the first stop string.
+    The pieces together equal the text of all tokens decoded at once, up to the first stop string.
 
     Args:
-        stop_strings: text that ends the answer and is not part of it.
+        stop_strings: strings that end the answer and are not part of it.
     """
 
     def __init__(self, tokenizer: Tokenizer, stop_strings: Sequence[str] = ()) -> None:
         self._tokenizer = tokenizer
         self._stops = [stop for stop in stop_strings if stop]
         self._tokens: list[int] = []
-        self._anchor = 0  # ids before this one have been given out and decide nothing
-        self._given = ""  # what has been taken of the text that the ids from the anchor make
-        self._held = ""  # decoded, but perhaps the beginning of a stop string
+        self._anchor = 0  # tokens before this one are returned already and decide nothing
+        self._given = ""  # the part already returned of the text from the anchor on
+        self._held = ""  # decoded, but maybe the beginning of a stop string
         self.stopped = False
 
     def begin(self, tokens: Sequence[int]) -> str:
-        """Take the ids of a prompt that the answer is shown behind; return their text.
+        """Take the tokens of the prompt that precedes the answer; return their text.
 
-        Stop strings are not looked for in it.
+        Stop strings are not searched for in it.
         """
         self._tokens = list(tokens)
         text = self._decode(0)
@@ -42,7 +42,7 @@ class TextStream:
         return self._given
 
     def feed(self, token: int) -> str:
-        """Take one id; return the text that is now certain, often ``""``."""
+        """Take one token; return the text that is now final, often ``""``."""
         if self.stopped:
             return ""
         self._tokens.append(token)
@@ -56,10 +56,10 @@ class TextStream:
         return self._release(fresh)
 
     def _move_anchor(self) -> None:
-        """Decode from the newest id on, if its text is its own whatever stands before it.
+        """Decode from the newest token on, if its text does not depend on the tokens before it.
 
-        A tokenizer may strip a space from the first id it is given, so the anchor has to be an
-        id whose text remains after that.
+        A tokenizer may strip a space from the first token, so the anchor has to be a token with
+        other text than spaces.
         """
         text = self._decode(len(self._tokens) - 1)
         if text.strip() and UNFINISHED not in text:
@@ -69,7 +69,7 @@ class TextStream:
         return self._tokenizer.decode(self._tokens[start:])
 
     def finish(self) -> str:
-        """Return what is left when no id follows."""
+        """Return the rest of the text when no token follows."""
         if self.stopped:
             return ""
         return self._release(self._decode(self._anchor)[len(self._given) :], last=True)
@@ -89,13 +89,13 @@ class TextStream:
 
 
 def _unfinished(text: str) -> int:
-    """How many characters at the end may still become one character."""
+    """Return how many characters at the end may still become one character."""
     count = len(text) - len(text.rstrip(UNFINISHED))
     return min(count, LONGEST)
 
 
 def _overlap(text: str, stop: str) -> int:
-    """How long the longest end of ``text`` is that begins ``stop``."""
+    """Return the length of the longest suffix of ``text`` that is a prefix of ``stop``."""
     for length in range(min(len(text), len(stop) - 1), 0, -1):
         if text.endswith(stop[:length]):
             return length

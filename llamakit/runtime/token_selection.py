@@ -1,8 +1,7 @@
-"""From the logits of a step to its ids, those of drafts among them.
+"""Token selection: samples the tokens of a step and verifies the drafted ones.
 
-A drafted id counts when it is what the row's own sampler chooses at that position, with the row's
-own generator: so the answer is the one that there would be without drafts, whatever the sampler
-and the processors are.
+A drafted token is accepted if the row's own sampler chooses it at that position with the row's own
+generator. So the answer is the same as without drafts, whatever the sampler and the processors.
 """
 
 from __future__ import annotations
@@ -14,22 +13,22 @@ import torch
 
 from llamakit.errors import NonFiniteError
 from llamakit.runtime.cache_slots import CacheSlots
-from llamakit.runtime.drafting import next_length
 from llamakit.runtime.model import Batch
 from llamakit.runtime.requests import Event, RunningRow, Scores
-from llamakit.runtime.sampling import sample
+from llamakit.runtime.sampling_pipeline import sample
+from llamakit.runtime.speculation import next_draft_length
 
 LOWEST = -9999.0
-"""The log-probability of an id that a sampler has chosen though it was ruled out."""
+"""The log-probability of a token that a sampler chose although it was ruled out."""
 
 
 @dataclass(frozen=True, eq=False)
 class Pass:
-    """What one forward pass has computed.
+    """The result of one forward pass.
 
     Args:
         logits: ``(B, T, V)``.
-        drafts: of each row, the ids that were fed behind its newest one; none is none of all.
+        drafts: the drafted tokens of each row, computed after its newest one; empty: no drafts.
     """
 
     rows: Sequence[RunningRow]
@@ -39,9 +38,9 @@ class Pass:
 
 
 def choose(passes: Sequence[Pass], cache: CacheSlots) -> list[Event]:
-    """Choose the next id of every row, and the ids after it while they are what was drafted.
+    """Choose the next token of every row, and further ones as long as they match the draft.
 
-    Rows whose drafts were wrong forget what the cache holds of them.
+    Rejected draft tokens are dropped from the cache.
 
     Raises:
         NonFiniteError: NaN or infinity in the logits.
@@ -63,28 +62,28 @@ def choose(passes: Sequence[Pass], cache: CacheSlots) -> list[Event]:
             written = len(row.tokens) - 1 - computed.batch.starts[slot]  # slots 0, 1, …
             cache.truncate(slot, len(row.tokens) - 1)
             if draft:
-                row.draft_length = next_length(written - 1)
+                row.draft_length = next_draft_length(written - 1)
     return events
 
 
 Origin = tuple[Pass, int]
-"""Where a row's logits are: in which pass, and its number there."""
+"""Where a row's logits are: the pass, and the row's number in it."""
 
 
 def _agrees(origin: Origin, position: int, event: Event) -> bool:
-    """Tell whether a row goes on: the id chosen is the one drafted, and not the last."""
+    """Return whether a row continues: the chosen token is the drafted one, and not the last."""
     return event.finish is None and event.token == _drafted(origin, position)
 
 
 def _drafted(origin: Origin, position: int) -> int | None:
-    """Return the id that was drafted at a position, if one was."""
+    """Return the token that was drafted for a position, if any."""
     computed, number = origin
     draft = computed.drafts[number] if computed.drafts else ()
     return draft[position] if position < len(draft) else None
 
 
 def _pick(origins: Sequence[Origin], position: int, cache: CacheSlots) -> list[Event]:
-    """Choose one id of each row, reading all that is needed from the device at once."""
+    """Choose one token of each row, with a single transfer from the device."""
     rows = [computed.rows[number] for computed, number in origins]
     logits = _gather(origins, position)  # (B, V)
     failures: dict[int, Exception] = {}
@@ -97,10 +96,10 @@ def _pick(origins: Sequence[Origin], position: int, cache: CacheSlots) -> list[E
         logprobs = torch.zeros_like(logits[:, 0])
         if any(row.request.logprobs for row in rows):
             logprobs = logits.log_softmax(-1).gather(-1, tokens[:, None])[:, 0]
-        # ids are far below 2 ** 24, so float32 holds them; one transfer, not three
+        # token IDs are far below 2 ** 24, so float32 holds them; one transfer, not three
         columns = torch.stack((tokens.float(), finite.float(), logprobs)).tolist()
         tops = _likeliest(logits, rows)
-        left = {} if seen is None else _left(seen, rows, tokens, failures)
+        sampler_scores = {} if seen is None else _sampler_scores(seen, rows, tokens, failures)
     if not all(columns[1]):
         number = columns[1].index(0.0)
         raise nonfinite(origins[number][0], rows[number], cache)
@@ -110,7 +109,7 @@ def _pick(origins: Sequence[Origin], position: int, cache: CacheSlots) -> list[E
             logprob if row.request.logprobs else None,
             drafted=int(token) == _drafted(origin, position),
             top=tops.get(number, ()),
-            seen=left.get(number),
+            seen=sampler_scores.get(number),
         )
         if number not in failures
         else row.fail(failures[number])
@@ -123,7 +122,7 @@ def _pick(origins: Sequence[Origin], position: int, cache: CacheSlots) -> list[E
 def _likeliest(
     logits: torch.Tensor, rows: Sequence[RunningRow]
 ) -> dict[int, tuple[tuple[int, float], ...]]:
-    """Find the likeliest ids of the rows that ask for them, by the row's number."""
+    """Return the likeliest tokens of the rows that ask for them, by the row's number."""
     asking = [number for number, row in enumerate(rows) if row.request.top]
     if not asking:
         return {}
@@ -137,63 +136,65 @@ def _likeliest(
     }
 
 
-def _left(
+def _sampler_scores(
     seen: torch.Tensor, rows: Sequence[RunningRow], tokens: torch.Tensor, failures: Container[int]
 ) -> dict[int, Scores]:
-    """Find what was left to the samplers of the rows that ask for it, by the row's number.
+    """Return the scores that the samplers saw, for the rows that ask for them, by row number.
 
     Args:
-        seen: ``(B, V)``; ``-inf`` where an id was ruled out.
+        seen: ``(B, V)``; ``-inf`` where a token was ruled out.
     """
-    asking = [it for it, row in enumerate(rows) if row.request.seen and it not in failures]
+    asking = [
+        number for number, row in enumerate(rows) if row.request.seen and number not in failures
+    ]
     if not asking:
         return {}
     logprobs = seen[asking].log_softmax(-1)  # (rows that ask, V)
     chosen = logprobs.gather(-1, tokens[asking][:, None])[:, 0].clamp(min=LOWEST)
     most = min(max(rows[number].request.top for number in asking), seen.shape[-1])
-    scores, ids = logprobs.topk(most)  # (rows that ask, most)
+    scores, likeliest = logprobs.topk(most)  # (rows that ask, most)
     return {
         number: Scores(
             score,
             tuple(
                 (token, its_score)
-                for token, its_score in zip(its_ids, its_scores, strict=True)
+                for token, its_score in zip(its_tokens, its_scores, strict=True)
                 if its_score > LOWEST
             )[: rows[number].request.top],
         )
-        for number, score, its_ids, its_scores in zip(
-            asking, chosen.tolist(), ids.tolist(), scores.tolist(), strict=True
+        for number, score, its_tokens, its_scores in zip(
+            asking, chosen.tolist(), likeliest.tolist(), scores.tolist(), strict=True
         )
     }
 
 
 def _gather(origins: Sequence[Origin], position: int) -> torch.Tensor:
-    """Bring the logits of some rows at one position together: ``(B, V)``."""
+    """Gather the logits of some rows at one position: ``(B, V)``."""
     parts = []
     for computed in dict.fromkeys(computed for computed, _ in origins):
-        numbers = [number for it, number in origins if it is computed]
+        numbers = [number for origin, number in origins if origin is computed]
         logits = computed.logits[:, position]
         parts.append(logits if len(numbers) == len(computed.rows) else logits[numbers])
     return parts[0] if len(parts) == 1 else torch.cat(parts)
 
 
 def check(computed: Pass, cache: CacheSlots) -> None:
-    """Refuse NaN and infinity in the logits of a pass that no id is chosen from.
+    """Refuse NaN and infinity in the logits of a pass that no token is chosen from.
 
     Raises:
-        NonFiniteError: they are there.
+        NonFiniteError: there are some.
     """
     if not bool(computed.logits.isfinite().all()):
         raise nonfinite(computed, computed.rows[0], cache)
 
 
 def nonfinite(computed: Pass, row: RunningRow, cache: CacheSlots) -> NonFiniteError:
-    """Say where the NaN or infinity in a row's logits comes from."""
+    """Return the error for NaN or infinity in a row's logits, with the layer it comes from."""
     where = cache.first_nonfinite(computed.batch)
     step = len(row.tokens) - row.prompt_length + 1
     dtype = str(cache.executor.model.dtype).removeprefix("torch.")
     advice = "try --dtype float32 or bfloat16" if dtype == "float16" else "the weights hold them"
     return NonFiniteError(
-        f"NaN or infinity in the logits of step {step}: it first shows in {where}, computed "
+        f"NaN or infinity in the logits of step {step}: it first appears in {where}, computed "
         f"in {dtype}; {advice}"
     )

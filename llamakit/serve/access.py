@@ -1,4 +1,4 @@
-"""Who may ask the server: keys, addresses, and the names that requests give it."""
+"""Access rules of the server, read at its start: API keys, addresses and host names."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ LOOPBACK_NAMES = ("localhost", "127.0.0.1", "[::1]")
 
 
 def read_keys(file: str | None) -> tuple[str, ...]:
-    """Return the keys that open the server: the environment's, else those of a file.
+    """Return the API keys of the server: the environment's, else those of a file.
 
     Raises:
-        FileFormatError: a line is no key, or there is none.
+        FileFormatError: the file has no keys or is not text.
         UsageError: a key is so short that it can be guessed.
     """
     from_environment = os.environ.get("LLAMAKIT_API_KEY", "").strip()
@@ -33,7 +33,7 @@ def read_keys(file: str | None) -> tuple[str, ...]:
         if not keys:
             raise FileFormatError(f"{file} holds no key; expected one a line")
     for key in keys:
-        if len(key) < SHORTEST_KEY or not key.isascii() or any(it.isspace() for it in key):
+        if len(key) < SHORTEST_KEY or not key.isascii() or any(char.isspace() for char in key):
             raise UsageError(
                 f"a key in {where} is too short or holds a space or a letter that is not ASCII; "
                 f"a key has {SHORTEST_KEY} characters or more, such as those of "
@@ -43,7 +43,7 @@ def read_keys(file: str | None) -> tuple[str, ...]:
 
 
 def check_auth(host: str, keys: Sequence[str], *, no_auth: bool) -> None:
-    """Refuse to let others in without a key.
+    """Refuse to listen to other machines without a key.
 
     Raises:
         UsageError: the address is not this machine's own and there is no key.
@@ -51,13 +51,13 @@ def check_auth(host: str, keys: Sequence[str], *, no_auth: bool) -> None:
     if keys or no_auth or is_loopback(host):
         return
     raise UsageError(
-        f"--host {host} lets other machines ask, and there is no key: set LLAMAKIT_API_KEY or "
+        f"--host {host} lets other machines connect, and there is no key: set LLAMAKIT_API_KEY or "
         "pass --api-key-file FILE (--no-auth lets anybody in)"
     )
 
 
 def is_loopback(host: str) -> bool:
-    """Tell whether only this machine reaches an address."""
+    """Return whether an address is reachable from this machine only."""
     if host == "localhost":
         return True
     try:
@@ -67,9 +67,9 @@ def is_loopback(host: str) -> bool:
 
 
 def allowed_hosts(host: str, further: Sequence[str]) -> tuple[str, ...]:
-    """Return the names that requests may give the server; none means any.
+    """Return the host names that requests may use for the server; none means any.
 
-    Another address than this machine's own is behind a key, and has names that nobody here knows.
+    A server that other machines reach is protected by a key, and its host names are not known here.
     """
     if is_loopback(host):
         own = f"[{host}]" if ":" in host else host

@@ -1,4 +1,4 @@
-"""The engine as an event loop sees it: who may come in, and how many there are."""
+"""Admission control: submits requests to the engine while the queue has room."""
 
 from __future__ import annotations
 
@@ -13,22 +13,22 @@ from functools import partial
 from llamakit.errors import ParallelError
 from llamakit.llama.llama import Llama
 from llamakit.runtime.requests import Event
-from llamakit.serve.answer_stream import Answers
 from llamakit.serve.api_errors import ApiError
+from llamakit.serve.completion_stream import CompletionStream
 from llamakit.serve.metrics import Metrics
-from llamakit.serve.request_parser import Asked
+from llamakit.serve.request_parser import CompletionRequest
 from llamakit.serve.server_settings import Limits
 
 FOR_NEWCOMERS = 4
-"""One part in so many of the queue is kept for clients that have nothing in it."""
+"""One part in so many of the queue is reserved for clients that have nothing in it."""
 LONGEST_RETRY = 60
-"""Seconds after which a client is told to come again, at most."""
+"""The largest ``Retry-After``, in seconds."""
 
 
 class Admission:
-    """Takes what is asked while there is room, and gives out answers.
+    """Submits requests to the engine while the queue has room, and refuses them otherwise.
 
-    For one event loop; the model works in a thread of its own.
+    For one event loop; the engine runs in a thread of its own.
     """
 
     def __init__(self, llama: Llama, limits: Limits, metrics: Metrics) -> None:
@@ -37,76 +37,82 @@ class Admission:
         self._metrics = metrics
         self._tokenizer = llama.tokenizer
         self._engine = llama.engine()
-        self._inside: Counter[Hashable] = Counter()  # choices that have not ended, by client
-        self._answers: set[Answers] = set()
-        self._seconds = 1.0  # what an answer takes, about
+        self._in_flight: Counter[Hashable] = Counter()  # choices that have not ended, by client
+        self._completions: set[CompletionStream] = set()
+        self._seconds = 1.0  # the moving average of an answer's time
         self.closing = False
         self.broken: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        """Fails when a rank has gone: nothing can be answered any more."""
+        """Fails when a rank has died: nothing can be answered any more."""
 
     @property
-    def inside(self) -> int:
-        """How many choices wait or are written."""
-        return sum(self._inside.values())
+    def in_flight(self) -> int:
+        """How many choices wait or are being generated."""
+        return sum(self._in_flight.values())
 
     @property
     def waiting(self) -> int:
         """How many choices have no slot."""
-        return max(0, self.inside - self.slots)
+        return max(0, self.in_flight - self.slots)
 
-    def ask(self, asked: Asked, client: Hashable, seconds: float | None = None) -> Answers:
-        """Have the engine answer. Whoever asks calls ``done`` at last.
+    def submit(
+        self, request: CompletionRequest, client: Hashable, seconds: float | None = None
+    ) -> CompletionStream:
+        """Submit a request to the engine. The caller has to call ``release`` in the end.
 
         Args:
-            seconds: how long the answers may take; None is the server's limit.
+            seconds: the time limit of the completion; None is the server's.
         Raises:
-            ApiError: 429, the queue is full; 503, the server is about to end.
+            ApiError: 429, the queue is full; 503, the server is shutting down.
         """
         if self.closing:
             raise ApiError(503, "the server is shutting down", code="shutting_down")
-        self._check_room(len(asked.requests), client)
+        self._check_room(len(request.choices), client)
         loop = asyncio.get_running_loop()
 
         def ended() -> None:
             self._leave(client, 1)
 
-        answers = Answers(asked, self._tokenizer, seconds or self._limits.seconds, ended)
-        self._inside[client] += len(asked.requests)
-        self._answers.add(answers)
-        for index, request in enumerate(asked.requests):
-            listener = _Listener(loop, partial(self._hear, answers, index))
-            answers.tickets.append(self._engine.submit(request, client=client, listen=listener))
+        completion = CompletionStream(
+            request, self._tokenizer, seconds or self._limits.seconds, ended
+        )
+        self._in_flight[client] += len(request.choices)
+        self._completions.add(completion)
+        for index, choice in enumerate(request.choices):
+            listener = _Listener(loop, partial(self._on_event, completion, index))
+            completion.streams.append(self._engine.submit(choice, client=client, listen=listener))
         self._count()
-        return answers
+        return completion
 
-    def done(self, answers: Answers) -> None:
-        """Let go of answers, finished or not; what is not frees its slot at the next step."""
-        self._answers.discard(answers)
-        answers.cancel()
-        if answers.began is not None:
-            taken = time.monotonic() - answers.began
+    def release(self, completion: CompletionStream) -> None:
+        """Release a completion; if it is not finished, its slots are free at the next step."""
+        self._completions.discard(completion)
+        completion.cancel()
+        if completion.began is not None:
+            taken = time.monotonic() - completion.began
             self._seconds = 0.8 * self._seconds + 0.2 * taken
 
     def cancel_all(self) -> None:
-        """End everything that is under way, as the server's time is up."""
-        for answers in list(self._answers):
-            answers.fail(ApiError(503, "the server is shutting down", code="shutting_down"))
+        """End all running completions: the grace period is over."""
+        for completion in list(self._completions):
+            completion.fail(ApiError(503, "the server is shutting down", code="shutting_down"))
 
     def close(self) -> None:
         """End the engine's thread and free its cache."""
         self._engine.close()
 
-    def _hear(self, answers: Answers, index: int, event: Event | BaseException) -> None:
-        answers.put(index, event)
+    def _on_event(
+        self, completion: CompletionStream, index: int, event: Event | BaseException
+    ) -> None:
+        completion.put(index, event)
         if isinstance(event, ParallelError) and not self.broken.done():
             self.closing = True
             self.broken.set_exception(event)
 
     def _check_room(self, count: int, client: Hashable) -> None:
-        room = self.slots + self._limits.waiting - self.inside
-        if self._inside[client]:
+        room = self.slots + self._limits.waiting - self.in_flight
+        if self._in_flight[client]:
             room -= self._limits.waiting // FOR_NEWCOMERS
-        if count > room and self.inside:
+        if count > room and self.in_flight:
             self._metrics.refused.inc()
             seconds = math.ceil(self._seconds * (1 + self.waiting / self.slots))
             raise ApiError(
@@ -117,24 +123,24 @@ class Admission:
             )
 
     def _leave(self, client: Hashable, count: int) -> None:
-        self._inside[client] -= count
-        if not self._inside[client]:
-            del self._inside[client]
+        self._in_flight[client] -= count
+        if not self._in_flight[client]:
+            del self._in_flight[client]
         self._count()
 
     def _count(self) -> None:
-        self._metrics.running.set(min(self.inside, self.slots))
+        self._metrics.running.set(min(self.in_flight, self.slots))
         self._metrics.waiting.set(self.waiting)
 
 
 class _Listener:
-    """Carries the events of one choice from the engine's thread to the loop's."""
+    """Passes the events of one choice from the engine's thread to the event loop."""
 
     def __init__(
-        self, loop: asyncio.AbstractEventLoop, hear: Callable[[Event | BaseException], None]
+        self, loop: asyncio.AbstractEventLoop, on_event: Callable[[Event | BaseException], None]
     ) -> None:
-        self._loop, self._hear = loop, hear
+        self._loop, self._on_event = loop, on_event
 
     def __call__(self, event: Event | BaseException) -> None:
-        with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits any more
-            self._loop.call_soon_threadsafe(self._hear, event)
+        with contextlib.suppress(RuntimeError):  # the loop is closed: nobody is waiting
+            self._loop.call_soon_threadsafe(self._on_event, event)

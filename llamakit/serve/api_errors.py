@@ -1,4 +1,4 @@
-"""What the server answers when it cannot do what is asked: a status, and OpenAI's shape."""
+"""API errors: HTTP status and OpenAI's JSON format."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ KINDS = {401: "authentication_error", 403: "permission_error", 404: "not_found_e
 KINDS |= {408: "timeout_error", 429: "rate_limit_error"}
 
 LONGEST_MESSAGE = 500
-"""Characters of what an error says: some repeat what they were given."""
+"""The longest error message, in characters: some repeat their input."""
 
 
 class ApiError(LlamakitError):
@@ -21,8 +21,8 @@ class ApiError(LlamakitError):
     Args:
         status: of HTTP.
         message: one sentence for whoever wrote the request.
-        param: the field that is meant.
-        code: a word for programs.
+        param: the field that is wrong.
+        code: the error code for programs.
         headers: such as ``Retry-After``.
     """
 
@@ -42,7 +42,7 @@ class ApiError(LlamakitError):
         self.headers = dict(headers or {})
 
     def body(self) -> dict[str, Any]:
-        """Return what the answer holds."""
+        """Return the body of the response."""
         kind = KINDS.get(self.status)
         kind = kind or ("invalid_request_error" if self.status < 500 else "server_error")
         return {
@@ -56,27 +56,27 @@ class ApiError(LlamakitError):
 
 
 def bad(message: str, param: str | None = None, code: str | None = None) -> ApiError:
-    """Return the error for a request that cannot be meant so."""
+    """Return the error for an invalid request."""
     return ApiError(400, message, param=param, code=code)
 
 
 def as_api_error(error: BaseException, param: str | None = None) -> ApiError:
-    """Say what a failure is to a client: its own fault, or the server's.
+    """Convert an exception to an API error: the client's fault, or the server's.
 
-    Only what llamakit raises on purpose has words for clients; nothing else is told.
+    Only the messages of llamakit's own exceptions are shown to clients.
     """
     if isinstance(error, ApiError):
         return error
-    words = in_fields(_short(str(error)))
+    message = in_fields(_short(str(error)))
     if isinstance(error, PromptTooLongError):
-        return bad(words, param, "context_length_exceeded")
+        return bad(message, param, "context_length_exceeded")
     if isinstance(error, (PromptError, UsageError)):
-        return bad(words, param)
+        return bad(message, param)
     if isinstance(error, LlamakitError):
-        return ApiError(500, words, code=type(error).__name__)
-    made = ApiError(500, "the server failed; its log says why", code="internal_error")
-    made.__cause__ = error
-    return made
+        return ApiError(500, message, code=type(error).__name__)
+    internal = ApiError(500, "the server failed; its log says why", code="internal_error")
+    internal.__cause__ = error
+    return internal
 
 
 def _short(message: str) -> str:
@@ -88,5 +88,5 @@ def _short(message: str) -> str:
 
 
 def in_fields(message: str) -> str:
-    """Name fields of a request where a message of the command line's names options."""
-    return re.sub(r"--([a-z][a-z-]*)", lambda found: found[1].replace("-", "_"), message)
+    """Replace the names of command-line options in a message by those of request fields."""
+    return re.sub(r"--([a-z][a-z-]*)", lambda match: match[1].replace("-", "_"), message)

@@ -1,4 +1,4 @@
-"""The application: routes, and what stands before them."""
+"""The ASGI application: its routes and its middleware."""
 
 from __future__ import annotations
 
@@ -21,22 +21,28 @@ from llamakit.errors import LlamakitError
 from llamakit.llama.llama import Llama
 from llamakit.serve.admission import Admission
 from llamakit.serve.api_errors import ApiError
-from llamakit.serve.choices_description import describe
-from llamakit.serve.guard import Counted, HostChecked, KeyChecked, Logged, error_response
 from llamakit.serve.metrics import Metrics
-from llamakit.serve.openai_format import ChatShape, CompletionShape, Shape
+from llamakit.serve.middleware import (
+    ApiKeyMiddleware,
+    ConnectionLimitMiddleware,
+    HostMiddleware,
+    RequestLogMiddleware,
+    error_response,
+)
+from llamakit.serve.openai_format import ChatFormat, CompletionFormat, ResponseFormat
 from llamakit.serve.openapi import description
-from llamakit.serve.page import Page
+from llamakit.serve.options_endpoint import describe_options
+from llamakit.serve.page_files import Page
 from llamakit.serve.request_body import read_json
-from llamakit.serve.request_parser import Asked, RequestParser, has_to_build
-from llamakit.serve.responses import HttpAnswer, failed
+from llamakit.serve.request_parser import CompletionRequest, RequestParser, has_to_build
+from llamakit.serve.responses import CompletionResponse, failed
 from llamakit.serve.server_settings import ServeSettings
 from llamakit.serve.token_texts import TokenTexts
 
 T = TypeVar("T")
 
 BUILDERS = 2
-"""Threads in which requests have something built; the engine of the grammars lets go of Python."""
+"""Threads that build grammars and processors; the grammar engine releases the GIL."""
 
 ROUTES = {
     "/v1/models": ("GET", "models"),
@@ -47,14 +53,14 @@ ROUTES = {
     "/tokenize": ("POST", "tokenize"),
     "/detokenize": ("POST", "detokenize"),
     "/health": ("GET", "health"),
-    "/metrics": ("GET", "numbers"),
+    "/metrics": ("GET", "prometheus"),
     "/openapi.json": ("GET", "openapi"),
 }
-"""Each path's method, and the method of ``Api`` that answers."""
+"""Each path's method, and the method of ``Api`` that completion."""
 
 
 class Api:
-    """What the routes do, for one model. Made within the event loop that it serves.
+    """The handlers of the routes, for one model. To be made within its event loop.
 
     Args:
         started: when the model was loaded, in seconds since 1970.
@@ -66,37 +72,39 @@ class Api:
         self.admission = Admission(llama, settings.limits, self.metrics)
         self.metrics.slots.set(self.admission.slots)
         self._llama, self._settings, self._started = llama, settings, started
-        self._reader = RequestParser(llama, settings)
+        self._parser = RequestParser(llama, settings)
         self._texts = TokenTexts(llama.tokenizer)
-        self._readers = ThreadPoolExecutor(1, "llamakit reading")
-        self._builders = ThreadPoolExecutor(BUILDERS, "llamakit building")
+        self._parse_threads = ThreadPoolExecutor(1, "llamakit reading")
+        self._build_threads = ThreadPoolExecutor(BUILDERS, "llamakit building")
 
     async def warm_up(self) -> None:
-        """Write one id, so that what cannot work fails now, and memory is taken now.
+        """Generate one token, so that failures come now and memory is allocated now.
 
         Raises:
-            LlamakitError: it cannot work.
+            LlamakitError: generation fails.
         """
         tokens = [self._llama.tokenizer.bos_id]
-        asked = self._reader.completion({"prompt": tokens, "max_tokens": 1})
-        answers = self.admission.ask(asked, "", seconds=math.inf)  # the first step may take long
+        parsed = self._parser.completion({"prompt": tokens, "max_tokens": 1})
+        completion = self.admission.submit(
+            parsed, "", seconds=math.inf
+        )  # the first step may take long
         try:
-            async for _chunk in answers:
+            async for _chunk in completion:
                 pass
         finally:
-            self.admission.done(answers)
+            self.admission.release(completion)
 
     def close(self) -> None:
         """End the engine."""
         self.admission.close()
-        self._readers.shutdown()
-        self._builders.shutdown()
+        self._parse_threads.shutdown()
+        self._build_threads.shutdown()
 
     def app(self, connections: Callable[[], int] = lambda: 0) -> Starlette:
         """Return the application.
 
         Args:
-            connections: tells how many are open.
+            connections: returns how many are open.
         """
         routes = [
             *(
@@ -105,17 +113,27 @@ class Api:
             ),
             *(Route(path, self.page.answer) for path in self.page.files),
         ]
+        handlers: dict[Any, Any] = {
+            HTTPException: _http_error,
+            LlamakitError: _llamakit_error,
+        }
+        middleware = self._middleware([route.path for route in routes], connections)
+        return Starlette(routes=routes, middleware=middleware, exception_handlers=handlers)
+
+    def _middleware(self, paths: list[str], connections: Callable[[], int]) -> list[Middleware]:
         settings = self._settings
         middleware = [
             Middleware(
-                Logged,
+                RequestLogMiddleware,
                 metrics=self.metrics,
                 as_json=settings.json_log,
-                routes=[route.path for route in routes],
+                routes=paths,
             ),
-            Middleware(Counted, count=connections, most=settings.limits.connections),
-            Middleware(HostChecked, hosts=settings.hosts),
-            Middleware(KeyChecked, keys=settings.keys, is_open=self._is_open),
+            Middleware(
+                ConnectionLimitMiddleware, count=connections, most=settings.limits.connections
+            ),
+            Middleware(HostMiddleware, hosts=settings.hosts),
+            Middleware(ApiKeyMiddleware, keys=settings.keys, is_open=self._is_open),
         ]
         if settings.origins:
             cors = Middleware(
@@ -126,36 +144,32 @@ class Api:
                 expose_headers=["Retry-After"],
             )
             middleware.insert(-1, cors)
-        handlers: dict[Any, Any] = {
-            HTTPException: _http_error,
-            LlamakitError: _llamakit_error,
-        }
-        return Starlette(routes=routes, middleware=middleware, exception_handlers=handlers)
+        return middleware
 
     def _is_open(self, path: str) -> bool:
         return path == "/health" or path in self.page
 
     # Routes -------------------------------------------------------------------------------------
 
-    async def completions(self, request: Request) -> HttpAnswer:
+    async def completions(self, request: Request) -> CompletionResponse:
         """``POST /v1/completions``."""
-        return await self._answer(request, self._reader.completion, CompletionShape)
+        return await self._answer(request, self._parser.completion, CompletionFormat)
 
-    async def chat(self, request: Request) -> HttpAnswer:
+    async def chat(self, request: Request) -> CompletionResponse:
         """``POST /v1/chat/completions``."""
-        return await self._answer(request, self._reader.chat, ChatShape)
+        return await self._answer(request, self._parser.chat, ChatFormat)
 
     async def tokenize(self, request: Request) -> Response:
         """``POST /tokenize``."""
         body = await read_json(request, self._settings.limits)
-        tokens = await self._in_thread(self._reader.tokenize, body)
+        tokens = await self._in_thread(self._parser.tokenize, body)
         pieces = [self._texts.text(token) for token in tokens]
         return JSONResponse({"tokens": tokens, "pieces": pieces, "count": len(tokens)})
 
     async def detokenize(self, request: Request) -> Response:
         """``POST /detokenize``."""
         body = await read_json(request, self._settings.limits)
-        return JSONResponse({"text": await self._in_thread(self._reader.detokenize, body)})
+        return JSONResponse({"text": await self._in_thread(self._parser.detokenize, body)})
 
     async def models(self, _request: Request) -> Response:
         """``GET /v1/models``."""
@@ -174,7 +188,7 @@ class Api:
 
     async def options(self, _request: Request) -> Response:
         """``GET /v1/llamakit/options``."""
-        return JSONResponse(describe(self._llama, self._settings))
+        return JSONResponse(describe_options(self._llama, self._settings))
 
     async def health(self, _request: Request) -> Response:
         """``GET /health``."""
@@ -182,7 +196,7 @@ class Api:
         status = "closing" if admission.closing else "ok"
         return JSONResponse({"status": status}, 503 if admission.closing else 200)
 
-    async def numbers(self, _request: Request) -> Response:
+    async def prometheus(self, _request: Request) -> Response:
         """``GET /metrics``."""
         text, kind = self.metrics.text()
         return Response(text, headers={"Content-Type": kind})
@@ -191,21 +205,24 @@ class Api:
         """``GET /openapi.json``."""
         return JSONResponse(description())
 
-    # What they share ----------------------------------------------------------------------------
+    # Shared by the routes------------------------------------------------------------------------
 
     async def _answer(
-        self, request: Request, read: Callable[[Any], Asked], shape: type[Shape]
-    ) -> HttpAnswer:
+        self,
+        request: Request,
+        read: Callable[[Any], CompletionRequest],
+        response_format: type[ResponseFormat],
+    ) -> CompletionResponse:
         body = await read_json(request, self._settings.limits)
         record = request.scope["llamakit.record"]
         if self._settings.log_prompts and isinstance(body, dict):
             record.notes["prompt"] = body.get("prompt", body.get("messages"))
-        asked = await self._in_thread(read, body)
-        answers = self.admission.ask(asked, request.scope["llamakit.client"])
-        made = shape(asked, self._texts, self._settings.model_name)
-        return HttpAnswer(
-            answers,
-            made,
+        parsed = await self._in_thread(read, body)
+        completion = self.admission.submit(parsed, request.scope["llamakit.client"])
+        formatted = response_format(parsed, self._texts, self._settings.model_name)
+        return CompletionResponse(
+            completion,
+            formatted,
             self.admission,
             self.metrics,
             seconds=self._settings.limits.seconds,
@@ -213,12 +230,12 @@ class Api:
         )
 
     async def _in_thread(self, work: Callable[[Any], T], body: object) -> T:
-        """Make ids of a long text where it holds up nobody.
+        """Parse a body in a thread: tokenizing a long text takes time.
 
-        What a request has built for it, such as the grammar of a schema, may take a moment. Those
-        that have nothing built do not stand in line behind it.
+        Requests with something to build, such as a grammar, have threads of their own, so that the
+        others do not wait for them.
         """
-        threads = self._builders if has_to_build(body) else self._readers
+        threads = self._build_threads if has_to_build(body) else self._parse_threads
         return await asyncio.get_running_loop().run_in_executor(threads, partial(work, body))
 
     def _model(self) -> dict[str, Any]:
@@ -236,9 +253,9 @@ async def _llamakit_error(request: Request, error: Exception) -> Response:
 
 async def _http_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
-    words = {
+    messages = {
         404: "there is nothing at this path; /openapi.json lists what there is",
-        405: f"{request.method} is not what this path takes",
+        405: f"{request.method} is not allowed on this path",
     }
-    message = words.get(error.status_code, error.detail)
+    message = messages.get(error.status_code, error.detail)
     return error_response(ApiError(error.status_code, message, headers=error.headers))

@@ -1,4 +1,4 @@
-"""Answers as OpenAI's clients expect them."""
+"""Responses in the format of OpenAI's API."""
 
 from __future__ import annotations
 
@@ -10,31 +10,31 @@ from typing import Any
 
 from llamakit.llama.chunks import Chunk
 from llamakit.runtime.requests import Scores
-from llamakit.serve.request_parser import Asked
+from llamakit.serve.request_parser import CompletionRequest
 from llamakit.serve.token_texts import TokenTexts
 
 LISTS = ("tokens", "token_logprobs", "top_logprobs", "text_offset")
 SAMPLER_LISTS = ("sampler_token_logprobs", "sampler_top_logprobs")
-"""What a completion tells of its ids, and llamakit's own beside that."""
+"""The keys of a completion's ``logprobs``: OpenAI's, and llamakit's own."""
 
 
 @dataclass
 class AnswerChoice:
-    """One answer while it is put together."""
+    """One entry of ``choices`` while it is collected."""
 
     text: str = ""
     chunks: list[Chunk] = field(default_factory=list)
     finish: str | None = None
 
 
-class Shape:
-    """Turns chunks into what a client gets: pieces of a stream, or one object."""
+class ResponseFormat:
+    """Formats chunks for the client: as events of a stream, or as one object."""
 
     prefix = ""
-    kind = piece_kind = ""
+    kind = stream_kind = ""
 
-    def __init__(self, asked: Asked, texts: TokenTexts, model: str) -> None:
-        self.asked = asked
+    def __init__(self, request: CompletionRequest, texts: TokenTexts, model: str) -> None:
+        self.request = request
         self.texts = texts
         self.head = {
             "id": f"{self.prefix}-{secrets.token_hex(12)}",
@@ -43,57 +43,57 @@ class Shape:
         }
         self.new_tokens = 0
 
-    def pieces(self, chunk: Chunk) -> list[dict[str, Any]]:
-        """Return what a stream says of a chunk: nothing, or one or more events."""
+    def stream_events(self, chunk: Chunk) -> list[dict[str, Any]]:
+        """Return the events of a stream for a chunk: none, one or more."""
         raise NotImplementedError
 
-    def choice(self, index: int, made: AnswerChoice) -> dict[str, Any]:
+    def choice(self, index: int, answer: AnswerChoice) -> dict[str, Any]:
         """Return one entry of ``choices``."""
         raise NotImplementedError
 
-    def whole(self, choices: Sequence[AnswerChoice]) -> dict[str, Any]:
-        """Return the answer that is no stream."""
+    def full_response(self, choices: Sequence[AnswerChoice]) -> dict[str, Any]:
+        """Return the response without streaming."""
         return {
             **self.head,
             "object": self.kind,
-            "choices": [self.choice(index, made) for index, made in enumerate(choices)],
+            "choices": [self.choice(index, answer) for index, answer in enumerate(choices)],
             "usage": self.usage(),
         }
 
     def usage(self) -> dict[str, int]:
-        """Count ids."""
-        prompt = self.asked.prompt_tokens
+        """Count tokens."""
+        prompt = self.request.prompt_tokens
         return {
             "prompt_tokens": prompt,
             "completion_tokens": self.new_tokens,
             "total_tokens": prompt + self.new_tokens,
         }
 
-    def last(self) -> dict[str, Any]:
-        """Return the last event of a stream that was asked for the usage."""
-        return {**self.head, "object": self.piece_kind, "choices": [], "usage": self.usage()}
+    def usage_event(self) -> dict[str, Any]:
+        """Return the last event of a stream with ``include_usage``."""
+        return {**self.head, "object": self.stream_kind, "choices": [], "usage": self.usage()}
 
-    def piece(self, choice: dict[str, Any]) -> dict[str, Any]:
+    def stream_event(self, choice: dict[str, Any]) -> dict[str, Any]:
         """Return one event of a stream."""
-        made = {**self.head, "object": self.piece_kind, "choices": [choice]}
-        return {**made, "usage": None} if self.asked.include_usage else made
+        event = {**self.head, "object": self.stream_kind, "choices": [choice]}
+        return {**event, "usage": None} if self.request.include_usage else event
 
     def count(self, chunk: Chunk) -> None:
-        """Note what a chunk adds."""
-        self.new_tokens += chunk.token is not None and not self.asked.discard
+        """Count the token of a chunk."""
+        self.new_tokens += chunk.token is not None and not self.request.discard
 
 
-class CompletionShape(Shape):
-    """Of ``/v1/completions``."""
+class CompletionFormat(ResponseFormat):
+    """The format of ``/v1/completions``."""
 
-    prefix, kind, piece_kind = "cmpl", "text_completion", "text_completion"
+    prefix, kind, stream_kind = "cmpl", "text_completion", "text_completion"
 
-    def __init__(self, asked: Asked, texts: TokenTexts, model: str) -> None:
-        super().__init__(asked, texts, model)
-        self._offsets = [0] * len(asked.requests)
+    def __init__(self, request: CompletionRequest, texts: TokenTexts, model: str) -> None:
+        super().__init__(request, texts, model)
+        self._offsets = [0] * len(request.choices)
 
-    def pieces(self, chunk: Chunk) -> list[dict[str, Any]]:
-        """Return one event for a chunk that says something."""
+    def stream_events(self, chunk: Chunk) -> list[dict[str, Any]]:
+        """Return one event for a chunk that is not empty."""
         self.count(chunk)
         logprobs = self._logprobs(chunk.index, [chunk])
         if not (chunk.text or chunk.finish or (logprobs and logprobs["tokens"])):
@@ -104,118 +104,118 @@ class CompletionShape(Shape):
             "logprobs": logprobs,
             "finish_reason": chunk.finish,
         }
-        return [self.piece(choice)]
+        return [self.stream_event(choice)]
 
-    def choice(self, index: int, made: AnswerChoice) -> dict[str, Any]:
+    def choice(self, index: int, answer: AnswerChoice) -> dict[str, Any]:
         """Return one entry of ``choices``."""
         return {
             "index": index,
-            "text": made.text,
-            "logprobs": self._logprobs(index, made.chunks),
-            "finish_reason": made.finish,
+            "text": answer.text,
+            "logprobs": self._logprobs(index, answer.chunks),
+            "finish_reason": answer.finish,
         }
 
     def _logprobs(self, index: int, chunks: Sequence[Chunk]) -> dict[str, Any] | None:
-        """Return lists with an entry for each id, the prompt's first with echo."""
-        if self.asked.top is None:
+        """Return lists with an entry for each token, the prompt's first with echo."""
+        if self.request.top is None:
             return None
-        found: dict[str, list[Any]] = {name: [] for name in LISTS}
-        if self.asked.seen:
-            found |= {name: [] for name in SAMPLER_LISTS}
+        lists: dict[str, list[Any]] = {name: [] for name in LISTS}
+        if self.request.seen:
+            lists |= {name: [] for name in SAMPLER_LISTS}
         for chunk in chunks:
             for token, model, sampler in self._ids(index, chunk):
-                found["tokens"].append(self.texts.text(token))
-                found["text_offset"].append(self._offsets[index])
+                lists["tokens"].append(self.texts.text(token))
+                lists["text_offset"].append(self._offsets[index])
                 self._offsets[index] += self.texts.width(
-                    token, at_start=self.asked.echo and not self._offsets[index]
+                    token, at_start=self.request.echo and not self._offsets[index]
                 )
-                self._score(found, "", model)
-                if self.asked.seen:
-                    self._score(found, "sampler_", sampler)
-        return found
+                self._score(lists, "", model)
+                if self.request.seen:
+                    self._score(lists, "sampler_", sampler)
+        return lists
 
-    def _score(self, found: dict[str, list[Any]], whose: str, scores: Scores | None) -> None:
-        """Add how likely an id was, or null where nothing is known of it."""
-        found[f"{whose}token_logprobs"].append(None if scores is None else scores.logprob)
+    def _score(self, lists: dict[str, list[Any]], prefix: str, scores: Scores | None) -> None:
+        """Append the scores of a token, or null if there are none."""
+        lists[f"{prefix}token_logprobs"].append(None if scores is None else scores.logprob)
         top = scores.top if scores else ()
-        found[f"{whose}top_logprobs"].append(self._by_text(top) if top else None)
+        lists[f"{prefix}top_logprobs"].append(self._by_text(top) if top else None)
 
     def _by_text(self, top: Sequence[tuple[int, float]]) -> dict[str, float]:
-        """Name ids by their text; of those with the same, the likeliest counts."""
-        found: dict[str, float] = {}
+        """Map the tokens' texts to their scores; of equal texts, the likeliest counts."""
+        scores: dict[str, float] = {}
         for token, score in top:
-            found.setdefault(self.texts.text(token), score)
-        return found
+            scores.setdefault(self.texts.text(token), score)
+        return scores
 
     def _ids(self, index: int, chunk: Chunk) -> Iterator[tuple[int, Scores | None, Scores | None]]:
-        """Yield ids, what they were to the model and what to the sampler."""
+        """Yield tokens with their scores before and after the processors."""
         if chunk.prompt_logprobs is not None:
-            prompt = self.asked.requests[index].tokens
+            prompt = self.request.choices[index].tokens
             scored = zip(prompt, chunk.prompt_logprobs, chunk.prompt_top, strict=True)
             for position, (token, logprob, top) in enumerate(scored):
-                # nothing stands before the first one, and no sampler has chosen any
+                # nothing comes before the first one, and no sampler has chosen any
                 yield token, Scores(logprob, top) if position else None, None
-        if chunk.token is not None and not self.asked.discard:
+        if chunk.token is not None and not self.request.discard:
             yield chunk.token, Scores(chunk.logprob or 0.0, chunk.top), chunk.seen
 
 
-class ChatShape(Shape):
-    """Of ``/v1/chat/completions``."""
+class ChatFormat(ResponseFormat):
+    """The format of ``/v1/chat/completions``."""
 
-    prefix, kind, piece_kind = "chatcmpl", "chat.completion", "chat.completion.chunk"
+    prefix, kind, stream_kind = "chatcmpl", "chat.completion", "chat.completion.chunk"
 
-    def __init__(self, asked: Asked, texts: TokenTexts, model: str) -> None:
-        super().__init__(asked, texts, model)
+    def __init__(self, request: CompletionRequest, texts: TokenTexts, model: str) -> None:
+        super().__init__(request, texts, model)
         self._begun: set[int] = set()
 
-    def pieces(self, chunk: Chunk) -> list[dict[str, Any]]:
-        """Return the role first, then what is new, then the end."""
+    def stream_events(self, chunk: Chunk) -> list[dict[str, Any]]:
+        """Return events for the role, the new text and the end."""
         self.count(chunk)
-        found = []
+        events = []
         if chunk.index not in self._begun:
             self._begun.add(chunk.index)
-            found.append(self._delta(chunk.index, {"role": "assistant", "content": ""}))
+            events.append(self._delta(chunk.index, {"role": "assistant", "content": ""}))
         logprobs = self._logprobs([chunk])
         if chunk.text or (logprobs and logprobs["content"]):
-            found.append(self._delta(chunk.index, {"content": chunk.text}, logprobs))
+            events.append(self._delta(chunk.index, {"content": chunk.text}, logprobs))
         if chunk.finish:
-            found.append(self._delta(chunk.index, {}, finish=chunk.finish))
-        return found
+            events.append(self._delta(chunk.index, {}, finish=chunk.finish))
+        return events
 
-    def choice(self, index: int, made: AnswerChoice) -> dict[str, Any]:
+    def choice(self, index: int, answer: AnswerChoice) -> dict[str, Any]:
         """Return one entry of ``choices``."""
         return {
             "index": index,
-            "message": {"role": "assistant", "content": made.text, "refusal": None},
-            "logprobs": self._logprobs(made.chunks),
-            "finish_reason": made.finish,
+            "message": {"role": "assistant", "content": answer.text, "refusal": None},
+            "logprobs": self._logprobs(answer.chunks),
+            "finish_reason": answer.finish,
         }
 
     def _delta(
         self, index: int, delta: dict[str, Any], logprobs: Any = None, finish: str | None = None
     ) -> dict[str, Any]:
-        return self.piece(
+        return self.stream_event(
             {"index": index, "delta": delta, "logprobs": logprobs, "finish_reason": finish}
         )
 
     def _logprobs(self, chunks: Sequence[Chunk]) -> dict[str, Any] | None:
-        if self.asked.top is None:
+        if self.request.top is None:
             return None
         content = [self._entry(chunk, chunk.token) for chunk in chunks if chunk.token is not None]
         return {"content": content, "refusal": None}
 
     def _entry(self, chunk: Chunk, token: int) -> dict[str, Any]:
-        """Return what is said of one id."""
-        made = {
+        """Return the entry of one token."""
+        entry = {
             **self._scored(token, chunk.logprob or 0.0),
             "top_logprobs": [self._scored(*other) for other in chunk.top],
         }
         if chunk.seen is not None:
-            made["sampler"] = {
+            entry["sampler"] = {
                 "logprob": chunk.seen.logprob,
                 "top_logprobs": [self._scored(*other) for other in chunk.seen.top],
             }
-        return made
+        return entry
 
     def _scored(self, token: int, logprob: float) -> dict[str, Any]:
         text = self.texts.text(token)

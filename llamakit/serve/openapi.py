@@ -1,4 +1,4 @@
-"""``/openapi.json``: what the server takes and gives, for people and programs."""
+"""``/openapi.json``: the OpenAPI description of the server."""
 
 from __future__ import annotations
 
@@ -6,19 +6,19 @@ from collections.abc import Mapping
 from typing import Any
 
 from llamakit import __version__
-from llamakit.serve import fields
+from llamakit.serve import request_schemas
 
 Schema = Mapping[str, Any]
 
 ERRORS = {
-    400: "The request cannot be meant so.",
-    401: "A key is asked for.",
+    400: "The request is invalid.",
+    401: "An API key is required.",
     404: "There is no such model.",
     408: "The request did not arrive in time.",
     413: "The request is too long.",
     415: "The request is not application/json.",
-    421: "The request names another host.",
-    429: "The queue is full; Retry-After says when to come again.",
+    421: "The Host header is not a name of this server.",
+    429: "The queue is full; Retry-After says when to try again.",
     500: "The server failed.",
     503: "The server is shutting down.",
     504: "The answer took too long.",
@@ -44,19 +44,22 @@ def description() -> dict[str, Any]:
                 **_get("Describe the model.", {"type": "object", "required": ["id"]}),
             },
             "/v1/completions": _post(
-                "Continue texts.", fields.COMPLETION, _answer("text_completion"), stream=True
+                "Continue strings.",
+                request_schemas.COMPLETION,
+                _answer("text_completion"),
+                stream=True,
             ),
             "/v1/chat/completions": _post(
-                "Answer a dialog.", fields.CHAT, _answer("chat.completion"), stream=True
+                "Answer a dialog.", request_schemas.CHAT, _answer("chat.completion"), stream=True
             ),
             "/v1/llamakit/options": _get(
-                "Say which samplers, processors and prompt formats a request may name.",
+                "List the samplers, processors and prompt formats that a request may name.",
                 {"type": "object", "required": ["samplers", "processors", "prompt_formats"]},
             ),
-            "/tokenize": _post("Make ids of a text or a dialog.", fields.TOKENIZE, TOKENS),
-            "/detokenize": _post("Make text of ids.", fields.DETOKENIZE, DETOKENIZED),
-            "/health": _get("Say whether the server takes requests.", {"type": "object"}),
-            "/metrics": {"get": _operation("Numbers for Prometheus.", _text("text/plain"))},
+            "/tokenize": _post("Tokenize a string or a dialog.", request_schemas.TOKENIZE, TOKENS),
+            "/detokenize": _post("Decode tokens to text.", request_schemas.DETOKENIZE, DETOKENIZED),
+            "/health": _get("Return whether the server accepts requests.", {"type": "object"}),
+            "/metrics": {"get": _operation("Metrics for Prometheus.", _text("text/plain"))},
             "/openapi.json": _get("This description.", {"type": "object"}),
         },
         "components": {
@@ -82,12 +85,12 @@ ERROR: Schema = {
         }
     },
 }
-IDS: Schema = {"type": "array", "items": {"type": "integer"}}
+TOKEN_LIST: Schema = {"type": "array", "items": {"type": "integer"}}
 TOKENS: Schema = {
     "type": "object",
     "required": ["tokens", "pieces", "count"],
     "properties": {
-        "tokens": IDS,
+        "tokens": TOKEN_LIST,
         "pieces": {"type": "array", "items": {"type": "string"}},
         "count": {"type": "integer"},
     },
@@ -125,12 +128,12 @@ def _json(schema: Schema) -> dict[str, Any]:
 def _operation(summary: str, content: Mapping[str, Any]) -> dict[str, Any]:
     error = _json({"$ref": "#/components/schemas/Error"})
     responses = {
-        str(status): {"description": words, "content": error} for status, words in ERRORS.items()
+        str(status): {"description": text, "content": error} for status, text in ERRORS.items()
     }
     return {
         "summary": summary,
         "responses": {
-            "200": {"description": "What is asked for.", "content": content},
+            "200": {"description": "The result.", "content": content},
             **responses,
         },
     }

@@ -1,4 +1,4 @@
-"""Reading the JSON of a request: not more than the limit, not slower, and nothing else."""
+"""Reading the JSON body of a request, within limits of size, time and nesting."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from llamakit.serve.api_errors import ApiError, bad
 from llamakit.serve.server_settings import Limits
 
 DEEPEST = 64
-"""How many lists and objects may lie within one another."""
+"""How deep lists and objects may be nested."""
 
 
 async def read_json(request: Request, limits: Limits) -> Any:
@@ -24,7 +24,7 @@ async def read_json(request: Request, limits: Limits) -> Any:
     """
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if kind != "application/json":
-        # a web page of a stranger's may send any other type without being asked what it may
+        # a foreign web page may send other types without a CORS preflight
         raise ApiError(415, "expected the header Content-Type: application/json")
     try:
         data = await asyncio.wait_for(_read(request, limits.body), limits.arrival)
@@ -35,7 +35,7 @@ async def read_json(request: Request, limits: Limits) -> Any:
             headers={"Connection": "close"},
         ) from None
     except ClientDisconnect:
-        raise ApiError(400, "the connection ended within the request") from None
+        raise ApiError(400, "the connection was closed within the request") from None
     return parse(data)
 
 
@@ -61,10 +61,10 @@ def _too_large(limit: int) -> ApiError:
 
 
 def parse(data: bytes) -> Any:
-    """Return what JSON says.
+    """Parse the JSON of a body.
 
     Raises:
-        ApiError: it is not JSON, or one that no request needs.
+        ApiError: it is not JSON, nested too deep or not valid Unicode.
     """
     try:
         value = json.loads(
@@ -73,12 +73,12 @@ def parse(data: bytes) -> Any:
     except UnicodeDecodeError as error:
         raise bad(f"the body is not UTF-8 text: {error.reason} at byte {error.start}") from error
     except RecursionError:
-        raise bad("the body's lists and objects lie too deep within one another") from None
+        raise bad("the body's lists and objects are nested too deep") from None
     except ValueError as error:
         raise bad(f"the body is not JSON: {error}") from error
     if _depth(value) > DEEPEST:
-        raise bad(f"the body's lists and objects lie more than {DEEPEST} deep within one another")
-    _check_texts(value)
+        raise bad(f"the body's lists and objects are nested more than {DEEPEST} deep")
+    _check_unicode(value)
     return value
 
 
@@ -87,13 +87,13 @@ def _refuse_constant(name: str) -> NoReturn:
 
 
 def _number(text: str) -> float:
-    """Read a number; JSON knows one kind of them, so 2.0 is the whole number 2."""
+    """Parse a number; JSON has one kind of number, so 2.0 is the integer 2."""
     number = float(text)
     return int(number) if number.is_integer() and abs(number) < 2**53 else number
 
 
 def _depth(value: object) -> int:
-    """Say how deep lists and objects lie within one another."""
+    """Return how deep lists and objects are nested."""
     depth, level = 0, [value]
     while level and depth <= DEEPEST:
         depth += 1
@@ -107,9 +107,9 @@ def _depth(value: object) -> int:
     return depth
 
 
-def _check_texts(value: object) -> None:
-    """Refuse halves of surrogate pairs, which JSON can write and UTF-8 cannot."""
+def _check_unicode(value: object) -> None:
+    """Refuse lone surrogates, which JSON can encode and UTF-8 cannot."""
     try:
         json.dumps(value, ensure_ascii=False).encode("utf-8")
     except UnicodeEncodeError:
-        raise bad("a text in the body holds half a surrogate pair, such as \\ud800") from None
+        raise bad("a string in the body has a lone surrogate, such as \\ud800") from None

@@ -1,4 +1,4 @@
-"""One line in the log for each request."""
+"""The request log: one line a request."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ Scope = dict[str, Any]
 
 @dataclass
 class Record:
-    """What is known of one request. Prompts are only noted where the log may show them."""
+    """The log record of one request. Prompts are in it only if the log may show them."""
 
     method: str
     path: str
@@ -24,7 +24,7 @@ class Record:
 
     def line(self, as_json: bool) -> str:
         """Return the line, without its end."""
-        said = {
+        fields = {
             "time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
             "client": self.client,
             "method": self.method,
@@ -34,18 +34,18 @@ class Record:
             **self.notes,
         }
         if as_json:
-            return json.dumps(said, ensure_ascii=False)
-        return " ".join(f"{name}={_plain(value)}" for name, value in said.items())
+            return json.dumps(fields, ensure_ascii=False)
+        return " ".join(f"{name}={_plain(value)}" for name, value in fields.items())
 
 
 def write(line: str, stream: TextIO | None = None) -> None:
-    """Write one line to standard error, at once and whole."""
+    """Write one line to standard error and flush it."""
     stream = stream or sys.stderr
     stream.write(line + "\n")
     stream.flush()
 
 
 def _plain(value: object) -> str:
-    """Write a value so that it stays one word of the line, whatever a client put into it."""
+    """Format a value as one word of the line, whatever a client put into it."""
     text = str(value)
     return text if text.isascii() and text.replace("-", "").isalnum() else json.dumps(value)

@@ -1,4 +1,4 @@
-"""Requests as values: from the JSON of a client to what the engine is asked."""
+"""The request parser: the JSON of a client to requests of the engine."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from llamakit.plugin_manager.contracts import build_format
 from llamakit.plugin_manager.factories import parse_choice
 from llamakit.protocols import Dialog, PromptFormat
 from llamakit.runtime.requests import Request
-from llamakit.serve import fields
+from llamakit.serve import request_schemas
 from llamakit.serve.api_errors import ApiError, as_api_error, bad
-from llamakit.serve.named_choices import SamplingReader, read_choice
-from llamakit.serve.schema import check
+from llamakit.serve.sampling_reader import SamplingReader, read_choice
+from llamakit.serve.schema_validation import check
 from llamakit.serve.server_settings import ServeSettings
 
 COMPLETION_TOKENS = 16
@@ -27,25 +27,25 @@ Body = Mapping[str, Any]
 
 
 def has_to_build(body: object) -> bool:
-    """Tell whether a request names what is made for it alone, which may take a moment."""
+    """Return whether a request needs processors of its own, which may take time to build."""
     return isinstance(body, dict) and bool(body.get("processors") or body.get("response_format"))
 
 
 @dataclass(frozen=True)
-class Asked:
-    """What one HTTP request asks of the engine.
+class CompletionRequest:
+    """A parsed HTTP request for completions.
 
     Args:
-        requests: one for each choice: all of the first prompt's, then of the next.
-        stop: texts that end an answer.
-        shown: the text that a choice begins with, of each prompt; ``""`` without echo.
-        keep_space: a space that an answer begins with is part of it.
-        top: how many alternatives each id is shown with; None shows no probabilities.
-        seen: what was left to the sampler is shown as well.
-        discard: the answers' ids are not wanted, only what is known of the prompts.
+        choices: the engine's request for each choice: all of the first prompt's, then of the next.
+        stop: strings that end an answer.
+        echo: each choice begins with its prompt.
+        keep_space: a space at the start of an answer is part of it.
+        top: how many alternatives each token is shown with; None shows no probabilities.
+        seen: the probabilities that the sampler saw are shown too.
+        discard: the answers are not returned, only the scores of the prompts.
     """
 
-    requests: Sequence[Request]
+    choices: Sequence[Request]
     n: int = 1
     stop: Sequence[str] = ()
     echo: bool = False
@@ -58,33 +58,34 @@ class Asked:
 
     @property
     def prompt_tokens(self) -> int:
-        """How many ids the prompts have."""
-        return sum(len(request.tokens) for request in self.requests[:: self.n])
+        """How many tokens the prompts have."""
+        return sum(len(request.tokens) for request in self.choices[:: self.n])
 
 
 class RequestParser:
-    """Reads requests for one model, for several threads: it makes ids, which takes a while."""
+    """Parses and tokenizes the requests for one model. Several threads may call it."""
 
     def __init__(self, llama: Llama, settings: ServeSettings) -> None:
         self._llama = llama
         self._settings = settings
         self._samplings = SamplingReader(llama, settings.sampling)
 
-    def completion(self, body: Body) -> Asked:
+    def completion(self, body: Body) -> CompletionRequest:
         """Read the body of ``/v1/completions``.
 
         Raises:
             ApiError: it cannot be answered.
         """
-        body = self._checked(body, fields.COMPLETION)
+        body = self._checked(body, request_schemas.COMPLETION)
         prompts = self._prompts(body)
         top = body.get("logprobs")
         echo, limit = body.get("echo", False), body.get("max_tokens", COMPLETION_TOKENS)
         if limit == 0 and not echo:
             raise bad(
-                "max_tokens is 0; that needs echo, else there is nothing to say", "max_tokens"
+                "max_tokens is 0; that needs echo, otherwise there is nothing to return",
+                "max_tokens",
             )
-        return self._asked(
+        return self._request(
             body,
             prompts,
             limit=max(limit, 1),
@@ -95,28 +96,28 @@ class RequestParser:
             discard=limit == 0,
         )
 
-    def chat(self, body: Body) -> Asked:
+    def chat(self, body: Body) -> CompletionRequest:
         """Read the body of ``/v1/chat/completions``. Raises as ``completion``."""
-        body = self._checked(body, fields.CHAT)
-        made = self._format(body)
-        tokens = self._encoded(made, body)
+        body = self._checked(body, request_schemas.CHAT)
+        prompt_format = self._format(body)
+        tokens = self._encoded(prompt_format, body)
         logprobs, top = body.get("logprobs", False), body.get("top_logprobs")
         if top and not logprobs:
             raise bad("top_logprobs needs logprobs: true", "top_logprobs")
         limit = body.get("max_completion_tokens", body.get("max_tokens"))
-        return self._asked(
+        return self._request(
             body,
             [tokens],
             limit=limit,
-            stop_tokens=frozenset([self._llama.tokenizer.eos_id, *made.stop_tokens]),
-            stop=tuple(getattr(made, "stop_strings", ())),
+            stop_tokens=frozenset([self._llama.tokenizer.eos_id, *prompt_format.stop_tokens]),
+            stop=tuple(getattr(prompt_format, "stop_strings", ())),
             top=(top or 0) if logprobs else None,
-            keep_space=getattr(made, "keeps_space", False),
+            keep_space=getattr(prompt_format, "keeps_space", False),
         )
 
     def tokenize(self, body: Body) -> list[int]:
-        """Read the body of ``/tokenize`` and make ids of it. Raises as ``completion``."""
-        body = self._checked(body, fields.TOKENIZE)
+        """Read the body of ``/tokenize`` and tokenize it. Raises as ``completion``."""
+        body = self._checked(body, request_schemas.TOKENIZE)
         if ("text" in body) == ("messages" in body):
             raise bad("expected either text or messages")
         if "text" in body:
@@ -124,15 +125,15 @@ class RequestParser:
         return self._encoded(self._format(body), body)
 
     def detokenize(self, body: Body) -> str:
-        """Read the body of ``/detokenize`` and make text of it. Raises as ``completion``."""
-        body = self._checked(body, fields.DETOKENIZE)
-        self._check_ids(body["tokens"], "tokens", self._llama.tokenizer.vocab_size)
+        """Read the body of ``/detokenize`` and decode it. Raises as ``completion``."""
+        body = self._checked(body, request_schemas.DETOKENIZE)
+        self._check_tokens(body["tokens"], "tokens", self._llama.tokenizer.vocab_size)
         return self._llama.tokenizer.decode(body["tokens"])
 
     # Parts of a body ----------------------------------------------------------------------------
 
     def _checked(self, body: object, schema: Mapping[str, Any]) -> Body:
-        """Return the body without its nulls: those mean the default."""
+        """Check a body against a schema; return it without nulls, which mean the default."""
         check(body, schema)
         assert isinstance(body, dict)
         body = {name: value for name, value in body.items() if value is not None}
@@ -140,13 +141,13 @@ class RequestParser:
         if name is not None and name != self._settings.model_name:
             raise ApiError(
                 404,
-                f"the model {name!r} is not here; this server has {self._settings.model_name!r}",
+                f"no model {name!r}; this server has {self._settings.model_name!r}",
                 param="model",
                 code="model_not_found",
             )
         return body
 
-    def _asked(
+    def _request(
         self,
         body: Body,
         prompts: Sequence[list[int]],
@@ -158,23 +159,15 @@ class RequestParser:
         echo: bool = False,
         keep_space: bool = False,
         discard: bool = False,
-    ) -> Asked:
+    ) -> CompletionRequest:
         n = body.get("n", 1)
-        most = self._settings.limits.choices
-        if len(prompts) * n > most:
-            raise bad(
-                f"{len(prompts)} prompts with n={n} are {len(prompts) * n} answers; one request "
-                f"may ask for {most}",
-                "n" if n > 1 else "prompt",
-            )
+        self._check_count(len(prompts), n)
         seen = body.get("sampler_logprobs", False)
         if seen and top is None:
             raise bad("sampler_logprobs needs logprobs", "sampler_logprobs")
         sampling = self._samplings.read(body)
-        first = body.get("seed", self._settings.seed)
-        first = secrets.randbits(62) if first is None else int(first)
         repeated = [prompt for prompt in prompts for _ in range(n)]
-        requests = [
+        choices = [
             Request(
                 tokens=prompt,
                 limit=self._limit(len(prompt), limit),
@@ -187,13 +180,12 @@ class RequestParser:
                 seen=seen,
                 drafter=self._settings.drafter,
             )
-            for prompt, seed in zip(repeated, spread(first, repeated), strict=True)
+            for prompt, seed in zip(repeated, self._seeds(body, repeated), strict=True)
         ]
-        given = body.get("stop", ())
-        return Asked(
-            requests,
+        return CompletionRequest(
+            choices,
             n=n,
-            stop=tuple(it for it in ([given] if isinstance(given, str) else given) if it) + stop,
+            stop=_stop_strings(body) + stop,
             echo=echo,
             keep_space=keep_space,
             top=top,
@@ -203,12 +195,26 @@ class RequestParser:
             include_usage=bool((body.get("stream_options") or {}).get("include_usage")),
         )
 
+    def _check_count(self, prompts: int, n: int) -> None:
+        most = self._settings.limits.choices
+        if prompts * n > most:
+            raise bad(
+                f"{prompts} prompts with n={n} are {prompts * n} answers; one request "
+                f"may ask for {most}",
+                "n" if n > 1 else "prompt",
+            )
+
+    def _seeds(self, body: Body, prompts: Sequence[list[int]]) -> list[int]:
+        """Return the seed of each choice."""
+        first = body.get("seed", self._settings.seed)
+        return spread(secrets.randbits(62) if first is None else int(first), prompts)
+
     def _limit(self, length: int, new: int | None) -> int:
-        """Say how long a sequence may become, prompt included."""
+        """Return the longest length of a sequence, prompt included."""
         context, most = self._llama.max_seq_len, self._settings.limits.new_tokens
         if length >= context:
             raise bad(
-                f"the prompt has {length} ids and the context holds {context}, answer included: "
+                f"the prompt has {length} tokens and the context holds {context}, answer included: "
                 "shorten it",
                 None,
                 "context_length_exceeded",
@@ -219,30 +225,30 @@ class RequestParser:
         return min(context, length + min(room, most or room))
 
     def _prompts(self, body: Body) -> list[list[int]]:
-        """Return the ids of each prompt of a completion."""
+        """Return the tokens of each prompt of a completion."""
         given = body["prompt"]
         prompts = [given] if isinstance(given, str) or isinstance(given[0], int) else given
-        made = self._format(body) if "prompt_format" in body else None
-        encode = getattr(made, "encode_text", None)
-        if made is not None and encode is None:
+        prompt_format = self._format(body) if "prompt_format" in body else None
+        encode = getattr(prompt_format, "encode_text", None)
+        if prompt_format is not None and encode is None:
             raise bad("this prompt_format is for chats, not for completions", "prompt_format")
-        found = []
+        encoded = []
         for prompt in prompts:
             if isinstance(prompt, str):
                 try:
-                    found.append(
+                    encoded.append(
                         encode(prompt) if encode else self._llama.tokenizer.encode(prompt, bos=True)
                     )
                 except LlamakitError as error:
                     raise as_api_error(error, "prompt") from error
             else:
-                self._check_ids(prompt, "prompt", self._llama.checkpoint.params.vocab_size)
-                found.append([int(token) for token in prompt])
-        return found
+                self._check_tokens(prompt, "prompt", self._llama.checkpoint.params.vocab_size)
+                encoded.append([int(token) for token in prompt])
+        return encoded
 
-    def _check_ids(self, tokens: Sequence[int], param: str, count: int) -> None:
+    def _check_tokens(self, tokens: Sequence[int], param: str, count: int) -> None:
         if tokens and max(tokens) >= count:
-            raise bad(f"{param} holds the id {max(tokens)}; the last one is {count - 1}", param)
+            raise bad(f"{param} has the token ID {max(tokens)}; the last one is {count - 1}", param)
 
     def _format(self, body: Body) -> PromptFormat:
         """Build the prompt format that a request names, or the server's."""
@@ -253,25 +259,29 @@ class RequestParser:
                 choice = parse_choice(self._settings.prompt_format)
             else:
                 choice = read_choice(given, known, "prompt_format")
-            made = build_format(known.entry(choice.name), choice.options, self._llama.tokenizer)
+            return build_format(known.entry(choice.name), choice.options, self._llama.tokenizer)
         except LlamakitError as error:
             raise as_api_error(error, "prompt_format") from error
-        return made
 
-    def _encoded(self, made: PromptFormat, body: Body) -> list[int]:
+    def _encoded(self, prompt_format: PromptFormat, body: Body) -> list[int]:
         try:
-            return made.encode(_dialog(body["messages"]))
+            return prompt_format.encode(_dialog(body["messages"]))
         except LlamakitError as error:
             raise as_api_error(error, "messages") from error
 
 
+def _stop_strings(body: Body) -> tuple[str, ...]:
+    given = body.get("stop", ())
+    return tuple(text for text in ([given] if isinstance(given, str) else given) if text)
+
+
 def _dialog(messages: Sequence[Body]) -> Dialog:
     """Turn a client's messages into a dialog."""
-    found: list[Any] = []
+    dialog: list[Any] = []
     for message in messages:
         content = message["content"]
         if not isinstance(content, str):
             content = "".join(part["text"] for part in content)
         role = "system" if message["role"] == "developer" else message["role"]
-        found.append({"role": role, "content": content})
-    return found
+        dialog.append({"role": role, "content": content})
+    return dialog

@@ -1,4 +1,4 @@
-"""Sending answers, whole or as a stream, while watching whether the client is still there."""
+"""HTTP responses with completions, as one object or as a stream; they end with their client."""
 
 from __future__ import annotations
 
@@ -12,40 +12,40 @@ from starlette.requests import Request
 
 from llamakit.llama.chunks import Chunk
 from llamakit.serve.admission import Admission
-from llamakit.serve.answer_stream import Answers
 from llamakit.serve.api_errors import ApiError, as_api_error
-from llamakit.serve.guard import Receive, Scope, Send, error_response, write_trace
+from llamakit.serve.completion_stream import CompletionStream
 from llamakit.serve.metrics import Metrics
-from llamakit.serve.openai_format import AnswerChoice, Shape
+from llamakit.serve.middleware import Receive, Scope, Send, error_response, write_trace
+from llamakit.serve.openai_format import AnswerChoice, ResponseFormat
 from llamakit.serve.request_log import Record
 
 GONE = 499
-"""The status that the log shows of a request whose client went away before there was any."""
+"""The status in the log if the client disconnects before the response has begun."""
 
 PATIENCE = 10.0
-"""Seconds after the time for an answer in which the client has to have read it."""
+"""Seconds, after the time limit of an answer, for the client to read it."""
 
 
-class HttpAnswer:
-    """The response to one request for answers: an ASGI application of its own.
+class CompletionResponse:
+    """The HTTP response to one completion request: an ASGI application.
 
-    The status waits for the first id, so that a request that fails says so in it. A client that
-    goes away ends its answers, and so does anything else that ends this.
+    The status is sent with the first token, so that it shows an early failure. The completion is
+    cancelled when the client disconnects or the response ends for any other reason.
     """
 
     def __init__(
         self,
-        answers: Answers,
-        shape: Shape,
+        completion: CompletionStream,
+        response_format: ResponseFormat,
         admission: Admission,
         metrics: Metrics,
         *,
         seconds: float,
         log: bool,
     ) -> None:
-        self._answers, self._shape = answers, shape
+        self._completion, self._format = completion, response_format
         self._admission, self._metrics, self._log = admission, metrics, log
-        self._choices = [AnswerChoice() for _ in answers.asked.requests]
+        self._choices = [AnswerChoice() for _ in completion.request.choices]
         self._started = False
         self._seconds = seconds
 
@@ -53,7 +53,7 @@ class HttpAnswer:
         """Send the response."""
         record: Record = scope["llamakit.record"]
         try:
-            work = self._stream(send) if self._answers.asked.stream else self._whole(send)
+            work = self._stream(send) if self._completion.request.stream else self._full(send)
             if not await _unless_gone(work, receive, self._seconds + PATIENCE):
                 record.notes["gone"] = True
                 record.status = record.status or GONE
@@ -62,24 +62,26 @@ class HttpAnswer:
             record.notes["error"] = error.code or error.status
             if error.code == "internal_error" and error.__cause__ is not None:
                 write_trace(error.__cause__)
-            await _unless_gone(self._say(error, scope, receive, send), receive, PATIENCE)
+            await _unless_gone(self._send_error(error, scope, receive, send), receive, PATIENCE)
         finally:
-            self._admission.done(self._answers)
+            self._admission.release(self._completion)
             self._note(record)
 
-    async def _say(self, error: ApiError, scope: Scope, receive: Receive, send: Send) -> None:
-        """Say what went wrong, in the stream if that has begun."""
+    async def _send_error(
+        self, error: ApiError, scope: Scope, receive: Receive, send: Send
+    ) -> None:
+        """Send an error, as an event if the stream has begun."""
         if self._started:
             await _event(send, error.body())
             await send({"type": "http.response.body", "body": b""})
         else:
             await error_response(error)(scope, receive, send)
 
-    async def _whole(self, send: Send) -> None:
-        async for chunk in self._answers:
-            self._shape.count(chunk)
+    async def _full(self, send: Send) -> None:
+        async for chunk in self._completion:
+            self._format.count(chunk)
             self._add(chunk)
-        body = json.dumps(self._shape.whole(self._choices), ensure_ascii=False).encode()
+        body = json.dumps(self._format.full_response(self._choices), ensure_ascii=False).encode()
         headers = [
             (b"content-type", b"application/json"),
             (b"content-length", str(len(body)).encode()),
@@ -88,7 +90,7 @@ class HttpAnswer:
         await send({"type": "http.response.body", "body": body})
 
     async def _stream(self, send: Send) -> None:
-        async for chunk in self._answers:
+        async for chunk in self._completion:
             if not self._started:
                 self._started = True
                 headers = [
@@ -98,10 +100,10 @@ class HttpAnswer:
                 ]
                 await send({"type": "http.response.start", "status": 200, "headers": headers})
             self._add(chunk)
-            for piece in self._shape.pieces(chunk):
-                await _event(send, piece)
-        if self._answers.asked.include_usage:
-            await _event(send, self._shape.last())
+            for event in self._format.stream_events(chunk):
+                await _event(send, event)
+        if self._completion.request.include_usage:
+            await _event(send, self._format.usage_event())
         done = b"data: [DONE]\n\n"
         await send({"type": "http.response.body", "body": done, "more_body": False})
 
@@ -109,26 +111,26 @@ class HttpAnswer:
         choice = self._choices[chunk.index]
         choice.text += chunk.text
         choice.finish = chunk.finish
-        if self._answers.asked.top is not None:
+        if self._completion.request.top is not None:
             choice.chunks.append(chunk)
 
     def _note(self, record: Record) -> None:
-        answers = self._answers
-        self._metrics.prompt_tokens.inc(answers.asked.prompt_tokens)
-        self._metrics.new_tokens.inc(answers.new_tokens)
-        self._metrics.drafted.inc(sum(drafted for drafted, _ in answers.drafts))
-        self._metrics.accepted.inc(sum(accepted for _, accepted in answers.drafts))
+        completion = self._completion
+        self._metrics.prompt_tokens.inc(completion.request.prompt_tokens)
+        self._metrics.new_tokens.inc(completion.new_tokens)
+        self._metrics.drafted.inc(sum(drafted for drafted, _ in completion.drafts))
+        self._metrics.accepted.inc(sum(accepted for _, accepted in completion.drafts))
         record.notes |= {
-            "prompt_tokens": answers.asked.prompt_tokens,
-            "new_tokens": answers.new_tokens,
-            "finish": ",".join(dict.fromkeys(answers.finishes)) or "none",
+            "prompt_tokens": completion.request.prompt_tokens,
+            "new_tokens": completion.new_tokens,
+            "finish": ",".join(dict.fromkeys(completion.finishes)) or "none",
         }
-        if answers.began is not None:
-            first = answers.began - answers.arrived
+        if completion.began is not None:
+            first = completion.began - completion.arrived
             self._metrics.first.observe(first)
             record.notes["first_token_seconds"] = round(first, 4)
-        if len(answers.finishes) == len(answers.asked.requests):
-            self._metrics.whole.observe(time.monotonic() - answers.arrived)
+        if len(completion.finishes) == len(completion.request.choices):
+            self._metrics.whole.observe(time.monotonic() - completion.arrived)
         if self._log:
             record.notes["answers"] = [choice.text for choice in self._choices]
 
@@ -139,25 +141,27 @@ async def _event(send: Send, value: dict[str, Any]) -> None:
 
 
 async def _unless_gone(work: Awaitable[None], receive: Receive, seconds: float) -> bool:
-    """Do something while the client is there; say whether it was, to the end.
+    """Run something until it ends or the client disconnects; return whether it ended.
 
-    One that does not read what is sent is as good as gone after some seconds.
+    A client that reads nothing for some seconds counts as disconnected.
     """
-    doing = asyncio.ensure_future(work)
-    watching = asyncio.ensure_future(_gone(receive))
+    sending = asyncio.ensure_future(work)
+    disconnect = asyncio.ensure_future(_gone(receive))
     try:
-        await asyncio.wait({doing, watching}, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
-        if not doing.done():
+        await asyncio.wait(
+            {sending, disconnect}, timeout=seconds, return_when=asyncio.FIRST_COMPLETED
+        )
+        if not sending.done():
             return False
         try:
-            doing.result()
-        except OSError:  # the client went away while something was sent
+            sending.result()
+        except OSError:  # the client disconnected while something was sent
             return False
         return True
     finally:
-        for task in (doing, watching):
+        for task in (sending, disconnect):
             task.cancel()
-        await asyncio.gather(doing, watching, return_exceptions=True)
+        await asyncio.gather(sending, disconnect, return_exceptions=True)
 
 
 async def _gone(receive: Receive) -> None:
@@ -166,8 +170,8 @@ async def _gone(receive: Receive) -> None:
 
 
 def failed(request: Request, error: Exception) -> ApiError:
-    """Return what a client is told of an exception, and note it."""
-    told = as_api_error(error)
+    """Return the API error for an exception, and log its code."""
+    api_error = as_api_error(error)
     record: Record = request.scope["llamakit.record"]
-    record.notes["error"] = told.code or type(error).__name__
-    return told
+    record.notes["error"] = api_error.code or type(error).__name__
+    return api_error

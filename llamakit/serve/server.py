@@ -1,4 +1,4 @@
-"""The server's life: it listens, answers, and ends in order."""
+"""The server process: startup, signals and graceful shutdown."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ from llamakit.serve.api_errors import bad
 from llamakit.serve.app import Api
 from llamakit.serve.server_settings import ServeSettings
 
-AFTER_GRACE = 5
-"""Seconds for connections to be closed when all answers have been ended."""
+CLOSE_TIMEOUT = 5
+"""Seconds to close connections after all answers have ended."""
 
-TOGETHER = 1.0
-"""Seconds in which signals are one: Ctrl-C reaches a rank from the terminal and from torchrun."""
+SIGNAL_WINDOW = 1.0
+"""Signals within so many seconds count as one: Ctrl-C comes from the terminal and torchrun."""
 
 
 def listen(host: str, port: int) -> socket.socket:
@@ -54,7 +54,7 @@ class Server:
     """One server, from its first request to its end.
 
     Args:
-        listener: of ``listen``.
+        listener: from ``listen``.
     """
 
     def __init__(self, llama: Llama, settings: ServeSettings, listener: socket.socket) -> None:
@@ -62,21 +62,21 @@ class Server:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._uvicorn: _Uvicorn | None = None
         self._api: Api | None = None
-        self._last_signal = -TOGETHER
+        self._last_signal = -SIGNAL_WINDOW
 
     def run(self, ready: Callable[[str], None], *, signals: bool = True) -> None:
-        """Answer requests until the end is asked for.
+        """Serve requests until shutdown.
 
         Args:
-            ready: told the server's address when it answers.
-            signals: SIGTERM and Ctrl-C end it in order; only in the main thread.
+            ready: called with the server's address when it accepts requests.
+            signals: SIGTERM and Ctrl-C shut it down gracefully; only in the main thread.
         Raises:
-            ParallelError: a rank has gone.
+            ParallelError: a rank has died.
         """
         asyncio.run(self._run(ready, signals))
 
     def end(self) -> None:
-        """End in order, from any thread: what runs has some time; at once the second time."""
+        """Shut down, from any thread, after the grace period; at once if called a second time."""
         if self._loop is not None:
             self._loop.call_soon_threadsafe(self._end)
 
@@ -104,7 +104,7 @@ class Server:
 
     def _signalled(self) -> None:
         now = time.monotonic()
-        if now - self._last_signal > TOGETHER:
+        if now - self._last_signal > SIGNAL_WINDOW:
             self._last_signal = now
             self._end()
 
@@ -129,7 +129,7 @@ def address(listener: socket.socket) -> str:
 def _config(app: Starlette, settings: ServeSettings) -> uvicorn.Config:
     limits = settings.limits
 
-    class Protocol(_Punctual):
+    class Protocol(_TimedProtocol):
         arrival = limits.arrival
         most = limits.connections
 
@@ -144,12 +144,12 @@ def _config(app: Starlette, settings: ServeSettings) -> uvicorn.Config:
         proxy_headers=False,
         server_header=False,
         timeout_keep_alive=30,
-        timeout_graceful_shutdown=int(settings.grace) + AFTER_GRACE,
+        timeout_graceful_shutdown=int(settings.grace) + CLOSE_TIMEOUT,
     )
 
 
 class _Uvicorn(uvicorn.Server):
-    """A server whose signals are taken care of elsewhere."""
+    """A uvicorn server that leaves signals to ``Server``."""
 
     def __init__(self, api: Api, settings: ServeSettings) -> None:
         super().__init__(_config(api.app(self._connections), settings))
@@ -162,11 +162,11 @@ class _Uvicorn(uvicorn.Server):
         yield
 
 
-class _Punctual(H11Protocol):
+class _TimedProtocol(H11Protocol):
     """Closes connections on which the head of a request does not arrive in time.
 
-    Those beyond the limit may ask once, and are told why they are not answered. Those beyond
-    twice the limit are closed unheard: telling takes a connection as well.
+    Connections beyond the limit get an error response (``ConnectionLimitMiddleware``); those
+    beyond twice the limit are closed at once.
     """
 
     arrival = 20.0
@@ -178,18 +178,18 @@ class _Punctual(H11Protocol):
         if len(self.connections) > 2 * self.most:
             transport.abort()
             return
-        self._watch()
+        self._update_deadline()
 
     def data_received(self, data: bytes) -> None:
         super().data_received(data)
-        self._watch()
+        self._update_deadline()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self._forget()
+        self._clear_deadline()
         super().connection_lost(exc)
 
     def send_400_response(self, msg: str) -> None:
-        """Say that something is no HTTP, in the shape of the other errors."""
+        """Respond to invalid HTTP with an error in the API's format."""
         body = json.dumps(bad(msg.rstrip(".").lower(), code="invalid_http").body()).encode()
         headers = [
             (b"content-type", b"application/json"),
@@ -201,14 +201,14 @@ class _Punctual(H11Protocol):
             self.transport.write(self.conn.send(event) or b"")
         self.transport.close()
 
-    def _watch(self) -> None:
-        """Have a deadline as long as a request has begun to arrive and its head is not there."""
+    def _update_deadline(self) -> None:
+        """Set a deadline while the head of a request is incomplete; clear it afterwards."""
         if self.conn.their_state is not h11.IDLE:
-            self._forget()
+            self._clear_deadline()
         elif self._deadline is None:
             self._deadline = self.loop.call_later(self.arrival, self._close)
 
-    def _forget(self) -> None:
+    def _clear_deadline(self) -> None:
         if self._deadline is not None:
             self._deadline.cancel()
             self._deadline = None

@@ -1,4 +1,4 @@
-"""What the server is told at its start."""
+"""Settings of the server."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from llamakit.protocols import Drafter
 
 @dataclass(frozen=True)
 class Limits:
-    """How much one request, one client and all of them may ask for.
+    """Limits for one request and for all of them.
 
     Args:
         body: bytes of a request.
         choices: answers that one request may ask for: prompts times ``n``.
-        new_tokens: ids of one answer.
+        new_tokens: tokens of one answer.
         seconds: from a request's arrival to its end.
         waiting: answers that may wait for a slot.
         connections: that are open at the same time.
-        arrival: seconds in which a request has to have arrived.
+        arrival: seconds for a request to arrive completely.
     """
 
     body: int = 1 << 20
@@ -34,23 +34,23 @@ class Limits:
 
 @dataclass(frozen=True)
 class ServeSettings:
-    """How the server listens, and what it answers with when a request does not say.
+    """How the server listens, and its defaults for requests.
 
     Args:
         host: the address to bind to.
         port: 0 lets the system choose.
         model_name: what clients call the model.
-        keys: any of them opens the door; none means that no key is asked for.
-        origins: of web pages elsewhere that may ask.
-        hosts: names that a request may give the server; none means any.
-        grace: seconds that a SIGTERM leaves to what runs.
-        sampling: as ``choose_sampling``, for requests that name none of it.
+        keys: the valid API keys; empty means that none is required.
+        origins: of other web pages that may send requests (CORS).
+        hosts: names that the Host header may have; empty means any.
+        grace: seconds after a SIGTERM for running answers.
+        sampling: arguments of ``choose_sampling`` for requests that do not set them.
         prompt_format: of chats.
         new_tokens: of answers that name no limit; None is the context, or 16 for a completion.
-        seed: of requests that name none; None takes another each time.
-        drafter: proposes ids of all answers for the model to check.
-        json_log: one JSON object a request, instead of words.
-        log_prompts: prompts and answers stand in the log.
+        seed: of requests without one; None takes a random one each time.
+        drafter: drafts tokens for all answers (speculative decoding).
+        json_log: log one JSON object a request, instead of ``key=value``.
+        log_prompts: log prompts and answers.
     """
 
     host: str = "127.0.0.1"

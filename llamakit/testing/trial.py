@@ -118,6 +118,6 @@ def _format(_: Toolkit, entry: Entry) -> None:
 
 
 def _draft(toolkit: Toolkit, entry: Entry) -> None:
-    from llamakit.llama.drafters import choose_drafter
+    from llamakit.llama.drafter_choice import choose_drafter
 
     choose_drafter(entry.name, toolkit=toolkit)([1, 5, 6, 5, 6])

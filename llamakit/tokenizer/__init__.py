@@ -1,1 +1,1 @@
-"""Text to ids and back: SentencePiece for Llama 1, Llama 2 and Code Llama."""
+"""Text to tokens and back: SentencePiece for Llama 1, Llama 2 and Code Llama."""

@@ -10,9 +10,9 @@ from pathlib import Path
 from llamakit.errors import TokenizerError
 
 SPACE = "\N{LOWER ONE EIGHTH BLOCK}"
-"""What SentencePiece writes for a space."""
+"""The character that SentencePiece uses for a space."""
 _TAG = re.compile(rf"{SPACE}?(<.+>|\[.+\])", re.DOTALL)
-"""How pieces are spelled that stand for no text of a user's."""
+"""The spelling of pieces that are never text of a user's."""
 
 
 class SentencePieceTokenizer:
@@ -31,41 +31,44 @@ class SentencePieceTokenizer:
         self.eos_id: int = self._model.eos_id()
 
     def encode(self, text: str, *, bos: bool = False, eos: bool = False) -> list[int]:
-        """Return the ids of ``text``; text never becomes a control id."""
+        """Return the tokens of ``text``; text never becomes a control token."""
         tokens: list[int] = self._model.encode(text)
         return [self.bos_id] * bos + tokens + [self.eos_id] * eos
 
     def decode(self, tokens: Sequence[int]) -> str:
-        """Return the text of ``tokens``; control ids have none, nor have ids beyond the pieces."""
+        """Return the text of ``tokens``; control tokens and tokens beyond the pieces have none."""
         text: str = self._model.decode([token for token in tokens if token < self.vocab_size])
         return text
 
     def special_ids(self) -> Mapping[str, int]:
-        """Return the ids that a prompt format may write and that no text may become, by name.
+        """Return the special tokens by name: a prompt format may use them, text never becomes one.
 
         They are the control pieces, the user-defined pieces that are spelled ``<…>`` or ``[…]``,
-        and the tokens that a tokenizer_config.json beside the file adds behind the pieces.
+        and the tokens that a tokenizer_config.json next to the file adds after the pieces.
 
         Raises:
             TokenizerError: that file is not what it should be.
         """
         model = self._model
-        found = {model.id_to_piece(token): token for token in self._special_pieces()}
-        return {**found, **_added_tokens(self.path.with_name("tokenizer_config.json"), len(model))}
+        special = {model.id_to_piece(token): token for token in self._special_pieces()}
+        return {
+            **special,
+            **_added_tokens(self.path.with_name("tokenizer_config.json"), len(model)),
+        }
 
     def token_bytes(self) -> list[bytes]:
-        """Return what each id adds to a text, in UTF-8; ``b""`` where it adds none."""
+        """Return the UTF-8 bytes that each token adds to the text; ``b""`` where it adds none."""
         model = self._model
-        found = []
+        pieces = []
         for token in range(self.vocab_size):
             piece = model.id_to_piece(token)
             if model.is_control(token) or model.is_unknown(token) or model.is_unused(token):
-                found.append(b"")
+                pieces.append(b"")
             elif model.is_byte(token):
-                found.append(bytes([int(piece[1:-1], 16)]))  # <0x0A>
+                pieces.append(bytes([int(piece[1:-1], 16)]))  # <0x0A>
             else:
-                found.append(piece.replace(SPACE, " ").encode())
-        return found
+                pieces.append(piece.replace(SPACE, " ").encode())
+        return pieces
 
     def _special_pieces(self) -> list[int]:
         model = self._model
@@ -74,7 +77,7 @@ class SentencePieceTokenizer:
             for token in range(self.vocab_size)
             if model.is_control(token)
             or (
-                # the Python face tells no user-defined piece: it has no score, as no other has
+                # the Python API does not show user-defined pieces: only they have a score of 0
                 model.get_score(token) == 0
                 and _TAG.fullmatch(model.id_to_piece(token))
                 and not (model.is_unknown(token) or model.is_byte(token))
@@ -83,10 +86,10 @@ class SentencePieceTokenizer:
 
 
 def _added_tokens(path: Path, first: int) -> dict[str, int]:
-    """Read the tokens that a tokenizer_config.json adds behind the pieces.
+    """Read the tokens that a tokenizer_config.json adds after the pieces.
 
     Args:
-        first: the first id that is no piece's.
+        first: the first token that is no piece's.
     """
     if not path.exists():
         return {}

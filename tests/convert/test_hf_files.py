@@ -232,7 +232,7 @@ def test_what_is_no_tokenizer_is_refused_and_nothing_is_written(
 def test_the_tokenizer_of_a_larger_model_is_refused(reference_cases: Path, tmp_path: Path) -> None:
     checkpoint = Described(replace(LLAMA_2, vocab_size=512), tmp_path)
 
-    with pytest.raises(TokenizerError, match=r"576 ids but the embedding of .* has 512 rows"):
+    with pytest.raises(TokenizerError, match=r"576 tokens but the embedding of .* has 512 rows"):
         write_hf_files(checkpoint, tmp_path, reference_cases / "tokenizer.model")
     assert not list(tmp_path.glob("*.json"))
 

@@ -62,7 +62,7 @@ def test_echo_begins_with_the_prompt_even_if_it_holds_an_eos(llama: Llama) -> No
     assert len(tokens) == 7
 
 
-def test_echoed_logprobs_are_aligned_with_their_ids(llama: Llama) -> None:
+def test_echoed_logprobs_are_aligned_with_their_tokens(llama: Llama) -> None:
     prompt = llama.tokenizer.encode("I believe", bos=True)
 
     (tokens,), scores = llama.generate([prompt], 4, temperature=0, logprobs=True, echo=True)
@@ -113,21 +113,21 @@ HELLO = {"role": "user", "content": "hello"}
 @pytest.mark.parametrize(
     ("call", "error", "sentence"),
     [
-        (lambda it: it.text_completion("text"), PromptError, "the prompts are a list of texts"),
+        (lambda it: it.text_completion("text"), PromptError, "the prompts are a list of strings"),
         (
             lambda it: it.text_completion([["text"]]),
             PromptError,
-            "a prompt is a text .*, not a list",
+            "a prompt is a string, not a list",
         ),
         (lambda it: it.chat_completion([HELLO]), DialogError, r"one is \[dialog\]"),
         (lambda it: it.chat_completion([["hello"]]), DialogError, "message 1 is a str: expected"),
         (lambda it: it.chat_completion([[{"role": "user"}]]), DialogError, "1 has no content that"),
         (lambda it: list(it.stream_chat("hello")), DialogError, "a dialog is no str"),
-        (lambda it: list(it.stream_text(["text"])), PromptError, "a text .*, not a list"),
+        (lambda it: list(it.stream_text(["text"])), PromptError, "a string, not a list"),
         (lambda it: it.text_completion(["a"], max_gen_len=0), UsageError, "is 0; it has to be 1"),
     ],
 )
-def test_what_is_handed_over_in_another_form_is_refused_in_a_sentence(llama, call, error, sentence):
+def test_arguments_of_a_wrong_type_are_refused_in_a_sentence(llama, call, error, sentence):
     with pytest.raises(error, match=sentence):
         call(llama)
 
@@ -141,8 +141,8 @@ def test_a_size_of_nothing_is_refused(reference_cases: Path, name: str) -> None:
 @pytest.mark.parametrize(
     "given", [{"processors": "dry"}, {"sampler": "top-p", "sampler_options": "p=0.5"}]
 )
-def test_a_text_where_a_list_belongs_is_refused(given: dict[str, str]) -> None:
-    with pytest.raises(UsageError, match=r"is a list, not a text: \w+=\['"):
+def test_a_string_instead_of_a_list_is_refused(given: dict[str, str]) -> None:
+    with pytest.raises(UsageError, match=r"is a list, not a string: \w+=\['"):
         choose_sampling(**given)
 
 

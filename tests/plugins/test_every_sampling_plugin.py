@@ -18,7 +18,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from llamakit.llama.sampler_choice import choose_sampling
 from llamakit.plugin_manager.factories import options_of
 from llamakit.plugin_manager.registry import Entry, Registry
-from llamakit.runtime.sampling import Sampling, sample
+from llamakit.runtime.sampling_pipeline import Sampling, sample
 
 V = TOKENIZER.vocab_size
 BUSY = {

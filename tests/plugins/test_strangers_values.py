@@ -13,7 +13,7 @@ from llamakit.errors import PluginError
 from llamakit.llama.sampler_choice import choose_sampling
 from llamakit.plugin_manager.registry import Entry, Source
 from llamakit.plugin_manager.toolkit import load_toolkit
-from llamakit.runtime.sampling import Sampling
+from llamakit.runtime.sampling_pipeline import Sampling
 
 NOTHING = float("-inf")
 LOGITS = torch.tensor([[2.0, NOTHING, 0.0], [1.0, 3.0, NOTHING]])
@@ -46,7 +46,7 @@ def rule_one_row_out(logits: torch.Tensor, _: Any) -> torch.Tensor:
         (lambda logits, _: logits * float("nan"), "logits without NaN and +inf"),
         (ruin_in_place, "logits without NaN and +inf"),
         (lambda logits, _: logits / 0, "logits without NaN and +inf"),
-        (rule_one_row_out, "logits that rule out less than every id"),
+        (rule_one_row_out, "logits that rule out less than every token"),
     ],
 )
 def test_a_processor_whose_values_are_of_no_use_is_named(work: Work, expected: str) -> None:

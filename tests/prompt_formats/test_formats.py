@@ -325,12 +325,14 @@ def test_an_id_that_the_model_has_not_is_refused(filling: Path):
     with Llama.open(filling, dtype="float32") as llama:
         rows = llama.checkpoint.params.vocab_size
 
-        with pytest.raises(PromptError, match=f"prompt 2 of 2 has the id {rows}, and the model"):
+        with pytest.raises(
+            PromptError, match=f"prompt 2 of 2 has the token ID {rows}, and the model"
+        ):
             list(llama.stream([[1, 5], [1, rows]]))
 
 
 def always(token: int) -> Any:
     """Return a sampling that takes one id only."""
-    from llamakit.runtime.sampling import Sampling
+    from llamakit.runtime.sampling_pipeline import Sampling
 
     return Sampling(lambda _logits, rows: torch.full((len(rows),), token))

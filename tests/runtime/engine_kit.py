@@ -11,7 +11,7 @@ import torch
 from llamakit.api import Llama, choose_sampling
 from llamakit.runtime.executor import Executor
 from llamakit.runtime.model import Batch
-from llamakit.runtime.parallel import Group
+from llamakit.runtime.rank_group import Group
 from llamakit.runtime.scheduler import Event, Request, Scheduler
 
 
@@ -33,7 +33,7 @@ class Counting(Executor):
 
     @property
     def computed(self) -> int:
-        """How many ids were computed, padding apart."""
+        """How many tokens were computed, padding apart."""
         return sum(
             sum(batch.lengths or [len(row) for row in batch.tokens]) for batch in self.batches
         )
@@ -48,8 +48,8 @@ def counting(llama: Llama) -> Counting:
     return executor
 
 
-def ids(count: int, seed: int = 0) -> list[int]:
-    """Return a prompt of so many ids."""
+def random_tokens(count: int, seed: int = 0) -> list[int]:
+    """Return a prompt of so many tokens."""
     chance = random.Random(seed)
     return [1, *(chance.randrange(300, 500) for _ in range(count - 1))]
 
@@ -63,7 +63,7 @@ def request(
 
 
 def collect(events: Iterable[Event], count: int) -> tuple[list[list[int]], list[list[float]]]:
-    """Return the ids and the log-probabilities of each request."""
+    """Return the tokens and the log-probabilities of each request."""
     tokens: list[list[int]] = [[] for _ in range(count)]
     logprobs: list[list[float]] = [[] for _ in range(count)]
     for event in events:

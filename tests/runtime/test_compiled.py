@@ -9,7 +9,7 @@ import torch
 from torch._dynamo.testing import CompileCounterWithBackend
 
 from llamakit.api import open_checkpoint
-from llamakit.runtime.compiled import CompiledDecoder, visible
+from llamakit.runtime.compiled_decoder import CompiledDecoder, visible
 from llamakit.runtime.kernels.choice import Packer
 from llamakit.runtime.loader import load
 from llamakit.runtime.model import Batch, Transformer

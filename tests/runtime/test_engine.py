@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 import torch
-from engine_kit import answers, counting, ids, request
+from engine_kit import answers, counting, random_tokens, request
 
 from llamakit.api import Llama
 from llamakit.errors import LlamakitError, PromptTooLongError
-from llamakit.runtime.engine import Engine, Ticket
-from llamakit.runtime.sampling import Sampling
+from llamakit.runtime.engine import Engine, RequestStream
+from llamakit.runtime.sampling_pipeline import Sampling
 from llamakit.runtime.scheduler import Event, Scheduler
 
 
@@ -33,7 +33,7 @@ def engine(llama: Llama) -> Iterator[Engine]:
 
 def test_requests_of_many_threads_are_answered_as_alone(llama: Llama, engine: Engine) -> None:
     asked = [
-        request(ids(5 + 9 * number, seed=number), 12, temperature=0.8, seed=number)
+        request(random_tokens(5 + 9 * number, seed=number), 12, temperature=0.8, seed=number)
         for number in range(12)
     ]
     alone = [answers(counting(llama), [it]) for it in asked]
@@ -54,8 +54,11 @@ def test_requests_of_many_threads_are_answered_as_alone(llama: Llama, engine: En
         assert [logprob for _, logprob in found[number]] == pytest.approx(logprobs[0], abs=1e-4)
 
 
-def test_a_request_that_is_cancelled_ends_and_the_others_go_on(engine: Engine) -> None:
-    long, short = engine.submit(request(ids(5), 200)), engine.submit(request(ids(9), 20))
+def test_a_request_that_is_cancelled_ends_and_the_others_continue(engine: Engine) -> None:
+    long, short = (
+        engine.submit(request(random_tokens(5), 200)),
+        engine.submit(request(random_tokens(9), 20)),
+    )
     events = iter(long)
     next(events)
 
@@ -66,10 +69,10 @@ def test_a_request_that_is_cancelled_ends_and_the_others_go_on(engine: Engine) -
 
 
 def test_a_refused_request_says_so_and_harms_nobody(engine: Engine) -> None:
-    good = engine.submit(request(ids(5), 20))
+    good = engine.submit(request(random_tokens(5), 20))
 
     with pytest.raises(PromptTooLongError):
-        list(engine.submit(request(ids(300), 5)))
+        list(engine.submit(request(random_tokens(300), 5)))
 
     assert len(list(good)) == 20
 
@@ -79,11 +82,11 @@ def failing(_logits: object, _rows: object) -> torch.Tensor:
 
 
 def test_a_sampler_that_fails_ends_its_own_request_only(engine: Engine, llama: Llama) -> None:
-    asked = request(ids(5), 60, temperature=0.8)
+    asked = request(random_tokens(5), 60, temperature=0.8)
     alone = answers(counting(llama), [asked])[0][0]
 
     good = engine.submit(asked)
-    bad = engine.submit(request(ids(6), 5, sampling=Sampling(failing)))
+    bad = engine.submit(request(random_tokens(6), 5, sampling=Sampling(failing)))
 
     with pytest.raises(OverflowError, match="on purpose"):
         list(bad)
@@ -92,23 +95,26 @@ def test_a_sampler_that_fails_ends_its_own_request_only(engine: Engine, llama: L
 
 def test_a_sampler_that_fails_ends_a_run(llama: Llama) -> None:
     with pytest.raises(OverflowError, match="on purpose"):
-        answers(counting(llama), [request(ids(6), 5, sampling=Sampling(failing))])
+        answers(counting(llama), [request(random_tokens(6), 5, sampling=Sampling(failing))])
 
 
 def test_after_a_failed_step_everybody_hears_of_it_and_the_next_is_answered(llama: Llama) -> None:
     executor = counting(llama)
     engine = Engine(lambda: Scheduler(executor, 4, 256))
-    good, other = engine.submit(request(ids(5), 200)), engine.submit(request(ids(6), 200))
+    good, other = (
+        engine.submit(request(random_tokens(5), 200)),
+        engine.submit(request(random_tokens(6), 200)),
+    )
     next(iter(good))
 
     whole = executor.forward
     executor.forward = _fail  # type: ignore[method-assign]
-    for ticket in (good, other):
+    for stream in (good, other):
         with pytest.raises(OverflowError, match="on purpose"):
-            list(ticket)
+            list(stream)
     executor.forward = whole  # type: ignore[method-assign]
 
-    assert len(list(engine.submit(request(ids(7), 5)))) == 5
+    assert len(list(engine.submit(request(random_tokens(7), 5)))) == 5
     engine.close()
 
 
@@ -121,28 +127,31 @@ def test_clients_take_turns_at_the_slots(llama: Llama) -> None:
     engine = Engine(lambda: Scheduler(executor, 1, 256))
     ended: list[str] = []
 
-    def ask(name: str, new: int) -> Ticket:
+    def ask(name: str, new: int) -> RequestStream:
         def listen(event: Event | BaseException) -> None:
             if isinstance(event, Event) and event.finish:
                 ended.append(name)
 
-        return engine.submit(request(ids(5), new), client=name, listen=listen)
+        return engine.submit(request(random_tokens(5), new), client=name, listen=listen)
 
-    first = engine.submit(request(ids(5), 150), client="many")
-    tickets = [ask("many", 4) for _ in range(4)] + [ask("few", 4) for _ in range(2)]
-    last = engine.submit(request(ids(5), 2), client="many")
+    first = engine.submit(request(random_tokens(5), 150), client="many")
+    streams = [ask("many", 4) for _ in range(4)] + [ask("few", 4) for _ in range(2)]
+    last = engine.submit(request(random_tokens(5), 2), client="many")
     list(first)
     list(last)
     engine.close()
 
-    assert len(tickets) == 6
+    assert len(streams) == 6
     assert ended[:4] in (["many", "few"] * 2, ["few", "many"] * 2)
     assert ended[4:] == ["many", "many"]
 
 
 def test_a_request_that_waits_can_be_cancelled(llama: Llama) -> None:
     engine = Engine(lambda: Scheduler(counting(llama), 1, 256))
-    running, waiting = engine.submit(request(ids(5), 100)), engine.submit(request(ids(6), 100))
+    running, waiting = (
+        engine.submit(request(random_tokens(5), 100)),
+        engine.submit(request(random_tokens(6), 100)),
+    )
     next(iter(running))
 
     waiting.cancel()
@@ -151,9 +160,9 @@ def test_a_request_that_waits_can_be_cancelled(llama: Llama) -> None:
     engine.close()
 
 
-def test_the_likeliest_ids_are_told_where_they_are_asked_for(llama: Llama) -> None:
+def test_the_likeliest_tokens_are_returned_if_asked_for(llama: Llama) -> None:
     executor = counting(llama)
-    plain, asking = request(ids(5), 6), request(ids(9), 6, top=3)
+    plain, asking = request(random_tokens(5), 6), request(random_tokens(9), 6, top=3)
     generator = Scheduler(executor, 2, 256)
 
     events = list(generator.run([plain, asking]))
@@ -170,12 +179,12 @@ def test_the_likeliest_ids_are_told_where_they_are_asked_for(llama: Llama) -> No
 def test_closing_ends_what_is_under_way(llama: Llama) -> None:
     executor = counting(llama)
     engine = Engine(lambda: Scheduler(executor, 2, 256))
-    ticket = engine.submit(request(ids(5), 200))
-    events = iter(ticket)
+    stream = engine.submit(request(random_tokens(5), 200))
+    events = iter(stream)
     next(events)
 
     engine.close()
 
     assert list(events)[-1].finish == "cancelled"
     with pytest.raises(LlamakitError, match="the engine is closed"):
-        list(engine.submit(request(ids(5), 5)))
+        list(engine.submit(request(random_tokens(5), 5)))

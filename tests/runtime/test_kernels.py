@@ -9,19 +9,19 @@ import pytest
 import torch
 
 from llamakit.errors import UsageError
-from llamakit.runtime.kernels import calibration
-from llamakit.runtime.kernels import half_precision as sixteen
-from llamakit.runtime.kernels import quantized as quantised
+from llamakit.runtime.kernels import calibration, half_precision, quantized
 from llamakit.runtime.kernels.choice import Packer
 from llamakit.runtime.kernels.kernel import Kernel, Plain
 
 CPU = torch.device("cpu")
-HAS_ONEDNN = pytest.mark.skipif(not sixteen.has_onednn(), reason="no bfloat16 in this CPU's oneDNN")
-HAS_HALF = pytest.mark.skipif(not sixteen.has_half(), reason="PyTorch without FBGEMM")
-HAS_FBGEMM = pytest.mark.skipif(not quantised.has_int8_fbgemm(), reason="no FBGEMM with VNNI here")
-HAS_INT8 = pytest.mark.skipif(not quantised.has_int8_onednn(), reason="no VNNI here")
+HAS_ONEDNN = pytest.mark.skipif(
+    not half_precision.has_onednn(), reason="no bfloat16 in this CPU's oneDNN"
+)
+HAS_HALF = pytest.mark.skipif(not half_precision.has_half(), reason="PyTorch without FBGEMM")
+HAS_FBGEMM = pytest.mark.skipif(not quantized.has_int8_fbgemm(), reason="no FBGEMM with VNNI here")
+HAS_INT8 = pytest.mark.skipif(not quantized.has_int8_onednn(), reason="no VNNI here")
 
-IN_8_BITS = (quantised.Int8, quantised.Int8OneDNN, quantised.Int8FBGEMM)
+IN_8_BITS = (quantized.Int8, quantized.Int8OneDNN, quantized.Int8FBGEMM)
 
 
 def weight(rows: int = 192, columns: int = 128, dtype: torch.dtype = torch.float32) -> torch.Tensor:
@@ -44,12 +44,12 @@ def error(kernel: Kernel, x: torch.Tensor, held: torch.Tensor) -> float:
     ("make", "dtype", "bound"),
     [
         pytest.param(Plain, torch.float32, 1e-6, id="plain"),
-        pytest.param(sixteen.OneDNN, torch.bfloat16, 4e-3, id="onednn", marks=HAS_ONEDNN),
-        pytest.param(sixteen.RowByRow, torch.bfloat16, 4e-3, id="gemv", marks=HAS_ONEDNN),
-        pytest.param(sixteen.Half, torch.float16, 1e-6, id="fbgemm", marks=HAS_HALF),
-        pytest.param(quantised.Int8OneDNN, torch.float32, 2e-2, id="onednn-int8", marks=HAS_INT8),
-        pytest.param(quantised.Int8FBGEMM, torch.float32, 2e-2, id="fbgemm-int8", marks=HAS_FBGEMM),
-        pytest.param(quantised.Int4, torch.bfloat16, 0.1, id="int4"),
+        pytest.param(half_precision.OneDNN, torch.bfloat16, 4e-3, id="onednn", marks=HAS_ONEDNN),
+        pytest.param(half_precision.RowByRow, torch.bfloat16, 4e-3, id="gemv", marks=HAS_ONEDNN),
+        pytest.param(half_precision.Half, torch.float16, 1e-6, id="fbgemm", marks=HAS_HALF),
+        pytest.param(quantized.Int8OneDNN, torch.float32, 2e-2, id="onednn-int8", marks=HAS_INT8),
+        pytest.param(quantized.Int8FBGEMM, torch.float32, 2e-2, id="fbgemm-int8", marks=HAS_FBGEMM),
+        pytest.param(quantized.Int4, torch.bfloat16, 0.1, id="int4"),
     ],
 )
 def test_a_kernel_multiplies_by_its_weight(
@@ -72,7 +72,7 @@ def test_float16_weights_in_float32_are_as_exact_as_float32_weights() -> None:
     packed = Packer(CPU, torch.float32).pack(held)
     x = activations(5)
 
-    assert isinstance(packed, sixteen.Half)
+    assert isinstance(packed, half_precision.Half)
     assert packed.nbytes == held.nbytes
     assert error(packed, x, held) < 2 * error(Plain(held.float()), x, held) + 1e-7
 
@@ -86,7 +86,7 @@ def test_a_bfloat16_weight_that_float16_does_not_hold_is_not_put_into_it(value: 
 
     kernel = Packer(CPU, torch.float32).pack(held)
 
-    assert isinstance(fitting, sixteen.Half)
+    assert isinstance(fitting, half_precision.Half)
     assert isinstance(kernel, Plain)
     assert kernel.weight.dtype == torch.float32
 
@@ -100,7 +100,7 @@ def test_bfloat16_values_beyond_float16_are_scaled_into_it_without_loss(size: fl
     kernel = Packer(CPU, torch.float32).pack(held)
     x = activations(5)
 
-    assert isinstance(kernel, sixteen.Half)
+    assert isinstance(kernel, half_precision.Half)
     assert error(kernel, x, held) < 2 * error(Plain(held.float()), x, held) + 1e-7
     assert (kernel(x)[:, 5] == 0).all()
 
@@ -121,7 +121,7 @@ def test_weights_that_stay_mapped_multiply_as_one(rows: int) -> None:
 
 @HAS_ONEDNN
 def test_one_row_by_itself_leaves_onednn_switched_on_for_the_process() -> None:
-    kernel = sixteen.RowByRow(weight(dtype=torch.bfloat16))
+    kernel = half_precision.RowByRow(weight(dtype=torch.bfloat16))
 
     kernel(activations(1, dtype=torch.bfloat16))
     with pytest.raises(RuntimeError):
@@ -139,18 +139,18 @@ def test_the_kernel_is_chosen_by_how_many_sequences_are_written(tmp_path, monkey
         calibration.packer(CPU, torch.bfloat16, None, batch=batch).pack(held) for batch in (1, 2)
     )
 
-    assert isinstance(one, sixteen.RowByRow)
-    assert isinstance(several, sixteen.OneDNN)
+    assert isinstance(one, half_precision.RowByRow)
+    assert isinstance(several, half_precision.OneDNN)
 
 
 @pytest.mark.parametrize(
     "make",
     [
-        pytest.param(quantised.Int8OneDNN, marks=HAS_INT8),
-        pytest.param(quantised.Int8FBGEMM, marks=HAS_FBGEMM),
+        pytest.param(quantized.Int8OneDNN, marks=HAS_INT8),
+        pytest.param(quantized.Int8FBGEMM, marks=HAS_FBGEMM),
     ],
 )
-def test_a_row_in_8_bits_does_not_depend_on_its_neighbours(
+def test_a_row_in_8_bits_does_not_depend_on_the_rest_of_the_batch(
     make: Callable[[torch.Tensor], Kernel],
 ) -> None:
     kernel = make(weight())
@@ -166,7 +166,7 @@ def test_a_row_in_8_bits_does_not_depend_on_its_neighbours(
 
 @HAS_FBGEMM
 def test_nan_in_an_activation_is_not_rounded_away() -> None:
-    kernel = quantised.Int8FBGEMM(weight())
+    kernel = quantized.Int8FBGEMM(weight())
     x = activations(2)
     x[0, 3] = torch.nan
 
@@ -179,7 +179,7 @@ def test_nan_in_an_activation_is_not_rounded_away() -> None:
 def test_8_bits_round_to_the_nearest_of_255_steps() -> None:
     held = weight()
 
-    rounded, scale = quantised.to_int8(held)
+    rounded, scale = quantized.to_int8(held)
 
     assert rounded.abs().max() == 127
     assert ((rounded * scale[:, None] - held).abs() <= scale[:, None] * 0.501).all()
@@ -188,11 +188,11 @@ def test_8_bits_round_to_the_nearest_of_255_steps() -> None:
 def test_4_bits_round_to_the_nearest_of_16_steps_of_a_group() -> None:
     held = weight()
 
-    rounded, scales = quantised.to_int4(held)
+    rounded, scales = quantized.to_int4(held)
 
     step, middle = scales.float().transpose(0, 1).unbind(-1)  # (N, K/G)
-    back = (rounded.view(len(held), -1, quantised.GROUP) - 8) * step[..., None] + middle[..., None]
-    wrong = (back.flatten(1) - held).abs().view(len(held), -1, quantised.GROUP).amax(-1)
+    back = (rounded.view(len(held), -1, quantized.GROUP) - 8) * step[..., None] + middle[..., None]
+    wrong = (back.flatten(1) - held).abs().view(len(held), -1, quantized.GROUP).amax(-1)
     assert rounded.min() == 0
     assert rounded.max() == 15
     assert (wrong <= step * 0.6).all()  # 0.5, and what bfloat16 loses of the step and the middle
@@ -205,7 +205,7 @@ def test_the_output_layer_and_odd_shapes_stay_in_8_bits(shape: tuple[int, int]) 
     inner, output = packer.pack(weight(*shape)), packer.pack(weight(*shape), output=True)
     odd = packer.pack(weight(17, 40))
 
-    assert isinstance(inner, quantised.Int4)
+    assert isinstance(inner, quantized.Int4)
     assert isinstance(output, IN_8_BITS)
     assert isinstance(odd, IN_8_BITS)
     assert error(inner, activations(2, shape[1]), weight(*shape)) < 0.12
@@ -214,10 +214,10 @@ def test_the_output_layer_and_odd_shapes_stay_in_8_bits(shape: tuple[int, int]) 
 def test_8_bits_without_vnni_widen_the_weight() -> None:
     held = weight()
 
-    assert error(quantised.Int8(held, torch.float32), activations(3), held) < 1e-2
+    assert error(quantized.Int8(held, torch.float32), activations(3), held) < 1e-2
 
 
-def test_an_unknown_quantisation_is_refused() -> None:
+def test_an_unknown_quantization_is_refused() -> None:
     with pytest.raises(UsageError, match="expected int8 or int4"):
         Packer(CPU, torch.float32, "int3")
 

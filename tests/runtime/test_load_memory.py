@@ -12,8 +12,8 @@ import torch
 
 from llamakit.checkpoint.layout import expected_parameters
 from llamakit.checkpoint.params import parse_params
-from llamakit.runtime.kernels import half_precision as sixteen
-from llamakit.runtime.memory import has_room
+from llamakit.runtime.host_memory import has_room
+from llamakit.runtime.kernels import half_precision
 
 PROGRAM = """
 import json, sys, threading, time
@@ -25,7 +25,7 @@ from llamakit.runtime.kernels.choice import Packer
 from llamakit.runtime.kernels.kernel import Kernel
 from llamakit.runtime.loader import load
 from llamakit.runtime.model import Batch
-from llamakit.runtime.parallel import Group
+from llamakit.runtime.rank_group import Group
 
 def anonymous():
     lines = Path("/proc/self/status").read_text().splitlines()
@@ -75,7 +75,7 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="counted in /proc")
-@pytest.mark.skipif(not sixteen.has_onednn(), reason="no bfloat16 in this CPU's oneDNN")
+@pytest.mark.skipif(not half_precision.has_onednn(), reason="no bfloat16 in this CPU's oneDNN")
 @pytest.mark.parametrize(("quantize", "batch"), [(None, 1), (None, 2), ("int8", 1), ("int4", 1)])
 def test_loading_takes_little_more_than_the_packed_weights(
     checkpoint: Path, quantize: str | None, batch: int
@@ -88,7 +88,7 @@ def test_loading_takes_little_more_than_the_packed_weights(
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="counted in /proc")
-@pytest.mark.skipif(not sixteen.has_onednn(), reason="no bfloat16 in this CPU's oneDNN")
+@pytest.mark.skipif(not half_precision.has_onednn(), reason="no bfloat16 in this CPU's oneDNN")
 def test_a_model_that_memory_has_no_room_for_stays_in_its_mapped_file(checkpoint: Path) -> None:
     found = measured(checkpoint, None, 1, mapped=True)
 
@@ -96,11 +96,11 @@ def test_a_model_that_memory_has_no_room_for_stays_in_its_mapped_file(checkpoint
 
 
 def test_room_is_what_the_system_says_less_a_fifth(tmp_path: Path) -> None:
-    told = tmp_path / "meminfo"
-    told.write_text("MemTotal:       2000 kB\nMemAvailable:       1000 kB\n")
+    meminfo = tmp_path / "meminfo"
+    meminfo.write_text("MemTotal:       2000 kB\nMemAvailable:       1000 kB\n")
 
-    assert has_room(800 * 1024, told)
-    assert not has_room(800 * 1024 + 1, told)
+    assert has_room(800 * 1024, meminfo)
+    assert not has_room(800 * 1024 + 1, meminfo)
     assert has_room(10**15, tmp_path / "another system")
 
 

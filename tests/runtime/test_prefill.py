@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from engine_kit import answers, collect, counting, ids, request
+from engine_kit import answers, collect, counting, random_tokens, request
 
 from llamakit.api import Llama
 from llamakit.runtime.scheduler import Scheduler
@@ -22,7 +22,7 @@ def close_to(logprobs: list[list[float]]) -> list[object]:
 
 def test_a_long_prompt_in_chunks_is_answered_as_in_one_piece(llama: Llama) -> None:
     executor = counting(llama)
-    asked = [request(ids(300), 6)]
+    asked = [request(random_tokens(300), 6)]
 
     whole = answers(executor, asked)
     executor.batches.clear()
@@ -35,7 +35,7 @@ def test_a_long_prompt_in_chunks_is_answered_as_in_one_piece(llama: Llama) -> No
 
 
 def test_prompt_logprobs_are_the_same_in_chunks(llama: Llama) -> None:
-    asked = [request(ids(100), 1, prompt_logprobs=True, top=3)]
+    asked = [request(random_tokens(100), 1, prompt_logprobs=True, top=3)]
     executor = counting(llama)
 
     (whole,) = Scheduler(executor, 1, 128).run(asked)
@@ -50,11 +50,11 @@ def test_prompt_logprobs_are_the_same_in_chunks(llama: Llama) -> None:
         assert [it for _, it in one] == pytest.approx([it for _, it in other], abs=1e-4)
 
 
-def test_rows_go_on_writing_while_a_long_prompt_is_computed(llama: Llama) -> None:
+def test_rows_continue_decoding_while_a_long_prompt_is_computed(llama: Llama) -> None:
     generator = Scheduler(counting(llama), 2, 512, chunk=32)
-    generator.submit(request(ids(5), 40))
+    generator.submit(request(random_tokens(5), 40))
     generator.step()
-    generator.submit(request(ids(320), 2))
+    generator.submit(request(random_tokens(320), 2))
 
     events = [event for _ in range(10) for event in generator.step()]
 
@@ -63,7 +63,12 @@ def test_rows_go_on_writing_while_a_long_prompt_is_computed(llama: Llama) -> Non
 
 def test_short_prompts_overtake_those_that_wait_behind_a_long_one(llama: Llama) -> None:
     generator = Scheduler(counting(llama), 4, 512, chunk=32)
-    for tokens in (ids(320), ids(300, seed=1), ids(5, seed=2), ids(6, seed=3)):
+    for tokens in (
+        random_tokens(320),
+        random_tokens(300, seed=1),
+        random_tokens(5, seed=2),
+        random_tokens(6, seed=3),
+    ):
         generator.submit(request(tokens, 3))
 
     order = list(dict.fromkeys(event.index for event in generator.run()))
@@ -73,7 +78,7 @@ def test_short_prompts_overtake_those_that_wait_behind_a_long_one(llama: Llama) 
 
 def test_overtaking_and_leaving_change_no_answer(llama: Llama) -> None:
     asked = [
-        request(ids(length, seed=length), new, temperature=0.8)
+        request(random_tokens(length, seed=length), new, temperature=0.8)
         for length, new in ((9, 3), (200, 5), (4, 20), (150, 2), (90, 9), (7, 1), (30, 12))
     ]
     executor = counting(llama)
@@ -87,7 +92,7 @@ def test_overtaking_and_leaving_change_no_answer(llama: Llama) -> None:
 
 def test_short_prompts_are_computed_in_one_pass(llama: Llama) -> None:
     executor = counting(llama)
-    asked = [request(ids(length, seed=length), 2) for length in (5, 9, 7, 6)]
+    asked = [request(random_tokens(length, seed=length), 2) for length in (5, 9, 7, 6)]
 
     answers(executor, asked)
 
@@ -97,7 +102,7 @@ def test_short_prompts_are_computed_in_one_pass(llama: Llama) -> None:
 
 def test_prompts_of_very_different_lengths_are_not_padded(llama: Llama) -> None:
     executor = counting(llama)
-    asked = [request(ids(length, seed=length), 2) for length in (5, 90)]
+    asked = [request(random_tokens(length, seed=length), 2) for length in (5, 90)]
 
     answers(executor, asked)
 
@@ -106,8 +111,8 @@ def test_prompts_of_very_different_lengths_are_not_padded(llama: Llama) -> None:
 
 def test_prompts_that_begin_alike_are_computed_once(llama: Llama) -> None:
     executor = counting(llama)
-    system = ids(100)
-    asked = [request([*system, *ids(9, seed=seed)[1:]], 3) for seed in range(1, 6)]
+    system = random_tokens(100)
+    asked = [request([*system, *random_tokens(9, seed=seed)[1:]], 3) for seed in range(1, 6)]
     alone = [answers(executor, [it]) for it in asked]
     executor.batches.clear()
 
@@ -120,14 +125,14 @@ def test_prompts_that_begin_alike_are_computed_once(llama: Llama) -> None:
 
 def test_the_next_turn_of_a_dialog_has_only_its_end_computed(llama: Llama) -> None:
     executor = counting(llama)
-    first = ids(60)
+    first = random_tokens(60)
     (answer,), _ = llama.generate([first], max_gen_len=10, temperature=0)
-    second = [*first, *answer, *ids(12, seed=2)]
+    second = [*first, *answer, *random_tokens(12, seed=2)]
     executor.batches.clear()
 
     reused = llama.generate([second], max_gen_len=6, temperature=0, logprobs=True)
 
-    # of the first answer all but the last id is in the cache; the last of the second is not fed
+    # of the first answer all but the last token is in the cache; the last of the second is not fed
     assert executor.computed == 1 + 12 + 5
     llama.forget()
     executor.batches.clear()
@@ -141,8 +146,8 @@ def test_the_next_turn_of_a_dialog_has_only_its_end_computed(llama: Llama) -> No
 
 def test_a_turn_that_is_edited_is_computed_from_the_edit_on(llama: Llama) -> None:
     executor = counting(llama)
-    llama.generate([[*ids(60), 400, *ids(9)]], max_gen_len=10, temperature=0)
-    edited = [*ids(60), 500, *ids(9)]
+    llama.generate([[*random_tokens(60), 400, *random_tokens(9)]], max_gen_len=10, temperature=0)
+    edited = [*random_tokens(60), 500, *random_tokens(9)]
     executor.batches.clear()
 
     reused, _ = llama.generate([edited], max_gen_len=6, temperature=0)
@@ -154,10 +159,10 @@ def test_a_turn_that_is_edited_is_computed_from_the_edit_on(llama: Llama) -> Non
 
 def test_the_same_prompt_again_has_its_last_id_computed_only(llama: Llama) -> None:
     executor = counting(llama)
-    first, _ = llama.generate([ids(60)], max_gen_len=10, temperature=0)
+    first, _ = llama.generate([random_tokens(60)], max_gen_len=10, temperature=0)
     executor.batches.clear()
 
-    again, _ = llama.generate([ids(60)], max_gen_len=10, temperature=0)
+    again, _ = llama.generate([random_tokens(60)], max_gen_len=10, temperature=0)
 
     assert again == first
     assert executor.computed == 10
@@ -165,9 +170,9 @@ def test_the_same_prompt_again_has_its_last_id_computed_only(llama: Llama) -> No
 
 def test_several_dialogs_find_their_own_turns_again(llama: Llama) -> None:
     executor = counting(llama)
-    firsts = [ids(40 + seed, seed=seed) for seed in range(4)]
+    firsts = [random_tokens(40 + seed, seed=seed) for seed in range(4)]
     found, _ = llama.generate(firsts, max_gen_len=8, temperature=0)
-    seconds = [[*a, *b, *ids(5, seed=9)] for a, b in zip(firsts, found, strict=True)]
+    seconds = [[*a, *b, *random_tokens(5, seed=9)] for a, b in zip(firsts, found, strict=True)]
     executor.batches.clear()
 
     reused, _ = llama.generate(list(reversed(seconds)), max_gen_len=4, temperature=0)
@@ -180,32 +185,36 @@ def test_several_dialogs_find_their_own_turns_again(llama: Llama) -> None:
 
 def test_a_new_prompt_does_not_push_out_what_another_one_shares(llama: Llama) -> None:
     executor = counting(llama)
-    first, _ = llama.generate([ids(60), ids(70, seed=1)], max_gen_len=8, temperature=0)
-    turn = [*ids(60), *first[0], 7]
+    first, _ = llama.generate(
+        [random_tokens(60), random_tokens(70, seed=1)], max_gen_len=8, temperature=0
+    )
+    turn = [*random_tokens(60), *first[0], 7]
     executor.batches.clear()
 
-    llama.generate([ids(9, seed=5), turn], max_gen_len=1, temperature=0)
+    llama.generate([random_tokens(9, seed=5), turn], max_gen_len=1, temperature=0)
 
     assert executor.computed == 8 + 2  # all prompts begin with the same id
 
 
 def test_an_answer_that_was_interrupted_is_gone_on_with(llama: Llama) -> None:
     executor = counting(llama)
-    chunks = llama.stream([ids(50)], temperature=0, max_new_tokens=20)
+    chunks = llama.stream([random_tokens(50)], temperature=0, max_new_tokens=20)
     written = [next(chunks).token for _ in range(5)]
     chunks.close()
     executor.batches.clear()
 
-    llama.generate([[*ids(50), *written, 7]], max_gen_len=1, temperature=0)
+    llama.generate([[*random_tokens(50), *written, 7]], max_gen_len=1, temperature=0)
 
     assert executor.computed == 2
 
 
 def test_two_answers_at_the_same_time_do_not_disturb_one_another(llama: Llama) -> None:
     counting(llama)
-    alone = [llama.generate([ids(20, seed)], 8, temperature=0)[0][0] for seed in (1, 2)]
+    alone = [llama.generate([random_tokens(20, seed)], 8, temperature=0)[0][0] for seed in (1, 2)]
 
-    one, two = (llama.stream([ids(20, seed)], temperature=0, max_new_tokens=8) for seed in (1, 2))
+    one, two = (
+        llama.stream([random_tokens(20, seed)], temperature=0, max_new_tokens=8) for seed in (1, 2)
+    )
     mixed = [(a.token, b.token) for a, b in zip(one, two, strict=True)]
 
     assert [list(tokens) for tokens in zip(*mixed, strict=True)] == alone
@@ -214,8 +223,8 @@ def test_two_answers_at_the_same_time_do_not_disturb_one_another(llama: Llama) -
 def test_what_is_kept_is_no_larger_than_a_call_needed(llama: Llama) -> None:
     executor = counting(llama)
 
-    llama.generate([ids(8, seed) for seed in range(4)], max_gen_len=4, temperature=0)
-    llama.generate([ids(200)], max_gen_len=4, temperature=0)
+    llama.generate([random_tokens(8, seed) for seed in range(4)], max_gen_len=4, temperature=0)
+    llama.generate([random_tokens(200)], max_gen_len=4, temperature=0)
 
     (cache,) = executor._caches.values()
     assert (cache.slots, cache.length) == (1, 204)
@@ -225,11 +234,11 @@ def test_what_is_kept_is_no_larger_than_a_call_needed(llama: Llama) -> None:
 
 def test_a_request_may_join_and_leave_between_steps(llama: Llama) -> None:
     executor = counting(llama)
-    late = request(ids(9, seed=4), 6, temperature=0.9, seed=3)
+    late = request(random_tokens(9, seed=4), 6, temperature=0.9, seed=3)
     alone = answers(executor, [late])
     generator = Scheduler(executor, 3, 64)
     for seed in (1, 2):
-        generator.submit(request(ids(7, seed=seed), 30))
+        generator.submit(request(random_tokens(7, seed=seed), 30))
     events = generator.step()
 
     index = generator.submit(late)

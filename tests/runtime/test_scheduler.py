@@ -14,8 +14,8 @@ from llamakit.errors import NonFiniteError, PromptError, PromptTooLongError
 from llamakit.protocols import Row
 from llamakit.runtime.executor import Executor
 from llamakit.runtime.model import Batch
-from llamakit.runtime.parallel import Group
-from llamakit.runtime.sampling import Sampling
+from llamakit.runtime.rank_group import Group
+from llamakit.runtime.sampling_pipeline import Sampling
 from llamakit.runtime.scheduler import Event, Request, Scheduler
 
 
@@ -110,7 +110,7 @@ def test_a_waiting_request_takes_a_free_slot_at_once(llama: Llama) -> None:
     assert max(executor.rows) == 2
 
 
-def test_a_cancelled_row_frees_its_slot_and_the_others_go_on(llama: Llama) -> None:
+def test_a_cancelled_row_frees_its_slot_and_the_others_continue(llama: Llama) -> None:
     generator = Scheduler(Executor(llama._executor.model, Group()), slots=2, length=64)
     for tokens in PROMPTS[:3]:
         generator.submit(request(tokens, 6))
@@ -126,7 +126,7 @@ def test_a_cancelled_row_frees_its_slot_and_the_others_go_on(llama: Llama) -> No
     assert seen == {0: alone[0][:2], 1: alone[1], 2: alone[2]}
 
 
-def test_stop_ids_end_an_answer_and_are_not_part_of_it(llama: Llama) -> None:
+def test_stop_tokens_end_an_answer_and_are_not_part_of_it(llama: Llama) -> None:
     (full,), _ = llama.generate([PROMPTS[0]], max_gen_len=8, temperature=0)
 
     events = list(
@@ -137,7 +137,7 @@ def test_stop_ids_end_an_answer_and_are_not_part_of_it(llama: Llama) -> None:
     assert events[-1] == Event(0, None, None, "stop")
 
 
-def test_samplers_see_which_ids_end_each_row(llama: Llama) -> None:
+def test_samplers_see_which_tokens_end_each_row(llama: Llama) -> None:
     seen: list[set[int]] = []
 
     def spy(logits: torch.Tensor, rows: Sequence[Row]) -> torch.Tensor:
@@ -150,7 +150,7 @@ def test_samplers_see_which_ids_end_each_row(llama: Llama) -> None:
     assert seen == [{5, 6}, {llama.tokenizer.eos_id}]
 
 
-def test_a_stop_string_ends_an_answer_even_across_ids(llama: Llama) -> None:
+def test_a_stop_string_ends_an_answer_even_across_tokens(llama: Llama) -> None:
     (full,), _ = llama.generate([PROMPTS[0]], max_gen_len=20, temperature=0)
     text = llama.tokenizer.decode(full)
     stop = text[5:9]
@@ -170,12 +170,12 @@ def test_the_answer_is_clipped_to_the_context(llama: Llama) -> None:
 
 
 def test_a_prompt_that_fills_the_context_is_an_error_that_names_it(llama: Llama) -> None:
-    with pytest.raises(PromptTooLongError, match=r"prompt 2 of 2 has 128 ids .* holds 128"):
+    with pytest.raises(PromptTooLongError, match=r"prompt 2 of 2 has 128 tokens .* holds 128"):
         llama.generate([PROMPTS[0], [1, *[262] * 127]], max_gen_len=5)
 
 
 def test_an_empty_prompt_is_an_error(llama: Llama) -> None:
-    with pytest.raises(PromptError, match="no ids"):
+    with pytest.raises(PromptError, match="no tokens"):
         llama.generate([[]], max_gen_len=5)
 
 
@@ -211,5 +211,5 @@ def test_a_nonfinite_logit_names_the_step_the_layer_and_the_dtype(
         str(tmp_path / "model"), str(reference_cases / "tokenizer.model"), 64, dtype="float32"
     )
 
-    with pytest.raises(NonFiniteError, match=r"step 1: it first shows in layer 1, .* float32"):
+    with pytest.raises(NonFiniteError, match=r"step 1: it first appears in layer 1, .* float32"):
         llama.generate([PROMPTS[0]], max_gen_len=5)

@@ -9,14 +9,14 @@ from typing import Any
 
 import pytest
 import torch
-from engine_kit import answers, collect, counting, ids, request
+from engine_kit import answers, collect, counting, random_tokens, request
 
 from llamakit import demo
 from llamakit.api import Llama, choose_sampling
 from llamakit.errors import OptionError, UnknownNameError
-from llamakit.llama.drafters import choose_drafter
+from llamakit.llama.drafter_choice import choose_drafter
 from llamakit.protocols import Drafter, Row
-from llamakit.runtime.sampling import Sampling
+from llamakit.runtime.sampling_pipeline import Sampling
 from llamakit.runtime.scheduler import Scheduler
 
 
@@ -41,13 +41,13 @@ class Oracle:
 
 
 def noisy(tokens: Sequence[int]) -> list[int]:
-    """Draft anything, ids that no model has among them."""
+    """Draft anything, tokens that no model has among them."""
     chance = random.Random(sum(tokens))
     return [chance.choice([7, 300, 400, 10**6]) for _ in range(chance.randint(0, 9))]
 
 
 class CountingProcessor:
-    """A processor that remembers: it forbids each id that it has seen the row choose."""
+    """A processor that remembers: it forbids each token that it has seen the row choose."""
 
     def __call__(self, logits: torch.Tensor, rows: Sequence[Row]) -> torch.Tensor:
         logits = logits.clone()
@@ -69,7 +69,7 @@ def samplings() -> list[Any]:
     ]
 
 
-PROMPTS = [ids(5, 1), ids(40, 2), ids(17, 3)]
+PROMPTS = [random_tokens(5, 1), random_tokens(40, 2), random_tokens(17, 3)]
 
 
 @pytest.mark.parametrize("number", range(4))
@@ -128,7 +128,7 @@ def test_wrong_drafts_are_counted_and_forgotten(llama: Llama) -> None:
     assert (events[-1].drafted, events[-1].accepted) == (
         2 + 7,
         0,
-    )  # the first is as long as it comes, the next one id
+    )  # the first is as long as it comes, the next one token
 
 
 def test_rows_with_and_without_a_drafter_share_a_batch(llama: Llama) -> None:
@@ -176,10 +176,12 @@ def test_a_stop_string_inside_a_draft_ends_the_answer(llama: Llama) -> None:
 
 
 def test_drafts_never_outgrow_the_context(llama: Llama) -> None:
-    (text,), _ = llama.generate([ids(200)], temperature=0)
-    drafter = Oracle([[*ids(200), *text]], 60)
+    (text,), _ = llama.generate([random_tokens(200)], temperature=0)
+    drafter = Oracle([[*random_tokens(200), *text]], 60)
 
-    (chunks,) = [list(llama.stream([ids(200)], temperature=0, draft=drafter, stop_tokens=()))]
+    (chunks,) = [
+        list(llama.stream([random_tokens(200)], temperature=0, draft=drafter, stop_tokens=()))
+    ]
 
     assert len(chunks) == 56
     assert chunks[-1].finish == "length"
@@ -207,7 +209,7 @@ def test_the_draft_model_itself_is_always_right(llama: Llama, reference_cases: P
 
     assert collect(events, 3)[0] == expected[0]
     assert all(event.accepted == event.drafted for event in events if event.finish)
-    assert len(executor.batches) < 10  # four or five ids a step
+    assert len(executor.batches) < 10  # four or five tokens a step
 
 
 def test_an_unsure_draft_model_drafts_nothing(llama: Llama, reference_cases: Path) -> None:
@@ -222,8 +224,8 @@ def test_a_draft_model_leaves_long_texts_alone(llama: Llama, reference_cases: Pa
     assert drafter([1] * 5000) == []
 
 
-def test_a_draft_model_with_other_ids_is_refused(llama: Llama) -> None:
-    with pytest.raises(OptionError, match="has other ids than"):
+def test_a_draft_model_with_other_tokens_is_refused(llama: Llama) -> None:
+    with pytest.raises(OptionError, match="has other tokens than"):
         llama.drafter(str(demo.path()))
 
 

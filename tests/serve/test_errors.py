@@ -28,10 +28,10 @@ def refused(response: httpx.Response, status: int) -> dict[str, Any]:
     [
         (COMPLETIONS, {}, "prompt", "the body lacks 'prompt'"),
         (COMPLETIONS, [], None, "the body is a list; it has to be an object"),
-        (COMPLETIONS, {"prompt": 5}, "prompt", "prompt is 5; it has to be a text or a list"),
+        (COMPLETIONS, {"prompt": 5}, "prompt", "prompt is 5; it has to be a string or a list"),
         (COMPLETIONS, {"prompt": ["a", 5]}, "prompt", "prompt"),
         (COMPLETIONS, {"prompt": []}, "prompt", "prompt has 0 entries; expected 1 or more"),
-        (COMPLETIONS, {"prompt": [1, 99999]}, "prompt", "the id 99999; the last one is 1599"),
+        (COMPLETIONS, {"prompt": [1, 99999]}, "prompt", "the token ID 99999; the last one is 1599"),
         (COMPLETIONS, {"prompt": "a", "promt": 1}, "promt", "did you mean 'prompt'?"),
         (COMPLETIONS, {"prompt": "a", "n": 0}, "n", "n is 0; it has to be 1 to 128"),
         (COMPLETIONS, {"prompt": "a", "n": 100}, "n", "100 answers; one request may ask for 16"),
@@ -62,7 +62,7 @@ def refused(response: httpx.Response, status: int) -> dict[str, Any]:
             "processors",
             "no processor is called",
         ),
-        (COMPLETIONS, {"prompt": "a", "logit_bias": {"x": 1}}, "logit_bias", "keys are ids"),
+        (COMPLETIONS, {"prompt": "a", "logit_bias": {"x": 1}}, "logit_bias", "keys are token IDs"),
         (COMPLETIONS, {"prompt": "a", "logit_bias": {"9999": 1}}, "logit_bias", "no id 9999"),
         (COMPLETIONS, {"prompt": "a", "best_of": 4}, "best_of", "best_of is not offered"),
         (CHAT, {"messages": []}, "messages", "messages has 0 entries"),
@@ -81,7 +81,7 @@ def refused(response: httpx.Response, status: int) -> dict[str, Any]:
         ),
         (CHAT, {"messages": [{"role": "user", "content": "[INST]"}]}, "messages", "a tag of the"),
         (CHAT, {"messages": QUESTION, "top_logprobs": 2}, "top_logprobs", "needs logprobs"),
-        (COMPLETIONS, {"prompt": [1, "a"]}, "prompt", "prompt[0] is 1; it has to be a text"),
+        (COMPLETIONS, {"prompt": [1, "a"]}, "prompt", "prompt[0] is 1; it has to be a string"),
         (COMPLETIONS, {"prompt": [1.5]}, "prompt", "prompt[0] is 1.5"),
         (COMPLETIONS, {"prompt": "a", "suffix": "b"}, "suffix", "suffix is not offered"),
         (COMPLETIONS, {"promt": "a"}, "promt", "did you mean 'prompt'?"),
@@ -126,7 +126,7 @@ def refused(response: httpx.Response, status: int) -> dict[str, Any]:
         ("/detokenize", {"tokens": [-1]}, "tokens", "tokens[0] is -1"),
     ],
 )
-def test_a_request_that_cannot_be_meant_so_is_told_why(
+def test_an_invalid_request_is_refused_with_the_reason(
     server: Running, path: str, body: Any, param: str | None, words: str
 ) -> None:
     error = refused(server.post(path, body), 400)
@@ -178,7 +178,7 @@ def test_a_body_has_to_say_that_it_is_json(server: Running) -> None:
 
 def test_other_paths_and_methods_are_refused(server: Running) -> None:
     assert "openapi.json" in refused(server.get("/v2/nothing"), 404)["message"]
-    assert "GET is not what" in refused(server.get(COMPLETIONS), 405)["message"]
+    assert "GET is not allowed" in refused(server.get(COMPLETIONS), 405)["message"]
 
 
 @pytest.mark.parametrize(

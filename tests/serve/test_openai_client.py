@@ -31,7 +31,7 @@ def chat(client: OpenAI, **settings: Any) -> Any:
 
 
 def alone(llama: Llama, text: str, new: int, **settings: Any) -> str:
-    """What the Python face answers, as completions show it: with its first space."""
+    """What the Python API answers, as completions show it: with its first space."""
     prompt = llama.tokenizer.encode(text, bos=True)
     sampling = choose_sampling(temperature=settings.pop("temperature", 0.0))
     chunks = list(
@@ -47,7 +47,7 @@ def test_models_are_listed_and_described(client: OpenAI) -> None:
         client.models.retrieve("gpt-4")
 
 
-def test_a_completion_is_what_the_python_face_answers(client: OpenAI, llama: Llama) -> None:
+def test_a_completion_is_what_the_python_api_answers(client: OpenAI, llama: Llama) -> None:
     answer = complete(client, max_tokens=30)
 
     assert answer.choices[0].text == alone(llama, STORY, 30)
@@ -61,18 +61,18 @@ def test_a_completion_has_sixteen_tokens_when_nothing_is_said(client: OpenAI) ->
     assert complete(client).usage.completion_tokens == 16
 
 
-def test_a_seeded_completion_is_what_the_python_face_answers(client: OpenAI, llama: Llama) -> None:
+def test_a_seeded_completion_is_what_the_python_api_answers(client: OpenAI, llama: Llama) -> None:
     answer = complete(client, temperature=0.9, seed=7, max_tokens=30)
 
     assert answer.choices[0].text == alone(llama, STORY, 30, temperature=0.9, seeds=[7])
 
 
-def test_prompts_may_be_ids_and_several(client: OpenAI, llama: Llama) -> None:
-    ids = llama.tokenizer.encode(STORY, bos=True)
+def test_prompts_may_be_tokens_and_several(client: OpenAI, llama: Llama) -> None:
+    tokens = llama.tokenizer.encode(STORY, bos=True)
     expected = alone(llama, STORY, 8)
 
-    one = complete(client, prompt=ids, max_tokens=8)
-    several = complete(client, prompt=[ids, ids], max_tokens=8)
+    one = complete(client, prompt=tokens, max_tokens=8)
+    several = complete(client, prompt=[tokens, tokens], max_tokens=8)
     texts = complete(client, prompt=[STORY, "How do I"], max_tokens=8)
 
     assert [it.text for it in one.choices] == [expected]
@@ -238,7 +238,7 @@ def test_content_may_be_parts_and_a_developer_speaks_for_the_system(client: Open
     assert answer.choices[0].message == chat(client, messages=plain).choices[0].message
 
 
-def test_logit_bias_forbids_an_id(client: OpenAI, llama: Llama) -> None:
+def test_logit_bias_forbids_a_token(client: OpenAI, llama: Llama) -> None:
     prompt = llama.tokenizer.encode(STORY, bos=True)
     first = llama.generate([prompt], 1, temperature=0)[0][0][0]
 
@@ -341,7 +341,7 @@ def test_fields_that_change_nothing_here_are_taken(client: OpenAI) -> None:
     assert answer.usage.completion_tokens == 2
 
 
-def test_text_becomes_ids_and_text_again(server: Running, llama: Llama) -> None:
+def test_text_becomes_tokens_and_text_again(server: Running, llama: Llama) -> None:
     found = server.post("/tokenize", {"text": STORY}).json()
     chat_ids = server.post("/tokenize", {"messages": QUESTION}).json()
 

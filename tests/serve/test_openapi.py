@@ -18,7 +18,7 @@ schema = schemathesis.openapi.from_dict(description())
 @schema.parametrize()
 @settings(max_examples=10, deadline=None, derandomize=True, suppress_health_check=[*HealthCheck])
 def test_whatever_is_asked_is_answered_as_described(case: Any, server: Running) -> None:
-    # Names and ids are of the schema's type and yet unknown here, which is a 400.
+    # Names and tokens are of the schema's type and yet unknown here, which is a 400.
     case.call_and_validate(base_url=server.url, excluded_checks=[positive_data_acceptance])
 
 

@@ -14,7 +14,7 @@ from llamakit.plugin_manager.registry import Entry, Source
 
 
 def content(running: Running, **body: Any) -> list[dict[str, Any]]:
-    """Return what a chat's answer says of each of its ids."""
+    """Return what a chat's answer says of each of its tokens."""
     asked = {"messages": QUESTION, "max_tokens": 8, "seed": 3, "logprobs": True, **body}
     asked = {"top_logprobs": 20, "sampler_logprobs": True, **asked}
     answer = running.post(CHAT, asked)
@@ -144,7 +144,7 @@ def test_what_the_sampler_saw_needs_logprobs(server: Running) -> None:
     assert error["param"] == "sampler_logprobs"
 
 
-def test_a_strangers_sampler_may_tell_what_it_draws_from(llama: Llama) -> None:
+def test_a_third_party_sampler_may_tell_what_it_draws_from(llama: Llama) -> None:
     class Second:
         def __call__(self, logits: Any, rows: Any) -> Any:
             return self.drawn_from(logits, rows).argmax(-1)
@@ -164,7 +164,7 @@ def test_a_strangers_sampler_may_tell_what_it_draws_from(llama: Llama) -> None:
         assert likeliest not in [it["token"] for it in entry["sampler"]["top_logprobs"]]
 
 
-def test_a_prompts_ids_have_the_alternatives_that_the_model_gives_there(
+def test_a_prompts_tokens_have_the_alternatives_that_the_model_gives_there(
     server: Running, llama: Llama
 ) -> None:
     prompt = llama.tokenizer.encode(STORY, bos=True)

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from llamakit.plugin_manager.factories import Choice
     from llamakit.plugin_manager.toolkit import Toolkit
     from llamakit.protocols import Tokenizer
-    from llamakit.runtime.sampling import Sampling
+    from llamakit.runtime.sampling_pipeline import Sampling
 
 UNSET = ("none", "default")
 

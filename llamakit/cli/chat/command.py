@@ -50,7 +50,7 @@ def chat(
     from llamakit.cli.chat.chat import Chat
     from llamakit.cli.chat.conversation import Conversation
     from llamakit.cli.open_model import open_model, tokenizer_for_sampling
-    from llamakit.llama.drafters import choose_drafter
+    from llamakit.llama.drafter_choice import choose_drafter
 
     settings = Settings(**sampling, max_new_tokens=max_new_tokens, seed=seed)
     words = tokenizer_for_sampling(

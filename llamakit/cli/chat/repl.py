@@ -6,7 +6,7 @@ from llamakit.cli.chat import slash_commands
 from llamakit.cli.chat.chat import Chat
 from llamakit.cli.chat.line_reader import open_terminal, say
 from llamakit.errors import LlamakitError
-from llamakit.llama.drafters import drafts_summary
+from llamakit.llama.drafter_choice import drafts_summary
 
 
 def run(chat: Chat) -> None:

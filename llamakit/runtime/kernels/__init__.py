@@ -1,8 +1,8 @@
-"""How a linear layer keeps its weight, and how it multiplies by it.
+"""Kernels of linear layers: how a weight is stored, and how it is multiplied.
 
-A *kernel* takes one weight when the model is loaded, brings it into the form that its operator
-wants and lets the original go; afterwards it is called with activations. ``choice`` says which
-kernel fits a device, a dtype and a weight; ``sixteen`` holds those that keep every value,
-``quantised`` those that round; ``calibration`` measures which is fastest here. All are operators
-that come with PyTorch.
+A *kernel* packs one weight when the model is loaded, in the layout that its operator needs, and
+frees the original; afterwards it is called with activations. ``choice`` picks the kernel for a
+device, a dtype and a weight; ``half_precision`` holds the kernels that keep every value,
+``quantized`` those that round; ``calibration`` measures which is fastest. All use operators that
+come with PyTorch.
 """

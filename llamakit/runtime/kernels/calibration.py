@@ -1,8 +1,7 @@
-"""Measures the kernels on this machine, and remembers the faster one.
+"""Calibration: measures the kernels on this machine and stores which is fastest.
 
-Only a choice between kernels that keep every value is measured. Without a measurement the choice
-is the one that was fastest wherever it was tried, so nothing is measured behind anybody's back:
-``llamakit doctor --calibrate`` does it.
+Only kernels that keep every value are compared. Nothing is measured unless ``llamakit doctor
+--calibrate`` is run; without it the default is the kernel that was fastest on other machines.
 """
 
 from __future__ import annotations
@@ -19,8 +18,7 @@ from typing import Any
 
 import torch
 
-from llamakit.runtime.kernels import half_precision as sixteen
-from llamakit.runtime.kernels import quantized as quantised
+from llamakit.runtime.kernels import half_precision, quantized
 from llamakit.runtime.kernels.choice import Packer
 from llamakit.runtime.kernels.kernel import Kernel, Plain
 
@@ -36,7 +34,7 @@ EXACT = ("gemv", "onednn", "fbgemm")
 """Those that a bfloat16 weight may be packed for; ``fbgemm`` where float16 holds its values."""
 
 USUAL = {ONE: "gemv", SEVERAL: "onednn"}
-"""What was fastest wherever it was tried, for where nothing was measured."""
+"""What was fastest on other machines, for where nothing was measured."""
 
 COPIES = 6
 """Weights multiplied in turn: together more than a processor's cache holds."""
@@ -49,7 +47,7 @@ _FILE = "kernels.json"
 
 @dataclass(frozen=True)
 class Timing:
-    """How fast one kernel is with so many rows."""
+    """The speed of one kernel with a number of rows."""
 
     kernel: str
     rows: int
@@ -68,11 +66,11 @@ def packer(
     traceable: bool = False,
     mapped: bool = False,
 ) -> Packer:
-    """Return what packs a model's weights, as measured here or as is usually best.
+    """Return the packer of a model's weights, with the measured or the default kernel.
 
     Args:
-        batch: how many sequences it will write at the same time, at most.
-        mapped: as of ``Packer``.
+        batch: how many sequences will be decoded at the same time, at most.
+        mapped: as for ``Packer``.
     """
     winners = (remembered() if device.type == "cpu" else None) or USUAL
     winner = winners[ONE if batch == 1 else SEVERAL]
@@ -95,10 +93,10 @@ def calibrate() -> list[Timing]:
 def candidates() -> list[str]:
     """Name the kernels that this CPU has."""
     names = ["plain"]
-    names += ["gemv", "onednn"] if sixteen.has_onednn() else []
-    names += ["fbgemm"] if sixteen.has_half() else []
-    names += ["fbgemm-int8"] if quantised.has_int8_fbgemm() else []
-    names += ["onednn-int8"] if quantised.has_int8_onednn() else []
+    names += ["gemv", "onednn"] if half_precision.has_onednn() else []
+    names += ["fbgemm"] if half_precision.has_half() else []
+    names += ["fbgemm-int8"] if quantized.has_int8_fbgemm() else []
+    names += ["onednn-int8"] if quantized.has_int8_onednn() else []
     return [*names, "int4"]
 
 
@@ -123,14 +121,14 @@ def remembered_timings(folder: Path | None = None) -> list[Timing]:
 
 def _read(folder: Path | None) -> dict[str, Any]:
     with contextlib.suppress(OSError, ValueError):
-        found = json.loads((_folder(folder) / _FILE).read_text())
-        if isinstance(found, dict) and found.get("machine") == machine():
-            return found
+        stored = json.loads((_folder(folder) / _FILE).read_text())
+        if isinstance(stored, dict) and stored.get("machine") == machine():
+            return stored
     return {}
 
 
 def machine() -> dict[str, str | int]:
-    """Say what a measurement holds for."""
+    """Return what a measurement is valid for."""
     return {
         "processor": processor(),
         "isa": torch.backends.cpu.get_cpu_capability(),
@@ -151,14 +149,14 @@ def processor() -> str:
 def _measure(name: str) -> list[Timing]:
     makers: dict[str, Callable[[torch.Tensor], Kernel]] = {
         "plain": Plain,
-        "gemv": sixteen.RowByRow,
-        "onednn": sixteen.OneDNN,
-        "fbgemm": sixteen.Half,
-        "fbgemm-int8": quantised.Int8FBGEMM,
-        "onednn-int8": quantised.Int8OneDNN,
-        "int4": quantised.Int4,
+        "gemv": half_precision.RowByRow,
+        "onednn": half_precision.OneDNN,
+        "fbgemm": half_precision.Half,
+        "fbgemm-int8": quantized.Int8FBGEMM,
+        "onednn-int8": quantized.Int8OneDNN,
+        "int4": quantized.Int4,
     }
-    dtype = torch.bfloat16 if sixteen.has_onednn() else torch.float32
+    dtype = torch.bfloat16 if half_precision.has_onednn() else torch.float32
     kernels = [makers[name](torch.randn(SHAPE).to(dtype)) for _ in range(COPIES)]
     return [_timing(name, kernels, torch.randn(rows, SHAPE[1]).to(dtype)) for rows in ROWS]
 
@@ -177,16 +175,16 @@ def _timing(name: str, kernels: list[Kernel], x: torch.Tensor) -> Timing:
 
 
 def _cost(timings: list[Timing], name: str, rows: tuple[int, ...]) -> float:
-    """Weigh numbers of rows alike: twice as slow at one is as bad as at another."""
+    """Return the product of the times: twice as slow counts alike at every number of rows."""
     return math.prod(it.seconds for it in timings if it.kernel == name and it.rows in rows)
 
 
 def _remember(winners: dict[str, str], timings: list[Timing]) -> None:
     folder = _folder(None)
-    kept = {"machine": machine(), "bfloat16": winners, "timings": [asdict(it) for it in timings]}
-    with contextlib.suppress(OSError):  # a home that cannot be written to: measured for now only
+    record = {"machine": machine(), "bfloat16": winners, "timings": [asdict(it) for it in timings]}
+    with contextlib.suppress(OSError):  # a read-only home: the result is only shown
         folder.mkdir(parents=True, exist_ok=True)
-        (folder / _FILE).write_text(json.dumps(kept, indent=2) + "\n")
+        (folder / _FILE).write_text(json.dumps(record, indent=2) + "\n")
 
 
 def _folder(folder: Path | None) -> Path:

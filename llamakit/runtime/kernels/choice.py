@@ -1,4 +1,4 @@
-"""Which kernel holds a weight: told from device, dtype, the weight itself and what was measured."""
+"""Choice of the kernel for a weight, by device, dtype, values and measured speed."""
 
 from __future__ import annotations
 
@@ -7,11 +7,10 @@ from dataclasses import dataclass
 import torch
 
 from llamakit.errors import UsageError
-from llamakit.runtime.kernels import half_precision as sixteen
-from llamakit.runtime.kernels import quantized as quantised
+from llamakit.runtime.kernels import half_precision, quantized
 from llamakit.runtime.kernels.kernel import Kernel, Plain
 
-QUANTISATIONS = ("int8", "int4")
+QUANTIZATIONS = ("int8", "int4")
 
 
 @dataclass(frozen=True)
@@ -22,10 +21,10 @@ class Packer:
         dtype: what the model computes in.
         quantize: None keeps every value; ``int8`` or ``int4`` rounds.
         bfloat16: which kernel holds a bfloat16 weight on a CPU, if it can: ``gemv``, ``onednn``
-            or ``fbgemm``, as measured here.
-        traceable: only kernels that torch.compile sees through.
-        mapped: leave weights that ``gemv`` holds in their mapped file, though memory of our own
-            is a tenth quicker to read: for a model that memory has no room for.
+            or ``fbgemm``, as measured on this machine.
+        traceable: only kernels that torch.compile can trace.
+        mapped: leave the weights of ``gemv`` in their mapped file, although a copy in memory is a
+            tenth quicker to read: for a model larger than memory.
     """
 
     device: torch.device
@@ -36,38 +35,38 @@ class Packer:
     mapped: bool = False
 
     def __post_init__(self) -> None:
-        if self.quantize not in (None, *QUANTISATIONS):
-            raise UsageError(f"--quantize {self.quantize!r}: expected {' or '.join(QUANTISATIONS)}")
+        if self.quantize not in (None, *QUANTIZATIONS):
+            raise UsageError(f"--quantize {self.quantize!r}: expected {' or '.join(QUANTIZATIONS)}")
         if self.quantize == "int4" and self.device.type == "mps":
             raise UsageError("--quantize int4: not on MPS; try --quantize int8 or --device cpu")
 
     def pack(self, *weights: torch.Tensor, output: bool = False) -> Kernel:
-        """Bring a weight into the form that its kernel wants, or several that share their input.
+        """Pack a weight, or several that share their input, for the kernel that fits.
 
         Args:
-            weights: ``(N, K)`` as stored, on the CPU; nothing of them is kept where they are
-                packed. Their outputs stand one behind the other.
-            output: the layer that makes logits: it stays in 8 bits where others take 4.
+            weights: ``(N, K)`` as stored, on the CPU; packing copies them. Their outputs are
+                concatenated.
+            output: it is the layer of the logits, which has 8 bits where the others have 4.
         """
         if self._keeps_rows:
-            kept = weights if self.mapped else (torch.cat(weights),)
-            return sixteen.RowByRow(*(weight.to(self.dtype) for weight in kept))
+            stored = weights if self.mapped else (torch.cat(weights),)
+            return half_precision.RowByRow(*(weight.to(self.dtype) for weight in stored))
         weight = torch.cat(weights) if len(weights) > 1 else weights[0]
         if self.quantize is None:
             return self._exact(weight)
         placed = weight.to(self.device)
         shape = tuple(weight.shape)
-        if self.quantize == "int4" and not output and quantised.fits_int4(shape, self.device):
-            return quantised.Int4(placed)
-        if self._packs and quantised.has_int8_fbgemm():
-            return quantised.Int8FBGEMM(placed)
-        if self._packs and quantised.has_int8_onednn():
-            return quantised.Int8OneDNN(placed)
-        return quantised.Int8(placed, self.dtype)
+        if self.quantize == "int4" and not output and quantized.fits_int4(shape, self.device):
+            return quantized.Int4(placed)
+        if self._packs and quantized.has_int8_fbgemm():
+            return quantized.Int8FBGEMM(placed)
+        if self._packs and quantized.has_int8_onednn():
+            return quantized.Int8OneDNN(placed)
+        return quantized.Int8(placed, self.dtype)
 
     @property
     def _packs(self) -> bool:
-        """Whether the CPU's opaque forms may be used."""
+        """Whether the CPU's opaque formats may be used."""
         return self.device.type == "cpu" and not self.traceable
 
     def _exact(self, weight: torch.Tensor) -> Kernel:
@@ -76,26 +75,26 @@ class Packer:
         narrow = weight.to(self.dtype) if self.dtype != torch.float32 else weight
         if self._wants_half(narrow) and (kernel := _half(narrow)):
             return kernel
-        if self.dtype == torch.bfloat16 and sixteen.has_onednn():
-            return sixteen.OneDNN(narrow)
+        if self.dtype == torch.bfloat16 and half_precision.has_onednn():
+            return half_precision.OneDNN(narrow)
         return Plain(narrow.to(self.dtype))
 
     @property
     def _keeps_rows(self) -> bool:
         """Whether weights stay as they are, since few rows will be multiplied by them."""
-        wanted = self.bfloat16 == sixteen.RowByRow.name and self.dtype == torch.bfloat16
-        return wanted and self.quantize is None and self._packs and sixteen.has_onednn()
+        wanted = self.bfloat16 == half_precision.RowByRow.name and self.dtype == torch.bfloat16
+        return wanted and self.quantize is None and self._packs and half_precision.has_onednn()
 
     def _wants_half(self, weight: torch.Tensor) -> bool:
-        """Say whether float16 with float32 arithmetic is the better form, if the values fit."""
-        if not sixteen.has_half() or weight.dtype == torch.float32:
+        """Return whether float16 with float32 arithmetic is better, if the values fit."""
+        if not half_precision.has_half() or weight.dtype == torch.float32:
             return False
-        return self.dtype != torch.bfloat16 or self.bfloat16 == sixteen.Half.name
+        return self.dtype != torch.bfloat16 or self.bfloat16 == half_precision.Half.name
 
 
 def _half(weight: torch.Tensor) -> Kernel | None:
     """Pack a weight in float16 if that holds every value, as it is or scaled."""
-    if sixteen.fits_half(weight):
-        return sixteen.Half(weight)
-    scale = sixteen.half_scale(weight)
-    return sixteen.Half(weight, scale) if sixteen.fits_half(weight, scale) else None
+    if half_precision.fits_half(weight):
+        return half_precision.Half(weight)
+    scale = half_precision.half_scale(weight)
+    return half_precision.Half(weight, scale) if half_precision.fits_half(weight, scale) else None

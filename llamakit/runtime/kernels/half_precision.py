@@ -8,7 +8,7 @@ from torch import nn
 from llamakit.runtime.kernels.kernel import Kernel
 
 _ROWS = 8
-"""What oneDNN is told to expect when it chooses the blocks; any number of rows is computed."""
+"""The number of rows that oneDNN chooses its blocks for; any number can be computed."""
 
 
 class OneDNN(Kernel):
@@ -37,14 +37,14 @@ class OneDNN(Kernel):
 
 
 class RowByRow(Kernel):
-    """bfloat16 as it is stored, for a model that is to write one sequence at a time.
+    """bfloat16 as it is stored, for a model that decodes one sequence at a time.
 
-    One row goes through PyTorch's own product of a matrix and a vector, which reads at the memory's
-    speed; PyTorch takes it where oneDNN is switched off. Several rows go through oneDNN, which then
-    arranges the weight anew at each call. What is mapped stays mapped.
+    One row is multiplied by PyTorch's own matrix-vector product, which reads at the memory's speed;
+    PyTorch uses it if oneDNN is switched off. Several rows are multiplied by oneDNN, which then
+    packs the weight again at each call. A mapped weight stays mapped.
 
     Args:
-        weights: ``(n, K)`` each, whose outputs stand one behind the other.
+        weights: ``(n, K)`` each; their outputs are concatenated.
     """
 
     name = "gemv"
@@ -144,7 +144,7 @@ def half_scale(weight: torch.Tensor) -> torch.Tensor:
 
 
 _PART = 1024
-"""How many outputs are looked at together: a float32 copy of all would be large."""
+"""How many outputs are checked together: a float32 copy of all would be large."""
 
 _TOP = 15
 

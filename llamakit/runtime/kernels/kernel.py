@@ -1,4 +1,4 @@
-"""What a kernel is, and the one that fits everywhere."""
+"""The base class of kernels, and the kernel that works everywhere."""
 
 from __future__ import annotations
 

@@ -15,28 +15,28 @@ from torch import nn
 from llamakit.runtime.kernels.kernel import Kernel
 
 GROUP = 32
-"""How many neighbouring values share a scale and an offset in 4 bits."""
+"""How many neighboring values share a scale and an offset in 4 bits."""
 
 _MIDDLE = 128
-"""What stands for 0 in an activation: x86 multiplies 8 bits without a sign by 8 bits with one."""
+"""The zero point of activations: x86 multiplies unsigned 8 bits by signed 8 bits."""
 
 _STEP = 1 / 127
 """Between two activations of a row whose largest is 1."""
 
 
 class Int8(Kernel):
-    """8-bit weights, one scale an output; multiplied as the activations are.
+    """8-bit weights, one scale an output; activations are not quantized.
 
-    What fits everywhere: the activations stay as they are and the weight is widened on the way.
-    On a GPU ``--compile`` fuses that into the multiplication.
+    It works everywhere: the weight is widened to the activations' dtype during the multiplication.
+    On a GPU ``--compile`` fuses the two.
     """
 
     name = "int8"
 
     def __init__(self, weight: torch.Tensor, dtype: torch.dtype) -> None:
         super().__init__()
-        quantised, scale = to_int8(weight)
-        self.weight = nn.Parameter(quantised, requires_grad=False)  # (N, K)
+        quantized, scale = to_int8(weight)
+        self.weight = nn.Parameter(quantized, requires_grad=False)  # (N, K)
         self.scale = nn.Parameter(scale.to(dtype), requires_grad=False)  # (N,)
 
     @property
@@ -52,7 +52,7 @@ class Int8(Kernel):
 class Int8OneDNN(Kernel):
     """8-bit weights and 8-bit activations, one scale an output and one a row, by oneDNN.
 
-    Each row is rounded by its own largest value, so it does not depend on its neighbours in the
+    Each row is rounded by its own largest value, so it does not depend on its neighbors in the
     batch (PyTorch's ``quantized.linear_dynamic`` has one scale for all rows).
     """
 
@@ -60,8 +60,8 @@ class Int8OneDNN(Kernel):
 
     def __init__(self, weight: torch.Tensor) -> None:
         super().__init__()
-        quantised, self.scale = to_int8(weight)
-        self.packed = torch.ops.onednn.qlinear_prepack(quantised, None)
+        quantized, self.scale = to_int8(weight)
+        self.packed = torch.ops.onednn.qlinear_prepack(quantized, None)
         self.zero_points = torch.zeros(len(weight), dtype=torch.int64)
         self._nbytes = weight.numel() + self.scale.nbytes + self.zero_points.nbytes
 
@@ -75,7 +75,7 @@ class Int8OneDNN(Kernel):
         rows = x.reshape(-1, x.shape[-1]).float()  # (B, K)
         step = rows.abs().amax(-1, keepdim=True).clamp_(min=1e-30).div_(127)  # (B, 1)
         rounded = (rows * step.reciprocal()).round_().to(torch.int8)
-        # The quickest way to add 128 to 8 bits with a sign is to flip their highest.
+        # The quickest way to add 128 to signed 8 bits is to flip their highest bit.
         shifted = rounded.view(torch.uint8).bitwise_xor_(_MIDDLE)
         out: torch.Tensor = torch.ops.onednn.qlinear_pointwise(
             shifted,
@@ -106,9 +106,9 @@ class Int8FBGEMM(Kernel):
 
     def __init__(self, weight: torch.Tensor) -> None:
         super().__init__()
-        quantised, scale = to_int8(weight)
-        scaled = _per_channel(quantised, scale)
-        del quantised  # that was copied
+        quantized, scale = to_int8(weight)
+        scaled = _per_channel(quantized, scale)
+        del quantized  # that was copied
         self.packed = torch.ops.quantized.linear_prepack(scaled, None)
         self._nbytes = weight.numel() + scale.nbytes
 
@@ -124,7 +124,7 @@ class Int8FBGEMM(Kernel):
         out: torch.Tensor = torch.ops.quantized.linear_with_input_q_dq_qweight_dq_output_fp32(
             rows / largest, _STEP, _MIDDLE, self.packed
         )
-        scaled = torch.empty_like(out, dtype=x.dtype)  # rounded as it is multiplied
+        scaled = torch.empty_like(out, dtype=x.dtype)  # rounded by the multiplication
         return torch.mul(out, largest, out=scaled).view(*x.shape[:-1], -1)
 
 
@@ -156,17 +156,17 @@ class Int4(Kernel):
         return out.to(x.dtype).view(*x.shape[:-1], -1)
 
 
-def _per_channel(quantised: torch.Tensor, scale: torch.Tensor) -> torch.Tensor:
-    """Make a quantised tensor of ``(N, K)`` int8 and ``(N,)`` float32, as FBGEMM wants it."""
+def _per_channel(quantized: torch.Tensor, scale: torch.Tensor) -> torch.Tensor:
+    """Make a quantized tensor for FBGEMM of ``(N, K)`` int8 and ``(N,)`` float32."""
     zeros = torch.zeros(len(scale), dtype=torch.int64)
     with _WARNINGS, warnings.catch_warnings():
         # PyTorch means to drop these tensors; has_int8_fbgemm is false where it has.
         warnings.filterwarnings("ignore", message="torch.quantize_per_tensor")
-        return torch._make_per_channel_quantized_tensor(quantised, scale.double(), zeros, 0)
+        return torch._make_per_channel_quantized_tensor(quantized, scale.double(), zeros, 0)
 
 
 _WARNINGS = threading.Lock()
-"""Several weights are packed at the same time, and what is ignored holds for all threads."""
+"""Several weights are packed at the same time, and warning filters hold for all threads."""
 
 
 def to_int8(weight: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -175,21 +175,21 @@ def to_int8(weight: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     Returns:
         ``(N, K)`` int8 and ``(N,)`` float32, whose product is nearly the weight.
     """
-    quantised = torch.empty(weight.shape, dtype=torch.int8, device=weight.device)
+    quantized = torch.empty(weight.shape, dtype=torch.int8, device=weight.device)
     scale = torch.empty(len(weight), device=weight.device)
     for start in range(0, len(weight), _ROWS):  # in parts: a float32 copy of all would be large
         part = weight[start : start + _ROWS].float()
         step = (part.abs().amax(1) / 127).clamp_(min=1e-30)
-        quantised[start : start + _ROWS] = (part / step[:, None]).round_().to(torch.int8)
+        quantized[start : start + _ROWS] = (part / step[:, None]).round_().to(torch.int8)
         scale[start : start + _ROWS] = step
-    return quantised, scale
+    return quantized, scale
 
 
 def to_int4(weight: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """Round each group of a row to 16 steps between its least and its largest value.
 
     Returns:
-        ``(N, K)`` int32 from 0 to 15, and ``(K/G, N, 2)`` bfloat16: the step, and what stands for
+        ``(N, K)`` int32 from 0 to 15, and ``(K/G, N, 2)`` bfloat16: the step, and the value of
         8. ``(value - 8) * step + middle`` is nearly the weight.
     """
     groups = weight.float().view(len(weight), -1, GROUP)  # (N, K/G, G)
@@ -204,7 +204,7 @@ def to_int4(weight: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
 def _pack_in_parts(
     weight: torch.Tensor, pack: Callable[[torch.Tensor], torch.Tensor]
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Round and pack some rows at a time, each part into its place in the whole."""
+    """Round and pack some rows at a time, into one tensor."""
     rows, columns = weight.shape
     device = weight.device
     scales = torch.empty(columns // GROUP, rows, 2, dtype=torch.bfloat16, device=device)
@@ -241,7 +241,7 @@ def has_int8_onednn() -> bool:
 
 
 def has_int8_fbgemm() -> bool:
-    """Say whether FBGEMM does the same, which takes VNNI too, and its weights can be made."""
+    """Return whether FBGEMM can do the same: it needs VNNI too, and PyTorch's quantized tensors."""
     engine = torch.backends.quantized.engine in ("x86", "fbgemm")
     return engine and has_int8_onednn() and hasattr(torch, "_make_per_channel_quantized_tensor")
 

@@ -2,7 +2,7 @@
 
 const KEY = "llamakit.key";
 const GONE = "The server does not answer. Is llamakit serve still running?";
-const CUT = "The connection to the server ended within the answer.";
+const INTERRUPTED = "The connection to the server ended within the answer.";
 
 let key = sessionKey();
 
@@ -64,9 +64,9 @@ export async function* stream(path, body, signal) {
     }
   } catch (error) {
     if (signal?.aborted || error instanceof ApiError) throw error;
-    throw new ApiError(CUT);
+    throw new ApiError(INTERRUPTED);
   }
-  throw new ApiError(CUT);
+  throw new ApiError(INTERRUPTED);
 }
 
 // Not every browser can walk through a stream with "for await".

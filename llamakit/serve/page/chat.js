@@ -92,7 +92,7 @@ export class Chat {
     this.toEnd();
   }
 
-  /** Tell whether drawing anew would take something from a person's hands. */
+  /** Return whether redrawing would discard what a person is editing. */
   isBusy() {
     return Boolean(this.answers.of(this.dialog) || at("messages").querySelector("form"));
   }
@@ -104,9 +104,9 @@ export class Chat {
     return isBusy;
   }
 
-  /** Answer a question again; what came after is cut off. */
+  /** Answer a question again; what came after is removed. */
   retry(position) {
-    this.cut(position + 1, "What came after that answer is cut off.");
+    this.truncate(position + 1, "What came after that answer is removed.");
     this.answer();
     at("message").focus();
   }
@@ -124,7 +124,7 @@ export class Chat {
   }
 
   /** Take messages off the end, in a way that can be undone. */
-  cut(length, words) {
+  truncate(length, words) {
     const { dialog } = this;
     if (dialog.messages.length <= length) return;
     const before = structuredClone(dialog.messages);
@@ -154,7 +154,7 @@ export class Chat {
     };
     const done = (text) => {
       if (message.role === "user") {
-        this.cut(position, "What came after that message is cut off.");
+        this.truncate(position, "What came after that message is removed.");
         this.dialog.messages.push({ role: "user", content: text });
         this.answer();
         at("message").focus();

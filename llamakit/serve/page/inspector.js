@@ -1,4 +1,4 @@
-// What is known of one token: how likely it was, and what else could have stood there.
+// What is known of one token: how likely it was, and the alternatives in its place.
 
 import { button, make } from "./dom.js";
 import { canContinue, percent, visible } from "./tokens.js";
@@ -20,7 +20,7 @@ export function inspect(token, position, asked, goOn) {
     ),
   ];
   if (token.logprob === null) {
-    return [...found, make("p", { text: "Nothing stands before it, so nothing foretells it." })];
+    return [...found, make("p", { text: "It is the first token, so it has no probability." })];
   }
   const bits = (-token.logprob / Math.LN2).toFixed(2);
   found.push(
@@ -72,7 +72,7 @@ function table(found, isDrawn, goOn) {
   return make(
     "table",
     { class: "alternatives" },
-    make("caption", { text: "What could stand here" }),
+    make("caption", { text: "Alternatives at this position" }),
     make("thead", {}, make("tr", {}, ...head.map((text) => make("th", { scope: "col", text })))),
     make("tbody", {}, ...found.map((row) => line(row, isDrawn, goOn))),
   );

@@ -5,9 +5,9 @@ import { copyButton, render } from "./render.js";
 import { contentOf } from "./store.js";
 
 const ENDS = {
-  length: "cut: no more tokens were allowed",
+  length: "truncated: the token limit was reached",
   stopped: "stopped",
-  failed: "cut: the connection failed",
+  failed: "truncated: the connection failed",
 };
 
 /**
@@ -60,7 +60,7 @@ function tools(message, { isLast }, acts) {
   const copy = copyButton(() => contentOf(message), "this message");
   const found = [];
   if (message.role === "user") {
-    found.push(quiet("Edit", "Edit this message and go on from there", acts.edit), copy);
+    found.push(quiet("Edit", "Edit this message and continue from there", acts.edit), copy);
   } else {
     found.push(
       ...versions(message, isLast, acts),

@@ -1,4 +1,4 @@
-// The panels at the sides, and the colours: what is open is kept.
+// The panels at the sides, and the colors: what is open is kept.
 
 import { at } from "./dom.js";
 import { keep, kept } from "./store.js";
@@ -20,9 +20,9 @@ export class Panels {
     }
     at("shade").addEventListener("click", () => this.closeIfNarrow());
     NARROW.addEventListener("change", () => this.arrange());
-    at("toggle-theme").addEventListener("click", turnColours);
-    DARK.addEventListener("change", nameColours);
-    nameColours();
+    at("toggle-theme").addEventListener("click", turnColors);
+    DARK.addEventListener("change", nameColors);
+    nameColors();
     this.arrange();
   }
 
@@ -56,17 +56,17 @@ function isDark() {
   return (document.documentElement.dataset.theme ?? (DARK.matches ? "dark" : "light")) === "dark";
 }
 
-function turnColours() {
+function turnColors() {
   const theme = isDark() ? "light" : "dark";
   document.documentElement.dataset.theme = theme;
   // what the system wants anyway is not kept, so that the page follows the system again
   keep("theme", (theme === "dark") === DARK.matches ? "" : theme);
   if ((theme === "dark") === DARK.matches) delete document.documentElement.dataset.theme;
-  nameColours();
+  nameColors();
 }
 
-function nameColours() {
-  const words = isDark() ? "Light colours" : "Dark colours";
+function nameColors() {
+  const words = isDark() ? "Light colors" : "Dark colors";
   at("toggle-theme").setAttribute("aria-label", words);
   at("toggle-theme").title = words;
   at("toggle-theme").textContent = isDark() ? "☀" : "☾";

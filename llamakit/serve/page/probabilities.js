@@ -1,4 +1,4 @@
-// The tab of probabilities: a text is written, and each token shows how likely it was.
+// The tab of probabilities: a generated text whose tokens show how likely they were.
 
 import { stream } from "./api.js";
 import { chatFields, requestFields, words } from "./choices.js";
@@ -45,7 +45,7 @@ export class Probabilities {
     });
     at("p-stop").addEventListener("click", () => this.stop());
     at("p-kind").addEventListener("change", () => this.showKind());
-    at("p-colours").addEventListener("change", () => this.colour());
+    at("p-colors").addEventListener("change", () => this.color());
     at("p-tokens").addEventListener("click", ({ target }) => this.choose(positionOf(target)));
     at("p-tokens").addEventListener("focusin", ({ target }) => this.choose(positionOf(target)));
     at("p-tokens").addEventListener("keydown", (event) => this.walk(event));
@@ -65,7 +65,7 @@ export class Probabilities {
     return this.run !== null;
   }
 
-  /** Write a text anew from a prompt. */
+  /** Generate a new text from a prompt. */
   async write(prompt) {
     this.stop();
     if (!prompt) return;
@@ -174,13 +174,13 @@ export class Probabilities {
     }
   }
 
-  /** Return the log-probability that the colours show of a token; null is none. */
+  /** Return the log-probability that the colors show of a token; null is none. */
   shown(token) {
-    return at("p-colours").value === "model" ? token.logprob : (token.sampler?.logprob ?? null);
+    return at("p-colors").value === "model" ? token.logprob : (token.sampler?.logprob ?? null);
   }
 
-  /** Colour all tokens anew. */
-  colour() {
+  /** Color all tokens again. */
+  color() {
     const buttons = at("p-tokens").querySelectorAll("button");
     this.tokens.forEach((token, position) => {
       const { className, title, ariaLabel } = tokenButton(token, position, this.shown(token));
@@ -225,12 +225,12 @@ export class Probabilities {
 
 function tokenButton(token, position, logprob) {
   const known = logprob !== null;
-  const colour = known ? `shade-${shade(Math.exp(logprob))}` : "unknown";
+  const color = known ? `shade-${shade(Math.exp(logprob))}` : "unknown";
   const said = known ? percent(logprob) : "not known";
   const kind = token.isPrompt ? " prompt" : "";
   return make("button", {
     type: "button",
-    class: `token ${colour}${kind}`,
+    class: `token ${color}${kind}`,
     "data-position": String(position),
     tabindex: position === 0 ? "0" : "-1",
     title: said,

@@ -82,7 +82,7 @@ export class Settings {
     }
     const focused = document.activeElement?.id;
     at("chosen").replaceChildren(...parts);
-    if (focused) at(focused)?.focus(); // the field that was just used was made anew
+    if (focused) at(focused)?.focus(); // the field that was just used was rebuilt
   }
 
   drawFormat() {

@@ -6,6 +6,6 @@
     const theme = localStorage.getItem("llamakit.theme");
     if (theme === "light" || theme === "dark") document.documentElement.dataset.theme = theme;
   } catch {
-    // a browser that keeps nothing: the system's colours it is
+    // a browser that keeps nothing: the system's colors it is
   }
 })();

@@ -47,13 +47,13 @@ export function fromChat(choice) {
 
 const LIMITS = [0.9, 0.5, 0.2, 0.05, 0.01];
 
-/** Return which of the six colours a probability has; 0 is the likeliest. */
+/** Return which of the six colors a probability has; 0 is the likeliest. */
 export function shade(probability) {
   const found = LIMITS.findIndex((limit) => probability >= limit);
   return found < 0 ? LIMITS.length : found;
 }
 
-/** Return the words for the six colours. */
+/** Return the words for the six colors. */
 export function shades() {
   const percents = LIMITS.map((limit) => `${limit * 100} %`);
   return [...percents.map((percent) => `from ${percent}`), `below ${percents.at(-1)}`];
@@ -73,7 +73,7 @@ export function visible(text) {
   return text.replaceAll("\n", "↵").replaceAll("\t", "⇥").replaceAll(" ", "␣") || "∅";
 }
 
-/** Tell whether a text is one that a prompt can hold: half a character or a mark is none. */
+/** Return whether a prompt can contain this text: not half a character, nor a special token. */
 export function canContinue(text) {
   return text !== "" && !text.includes("\ufffd") && !/^<\d+>$/.test(text);
 }

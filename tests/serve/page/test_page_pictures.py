@@ -134,11 +134,11 @@ def test_an_empty_page_a_failure_and_a_form_within_a_message_are_readable_too(vi
     check(person, tmp_path / "editor.png")
 
 
-def test_colours_follow_the_system_until_they_are_chosen(visit):
+def test_colors_follow_the_system_until_they_are_chosen(visit):
     person = visit(color_scheme="dark")
     ground = "() => getComputedStyle(document.body).backgroundColor"
     dark = person.page.evaluate(ground)
-    person.press("Light colours")
+    person.press("Light colors")
     light = person.page.evaluate(ground)
     person.page.reload()
     person.page.wait_for_selector("#frame:visible")

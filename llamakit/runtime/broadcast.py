@@ -1,17 +1,17 @@
-"""Where torchrun runs the same script on every rank: work on rank 0, its results on all."""
+"""Work that runs on rank 0 only and whose results every rank gets, for scripts under torchrun."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Generator
 from typing import Any, TypeVar
 
-from llamakit.runtime.parallel import Group
+from llamakit.runtime.rank_group import Group
 
 T = TypeVar("T")
 
 
-def on_every_rank(group: Group, work: Callable[[], Generator[T]]) -> Generator[T]:
-    """Do the work on rank 0; where all ranks run the same script, all get its items."""
+def broadcast_results(group: Group, work: Callable[[], Generator[T]]) -> Generator[T]:
+    """Run a generator on rank 0 and yield its items on every rank that runs the same script."""
     if group.leads:
         yield from work()
     elif group.rank == 0:
@@ -31,7 +31,7 @@ def on_every_rank(group: Group, work: Callable[[], Generator[T]]) -> Generator[T
 
 
 def _follow(group: Group) -> Generator[Any]:
-    """Give out the items of rank 0; when the caller stops early, so has rank 0."""
+    """Yield the items of rank 0; a caller that stops early has stopped early on rank 0 too."""
     ended = False
     try:
         while not ended:

@@ -1,4 +1,4 @@
-"""The page at ``/``: a few files that are read once, when the server starts."""
+"""The files of the chat page at ``/``, read once when the server starts."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class Page:
         return path in self.files
 
     async def answer(self, request: Request) -> Response:
-        """Answer with a file, or with 304 where the browser has it."""
+        """Respond with a file, or with 304 if the browser has it."""
         data, kind = self.files[request.url.path]
         tag = f'"{hashlib.sha256(data).hexdigest()[:32]}"'
         headers = {**HEADERS, "ETag": tag}

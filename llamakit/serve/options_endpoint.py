@@ -1,4 +1,4 @@
-"""What a page or a program has to know to offer what plugins have registered."""
+"""``/v1/llamakit/options``: what a request may choose from, including plugins."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from llamakit.plugin_manager.registry import Entry
 from llamakit.serve.server_settings import ServeSettings
 
 
-def describe(llama: Llama, settings: ServeSettings) -> dict[str, Any]:
-    """Describe the model, the server's defaults and limits, and all that a request may name."""
+def describe_options(llama: Llama, settings: ServeSettings) -> dict[str, Any]:
+    """Describe the model, the server's defaults and limits, and all registered choices."""
     limits = settings.limits
     toolkit = llama.toolkit
     return {
@@ -51,7 +51,7 @@ def _first(given: float | None, default: float) -> float:
 
 
 def _described(entries: Iterable[Entry]) -> list[dict[str, Any]]:
-    """Describe registered factories; options that name files are left out: requests may not."""
+    """Describe registered factories, without options that name files: requests may not use them."""
     return [
         {
             "name": entry.name,

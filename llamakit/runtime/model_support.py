@@ -1,4 +1,4 @@
-"""Which checkpoints the runtime computes, told from their indexes, without torch."""
+"""A check of whether the runtime supports a checkpoint, from its index and without torch."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from llamakit.protocols import Checkpoint
 
 
 def check_loadable(checkpoint: Checkpoint, size: int) -> None:
-    """Refuse what cannot be loaded, before any weight is read.
+    """Refuse a checkpoint that cannot be loaded, before any weight is read.
 
     Raises:
         UnsupportedModelError: not Llama 1, Llama 2 or Code Llama.

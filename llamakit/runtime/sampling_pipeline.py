@@ -1,4 +1,4 @@
-"""What turns logits into ids: processors in order, then a sampler."""
+"""The sampling pipeline: logits processors in order, then a sampler."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, eq=False)
 class Sampling:
-    """How one request's ids are chosen. Rows with the same object are sampled together."""
+    """The processors and the sampler of a request. Rows that share one are sampled together."""
 
     sampler: Sampler
     processors: tuple[LogitsProcessor, ...] = ()
@@ -22,17 +22,17 @@ class Sampling:
     def __call__(
         self, logits: torch.Tensor, rows: Sequence[Row], seen: torch.Tensor | None = None
     ) -> torch.Tensor:
-        """Return ``(B,)`` int64 ids for ``(B, V)`` float32 logits.
+        """Return ``(B,)`` int64 tokens for ``(B, V)`` float32 logits.
 
         Args:
-            seen: ``(B, V)``; takes the logits whose probabilities are those of the ids: what the
-                processors have left, or what the sampler makes of that, if it tells.
+            seen: ``(B, V)``, filled with the logits that the tokens are drawn from: the output of
+                the processors, or what the sampler makes of it if it has ``drawn_from``.
         """
         for process in self.processors:
             logits = process(logits, rows)
         if seen is not None:
-            tell = getattr(self.sampler, "drawn_from", None)
-            seen.copy_(logits if tell is None else tell(logits, rows))
+            drawn_from = getattr(self.sampler, "drawn_from", None)
+            seen.copy_(logits if drawn_from is None else drawn_from(logits, rows))
         return self.sampler(logits, rows)
 
 
@@ -43,13 +43,14 @@ def sample(
     failures: dict[int, Exception] | None = None,
     seen: torch.Tensor | None = None,
 ) -> torch.Tensor:
-    """Choose an id for every row, each by its own sampling.
+    """Choose a token for every row, each by its own sampling.
 
     Args:
         logits: ``(B, V)`` float32.
         samplings: one for each row.
-        failures: takes what a sampling raises, by row; those rows get the id 0. None raises it.
-        seen: as of ``Sampling``.
+        failures: filled with the exceptions of samplings, by row; those rows get token 0. None:
+            the first exception is raised.
+        seen: as for ``Sampling``.
     Returns:
         ``(B,)`` int64, on the device of the logits: nothing here waits for a GPU.
     """

@@ -1,4 +1,4 @@
-"""What every request passes on its way in: the log, the host it names, its key."""
+"""ASGI middleware: request log, connection limit, host check and API keys."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ SAFE_HEADERS = {
 
 
 def error_response(error: ApiError) -> JSONResponse:
-    """Return an error as an answer."""
+    """Return an error as a response."""
     return JSONResponse(error.body(), error.status, error.headers)
 
 
-class Logged:
-    """Writes one line a request, counts it, and turns what nobody has caught into a 500."""
+class RequestLogMiddleware:
+    """Logs and counts each request, and turns uncaught exceptions into a 500."""
 
     def __init__(self, app: App, metrics: Metrics, as_json: bool, routes: Sequence[str]) -> None:
         self._app, self._metrics, self._as_json = app, metrics, as_json
@@ -48,7 +48,7 @@ class Logged:
         record = Record(scope["method"], scope["path"], client[0] if client else "")
         scope["llamakit.record"] = record
 
-        async def noting(message: Message) -> None:
+        async def recording_send(message: Message) -> None:
             if message["type"] == "http.response.start":
                 record.status = message["status"]
                 headers = MutableHeaders(scope=message)
@@ -57,13 +57,13 @@ class Logged:
             await send(message)
 
         try:
-            await self._app(scope, receive, noting)
-        except Exception as error:  # noqa: BLE001 (the log says it, and the client something)
+            await self._app(scope, receive, recording_send)
+        except Exception as error:  # noqa: BLE001 (logged, and answered with a 500)
             record.notes["error"] = type(error).__name__
             write_trace(error)
             if not record.status:
                 failed = ApiError(500, "the server failed; its log says why", code="internal_error")
-                await error_response(failed)(scope, receive, noting)
+                await error_response(failed)(scope, receive, recording_send)
         finally:
             route = scope["path"] if scope["path"] in self._routes else "other"
             self._metrics.requests.labels(route, record.status).inc()
@@ -71,17 +71,17 @@ class Logged:
 
 
 def write_trace(error: BaseException) -> None:
-    """Say where something failed. Not what: the words of an error may hold a prompt's."""
+    """Log where something failed, without the message: it may contain a prompt."""
     for line in traceback.format_tb(error.__traceback__):
         write(line.rstrip())
     write(type(error).__name__)
 
 
-class Counted:
+class ConnectionLimitMiddleware:
     """Refuses requests on connections beyond the limit.
 
     Args:
-        count: how many connections are open, the one that asks among them.
+        count: returns how many connections are open, this request's included.
         most: how many there may be.
     """
 
@@ -102,14 +102,14 @@ class Counted:
         await self._app(scope, receive, send)
 
 
-class HostChecked:
-    """Refuses requests that name another host.
+class HostMiddleware:
+    """Refuses requests whose Host header is not one of the server's names.
 
-    A page of a stranger's whose name is made to stand for this machine (DNS rebinding) is, to the
-    browser, at home here; the name gives it away.
+    This stops DNS rebinding: a foreign page whose host name is made to resolve to this machine
+    still sends that name.
 
     Args:
-        hosts: names, without ports; none lets all pass.
+        hosts: allowed names, without ports; empty allows all.
     """
 
     def __init__(self, app: App, hosts: Sequence[str]) -> None:
@@ -123,8 +123,7 @@ class HostChecked:
             if len(given) != 1 or _without_port(given[0]) not in self._hosts:
                 error = ApiError(
                     421,
-                    "this server does not go by the name that the request gives it; "
-                    "--allowed-host adds one",
+                    "the Host header is not a name of this server; --allowed-host adds one",
                     code="unknown_host",
                 )
                 await error_response(error)(scope, receive, send)
@@ -138,12 +137,12 @@ def _without_port(host: str) -> str:
     return bare.rstrip(".")
 
 
-class KeyChecked:
-    """Asks for a key, except for what says nothing: the page's own files and ``/health``.
+class ApiKeyMiddleware:
+    """Requires an API key, except for the page's files and ``/health``.
 
     Args:
-        keys: any of them opens the door; none means that no key is asked for.
-        is_open: tells of a path that it needs none.
+        keys: the valid keys; empty means that none is required.
+        is_open: returns whether a path needs no key.
     """
 
     def __init__(self, app: App, keys: Sequence[str], is_open: Callable[[str], bool]) -> None:
@@ -174,10 +173,10 @@ class KeyChecked:
         await self._app(scope, receive, send)
 
     def _number(self, header: str) -> int | None:
-        """Return which key a header holds, in a time that does not tell how near a wrong one is."""
+        """Return the number of the key in a header; compares in constant time."""
         scheme, _, given = header.partition(" ")
-        found = None
+        valid = None
         for number, key in enumerate(self._keys, start=1):
             if hmac.compare_digest(given.strip().encode(), key):
-                found = number
-        return found if scheme.lower() == "bearer" else None
+                valid = number
+        return valid if scheme.lower() == "bearer" else None

@@ -1,4 +1,4 @@
-"""A batch of prompts on its way to answers: encoded in turn, seeded, and what came of each."""
+"""A batch of prompts: each is encoded when its turn comes, gets a seed, and gets an answer."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 @dataclass
 class Answer:
-    """One answer while it is written."""
+    """One answer while it is generated."""
 
     prompt: Prompt
     prompt_tokens: list[int]
@@ -33,7 +33,7 @@ class Answer:
     accepted: int = 0
 
     def add(self, chunk: Chunk) -> None:
-        """Take in what one step added."""
+        """Add a chunk."""
         self.text += chunk.text
         self.finish = chunk.finish
         self.prompt_logprobs += chunk.prompt_logprobs or ()
@@ -45,7 +45,7 @@ class Answer:
             self.drafted, self.accepted = chunk.drafted, chunk.accepted
 
     def as_dict(self, index: int, logprobs: bool) -> dict[str, Any]:
-        """Return what ``--json`` prints."""
+        """Return the answer as ``--json`` prints it."""
         prompt = self.prompt
         result: dict[str, Any] = {"index": index}
         if prompt.id is not None:
@@ -93,12 +93,12 @@ class PromptBatch:
         self.stop_tokens = sorted(stop_tokens)
 
     def seed(self, index: int) -> int:
-        """Return the seed of a prompt: its own, else one that follows from the call's."""
+        """Return the seed of a prompt: its own, else one derived from the call's."""
         own = self._prompts[index].seed
         return self._seeds[index] if own is None else own
 
     def encode(self, index: int) -> list[int]:
-        """Return the ids of a prompt.
+        """Return the tokens of a prompt.
 
         Raises:
             PromptError: it cannot be encoded, or leaves no room for an answer.
@@ -121,6 +121,6 @@ class PromptBatch:
         return self._llama.tokenizer.encode(prompt.text or "", bos=True)
 
     def answer(self, index: int, drafting: bool) -> Answer:
-        """Begin the answer to a prompt."""
+        """Encode a prompt and return its empty answer."""
         drafted = 0 if drafting else None
         return Answer(self._prompts[index], self.encode(index), self.seed(index), drafted=drafted)

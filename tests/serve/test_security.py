@@ -20,7 +20,7 @@ from llamakit.plugin_manager.factories import build, options_of
 from llamakit.plugin_manager.registry import Entry, Source
 from llamakit.plugin_manager.toolkit import default_toolkit
 from llamakit.serve.api_errors import ApiError
-from llamakit.serve.named_choices import refuse_files
+from llamakit.serve.sampling_reader import refuse_files
 from llamakit.serve.server import listen
 
 KEYS = ("first-key-0123456789", "second-key-0123456789")
@@ -103,7 +103,7 @@ def test_the_command_refuses_an_open_address_before_it_loads_anything(
 
     assert result.returncode == 2
     assert result.stderr.splitlines() == [
-        "llamakit: error: --host 0.0.0.0 lets other machines ask, and there is no key: set "
+        "llamakit: error: --host 0.0.0.0 lets other machines connect, and there is no key: set "
         "LLAMAKIT_API_KEY or pass --api-key-file FILE (--no-auth lets anybody in)"
     ]
 

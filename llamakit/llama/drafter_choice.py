@@ -1,4 +1,4 @@
-"""What proposes ids for speculative decoding: a name, or a draft model's folder, to a drafter."""
+"""Choice of the drafter for speculative decoding, by name or by a draft model's folder."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from llamakit.plugin_manager.toolkit import Toolkit, default_toolkit
 from llamakit.protocols import Drafter, Tokenizer
 
 DRAFT_MODEL = "draft-model"
-"""The drafter that a folder stands for."""
+"""The drafter that is built from a folder."""
 
 
 def choose_drafter(
@@ -23,15 +23,16 @@ def choose_drafter(
     *,
     toolkit: Toolkit | None = None,
 ) -> Drafter:
-    """Build the drafter that a text asks for.
+    """Build a drafter from its name or its folder.
 
     Args:
         name: ``NAME`` or ``NAME:k=v,k=v``; else the folder of a draft model.
         options: more of them, by name.
-        tokenizer: the model's; a drafter that has another one is refused.
+        tokenizer: the model's; a drafter with a different one is refused.
     Raises:
         UnknownNameError: no such drafter, and no such folder.
-        OptionError: an option that it lacks, of a wrong type or out of range; other ids.
+        OptionError: an option that it lacks, of a wrong type or out of range; or a drafter with
+            another vocabulary.
     """
     toolkit = toolkit or default_toolkit()
     if Path(name).is_dir():
@@ -39,24 +40,24 @@ def choose_drafter(
     else:
         choice, given = parse_choice(name)
     entry = toolkit.drafters.entry(choice)
-    made: Drafter = build(entry, {**given, **(options or {})})
-    own: Tokenizer | None = getattr(made, "tokenizer", None)
+    drafter: Drafter = build(entry, {**given, **(options or {})})
+    own: Tokenizer | None = getattr(drafter, "tokenizer", None)
     if own is not None and tokenizer is not None and not _alike(own, tokenizer):
         raise OptionError(
-            f"{own.path} has other ids than {tokenizer.path}: a draft model has to have the "
+            f"{own.path} has other tokens than {tokenizer.path}: a draft model has to have the "
             "tokenizer of the model that it drafts for"
         )
-    return made if entry.source.builtin else checked_drafter(made, entry)
+    return drafter if entry.source.builtin else checked_drafter(drafter, entry)
 
 
 def drafts_summary(drafted: int, accepted: int) -> str:
-    """Say how many drafted ids were right."""
+    """Return a sentence on how many drafted tokens were accepted."""
     share = f" ({accepted / drafted:.0%})" if drafted else ""
     return f"{accepted} of {drafted} drafted tokens were accepted{share}"
 
 
 def _alike(one: Tokenizer, other: Tokenizer) -> bool:
-    """Tell whether two tokenizers give every id the same text."""
+    """Return whether two tokenizers have the same text for every token."""
     if one.path == other.path:
         return True
     if (one.vocab_size, one.bos_id, one.eos_id) != (other.vocab_size, other.bos_id, other.eos_id):

@@ -1,4 +1,4 @@
-"""What requests name: samplers, processors, prompt formats, and OpenAI's fields for the same."""
+"""Sampling fields of a request, OpenAI's and llamakit's, to a sampler with processors."""
 
 from __future__ import annotations
 
@@ -14,61 +14,63 @@ from llamakit.llama.sampler_choice import choose_processor, choose_sampling
 from llamakit.plugin_manager.factories import Choice, options_of, parse_choice
 from llamakit.plugin_manager.registry import Entry, Registry
 from llamakit.protocols import LogitsProcessor
-from llamakit.runtime.sampling import Sampling
+from llamakit.runtime.sampling_pipeline import Sampling
 from llamakit.serve.api_errors import as_api_error, bad
-from llamakit.serve.fields import LONGEST_OPTION
+from llamakit.serve.request_schemas import LONGEST_OPTION
 
-KEPT = 64
-"""How many samplings are kept, so that requests which are alike are sampled together."""
+CACHED = 64
+"""How many samplings are cached, so that requests with equal fields are sampled together."""
 
 COLDEST = 1e-5
-"""A temperature below this is meant as 0: some clients send 1e-8 for it."""
+"""A lower temperature is taken as 0: some clients send 1e-8 for it."""
 
 Body = Mapping[str, Any]
 
 
 class SamplingReader:
-    """Builds what a request's fields ask for. Several threads may call it.
+    """Builds the sampling of a request from its fields. Several threads may call it.
 
     Args:
-        defaults: as ``choose_sampling``, for fields that are not there.
+        defaults: arguments of ``choose_sampling`` for absent fields.
     """
 
     def __init__(self, llama: Llama, defaults: Mapping[str, Any]) -> None:
         self._toolkit, self._tokenizer = llama.toolkit, llama.tokenizer
         self._defaults = defaults
-        self._kept: dict[str, Sampling] = {}
+        self._cache: dict[str, Sampling] = {}
         self._lock = threading.Lock()
 
     def read(self, body: Body) -> Sampling:
         """Build the sampler and its processors.
 
         Raises:
-            ApiError: there is no such thing, or it cannot be built so.
+            ApiError: a name is unknown, or an option is invalid.
         """
         if "sampler_options" in body and "sampler" not in body:
             raise bad("sampler_options needs sampler: which one are they for?", "sampler_options")
-        asked = dict(self._defaults)
+        arguments = dict(self._defaults)
         if "sampler" in body:
-            asked.pop("sampler_options", None)
+            arguments.pop("sampler_options", None)
         fields = ("sampler", "sampler_options", "temperature", "top_p")
-        asked |= {name: body[name] for name in fields if name in body}
-        if 0 < (asked.get("temperature") or 0) < COLDEST:
-            asked["temperature"] = 0
+        arguments |= {name: body[name] for name in fields if name in body}
+        if 0 < (arguments.get("temperature") or 0) < COLDEST:
+            arguments["temperature"] = 0
         param = "temperature" if "temperature" in body and "sampler" not in body else "sampler"
         try:
-            is_shared = self._check_sampler(asked.get("sampler"), body.get("sampler_options", {}))
-            base = self._base(asked, is_shared)
+            is_shared = self._check_sampler(
+                arguments.get("sampler"), body.get("sampler_options", {})
+            )
+            base = self._base(arguments, is_shared)
         except LlamakitError as error:
             raise as_api_error(error, param) from error
-        form = [self._processor(*wanted) for wanted in self._form(body)]
+        constraints = [self._processor(*wanted) for wanted in self._response_format(body)]
         own = [self._processor(*wanted) for wanted in self._processors(body)]
-        return self._joined(base, form, own) if form or own else base
+        return self._joined(base, constraints, own) if constraints or own else base
 
     def _check_sampler(self, name: str | None, options: Mapping[str, Any]) -> bool:
-        """Refuse options that name files; say whether requests may share the sampler.
+        """Refuse options that name files; return whether requests may share the sampler.
 
-        They do not share a stranger's: if it fails, only the request that it failed for ends.
+        They do not share a third-party one: if it fails, only the request it failed for ends.
         """
         if name is None:
             return True
@@ -76,32 +78,33 @@ class SamplingReader:
         refuse_files(entry, options)
         return entry.source.builtin
 
-    def _base(self, asked: dict[str, Any], is_shared: bool) -> Sampling:
-        """Build the sampler, and the processors that the server was started with."""
+    def _base(self, arguments: dict[str, Any], is_shared: bool) -> Sampling:
+        """Build the sampler with the processors that the server was started with."""
         if not is_shared or self._defaults.get("processors"):
-            return self._build(asked)
-        key = json.dumps(asked, sort_keys=True, default=str)
+            return self._build(arguments)
+        key = json.dumps(arguments, sort_keys=True, default=str)
         with self._lock:
-            if key not in self._kept:
-                while len(self._kept) >= KEPT:
-                    del self._kept[next(iter(self._kept))]
-                self._kept[key] = self._build(asked)
-            return self._kept[key]
+            if key not in self._cache:
+                while len(self._cache) >= CACHED:
+                    del self._cache[next(iter(self._cache))]
+                self._cache[key] = self._build(arguments)
+            return self._cache[key]
 
-    def _build(self, asked: dict[str, Any]) -> Sampling:
-        return choose_sampling(**asked, toolkit=self._toolkit, tokenizer=self._tokenizer)
+    def _build(self, arguments: dict[str, Any]) -> Sampling:
+        return choose_sampling(**arguments, toolkit=self._toolkit, tokenizer=self._tokenizer)
 
     def _joined(
-        self, base: Sampling, form: list[LogitsProcessor], own: list[LogitsProcessor]
+        self, base: Sampling, constraints: list[LogitsProcessor], own: list[LogitsProcessor]
     ) -> Sampling:
-        """Put a request's processors behind the server's, and before the temperature.
+        """Insert a request's processors after the server's and before the temperature.
 
         Args:
-            form: comes before all: what leaves few ids has to work on those that fit.
+            constraints: of the response format; first of all, so that the others work on the
+                tokens that fit.
         """
         count = len(self._defaults.get("processors", ()))
         first, last = base.processors[:count], base.processors[count:]
-        return replace(base, processors=(*form, *first, *own, *last))
+        return replace(base, processors=(*constraints, *first, *own, *last))
 
     def _processor(self, choice: Choice, param: str) -> LogitsProcessor:
         try:
@@ -110,9 +113,9 @@ class SamplingReader:
             raise as_api_error(error, param) from error
 
     def _processors(self, body: Body) -> Iterator[tuple[Choice, str]]:
-        """Yield the processors that fields stand for, and the field of each; OpenAI's first."""
+        """Yield the processors that the fields choose, and the field of each; OpenAI's first."""
         if "logit_bias" in body:
-            pairs = (f"{_id(name)}:{value}" for name, value in body["logit_bias"].items())
+            pairs = (f"{_token_id(name)}:{value}" for name, value in body["logit_bias"].items())
             yield Choice("logit-bias", {"bias": ",".join(pairs)}), "logit_bias"
         for name in ("frequency_penalty", "presence_penalty"):
             if body.get(name):
@@ -120,8 +123,8 @@ class SamplingReader:
         for given in body.get("processors", ()):
             yield read_choice(given, self._toolkit.processors, "processors"), "processors"
 
-    def _form(self, body: Body) -> Iterator[tuple[Choice, str]]:
-        """Yield the processor that holds answers to JSON, if that is asked for."""
+    def _response_format(self, body: Body) -> Iterator[tuple[Choice, str]]:
+        """Yield the processor for structured output, if ``response_format`` asks for it."""
         wanted = body.get("response_format", {"type": "text"})
         if wanted["type"] == "text":
             return
@@ -149,7 +152,7 @@ def read_choice(given: object, registry: Registry[Any], param: str) -> Choice:
     """Read ``NAME:k=v,k=v`` or ``{"name": …, "options": …}``; no option may name a file.
 
     Raises:
-        ApiError: nothing of that name, or an option that is not for requests.
+        ApiError: the name is unknown, or an option is not allowed in requests.
     """
     try:
         if isinstance(given, str):
@@ -164,10 +167,10 @@ def read_choice(given: object, registry: Registry[Any], param: str) -> Choice:
 
 
 def refuse_files(entry: Entry, options: Mapping[str, Any]) -> None:
-    """Refuse options from a request that name a file: requests reach no file of the server's.
+    """Refuse options of a request that name a file: requests may not read the server's files.
 
     Raises:
-        ApiError: one does.
+        ApiError: an option names a file.
     """
     names = {name.strip().replace("_", "-") for name in options}
     for option in options_of(entry.value):
@@ -175,7 +178,9 @@ def refuse_files(entry: Entry, options: Mapping[str, Any]) -> None:
             raise bad(f"{option.name} of {entry} names a file, which requests may not")
 
 
-def _id(name: str) -> str:
+def _token_id(name: str) -> str:
     if not (name.isascii() and name.isdecimal()):
-        raise bad(f"logit_bias has the key {name!r}; keys are ids, such as '13'", "logit_bias")
+        raise bad(
+            f"logit_bias has the key {name!r}; keys are token IDs, such as '13'", "logit_bias"
+        )
     return name

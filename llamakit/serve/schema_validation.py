@@ -1,7 +1,6 @@
-"""Values against JSON schemas: the few keywords that the server's own descriptions use.
+"""Validation of values against JSON schemas, with the few keywords that the server uses.
 
-What a request may hold is written down once, as a schema; the same schema checks requests and
-stands in ``/openapi.json``.
+Each request body has one schema, which both checks requests and is part of ``/openapi.json``.
 """
 
 from __future__ import annotations
@@ -15,8 +14,8 @@ from llamakit.serve.api_errors import ApiError, bad
 
 Schema = Mapping[str, Any]
 
-_WORDS = {
-    "string": "a text",
+_TYPE_NAMES = {
+    "string": "a string",
     "integer": "a whole number",
     "number": "a number",
     "boolean": "true or false",
@@ -36,10 +35,10 @@ _TYPES: Mapping[str, tuple[type, ...]] = {
 
 
 def check(value: object, schema: Schema, where: str = "") -> None:
-    """Refuse a value that does not fit.
+    """Refuse a value that does not match a schema.
 
     Args:
-        where: what to call its place, such as ``messages[0].role``; ``""`` is the whole body.
+        where: its place in the body, such as ``messages[0].role``; ``""`` is the whole body.
     Raises:
         ApiError: 400, naming the place, what was found and what was expected.
     """
@@ -47,9 +46,9 @@ def check(value: object, schema: Schema, where: str = "") -> None:
         _check_any(value, schema["anyOf"], where)
         return
     if "type" in schema and not any(_is(value, kind) for kind in _types(schema)):
-        raise _misfit(value, schema, where)
+        raise _wrong_type(value, schema, where)
     if "enum" in schema and value not in schema["enum"]:
-        raise _other(value, schema, where)
+        raise _not_allowed(value, schema, where)
     if isinstance(value, (int, float)) and not isinstance(value, bool):
         _check_range(value, schema, where)
     elif isinstance(value, str):
@@ -74,13 +73,13 @@ def _check_object(value: dict[str, Any], schema: Schema, where: str) -> None:
             raise bad(f"{_name(where)} has no field {name!r}{suggestion(name, known)}", _top(place))
         elif others is not True:
             check(item, others, place)
-    for name in schema.get("required", ()):  # last: a field that is misspelt is told first
+    for name in schema.get("required", ()):  # last: a misspelled field is reported first
         if name not in value:
             raise bad(f"{_name(where)} lacks {name!r}", _top(f"{where}.{name}"))
 
 
 def _check_any(value: object, schemas: Sequence[Schema], where: str) -> None:
-    """Fit one of several; the message is that of the one whose type fits, if one does."""
+    """Refuse a value that matches none of several schemas; reports the one whose type fits."""
     nearest: ApiError | None = None
     for schema in schemas:
         try:
@@ -91,7 +90,7 @@ def _check_any(value: object, schemas: Sequence[Schema], where: str) -> None:
         else:
             return
     kinds = dict.fromkeys(kind for schema in schemas for kind in _types(schema))
-    raise nearest or _misfit(value, {"type": list(kinds)}, where)
+    raise nearest or _wrong_type(value, {"type": list(kinds)}, where)
 
 
 def _check_range(value: float, schema: Schema, where: str) -> None:
@@ -110,8 +109,8 @@ def _check_length(
         raise bad(f"{_name(where)} has {length} {unit}; expected {_range(low, high)}", _top(where))
 
 
-def _other(value: object, schema: Schema, where: str) -> ApiError:
-    """Say of a value that is none of those that there are why it is not."""
+def _not_allowed(value: object, schema: Schema, where: str) -> ApiError:
+    """Return the error for a value that is not one of the allowed ones."""
     if "x-refusal" in schema:
         return bad(f"{_name(where)} is not offered: {schema['x-refusal']}", _top(where))
     known = ", ".join(map(repr, schema["enum"]))
@@ -128,7 +127,7 @@ def _is(value: object, kind: str) -> bool:
     if isinstance(value, bool):
         return kind == "boolean"
     if kind == "integer" and isinstance(value, float):
-        return value.is_integer()  # JSON knows one kind of number
+        return value.is_integer()  # JSON has one kind of number
     return isinstance(value, _TYPES[kind])
 
 
@@ -137,17 +136,17 @@ def _types(schema: Schema) -> Sequence[str]:
     return (kinds,) if isinstance(kinds, str) else kinds
 
 
-def _misfit(value: object, schema: Schema, where: str) -> ApiError:
-    expected = " or ".join(_WORDS[kind] for kind in _types(schema) if kind != "null")
+def _wrong_type(value: object, schema: Schema, where: str) -> ApiError:
+    expected = " or ".join(_TYPE_NAMES[kind] for kind in _types(schema) if kind != "null")
     return bad(f"{_name(where)} is {_short(value)}; it has to be {expected}", _top(where))
 
 
 def _short(value: object) -> str:
-    """Show a value without repeating a long one."""
+    """Return the repr of a value, shortened."""
     if isinstance(value, (dict, list)):
         return "an object" if isinstance(value, dict) else "a list"
     text = repr(value)
-    if value is None or isinstance(value, bool):  # not by looking them up: 1 is equal to True
+    if value is None or isinstance(value, bool):  # not looked up in a dict: 1 is equal to True
         text = "null" if value is None else str(value).lower()
     return text if len(text) < 60 else f"{text[:50]}…"
 

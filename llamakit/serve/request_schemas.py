@@ -1,4 +1,4 @@
-"""What requests may hold: one JSON schema for each kind of request."""
+"""JSON schemas of the request bodies."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ Schema = dict[str, Any]
 
 
 def maybe(schema: Mapping[str, Any]) -> Schema:
-    """Return a schema that takes null as well, which means the default."""
-    words = {"description": schema["description"]} if "description" in schema else {}
+    """Return a schema that also allows null, which means the default."""
+    description = {"description": schema["description"]} if "description" in schema else {}
     rest = {key: value for key, value in schema.items() if key != "description"}
-    return {"anyOf": [rest, {"type": "null"}], **words}
+    return {"anyOf": [rest, {"type": "null"}], **description}
 
 
 def closed(properties: Mapping[str, Mapping[str, Any]], required: tuple[str, ...] = ()) -> Schema:
-    """Return the schema of an object that has no other fields; those not required may be null."""
+    """Return the schema of an object without other fields; optional ones may be null."""
     return {
         "type": "object",
         "additionalProperties": False,
@@ -28,14 +28,14 @@ def closed(properties: Mapping[str, Mapping[str, Any]], required: tuple[str, ...
     }
 
 
-def refused(words: str, *harmless: Any) -> Schema:
-    """Return the schema of a field that clients know and this server does not offer.
+def refused(reason: str, *harmless: Any) -> Schema:
+    """Return the schema of a field that clients know and this server does not support.
 
     Args:
-        words: what to say to one who asks for it.
-        harmless: values that ask for nothing, as null does.
+        reason: why, for the error message.
+        harmless: values that are accepted, as null is, since they change nothing.
     """
-    return {"enum": list(harmless), "description": f"Not offered: {words}.", "x-refusal": words}
+    return {"enum": list(harmless), "description": f"Not offered: {reason}.", "x-refusal": reason}
 
 
 LONGEST_OPTION = 1 << 16
@@ -68,7 +68,7 @@ SAMPLING: Mapping[str, Schema] = {
         "type": "object",
         "maxProperties": 1024,
         "additionalProperties": {"type": "number", "minimum": -100, "maximum": 100},
-        "description": "By id: what is added to its logit.",
+        "description": "By token ID: what is added to its logit.",
     },
     "sampler": {**TEXT, "description": "llamakit's own: the name of a registered sampler."},
     "sampler_options": {**OPTIONS, "description": "llamakit's own: the sampler's options."},
@@ -91,15 +91,15 @@ COMMON: Mapping[str, Schema] = {
             {"type": "string", "maxLength": 1000},
             {"type": "array", "maxItems": 16, "items": {"type": "string", "maxLength": 1000}},
         ],
-        "description": "A text or several, each of which ends the answer.",
+        "description": "A string or several, each of which ends the answer.",
     },
     "stream": FLAG,
     "stream_options": closed({"include_usage": FLAG, "include_obfuscation": FLAG}),
     "prompt_format": {**NAMED, "description": "llamakit's own: a registered prompt format."},
     "sampler_logprobs": {
         **FLAG,
-        "description": "llamakit's own: with `logprobs`, tell as well how likely each id was for "
-        "the sampler, behind all processors.",
+        "description": "llamakit's own: with `logprobs`, also return how likely each token was for "
+        "the sampler, after all processors.",
     },
 }
 
@@ -116,7 +116,7 @@ IGNORED: Mapping[str, Schema] = {
     "prediction": {"type": "object"},
     "reasoning_effort": TEXT,
 }
-"""What clients send and what changes nothing here."""
+"""Fields that clients send and that are ignored."""
 
 NO_TOOLS = "this server calls no tools"
 NO_SOUND = "this server writes text only"
@@ -128,10 +128,10 @@ NOT_OFFERED: Mapping[str, Schema] = {
     "web_search_options": refused("this server searches nowhere"),
     "modalities": refused(NO_SOUND, ["text"]),
     "audio": refused(NO_SOUND),
-    "moderation": refused("this server judges no text"),
+    "moderation": refused("this server has no moderation"),
     "verbosity": refused("say in the system message how long answers should be", "medium"),
 }
-"""What clients of chats know and this server does not have."""
+"""Fields of chat clients that this server does not support."""
 
 PROMPT: Schema = {
     "anyOf": [
@@ -140,7 +140,7 @@ PROMPT: Schema = {
         {"type": "array", "items": ID, "minItems": 1},
         {"type": "array", "minItems": 1, "items": {"type": "array", "items": ID, "minItems": 1}},
     ],
-    "description": "A text, ids, or a list of either.",
+    "description": "A string, tokens, or a list of either.",
 }
 
 COMPLETION = closed(
@@ -209,7 +209,7 @@ TOKENIZE = closed(
     {
         "text": {**TEXT, "description": "Either this or messages."},
         "messages": {"type": "array", "items": MESSAGE, "minItems": 1, "maxItems": 4096},
-        "bos": {**FLAG, "description": "Begin with the id that begins a text. [default: true]"},
+        "bos": {**FLAG, "description": "Begin with the begin-of-sequence token. [default: true]"},
         "prompt_format": NAMED,
     }
 )

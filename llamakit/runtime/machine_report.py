@@ -1,4 +1,4 @@
-"""What models are computed with on this machine."""
+"""A report on the machine: devices, threads and the kernels chosen for it."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from typing import Any
 
 import torch
 
-from llamakit.runtime import parallel
+from llamakit.runtime import rank_setup
 from llamakit.runtime.device import pick_device, pick_dtype
 from llamakit.runtime.kernels import calibration
 from llamakit.runtime.kernels.choice import Packer
 
 
-def examine(*, calibrate: bool = False) -> dict[str, Any]:
-    """Describe the machine and the kernels that are chosen on it.
+def describe_machine(*, calibrate: bool = False) -> dict[str, Any]:
+    """Describe the machine and the kernels that are chosen for it.
 
     Args:
         calibrate: measure the kernels and remember the faster one.
@@ -30,7 +30,7 @@ def examine(*, calibrate: bool = False) -> dict[str, Any]:
         "cuda_devices": [
             torch.cuda.get_device_name(number) for number in range(torch.cuda.device_count())
         ],
-        "ranks": parallel.world_size(),
+        "ranks": rank_setup.world_size(),
         "calibrated": measured is not None,
         "kernels": kernels(device),
         "timings": [asdict(timing) for timing in timings],
@@ -38,7 +38,7 @@ def examine(*, calibrate: bool = False) -> dict[str, Any]:
 
 
 def kernels(device: torch.device) -> dict[str, str]:
-    """Say which kernel holds each form of weight on a device, by packing a small one."""
+    """Return the kernel used for each weight dtype on a device, by packing a small weight."""
     chosen = {}
     for stored in ("float32", "bfloat16", "float16"):
         dtype = pick_dtype("auto", stored, device)

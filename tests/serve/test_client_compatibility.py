@@ -107,12 +107,12 @@ def test_an_answer_of_the_clients_may_be_sent_again_as_it_came(server: Running) 
 
 
 def test_numbers_that_are_written_as_2_0_are_whole_numbers(server: Running) -> None:
-    ids = server.post("/tokenize", {"text": STORY}).json()["tokens"]
+    tokens = server.post("/tokenize", {"text": STORY}).json()["tokens"]
     body = {"max_tokens": 4, "temperature": 0, "logprobs": 2, "n": 1}
     floats = {name: float(value) for name, value in body.items()}
 
-    whole = server.post(COMPLETIONS, {"prompt": ids, **body}).json()
-    found = server.post(COMPLETIONS, {"prompt": list(map(float, ids)), **floats}).json()
+    whole = server.post(COMPLETIONS, {"prompt": tokens, **body}).json()
+    found = server.post(COMPLETIONS, {"prompt": list(map(float, tokens)), **floats}).json()
 
     assert found["choices"][0]["text"] == whole["choices"][0]["text"]
     assert found["usage"] == whole["usage"]
@@ -125,7 +125,7 @@ def test_nulls_are_defaults_for_tokenize_as_well(server: Running) -> None:
     assert server.post("/tokenize", nulls).json() == plain
 
 
-def test_several_streamed_answers_are_told_apart_by_their_index(server: Running) -> None:
+def test_several_streamed_answers_are_distinguished_by_their_index(server: Running) -> None:
     body = {"messages": QUESTION, "max_tokens": 12, "temperature": 1.5, "seed": 3, "n": 3}
     whole = server.post(CHAT, body).json()["choices"]
 
@@ -162,7 +162,7 @@ def json_schema(schema: dict[str, Any]) -> dict[str, Any]:
         (json_schema({"enum": ["a" * 70_000]}), "characters; expected 65536 or less"),
     ],
 )
-def test_a_schema_that_cannot_be_used_is_told_why(
+def test_a_schema_that_cannot_be_used_is_refused_with_the_reason(
     server: Running, response_format: dict[str, Any], words: str
 ) -> None:
     error = refused(server.post(CHAT, {**SHORT, "response_format": response_format}), 400)
@@ -172,7 +172,7 @@ def test_a_schema_that_cannot_be_used_is_told_why(
     assert len(error["message"]) < 600
 
 
-def test_a_processor_that_leaves_few_ids_leaves_those_that_fit_the_form(server: Running) -> None:
+def test_a_processor_that_leaves_few_tokens_leaves_those_that_fit_the_form(server: Running) -> None:
     answer = server.post(
         CHAT,
         {

@@ -1,4 +1,4 @@
-"""The answers to one request, from the engine's events to chunks of text."""
+"""The stream of one completion: events of the engine in, chunks of text out."""
 
 from __future__ import annotations
 
@@ -9,46 +9,50 @@ from dataclasses import replace
 
 from llamakit.llama.chunks import Chunk, to_chunk
 from llamakit.protocols import Tokenizer
-from llamakit.runtime.engine import Ticket
+from llamakit.runtime.engine import RequestStream
 from llamakit.runtime.requests import Event
 from llamakit.runtime.text_stream import TextStream
 from llamakit.serve.api_errors import ApiError, as_api_error
-from llamakit.serve.request_parser import Asked
+from llamakit.serve.request_parser import CompletionRequest
 
 
-class Answers:
+class CompletionStream:
     """The answers to one HTTP request, as chunks whose ``index`` is the choice's.
 
-    Events become text as they come, whether somebody reads it or not: a stop text ends an answer
-    at once, and a client that reads slowly holds up nothing.
+    Events are decoded as they come, whether the client reads them or not: a stop string ends an
+    answer at once, and a slow client delays nothing.
 
     Args:
-        seconds: how long they may take.
-        ended: called for each choice when the engine has no more to do for it.
+        seconds: the time limit.
+        ended: called for each choice when it has ended.
     """
 
     def __init__(
-        self, asked: Asked, tokenizer: Tokenizer, seconds: float, ended: Callable[[], None]
+        self,
+        request: CompletionRequest,
+        tokenizer: Tokenizer,
+        seconds: float,
+        ended: Callable[[], None],
     ) -> None:
-        self.asked = asked
-        self.tickets: list[Ticket] = []
+        self.request = request
+        self.streams: list[RequestStream] = []
         self.arrived = time.monotonic()
-        self.began: float | None = None  # when the first id was there
+        self.began: float | None = None  # when the first token came
         self.new_tokens = 0
-        self.drafts = [(0, 0)] * len(asked.requests)
-        """Of each choice, how many ids have been drafted so far, and how many of them right."""
+        self.drafts = [(0, 0)] * len(request.choices)
+        """Of each choice, how many tokens have been drafted so far, and how many accepted."""
         self.finishes: list[str] = []
         self._ended = ended
-        self._texts = [TextStream(tokenizer, asked.stop) for _ in asked.requests]
+        self._texts = [TextStream(tokenizer, request.stop) for _ in request.choices]
         self._heads = self._begin()
-        self._running = set(range(len(asked.requests)))
+        self._running = set(range(len(request.choices)))
         self._chunks: asyncio.Queue[Chunk | ApiError] = asyncio.Queue()
         self._timer = asyncio.get_running_loop().call_later(seconds, self._too_late, seconds)
 
     def put(self, index: int, event: Event | BaseException) -> None:
-        """Take an event of a choice, or what went wrong."""
+        """Add an event of a choice, or the error that ends it."""
         if index not in self._running:
-            return  # it was at work when its stop text was found
+            return  # came after its stop string was found
         error = event if isinstance(event, BaseException) else event.error
         if error is not None:
             self._end(index)
@@ -60,12 +64,12 @@ class Answers:
         self.drafts[index] = (event.drafted, event.accepted)
         head = self._heads.pop(index, "")
         chunk = replace(to_chunk(event, self._texts[index], head), index=index)
-        if self.asked.discard:
+        if self.request.discard:
             chunk = replace(chunk, text=head)
         if chunk.finish:
             self.finishes.append(chunk.finish)
             if event.finish is None:
-                self.tickets[index].cancel()
+                self.streams[index].cancel()
             self._end(index)
         self._chunks.put_nowait(chunk)
 
@@ -75,20 +79,20 @@ class Answers:
         self._chunks.put_nowait(error)
 
     def cancel(self) -> None:
-        """End the choices that still run."""
+        """Cancel the choices that still run."""
         for index in list(self._running):
-            self.tickets[index].cancel()
+            self.streams[index].cancel()
             self._end(index)
         self._timer.cancel()
 
     async def __aiter__(self) -> AsyncIterator[Chunk]:
-        """Yield what is added to each choice, until all have ended.
+        """Yield chunks until all choices have ended.
 
         Raises:
             ApiError: a choice has failed; the others are ended.
         """
         finished = 0
-        while finished < len(self.asked.requests):
+        while finished < len(self.request.choices):
             chunk = await self._chunks.get()
             if isinstance(chunk, ApiError):
                 raise chunk
@@ -96,14 +100,14 @@ class Answers:
             yield chunk
 
     def _begin(self) -> dict[int, str]:
-        """Tell the texts which ids stand before them; return what they begin with."""
-        if not (self.asked.echo or self.asked.keep_space):
+        """Pass the prompts to the text streams; return the text that each choice begins with."""
+        if not (self.request.echo or self.request.keep_space):
             return {}
         heads = [
             text.begin(request.tokens)
-            for text, request in zip(self._texts, self.asked.requests, strict=True)
+            for text, request in zip(self._texts, self.request.choices, strict=True)
         ]
-        return dict(enumerate(heads)) if self.asked.echo else {}
+        return dict(enumerate(heads)) if self.request.echo else {}
 
     def _end(self, index: int) -> None:
         self._running.remove(index)

@@ -1,0 +1,285 @@
+"""The ranks that share a model, and the messages between them.
+
+Rank 0 leads. The other ranks ``follow``: they wait for a message and carry it out, so every
+collective is entered by all ranks or by none. Messages are pickles, sent only between processes
+that this program or torchrun started.
+
+``close`` destroys the process group: gloo ranks that exit without that have been seen to abort.
+"""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import io
+import os
+import pickle
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from typing import Any
+
+from llamakit.errors import ParallelError
+from llamakit.runtime import launch
+from llamakit.runtime.interrupt import deferred_interrupt
+
+
+class Group:
+    """A single rank, and the interface of groups with several."""
+
+    rank = 0
+    size = 1
+    local_rank = 0
+
+    @property
+    def leads(self) -> bool:
+        """Whether only this process runs the program; other ranks, if any, follow."""
+        return True
+
+    def register(self, executor: object) -> int:  # noqa: ARG002
+        """Register a model; return its number, the same on every rank."""
+        return 0
+
+    @contextlib.contextmanager
+    def call(self, executor: int, method: str, arguments: tuple[Any, ...]) -> Iterator[None]:  # noqa: ARG002
+        """Run a method on the other ranks while rank 0 runs this block."""
+        yield
+
+    def send(self, kind: str, payload: object = None) -> None:
+        """Send a message from rank 0 to every rank that follows."""
+
+    def follow(self) -> tuple[str, Any]:
+        """Run rank 0's calls until another message comes; return that message."""
+        raise AssertionError("a rank alone follows nobody")
+
+    def agree(self, error: Exception | None) -> None:
+        """Raise on every rank if one of them failed; ``error`` itself where it is given."""
+        if error is not None:
+            raise error
+
+    def abandon(self) -> None:
+        """End a group whose ranks are no longer in step."""
+
+    def acquire(self) -> None:
+        """Count one more user of the group."""
+
+    def release(self) -> None:
+        """Count one user less; the last one closes the group."""
+
+
+class RankGroup(Group):
+    """Several ranks under ``torch.distributed``, with fairscale's groups on top.
+
+    Args:
+        led: the other ranks follow rank 0 until it sends "bye"; False when torchrun runs the same
+            script on every rank.
+        workers: the processes that this one launched, if any.
+    """
+
+    def __init__(
+        self,
+        rank: int,
+        size: int,
+        local_rank: int,
+        led: bool,
+        workers: launch.Workers | None = None,
+    ) -> None:
+        self.rank, self.size, self.local_rank = rank, size, local_rank
+        self.led = led
+        self._workers = workers
+        self._executors: list[object] = []
+        self._users = 0
+        self._in_step = True
+        self.is_open = True
+        self._calls = 0
+        self._call: int | None = None  # the one that this rank is in
+        _initialize_fairscale(size)
+        atexit.register(self.close)
+        if workers:
+            threading.Thread(target=self._watch, args=(workers,), daemon=True).start()
+
+    @property
+    def leads(self) -> bool:
+        """Whether only this process runs the program; other ranks, if any, follow."""
+        return self.led and self.rank == 0
+
+    def register(self, executor: object) -> int:
+        """Register a model; return its number, the same on every rank."""
+        self._executors.append(executor)
+        return len(self._executors) - 1
+
+    @contextlib.contextmanager
+    def call(self, executor: int, method: str, arguments: tuple[Any, ...]) -> Iterator[None]:
+        """Run a method on the other ranks while rank 0 runs this block.
+
+        Ctrl-C waits for the end of the block: a rank that left a collective halfway would leave
+        the others in it.
+
+        Raises:
+            ParallelError: a rank has ended.
+        """
+        if not self._in_step:
+            raise ParallelError("the ranks are no longer in step: load the model again")
+        with deferred_interrupt():
+            self._calls += 1
+            self._call = self._calls
+            try:
+                if self.rank == 0:
+                    self._broadcast((executor, method, arguments))
+                yield
+            except RuntimeError as error:
+                self._in_step = False
+                raise self._explain(error) from error
+            except BaseException:  # this rank stopped halfway, the others did not
+                self._in_step = False
+                raise
+            finally:
+                self._call = None
+
+    def send(self, kind: str, payload: object = None) -> None:
+        """Send a message from rank 0 to every rank that follows."""
+        with deferred_interrupt():
+            try:
+                self._broadcast((kind, payload))
+            except RuntimeError as error:
+                self._in_step = False
+                raise self._explain(error) from error
+
+    def follow(self) -> tuple[str, Any]:
+        """Run rank 0's calls until another message comes; return that message.
+
+        Raises:
+            ParallelError: rank 0 has ended.
+        """
+        while True:
+            try:
+                message = self._broadcast(None)
+            except RuntimeError as error:
+                self._in_step = False
+                raise self._explain(error) from error
+            if len(message) == 2:
+                return message[0], message[1]
+            executor, method, arguments = message
+            getattr(self._executors[executor], method)(*arguments)
+
+    def agree(self, error: Exception | None) -> None:
+        """Raise on every rank if one of them failed.
+
+        Raises:
+            Exception: ``error`` itself where this rank failed.
+            ParallelError: another rank failed; the message repeats its error.
+        """
+        from torch import distributed
+
+        messages: list[str | None] = [None] * self.size
+        distributed.all_gather_object(messages, None if error is None else str(error))
+        if error is not None:
+            raise error
+        for rank, message in enumerate(messages):
+            if message is not None:
+                raise ParallelError(f"rank {rank} of {self.size}: {message}")
+
+    def abandon(self) -> None:
+        """End a group whose ranks are no longer in step: no message would be understood."""
+        self._in_step = False
+        self.close()
+
+    def acquire(self) -> None:
+        """Count one more user of the group."""
+        self._users += 1
+
+    def release(self) -> None:
+        """Count one user less; the last one closes the group.
+
+        Ranks that torchrun started stay until the command ends (``worker.dismiss``).
+        """
+        self._users -= 1
+        if self._users <= 0 and (self._workers or not self.led):
+            self.close()
+
+    def close(self) -> None:
+        """End the workers and destroy the process group. Does nothing the second time."""
+        if not self.is_open:
+            return
+        self.is_open = False
+        atexit.unregister(self.close)
+        if self.led and self.rank == 0 and self._in_step:
+            with contextlib.suppress(RuntimeError):  # they are ended below in any case
+                self.send("bye")
+        if self._workers and not self._in_step:
+            self._workers.kill()
+        destroy_process_group()
+        if self._workers:
+            self._workers.join()
+
+    def _broadcast(self, message: tuple[Any, ...] | None) -> tuple[Any, ...]:
+        """Send rank 0's message to all ranks."""
+        import torch
+        from torch import distributed
+
+        data = b"" if message is None else pickle.dumps(message)
+        length = torch.tensor([len(data)])
+        distributed.broadcast(length, 0)
+        payload = torch.empty(int(length), dtype=torch.uint8)
+        if self.rank == 0:
+            payload = torch.frombuffer(bytearray(data), dtype=torch.uint8)
+        distributed.broadcast(payload, 0)
+        if message is not None:
+            return message
+        received: tuple[Any, ...] = pickle.loads(payload.numpy().tobytes())  # noqa: S301 (ours)
+        return received
+
+    def _explain(self, error: RuntimeError) -> RuntimeError | ParallelError:
+        """Return an error that names the rank that exited, if that is why a collective failed."""
+        if self._workers:
+            message = self._workers.exit_message()
+            return error if message is None else ParallelError(message)
+        if not _is_lost_connection(error):
+            return error
+        return ParallelError(
+            f"rank {self.rank} of {self.size} lost another rank: it has ended, or its host cannot "
+            "be reached; what torchrun reports names the first that failed"
+        )
+
+    def _watch(self, workers: launch.Workers) -> None:
+        """Exit when another rank has exited and this one waits for it forever.
+
+        gloo notices a closed connection; a kernel of nccl on a GPU does not.
+        """
+        while self.is_open:
+            time.sleep(1)
+            call = self._call
+            if call is None or (message := workers.exit_message(patience=0)) is None:
+                continue
+            time.sleep(launch.NOTICE_TIMEOUT)
+            if self.is_open and self._call == call:
+                sys.stderr.write(f"llamakit: {message}\n")
+                sys.stderr.flush()
+                workers.kill()
+                os._exit(ParallelError.exit_status)
+
+
+def _is_lost_connection(error: RuntimeError) -> bool:
+    """Return whether a collective failed because a rank is gone."""
+    from torch.distributed import DistError
+
+    markers = ("gloo", "connection", "socket", "nccl")
+    return isinstance(error, DistError) or any(marker in str(error).lower() for marker in markers)
+
+
+def _initialize_fairscale(size: int) -> None:
+    from fairscale.nn.model_parallel.initialize import initialize_model_parallel
+
+    with contextlib.redirect_stdout(io.StringIO()):  # it prints, and stdout is for answers
+        initialize_model_parallel(size)
+
+
+def destroy_process_group() -> None:
+    """Destroy fairscale's groups and torch's process group, if there is one."""
+    from fairscale.nn.model_parallel.initialize import destroy_model_parallel
+    from torch import distributed
+
+    destroy_model_parallel()
+    if distributed.is_initialized():
+        distributed.destroy_process_group()
