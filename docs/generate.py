@@ -262,7 +262,7 @@ def reports() -> str:
         *(report.VerifyReport, report.FolderReport, report.FileReport, report.NonFinite),
         *(inspection.Inspection, memory.RankMemory, vocabulary.Vocabulary),
         *(diff.DiffReport, diff.ParameterDiff),
-        *(ConversionPlan, events.Finished, protocols.CatalogueEntry),
+        *(ConversionPlan, events.Finished, protocols.CatalogEntry),
     )
 
 

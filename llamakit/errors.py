@@ -20,7 +20,7 @@
      ├── FileFormatError            a file of prompts or a saved session that cannot be read
      ├── NoSpaceError               the disk has no room for what is to be written
      ├── DownloadError              a server that does not give what it should
-     │    └── LinkEndedError        the signed link is no longer good (exit status 3)
+     │    └── LinkExpiredError      the signed link has expired (exit status 3)
      ├── UsageError                 the words of the call are off (exit status 2)
      │    ├── DestinationError      something is there already, or nothing can be made there
      │    ├── UnknownNameError      with "did you mean"
@@ -119,10 +119,14 @@ class DownloadError(LlamakitError):
     """A server that does not give what it should, however often it is asked."""
 
 
-class LinkEndedError(DownloadError):
-    """A signed link that is no longer good: its time or its number of requests is over."""
+class LinkExpiredError(DownloadError):
+    """A signed link that has expired: its time or its number of requests is over."""
 
     exit_status = 3
+
+
+LinkEndedError = LinkExpiredError
+"""The name of ``LinkExpiredError`` in 0.1."""
 
 
 class UsageError(LlamakitError, ValueError):

@@ -11,7 +11,7 @@ import torch
 from llamakit import demo
 from llamakit.api import Llama
 from llamakit.cli.chat import repl
-from llamakit.cli.chat.answer_settings import Settings
+from llamakit.cli.chat.answer_settings import AnswerSettings
 from llamakit.cli.chat.chat import Chat
 from llamakit.cli.chat.conversation import Conversation
 from llamakit.runtime.executor import Executor
@@ -23,7 +23,7 @@ class Counted:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.llama = Llama.build(str(demo.path()), max_seq_len=400, dtype="float32")
-        settings = Settings(temperature=0.0, max_new_tokens=8)
+        settings = AnswerSettings(temperature=0.0, max_new_tokens=8)
         self.chat = Chat(self.llama, self.llama.prompt_format(), Conversation(), settings)
         self.computed = 0
         forward = Executor.forward
@@ -37,7 +37,7 @@ class Counted:
     def take(self, line: str) -> int:
         """Type a line; return how many ids were computed for it."""
         self.computed = 0
-        repl.take(self.chat, line)
+        repl.handle(self.chat, line)
         return self.computed
 
     def prompt_length(self) -> int:
