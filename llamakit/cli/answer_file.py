@@ -19,7 +19,7 @@ LINE_START = b'{"index": '
 
 
 class AnswerFile:
-    """Answers on disk, by the id of their prompt. Use it in a ``with`` statement.
+    """Answers on disk, by the token of their prompt. Use it in a ``with`` statement.
 
     Args:
         path: created if it does not exist.
@@ -57,7 +57,7 @@ class AnswerFile:
         Args:
             name: the prompt's id.
         Raises:
-            FileFormatError: the id is that of another prompt.
+            FileFormatError: the token is that of another prompt.
         """
         known = self._digests.get(name)
         if known is not None and known != prompt.digest:
@@ -99,7 +99,7 @@ class AnswerFile:
 def name_of(prompt: Prompt, index: int) -> str | int:
     """Return a prompt's id: its own, else one made from its number and its content.
 
-    So prompts of the same number in different files have different ids.
+    So prompts of the same number in different files have different tokens.
     """
     return f"{index}-{prompt.digest[:12]}" if prompt.id is None else prompt.id
 

@@ -1,4 +1,4 @@
-"""After SIGKILL the same command goes on, and little is fetched twice."""
+"""After SIGKILL the same command continues, and little is fetched twice."""
 
 from __future__ import annotations
 

@@ -21,7 +21,7 @@ def wrapped(link, width=76):
 
 
 def assert_not_shown(child, text):
-    """Check that no piece of a text was on the terminal."""
+    """Check that no piece of a string was on the terminal."""
     shown = str(child.logfile_read)
     words = text.partition("?")[2]
     assert not [at for at in range(0, len(words) - 16, 8) if words[at : at + 16] in shown]

@@ -132,7 +132,7 @@ def test_bytes_that_change_midway_never_get_the_name(large, out):
 
 
 def test_an_answer_that_comes_after_a_restart_does_no_harm(large, out):
-    """A second connection hears of the change only when the file is being fetched anew."""
+    """A second connection hears of the change only when the file is being fetched again."""
     large.rate = 20 * MB
     go_on = threading.Event()
     early = replace(other_etag(), wants=lambda ask: ask.nbytes > 1)

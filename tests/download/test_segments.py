@@ -1,4 +1,4 @@
-"""Every byte is handed out exactly once at a time, and none is forgotten."""
+"""Every byte is passed out exactly once at a time, and none is forgotten."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""On a terminal: the link is asked for and not shown, models are chosen, a new link goes on."""
+"""On a terminal: the link is asked for and not shown, models are chosen, a new link continues."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Constrained output: what is printed is what the grammar wants, on the embedded model too."""
+"""Constrained output: what is printed is what the grammar wants, on the bundled demo model too."""
 
 from __future__ import annotations
 
@@ -291,7 +291,9 @@ def test_what_is_more_than_the_engine_bears_is_told_apart_from_what_does_not_fit
     with pytest.raises(PromptError) as caught:
         allowed_by(process, row(*tokenizer.encode("{")))
 
-    assert str(caught.value).startswith("the grammar cannot continue: Parser Error: Current row has")
+    assert str(caught.value).startswith(
+        "the grammar cannot continue: Parser Error: Current row has"
+    )
     assert "\n" not in str(caught.value)
     assert "<state>" not in str(caught.value)
 

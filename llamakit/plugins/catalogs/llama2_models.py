@@ -1,4 +1,4 @@
-"""The models of Llama 2 in the download catalogue."""
+"""The models of Llama 2 in the download catalog."""
 
 from __future__ import annotations
 

@@ -22,7 +22,7 @@ from llamakit.protocols import Message
 
 
 def words(dialog: Sequence[Message]) -> list[int]:
-    """Encode a dialog as one id a word."""
+    """Encode a dialog as one token a word."""
     return [1 for message in dialog for _ in message["content"].split()]
 
 
