@@ -20,7 +20,7 @@ import click
 import llamakit
 from llamakit import api, errors, hookspecs, protocols, sampling, testing
 from llamakit.checkpoint.params import ModelParams
-from llamakit.cli.chat.answer_settings import Settings
+from llamakit.cli.chat.answer_settings import AnswerSettings
 from llamakit.cli.chat.slash_commands import COMMANDS
 from llamakit.cli.main import build_cli
 from llamakit.convert.conversion_plan import ConversionPlan
@@ -117,7 +117,7 @@ def chat_commands() -> str:
 @generated
 def chat_settings() -> str:
     """List what ``/set`` knows."""
-    return "\n".join(f"- `{line.partition(' ')[0]}`" for line in Settings().lines())
+    return "\n".join(f"- `{line.partition(' ')[0]}`" for line in AnswerSettings().lines())
 
 
 @generated
@@ -262,7 +262,7 @@ def reports() -> str:
         *(report.VerifyReport, report.FolderReport, report.FileReport, report.NonFinite),
         *(inspection.Inspection, memory.RankMemory, vocabulary.Vocabulary),
         *(diff.DiffReport, diff.ParameterDiff),
-        *(ConversionPlan, events.Finished, protocols.CatalogueEntry),
+        *(ConversionPlan, events.Finished, protocols.CatalogEntry),
     )
 
 

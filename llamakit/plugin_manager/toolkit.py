@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     import click
 
     from llamakit.protocols import (
-        CatalogueEntry,
+        CatalogEntry,
         Checkpoint,
         DrafterFactory,
         Exporter,
@@ -53,7 +53,7 @@ class Toolkit:
         self.prompt_formats: Registry[PromptFormatFactory] = Registry("prompt format")
         self.checkpoint_tools: Registry[click.Command] = Registry("checkpoint tool")
         self.exporters: Registry[Exporter] = Registry("exporter")
-        self.models: Registry[CatalogueEntry] = Registry("model")
+        self.models: Registry[CatalogEntry] = Registry("model")
         self.drafters: Registry[DrafterFactory] = Registry("drafter")
         self.commands: Registry[click.Command] = Registry("command", beside=self.checkpoint_tools)
         self.registries: dict[str, Registry[Any]] = {

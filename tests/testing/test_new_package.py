@@ -137,7 +137,7 @@ def test_the_command_says_what_to_type_next(run_llamakit, tmp_path):
 
     assert done.returncode == 0, done.stderr
     assert done.stdout == (
-        "made llamakit-nth: pyproject.toml, README.md, .gitignore, llamakit_nth.py, "
+        "wrote llamakit-nth: pyproject.toml, README.md, .gitignore, llamakit_nth.py, "
         "tests/test_llamakit_nth.py\n"
         "next:\n"
         '  pip install -e "./llamakit-nth[test]"\n'
