@@ -6,7 +6,6 @@ data or failed, 2 usage, 3 the download link ended, 130 interrupted.
 
 from __future__ import annotations
 
-import errno
 import os
 import sys
 from collections.abc import Iterator, Sequence
@@ -16,6 +15,7 @@ import click
 
 from llamakit._version import __version__
 from llamakit.errors import LlamakitError, UnknownNameError
+from llamakit.plugin_manager.failures import attributed, is_full_disk, is_out_of_memory
 from llamakit.plugin_manager.loader import load_command
 from llamakit.plugin_manager.registry import Entry
 from llamakit.plugin_manager.toolkit import Toolkit, default_toolkit
@@ -83,7 +83,7 @@ def build_cli(toolkit: Toolkit) -> click.Group:
 
 
 class _Cli(click.Group):
-    """The group of all commands, whose plugins may be strangers."""
+    """The group of all commands, third-party ones among them."""
 
     def __init__(self, name: str, toolkit: Toolkit, **settings: object) -> None:
         super().__init__(name, **settings)  # type: ignore[arg-type]
@@ -105,14 +105,14 @@ class _Cli(click.Group):
         return super().resolve_command(ctx, args)
 
     def invoke(self, ctx: click.Context) -> None:
-        """Run the command; what a stranger's raises becomes a sentence that names its plugin."""
+        """Run the command; what a third-party one raises names its plugin."""
         try:
             super().invoke(ctx)
-        except Exception as error:
-            entry = self._entry(ctx.invoked_subcommand or "")
-            if entry is None or entry.source.builtin or _is_meant(error):
-                raise
-            raise entry.failure(error) from error
+        except Exception:
+            if entry := self._entry(ctx.invoked_subcommand or ""):
+                with attributed(entry):
+                    raise
+            raise
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
         sections: dict[str, list[tuple[str, str]]] = {"Commands": [], "Checkpoint tools": []}
@@ -149,7 +149,7 @@ def _section(entry: Entry) -> str:
 
 
 def _named(entry: Entry) -> click.Command:
-    """Return the command under its registered name; a stranger's help says whose it is."""
+    """Return the command under its registered name; the help of a third-party one names it."""
     import copy
 
     command = copy.copy(load_command(entry))
@@ -175,14 +175,6 @@ def _help_width() -> int:
     except (OSError, ValueError):
         columns = 80
     return max(50, min(columns, 100) - 2)
-
-
-def _is_meant(error: Exception) -> bool:
-    """Tell whether an error speaks for itself, whoever's command raises it."""
-    from llamakit.plugin_manager.failures import is_out_of_memory
-
-    meant = (LlamakitError, click.ClickException, click.Abort, click.exceptions.Exit)
-    return isinstance(error, (*meant, BrokenPipeError)) or is_out_of_memory(error)
 
 
 def _interrupted(error: BaseException) -> int:
@@ -212,8 +204,6 @@ def _fail(error: Exception) -> int:
 
 def _sentence(error: Exception) -> str | None:
     """Say what went wrong, or None if only a traceback can."""
-    from llamakit.plugin_manager.failures import is_out_of_memory
-
     if isinstance(error, LlamakitError):
         return str(error)
     if is_out_of_memory(error):
@@ -223,8 +213,8 @@ def _sentence(error: Exception) -> str | None:
         )
     if isinstance(error, OSError) and error.strerror:
         where = f": {error.filename}" if error.filename else ""
-        full = error.errno in (errno.ENOSPC, errno.EDQUOT)
-        return f"{error.strerror}{where}{'; free some space there' if full else ''}"
+        hint = "; free some space there" if is_full_disk(error) else ""
+        return f"{error.strerror}{where}{hint}"
     return None
 
 

@@ -46,6 +46,15 @@ class PluginRecord:
         self.note("; ".join(reasons))
         say(f"{self.source} is broken: {self.reason}")
 
+    def say_interrupted(self) -> None:
+        """Tell the user who stopped the loading of plugins which one it was at."""
+        if sys.stderr.isatty():
+            sys.stderr.write("\n")  # the terminal has written ^C
+        say(
+            f"interrupted while {self.source} was being loaded; "
+            f"LLAMAKIT_DISABLE_PLUGINS={self.source.name} leaves it out"
+        )
+
     def note(self, reason: str) -> None:
         """Mark it as broken; of several reasons each is kept."""
         self.status = "broken"
