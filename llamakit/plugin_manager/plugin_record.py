@@ -10,7 +10,8 @@ import pluggy
 
 from llamakit._version import __version__
 from llamakit.errors import PluginError
-from llamakit.plugin_manager.registry import Entry, Source
+from llamakit.plugin_manager.moved import where_it_is_now
+from llamakit.plugin_manager.registry import Entry, Source, in_one_line
 
 
 class PluginRecord:
@@ -67,6 +68,8 @@ def why_not_loaded(error: BaseException, source: Source) -> str:
     if isinstance(error, PluginError):
         return str(error)
     if isinstance(error, ImportError):
+        if where_it_is_now(error):
+            return line
         if (error.name or "").partition(".")[0] == "llamakit" and not source.builtin:
             return f"{line}: {maybe_newer(source)}"
         return f"{line}; {_how_to_import(error, source)}"
@@ -92,13 +95,6 @@ def maybe_newer(source: Source) -> str:
         f"it may be for a newer llamakit than {__version__}; "
         f"pip install --upgrade llamakit {source.package} brings both up to date"
     )
-
-
-def in_one_line(error: BaseException) -> str:
-    """Write an error as ``Type: message``, without line ends."""
-    if isinstance(error, SystemExit):
-        return f"it called sys.exit({error.code!r})"
-    return " ".join(f"{type(error).__name__}: {error}".split()).removesuffix(":")
 
 
 def say(line: str) -> None:

@@ -21,8 +21,8 @@ from llamakit.plugin_manager.entry_points import EntryPoint, find_entry_points
 from llamakit.plugin_manager.failures import OPENED
 from llamakit.plugin_manager.guarded_hooks import HookGuard
 from llamakit.plugin_manager.loader import checked_entries, import_plugin, register
-from llamakit.plugin_manager.plugin_record import PluginRecord, in_one_line, say, why_not_loaded
-from llamakit.plugin_manager.registry import Entry, Registry, Source
+from llamakit.plugin_manager.plugin_record import PluginRecord, say, why_not_loaded
+from llamakit.plugin_manager.registry import Entry, Registry, Source, in_one_line
 
 if TYPE_CHECKING:
     from pathlib import Path
