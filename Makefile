@@ -5,12 +5,15 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 
-PACKAGE := pyproject.toml constraints.txt entry_points.txt llamakit/_version.py
+PACKAGE := pyproject.toml constraints.txt $(wildcard locks/*) entry_points.txt llamakit/_distribution.py
 REFERENCE := $(shell grep -rl --include='*.md' '\[\[\[cog' docs)
 COG := $(BIN)/cog -I docs
 MKDOCS := NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs --quiet
 
-.PHONY: help demo test lint fix docs pictures bench soak clean
+WITHOUT_TORCH := tests/packaging/test_pins.py tests/packaging/test_distribution.py \
+	$(addprefix tests/plugin_manager/test_,cli.py discovery.py factories.py toolkit.py)
+
+.PHONY: help demo test lint fix docs pictures bench soak matrix pins clean
 .DEFAULT_GOAL := help
 
 help: ## list these targets
@@ -49,16 +52,45 @@ soak: $(VENV)/installed-test ## the long kill and load runs
 	$(BIN)/python -m pytest -m soak
 
 clean: ## remove the environment and what was built
-	rm -rf $(VENV) build dist site *.egg-info
+	rm -rf $(VENV) .matrix build dist site *.egg-info
 
-# The stamps are written last: an installation that was cut short is done again.
+matrix: ## the tests that need no torch, on each Python from 3.10 on that the machine has
+	@status=0; for version in 10 11 12 13; do \
+		python=python3.$$version; \
+		$$python -c "" 2>/dev/null || { echo "matrix: 3.$$version is not here"; continue; }; \
+		folder=.matrix/3.$$version; pip="$$folder/bin/python -m pip --disable-pip-version-check"; \
+		$$python -m venv $$folder && \
+		$$pip install --quiet --require-hashes --no-deps -r locks/build.txt && \
+		$$pip install --quiet --require-hashes --no-deps --no-build-isolation -r locks/test.txt && \
+		$$pip install --quiet --no-deps --no-build-isolation -e . && \
+		$$folder/bin/python -m pytest -q -p no:cacheprovider $(WITHOUT_TORCH) && \
+		echo "matrix: 3.$$version passed" || { echo "matrix: 3.$$version FAILED"; status=1; }; \
+	done; exit $$status
+
+pins: $(VENV)/installed ## write constraints.txt and locks/ (UPGRADE=--upgrade: the newest versions)
+	$(PIP) install --quiet uv
+	$(BIN)/python tools/pins.py $(UPGRADE)
+
+# $(call install,LOCK,WHAT,SIZE): hashed packages first, then torch, whose hash depends on the build;
+# both without build isolation, so that the pinned setuptools builds them. The last line sees that
+# nothing is missing. The stamps are written last: an installation that was cut short is done again.
+
+define install
+	$(PYTHON) -m venv $(VENV)
+	@echo "Downloading $$(grep -c '^[a-z].*==' $(1)) $(2), about $(3) MB"
+	$(PIP) install --quiet --require-hashes --no-deps -r locks/build.txt
+	$(PIP) install --quiet --require-hashes --no-deps --no-build-isolation -r $(1)
+	@echo "Downloading torch: 200 MB for the CPU alone; PyPI's build for Linux brings 3 GB of CUDA" \
+		"(see Install in README.md)"
+	$(PIP) install -c constraints.txt torch
+	$(PIP) install --quiet --no-deps --no-build-isolation -e .
+	$(PIP) check
+endef
 
 $(VENV)/installed: $(PACKAGE)
-	$(PYTHON) -m venv $(VENV)
-	$(PIP) install --quiet -c constraints.txt -e .
+	$(call install,locks/run.txt,packages,40)
 	@touch $@
 
 $(VENV)/installed-test: $(PACKAGE)
-	$(PYTHON) -m venv $(VENV)
-	$(PIP) install --quiet -c constraints.txt -e ".[test]"
+	$(call install,locks/test.txt,packages (those of the tests too),250)
 	@touch $@ $(VENV)/installed

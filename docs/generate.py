@@ -247,10 +247,10 @@ def testing_fixtures() -> str:
 @generated
 def checkpoint() -> str:
     """Describe what ``open_checkpoint`` returns, and what a checkpoint of one's own has to have."""
-    read = _function("Checkpoint.read", protocols.Checkpoint.read, level=4)
-    return _join(
-        [_classes(protocols.Checkpoint), *read, _classes(protocols.Parameter, ModelParams)]
-    )
+    parts = _methods(protocols.Checkpoint)
+    parts += [_classes(protocols.Parameter, ModelParams)]
+    parts += _methods(protocols.CheckpointCapabilities)
+    return _join([*parts, _classes(protocols.RawRegion, protocols.Finding)])
 
 
 @generated
@@ -270,11 +270,17 @@ def plugin_protocols() -> str:
     parts = [_classes(protocols.Message)]
     classes = (protocols.Tokenizer, protocols.OpenTokenizer)
     for cls in (*classes, protocols.PromptFormat, protocols.TextFormat):
-        parts += [_classes(cls)]
-        for name, value in vars(cls).items():
-            if inspect.isfunction(value) and not name.startswith("_"):
-                parts += _function(f"{cls.__name__}.{name}", value, level=4)
+        parts += _methods(cls)
     return _join(parts)
+
+
+def _methods(cls: type) -> list[str]:
+    """Describe a class, and each of its own methods."""
+    parts = [_classes(cls)]
+    for name, value in vars(cls).items():
+        if inspect.isfunction(value) and not name.startswith("_"):
+            parts += _function(f"{cls.__name__}.{name}", value, level=4)
+    return parts
 
 
 def _classes(*classes: type) -> str:

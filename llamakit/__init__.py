@@ -10,7 +10,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from llamakit._version import __version__
+    from llamakit._distribution import __version__
     from llamakit.api import (
         Llama,
         diff,
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 _HOMES = {
     "Llama": "llamakit.api",
     "LlamakitError": "llamakit.errors",
-    "__version__": "llamakit._version",
+    "__version__": "llamakit._distribution",
     "diff": "llamakit.api",
     "download_models": "llamakit.api",
     "export": "llamakit.api",

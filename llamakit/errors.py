@@ -24,6 +24,7 @@
      ├── UsageError                 the words of the call are off (exit status 2)
      │    ├── DestinationError      something is there already, or nothing can be made there
      │    ├── UnknownNameError      with "did you mean"
+     │    ├── MissingExtraError     a package of an extra that is not installed
      │    ├── OptionError           an unknown option, a wrong type, a value out of range
      │    └── LinkError             a link that is mangled, cut or for something else
      └── PluginError                a plugin that is broken where it is needed
@@ -35,6 +36,8 @@ to do. ``cli.py`` is the one place that turns an error into a message and an exi
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+
+from llamakit._distribution import install_command
 
 
 class LlamakitError(Exception):
@@ -133,6 +136,21 @@ class UsageError(LlamakitError, ValueError):
 
 class DestinationError(UsageError):
     """A destination that exists already, or that nothing can be made at."""
+
+
+class MissingExtraError(UsageError):
+    """Something needs a package of an extra of llamakit's, and it is not installed.
+
+    Args:
+        user: what needs it.
+        package: what could not be imported.
+        extra: the extra that installs it.
+    """
+
+    def __init__(self, user: str, package: str | None, extra: str) -> None:
+        super().__init__(
+            f"{user} needs the package {package}, which is not here: {install_command(extra)}"
+        )
 
 
 class UnknownNameError(UsageError):

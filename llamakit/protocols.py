@@ -5,7 +5,7 @@ Shapes: B rows in the batch, V ids in the vocabulary.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, Protocol, TypedDict, runtime_checkable
 
@@ -190,7 +190,7 @@ class Parameter:
 
 @runtime_checkable
 class Checkpoint(Protocol):
-    """A model on disk, whatever its form: opened from its indexes, read piece by piece."""
+    """A model on disk, whatever its format: opened from its indexes, read piece by piece."""
 
     path: Path
     """Its folder: messages name it, a tokenizer is looked for in it and in its parent, and no
@@ -222,8 +222,88 @@ class Checkpoint(Protocol):
         ...
 
 
+RowOrder = Literal["meta", "huggingface"]
+"""Of the rows of query and key projections, which the rotary embedding pairs: neighbours in Meta's
+order, halves of a head in Hugging Face's."""
+
+
+@dataclass(frozen=True)
+class RawRegion:
+    """A part of a parameter that is in one place of a file: row-major, little-endian, no gaps."""
+
+    path: Path
+    """The file."""
+    offset: int
+    """Bytes from the start of the file to the first value."""
+    shape: tuple[int, ...]
+    """As the whole parameter's, but for the length along its ``axis``."""
+    order: RowOrder = "meta"
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What a check of a checkpoint has shown, as one sentence."""
+
+    sentence: str
+    kind: Literal["checked", "fault", "not checked"]
+
+
+class CheckpointCapabilities(Checkpoint, Protocol):
+    """What a checkpoint may offer besides.
+
+    Each method is optional, and what lacks one works by ``read`` alone. They count as methods of
+    the class, and where a derived class has a ``read`` of its own, what it inherits does not count.
+    """
+
+    def raw_regions(self, name: str) -> Sequence[RawRegion] | None:
+        """Say where the bytes of a parameter are, so that conversions copy them from the files.
+
+        Returns:
+            Regions that follow one another along the parameter's ``axis``, or axis 0 where that
+            is None, and split no attention head; None to have ``read`` called.
+        """
+        ...
+
+    def stored_names(self) -> Sequence[str]:
+        """Return the names of all parameters in the order that conversions go through them.
+
+        That of the bytes in the files is the quickest. Without it: that of ``parameters``.
+        """
+        ...
+
+    def model_parallel_size(self) -> int:
+        """Return how many shards the weights are split into; without it: 1."""
+        ...
+
+    def weight_files(self) -> Sequence[Path]:
+        """Return the files of weights, which ``inspect`` counts and ``reshard.json`` lists."""
+        ...
+
+    def companion_files(self, target: str) -> Sequence[Path]:
+        """Return the files that a conversion copies, as they are, next to what it writes.
+
+        Args:
+            target: ``meta`` or ``huggingface``. A ``params.json`` takes the place of the one that
+                a conversion to ``meta`` would write; a file by any other name that a conversion
+                writes is refused.
+        """
+        ...
+
+    def deep_checks(self) -> Iterable[Finding]:
+        """Check the values, for ``verify --deep``, and say what that has shown.
+
+        Raises:
+            CheckpointError: something is wrong; it counts as a fault.
+        """
+        ...
+
+    def oddities(self) -> Iterable[str]:
+        """Say what is unusual but not wrong, for ``inspect``: a sentence each."""
+        ...
+
+
 class Exporter(Protocol):
-    """Writes a checkpoint in another form."""
+    """Writes a checkpoint in another format."""
 
     def __call__(
         self, checkpoint: Checkpoint, destination: Path, options: Mapping[str, Any], /

@@ -1,22 +1,20 @@
-"""Reads from a checkpoint of any form, and checks what comes against its index.
+"""Reads from a checkpoint of any format, and checks what comes against its index.
 
-The forms of plugins are wrong now and then, and an array of another shape may well fit: numpy
+The formats of plugins are wrong now and then, and an array of another shape may well fit: numpy
 repeats a row, or a single value, over all that there is to fill.
 """
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 
 from llamakit.checkpoint.dtypes import DTYPES, Array
-from llamakit.checkpoint.hf_checkpoint import HuggingFaceCheckpoint
-from llamakit.checkpoint.meta_checkpoint import MetaCheckpoint
 from llamakit.errors import LlamakitError, ParametersError, PluginError
 from llamakit.protocols import Checkpoint, Parameter
-
-_BUILT_IN = (MetaCheckpoint, HuggingFaceCheckpoint)
 
 
 def read_checked(
@@ -29,33 +27,60 @@ def read_checked(
 
     Raises:
         ParametersError: it is not what the index says.
-        PluginError: a stranger's checkpoint failed otherwise. A built-in's failure is not hidden.
+        PluginError: a third-party checkpoint failed otherwise. A built-in's failure is not hidden.
         DamagedFileError: the file ends before the bytes do.
     """
     parameter = checkpoint.parameters[name]
     bounds = {"axis": axis, "start": start, "stop": stop} if parameter.shape else {}
-    try:
+    with naming_the_plugin(checkpoint, f"read {name}"):
         found: Any = checkpoint.read(name, **bounds)  # type: ignore[arg-type]
-    except (LlamakitError, OSError, MemoryError):
-        raise
-    except (Exception, SystemExit) as error:
-        if type(checkpoint) in _BUILT_IN:
-            raise
-        cause = " ".join(f"{type(error).__name__}: {error}".split()).removesuffix(":")
-        raise PluginError(
-            f"{checkpoint.path}: the checkpoint of the form {checkpoint.form!r} failed to read "
-            f"{name}: {cause} (LLAMAKIT_DEBUG=1 shows where)"
-        ) from error
     shape = _shape(parameter, axis, start, stop)
     is_array = isinstance(found, np.ndarray | np.generic)
     if not is_array or found.shape != shape or found.dtype != DTYPES.get(parameter.dtype):
         raise ParametersError(
-            f"{checkpoint.path}: the checkpoint of the form {checkpoint.form!r} read {name} as "
-            f"{_words(found)}; its index says {parameter.dtype} {shape}: tell the author of the "
-            "plugin that opens it"
+            f"{describe(checkpoint)} read {name} as {_describe_array(found)}; its index says "
+            f"{parameter.dtype} {shape}: tell the author of the plugin that opens it"
         )
     array: Array = found
     return array
+
+
+@contextlib.contextmanager
+def naming_the_plugin(checkpoint: Checkpoint, task: str) -> Iterator[None]:
+    """Have whatever a third-party checkpoint raises meanwhile name its plugin.
+
+    Args:
+        task: what it failed to do, such as ``read norm.weight``.
+
+    Raises:
+        PluginError: it failed, and with no error of llamakit's, of files or of memory.
+    """
+    try:
+        yield
+    except (LlamakitError, OSError, MemoryError):
+        raise
+    except (Exception, SystemExit) as error:
+        if is_builtin(checkpoint):
+            raise
+        cause = " ".join(f"{type(error).__name__}: {error}".split()).removesuffix(":")
+        raise PluginError(
+            f"{describe(checkpoint)} failed to {task}: {cause} (LLAMAKIT_DEBUG=1 shows where)"
+        ) from error
+
+
+def is_builtin(checkpoint: Checkpoint) -> bool:
+    """Tell whether llamakit itself has opened a checkpoint."""
+    return _package(checkpoint) == "llamakit"
+
+
+def describe(checkpoint: Checkpoint) -> str:
+    """Name a checkpoint, its format and the package that opens it, as the subject of a sentence."""
+    opener = "" if is_builtin(checkpoint) else f" (opened by {_package(checkpoint)})"
+    return f"{checkpoint.path}: the checkpoint of the format {checkpoint.form!r}{opener}"
+
+
+def _package(checkpoint: Checkpoint) -> str:
+    return type(checkpoint).__module__.partition(".")[0]
 
 
 def _shape(parameter: Parameter, axis: int, start: int, stop: int | None) -> tuple[int, ...]:
@@ -66,7 +91,7 @@ def _shape(parameter: Parameter, axis: int, start: int, stop: int | None) -> tup
     return tuple(shape)
 
 
-def _words(found: Any) -> str:
+def _describe_array(found: Any) -> str:
     """Say what was read: the dtype and shape of an array, the type of anything else."""
     if isinstance(found, np.ndarray | np.generic):
         return f"{found.dtype} {found.shape}"

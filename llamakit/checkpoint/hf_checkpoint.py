@@ -1,4 +1,4 @@
-"""A Hugging Face folder of a Llama model: config.json and .safetensors, read as Meta's form."""
+"""A Hugging Face folder of a Llama model: config.json and .safetensors, read as Meta's format."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from llamakit.errors import (
     ParametersError,
     UnsupportedModelError,
 )
-from llamakit.protocols import Parameter
+from llamakit.protocols import Parameter, RawRegion, RowOrder
 
 _SINGLE = "model.safetensors"
 _INDEX = "model.safetensors.index.json"
@@ -32,7 +32,7 @@ _SHOWN = 8
 
 
 class HuggingFaceCheckpoint:
-    """A model in Hugging Face's form; names, shapes and rows are those of Meta's."""
+    """A model in Hugging Face's format; names, shapes and rows are those of Meta's."""
 
     form = "huggingface"
 
@@ -44,7 +44,7 @@ class HuggingFaceCheckpoint:
         self.sources = sources
         """By Meta's name: the file, and the name in it."""
         self.embedding_axis = 0 if looks_like_llama_3(params, path) else 1
-        """The axis on which Meta's form of this model cuts ``tok_embeddings.weight``."""
+        """The axis on which Meta's format of this model cuts ``tok_embeddings.weight``."""
         self.parameters: Mapping[str, Parameter] = {
             name: self._parameter(name) for name in expected_shapes(params) if name in sources
         } | {name: self._parameter(name) for name in sources}
@@ -70,6 +70,17 @@ class HuggingFaceCheckpoint:
             self.nbytes_read += array.nbytes
         return array
 
+    def raw_regions(self, name: str) -> list[RawRegion]:
+        """Say where a parameter is, its rows perhaps in Hugging Face's order."""
+        file, theirs = self.sources[name]
+        tensor = file.tensors[theirs]
+        order: RowOrder = "huggingface" if is_rotated(name) else "meta"
+        return [RawRegion(file.path, tensor.offset, tensor.shape, order)]
+
+    def weight_files(self) -> list[Path]:
+        """Return the files of weights, by name."""
+        return sorted({file.path for file, _ in self.sources.values()})
+
     def _read_rotated(
         self, file: SafetensorsFile, tensor: StoredTensor, axis: int, start: int, stop: int | None
     ) -> Array:
@@ -93,7 +104,7 @@ def open_huggingface(path: Path) -> HuggingFaceCheckpoint | None:
     """Open a folder of config.json and .safetensors from its indexes.
 
     Returns:
-        The checkpoint, or None if the folder is in another form (Meta's shards come first).
+        The checkpoint, or None if the folder is in another format (Meta's shards come first).
 
     Raises:
         NotACheckpointError: its weights are pytorch_model.bin.
@@ -174,8 +185,8 @@ def _meta_name(theirs: str, file: SafetensorsFile) -> str | None:
         return ""
     if theirs.endswith(".bias"):
         raise UnsupportedModelError(
-            f"{file.path} holds the bias {theirs[:200]}; Meta's form has no biases, so this model "
-            "cannot be read."
+            f"{file.path} holds the bias {theirs[:200]}; Meta's format has no biases, so this "
+            "model cannot be read."
         )
     return to_meta(theirs)
 

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
+from llamakit.checkpoint.checklist import MODEL_CHECKLIST
 from llamakit.checkpoint.dtypes import Array
-from llamakit.checkpoint.layout import EMBEDDING, OUTPUT, ROPE_FREQS, axis_of, expected_shapes
+from llamakit.checkpoint.layout import EMBEDDING, OUTPUT, axis_of, expected_shapes
 from llamakit.checkpoint.llama_generation import LARGEST_3_2_DIM, embedding_axis, generation_name
 from llamakit.checkpoint.params import ModelParams, parse_params, read_params
-from llamakit.checkpoint.shard_plan import copies, pieces
+from llamakit.checkpoint.shard_checks import check_shards
+from llamakit.checkpoint.shard_plan import copies, legal_sizes, pieces
 from llamakit.checkpoint.shards import (
     check_alike,
     check_none_missing,
@@ -22,12 +24,12 @@ from llamakit.checkpoint.shards import (
     warn_of_renamed,
 )
 from llamakit.checkpoint.tensor_file import TensorFile
-from llamakit.errors import DamagedFileError, MissingShardError
-from llamakit.protocols import Parameter
+from llamakit.errors import MissingShardError
+from llamakit.protocols import Finding, Parameter, RawRegion
 
 
 class MetaCheckpoint:
-    """A model in Meta's form, opened from the indexes of its shards."""
+    """A model in Meta's format, opened from the indexes of its shards."""
 
     form = "meta"
 
@@ -66,6 +68,45 @@ class MetaCheckpoint:
             self.nbytes_read += array.nbytes
         return array
 
+    def raw_regions(self, name: str) -> list[RawRegion] | None:
+        """Say where a parameter is; None if its values are not one after the other."""
+        parameter = self.parameters[name]
+        step = copies(name, self.params, len(self.shards))
+        shards = self.shards[:1] if parameter.axis is None else self.shards[::step]
+        if not all(shard.tensors[name].contiguous for shard in shards):
+            return None
+        tensors = [(shard.path, shard.tensors[name]) for shard in shards]
+        return [RawRegion(path, tensor.offset, tensor.shape) for path, tensor in tensors]
+
+    def stored_names(self) -> list[str]:
+        """Return the names in the order that the shards have them in."""
+        return list(self.shards[0].tensors)
+
+    def model_parallel_size(self) -> int:
+        """Return how many shards there are."""
+        return len(self.shards)
+
+    def weight_files(self) -> list[Path]:
+        """Return the shards, by number."""
+        return [shard.path for shard in self.shards]
+
+    def companion_files(self, target: str) -> list[Path]:
+        """Return params.json, which a reshard keeps as it is."""
+        return [self.path / "params.json"] if target == "meta" else []
+
+    def deep_checks(self) -> Iterator[Finding]:
+        """Check that several shards are of one model, each once and in its place."""
+        return check_shards(self.shards, self.parameters, self.params)
+
+    def oddities(self) -> Iterator[str]:
+        """Say that there is no checklist, or a number of shards that does not fit the model."""
+        if not (self.path / MODEL_CHECKLIST).is_file():
+            yield f"no {MODEL_CHECKLIST}, so llamakit verify has no checksums to compare with"
+        if len(self.shards) not in legal_sizes(self.params):
+            yield (
+                f"there are {len(self.shards)} shards, but the model cannot be split into so many"
+            )
+
     def _assemble(self, parameter: Parameter, axis: int, start: int, stop: int | None) -> Array:
         start, stop = _checked_slice(parameter, axis, start, stop)
         cut = axis if parameter.axis is None else parameter.axis
@@ -86,7 +127,7 @@ def open_meta(path: Path) -> MetaCheckpoint | None:
     The shards may have any number of digits; a single consolidated.pth is a shard too.
 
     Returns:
-        The checkpoint, or None if the folder is in another form.
+        The checkpoint, or None if the folder is in another format.
 
     Raises:
         MissingShardError: there is no shard, or a gap in their numbers, or too few for the model.
@@ -116,28 +157,6 @@ def open_meta(path: Path) -> MetaCheckpoint | None:
     shape = None if embedding is None else embedding.shape
     axis = embedding_axis(shape, params, len(shards), path)
     return MetaCheckpoint(path, params, shards, axis)
-
-
-def check_replicas(checkpoint: MetaCheckpoint) -> None:
-    """Check that what every shard holds is the same in all, which shards of two models show.
-
-    Reads the norms of all shards: 2.6 MB a shard in a 70B.
-
-    Raises:
-        DamagedFileError: a shard has other bytes than shard 0.
-    """
-    first, *others = checkpoint.shards
-    for name, parameter in checkpoint.parameters.items():
-        if parameter.axis is not None or name == ROPE_FREQS:
-            continue
-        expected = first.array(name).tobytes()
-        for shard in others:
-            if shard.array(name).tobytes() != expected:
-                raise DamagedFileError(
-                    f"{shard.path}: {name} differs from that in {first.path.name}, and all shards "
-                    "of a model hold the same; they are of two models, or one is damaged. "
-                    "Check them against checklist.chk and download the odd one again."
-                )
 
 
 def _checked_slice(

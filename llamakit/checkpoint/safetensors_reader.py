@@ -1,21 +1,23 @@
 """A .safetensors: eight bytes of length, a JSON header, then the values of all tensors.
 
+The ``safetensors`` package judges the header. What it says of shapes is enough to find the
+values: in a valid file they follow one another without a gap.
+
 Source: the format's description, https://github.com/huggingface/safetensors#format.
 """
 
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, BinaryIO
 
 from llamakit.checkpoint.dtypes import SAFETENSORS
 from llamakit.checkpoint.not_weights import HEAD_NBYTES, describe_impostor
 from llamakit.checkpoint.tensor_file import (
     StoredTensor,
     TensorFile,
-    check_shape,
     file_nbytes,
     open_file,
     row_major,
@@ -24,101 +26,74 @@ from llamakit.errors import DamagedFileError
 
 MAX_HEADER_NBYTES = 100_000_000
 """The format's own limit."""
+_END = re.compile(rb'"data_offsets": *\[ *[0-9]+ *, *([0-9]{1,20}) *\]')
 
 
 class SafetensorsFile(TensorFile):
-    """The tensors of a .safetensors, each where it lies in the file."""
-
-    def __init__(
-        self,
-        path: Path,
-        nbytes: int,
-        tensors: Mapping[str, StoredTensor],
-        metadata: Mapping[str, str],
-    ) -> None:
-        super().__init__(path, nbytes, tensors)
-        self.metadata = metadata
-        """What the header says beside the tensors, such as ``{"format": "pt"}``."""
+    """The tensors of a .safetensors, each where it is in the file."""
 
     @classmethod
     def open(cls, path: Path) -> SafetensorsFile:
         """Read the header of a .safetensors; no values are read.
 
         Raises:
-            DamagedFileError: it cannot be read, or is cut short, damaged, or something else.
+            DamagedFileError: it cannot be read, or is cut short, damaged, or something else; or
+                a name occurs twice, or a dtype is none of ours.
         """
-        with open_file(path) as file:
-            nbytes = file_nbytes(file)
-            try:
-                header, data_start = _read_header(file, nbytes)
-                metadata = _metadata(header.pop("__metadata__", {}))
-                tensors = {name: _tensor(name, entry, data_start) for name, entry in header.items()}
-                needed = _check_cover(tensors, data_start)
-            except ValueError as error:
-                raise DamagedFileError(
-                    f"{path} is not a whole .safetensors: {error}. Download it again."
-                ) from None
-        if nbytes != needed:
+        try:
+            header, nbytes = _read_header(path)
+            tensors = _tensors(path, header, nbytes)
+            json.loads(header.decode(), object_pairs_hook=_check_names)
+        except ValueError as error:
             raise DamagedFileError(
-                f"{path} has {nbytes} bytes and its header describes {needed}; "
-                "finish the download, or start it again."
-            )
-        return cls(path, nbytes, tensors, metadata)
+                f"{path} is not a whole .safetensors: {error}. Download it again."
+            ) from None
+        return cls(path, nbytes, tensors)
 
 
-def _read_header(file: BinaryIO, nbytes: int) -> tuple[dict[str, Any], int]:
-    file.seek(0)
-    head = file.read(HEAD_NBYTES)
-    if impostor := describe_impostor(head):
-        raise ValueError(f"it is {impostor}")
-    length = int.from_bytes(head[:8], "little")
-    if len(head) < 8 or length > min(nbytes - 8, MAX_HEADER_NBYTES):
-        raise ValueError(f"a header of {length} bytes does not fit in {nbytes} bytes")
-    file.seek(8)
+def _read_header(path: Path) -> tuple[bytes, int]:
+    """Return the header, within the limit, and the size of the file."""
+    with open_file(path) as file:
+        nbytes = file_nbytes(file)
+        file.seek(0)
+        head = file.read(HEAD_NBYTES)
+        if impostor := describe_impostor(head):
+            raise ValueError(f"it is {impostor}")
+        length = int.from_bytes(head[:8], "little")
+        if len(head) < 8 or length > min(nbytes - 8, MAX_HEADER_NBYTES):
+            raise ValueError(f"a header of {length} bytes does not fit in {nbytes} bytes")
+        file.seek(8)
+        return file.read(length), nbytes
+
+
+def _tensors(path: Path, header: bytes, nbytes: int) -> Mapping[str, StoredTensor]:
+    """Have the package judge the header, and say where each tensor is."""
+    from safetensors import SafetensorError, safe_open
+
+    tensors = {}
+    at = 8 + len(header)
     try:
-        header = json.loads(file.read(length).decode(), object_pairs_hook=_without_repeats)
-    except RecursionError:
-        raise ValueError("its header is nested too deep") from None
-    if not isinstance(header, dict):
-        raise ValueError("its header is not an object")
-    return header, 8 + length
+        with safe_open(path, framework="numpy") as file:
+            for name in file.offset_keys():
+                described = file.get_slice(name)
+                code, shape = described.get_dtype(), tuple(described.get_shape())
+                if code not in SAFETENSORS:
+                    raise ValueError(f"{name[:200]} is of dtype {code}, which is not known here")
+                # The product of other lengths may be of any size where one is 0.
+                stride = (0,) * len(shape) if 0 in shape else row_major(shape)
+                tensors[name] = StoredTensor(SAFETENSORS[code], shape, stride, at)
+                at += tensors[name].nbytes
+    except (SafetensorError, OSError) as error:
+        ends = [int(end) for end in _END.findall(header)]
+        if ends and max(ends) != nbytes - at:
+            raise ValueError(
+                f"it has {nbytes} bytes and its header describes {at + max(ends)}"
+            ) from None
+        raise ValueError("".join(filter(str.isprintable, str(error)[:300]))) from None
+    return tensors
 
 
-def _without_repeats(pairs: list[tuple[str, object]]) -> dict[str, object]:
-    values = dict(pairs)
-    if len(values) != len(pairs):
-        raise ValueError("its header has a key twice")
-    return values
-
-
-def _metadata(metadata: object) -> dict[str, str]:
-    if not isinstance(metadata, dict):
-        raise ValueError("its metadata is not an object")
-    return {key: str(value) for key, value in metadata.items()}
-
-
-def _tensor(name: str, entry: object, data_start: int) -> StoredTensor:
-    match entry:
-        case {"dtype": str(code), "shape": [*lengths], "data_offsets": [begin, end]}:
-            shape = tuple(lengths)
-        case _:
-            raise ValueError(f"its header does not describe {name[:200]}")
-    if not all(type(value) is int and value >= 0 for value in (*shape, begin, end)):
-        raise ValueError(f"a length or offset of {name[:200]} is no count")
-    if code not in SAFETENSORS:
-        raise ValueError(f"{name[:200]} is of dtype {code[:20]}, which is not known here")
-    check_shape(shape)
-    tensor = StoredTensor(SAFETENSORS[code], shape, row_major(shape), data_start + begin)
-    if begin + tensor.nbytes != end:
-        raise ValueError(f"{name[:200]} has {end - begin} bytes, its shape needs {tensor.nbytes}")
-    return tensor
-
-
-def _check_cover(tensors: Mapping[str, StoredTensor], data_start: int) -> int:
-    """Check that the tensors follow one another without overlap or gap; return where they end."""
-    at = data_start
-    for tensor in sorted(tensors.values(), key=lambda tensor: (tensor.offset, tensor.nbytes)):
-        if tensor.offset != at:
-            raise ValueError(f"tensors overlap or leave a gap at byte {at}")
-        at += tensor.nbytes
-    return at
+def _check_names(pairs: list[tuple[str, object]]) -> None:
+    """Check that no name of an object occurs twice: the package takes the last."""
+    if len(dict(pairs)) != len(pairs):
+        raise ValueError("its header has a name twice")

@@ -7,6 +7,8 @@ import mmap
 import threading
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from itertools import accumulate
+from operator import mul
 from pathlib import Path
 from typing import BinaryIO
 from weakref import WeakValueDictionary
@@ -45,7 +47,7 @@ class StoredTensor:
     def contiguous(self) -> bool:
         """Whether the values lie one after the other, row by row, with nothing between."""
         lengths = zip(self.shape, self.stride, row_major(self.shape), strict=True)
-        return all(length == 1 or have == want for length, have, want in lengths) or not self.numel
+        return not self.numel or all(length == 1 or have == want for length, have, want in lengths)
 
     @property
     def end(self) -> int:
@@ -67,7 +69,7 @@ class StoredTensor:
 
 def row_major(shape: tuple[int, ...]) -> tuple[int, ...]:
     """Return the stride of a contiguous tensor, in values."""
-    return tuple(math.prod(shape[axis + 1 :]) for axis in range(len(shape)))
+    return tuple(accumulate(reversed(shape[1:]), mul, initial=1))[::-1] if shape else ()
 
 
 def extent(shape: tuple[int, ...], stride: tuple[int, ...]) -> int:
@@ -96,7 +98,7 @@ class TensorFile:
     """
 
     archive = ""
-    """What the file calls itself inside, where its form has a name for that."""
+    """What the file calls itself inside, where its format has a name for that."""
 
     def __init__(self, path: Path, nbytes: int, tensors: Mapping[str, StoredTensor]) -> None:
         self.path = path
@@ -133,9 +135,13 @@ class TensorFile:
         """Return the values at a place in the file, such as a narrowed tensor.
 
         Raises:
-            DamagedFileError: the file has changed since it was opened.
+            DamagedFileError: the file has changed since it was opened, or no array has this shape.
         """
         dtype = DTYPES[tensor.dtype]
+        try:
+            check_shape(tensor.shape)
+        except ValueError as error:
+            raise DamagedFileError(f"{self.path} holds {error}; download it again.") from None
         if not tensor.numel:
             return np.empty(tensor.shape, dtype)
         begin, mapped = self._map(tensor.offset, tensor.end)

@@ -13,7 +13,7 @@ from typing import NoReturn
 
 import click
 
-from llamakit._version import __version__
+from llamakit._distribution import __version__
 from llamakit.errors import LlamakitError, UnknownNameError
 from llamakit.plugin_manager.failures import attributed, is_full_disk, is_out_of_memory
 from llamakit.plugin_manager.loader import load_command

@@ -12,7 +12,7 @@ import click
 from llamakit.cli.open_model import open_model, tokenizer_for_sampling
 from llamakit.cli.options import draft_option, model_options, sampling_options
 from llamakit.cli.terminal import note
-from llamakit.errors import UsageError
+from llamakit.errors import MissingExtraError
 from llamakit.llama.drafters import choose_drafter
 from llamakit.llama.sampler_choice import choose_sampling
 from llamakit.serve.access import allowed_hosts, check_auth, read_keys
@@ -239,17 +239,14 @@ def check_extra() -> None:
     """Refuse to go on without the packages of the extra.
 
     Raises:
-        UsageError: one is missing.
+        MissingExtraError: one is missing.
     """
     try:
         import prometheus_client  # noqa: F401
         import starlette  # noqa: F401
         import uvicorn  # noqa: F401
     except ImportError as error:
-        raise UsageError(
-            f"llamakit serve needs the package {error.name}, which is not here: "
-            "pip install 'llamakit[serve]'"
-        ) from error
+        raise MissingExtraError("llamakit serve", error.name, "serve") from error
 
 
 def _name(model: str | None) -> str:

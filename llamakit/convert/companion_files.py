@@ -1,29 +1,33 @@
-"""The small files beside the weights of a Meta checkpoint."""
+"""The small files next to the weights of a Meta checkpoint."""
 
 from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 
-from llamakit._version import __version__
-from llamakit.checkpoint.hf_checkpoint import HuggingFaceCheckpoint
+from llamakit._distribution import __version__
+from llamakit.checkpoint.capabilities import companion_files, weight_files
+from llamakit.checkpoint.checked_read import describe
+from llamakit.checkpoint.checklist import MODEL_CHECKLIST
 from llamakit.checkpoint.layout import EMBEDDING
 from llamakit.checkpoint.llama_generation import ORIGIN, scaled_rope
-from llamakit.checkpoint.meta_checkpoint import MetaCheckpoint
 from llamakit.checkpoint.params import ModelParams, hidden_dim, to_meta_json
 from llamakit.convert.conversion_plan import SmallFile
-from llamakit.errors import UnsupportedModelError
+from llamakit.errors import PluginError, UnsupportedModelError
 from llamakit.protocols import Checkpoint
 
+PARAMS = "params.json"
 TOKENIZER = "tokenizer.model"
+_WEIGHTS = ("consolidated", "model.safetensors", "model-")
+"""How the names of files of weights, and of their index, begin."""
 _TOKENIZER_LIST = "tokenizer_checklist.chk"
 
 
 def meta_companions(checkpoint: Checkpoint, size: int, dtype: str | None) -> list[SmallFile]:
-    """Say which small files stand beside the shards of a Meta checkpoint.
+    """Say which small files are next to the shards of a Meta checkpoint.
 
     Args:
         checkpoint: what the shards are made from.
@@ -32,12 +36,38 @@ def meta_companions(checkpoint: Checkpoint, size: int, dtype: str | None) -> lis
 
     Raises:
         UnsupportedModelError: a params.json cannot say what this model is.
+        PluginError: the checkpoint has files carried along that have other files' names.
     """
-    return [
-        SmallFile("params.json", params_json(checkpoint)),
+    carried: dict[str, Path] = {it.name: it for it in companion_files(checkpoint, "meta")}
+    params = carried.pop(PARAMS, None)
+    made = [
+        SmallFile(PARAMS, params or params_json(checkpoint)),
         *tokenizer_files(checkpoint.path),
         SmallFile(ORIGIN, _origin(checkpoint, size, dtype)),
     ]
+    taken = {file.name for file in made} | {MODEL_CHECKLIST}
+    return [*made, *carried_files(checkpoint, carried.values(), taken)]
+
+
+def carried_files(
+    checkpoint: Checkpoint, files: Iterable[Path], taken: Collection[str]
+) -> list[SmallFile]:
+    """Say which files of a format of its own are copied next to the weights.
+
+    Args:
+        files: as ``companion_files`` lists them.
+        taken: the names of the files that the conversion writes, those of weights aside.
+
+    Raises:
+        PluginError: a file has the name of one that the conversion writes.
+    """
+    for file in files:
+        if file.name in taken or file.name.startswith(_WEIGHTS):
+            raise PluginError(
+                f"{describe(checkpoint)} has {file} carried along, and the conversion writes a "
+                f"{file.name} of its own: tell the author of the plugin that opens it"
+            )
+    return [SmallFile(file.name, file) for file in files]
 
 
 def find_tokenizer_file(path: Path) -> Path | None:
@@ -64,13 +94,11 @@ def tokenizer_files(path: Path) -> list[SmallFile]:
 
 
 def params_json(checkpoint: Checkpoint) -> bytes:
-    """Return the params.json of a checkpoint: Meta's own file where there is one.
+    """Return the params.json of a checkpoint, made from its numbers.
 
     Raises:
         UnsupportedModelError: it cannot say what this model is.
     """
-    if type(checkpoint) is MetaCheckpoint:
-        return (checkpoint.path / "params.json").read_bytes()
     params = checkpoint.params
     _check_scaling(params, checkpoint.path)
     # The reference passes max_seq_len itself, and fails on a file that has it too.
@@ -99,7 +127,7 @@ def _check_hidden(params: ModelParams, values: Mapping[str, object], path: Path)
     if hidden_dim(params.dim, multiple_of, multiplier) != params.hidden_dim:
         raise UnsupportedModelError(
             f"{path}: no params.json gives feed-forward layers {params.hidden_dim} wide for a "
-            f"width of {params.dim}, so Meta's form cannot hold this model."
+            f"width of {params.dim}, so Meta's format cannot hold this model."
         )
 
 
@@ -112,7 +140,8 @@ def _origin(checkpoint: Checkpoint, size: int, dtype: str | None) -> bytes:
             "folder": checkpoint.path.resolve().name,
             "form": checkpoint.form,
             "files": [
-                {"name": path.name, "nbytes": nbytes} for path, nbytes in source_files(checkpoint)
+                {"name": path.name, "nbytes": path.stat().st_size}
+                for path in weight_files(checkpoint)
             ],
         },
         "model_parallel_size": size,
@@ -120,13 +149,3 @@ def _origin(checkpoint: Checkpoint, size: int, dtype: str | None) -> bytes:
         "dtype": dtype or embedding.dtype,
     }
     return (json.dumps(values, indent=2) + "\n").encode()
-
-
-def source_files(checkpoint: Checkpoint) -> list[tuple[Path, int]]:
-    """List the files of weights of a checkpoint and their sizes; none of a form not known here."""
-    if type(checkpoint) is MetaCheckpoint:
-        return [(shard.path, shard.nbytes) for shard in checkpoint.shards]
-    if type(checkpoint) is HuggingFaceCheckpoint:
-        files = {file.path: file.nbytes for file, _ in checkpoint.sources.values()}
-        return sorted(files.items())
-    return []

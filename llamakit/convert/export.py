@@ -13,13 +13,14 @@ from pathlib import Path
 from typing import Any
 
 from llamakit.checkpoint.atomic_folder import check_space
+from llamakit.checkpoint.capabilities import companion_files
 from llamakit.checkpoint.file_layout import TensorSpec
 from llamakit.checkpoint.hf_names import to_huggingface
 from llamakit.checkpoint.layout import OUTPUT, check_parameters, expected_shapes
 from llamakit.checkpoint.safetensors_writer import SafetensorsLayout
-from llamakit.convert.companion_files import find_tokenizer_file
+from llamakit.convert.companion_files import carried_files, find_tokenizer_file
 from llamakit.convert.conversion_plan import ConversionPlan, SmallFile, carry_out
-from llamakit.convert.hf_files import write_hf_files
+from llamakit.convert.hf_files import HF_FILES, write_hf_files
 from llamakit.convert.meta_format import plan_safetensors
 from llamakit.convert.moves import WeightFile, make_move, spec_for_slice, whole
 from llamakit.errors import OptionError, suggestion
@@ -88,7 +89,7 @@ def export_safetensors(
 
 
 def plan_huggingface(checkpoint: Checkpoint, destination: Path, limit: int) -> ConversionPlan:
-    """Plan the weights and the index of a Hugging Face folder.
+    """Plan the weights, the index and what is carried along of a Hugging Face folder.
 
     Args:
         checkpoint: what is read.
@@ -97,6 +98,7 @@ def plan_huggingface(checkpoint: Checkpoint, destination: Path, limit: int) -> C
 
     Raises:
         ParametersError: parameters are missing, or are of another model.
+        PluginError: the checkpoint has files carried along that have other files' names.
     """
     check_parameters(checkpoint)
     names = [
@@ -117,6 +119,8 @@ def plan_huggingface(checkpoint: Checkpoint, destination: Path, limit: int) -> C
             tensors.append(spec_for_slice(theirs, parameter, target, parameter.dtype))
         files.append(WeightFile(_file_name(index, len(groups)), SafetensorsLayout(tensors)))
     small = [SmallFile(INDEX, _index(files))] if len(files) > 1 else []
+    carried = companion_files(checkpoint, "huggingface")
+    small += carried_files(checkpoint, carried, (INDEX, *HF_FILES))
     return ConversionPlan(
         checkpoint, destination, tuple(moves), tuple(files), tuple(small), has_checklist=False
     )
@@ -168,7 +172,7 @@ def _index(files: Sequence[WeightFile]) -> bytes:
 
 
 def _find_tokenizer(path: Path) -> Path | None:
-    """Find the tokenizer of a checkpoint of any form."""
+    """Find the tokenizer of a checkpoint of any format."""
     complete = path / "tokenizer.json"
     return find_tokenizer_file(path) or (complete if complete.is_file() else None)
 

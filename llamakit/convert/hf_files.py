@@ -29,6 +29,8 @@ _TOKENIZER_FILES = (
     "special_tokens_map.json",
     "tokenizer.model",
 )
+HF_FILES = ("config.json", "generation_config.json", *_TOKENIZER_FILES)
+"""What ``write_hf_files`` writes, or some of it."""
 
 
 def write_hf_files(checkpoint: Checkpoint, destination: Path, tokenizer: Path | None) -> list[str]:

@@ -1,4 +1,4 @@
-"""Plans for Meta's form: any number of shards, from a checkpoint of any form."""
+"""Plans for Meta's format: any number of shards, from a checkpoint of any format."""
 
 from __future__ import annotations
 
@@ -6,22 +6,22 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from llamakit.checkpoint.capabilities import model_parallel_size, stored_names
 from llamakit.checkpoint.file_layout import FileLayout, TensorSpec
 from llamakit.checkpoint.layout import EMBEDDING, OUTPUT, check_parameters
-from llamakit.checkpoint.meta_checkpoint import MetaCheckpoint
 from llamakit.checkpoint.pth_writer import PthLayout
 from llamakit.checkpoint.safetensors_writer import SafetensorsLayout
 from llamakit.checkpoint.shard_plan import check_size
 from llamakit.convert.companion_files import meta_companions
 from llamakit.convert.conversion_plan import ConversionPlan, SmallFile
 from llamakit.convert.moves import Move, WeightFile, make_move, targets_for_size, tensors_by_file
-from llamakit.protocols import Checkpoint, Parameter
+from llamakit.protocols import Checkpoint
 
 
 def plan_shards(
     checkpoint: Checkpoint, destination: Path, size: int, *, dtype: str | None = None
 ) -> ConversionPlan:
-    """Plan a folder of ``size`` shards in Meta's form.
+    """Plan a folder of ``size`` shards in Meta's format.
 
     The parameters keep the order that the source's shards have them in, so each of these is read
     from its beginning to its end.
@@ -35,7 +35,7 @@ def plan_shards(
     Raises:
         UnevenSplitError: the model cannot be cut into so many shards.
         ParametersError: parameters are missing, or are of another model.
-        UnsupportedModelError: Meta's form cannot hold this model.
+        UnsupportedModelError: Meta's format cannot hold this model.
         OptionError: weights are not cast to ``dtype``.
     """
     check_parameters(checkpoint)
@@ -57,7 +57,7 @@ def plan_safetensors(checkpoint: Checkpoint, destination: Path) -> ConversionPla
     Raises: as ``plan_shards``.
     """
     check_parameters(checkpoint)
-    size = len(checkpoint.shards) if isinstance(checkpoint, MetaCheckpoint) else 1
+    size = model_parallel_size(checkpoint)
     moves = _moves(checkpoint, size, None)
     tensors = tensors_by_file(moves, checkpoint.parameters, size)
     stems = [f"consolidated.{rank:02d}" for rank in range(size)]
@@ -95,7 +95,8 @@ def _moves(
 ) -> list[tuple[str, Move]]:
     """Say which parameter becomes what, under which name."""
     moves = []
-    for name, parameter in _in_order(checkpoint):
+    for name in stored_names(checkpoint):
+        parameter = checkpoint.parameters[name]
         if name == OUTPUT and without_output:
             continue
         targets = targets_for_size(parameter, checkpoint, size)
@@ -106,12 +107,6 @@ def _moves(
         targets = targets_for_size(embedding, checkpoint, size)
         moves.append((OUTPUT, make_move(checkpoint, embedding, targets, dtype=dtype)))
     return moves
-
-
-def _in_order(checkpoint: Checkpoint) -> list[tuple[str, Parameter]]:
-    if type(checkpoint) is MetaCheckpoint:
-        return [(name, checkpoint.parameters[name]) for name in checkpoint.shards[0].tensors]
-    return list(checkpoint.parameters.items())
 
 
 def _shares_output(checkpoint: Checkpoint) -> bool:

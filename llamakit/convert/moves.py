@@ -5,25 +5,20 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from pathlib import Path
 
+from llamakit.checkpoint.capabilities import raw_regions
 from llamakit.checkpoint.dtypes import itemsize
 from llamakit.checkpoint.file_layout import FileLayout, TensorSpec
-from llamakit.checkpoint.hf_checkpoint import HuggingFaceCheckpoint
 from llamakit.checkpoint.hf_names import is_rotated
 from llamakit.checkpoint.layout import ROPE_FREQS
-from llamakit.checkpoint.meta_checkpoint import MetaCheckpoint
-from llamakit.checkpoint.shard_plan import copies, slice_for_rank
-from llamakit.checkpoint.tensor_file import StoredTensor, TensorFile
+from llamakit.checkpoint.shard_plan import slice_for_rank
 from llamakit.errors import OptionError
-from llamakit.protocols import Checkpoint, Parameter
+from llamakit.protocols import Checkpoint, Parameter, RowOrder
 
 CASTS = ("float32", "bfloat16", "float16")
 """The dtypes that weights are cast to."""
 _FLOATS = (*CASTS, "float64")
-
-Order = Literal["meta", "huggingface"]
-"""Of the rows of the query and key projections; see ``checkpoint/rotary.py``."""
 
 
 @dataclass(frozen=True)
@@ -33,8 +28,8 @@ class Region:
     rows: int
     columns: int
     """In values; a tensor of other than two axes is seen as a matrix of its first axis."""
-    file: TensorFile | None
-    """None: the checkpoint's own ``read`` has to be asked."""
+    path: Path | None
+    """The file. None: the checkpoint's own ``read`` has to be called."""
     offset: int = 0
     """Bytes from the start of the file to the first value."""
 
@@ -61,7 +56,7 @@ class Move:
     dtype: str
     """What the source stores."""
     new_dtype: str
-    turn: Order | None = None
+    turn: RowOrder | None = None
     """The order that rows are brought into, if it is another than they are in."""
     head_dim: int = 1
     """How many rows belong together where there is a ``turn``."""
@@ -80,36 +75,13 @@ class WeightFile:
         return self.layout.nbytes
 
 
-def regions_of(checkpoint: Checkpoint, parameter: Parameter) -> tuple[tuple[Region, ...], Order]:
-    """Say where a parameter lies, and in which order its rows are there."""
-    places, order = _places(checkpoint, parameter)
-    if places and all(tensor.contiguous for _, tensor in places):
-        return tuple(_region(tensor, file) for file, tensor in places), order
-    rows, columns = _matrix(parameter.shape)
-    return (Region(rows, columns, None),), "meta"
-
-
-def _places(
-    checkpoint: Checkpoint, parameter: Parameter
-) -> tuple[list[tuple[TensorFile, StoredTensor]], Order]:
-    # A class derived from these may have a read of its own, which then counts.
-    if type(checkpoint) is MetaCheckpoint:
-        shards = checkpoint.shards
-        if parameter.axis is None:
-            shards = shards[:1]
-        else:
-            shards = shards[:: copies(parameter.name, checkpoint.params, len(shards))]
-        return [(shard, shard.tensors[parameter.name]) for shard in shards], "meta"
-    if type(checkpoint) is HuggingFaceCheckpoint:
-        file, theirs = checkpoint.sources[parameter.name]
-        order: Order = "huggingface" if is_rotated(parameter.name) else "meta"
-        return [(file, file.tensors[theirs])], order
-    return [], "meta"
-
-
-def _region(tensor: StoredTensor, file: TensorFile) -> Region:
-    rows, columns = _matrix(tensor.shape)
-    return Region(rows, columns, file, tensor.offset)
+def regions_of(checkpoint: Checkpoint, parameter: Parameter) -> tuple[tuple[Region, ...], RowOrder]:
+    """Say where a parameter is, and in which order its rows are there."""
+    found = raw_regions(checkpoint, parameter)
+    if not found:
+        return (Region(*_matrix(parameter.shape), None),), "meta"
+    regions = (Region(*_matrix(raw.shape), raw.path, raw.offset) for raw in found)
+    return tuple(regions), found[0].order
 
 
 def _matrix(shape: Sequence[int]) -> tuple[int, int]:
@@ -135,7 +107,7 @@ def make_move(
     targets: Sequence[Target],
     *,
     dtype: str | None = None,
-    order: Order = "meta",
+    order: RowOrder = "meta",
 ) -> Move:
     """Say how one parameter gets to where it is wanted.
 

@@ -9,7 +9,6 @@ from pathlib import Path
 
 from llamakit.checkpoint.checked_read import read_checked
 from llamakit.checkpoint.dtypes import DTYPES, Array
-from llamakit.checkpoint.tensor_file import TensorFile
 from llamakit.convert.batches import CopyBatch, Read
 from llamakit.convert.disk import ALIGNMENT, SMALL, Buffer, DiskFile, align_down, align_up
 from llamakit.errors import DamagedFileError
@@ -76,24 +75,26 @@ class SourceReader:
         for read in batch.reads:
             end = at + align_up(read.nbytes) + ALIGNMENT
             memory, array = buffer.memory[at:end], buffer.array[at:end]
-            if read.region.file is None:
+            if read.region.path is None:
                 job = self._threads.submit(self._ask, batch.move.name, read, array)
             else:
-                file = self._open(read.region.file)
+                file = self._open(read.region.path)
                 job = self._threads.submit(_read, file, read, memory, array)
             started.append(job)
             at = end
         return started
 
-    def _open(self, file: TensorFile) -> DiskFile:
-        opened = self._files.get(file.path)
+    def _open(self, path: Path) -> DiskFile:
+        opened = self._files.get(path)
         if opened is None:
-            direct = False if file.nbytes < SMALL and self._direct is None else self._direct
             try:
-                opened = DiskFile(file.path, direct=direct)
+                small = path.stat().st_size < SMALL
+                opened = DiskFile(
+                    path, direct=False if small and self._direct is None else self._direct
+                )
             except OSError as error:
-                raise DamagedFileError(f"{file.path} cannot be read: {error.strerror}.") from None
-            self._files[file.path] = opened
+                raise DamagedFileError(f"{path} cannot be read: {error.strerror}.") from None
+            self._files[path] = opened
         return opened
 
     def _ask(self, name: str, read: Read, array: Array) -> Array:

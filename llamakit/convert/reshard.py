@@ -28,7 +28,7 @@ def reshard(
     """Write a checkpoint as ``size`` shards.
 
     Args:
-        checkpoint: what is read; of any form.
+        checkpoint: what is read; of any format.
         destination: the folder to make.
         size: the model parallel size.
         dtype: what weights are cast to, or None to keep their bytes.

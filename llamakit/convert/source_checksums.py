@@ -27,9 +27,9 @@ def read_in_order(moves: Iterable[Move]) -> set[Path]:
     jumps: set[Path] = set()
     for batch in batches(moves):
         for read in batch.reads:
-            if read.region.file is None:
+            path = read.region.path
+            if path is None:
                 continue
-            path = read.region.file.path
             if read.offset < ends.get(path, 0):
                 jumps.add(path)
             ends[path] = read.offset + read.nbytes
@@ -62,9 +62,9 @@ class SourceSums:
         """Take in what a batch has read; the arrays may go when the jobs are done."""
         jobs = []
         for read, array in zip(batch.reads, arrays, strict=True):
-            if read.region.file is None or read.region.file.path not in self._sums:
+            path = read.region.path
+            if path is None or path not in self._sums:
                 continue
-            path = read.region.file.path
             jobs.append(self._lane_of[path].submit(self._sums[path].update, read.offset, array))
         return jobs
 

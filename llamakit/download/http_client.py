@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 
 import httpx
 
-from llamakit._version import __version__
+from llamakit._distribution import __version__
 from llamakit.checkpoint.not_weights import HEAD_NBYTES, describe_impostor
 from llamakit.download import responses as answers
 from llamakit.download.link import Link

@@ -8,11 +8,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from llamakit.checkpoint.checklist import MODEL_CHECKLIST
-from llamakit.checkpoint.hf_checkpoint import HuggingFaceCheckpoint
+from llamakit.checkpoint.capabilities import oddities, weight_files
 from llamakit.checkpoint.layout import EMBEDDING, ROPE_FREQS, check_parameters
 from llamakit.checkpoint.llama_generation import generation_name
-from llamakit.checkpoint.meta_checkpoint import MetaCheckpoint
 from llamakit.checkpoint.params import ModelParams
 from llamakit.checkpoint.shard_plan import legal_sizes
 from llamakit.errors import ParametersError
@@ -39,9 +37,9 @@ class Inspection:
     dtypes: Mapping[str, int]
     """How many parameters are of each dtype, the most frequent first."""
     shards: int | None
-    """How many files the weights are in, if the form has files."""
+    """How many files the weights are in, if the format says."""
     embedding_axis: int | None
-    """The axis on which Meta's form of the model cuts ``tok_embeddings.weight``."""
+    """The axis on which Meta's format of the model cuts ``tok_embeddings.weight``."""
     tokenizer: Vocabulary
     legal_sizes: tuple[int, ...]
     """The model parallel sizes that the model can be cut into."""
@@ -117,7 +115,7 @@ def inspect(
         params=params,
         numel=sum(it.numel for it in parameters if it.name != ROPE_FREQS),
         dtypes=dict(dtypes.most_common()),
-        shards=_shards(checkpoint),
+        shards=len(weight_files(checkpoint)) or None,
         embedding_axis=axis,
         tokenizer=tokenizer,
         legal_sizes=tuple(sizes),
@@ -128,18 +126,10 @@ def inspect(
             for size in sizes
             if size <= _LARGEST_SIZE
         ),
-        oddities=(*warnings, *_oddities(checkpoint, tokenizer, dtypes, sizes)),
+        oddities=(*warnings, *_oddities(checkpoint, tokenizer, dtypes)),
         faults=tuple(_faults(checkpoint, tokenizer)),
         parameters=parameters,
     )
-
-
-def _shards(checkpoint: Checkpoint) -> int | None:
-    if isinstance(checkpoint, MetaCheckpoint):
-        return len(checkpoint.shards)
-    if isinstance(checkpoint, HuggingFaceCheckpoint):
-        return len({file.path for file, _ in checkpoint.sources.values()})
-    return None
 
 
 def _faults(checkpoint: Checkpoint, tokenizer: Vocabulary) -> list[str]:
@@ -151,19 +141,12 @@ def _faults(checkpoint: Checkpoint, tokenizer: Vocabulary) -> list[str]:
     return faults
 
 
-def _oddities(
-    checkpoint: Checkpoint, tokenizer: Vocabulary, dtypes: Counter[str], sizes: list[int]
-) -> list[str]:
+def _oddities(checkpoint: Checkpoint, tokenizer: Vocabulary, dtypes: Counter[str]) -> list[str]:
     params, rows = checkpoint.params, checkpoint.params.vocab_size
-    is_meta = isinstance(checkpoint, MetaCheckpoint)
-    shards = _shards(checkpoint) or 1
     found = {
         "no tokenizer in the folder or in its parent": tokenizer.path is None,
         f"the embedding has {rows} rows, the tokenizer only {tokenizer.size} ids": (
             tokenizer.size is not None and tokenizer.size < rows
-        ),
-        f"no {MODEL_CHECKLIST}, so llamakit verify has no sums to compare with": (
-            is_meta and not (checkpoint.path / MODEL_CHECKLIST).is_file()
         ),
         f"{ROPE_FREQS} is there; it is no parameter, and nothing reads it": (
             ROPE_FREQS in checkpoint.parameters
@@ -171,9 +154,6 @@ def _oddities(
         "mixed dtypes: " + ", ".join(f"{count} in {name}" for name, count in dtypes.items()): (
             len(dtypes) > 1
         ),
-        f"there are {shards} shards, but the model cannot be cut into so many": (
-            is_meta and shards not in sizes
-        ),
         "the output layer is the embedding (tied)": params.tied_embeddings,
     }
-    return [sentence for sentence, holds in found.items() if holds]
+    return [*oddities(checkpoint), *(sentence for sentence, holds in found.items() if holds)]

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
+from llamakit.checkpoint.capabilities import has_capability, weight_files
 from llamakit.checkpoint.hashing import Consumer, FilePass, FileRead, Md5, read_files
-from llamakit.checkpoint.hf_checkpoint import HuggingFaceCheckpoint
-from llamakit.checkpoint.meta_checkpoint import MetaCheckpoint
 from llamakit.checkpoint.pth_reader import PthFile
 from llamakit.checkpoint.safetensors_reader import SafetensorsFile
 from llamakit.checkpoint.tensor_file import TensorFile
@@ -17,12 +16,18 @@ from llamakit.examine.contents import Counts, MemberCrcs, NonFiniteCounts
 from llamakit.examine.deep_checks import (
     Findings,
     look_at_shapes,
-    look_at_shards,
     look_at_tokenizer,
+    look_deep,
 )
 from llamakit.examine.folders import Folder, find_folders, impostor_in
 from llamakit.examine.steps import Opener, StepProgress, Steps, warnings_of
 from llamakit.examine.verify_report import FileReport, FolderReport, NonFinite, VerifyReport
+from llamakit.protocols import Checkpoint
+
+_TENSOR_FILES: Mapping[str, Callable[[Path], TensorFile]] = {
+    ".pth": PthFile.open,
+    ".safetensors": SafetensorsFile.open,
+}
 
 
 def verify(paths: Sequence[Path], opener: Opener, *, deep: bool = False) -> Steps[VerifyReport]:
@@ -77,7 +82,7 @@ def _files(folders: Iterable[Folder], *, deep: bool) -> dict[Path, _File]:
 def _folders(path: Path, opener: Opener) -> list[Folder]:
     folders = find_folders(path)
     if not folders:
-        # Whatever opens it has a better sentence, and a plugin may know its form.
+        # Whatever opens it has a better sentence, and a plugin may know its format.
         checkpoint = opener.open_checkpoint(path)
         return [Folder(checkpoint.path, (), {}, (), ())]
     return folders
@@ -204,26 +209,27 @@ def _look_at_model(folder: Folder, opener: Opener, findings: Findings, *, deep: 
         findings.fault(error)
         return
     look_at_shapes(checkpoint, findings)
-    is_known = isinstance(checkpoint, MetaCheckpoint | HuggingFaceCheckpoint)
+    is_known = has_capability(checkpoint, "deep_checks") or _has_tensor_files(checkpoint)
     if not is_known:
         findings.not_checked.append(
-            f"the weights themselves: what the files of the form {checkpoint.form} hold is its "
+            f"the weights themselves: what the files of the format {checkpoint.form} hold is its "
             "plugin's to know"
         )
-    if not deep:
-        if is_known:
-            findings.not_checked.append("the weights themselves; --deep looks at them")
-        return
-    look_at_tokenizer(checkpoint, opener, findings)
-    if isinstance(checkpoint, MetaCheckpoint):
-        try:
-            look_at_shards(checkpoint, findings)
-        except (CheckpointError, ValueError, OSError) as error:
-            findings.fault(error)
+    elif not deep:
+        findings.not_checked.append("the weights themselves; --deep looks at them")
+    if deep:
+        look_at_tokenizer(checkpoint, opener, findings)
+        look_deep(checkpoint, findings)
+
+
+def _has_tensor_files(checkpoint: Checkpoint) -> bool:
+    """Tell whether all weights are in files that are looked at here, whatever the format."""
+    files = weight_files(checkpoint)
+    return bool(files) and all(file.suffix in _TENSOR_FILES for file in files)
 
 
 def _open_tensors(path: Path, faults: list[str]) -> TensorFile | None:
-    opens = {".pth": PthFile.open, ".safetensors": SafetensorsFile.open}.get(path.suffix)
+    opens = _TENSOR_FILES.get(path.suffix)
     if opens is None:
         return None
     try:

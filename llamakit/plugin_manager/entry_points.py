@@ -66,6 +66,23 @@ def find_entry_points(group: str, path: Iterable[str] | None = None) -> list[Ent
     return found
 
 
+def find_metadata(name: str) -> str | None:
+    """Return where the metadata of an installed distribution is, if a folder on the path has it.
+
+    Args:
+        name: as installers compare it: lower case, ``_`` between words.
+    """
+    for place in dict.fromkeys(entry for entry in sys.path if isinstance(entry, str)):
+        try:
+            distributions = _distributions_in(place or ".")
+        except OSError:
+            continue
+        for distribution in distributions:
+            if distribution.key == name:
+                return distribution.folder
+    return None
+
+
 def _distributions_in(place: str) -> list[_Distribution]:
     """List the distributions that a folder of ``sys.path`` holds, by name."""
     in_egg = place.lower().endswith(".egg")

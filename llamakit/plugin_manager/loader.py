@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import pluggy
 
 from llamakit import hookspecs
-from llamakit._version import __version__
+from llamakit._distribution import __version__
 from llamakit.errors import PluginError
 from llamakit.plugin_manager.entry_points import EntryPoint
 from llamakit.plugin_manager.failures import attributed

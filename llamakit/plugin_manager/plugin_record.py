@@ -8,7 +8,7 @@ from typing import Literal
 
 import pluggy
 
-from llamakit._version import __version__
+from llamakit._distribution import __version__, install_command
 from llamakit.errors import PluginError
 from llamakit.plugin_manager.moved import where_it_is_now
 from llamakit.plugin_manager.registry import Entry, Source, in_one_line
@@ -67,9 +67,7 @@ def why_not_loaded(error: BaseException, source: Source) -> str:
     line = in_one_line(error)
     if isinstance(error, PluginError):
         return str(error)
-    if isinstance(error, ImportError):
-        if where_it_is_now(error):
-            return line
+    if isinstance(error, ImportError) and not where_it_is_now(error):
         if (error.name or "").partition(".")[0] == "llamakit" and not source.builtin:
             return f"{line}: {maybe_newer(source)}"
         return f"{line}; {_how_to_import(error, source)}"
@@ -93,7 +91,8 @@ def maybe_newer(source: Source) -> str:
     """Say what to do with a plugin that asks for what this llamakit does not have."""
     return (
         f"it may be for a newer llamakit than {__version__}; "
-        f"pip install --upgrade llamakit {source.package} brings both up to date"
+        f"{install_command(upgrade=True)} && pip install --upgrade {source.package} brings both up "
+        "to date"
     )
 
 

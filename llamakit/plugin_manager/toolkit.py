@@ -16,8 +16,9 @@ from typing import TYPE_CHECKING, Any
 import pluggy
 
 from llamakit import hookspecs
+from llamakit._distribution import DISTRIBUTION, NAMESAKE, install_command
 from llamakit.errors import LlamakitError, PluginError
-from llamakit.plugin_manager.entry_points import EntryPoint, find_entry_points
+from llamakit.plugin_manager.entry_points import EntryPoint, find_entry_points, find_metadata
 from llamakit.plugin_manager.failures import OPENED
 from llamakit.plugin_manager.guarded_hooks import HookGuard
 from llamakit.plugin_manager.loader import checked_entries, import_plugin, register
@@ -41,7 +42,7 @@ if TYPE_CHECKING:
     )
 
 GROUP = "llamakit"
-"""The entry-point group of plugins, and the distribution of the built-in ones."""
+"""The entry-point group of plugins."""
 
 
 _ARGUMENTS = {
@@ -152,7 +153,7 @@ class Toolkit:
 
     def _import(self, point: EntryPoint, is_disabled: bool) -> HookGuard | None:
         """Import one plugin and register its hooks with pluggy; None if that fails."""
-        is_builtin = point.package == GROUP
+        is_builtin = point.package == DISTRIBUTION
         source = Source(point.name, point.package, point.version, builtin=is_builtin)
         record = PluginRecord(source)
         self.plugins.append(record)
@@ -248,20 +249,33 @@ def load_toolkit(
         disabled: names of plugins, separated by commas or spaces; ``all`` means every
             third-party one. ``LLAMAKIT_DISABLE_PLUGINS`` if None.
     """
-    points = find_entry_points(GROUP) if entry_points is None else list(entry_points)
+    points = _installed() if entry_points is None else list(entry_points)
     if disabled is None:
         disabled = os.environ.get("LLAMAKIT_DISABLE_PLUGINS", "")
         _warn_of_unknown(disabled, points)
     names = disabled.replace(",", " ").split()
-    if not any(point.package == GROUP for point in points):
-        say("it is not installed, so it has no commands: pip install -e . in its folder")
+    if not any(point.package == DISTRIBUTION for point in points):
+        say(f"it is not installed, so it has no commands: {install_command()}")
     toolkit = Toolkit()
     toolkit.load(
         sorted(points, key=_load_order),
-        lambda point: point.name in names or ("all" in names and point.package != GROUP),
+        lambda point: point.name in names or ("all" in names and point.package != DISTRIBUTION),
     )
     toolkit.settle_names()
     return toolkit
+
+
+def _installed() -> list[EntryPoint]:
+    """Find the installed plugins, without those of a package that only has llamakit's name."""
+    folder = find_metadata(NAMESAKE)
+    if folder is None:
+        return find_entry_points(GROUP)
+    remedy = f"rm -r {folder}" if folder.endswith(".egg-info") else f"pip uninstall {NAMESAKE}"
+    say(
+        f"the package {NAMESAKE} is installed too ({folder}); it is not this llamakit, which is "
+        f"{DISTRIBUTION}, and is left out: {remedy}"
+    )
+    return [point for point in find_entry_points(GROUP) if point.package.lower() != NAMESAKE]
 
 
 def _warn_of_unknown(disabled: str, points: list[EntryPoint]) -> None:
@@ -274,7 +288,7 @@ def _warn_of_unknown(disabled: str, points: list[EntryPoint]) -> None:
 
 def _load_order(point: EntryPoint) -> tuple[bool, str, str]:
     """Sort built-ins first, and never as the file system happens to list them."""
-    return point.package != GROUP, point.package, point.name
+    return point.package != DISTRIBUTION, point.package, point.name
 
 
 @functools.cache

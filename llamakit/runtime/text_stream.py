@@ -76,11 +76,13 @@ class TextStream:
 
     def _release(self, fresh: str, last: bool = False) -> str:
         text = self._held + fresh
-        found = [at for at in (text.find(stop) for stop in self._stops) if at >= 0]
-        if found:
+        places = ((text.find(stop), len(stop)) for stop in self._stops)
+        # The stop string that is complete first, whatever the tokens that brought the others.
+        ends = [(start + length, start) for start, length in places if start >= 0]
+        if ends:
             self.stopped = True
             self._held = ""
-            return text[: min(found)]
+            return text[: min(ends)[1]]
         keep = 0 if last else max((_overlap(text, stop) for stop in self._stops), default=0)
         self._held = text[len(text) - keep :]
         return text[: len(text) - keep]

@@ -6,7 +6,7 @@ import inspect
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-from llamakit._version import __version__
+from llamakit._distribution import DISTRIBUTION, __version__
 from llamakit.errors import LlamakitError
 from llamakit.plugin_manager.docstrings import summary_of
 from llamakit.plugin_manager.factories import Option, build, options_of, takes_tokenizer
@@ -25,7 +25,7 @@ def entry_for(kind: str, factory: object) -> Entry:
     As if it were built in: what it raises comes through as it is.
     """
     name = str(getattr(factory, "__name__", factory))
-    return Entry(kind, name, factory, "", Source(name, "llamakit", __version__, builtin=True))
+    return Entry(kind, name, factory, "", Source(name, DISTRIBUTION, __version__, builtin=True))
 
 
 def check_factory(entry: Entry, positional: int = 0) -> None:

@@ -17,6 +17,7 @@ from llamakit.checkpoint.params import ModelParams
 from llamakit.errors import LlamakitError
 from llamakit.plugin_manager.failures import check_opened
 from llamakit.protocols import Checkpoint, Parameter
+from llamakit.testing.checkpoint_capabilities import check_capabilities
 from llamakit.testing.exporters import contents
 from llamakit.testing.factory import said
 from llamakit.testing.registration import check_registration_of
@@ -52,6 +53,7 @@ def check_checkpoint_form(open_checkpoint: Open, path: Path) -> None:
     _check_index(checkpoint, path)
     _check_reads(checkpoint)
     _check_again(checkpoint, _open(open_checkpoint, path))
+    check_capabilities(checkpoint)
     if contents(path) != before:
         raise ContractError("the checkpoint changes while it is opened and read: open it to read")
     with TemporaryDirectory() as root:

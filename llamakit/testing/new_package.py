@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from string import Template
 
-from llamakit._version import __version__
+from llamakit._distribution import DISTRIBUTION, __version__
 from llamakit.checkpoint.atomic_folder import staged
 from llamakit.errors import DestinationError, UsageError
 
@@ -93,6 +93,8 @@ def plan_package(name: str, kind: str, parent: Path, taken: Mapping[str, str]) -
     """
     short = name.removeprefix(PREFIX)
     _check_name(name, short)
+    if f"{PREFIX}{short}" == DISTRIBUTION:
+        raise UsageError(f"{DISTRIBUTION} is llamakit itself; choose another name")
     if short in taken:
         raise UsageError(
             f"the name {short} is taken by {taken[short]}: of two that offer one name, a built-in "
@@ -105,6 +107,7 @@ def plan_package(name: str, kind: str, parent: Path, taken: Mapping[str, str]) -
         "article": "An" if kind[0] in "aeiou" else "A",
         "package": package.package,
         "module": package.module,
+        "distribution": DISTRIBUTION,
         "versions": _versions(),
         "try_it": KINDS[kind].format(name=short),
     }

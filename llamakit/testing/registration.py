@@ -13,6 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from llamakit._distribution import DISTRIBUTION
 from llamakit.plugin_manager.entry_points import EntryPoint, find_entry_points
 from llamakit.plugin_manager.toolkit import GROUP, load_toolkit
 from llamakit.testing.world import ContractError
@@ -86,7 +87,7 @@ def describe(module: str, heavy: list[str]) -> dict[str, Any]:
 
 def _points(module: str) -> tuple[list[EntryPoint], EntryPoint]:
     """Return the entry points of the built-in plugins, and that of the one to be loaded."""
-    builtins = [point for point in find_entry_points(GROUP) if point.package == GROUP]
+    builtins = [point for point in find_entry_points(GROUP) if point.package == DISTRIBUTION]
     own = EntryPoint(module, module, "", module.replace("_", "-"), "0")
     own = next((point for point in builtins if point.module == module), own)
     return [point for point in builtins if point.module != module], own

@@ -443,8 +443,8 @@ def fail(array):
 def test_a_checkpoint_that_reads_something_else_is_told_so(source, tmp_path, mistake, found):
     checkpoint = Mistaken(open_checkpoint(source), mistake)
     expected = re.escape(
-        f"the checkpoint of the form 'mistaken' read tok_embeddings.weight as {found}; its index "
-        "says float16 (24, 16): tell the author"
+        f"the checkpoint of the format 'mistaken' (opened by {__name__}) read "
+        f"tok_embeddings.weight as {found}; its index says float16 (24, 16): tell the author"
     )
 
     for write in (lambda: reshard(checkpoint, tmp_path / "out", 1), lambda: loaded(checkpoint)):
@@ -457,8 +457,8 @@ def test_a_checkpoint_that_reads_something_else_is_told_so(source, tmp_path, mis
 def test_a_checkpoint_that_fails_to_read_is_named_with_the_parameter(source, tmp_path):
     checkpoint = Mistaken(open_checkpoint(source), fail)
     expected = (
-        "the checkpoint of the form 'mistaken' failed to read tok_embeddings.weight: "
-        "ValueError: no such tensor"
+        r"the checkpoint of the format 'mistaken' \(opened by test_reshard\) failed to read "
+        "tok_embeddings.weight: ValueError: no such tensor"
     )
 
     for write in (lambda: reshard(checkpoint, tmp_path / "out", 1), lambda: loaded(checkpoint)):
@@ -481,7 +481,7 @@ def test_a_comparison_checks_what_is_read_as_well(source, mistake, error, senten
 
     # several parameters are compared at the same time: whichever comes first is named
     for compare in (lambda: diff(checkpoint, source), lambda: diff(source, checkpoint)):
-        with pytest.raises(error, match=rf"of the form 'mistaken' .* \S+\.weight.*{sentence}"):
+        with pytest.raises(error, match=rf"of the format 'mistaken' .* \S+\.weight.*{sentence}"):
             compare()
 
 

@@ -13,6 +13,7 @@ import pytest
 
 from llamakit import hookspecs, protocols
 from llamakit.cli.main import build_cli
+from llamakit.plugin_manager.loader import load_command
 from llamakit.plugin_manager.toolkit import load_toolkit
 
 ROOT = Path(__file__).parents[2]
@@ -50,7 +51,10 @@ def test_examples_in_help_keep_their_lines():
     """Click wants a backspace before them; in a raw docstring that is two characters instead."""
     cli = build_cli(load_toolkit(disabled="all"))
 
-    helps = [entry.value.help or "" for entry in cli.toolkit.commands]
+    toolkit = cli.toolkit
+    helps = [
+        load_command(entry).help or "" for entry in (*toolkit.commands, *toolkit.checkpoint_tools)
+    ]
 
     assert [text for text in helps if "\\b" in text] == []
 
@@ -169,4 +173,4 @@ def test_every_module_has_its_place_in_the_drawing():
     for path in (ROOT / "llamakit").iterdir():
         if path.suffix == ".py" or (path / "__init__.py").exists():
             name = path.name if path.suffix else f"{path.name}/"
-            assert name in page or path.stem == "_version", name
+            assert name in page or path.stem == "_distribution", name

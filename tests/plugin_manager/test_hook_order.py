@@ -8,6 +8,7 @@ import types
 import pytest
 
 from llamakit import hookimpl
+from llamakit._distribution import DISTRIBUTION
 from llamakit.errors import CheckpointError
 from llamakit.plugin_manager.entry_points import EntryPoint, find_entry_points
 from llamakit.plugin_manager.toolkit import load_toolkit
@@ -44,7 +45,7 @@ def call(reference_cases):
     """Call a hook: by loading all plugins, and for the opening ones by opening what there is."""
 
     def open_with(hook, *points):
-        builtins = [it for it in find_entry_points("llamakit") if it.package == "llamakit"]
+        builtins = [it for it in find_entry_points("llamakit") if it.package == DISTRIBUTION]
         toolkit = load_toolkit([*builtins, *points], disabled="")
         if hook == "open_checkpoint":
             toolkit.open_checkpoint(reference_cases / "gqa-mp1")

@@ -11,6 +11,7 @@ import sys
 import pytest
 
 from llamakit import __version__
+from llamakit._distribution import install_command
 
 
 def listing(run_llamakit, env):
@@ -98,8 +99,8 @@ def test_help_of_a_command_names_what_a_plugin_has_added(run_llamakit, plugins):
             "newer",
             "newer",
             f"it implements register_dreams, which llamakit {__version__} does not have: it may "
-            f"be for a newer llamakit than {__version__}; pip install --upgrade llamakit "
-            "llamakit-newer brings both up to date",
+            f"be for a newer llamakit than {__version__}; {install_command(upgrade=True)} "
+            "&& pip install --upgrade llamakit-newer brings both up to date",
             id="is for a newer llamakit",
         ),
         pytest.param(

@@ -12,6 +12,7 @@ import pytest
 
 import llamakit
 from llamakit import hookimpl
+from llamakit._distribution import DISTRIBUTION, install_command
 from llamakit.errors import (
     LlamakitError,
     NotACheckpointError,
@@ -44,7 +45,7 @@ def stranger(monkeypatch):
 
 def load(*strangers):
     """Load the built-in plugins and some others."""
-    builtins = [each for each in find_entry_points("llamakit") if each.package == "llamakit"]
+    builtins = [each for each in find_entry_points("llamakit") if each.package == DISTRIBUTION]
     return load_toolkit([*builtins, *strangers], disabled="")
 
 
@@ -160,7 +161,7 @@ def test_a_name_cannot_be_a_command_and_a_checkpoint_tool(stranger, capsys):
             EntryPoint("x", "llamakit.dreams", "", "p", "1"),
             "ModuleNotFoundError: No module named 'llamakit.dreams': "
             f"it may be for a newer llamakit than {llamakit.__version__}; "
-            "pip install --upgrade llamakit p brings both up to date",
+            f"{install_command(upgrade=True)} && pip install --upgrade p brings both up to date",
         ),
     ],
 )

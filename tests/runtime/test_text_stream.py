@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from llamakit.runtime.text_stream import UNFINISHED, TextStream
@@ -35,6 +35,7 @@ def test_pieces_of_real_text_hold_no_broken_character(text: str) -> None:
     assert not any(UNFINISHED in piece for piece in pieces)
 
 
+@example("a a", [" ", "a a"])  # one token completes both
 @given(
     st.text(alphabet="ab上 ", max_size=40),
     st.lists(st.text(alphabet="ab上 ", min_size=1, max_size=4), max_size=3),

@@ -11,6 +11,7 @@ import sys
 import pytest
 from server_kit import LONG, STORY, Running, begin, process, read_all, threaded, wait_until
 
+from llamakit._distribution import install_command
 from llamakit.api import Llama
 from llamakit.errors import UsageError
 from llamakit.serve.server import TOGETHER, Server, listen
@@ -147,5 +148,5 @@ def test_without_the_extra_one_sentence_says_what_to_install(isolated: dict[str,
     assert result.returncode == 2
     assert result.stderr == (
         "llamakit: error: llamakit serve needs the package starlette, which is not here: "
-        "pip install 'llamakit[serve]'\n"
+        f"{install_command('serve')}\n"
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from llamakit import demo, export
+from llamakit._distribution import DISTRIBUTION
 from llamakit.plugin_manager.entry_points import find_entry_points
 from llamakit.plugin_manager.loader import load_command
 from llamakit.plugin_manager.toolkit import load_toolkit
@@ -23,7 +24,7 @@ from llamakit.testing import (
     check_tokenizer,
 )
 
-MODULES = [point.module for point in find_entry_points("llamakit") if point.package == "llamakit"]
+MODULES = [point.module for point in find_entry_points("llamakit") if point.package == DISTRIBUTION]
 TOOLKIT = load_toolkit(disabled="all")
 CALLS = {
     "chat": ["--help"],  # it wants somebody who types

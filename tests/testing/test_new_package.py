@@ -102,7 +102,7 @@ def test_a_checkpoint_of_a_new_form_is_one_like_any_other(site, run_llamakit, tm
     assert exported.returncode == 0, exported.stderr
     assert compared.returncode == 0, compared.stdout
     assert (
-        "not checked: the weights themselves: what the files of the form my-checkpoint-form hold "
+        "not checked: the weights themselves: what the files of the format my-checkpoint-form hold "
         "is its plugin's to know"
     ) in verified.stdout
     assert "--deep" not in verified.stdout

@@ -1,6 +1,6 @@
 """Answers that fit a JSON schema, a regular expression or a grammar.
 
-The engine is llguidance, which the extra ``llamakit[grammar]`` installs. It says at each step which
+The engine is llguidance, which the extra ``grammar`` installs. It says at each step which
 ids may follow; all others are taken away.
 """
 
@@ -11,7 +11,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from llamakit import hookimpl
-from llamakit.errors import FileFormatError, OptionError, PromptError, TokenizerError, UsageError
+from llamakit.errors import (
+    FileFormatError,
+    MissingExtraError,
+    OptionError,
+    PromptError,
+    TokenizerError,
+    UsageError,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -239,10 +246,7 @@ def _check_engine() -> None:
     try:
         import llguidance  # noqa: F401
     except ImportError as error:
-        raise UsageError(
-            "constrained output needs the package llguidance, which is not here: "
-            "pip install 'llamakit[grammar]'"
-        ) from error
+        raise MissingExtraError("constrained output", "llguidance", "grammar") from error
 
 
 def json_schema(

@@ -1,0 +1,78 @@
+"""The contract of what a checkpoint may offer besides ``read``; it is checked where it is there."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, TypeVar
+
+from llamakit.checkpoint import capabilities
+from llamakit.checkpoint.checked_read import read_checked
+from llamakit.checkpoint.dtypes import DTYPES
+from llamakit.checkpoint.hf_names import is_rotated
+from llamakit.checkpoint.rope_permutation import unpermute_rotary
+from llamakit.errors import LlamakitError
+from llamakit.protocols import Checkpoint, Parameter, RawRegion
+from llamakit.testing.world import ContractError
+
+if TYPE_CHECKING:
+    from llamakit.checkpoint.dtypes import Array
+
+Value = TypeVar("Value")
+
+
+def check_capabilities(checkpoint: Checkpoint) -> None:
+    """Check the optional methods that a whole checkpoint has.
+
+    Raises:
+        ContractError: one contradicts the index, the files or ``read``.
+    """
+    __tracebackhide__ = True
+    for parameter in checkpoint.parameters.values():
+        _check_regions(checkpoint, parameter)
+    _answer(lambda: capabilities.stored_names(checkpoint))
+    _answer(lambda: capabilities.model_parallel_size(checkpoint))
+    _answer(lambda: capabilities.weight_files(checkpoint))
+    _answer(lambda: capabilities.oddities(checkpoint))
+    for target in ("meta", "huggingface"):
+        _answer(lambda target=target: capabilities.companion_files(checkpoint, target))  # type: ignore[misc]
+    for finding in capabilities.deep_checks(checkpoint):
+        if finding.kind == "fault":
+            raise ContractError(
+                f"deep_checks finds a fault in a whole checkpoint: {finding.sentence}"
+            )
+
+
+def _check_regions(checkpoint: Checkpoint, parameter: Parameter) -> None:
+    """Check that the bytes of the regions are what ``read`` returns."""
+    __tracebackhide__ = True
+    import numpy as np
+
+    regions = _answer(lambda: capabilities.raw_regions(checkpoint, parameter))
+    if not regions:
+        return
+    array = np.concatenate(
+        [np.atleast_1d(_map(region, parameter)) for region in regions], parameter.axis or 0
+    )
+    if regions[0].order == "huggingface" and is_rotated(parameter.name):
+        array = unpermute_rotary(array, len(array) // checkpoint.params.head_dim)
+    if array.tobytes() != read_checked(checkpoint, parameter.name).tobytes():
+        raise ContractError(
+            f"raw_regions({parameter.name!r}) are other bytes than read returns: conversions copy "
+            "them as they are; return None where the file stores the values otherwise"
+        )
+
+
+def _map(region: RawRegion, parameter: Parameter) -> Array:
+    import numpy as np
+
+    dtype = DTYPES[parameter.dtype]
+    count = int(np.prod(region.shape, dtype=np.int64))
+    return np.fromfile(region.path, dtype, count, offset=region.offset).reshape(region.shape)
+
+
+def _answer(ask: Callable[[], Value]) -> Value:
+    __tracebackhide__ = True
+    try:
+        return ask()
+    except LlamakitError as error:
+        raise ContractError(str(error)) from error
