@@ -56,11 +56,9 @@ USED_BY = {
 """Who asks for what a hook brings. A test holds that no hook is missing here."""
 
 CALLED = {
-    False: "once at each start, right after the plugin is imported; the built-in plugins first, "
-    "then the others by package and name.",
+    False: "once at each start, when all plugins are imported: of each plugin, in pluggy's order.",
     True: "when something is opened, on one plugin after another until one returns something else "
-    "than None: those of other packages first, the last loaded before the first, then the "
-    "built-in ones.",
+    "than None, in pluggy's order: third-party plugins before the built-in ones.",
 }
 """When a hook is called, by whether its first result counts."""
 

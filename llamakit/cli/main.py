@@ -6,7 +6,6 @@ data or failure, 2 usage error, 3 the download link has expired, 130 interrupted
 
 from __future__ import annotations
 
-import errno
 import os
 import sys
 from collections.abc import Iterator, Sequence
@@ -16,6 +15,7 @@ import click
 
 from llamakit._distribution import __version__
 from llamakit.errors import LlamakitError, UnknownNameError
+from llamakit.plugin_manager.failures import attributed, is_full_disk, is_out_of_memory
 from llamakit.plugin_manager.loader import load_command
 from llamakit.plugin_manager.registry import Entry
 from llamakit.plugin_manager.toolkit import Toolkit, default_toolkit
@@ -105,14 +105,14 @@ class _Cli(click.Group):
         return super().resolve_command(ctx, args)
 
     def invoke(self, ctx: click.Context) -> None:
-        """Run the command; an error of a third-party command becomes one that names its plugin."""
+        """Run the command; what a third-party one raises names its plugin."""
         try:
             super().invoke(ctx)
-        except Exception as error:
-            entry = self._entry(ctx.invoked_subcommand or "")
-            if entry is None or entry.source.builtin or _is_explained(error):
-                raise
-            raise entry.failure(error) from error
+        except Exception:
+            if entry := self._entry(ctx.invoked_subcommand or ""):
+                with attributed(entry):
+                    raise
+            raise
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
         sections: dict[str, list[tuple[str, str]]] = {"Commands": [], "Checkpoint tools": []}
@@ -177,14 +177,6 @@ def _help_width() -> int:
     return max(50, min(columns, 100) - 2)
 
 
-def _is_explained(error: Exception) -> bool:
-    """Tell whether an error has a message of its own, so that its plugin need not be named."""
-    from llamakit.plugin_manager.failures import is_out_of_memory
-
-    explained = (LlamakitError, click.ClickException, click.Abort, click.exceptions.Exit)
-    return isinstance(error, (*explained, BrokenPipeError)) or is_out_of_memory(error)
-
-
 def _interrupted(error: BaseException) -> int:
     """Return the exit status after Ctrl-C (130), or after the user has declined (1)."""
     if isinstance(error, KeyboardInterrupt):
@@ -212,8 +204,6 @@ def _fail(error: Exception) -> int:
 
 def _message(error: Exception) -> str | None:
     """Return the message for an error; None for a bug, which needs its traceback."""
-    from llamakit.plugin_manager.failures import is_out_of_memory
-
     if isinstance(error, LlamakitError):
         return str(error)
     if is_out_of_memory(error):
@@ -223,8 +213,8 @@ def _message(error: Exception) -> str | None:
         )
     if isinstance(error, OSError) and error.strerror:
         where = f": {error.filename}" if error.filename else ""
-        full = error.errno in (errno.ENOSPC, errno.EDQUOT)
-        return f"{error.strerror}{where}{'; free some space there' if full else ''}"
+        hint = "; free some space there" if is_full_disk(error) else ""
+        return f"{error.strerror}{where}{hint}"
     return None
 
 

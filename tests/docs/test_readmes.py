@@ -74,11 +74,11 @@ def toolkit_with_the_pages_plugins(tmp_path_factory: pytest.TempPathFactory) -> 
         ):
             (plugin,) = (block for block in blocks(page, "python") if hook in block)
             (folder / f"llamakit_{name}.py").write_text(plugin, encoding="utf-8")
-            toolkit.load(EntryPoint(name, f"llamakit_{name}", "", f"llamakit-{name}", "0.1"))
+            toolkit.load([EntryPoint(name, f"llamakit_{name}", "", f"llamakit-{name}", "0.1")])
         for package in sorted((ROOT / "examples" / "plugins").iterdir()):
             patch.syspath_prepend(str(package))
             module = package.name.replace("-", "_")
-            toolkit.load(EntryPoint(package.name, module, "", package.name, "0.1"))
+            toolkit.load([EntryPoint(package.name, module, "", package.name, "0.1")])
         toolkit.settle_names()
     return toolkit
 
