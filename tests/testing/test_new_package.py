@@ -106,7 +106,7 @@ def test_a_checkpoint_of_a_new_form_is_one_like_any_other(site, run_llamakit, tm
         "is its plugin's to know"
     ) in verified.stdout
     assert "--deep" not in verified.stdout
-    assert "32 ids in made/tokenizer.my-tokenizer" in inspected.stdout
+    assert "32 tokens in made/tokenizer.my-tokenizer" in inspected.stdout
     assert (answer.returncode, answer.stderr.count("Warning")) == (0, 0), answer.stderr
     assert "made is not a checkpoint: found" in without.stderr
 
