@@ -23,7 +23,7 @@ demo: $(VENV)/installed ## from nothing to an answer of the embedded model
 	$(BIN)/llamakit demo
 
 test: lint ## what has to pass: lint, then every test but the soak runs
-	$(BIN)/python -m pytest -m "not soak"
+	$(BIN)/python -m pytest -m "not soak" -n 2 --dist worksteal
 
 lint: $(VENV)/installed-test ## format, style, types, import directions, generated docs, the site
 	$(BIN)/ruff check .

@@ -1,11 +1,11 @@
-"""How fast ids come: llamakit, transformers and llama.cpp on the same random 1.1B weights.
+"""How fast tokens come: llamakit, transformers and llama.cpp on the same random 1.1B weights.
 
     python benchmarks/decode.py                        # all, some 20 minutes
     python benchmarks/decode.py --shape tiny --rounds 1 --new 4
     python benchmarks/decode.py --only b1,int8-b1 --llama-cpp /path/to/python
 
 Every configuration runs in a process of its own, and the rounds alternate between them, so that
-what else the machine does hits all. A rate is the median of the steps of all rounds, and beside it
+what else the machine does hits all. A rate is the median of the steps of all rounds, and next to it
 the quickest tenth: where the two are far apart, the machine had other work. Then ``--threads 1``
 and the processor's time a step still tell something. llama.cpp is
 measured where ``--llama-cpp`` names an interpreter that has llama-cpp-python and gguf;
@@ -76,7 +76,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--shape", choices=SHAPES, default="1.1b")
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--new", type=int, default=32, help="ids a row")
+    parser.add_argument("--new", type=int, default=32, help="tokens a row")
     parser.add_argument("--only", default=",".join(PARTS), help="parts: " + ",".join(PARTS))
     parser.add_argument("--folder", type=Path, default=platformdirs.user_cache_path("llamakit"))
     parser.add_argument("--threads", type=int, default=os.cpu_count())
@@ -152,7 +152,7 @@ class Bench:
         return job
 
     def check(self, wanted: list[Configuration]) -> None:
-        """Compare llamakit's greedy ids, step by step, with those that float32 chose."""
+        """Compare llamakit's greedy tokens, step by step, with those that float32 chose."""
         ours = [it for it in wanted if it.engine == "llamakit" and not it.first_only]
         if not ours:
             return
@@ -193,7 +193,7 @@ def drop_from_cache(*folders: Path) -> None:
 
 
 def rates(configuration: Configuration, runs: list[dict]) -> tuple[float, float]:
-    """Return ids a second while decoding, over all rows: the median, and the quickest tenth."""
+    """Return tokens a second while decoding, over all rows: the median, and the quickest tenth."""
     steps = sorted(step for run in runs for step in run["steps"])
     return tuple(
         configuration.rows / it for it in (statistics.median(steps), steps[len(steps) // 10])

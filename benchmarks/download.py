@@ -4,7 +4,7 @@
     python benchmarks/download.py --only limited
 
 One shard is fetched by each program in turn, the order changing from round to round: first as fast
-as nginx gives it, then with 20 MB/s for each connection and 8 connections. That limit stands in
+as nginx gives it, then with 20 MB/s for each connection and 8 connections. That limit is in
 front of nginx's HTTP (its stream module) and gives each connection its first second without a
 limit. ``limit_rate`` would do so for each request, which flatters whoever asks for small ranges.
 

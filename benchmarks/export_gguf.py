@@ -11,7 +11,7 @@ and nothing is measured. Other packages are those of whoever runs this.
 Answers are greedy. Ours are computed in float32 from weights rounded as the file's are, if it is
 f32, f16 or bf16. llama.cpp rounds activations to the type of the weights they are multiplied with:
 to 11 bits for f16, to 8 for bf16 and q8_0. So f32 and f16 have to be equal; of bf16 and q8_0 the
-random checkpoints, whose best two ids are often close, show what that rounding does.
+random checkpoints, whose best two tokens are often close, show what that rounding does.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ DTYPES = {"f32": "float32", "f16": "float16", "bf16": "bfloat16", "q8_0": None}
 READER = """
 import json, sys
 from llama_cpp import Llama
-file, prompts, count, texts = sys.argv[1], *map(json.loads, sys.argv[2:])
+file, prompts, count, strings = sys.argv[1], *map(json.loads, sys.argv[2:])
 model = Llama(file, n_ctx=512, n_threads=2, type_k=0, type_v=0, verbose=False)
 answers = []
 for prompt in prompts:
@@ -55,8 +55,8 @@ for prompt in prompts:
         if token == model.token_eos() or len(answers[-1]) == count:
             break
         answers[-1].append(token)
-ids = [model.tokenize(text.encode(), add_bos=True, special=False) for text in texts]
-print(json.dumps({"answers": answers, "ids": ids}))
+tokens = [model.tokenize(text.encode(), add_bos=True, special=False) for text in texts]
+print(json.dumps({"answers": answers, "tokens": tokens}))
 """
 SAME = """
 import sys

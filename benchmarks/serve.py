@@ -1,7 +1,7 @@
-"""What the server's batching is worth, and how it stands beside ``transformers serve``.
+"""What the server's batching is worth, and how it stands next to ``transformers serve``.
 
 ``llamakit serve`` and ``transformers serve`` run the same weights in float32, one after the other
-and several times over; as many clients as told have texts continued, each as soon as its last one
+and several times over; as many clients as told have strings continued, each as soon as its last one
 is answered. One client is one by one: the same engine without batching. Prints answered tokens a
 second and the ratios, from medians.
 
@@ -64,7 +64,7 @@ def running(words: list[str], port: int, log: Path) -> Iterator[str]:
 
 
 def ask(http: httpx.Client, url: str, model: str, number: int, tokens: int) -> int:
-    """Have one text continued; return how many ids the answer has."""
+    """Have one text continued; return how many tokens the answer has."""
     body = {
         "model": model,
         "prompt": PROMPTS[number % len(PROMPTS)],
@@ -77,7 +77,7 @@ def ask(http: httpx.Client, url: str, model: str, number: int, tokens: int) -> i
 
 
 def speed(url: str, model: str, clients: int, asked: int, tokens: int) -> float:
-    """Return answered ids a second, of all clients together."""
+    """Return answered tokens a second, of all clients together."""
     with httpx.Client(timeout=600, trust_env=False) as http, ThreadPoolExecutor(clients) as pool:
         start = time.perf_counter()
         counts = pool.map(lambda number: ask(http, url, model, number, tokens), range(asked))
@@ -110,7 +110,7 @@ def main() -> None:
     parser.add_argument("--clients", type=int, nargs="+", default=[1, 8, 32])
     parser.add_argument("--tokens", type=int, default=64)
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--model", type=Path, help="default: the embedded model")
+    parser.add_argument("--model", type=Path, help="default: the bundled demo model")
     arguments = parser.parse_args()
     from llamakit import demo
 

@@ -1,4 +1,4 @@
-"""What drafts save on the embedded model, against no drafts and against transformers.
+"""What drafts save on the bundled demo model, against no drafts and against transformers.
 
 Greedy answers to questions asked twice, which repeat what was said, and stories, which do not.
 llamakit plain and with prompt lookup, and transformers plain and with ``prompt_lookup_num_tokens``
@@ -30,7 +30,7 @@ QUESTIONS = ("How do I verify a checkpoint?", "What is a shard?")
 STORIES = ("Once upon a time", "The old sailor")
 
 Answer = tuple[list[int], int, int]
-"""The new ids, how many ids were drafted, and how many of those accepted."""
+"""The new tokens, how many tokens were drafted, and how many of those accepted."""
 
 
 def ours(llama: Llama, prompt: list[int], new: int, draft: str | None) -> Answer:

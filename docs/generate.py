@@ -20,7 +20,7 @@ import click
 import llamakit
 from llamakit import api, errors, hookspecs, protocols, sampling, testing
 from llamakit.checkpoint.params import ModelParams
-from llamakit.cli.chat.answer_settings import Settings
+from llamakit.cli.chat.answer_settings import AnswerSettings
 from llamakit.cli.chat.slash_commands import COMMANDS
 from llamakit.cli.main import build_cli
 from llamakit.convert.conversion_plan import ConversionPlan
@@ -56,11 +56,9 @@ USED_BY = {
 """Who asks for what a hook brings. A test holds that no hook is missing here."""
 
 CALLED = {
-    False: "once at each start, right after the plugin is imported; the built-in plugins first, "
-    "then the others by package and name.",
+    False: "once at each start, when all plugins are imported: of each plugin, in pluggy's order.",
     True: "when something is opened, on one plugin after another until one returns something else "
-    "than None: those of other packages first, the last loaded before the first, then the "
-    "built-in ones.",
+    "than None, in pluggy's order: third-party plugins before the built-in ones.",
 }
 """When a hook is called, by whether its first result counts."""
 
@@ -117,7 +115,7 @@ def chat_commands() -> str:
 @generated
 def chat_settings() -> str:
     """List what ``/set`` knows."""
-    return "\n".join(f"- `{line.partition(' ')[0]}`" for line in Settings().lines())
+    return "\n".join(f"- `{line.partition(' ')[0]}`" for line in AnswerSettings().lines())
 
 
 @generated
@@ -262,7 +260,7 @@ def reports() -> str:
         *(report.VerifyReport, report.FolderReport, report.FileReport, report.NonFinite),
         *(inspection.Inspection, memory.RankMemory, vocabulary.Vocabulary),
         *(diff.DiffReport, diff.ParameterDiff),
-        *(ConversionPlan, events.Finished, protocols.CatalogueEntry),
+        *(ConversionPlan, events.Finished, protocols.CatalogEntry),
     )
 
 

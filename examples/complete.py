@@ -1,4 +1,4 @@
-"""Continue a few texts from Python. Runs alone, or under torchrun with several ranks.
+"""Continue a few strings from Python. Runs alone, or under torchrun with several ranks.
 
     python examples/complete.py
     torchrun --nproc_per_node 2 examples/complete.py --ckpt_dir llama-2-7b/ \

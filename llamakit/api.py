@@ -89,7 +89,7 @@ def download_models(
 
     Raises:
         LinkError: the link is mangled or for another family.
-        LinkEndedError: it has expired; the same call with a new link resumes.
+        LinkExpiredError: it has expired; the same call with a new link resumes.
         DownloadError: the server did not give what it should, or could not be reached.
         DamagedFileError: a file is wrong twice, or was there, wrong, and ``repair`` is off.
         NoSpaceError: there is no room.

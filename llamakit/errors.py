@@ -20,7 +20,7 @@
      ├── FileFormatError            a file of prompts or a saved session that cannot be read
      ├── NoSpaceError               the disk has no room for what is to be written
      ├── DownloadError              a server that does not give what it should
-     │    └── LinkEndedError        the signed link has expired (exit status 3)
+     │    └── LinkExpiredError      the signed link has expired (exit status 3)
      ├── UsageError                 wrong arguments (exit status 2)
      │    ├── DestinationError      something is there already, or nothing can be made there
      │    ├── UnknownNameError      with "did you mean"
@@ -122,10 +122,14 @@ class DownloadError(LlamakitError):
     """A server that does not give what it should, however often it is asked."""
 
 
-class LinkEndedError(DownloadError):
+class LinkExpiredError(DownloadError):
     """A signed link that has expired: its time or its number of requests is used up."""
 
     exit_status = 3
+
+
+LinkEndedError = LinkExpiredError
+"""The name of ``LinkExpiredError`` in 0.1."""
 
 
 class UsageError(LlamakitError, ValueError):

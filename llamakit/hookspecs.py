@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     import click
 
     from llamakit.protocols import (
-        CatalogueEntry,
+        CatalogEntry,
         Checkpoint,
         DrafterFactory,
         Exporter,
@@ -140,11 +140,11 @@ def register_exporters(exporters: Registrar[Exporter]) -> None:
 
 
 @hookspec
-def register_models(models: Registrar[CatalogueEntry]) -> None:
+def register_models(models: Registrar[CatalogEntry]) -> None:
     """Offer models to the download catalogue.
 
     Args:
-        models: call ``models.register(name, entry, help=...)`` on it, with a ``CatalogueEntry``.
+        models: call ``models.register(name, entry, help=...)`` on it, with a ``CatalogEntry``.
     Returns: nothing.
 
     Since 0.1.

@@ -327,7 +327,7 @@ class Drafter(Protocol):
 DrafterFactory = Callable[..., Drafter]
 
 
-class CatalogueEntry(TypedDict, total=False):
+class CatalogEntry(TypedDict, total=False):
     """One model that ``llamakit download`` knows. Only ``folder`` has to be there."""
 
     names: Sequence[str]
@@ -346,3 +346,7 @@ class CatalogueEntry(TypedDict, total=False):
     """Shared files beside the folder; ``LICENSE`` and ``USE_POLICY.md`` if not given."""
     tokenizer_files: Sequence[str]
     """Beside the folder too; ``tokenizer.model`` and ``tokenizer_checklist.chk`` if not given."""
+
+
+CatalogueEntry = CatalogEntry
+"""The name of ``CatalogEntry`` in 0.1."""

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import pytest
+from fork_server import can_be_forked, fork_server, run_forked
 
 Run = Callable[..., "subprocess.CompletedProcess[str]"]
 
@@ -20,9 +21,14 @@ RANKS = {"RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "COLUMNS", "PYT
 
 
 def pytest_configure() -> None:
-    """Let programs that are started hear Ctrl-C, though a shell has these tests in background."""
+    """Let programs that are started hear Ctrl-C, and share the cores with the other worker.
+
+    A shell may have these tests in the background, where Ctrl-C is ignored.
+    """
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+    if "PYTEST_XDIST_WORKER" in os.environ:  # as many threads as there are cores, but no more
+        os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
 @pytest.fixture(scope="session")
@@ -44,26 +50,41 @@ def isolated(tmp_path: Path) -> dict[str, str]:
     return {**kept, "HOME": str(home), "XDG_DATA_HOME": str(home), "PYTHONUTF8": "1"}
 
 
+@pytest.fixture(scope="session")
+def forks(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """Where processes are to be had in which torch is imported already."""
+    with fork_server(tmp_path_factory.mktemp("forks")) as address:
+        yield address
+
+
 @pytest.fixture
-def run_llamakit(isolated: dict[str, str], tmp_path: Path) -> Run:
-    """Run ``llamakit`` in a process of its own, with ``tmp_path`` as its folder."""
+def run_llamakit(isolated: dict[str, str], tmp_path: Path, request: pytest.FixtureRequest) -> Run:
+    """Run ``llamakit`` in a process of its own, with ``tmp_path`` as its folder.
+
+    Where it would load torch it is forked from one that has: see ``fork_server``. Tests that start
+    ``python -m llamakit`` themselves pay for the whole start.
+    """
 
     def run(
         *args: str | os.PathLike[str],
         env: Mapping[str, str] | None = None,
-        stdin: str | None = None,
+        stdin: str = "",
         timeout: float = 120,
         cwd: Path | None = None,
     ) -> subprocess.CompletedProcess[str]:
+        words, env, cwd = [*map(os.fspath, args)], env or {}, cwd or tmp_path
+        if can_be_forked(words, env):
+            settings = {"env": {**isolated, **env}, "cwd": cwd, "stdin": stdin, "timeout": timeout}
+            return run_forked(request.getfixturevalue("forks"), words, **settings)
         return subprocess.run(
-            [sys.executable, "-m", "llamakit", *map(os.fspath, args)],
-            env={**isolated, **(env or {})},
-            input=stdin if stdin is not None else "",
+            [sys.executable, "-m", "llamakit", *words],
+            env={**isolated, **env},
+            input=stdin,
             capture_output=True,
             text=True,
             encoding="utf-8",
             timeout=timeout,
-            cwd=cwd or tmp_path,
+            cwd=cwd,
             check=False,
         )
 

@@ -55,7 +55,7 @@ def make_checkpoint(folder: Path, shape: str) -> Path:
 
 
 def random_values(tensor: TensorSpec, rng: np.random.Generator) -> np.ndarray:
-    """Draw weights as a model begins with; the output layer larger, so that ids stand apart."""
+    """Draw weights as a model begins with; the output layer larger, so that tokens stand apart."""
     if "norm" in tensor.name:
         return np.ones(tensor.shape, ml_dtypes.bfloat16).reshape(-1)
     size = 0.2 if tensor.name == "output.weight" else 0.02
@@ -94,7 +94,7 @@ def make_gguf(checkpoint: Path, path: Path, form: str, python: str) -> Path:
 
 
 def tokens(count: int, vocab_size: int, seed: int = 0) -> list[int]:
-    """Draw ids of a prompt."""
+    """Draw tokens of a prompt."""
     return np.random.default_rng(seed).integers(300, vocab_size, count).tolist()
 
 

@@ -31,7 +31,7 @@ def main(job: dict) -> dict:
     vocabulary = api.llama_vocab_n_tokens(api.llama_model_get_vocab(model))
 
     def compute(entries: list[tuple[int, int, int, bool]]) -> list[int]:
-        """Decode (id, position, row, wanted); return the likeliest id of each that is wanted."""
+        """Decode (id, position, row, wanted); return the likeliest token of each that is wanted."""
         batch = api.llama_batch_init(len(entries), 0, 1)
         batch.n_tokens = len(entries)
         for place, (token, position, row, wanted) in enumerate(entries):

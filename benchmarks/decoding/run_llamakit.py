@@ -1,4 +1,4 @@
-"""Measures llamakit: prompts in, ids out, as its generator computes them.
+"""Measures llamakit: prompts in, tokens out, as its generator computes them.
 
 python run_llamakit.py JOB    # a JSON object, see Job in decode.py
 """
@@ -69,7 +69,7 @@ def main(job: dict) -> dict:
 
 
 def margin(logits):  # type: ignore[no-untyped-def]
-    """How far the likeliest id's logit is above the next, of each row."""
+    """How far the likeliest token's logit is above the next, of each row."""
     best = logits.topk(2, -1).values
     return (best[:, 0] - best[:, 1]).tolist()
 

@@ -57,7 +57,7 @@ def main(raw: str, out: str, form: str) -> None:
 
 
 def add_vocabulary(writer: gguf.GGUFWriter, size: int) -> None:
-    """Ids are all that is measured; llama.cpp wants pieces nevertheless."""
+    """Tokens are all that is measured; llama.cpp wants pieces nevertheless."""
     pieces = ["<unk>", "<s>", "</s>", *(f"<0x{byte:02X}>" for byte in range(256))]
     kinds = [2, 3, 3, *[6] * 256]
     more = range(len(pieces), size)

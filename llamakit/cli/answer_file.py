@@ -1,7 +1,7 @@
-"""The file that answers are appended to, and what it holds already.
+"""The JSON Lines file of ``generate --output``: answers are appended to it, one a line.
 
-One line an answer, whole: what was cut off by a kill or a full disk is dropped when the file is
-opened again, and its prompt is answered again.
+A line that a kill or a full disk has truncated is removed when the file is opened again, and its
+prompt is answered again.
 """
 
 from __future__ import annotations
@@ -14,23 +14,23 @@ from typing import IO, Any
 from llamakit.errors import DestinationError, FileFormatError
 from llamakit.llama.prompts import Prompt, digest
 
-BEGINNING = b'{"index": '
-"""How every line begins: what is cut off is known by it."""
+LINE_START = b'{"index": '
+"""How every line begins; a truncated line is recognized by it."""
 
 
 class AnswerFile:
-    """Answers on disk, by the id of their prompt. Use it in a ``with`` statement.
+    """Answers on disk, by the token of their prompt. Use it in a ``with`` statement.
 
     Args:
-        path: made if it is not there.
+        path: created if it does not exist.
     Raises:
-        FileFormatError: it holds something else.
+        FileFormatError: the file has other content.
         DestinationError: another program is writing to it.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._done: dict[str | int, str] = {}
+        self._digests: dict[str | int, str] = {}
         self._file = path.open("ab", buffering=0)
         try:
             _lock(self._file, path)
@@ -48,27 +48,27 @@ class AnswerFile:
         self._file.close()
 
     def __len__(self) -> int:
-        """How many answers it holds."""
-        return len(self._done)
+        """How many answers are in it."""
+        return len(self._digests)
 
-    def holds(self, name: str | int, prompt: Prompt) -> bool:
-        """Tell whether a prompt has its answer.
+    def has_answer(self, name: str | int, prompt: Prompt) -> bool:
+        """Tell whether the answer to a prompt is in the file.
 
         Args:
-            name: its id.
+            name: the prompt's id.
         Raises:
-            FileFormatError: the id is that of another prompt.
+            FileFormatError: the token is that of another prompt.
         """
-        found = self._done.get(name)
-        if found is not None and found != prompt.digest:
+        known = self._digests.get(name)
+        if known is not None and known != prompt.digest:
             raise FileFormatError(
-                f"{self.path} holds the answer to another prompt whose id is {name!r}: give the "
+                f"{self.path} has the answer to another prompt whose id is {name!r}: give the "
                 "prompts other ids, or pass another --output"
             )
-        return found is not None
+        return known is not None
 
     def append(self, answer: Mapping[str, Any]) -> None:
-        """Write one answer, whole, at once."""
+        """Write one answer with a single write."""
         line = json.dumps(answer, ensure_ascii=False) + "\n"
         self._file.write(line.encode())
 
@@ -76,19 +76,19 @@ class AnswerFile:
         end, line = 0, b"\n"
         with self.path.open("rb") as lines:
             for number, line in enumerate(lines, start=1):
-                if not line.endswith(b"\n") and _is_cut_off(line):
+                if not line.endswith(b"\n") and _is_truncated(line):
                     self._file.truncate(end)
                     return
-                self._take(line, number)
+                self._parse(line, number)
                 end += len(line)
         if not line.endswith(b"\n"):
             self._file.write(b"\n")
 
-    def _take(self, line: bytes, number: int) -> None:
+    def _parse(self, line: bytes, number: int) -> None:
         try:
             answer = json.loads(line)
             content = answer.get("prompt") if "prompt" in answer else answer["messages"]
-            self._done[answer["id"]] = digest(content)
+            self._digests[answer["id"]] = digest(content)
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise FileFormatError(
                 f"{self.path}, line {number}: expected an answer with an id, as --output writes "
@@ -97,15 +97,15 @@ class AnswerFile:
 
 
 def name_of(prompt: Prompt, index: int) -> str | int:
-    """Return a prompt's id: its own, else one of its number and its text.
+    """Return a prompt's id: its own, else one made from its number and its content.
 
-    Another file's prompt of the same number has another one.
+    So prompts of the same number in different files have different tokens.
     """
     return f"{index}-{prompt.digest[:12]}" if prompt.id is None else prompt.id
 
 
 def check_names(prompts: list[Prompt], path: Path) -> None:
-    """Refuse prompts that have the same id: one of them would be taken for the other.
+    """Check that no two prompts have the same id: one would get the other's answer.
 
     Raises:
         FileFormatError: two have.
@@ -115,23 +115,23 @@ def check_names(prompts: list[Prompt], path: Path) -> None:
         name = name_of(prompt, index)
         if name in seen:
             raise FileFormatError(
-                f"two prompts have the id {name!r}: {path} is to hold one answer an id, so give "
-                "each prompt its own"
+                f"two prompts have the id {name!r}: {path} has one answer per id, so give each "
+                "prompt its own"
             )
         seen.add(name)
 
 
-def _is_cut_off(line: bytes) -> bool:
-    """Tell whether a line without an end is the beginning of an answer."""
+def _is_truncated(line: bytes) -> bool:
+    """Tell whether a line without a line end is the beginning of an answer."""
     try:
         json.loads(line)
     except ValueError:
-        return line.startswith(BEGINNING) or BEGINNING.startswith(line)
+        return line.startswith(LINE_START) or LINE_START.startswith(line)
     return False
 
 
 def _lock(file: IO[bytes], path: Path) -> None:
-    """Let no other program append to the file at the same time, where the system can."""
+    """Lock the file against other processes, where the system can."""
     try:
         import fcntl
     except ImportError:  # Windows

@@ -1,4 +1,4 @@
-"""What the conversion commands share: how much there is to do, and what they print."""
+"""What reshard, export and import share: the number of bytes to convert, and the report."""
 
 from __future__ import annotations
 
@@ -10,20 +10,20 @@ from llamakit.checkpoint.dtypes import itemsize
 from llamakit.protocols import Checkpoint
 
 
-def tell(report: Mapping[str, Any], *, as_json: bool) -> str:
-    """Say what was made: as JSON, or a line for each file and one for all."""
+def describe_report(report: Mapping[str, Any], *, as_json: bool) -> str:
+    """Describe what was written: as JSON, or a line for each file and one for the folder."""
     if as_json:
         return json.dumps(report, indent=2, ensure_ascii=False)
     files = report.get("files", ())
     lines = [
         f"{file['nbytes']:>15,}  {file['name']}" for file in (files if _lists_files(files) else ())
     ]
-    lines.append(f"made {report['destination']}")
+    lines.append(f"wrote {report['destination']}")
     return "\n".join(lines)
 
 
 def _lists_files(files: Any) -> bool:
-    """Tell whether it is a list of files; a plugin's exporter may mean something else by it."""
+    """Tell whether the report's ``files`` are files; a plugin's exporter may return anything."""
     return isinstance(files, list | tuple) and all(
         isinstance(file, Mapping)
         and isinstance(file.get("name"), str)
@@ -32,8 +32,8 @@ def _lists_files(files: Any) -> bool:
     )
 
 
-def tell_plan(plan: Mapping[str, Any], *, as_json: bool) -> str:
-    """Say what would be made: as JSON, or for people."""
+def describe_plan(plan: Mapping[str, Any], *, as_json: bool) -> str:
+    """Describe what would be written: as JSON, or as lines of text."""
     if as_json:
         return json.dumps(plan, indent=2, ensure_ascii=False)
     lines = [f"{file['nbytes']:>15,}  {file['name']}" for file in plan["files"]]
@@ -48,4 +48,5 @@ def tell_plan(plan: Mapping[str, Any], *, as_json: bool) -> str:
 
 def weights_nbytes(checkpoint: Checkpoint) -> int:
     """Return how many bytes the parameters of a checkpoint take."""
-    return sum(it.numel * itemsize(it.dtype) for it in checkpoint.parameters.values())
+    parameters = checkpoint.parameters.values()
+    return sum(parameter.numel * itemsize(parameter.dtype) for parameter in parameters)

@@ -1,4 +1,4 @@
-"""The command that shows the whole way on the embedded checkpoint."""
+"""``llamakit demo``: runs the main commands on the bundled demo model."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ QUESTION = "How do I verify a checkpoint?"
 
 @click.command()
 def demo() -> None:
-    """Show the whole way on the embedded checkpoint.
+    """Run the main commands on the bundled demo model, from download to chat.
 
-    Each step is printed as the command that you would type, and run as just that command, in a
+    Each step is printed as the command that you would type, and run as that command, in a
     temporary folder.
     """
     import tempfile
@@ -33,47 +33,59 @@ def demo() -> None:
         served(demo.path().parent) as link,
     ):
         folder = Path(name)
-        title = "The embedded checkpoint, from a server on this machine"
+        title = "Download the bundled demo model from a server on this machine"
         step(folder, title, "download", "demo", link=link)
-        step(folder, "What it is", "inspect", model)
-        step(folder, "Are all its files as they should be?", "verify", model)
-        title = "A completion of its 8 shards, on one rank"
+        step(folder, "Inspect it", "inspect", model)
+        step(folder, "Verify its files", "verify", model)
+        title = "Complete a prompt with its 8 shards, on one rank"
         story = step(folder, title, "generate", "-m", model, *STORY)
-        step(folder, "The same model as 2 shards", "reshard", model, "two", "-n", "2")
+        step(folder, "Reshard it to 2 shards", "reshard", model, "two", "-n", "2")
         ranks = ("-m", "two", "--model-parallel-size", "2")
-        two = step(folder, "Their completion, on two ranks", "generate", *ranks, *STORY)
-        step(folder, "The same model in Hugging Face's form", "export", model, "hf")
-        hf = step(folder, "Its completion", "generate", "-m", "hf", *STORY)
+        two = step(folder, "Complete the prompt on two ranks", "generate", *ranks, *STORY)
+        step(folder, "Export it to Hugging Face's format", "export", model, "hf")
+        hf = step(
+            folder, "Complete the prompt with the exported model", "generate", "-m", "hf", *STORY
+        )
         if not story == two == hf:
             raise click.ClickException("the three completions differ: please report this")
-        click.echo("\nAll three answer alike.")
-        step(folder, "A chat answer", "chat", "-m", model, "--temperature", "0", typed=QUESTION)
+        click.echo("\nThe three completions are the same.")
+        step(
+            folder,
+            "Ask a question in a chat",
+            "chat",
+            "-m",
+            model,
+            "--temperature",
+            "0",
+            typed=QUESTION,
+        )
     click.echo(
-        "\nThat was it. Next: llamakit chat, or with weights of your own\n"
+        "\nDone. Next: llamakit chat, or with your own weights\n"
         '  llamakit generate -m llama-2-7b/ "I believe the meaning of life is"'
     )
 
 
 def step(
-    folder: Path, title: str, *words: str, typed: str | None = None, link: str | None = None
+    folder: Path, title: str, *arguments: str, typed: str | None = None, link: str | None = None
 ) -> str:
-    """Print a command, run it as just that, and print its answer.
+    """Print a command, run it, and print its output.
 
     Args:
         folder: where it runs.
-        typed: what its standard input is.
-        link: what LLAMAKIT_URL is.
+        arguments: after ``llamakit``.
+        typed: its standard input.
+        link: the value of LLAMAKIT_URL.
     Returns:
         Its standard output.
     Raises:
-        click.exceptions.Exit: it failed, with its status; it has said why itself.
+        click.exceptions.Exit: it failed, with its status; it has printed why itself.
     """
     import os
     import shlex
     import subprocess
     import sys
 
-    command = shlex.join(["llamakit", *words])
+    command = shlex.join(["llamakit", *arguments])
     if typed is not None:
         command = f"echo {shlex.quote(typed)} | {command}"
     if link is not None:
@@ -81,7 +93,7 @@ def step(
     click.secho(f"\n# {title}", fg="cyan")
     click.secho(f"$ {command}", bold=True)
     done = subprocess.run(
-        [sys.executable, "-m", "llamakit", *words],
+        [sys.executable, "-m", "llamakit", *arguments],
         cwd=folder,
         env=os.environ if link is None else {**os.environ, "LLAMAKIT_URL": link},
         input="" if typed is None else f"{typed}\n",

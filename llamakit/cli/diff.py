@@ -1,4 +1,4 @@
-"""The command that compares two checkpoints."""
+"""``llamakit diff``: compares two checkpoints."""
 
 from __future__ import annotations
 
@@ -21,17 +21,17 @@ if TYPE_CHECKING:
 def diff(toolkit: Toolkit, a: str, b: str, *, as_json: bool) -> None:
     """Compare the checkpoints A and B, parameter by parameter.
 
-    They may be in different forms and of different numbers of shards: whole parameters are
-    compared, under Meta's names. The exit status is 1 if they differ.
+    They may have different formats and numbers of shards: whole parameters are compared, under
+    Meta's names. The exit status is 1 if they differ.
 
     \b
     llamakit diff llama-2-13b/ llama-2-13b-mp1/
     """
-    from llamakit.cli.terminal import rendered, watched
+    from llamakit.cli.terminal import rendered, run_with_progress
     from llamakit.examine.diff import diff as run
 
     steps = run(toolkit.open_checkpoint(a), toolkit.open_checkpoint(b))
-    report = watched(steps, "comparing")
+    report = run_with_progress(steps, "comparing")
     if as_json:
         import json
 
@@ -51,8 +51,10 @@ def _parts(report: DiffReport) -> list[RenderableType]:
     ]
     if report.differing:
         table = grid("parameter", "differs in", "")
-        for it in report.differing:
-            table.add_row(Text(it.name), Text(it.kind, style="red"), Text(_how(it)))
+        for difference in report.differing:
+            table.add_row(
+                Text(difference.name), Text(difference.kind, style="red"), Text(_remark(difference))
+            )
         parts.append(table)
     parts += [Text(f"note: {sentence}") for sentence in report.notes]
     total, differing = len(report.parameters), len(report.differing)
@@ -62,18 +64,22 @@ def _parts(report: DiffReport) -> list[RenderableType]:
     return [*parts, Text(f"{verdict}: {total - differing} parameters are equal in every byte")]
 
 
-def _how(it: ParameterDiff) -> str:
-    if it.a is None or it.b is None:
+def _remark(difference: ParameterDiff) -> str:
+    if difference.a is None or difference.b is None:
         return ""
-    if it.kind == "shape":
-        return f"{it.a.shape} in A, {it.b.shape} in B"
-    dtypes = f"{it.a.dtype} in A, {it.b.dtype} in B; " if it.kind == "dtype" else ""
-    if it.first is None or it.first_values is None:
+    if difference.kind == "shape":
+        return f"{difference.a.shape} in A, {difference.b.shape} in B"
+    dtypes = (
+        f"{difference.a.dtype} in A, {difference.b.dtype} in B; "
+        if difference.kind == "dtype"
+        else ""
+    )
+    if difference.first is None or difference.first_values is None:
         return f"{dtypes}the values are the same"
-    a, b = it.first_values
-    place = f"first at {list(it.first)}: {a:.9g} in A, {b:.9g} in B"
-    if not it.values:
-        return f"{it.bits} stored in other bytes, the values are the same; {place}"
-    nan = f", NaN in one only: {it.nan_in_one}" if it.nan_in_one else ""
-    most = f"at most {it.max_abs:.3g}, relative {it.max_rel:.3g}"
-    return f"{dtypes}{it.values} of {it.a.numel} values, {most}{nan}; {place}"
+    a, b = difference.first_values
+    place = f"first at {list(difference.first)}: {a:.9g} in A, {b:.9g} in B"
+    if not difference.values:
+        return f"{difference.bits} stored in other bytes, the values are the same; {place}"
+    nan = f", NaN in one only: {difference.nan_in_one}" if difference.nan_in_one else ""
+    most = f"at most {difference.max_abs:.3g}, relative {difference.max_rel:.3g}"
+    return f"{dtypes}{difference.values} of {difference.a.numel} values, {most}{nan}; {place}"

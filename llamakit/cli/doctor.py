@@ -1,4 +1,4 @@
-"""The command that says what this machine computes with."""
+"""``llamakit doctor``: describes the hardware and the kernels that models run on."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ if TYPE_CHECKING:
 @click.option(
     "--calibrate",
     is_flag=True,
-    help="Measure the kernels, for some seconds, and remember which is faster here.",
+    help="Benchmark the kernels for a few seconds, and store which is faster here.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def doctor(*, calibrate: bool, as_json: bool) -> None:
-    """Say what models are computed with here.
+    """Show the hardware and the kernels that models run on.
 
-    Machine, PyTorch, threads, devices, ranks, and the kernels: what multiplies by a weight, by how
-    the weight is kept. Without --calibrate nothing is measured and nothing is written.
+    Machine, PyTorch, threads, devices, ranks, and the matrix-multiplication kernel for each weight
+    dtype. Without --calibrate nothing is measured and nothing is written.
 
     \b
     llamakit doctor
@@ -30,33 +30,34 @@ def doctor(*, calibrate: bool, as_json: bool) -> None:
     from llamakit.cli.terminal import rendered
     from llamakit.runtime.machine_report import describe_machine
 
-    found = describe_machine(calibrate=calibrate)
+    machine = describe_machine(calibrate=calibrate)
     if as_json:
         import json
 
-        click.echo(json.dumps(found, indent=2))
+        click.echo(json.dumps(machine, indent=2))
     else:
-        click.echo(rendered(*_parts(found)))
+        click.echo(rendered(*_parts(machine)))
 
 
-def _parts(found: dict[str, Any]) -> list[RenderableType]:
+def _parts(machine: dict[str, Any]) -> list[RenderableType]:
     from rich.text import Text
 
-    from llamakit.cli.terminal import grid, sized
+    from llamakit.cli.terminal import format_nbytes, grid
 
     facts = grid("", "")
     facts.show_header = False
-    for name, value in found.items():
+    for name, value in machine.items():
         if name == "kernels":
-            for form, kernel in value.items():
-                facts.add_row(Text(f"{form} weights", style="bold"), Text(kernel))
+            for dtype, kernel in value.items():
+                facts.add_row(Text(f"{dtype} weights", style="bold"), Text(kernel))
         elif name != "timings":
-            words = ", ".join(map(str, value)) if isinstance(value, list) else str(value)
-            facts.add_row(Text(name.replace("_", " "), style="bold"), Text(words))
-    if not found["timings"]:
+            text = ", ".join(map(str, value)) if isinstance(value, list) else str(value)
+            facts.add_row(Text(name.replace("_", " "), style="bold"), Text(text))
+    if not machine["timings"]:
         return [facts]
     table = grid("kernel", "rows", "µs", "weights a second")
-    for it in found["timings"]:
-        micro = f"{it['seconds'] * 1e6:.0f}"
-        table.add_row(it["kernel"], str(it["rows"]), micro, sized(int(it["bandwidth"])))
+    for timing in machine["timings"]:
+        micro = f"{timing['seconds'] * 1e6:.0f}"
+        bandwidth = format_nbytes(int(timing["bandwidth"]))
+        table.add_row(timing["kernel"], str(timing["rows"]), micro, bandwidth)
     return [facts, "", table]

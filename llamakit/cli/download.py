@@ -1,4 +1,4 @@
-"""``llamakit download``: find the link and the models, fetch, ask for a new link."""
+"""``llamakit download``: fetches models, and asks for a new link when one has expired."""
 
 from __future__ import annotations
 
@@ -8,22 +8,22 @@ from typing import TYPE_CHECKING
 
 import click
 
+from llamakit.cli.download_progress import ProgressDisplay, open_display
 from llamakit.cli.link_prompt import (
     ask,
     ask_for_link,
-    given_link,
     is_interactive,
+    passed_link,
     read_checked_link,
 )
-from llamakit.cli.terminal import note
-from llamakit.download.catalog import ALL, Model, choose, read_catalogue
+from llamakit.cli.terminal import format_nbytes, note
+from llamakit.download.catalog import ALL, Model, choose, read_catalog
 from llamakit.download.events import Finished, Planned
 from llamakit.download.link import Link
-from llamakit.download.progress import Screen, open_screen, sized
-from llamakit.download.rate import read_rate
-from llamakit.download.retry import Patience
+from llamakit.download.rate_limit import read_rate
+from llamakit.download.retry import RetryPolicy
 from llamakit.download.session import Download, DownloadSettings
-from llamakit.errors import LinkEndedError, LinkError, LlamakitError, UsageError
+from llamakit.errors import LinkError, LinkExpiredError, LlamakitError, UsageError
 
 if TYPE_CHECKING:
     from llamakit.plugin_manager.toolkit import Toolkit
@@ -31,15 +31,17 @@ if TYPE_CHECKING:
 
 @click.command()
 @click.argument("models", metavar="[MODEL...]", nargs=-1)
-@click.option("--url-file", metavar="FILE", help="The file that holds the link; - is stdin.")
-@click.option("--url", metavar="LINK", help="The link itself; others may see it: rather not.")
+@click.option("--url-file", metavar="FILE", help="The file with the link; - is stdin.")
+@click.option(
+    "--url", metavar="LINK", help="The link itself; other users may see it, so prefer --url-file."
+)
 @click.option(
     "--output-dir",
     metavar="DIR",
     type=click.Path(file_okay=False),
     default=".",
     show_default=True,
-    help="Where the models' folders and the tokenizer go.",
+    help="Where the models' folders and the tokenizer are written.",
 )
 @click.option(
     "--connections",
@@ -47,16 +49,16 @@ if TYPE_CHECKING:
     type=click.IntRange(1, 64),
     default=8,
     show_default=True,
-    help="How many at the same time, over all files.",
+    help="How many connections, over all files.",
 )
-@click.option("--limit-rate", metavar="RATE", help="Bytes a second, such as 500k or 10M.")
+@click.option("--limit-rate", metavar="RATE", help="Bytes per second, such as 500k or 10M.")
 @click.option(
     "--retries",
     metavar="N",
     type=click.IntRange(min=0),
     default=10,
     show_default=True,
-    help="Failures in a row that are borne, counted from the last byte gained.",
+    help="Failures in a row before giving up, counted from the last new byte.",
 )
 @click.option(
     "--retry-wait",
@@ -64,7 +66,7 @@ if TYPE_CHECKING:
     type=click.FloatRange(min=0),
     default=1.0,
     show_default=True,
-    help="After the first failure; doubled each time, up to a minute.",
+    help="Wait after the first failure; doubled each time, up to a minute.",
 )
 @click.option(
     "--timeout",
@@ -72,10 +74,10 @@ if TYPE_CHECKING:
     type=click.FloatRange(min=0, min_open=True),
     default=30.0,
     show_default=True,
-    help="How long the server may be silent.",
+    help="How long to wait for the next byte.",
 )
-@click.option("--repair", is_flag=True, help="Verify what is there, and replace what is wrong.")
-@click.option("--dry-run", is_flag=True, help="Show files, sizes, what is there, free space.")
+@click.option("--repair", is_flag=True, help="Verify the files on disk, and replace wrong ones.")
+@click.option("--dry-run", is_flag=True, help="Show files, sizes, what is on disk, and free space.")
 @click.option("--json", "as_json", is_flag=True, help="Print events as lines of JSON.")
 @click.pass_obj
 def download(
@@ -97,9 +99,9 @@ def download(
     """Fetch models with the link from Meta's email.
 
     MODEL is a name such as 7B or 13B-chat (several: 7B,13B), or all; without one, you choose from
-    a list. The link comes from LLAMAKIT_URL, --url-file or a prompt that does not show it.
-    Whatever stops it, the same command goes on where it was. A file gets its name when its md5 is
-    right. The exit status is 3 when the link has ended.
+    a list. The link comes from LLAMAKIT_URL, --url-file or a prompt without echo. If the download
+    is stopped, the same command resumes it. A file is renamed into place after its MD5 is verified.
+    The exit status is 3 when the link has expired.
 
     \b
     llamakit download 7B-chat --url-file link.txt
@@ -108,7 +110,7 @@ def download(
     """
     settings = DownloadSettings(
         connections=connections,
-        patience=Patience(retries, retry_wait),
+        retry_policy=RetryPolicy(retries, retry_wait),
         timeout=timeout,
         limit_rate=read_rate(limit_rate) if limit_rate else None,
         repair=repair,
@@ -137,33 +139,33 @@ def run(
     dry_run: bool = False,
     as_json: bool = False,
 ) -> None:
-    """Fetch models, showing how far it is.
+    """Fetch models and show the progress.
 
     Args:
-        names: of models; none: those to be repaired, or chosen on the terminal.
-        url: the link, if it was typed.
-        url_file: the file that holds it; ``-`` is standard input.
+        names: of models; none: those on disk with --repair, else chosen on the terminal.
+        url: the link.
+        url_file: the file with the link; ``-`` is standard input.
 
     Raises:
-        LinkEndedError: the link has ended and nobody is there to give a new one.
+        LinkExpiredError: the link has expired, and there is no terminal to ask for a new one.
         LlamakitError: whatever ``Download.run`` raises.
     """
-    screen = open_screen(json_lines=as_json)
+    display = open_display(json_lines=as_json)
     try:
-        catalogue = read_catalogue(toolkit.models)
-        names = names or _names(catalogue, folder, repair=settings.repair)
-        models = choose(names, catalogue, None)  # a wrong name is said before a link is asked for
-        text = given_link(url, url_file)
+        catalog = read_catalog(toolkit.models)
+        names = names or _names(catalog, folder, repair=settings.repair)
+        models = choose(names, catalog, None)  # refuse a wrong name before asking for a link
+        text = passed_link(url, url_file)
         if dry_run:
             link = read_checked_link(text) if text is not None else None
-            models = choose(names, catalogue, link)
-            _show_plan(Download(models, folder, settings), link, screen, as_json=as_json)
+            models = choose(names, catalog, link)
+            _show_plan(Download(models, folder, settings), link, display, as_json=as_json)
             return
-        link = _link_if_needed(text, Download(models, folder, settings), screen)
+        link = _link_if_needed(text, Download(models, folder, settings), display)
         if link is not None:
-            models = choose(names, catalogue, link)
-            _fetch(Download(models, folder, settings), link, models, catalogue, screen)
-        screen.close()
+            models = choose(names, catalog, link)
+            _fetch(Download(models, folder, settings), link, models, catalog, display)
+        display.close()
         if not as_json:
             click.echo(_next_steps(models, folder))
     except (LlamakitError, OSError, KeyboardInterrupt) as error:
@@ -171,107 +173,112 @@ def run(
             _print_error(error)
         raise
     finally:
-        screen.close()
+        display.close()
 
 
-def _link_if_needed(text: str | None, run: Download, screen: Screen) -> Link | None:
-    """Return the link that was given or, where something is missing, asked for.
+def _link_if_needed(text: str | None, run: Download, display: ProgressDisplay) -> Link | None:
+    """Return the link that was passed, or ask for one if something is missing.
 
     Returns:
-        None if everything is there, and a link was not given or has ended.
+        None if everything is there, and no link was passed or it has expired.
     """
     if text is None:
-        return None if _is_there(run, screen) else read_checked_link(ask_for_link())
+        return None if _is_complete(run, display) else read_checked_link(ask_for_link())
     try:
         return read_checked_link(text)
-    except LinkEndedError:
-        if _is_there(run, screen):
+    except LinkExpiredError:
+        if _is_complete(run, display):
             return None
         raise
 
 
-def _is_there(run: Download, screen: Screen) -> bool:
-    """Tell whether everything is there, so that no link is needed."""
-    steps = run.look()
+def _is_complete(run: Download, display: ProgressDisplay) -> bool:
+    """Tell whether everything is on disk and verified, so that no link is needed."""
+    events = run.verify_local()
     while True:
         try:
-            screen.show(next(steps))
+            display.show(next(events))
         except StopIteration as end:
             return bool(end.value)
 
 
 def _fetch(
-    run: Download, link: Link, models: Sequence[Model], catalogue: Sequence[Model], screen: Screen
+    run: Download,
+    link: Link,
+    models: Sequence[Model],
+    catalog: Sequence[Model],
+    display: ProgressDisplay,
 ) -> None:
-    """Run until all is there, with one link after the other if somebody gives them."""
+    """Run until everything is there; on a terminal, ask for a new link when one has expired."""
     while True:
         try:
             for event in run.run(link):
-                screen.show(event)
+                display.show(event)
                 if isinstance(event, Finished):
                     return
-        except LinkEndedError as error:
-            screen.close()
+        except LinkExpiredError as error:
+            display.close()
             if not is_interactive():
                 raise
             note(str(error))
-            link = _new_link(models, catalogue)
+            link = _new_link(models, catalog)
         except KeyboardInterrupt:
-            screen.close()
-            note("stopped; what is downloaded is kept: the same command goes on")
+            display.close()
+            note("stopped; what is downloaded is kept: run the same command to resume")
             raise
 
 
-def _new_link(models: Sequence[Model], catalogue: Sequence[Model]) -> Link:
+def _new_link(models: Sequence[Model], catalog: Sequence[Model]) -> Link:
     while True:
         try:
             link = read_checked_link(ask_for_link("New link"))
-            choose([model.name for model in models], catalogue, link)
+            choose([model.name for model in models], catalog, link)
         except LinkError as error:
             note(str(error))
         else:
             return link
 
 
-def _names(catalogue: Sequence[Model], folder: Path, *, repair: bool) -> list[str]:
-    """Work out which models are meant when none is named."""
-    here = [model.name for model in catalogue if (folder / model.folder).is_dir()]
-    if repair and here:
-        return here
+def _names(catalog: Sequence[Model], folder: Path, *, repair: bool) -> list[str]:
+    """Return the models to fetch if none is named: those on disk with --repair, else ask."""
+    on_disk = [model.name for model in catalog if (folder / model.folder).is_dir()]
+    if repair and on_disk:
+        return on_disk
     if repair:
         raise UsageError(
-            f"--repair mends models that are there, and {folder} holds none; name the folder that "
-            "their folders are in with --output-dir"
+            f"--repair needs models on disk, and {folder} has none; pass the folder that contains "
+            "their folders with --output-dir"
         )
-    listed = [model for model in catalogue if model.hosts]
+    listed = [model for model in catalog if model.hosts]
     if not is_interactive():
         known = ", ".join(model.name for model in listed)
         raise UsageError(f"which models? Name them: llamakit download {known}, or all")
     for model in listed:
-        size = sized(model.shards * model.shard_nbytes)
-        mark = "  (here already, perhaps not whole)" if model.name in here else ""
+        size = format_nbytes(model.shards * model.shard_nbytes)
+        mark = "  (on disk, may be incomplete)" if model.name in on_disk else ""
         click.echo(f"  {model.name:10} {size:>8}  {model.folder}{mark}", err=True)
     return [ask("Models (Enter: all)", default=ALL, show_default=False)]
 
 
-def _show_plan(run: Download, link: Link | None, screen: Screen, *, as_json: bool) -> None:
-    """Print what would be fetched."""
+def _show_plan(
+    run: Download, link: Link | None, display: ProgressDisplay, *, as_json: bool
+) -> None:
+    """Print the plan."""
     from llamakit.cli.terminal import grid, rendered
 
     for event in run.plan(link):
         if as_json or not isinstance(event, Planned):
-            screen.show(event)
+            display.show(event)
             continue
         about = "" if link else "about "
-        table = grid("file", "size", "there", "")
+        table = grid("file", "size", "on disk", "")
         for file in event.files:
-            size = "small" if file.nbytes is None else sized(file.nbytes)
+            size = "small" if file.nbytes is None else format_nbytes(file.nbytes)
             prefix = "" if file.status == "there" or file.nbytes is None else about
-            table.add_row(file.path, prefix + size, sized(file.nbytes_there), file.status)
+            table.add_row(file.path, prefix + size, format_nbytes(file.nbytes_there), file.status)
         click.echo(rendered(table))
-        click.echo(
-            f"\n{about}{sized(event.nbytes_missing)} to fetch; {sized(event.free_nbytes)} are free"
-        )
+        missing, free = map(format_nbytes, (event.nbytes_missing, event.free_nbytes))
+        click.echo(f"\n{about}{missing} to fetch; {free} are free")
 
 
 def _next_steps(models: Sequence[Model], folder: Path) -> str:

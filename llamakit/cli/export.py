@@ -1,4 +1,4 @@
-"""The command that writes a checkpoint in another form, through whichever exporter is named."""
+"""``llamakit export``: writes a checkpoint in another format."""
 
 from __future__ import annotations
 
@@ -18,20 +18,20 @@ if TYPE_CHECKING:
 @click.argument("destination", metavar="DST", type=click.Path(path_type=Path))
 @click.option(
     "--format",
-    "form",
+    "format_name",
     cls=NameOption,
     registry="exporters",
     metavar="NAME",
     default="hf",
     show_default=True,
-    help="The form to write.",
+    help="The format to write.",
 )
 @click.option("--max-shard-size", metavar="SIZE", help="For hf: the largest file, such as 5GB.")
 @click.option(
     "--tokenizer",
     metavar="FILE",
     type=click.Path(exists=True, dir_okay=False),
-    help="For hf: its tokenizer.  [default: the one in SRC or beside it]",
+    help="For hf: its tokenizer.  [default: the one in SRC or next to it]",
 )
 @click.option(
     "--option", "more", metavar="K=V", multiple=True, help="An option of a plugin's exporter."
@@ -44,38 +44,38 @@ def export(
     /,
     source: Path,
     destination: Path,
-    form: str,
+    format_name: str,
     *,
     more: tuple[str, ...],
     force: bool,
     as_json: bool,
     **options: str | None,
 ) -> None:
-    """Write the checkpoint SRC in another form at DST: a Hugging Face folder, or a plugin's.
+    """Write the checkpoint SRC in another format at DST: a Hugging Face folder, or a plugin's.
 
-    DST appears when all of it is whole. The dtype is kept.
+    DST is written atomically. The dtype is kept.
 
     \b
     llamakit export llama-2-7b/ llama-2-7b-hf/
     llamakit export llama-2-7b/ llama-2-7b-safetensors/ --format safetensors
     """
     from llamakit.api import export as run
-    from llamakit.cli.conversion import tell, weights_nbytes
+    from llamakit.cli.conversion import describe_report, weights_nbytes
     from llamakit.cli.terminal import bytes_bar
 
-    toolkit.exporters.entry(form)  # a wrong name is told before anything is opened
+    toolkit.exporters.entry(format_name)  # refuse a wrong name before anything is opened
     checkpoint = toolkit.open_checkpoint(source)
     given: dict[str, Any] = {name: value for name, value in options.items() if value is not None}
     given |= dict(map(_pair, more))
     with bytes_bar("exporting", weights_nbytes(checkpoint)) as progress:
         if progress is not None:
             given["progress"] = progress
-        report = run(checkpoint, destination, form, force=force, **given)
-    click.echo(tell(report, as_json=as_json))
+        report = run(checkpoint, destination, format_name, force=force, **given)
+    click.echo(describe_report(report, as_json=as_json))
 
 
 def _pair(text: str) -> tuple[str, str]:
     key, equals, value = text.partition("=")
     if not equals or not key:
-        raise click.BadParameter(f"{text!r} is not of the form K=V", param_hint="--option")
+        raise click.BadParameter(f"{text!r} is not K=V", param_hint="--option")
     return key, value

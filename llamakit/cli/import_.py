@@ -1,4 +1,4 @@
-"""The command that brings a checkpoint of another form into Meta's."""
+"""``llamakit import``: writes a Hugging Face checkpoint in Meta's format."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     type=click.IntRange(min=1),
     default=1,
     show_default=True,
-    help="How many shards to make.",
+    help="How many shards to write.",
 )
 @click.option("--force", is_flag=True, help="Replace DST if it exists.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
@@ -30,19 +30,19 @@ if TYPE_CHECKING:
 def import_(
     toolkit: Toolkit, source: Path, destination: Path, size: int, *, force: bool, as_json: bool
 ) -> None:
-    """Write the Hugging Face folder SRC as N shards in Meta's form at DST.
+    """Write the Hugging Face folder SRC as N shards in Meta's format at DST.
 
-    DST appears when all of it is whole, with a params.json that the reference reads.
+    DST is written atomically, with a params.json that Meta's reference code reads.
 
     \b
     llamakit import llama-2-7b-hf/ llama-2-7b/
     llamakit import llama-2-70b-hf/ llama-2-70b/ -n 8
     """
     from llamakit.api import import_checkpoint
-    from llamakit.cli.conversion import tell, weights_nbytes
+    from llamakit.cli.conversion import describe_report, weights_nbytes
     from llamakit.cli.terminal import bytes_bar
 
     checkpoint = toolkit.open_checkpoint(source)
     with bytes_bar("importing", weights_nbytes(checkpoint)) as progress:
         report = import_checkpoint(checkpoint, destination, size, force=force, progress=progress)
-    click.echo(tell(report, as_json=as_json))
+    click.echo(describe_report(report, as_json=as_json))

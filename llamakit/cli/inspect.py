@@ -1,4 +1,4 @@
-"""The command that says what a checkpoint is."""
+"""``llamakit inspect``: describes a checkpoint."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ if TYPE_CHECKING:
 
 @click.command()
 @click.argument("path", required=False, type=click.Path())
-@click.option("--tensors", is_flag=True, help="List the parameters too.")
+@click.option("--tensors", is_flag=True, help="List the parameters as well.")
 @click.option(
     "--max-seq-len",
     metavar="N",
     type=click.IntRange(min=1),
-    help="Tokens that the KV cache is to hold.  [default: what the model was made for]",
+    help="Length of the KV cache, in tokens.  [default: the model's context]",
 )
 @click.option(
     "--max-batch-size",
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     type=click.IntRange(min=1),
     default=1,
     show_default=True,
-    help="Sequences that the KV cache is to hold.",
+    help="Number of sequences in the KV cache.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @click.pass_obj
@@ -44,10 +44,10 @@ def inspect(
     max_batch_size: int,
     as_json: bool,
 ) -> None:
-    """Say what the checkpoint at PATH is, from its indexes alone.
+    """Describe the checkpoint at PATH from its indexes alone.
 
     No weight is read, so the largest model takes no longer than the smallest. Without PATH it is
-    the embedded model. The exit status is 1 if its parts do not fit together.
+    the bundled demo model. The exit status is 1 if its parts do not fit together.
 
     \b
     llamakit inspect llama-2-7b/
@@ -58,8 +58,8 @@ def inspect(
     from llamakit.examine.inspect import inspect as run
 
     if path is None:
-        click.echo("llamakit: no PATH named: the embedded demonstration model", err=True)
-    found = run(
+        click.echo("llamakit: no PATH named: using the bundled demo model", err=True)
+    inspection = run(
         demo.path() if path is None else Path(path),
         toolkit,
         max_seq_len=max_seq_len,
@@ -68,81 +68,86 @@ def inspect(
     if as_json:
         import json
 
-        click.echo(json.dumps(found.as_json(tensors=tensors), indent=2, ensure_ascii=False))
+        click.echo(json.dumps(inspection.as_json(tensors=tensors), indent=2, ensure_ascii=False))
     else:
-        click.echo(rendered(*_parts(found, tensors=tensors)))
-    click.get_current_context().exit(0 if found.good else 1)
+        click.echo(rendered(*_parts(inspection, tensors=tensors)))
+    click.get_current_context().exit(0 if inspection.good else 1)
 
 
-def _parts(found: Inspection, *, tensors: bool) -> list[RenderableType]:
+def _parts(inspection: Inspection, *, tensors: bool) -> list[RenderableType]:
     from rich.text import Text
 
     from llamakit.cli.terminal import grid
 
     facts = grid("", "")
     facts.show_header = False
-    for name, value in _facts(found):
+    for name, value in _facts(inspection):
         facts.add_row(Text(name, style="bold"), Text(value))
-    parts: list[RenderableType] = [facts, "", *_memory(found)]
-    if found.oddities or found.faults:
+    parts: list[RenderableType] = [facts, "", *_memory(inspection)]
+    if inspection.oddities or inspection.faults:
         parts.append("")
-    parts += [Text(f"odd: {sentence}", style="yellow") for sentence in found.oddities]
-    parts += [Text(f"wrong: {sentence}", style="red") for sentence in found.faults]
-    return [*parts, *(["", _tensors(found)] if tensors else [])]
+    parts += [Text(f"odd: {sentence}", style="yellow") for sentence in inspection.oddities]
+    parts += [Text(f"wrong: {sentence}", style="red") for sentence in inspection.faults]
+    return [*parts, *(["", _tensors(inspection)] if tensors else [])]
 
 
-def _facts(found: Inspection) -> Iterator[tuple[str, str]]:
-    params = found.params
-    files = "" if found.shards is None else f", {found.shards} {_plural('file', found.shards)}"
-    yield "path", str(found.path)
-    yield "form", f"{found.form}{files}"
-    yield "generation", found.generation
-    yield "parameters", f"{found.numel:,}"
-    yield "dtype", ", ".join(found.dtypes)
+def _facts(inspection: Inspection) -> Iterator[tuple[str, str]]:
+    params = inspection.params
+    files = (
+        ""
+        if inspection.shards is None
+        else f", {inspection.shards} {_plural('file', inspection.shards)}"
+    )
+    yield "path", str(inspection.path)
+    yield "format", f"{inspection.form}{files}"
+    yield "generation", inspection.generation
+    yield "parameters", f"{inspection.numel:,}"
+    yield "dtype", ", ".join(inspection.dtypes)
     yield "layers", str(params.n_layers)
     yield "width", f"{params.dim}, feed-forward {params.hidden_dim}"
     yield (
         "heads",
-        f"{params.n_heads} of width {found.head_dim}, {params.n_kv_heads} for keys and values",
+        f"{params.n_heads} of width {inspection.head_dim}, {params.n_kv_heads} for keys and values",
     )
-    yield "vocabulary", f"{params.vocab_size}{_tokenizer(found)}"
-    if found.embedding_axis is not None:
-        yield "embedding", f"cut on axis {found.embedding_axis}"
+    yield "vocabulary", f"{params.vocab_size}{_tokenizer(inspection)}"
+    if inspection.embedding_axis is not None:
+        yield "embedding", f"sharded on axis {inspection.embedding_axis}"
     yield "norm eps", f"{params.norm_eps:g}"
     yield "rope theta", f"{params.rope_theta:g}{', scaled' if params.use_scaled_rope else ''}"
     yield "context", f"{params.context} tokens"
-    yield "legal sizes", ", ".join(map(str, found.legal_sizes))
+    yield "valid sizes", ", ".join(map(str, inspection.legal_sizes))
 
 
-def _tokenizer(found: Inspection) -> str:
-    if found.tokenizer.size is None:
+def _tokenizer(inspection: Inspection) -> str:
+    if inspection.tokenizer.size is None:
         return ""
-    return f", {found.tokenizer.size} ids in {found.tokenizer.path}"
+    return f", {inspection.tokenizer.size} tokens in {inspection.tokenizer.path}"
 
 
-def _memory(found: Inspection) -> Iterator[RenderableType]:
+def _memory(inspection: Inspection) -> Iterator[RenderableType]:
     from rich.text import Text
 
-    from llamakit.cli.terminal import grid, sized
+    from llamakit.cli.terminal import format_nbytes, grid
 
-    length, batch = found.max_seq_len, found.max_batch_size
-    yield Text(f"memory of a rank, with {batch} × {length} tokens in its KV cache:")
-    table = grid("ranks", "weights", "KV cache", "together")
-    for row in found.memory:
+    length, batch = inspection.max_seq_len, inspection.max_batch_size
+    yield Text(f"memory per rank, with {batch} × {length} tokens in its KV cache:")
+    table = grid("ranks", "weights", "KV cache", "total")
+    for row in inspection.memory:
         nbytes = (row.weights, row.kv_cache, row.weights + row.kv_cache)
-        table.add_row(str(row.size), *map(sized, nbytes))
+        table.add_row(str(row.size), *map(format_nbytes, nbytes))
     yield table
 
 
-def _tensors(found: Inspection) -> RenderableType:
+def _tensors(inspection: Inspection) -> RenderableType:
     from rich.text import Text
 
     from llamakit.cli.terminal import grid
 
     table = grid("parameter", "shape", "dtype", "axis")
-    for it in found.parameters:
-        axis = "each rank" if it.axis is None else str(it.axis)
-        table.add_row(*map(Text, (it.name, " × ".join(map(str, it.shape)), it.dtype, axis)))
+    for parameter in inspection.parameters:
+        axis = "each rank" if parameter.axis is None else str(parameter.axis)
+        shape = " × ".join(map(str, parameter.shape))
+        table.add_row(*map(Text, (parameter.name, shape, parameter.dtype, axis)))
     return table
 
 

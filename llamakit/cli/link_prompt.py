@@ -1,4 +1,4 @@
-"""The signed link of a download: from an option, the environment, a file, or asked for unseen."""
+"""Reads the signed link: from an option, a file, the environment, or a prompt without echo."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from typing import Any
 import click
 
 from llamakit.cli.terminal import note
-from llamakit.download.link import HOW_TO_GIVE, MAX_NBYTES, CutLinkError, Link, read_link
-from llamakit.download.policy import spell
+from llamakit.download.link import INSTRUCTIONS, MAX_NBYTES, IncompleteLinkError, Link, read_link
+from llamakit.download.link_policy import format_utc
 from llamakit.errors import LinkError, LlamakitError, UsageError
 
 VARIABLE = "LLAMAKIT_URL"
 
 
-def given_link(url: str | None, url_file: str | None) -> str | None:
-    """Return the text of the link, if one was given."""
+def passed_link(url: str | None, url_file: str | None) -> str | None:
+    """Return the link as it was passed; None if it was not."""
     if url is not None and url_file is not None:
-        raise UsageError("--url and --url-file both name a link: give one of them")
+        raise UsageError("--url and --url-file both pass a link: use one of them")
     if url is not None:
         note(
             "--url puts the link into the shell's history and the process list, where others may "
@@ -41,47 +41,47 @@ def _link_in(url_file: str) -> str:
     except OSError as error:
         if any(sign in url_file for sign in ("://", "%2F", "Policy=")):
             raise LinkError(
-                f"--url-file takes the name of a file, not the link itself. {HOW_TO_GIVE}"
+                f"--url-file takes the name of a file, not the link itself. {INSTRUCTIONS}"
             ) from None
         raise UsageError(f"--url-file: {url_file} cannot be read: {error.strerror}") from None
 
 
 def ask_for_link(title: str = "Link") -> str:
-    """Ask for the link without showing it, in one line or in many."""
+    """Ask for the link without echo; it may be wrapped over several lines."""
     if not is_interactive():
-        raise UsageError(f"no link was given. {HOW_TO_GIVE}")
+        raise UsageError(f"no link was given. {INSTRUCTIONS}")
     from llamakit.cli.hidden_input import ask_hidden
 
     try:
-        return ask_hidden(f"{title} (it is not shown)", _rest_of, MAX_NBYTES)
+        return ask_hidden(f"{title} (it is not shown)", _missing_part, MAX_NBYTES)
     except EOFError:
         raise click.Abort from None
 
 
-def _rest_of(text: str) -> str | None:
-    """Say that a link goes on, if what was typed is not all of it."""
+def _missing_part(text: str) -> str | None:
+    """Return the prompt for the rest of a link, if what was typed is incomplete."""
     try:
         read_link(text)
-    except CutLinkError:
-        return "The link goes on: paste the rest, or press Enter to leave it so"
+    except IncompleteLinkError:
+        return "The link is incomplete: paste the rest, or press Enter to use it as it is"
     except LlamakitError:
         pass
     return None
 
 
 def read_checked_link(text: str) -> Link:
-    """Read a link, refuse one that has expired, and say until when it is good."""
+    """Read a link, refuse one that has expired, and print when it expires."""
     link = read_link(text)
-    if link.policy is not None and link.policy.ends is not None:
+    if link.policy is not None and link.policy.expires is not None:
         link.policy.check_time()
-        note(f"the link is good until {spell(link.policy.ends)}")
+        note(f"the link is valid until {format_utc(link.policy.expires)}")
     return link
 
 
-def ask(question: str, **how: Any) -> str:
-    """Ask on the terminal; Ctrl-C is Ctrl-C, which Click tells from no answer by nothing else."""
+def ask(question: str, **options: Any) -> str:
+    """Ask on the terminal, as ``click.prompt``; Ctrl-C stays a ``KeyboardInterrupt``."""
     try:
-        return str(click.prompt(question, err=True, **how))
+        return str(click.prompt(question, err=True, **options))
     except click.Abort as error:
         if isinstance(error.__context__, KeyboardInterrupt):
             raise KeyboardInterrupt from None
@@ -89,5 +89,5 @@ def ask(question: str, **how: Any) -> str:
 
 
 def is_interactive() -> bool:
-    """Tell whether a person can be asked: standard input and error are on a terminal."""
+    """Tell whether standard input and standard error are on a terminal (TTY)."""
     return sys.stdin is not None and sys.stdin.isatty() and sys.stderr.isatty()

@@ -1,12 +1,11 @@
-"""The command line: a Click group made from a toolkit, and what becomes of errors.
+"""The command line: a Click group built from a toolkit, and the handling of errors.
 
-``main`` is the one place that turns an error into a message and an exit status: 0 good, 1 bad
-data or failed, 2 usage, 3 the download link ended, 130 interrupted.
+``main`` is the one place that turns an error into a message and an exit status: 0 success, 1 bad
+data or failure, 2 usage error, 3 the download link has expired, 130 interrupted.
 """
 
 from __future__ import annotations
 
-import errno
 import os
 import sys
 from collections.abc import Iterator, Sequence
@@ -16,6 +15,7 @@ import click
 
 from llamakit._distribution import __version__
 from llamakit.errors import LlamakitError, UnknownNameError
+from llamakit.plugin_manager.failures import attributed, is_full_disk, is_out_of_memory
 from llamakit.plugin_manager.loader import load_command
 from llamakit.plugin_manager.registry import Entry
 from llamakit.plugin_manager.toolkit import Toolkit, default_toolkit
@@ -29,7 +29,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Under torchrun only rank 0 runs the command and prints; the other ranks work for it.
 
     Args:
-        arguments: the words after ``llamakit``; those of this process if None.
+        arguments: what follows ``llamakit``; those of this process if None.
     Returns:
         The exit status.
     """
@@ -51,8 +51,8 @@ def run(arguments: Sequence[str] | None = None) -> int:
     """Run one command line in this process alone: see ``main``."""
     try:
         cli = build_cli(default_toolkit())
-        words = None if arguments is None else list(arguments)
-        status = cli.main(words, prog_name="llamakit", standalone_mode=False)
+        typed = None if arguments is None else list(arguments)
+        status = cli.main(typed, prog_name="llamakit", standalone_mode=False)
         if sys.stdout is not None:  # it is None after `>&-`
             sys.stdout.flush()
     except click.ClickException as error:
@@ -60,13 +60,13 @@ def run(arguments: Sequence[str] | None = None) -> int:
         return error.exit_code
     except (KeyboardInterrupt, click.Abort) as error:
         return _interrupted(error)
-    except Exception as error:  # noqa: BLE001 - what is a bug is raised again
+    except Exception as error:  # noqa: BLE001 - a bug is raised again
         return _fail(error)
     return status or 0
 
 
 def build_cli(toolkit: Toolkit) -> click.Group:
-    """Make the ``llamakit`` command from what the plugins have registered."""
+    """Build the ``llamakit`` command from what the plugins have registered."""
     cli = _Cli(
         "llamakit",
         toolkit,
@@ -83,7 +83,7 @@ def build_cli(toolkit: Toolkit) -> click.Group:
 
 
 class _Cli(click.Group):
-    """The group of all commands, whose plugins may be strangers."""
+    """The group of all commands, those of third-party plugins included."""
 
     def __init__(self, name: str, toolkit: Toolkit, **settings: object) -> None:
         super().__init__(name, **settings)  # type: ignore[arg-type]
@@ -105,14 +105,14 @@ class _Cli(click.Group):
         return super().resolve_command(ctx, args)
 
     def invoke(self, ctx: click.Context) -> None:
-        """Run the command; what a stranger's raises becomes a sentence that names its plugin."""
+        """Run the command; what a third-party one raises names its plugin."""
         try:
             super().invoke(ctx)
-        except Exception as error:
-            entry = self._entry(ctx.invoked_subcommand or "")
-            if entry is None or entry.source.builtin or _is_meant(error):
-                raise
-            raise entry.failure(error) from error
+        except Exception:
+            if entry := self._entry(ctx.invoked_subcommand or ""):
+                with attributed(entry):
+                    raise
+            raise
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
         sections: dict[str, list[tuple[str, str]]] = {"Commands": [], "Checkpoint tools": []}
@@ -132,7 +132,7 @@ class _Cli(click.Group):
         return next((entry for entry in self._entries() if entry.name == name), None)
 
     def _refuse(self, name: str) -> NoReturn:
-        """Say that there is no such command, or that two plugins claim it."""
+        """Raise the error for a command that does not exist, or that two plugins register."""
         try:
             self.toolkit.commands.entry(name)
         except UnknownNameError:
@@ -142,14 +142,14 @@ class _Cli(click.Group):
 
 
 def _section(entry: Entry) -> str:
-    """Return the heading of ``--help`` that a command stands under."""
+    """Return the heading of ``--help`` for a command."""
     if not entry.source.builtin:
         return f"From {entry.source.package}"
     return "Checkpoint tools" if entry.kind == "checkpoint tool" else "Commands"
 
 
 def _named(entry: Entry) -> click.Command:
-    """Return the command under its registered name; a stranger's help says whose it is."""
+    """Return the command under its registered name; a third-party one's help names its plugin."""
     import copy
 
     command = copy.copy(load_command(entry))
@@ -162,14 +162,14 @@ def _named(entry: Entry) -> click.Command:
 def _hyphened(token: str) -> str:
     """Make ``--max_seq_len`` mean ``--max-seq-len``.
 
-    Click asks for names of options, commands and choices alike, but always compares them
-    normalized on both sides, or as typed first.
+    Click applies this to the names of options, commands and choices, on both sides of each
+    comparison.
     """
     return token.replace("_", "-")
 
 
 def _help_width() -> int:
-    """Return how wide help is: Click would import shutil (and with it bz2, lzma …) to know."""
+    """Return the width of help; Click would import shutil (and so bz2, lzma …) to find it."""
     try:
         columns = int(os.environ.get("COLUMNS") or os.get_terminal_size().columns)
     except (OSError, ValueError):
@@ -177,16 +177,8 @@ def _help_width() -> int:
     return max(50, min(columns, 100) - 2)
 
 
-def _is_meant(error: Exception) -> bool:
-    """Tell whether an error speaks for itself, whoever's command raises it."""
-    from llamakit.plugin_manager.failures import is_out_of_memory
-
-    meant = (LlamakitError, click.ClickException, click.Abort, click.exceptions.Exit)
-    return isinstance(error, (*meant, BrokenPipeError)) or is_out_of_memory(error)
-
-
 def _interrupted(error: BaseException) -> int:
-    """End after Ctrl-C (130), or after the user has said no (1)."""
+    """Return the exit status after Ctrl-C (130), or after the user has declined (1)."""
     if isinstance(error, KeyboardInterrupt):
         click.echo(err=True)
     elif not isinstance(error.__cause__, KeyboardInterrupt):
@@ -196,10 +188,10 @@ def _interrupted(error: BaseException) -> int:
 
 
 def _fail(error: Exception) -> int:
-    """Print the sentence for an error and return its exit status; raise it if it is a bug."""
+    """Print the message of an error and return its exit status; raise it if it is a bug."""
     if isinstance(error, BrokenPipeError):
-        return _leave_pipe()
-    message = _sentence(error)
+        return _close_broken_pipe()
+    message = _message(error)
     if message is None:
         raise error
     if os.environ.get("LLAMAKIT_DEBUG"):
@@ -210,10 +202,8 @@ def _fail(error: Exception) -> int:
     return error.exit_status if isinstance(error, LlamakitError) else 1
 
 
-def _sentence(error: Exception) -> str | None:
-    """Say what went wrong, or None if only a traceback can."""
-    from llamakit.plugin_manager.failures import is_out_of_memory
-
+def _message(error: Exception) -> str | None:
+    """Return the message for an error; None for a bug, which needs its traceback."""
     if isinstance(error, LlamakitError):
         return str(error)
     if is_out_of_memory(error):
@@ -223,13 +213,13 @@ def _sentence(error: Exception) -> str | None:
         )
     if isinstance(error, OSError) and error.strerror:
         where = f": {error.filename}" if error.filename else ""
-        full = error.errno in (errno.ENOSPC, errno.EDQUOT)
-        return f"{error.strerror}{where}{'; free some space there' if full else ''}"
+        hint = "; free some space there" if is_full_disk(error) else ""
+        return f"{error.strerror}{where}{hint}"
     return None
 
 
-def _leave_pipe() -> int:
-    """End quietly when nobody reads the output any more, as in ``llamakit … | head``."""
-    nowhere = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(nowhere, sys.stdout.fileno())
+def _close_broken_pipe() -> int:
+    """End quietly when the reader of the output has closed it, as in ``llamakit … | head``."""
+    devnull = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(devnull, sys.stdout.fileno())
     return 1

@@ -1,44 +1,46 @@
-"""The model that a command names, opened: its weights, or only what its arguments need."""
+"""Opens the model that a command names, after a check of what is chosen with it."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from llamakit import demo
 from llamakit.api import Llama
 from llamakit.cli.terminal import loading_bar, note
 from llamakit.errors import NotACheckpointError, TokenizerError
+from llamakit.llama.drafter_choice import choose_drafter
 from llamakit.llama.loading import find_tokenizer
-from llamakit.llama.sampler_choice import needs_tokenizer
 
 if TYPE_CHECKING:
-    from llamakit.plugin_manager.factories import Choice
+    from llamakit.llama.options import LoadOptions, SamplingOptions
     from llamakit.plugin_manager.toolkit import Toolkit
     from llamakit.protocols import Tokenizer
+    from llamakit.runtime.sampling_pipeline import Sampling
 
 
-def open_model(toolkit: Toolkit, model: str | Path | None, **settings: Any) -> Llama:
-    """Load the model that a command names, or the embedded one, showing how far it is.
+def open_model(toolkit: Toolkit, model: str | Path | None, loading: LoadOptions) -> Llama:
+    """Load the model that a command names and show the progress.
 
     Args:
-        settings: as ``Llama.open``.
+        model: its folder; None is the bundled demo model.
     """
     if model is None:
-        note("no model named (-m FOLDER or LLAMAKIT_MODEL): the embedded demonstration model")
+        note("no model named (-m FOLDER or LLAMAKIT_MODEL): using the bundled demo model")
         model = demo.path()
     try:
         with loading_bar() as progress:
-            llama = Llama.open(model, **settings, led=True, toolkit=toolkit, progress=progress)
+            llama = Llama.open(
+                model, **loading.as_arguments(), led=True, toolkit=toolkit, progress=progress
+            )
     except NotACheckpointError as error:
         if os.environ.get("LLAMAKIT_MODEL") != str(model):
             raise
         raise NotACheckpointError(f"LLAMAKIT_MODEL: {error}") from error
     share_cores(llama.model_parallel_size)
     stored = llama.checkpoint.parameters["norm.weight"].dtype
-    if settings.get("dtype", "auto") == "auto" and stored != llama.dtype:
+    if loading.dtype == "auto" and stored != llama.dtype:
         note(
             f"{stored} weights are computed in {llama.dtype}: this {llama.device} has no "
             f"{stored} arithmetic (--dtype {stored} forces it)"
@@ -46,38 +48,45 @@ def open_model(toolkit: Toolkit, model: str | Path | None, **settings: Any) -> L
     return llama
 
 
-def tokenizer_for_sampling(
+def check_choices(
     toolkit: Toolkit,
     model: str | Path | None,
-    tokenizer: str | Path | None,
-    *,
-    sampler: str | None,
-    processors: Sequence[str | Choice],
-) -> Tokenizer | None:
-    """Load the tokenizer of the model that a command names, if a sampler or processor needs it.
-
-    That takes no time beside the weights, so wrong options are still said before those are read.
+    tokenizer: str | None,
+    sampling: SamplingOptions,
+    draft: str | None,
+) -> Sampling:
+    """Build the sampler and its processors, and check the drafter, before any weight is read.
 
     Args:
-        tokenizer: its file; None looks beside the model.
+        tokenizer: its file; None looks in the model's folder and next to it.
+        draft: as ``choose_drafter``; None is no drafter.
     Raises:
-        UnknownNameError: no such sampler or processor.
-        TokenizerError: there is no tokenizer.
+        UnknownNameError: no such sampler, processor or drafter.
+        OptionError: an option that it lacks, of a wrong type or out of range.
+        TokenizerError: one of them needs the tokenizer, and there is none.
         CheckpointError: there is no checkpoint either.
     """
-    if not needs_tokenizer(sampler, processors, toolkit):
-        return None
+    needed = sampling.needs_tokenizer(toolkit)
+    loaded = _load_tokenizer(toolkit, model, tokenizer) if needed else None
+    chosen = sampling.build(toolkit, loaded)
+    if draft is not None:
+        choose_drafter(draft, toolkit=toolkit)
+    return chosen
+
+
+def _load_tokenizer(toolkit: Toolkit, model: str | Path | None, tokenizer: str | None) -> Tokenizer:
+    """Load the tokenizer alone, which takes little time compared with the weights."""
     folder = demo.path() if model is None else Path(model)
     try:
         path = find_tokenizer(folder, tokenizer)
     except TokenizerError:
-        toolkit.open_checkpoint(folder)  # if there is no model either, that is what to say
+        toolkit.open_checkpoint(folder)  # raises its own error if there is no model either
         raise
     return toolkit.load_tokenizer(path)
 
 
 def share_cores(ranks: int) -> None:
-    """Leave the other ranks of this machine their cores; only for a process of our own."""
+    """Limit PyTorch to this rank's share of the cores; only for a process of our own."""
     ranks = int(os.environ.get("LOCAL_WORLD_SIZE", ranks))  # torchrun: those of this host
     if ranks > 1 and "OMP_NUM_THREADS" not in os.environ:
         import torch

@@ -1,33 +1,24 @@
 """The options that several commands share, so that they are spelled and explained once.
 
-Underscores work too (``--max_seq_len``): the group in ``cli.py`` sees to it.
+Underscores work too (``--max_seq_len``): the group in ``main`` normalizes them.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import fields, replace
 from functools import wraps
 from typing import Any, TypeVar, cast
 
 import click
 
 from llamakit.errors import UsageError
+from llamakit.llama.options import LoadOptions, SamplingOptions
 from llamakit.plugin_manager.factories import Choice
 from llamakit.plugin_manager.toolkit import Toolkit
 
-LOADING = (
-    "tokenizer",
-    "dtype",
-    "device",
-    "quantize",
-    "compile",
-    "model_parallel_size",
-    "max_seq_len",
-    "max_batch_size",
-)
 CONSTRAINTS = {"json_schema": "file", "regex": "pattern", "grammar": "file"}
-"""Options that stand for a processor of the same name, and which option of it they give."""
-SAMPLING = ("sampler", "sampler_options", "processors", "temperature", "top_p")
+"""Options that are short for a processor of the same name, and the option of it that they set."""
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -56,7 +47,7 @@ class NameOption(click.Option):
 
 
 def names_in(toolkit: Toolkit, registry: str) -> str:
-    """List what is registered, saying of a stranger's which package it is from.
+    """List what is registered; a third-party plugin's name is followed by its package.
 
     Args:
         registry: which of the toolkit's registries, such as ``"samplers"``.
@@ -73,13 +64,11 @@ def names_in(toolkit: Toolkit, registry: str) -> str:
 def model_options(command: F) -> F:
     """Add the options that say which model to run, and how.
 
-    The function gets ``model`` (None: the embedded one), ``seed``, and ``loading``: a dict of
-    ``tokenizer, dtype, device, quantize, compile, model_parallel_size, max_seq_len,
-    max_batch_size``, as ``Llama.open`` takes them; what was not typed is None, ``dtype`` and
-    ``device`` are ``"auto"``.
+    The function gets ``model`` (None: the bundled demo model), ``seed``, and ``loading``: a
+    ``LoadOptions``.
     """
     return _add(
-        _gather(command, "loading", LOADING),
+        _gather(command, "loading", LoadOptions),
         click.option(
             "-m",
             "--model",
@@ -89,7 +78,7 @@ def model_options(command: F) -> F:
             type=click.Path(),
             envvar="LLAMAKIT_MODEL",
             show_envvar=True,
-            help="The checkpoint to run.  [default: the embedded demonstration model]",
+            help="The checkpoint to run.  [default: the bundled demo model]",
         ),
         click.option(
             "--tokenizer",
@@ -97,7 +86,7 @@ def model_options(command: F) -> F:
             "tokenizer",
             metavar="FILE",
             type=click.Path(),
-            help="Its tokenizer.  [default: the one in the checkpoint's folder or beside it]",
+            help="Its tokenizer.  [default: the one in the checkpoint's folder or next to it]",
         ),
         click.option(
             "--dtype",
@@ -116,7 +105,7 @@ def model_options(command: F) -> F:
         click.option(
             "--quantize",
             type=click.Choice(["int8", "int4"]),
-            help="Round the weights to 8 or 4 bits while they are read.",
+            help="Quantize the weights to 8 or 4 bits while they are read.",
         ),
         click.option(
             "--compile/--no-compile",
@@ -149,13 +138,11 @@ def model_options(command: F) -> F:
 def sampling_options(command: F) -> F:
     """Add the options that say how each token is chosen, and when to stop.
 
-    The function gets ``max_new_tokens``, ``prompt_format`` and ``sampling``: a dict of
-    ``sampler, sampler_options, processors, temperature, top_p``, as ``choose_sampling`` takes
-    them; what was not typed is None, or ``()`` for ``sampler_options`` (``k=v`` each) and
-    ``processors`` (``NAME[:k=v,…]`` each).
+    The function gets ``max_new_tokens``, ``prompt_format``, and ``sampling``: a
+    ``SamplingOptions``.
     """
     return _add(
-        _gather(command, "sampling", SAMPLING),
+        _gather(command, "sampling", SamplingOptions),
         click.option(
             "--sampler",
             cls=NameOption,
@@ -177,7 +164,7 @@ def sampling_options(command: F) -> F:
             registry="processors",
             metavar="NAME[:K=V,...]",
             multiple=True,
-            help="What edits the logits before, in the order typed.",
+            help="What edits the logits first; several are applied in the order given.",
         ),
         click.option(
             "--temperature",
@@ -212,7 +199,7 @@ def sampling_options(command: F) -> F:
 
 
 def draft_option(command: F) -> F:
-    """Add the option that says what writes ahead. The function gets ``draft``, a text or None."""
+    """Add the option for speculative decoding. The function gets ``draft``, a string or None."""
     return _add(
         command,
         click.option(
@@ -220,35 +207,36 @@ def draft_option(command: F) -> F:
             cls=NameOption,
             registry="drafters",
             metavar="NAME[:K=V,...]|FOLDER",
-            help="What proposes tokens for the model to check, several at once; the answer stays "
-            "the same. A folder is a smaller model with the same tokenizer.",
+            help="Speculative decoding: what drafts tokens, which the model checks several at a "
+            "time; the answer stays the same. A folder is a smaller model with the same tokenizer.",
         ),
     )
 
 
 def constraint_options(command: F) -> F:
-    """Add the options that say what form an answer has to have.
+    """Add the options for structured output (constrained decoding).
 
-    They go below ``sampling_options``. What is chosen becomes the first of the processors in the
-    function's ``sampling``, so that the others work on what is left.
+    They go below ``sampling_options``. The constraint becomes the first of the processors in the
+    function's ``sampling``, so that the others edit only the tokens that it allows.
     """
 
     @wraps(command)
-    def chosen(*args: Any, **options: Any) -> Any:
-        given = {name: options.pop(name) for name in CONSTRAINTS}
-        found = [
+    def constrained(*args: Any, **options: Any) -> Any:
+        values = {name: options.pop(name) for name in CONSTRAINTS}
+        constraints = [
             Choice(name.replace("_", "-"), {CONSTRAINTS[name]: value})
-            for name, value in given.items()
+            for name, value in values.items()
             if value is not None
         ]
-        if len(found) > 1:
-            raise UsageError(f"--{found[0].name} and --{found[1].name}: choose one of the two")
-        sampling = options["sampling"]
-        sampling["processors"] = (*found, *sampling["processors"])
-        return command(*args, **options)
+        if len(constraints) > 1:
+            first, second, *_ = constraints
+            raise UsageError(f"--{first.name} and --{second.name}: choose one of the two")
+        sampling: SamplingOptions = options.pop("sampling")
+        sampling = replace(sampling, processors=(*constraints, *sampling.processors))
+        return command(*args, sampling=sampling, **options)
 
     return _add(
-        cast(F, chosen),
+        cast(F, constrained),
         click.option(
             "--json-schema",
             metavar="FILE",
@@ -262,18 +250,18 @@ def constraint_options(command: F) -> F:
             "--grammar",
             metavar="FILE",
             type=click.Path(),
-            help="The answer is a sentence of this grammar, in Lark's notation or GBNF.",
+            help="The answer matches this grammar, in Lark's notation or GBNF.",
         ),
     )
 
 
-def _gather(command: F, into: str, names: tuple[str, ...]) -> F:
-    """Hand several options to a function as one dict."""
+def _gather(command: F, parameter: str, kind: type[LoadOptions | SamplingOptions]) -> F:
+    """Pass several options to a function as one dataclass."""
 
     @wraps(command)
     def gathered(*args: Any, **options: Any) -> Any:
-        together = {name: options.pop(name) for name in names}
-        return command(*args, **options, **{into: together})
+        values = {field.name: options.pop(field.name) for field in fields(kind)}
+        return command(*args, **options, **{parameter: kind(**values)})
 
     return cast(F, gathered)
 

@@ -1,4 +1,4 @@
-"""``llamakit plugins``: what is installed, whether it works, its options, and a new one."""
+"""``llamakit plugins``: lists plugins, shows what they register, and writes new ones."""
 
 from __future__ import annotations
 
@@ -22,18 +22,18 @@ if TYPE_CHECKING:
 
 @click.group(invoke_without_command=True)
 @click.option(
-    "--check", is_flag=True, help="Also use once what plugins that are not built in offer."
+    "--check", is_flag=True, help="Also run everything that third-party plugins register, once."
 )
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @click.pass_context
 def plugins(ctx: click.Context, *, check: bool, as_json: bool) -> None:
     """List the plugins, what each registers, and whether it works.
 
-    A plugin that can be loaded may still fail in use. Commands are asked for their help in any
-    case; with --check, samplers and processors choose an id from made-up logits.
+    A plugin that can be loaded may still fail in use. The help of every command is always
+    rendered; with --check, samplers and processors also choose a token from random logits.
 
-    LLAMAKIT_DISABLE_PLUGINS switches plugins off by name, separated by commas; `all` means
-    every one that is not built in.
+    LLAMAKIT_DISABLE_PLUGINS disables plugins by name, separated by commas; `all` means every
+    third-party plugin.
     """
     if ctx.invoked_subcommand is None:
         from llamakit.testing import trial
@@ -41,7 +41,7 @@ def plugins(ctx: click.Context, *, check: bool, as_json: bool) -> None:
         trial.try_commands(ctx.obj)
         if check:
             trial.try_all(ctx.obj)
-        _show([_plugin(record) for record in ctx.obj.plugins], _table, as_json=as_json)
+        _show([_describe_plugin(record) for record in ctx.obj.plugins], _table, as_json=as_json)
 
 
 @plugins.command()
@@ -49,20 +49,20 @@ def plugins(ctx: click.Context, *, check: bool, as_json: bool) -> None:
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @click.pass_obj
 def show(toolkit: Toolkit, name: str, *, as_json: bool) -> None:
-    """Show NAME: whose it is, its options, their types and defaults.
+    """Show NAME: its plugin, its options, their types and defaults.
 
     NAME is anything that a plugin has registered, such as top-p, or the name of a plugin.
     """
     records = [record for record in toolkit.plugins if record.source.name == name]
-    # Each once, by identity: what strangers register need not hash or compare.
+    # Each once, by identity: third-party values need not be hashable or comparable.
     entries = {id(entry): entry for entry in (*_entries(toolkit, name), *_all(records))}.values()
     if not entries and not records:
         known = {entry.name for entry in _all(toolkit.plugins)}
         known |= {record.source.name for record in toolkit.plugins}
         kind, off = "plugin, nor anything that one registers,", toolkit.commands.off
         raise UnknownNameError(kind, name, known, off=off)
-    shown = [_plugin(record) for record in records if not record.registered]
-    _show([*map(_thing, entries), *shown], _details, as_json=as_json)
+    shown = [_describe_plugin(record) for record in records if not record.registered]
+    _show([*map(_describe_entry, entries), *shown], _details, as_json=as_json)
 
 
 @plugins.command()
@@ -72,19 +72,19 @@ def show(toolkit: Toolkit, name: str, *, as_json: bool) -> None:
     type=click.Choice(list(KINDS)),
     default="sampler",
     show_default=True,
-    help="What it is to be.",
+    help="What the plugin registers.",
 )
 @click.option(
     "--output-dir",
     metavar="FOLDER",
     type=click.Path(path_type=Path),
     default=Path(),
-    help="Where its folder is made.  [default: the current folder]",
+    help="Where its folder is created.  [default: the current folder]",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @click.pass_obj
 def new(toolkit: Toolkit, name: str, kind: str, output_dir: Path, *, as_json: bool) -> None:
-    """Write the package of a new plugin: llamakit-NAME, with a test that passes.
+    """Write the package of a new plugin: llamakit-NAME, with a passing test.
 
     \b
     llamakit plugins new nth
@@ -92,20 +92,20 @@ def new(toolkit: Toolkit, name: str, kind: str, output_dir: Path, *, as_json: bo
     """
     from llamakit.testing.new_package import plan_package, write_package
 
-    package = plan_package(name, kind, output_dir, _taken(toolkit))
+    package = plan_package(name, kind, output_dir, _used_names(toolkit))
     write_package(package)
     if as_json:
         import json
 
         click.echo(json.dumps(package.described(), indent=2, ensure_ascii=False))
         return
-    click.echo(f"made {package.folder}: {', '.join(package.files)}\nnext:")
+    click.echo(f"wrote {package.folder}: {', '.join(package.files)}\nnext:")
     for command in package.next_commands:
         click.echo(f"  {command}")
 
 
-def _taken(toolkit: Toolkit) -> dict[str, str]:
-    """Return every name that a plugin has, or has registered, and whose it is."""
+def _used_names(toolkit: Toolkit) -> dict[str, str]:
+    """Return every plugin's name and every registered name, each with a description."""
     taken = {record.source.name: f"the {record.source}" for record in toolkit.plugins}
     for entry in _all(toolkit.plugins):
         taken[entry.name] = f"the {entry} of the {entry.source}"
@@ -125,8 +125,8 @@ def _all(records: Iterable[PluginRecord]) -> list[Entry]:
     return [entry for record in records for entry in record.registered]
 
 
-def _plugin(record: PluginRecord) -> dict[str, Any]:
-    """Describe a plugin in JSON's terms."""
+def _describe_plugin(record: PluginRecord) -> dict[str, Any]:
+    """Describe a plugin as JSON."""
     return {
         **record.source._asdict(),
         "status": record.status,
@@ -139,8 +139,8 @@ def _plugin(record: PluginRecord) -> dict[str, Any]:
     }
 
 
-def _thing(entry: Entry) -> dict[str, Any]:
-    """Describe a registered thing in JSON's terms."""
+def _describe_entry(entry: Entry) -> dict[str, Any]:
+    """Describe what is registered under a name as JSON."""
     from llamakit.plugin_manager.docstrings import summary_of
 
     is_command = entry.kind in ("command", "checkpoint tool")
@@ -162,7 +162,7 @@ def _thing(entry: Entry) -> dict[str, Any]:
 
 
 def _options(entry: Entry) -> list[dict[str, Any]]:
-    """Describe the options of a factory, or of an exporter, which takes texts."""
+    """Describe the options of a factory, or of an exporter, whose options are strings."""
     from llamakit.plugin_manager.docstrings import exporter_options
     from llamakit.plugin_manager.factories import options_of
 
@@ -188,7 +188,7 @@ def _show(
     *,
     as_json: bool,
 ) -> None:
-    """Print what is described as JSON, or for people."""
+    """Print descriptions as JSON, or rendered."""
     if as_json:
         import json
 
@@ -205,57 +205,57 @@ def _table(described: list[dict[str, Any]]) -> RenderableType:
 
     from llamakit.cli.terminal import grid
 
-    table = grid("plugin", "package", "status", "offers")
-    colours = {"ok": "green", "broken": "red", "disabled": "yellow"}
+    table = grid("plugin", "package", "status", "registers")
+    colors = {"ok": "green", "broken": "red", "disabled": "yellow"}
     for plugin in described:
         package = "built in" if plugin["builtin"] else f"{plugin['package']} {plugin['version']}"
         others = [hook for hook in plugin["hooks"] if not hook.startswith("register_")]
         offers = ", ".join(
             [*(f"{it['kind']} {it['name']}" for it in plugin["registered"]), *others]
         )
-        status = Text(plugin["status"], style=colours[plugin["status"]])
-        words = "; ".join(filter(None, (offers, plugin["reason"])))
-        table.add_row(Text(plugin["name"]), Text(package), status, Text(words))
+        status = Text(plugin["status"], style=colors[plugin["status"]])
+        remarks = "; ".join(filter(None, (offers, plugin["reason"])))
+        table.add_row(Text(plugin["name"]), Text(package), status, Text(remarks))
     return table
 
 
 def _details(described: list[dict[str, Any]]) -> RenderableType:
-    """Lay out what ``show`` tells of each thing."""
+    """Lay out the output of ``show``."""
     from rich.console import Group
 
-    parts = [_thing_details(it) if "kind" in it else _table([it]) for it in described]
+    parts = [_entry_details(it) if "kind" in it else _table([it]) for it in described]
     return Group(*(part for pair in zip(parts, [""] * len(parts), strict=True) for part in pair))
 
 
-def _thing_details(thing: dict[str, Any]) -> RenderableType:
+def _entry_details(entry: dict[str, Any]) -> RenderableType:
     from rich.console import Group
     from rich.padding import Padding
     from rich.text import Text
 
     from llamakit.cli.terminal import grid
 
-    origin = "built in" if thing["builtin"] else f"from {thing['package']} {thing['version']}"
-    lines = [thing["help"], thing["summary"]]
+    origin = "built in" if entry["builtin"] else f"from {entry['package']} {entry['version']}"
+    lines = [entry["help"], entry["summary"]]
     rows = [Text(line) for line in dict.fromkeys(lines) if line]
-    heading = Text(f"{thing['kind']} {thing['name']} ({origin})", style="bold")
+    heading = Text(f"{entry['kind']} {entry['name']} ({origin})", style="bold")
     table = grid("option", "type", "default", "help")
-    for option in thing["options"]:
+    for option in entry["options"]:
         default = "none" if option["default"] is None else str(option["default"])
         table.add_row(*map(Text, (option["name"], option["type"], default, option["help"])))
-    if thing["kind"] == "exporter":  # its options are texts, and what they are else is its own
+    if entry["kind"] == "exporter":  # its options are strings without types or defaults
         table = grid("option", "help")
-        for option in thing["options"]:
+        for option in entry["options"]:
             table.add_row(Text(option["name"]), Text(option["help"]))
-    if "fields" in thing:
+    if "fields" in entry:
         table = grid("field", "value")
-        for name, value in thing["fields"].items():
-            table.add_row(Text(str(name)), Text(_words(value)))
+        for name, value in entry["fields"].items():
+            table.add_row(Text(str(name)), Text(_field_value(value)))
     body = Group(*rows, table if table.row_count else Text("no options"))
     return Group(heading, Padding(body, (0, 0, 0, 2), expand=False))
 
 
-def _words(value: object) -> str:
-    """Write the value of a catalogue entry's field."""
+def _field_value(value: object) -> str:
+    """Format the value of a catalog entry's field."""
     if isinstance(value, (list, tuple)):
         return ", ".join(map(str, value)) or "none"
     return f"{value:,}" if type(value) is int else str(value)

@@ -1,4 +1,4 @@
-"""The command that changes the number of shards."""
+"""``llamakit reshard``: changes the number of shards."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ if TYPE_CHECKING:
     metavar="N",
     type=click.IntRange(min=1),
     required=True,
-    help="How many shards to make.",
+    help="How many shards to write.",
 )
-@click.option("--plan", "only_plan", is_flag=True, help="Say what would be done, and do nothing.")
+@click.option("--plan", "only_plan", is_flag=True, help="Print what would be done, and do nothing.")
 @click.option("--verify", is_flag=True, help="Check SRC against its checklist.chk too.")
 @click.option("--force", is_flag=True, help="Replace DST if it exists.")
 @click.option(
@@ -45,10 +45,10 @@ def reshard(
     dtype: str | None,
     as_json: bool,
 ) -> None:
-    """Cut the checkpoint SRC into N shards at DST.
+    """Write the checkpoint SRC as N shards at DST.
 
-    DST appears when all of it is whole, with params.json, the tokenizer and a checklist.chk.
-    Memory does not grow with the model.
+    DST is written atomically, with params.json, the tokenizer and a checklist.chk. Memory does not
+    grow with the model.
 
     \b
     llamakit reshard llama-2-70b/ llama-2-70b-mp2/ -n 2
@@ -56,14 +56,14 @@ def reshard(
     """
     from llamakit.api import plan_reshard
     from llamakit.api import reshard as run
-    from llamakit.cli.conversion import tell, tell_plan, weights_nbytes
+    from llamakit.cli.conversion import describe_plan, describe_report, weights_nbytes
     from llamakit.cli.terminal import bytes_bar
 
     checkpoint = toolkit.open_checkpoint(source)
     if only_plan:
         plan = plan_reshard(checkpoint, destination, size, dtype=dtype)
         described = plan.as_json(force=force)
-        click.echo(tell_plan(described, as_json=as_json))
+        click.echo(describe_plan(described, as_json=as_json))
         click.get_current_context().exit(1 if described["refusals"] else 0)
     with bytes_bar("resharding", weights_nbytes(checkpoint)) as progress:
         report = run(
@@ -75,4 +75,4 @@ def reshard(
             force=force,
             progress=progress,
         )
-    click.echo(tell(report, as_json=as_json))
+    click.echo(describe_report(report, as_json=as_json))

@@ -3,22 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from llamakit.cli.open_model import open_model, tokenizer_for_sampling
+from llamakit.cli.open_model import check_choices, open_model
 from llamakit.cli.options import draft_option, model_options, sampling_options
 from llamakit.cli.terminal import note
 from llamakit.errors import MissingExtraError
-from llamakit.llama.drafter_choice import choose_drafter
-from llamakit.llama.sampler_choice import choose_sampling
 from llamakit.serve.access import allowed_hosts, check_auth, read_keys
 
 if TYPE_CHECKING:
+    from llamakit.llama.options import LoadOptions, SamplingOptions
     from llamakit.plugin_manager.toolkit import Toolkit
+    from llamakit.serve.server_settings import ServeSettings
 
 SLOTS = 8
 
@@ -46,7 +46,7 @@ SLOTS = 8
     "--slots",
     metavar="N",
     type=click.IntRange(min=1),
-    help="How many answers are written at the same time; each has memory for --max-seq-len "
+    help="How many answers are generated at the same time; each has memory for --max-seq-len "
     "tokens. The same as --max-batch-size.  [default: 8]",
 )
 @click.option("--model-name", metavar="NAME", help="What clients call it.  [default: its folder]")
@@ -54,22 +54,22 @@ SLOTS = 8
     "--api-key-file",
     metavar="FILE",
     type=click.Path(),
-    help="Ask for a key; the file holds one a line. LLAMAKIT_API_KEY holds a single one.",
+    help="Require an API key; the file has one a line. LLAMAKIT_API_KEY is a single one.",
 )
-@click.option("--no-auth", is_flag=True, help="Ask for no key, whatever the address.")
+@click.option("--no-auth", is_flag=True, help="Require no API key, whatever the address.")
 @click.option(
     "--allowed-host",
     "hosts",
     metavar="NAME",
     multiple=True,
-    help="A further name that requests may give the server.",
+    help="Another name that requests may use in their Host header.",
 )
 @click.option(
     "--cors-origin",
     "origins",
     metavar="URL",
     multiple=True,
-    help="Let web pages of this origin ask.  [default: none]",
+    help="Allow requests from web pages of this origin.  [default: none]",
 )
 @click.option(
     "--queue",
@@ -77,7 +77,7 @@ SLOTS = 8
     type=click.IntRange(min=0),
     default=64,
     show_default=True,
-    help="How many answers may wait for a slot; further requests are answered 429.",
+    help="How many answers may wait for a slot; requests beyond that get 429.",
 )
 @click.option(
     "--max-choices",
@@ -131,15 +131,15 @@ SLOTS = 8
     type=click.FloatRange(min=0),
     default=30.0,
     show_default=True,
-    help="How long SIGTERM and Ctrl-C let answers go on.",
+    help="How long answers may continue after SIGTERM or Ctrl-C.",
 )
 @click.option("--json-log", is_flag=True, help="Log one JSON object a request.")
-@click.option("--log-prompts", is_flag=True, help="Log what is asked and answered as well.")
+@click.option("--log-prompts", is_flag=True, help="Log prompts and answers as well.")
 @click.pass_obj
 def serve(toolkit: Toolkit, /, **arguments: Any) -> None:
     """Serve a model to OpenAI's clients and to a browser.
 
-    Without -m the embedded model answers. The API is at /v1, a page to chat at /. One line a
+    Without -m the bundled demo model answers. The API is at /v1, a chat page at /. One line a
     request goes to standard error; Ctrl-C ends the server.
 
     \b
@@ -147,96 +147,105 @@ def serve(toolkit: Toolkit, /, **arguments: Any) -> None:
     llamakit serve -m llama-2-7b-chat/ --slots 16 --max-seq-len 4096
     LLAMAKIT_API_KEY=… llamakit serve -m llama-2-7b-chat/ --host 0.0.0.0
     """
-    run(toolkit, **arguments)
+    run(toolkit, ServeOptions(**arguments))
 
 
-def run(
-    toolkit: Toolkit,
-    *,
-    model: str | None,
-    loading: dict[str, Any],
-    sampling: dict[str, Any],
-    max_new_tokens: int | None,
-    prompt_format: str,
-    seed: int | None,
-    draft: str | None,
-    host: str,
-    port: int,
-    slots: int | None,
-    model_name: str | None,
-    api_key_file: str | None,
-    no_auth: bool,
-    hosts: Sequence[str],
-    origins: Sequence[str],
-    queue: int,
-    max_choices: int,
-    max_answer: int | None,
-    max_body: int,
-    timeout: float,
-    arrival: float,
-    connections: int,
-    grace: float,
-    json_log: bool,
-    log_prompts: bool,
-) -> None:
-    """Serve a model until SIGTERM or Ctrl-C. Arguments as the command's options.
+@dataclass(frozen=True)
+class ServeOptions:
+    """The options of ``llamakit serve``, under the names of its parameters.
+
+    Args:
+        model: its folder; None is the bundled demo model.
+        draft: as ``choose_drafter``.
+        hosts, origins: of --allowed-host and --cors-origin.
+        queue: how many answers may wait for a slot.
+        max_body, max_answer, max_choices: bytes, tokens and answers of a request.
+        timeout, arrival, grace: in seconds.
+    """
+
+    model: str | None
+    loading: LoadOptions
+    sampling: SamplingOptions
+    max_new_tokens: int | None
+    prompt_format: str
+    seed: int | None
+    draft: str | None
+    host: str
+    port: int
+    slots: int | None
+    model_name: str | None
+    api_key_file: str | None
+    no_auth: bool
+    hosts: Sequence[str]
+    origins: Sequence[str]
+    queue: int
+    max_choices: int
+    max_answer: int | None
+    max_body: int
+    timeout: float
+    arrival: float
+    connections: int
+    grace: float
+    json_log: bool
+    log_prompts: bool
+
+    def server_settings(self, host: str, keys: tuple[str, ...]) -> ServeSettings:
+        """Return what the server itself needs of them."""
+        from llamakit.serve.server_settings import Limits, ServeSettings
+
+        return ServeSettings(
+            host=host,
+            port=self.port,
+            model_name=self.model_name or _name(self.model),
+            keys=() if self.no_auth else keys,
+            origins=tuple(self.origins),
+            hosts=allowed_hosts(host, self.hosts),
+            grace=self.grace,
+            sampling=self.sampling.as_arguments(),
+            prompt_format=self.prompt_format,
+            new_tokens=self.max_new_tokens,
+            seed=self.seed,
+            json_log=self.json_log,
+            log_prompts=self.log_prompts,
+            limits=Limits(
+                body=self.max_body,
+                choices=self.max_choices,
+                new_tokens=self.max_answer,
+                seconds=self.timeout,
+                waiting=self.queue,
+                connections=self.connections,
+                arrival=self.arrival,
+            ),
+        )
+
+
+def run(toolkit: Toolkit, options: ServeOptions) -> None:
+    """Serve a model until SIGTERM or Ctrl-C.
 
     Raises:
         UsageError: the extra ``serve`` is not installed, a key is missing, or the address is
             taken.
     """
-    host = host.removeprefix("[").removesuffix("]")  # as in a URL
-    keys = read_keys(api_key_file)
-    check_auth(host, keys, no_auth=no_auth)
+    host = options.host.removeprefix("[").removesuffix("]")  # as in a URL
+    keys = read_keys(options.api_key_file)
+    check_auth(host, keys, no_auth=options.no_auth)
     check_extra()
     from llamakit.serve import server
-    from llamakit.serve.server_settings import Limits, ServeSettings
 
-    listener = server.listen(host, port)
-    words = tokenizer_for_sampling(
-        toolkit,
-        model,
-        loading["tokenizer"],
-        sampler=sampling["sampler"],
-        processors=sampling["processors"],
-    )
-    choose_sampling(toolkit=toolkit, tokenizer=words, **sampling)  # refuse before loading
-    if draft is not None:
-        choose_drafter(draft, toolkit=toolkit)
-    loading["max_batch_size"] = slots or loading["max_batch_size"] or SLOTS
-    settings = ServeSettings(
-        host=host,
-        port=port,
-        model_name=model_name or _name(model),
-        keys=() if no_auth else keys,
-        origins=tuple(origins),
-        hosts=allowed_hosts(host, hosts),
-        grace=grace,
-        sampling=sampling,
-        prompt_format=prompt_format,
-        new_tokens=max_new_tokens,
-        seed=seed,
-        json_log=json_log,
-        log_prompts=log_prompts,
-        limits=Limits(
-            body=max_body,
-            choices=max_choices,
-            new_tokens=max_answer,
-            seconds=timeout,
-            waiting=queue,
-            connections=connections,
-            arrival=arrival,
-        ),
-    )
-    with open_model(toolkit, model, **loading) as llama:
-        llama.prompt_format(prompt_format)  # refuse a wrong one now
-        if draft is not None:
-            settings = replace(settings, drafter=llama.drafter(draft))
+    model, loading = options.model, options.loading
+    listener = server.listen(host, options.port)
+    check_choices(toolkit, model, loading.tokenizer, options.sampling, options.draft)
+    slots = options.slots or loading.max_batch_size or SLOTS
+    settings = options.server_settings(host, keys)
+    with open_model(toolkit, model, replace(loading, max_batch_size=slots)) as llama:
+        llama.prompt_format(options.prompt_format)  # refuse a wrong one before serving
+        if options.draft is not None:
+            settings = replace(settings, drafter=llama.drafter(options.draft))
         server.Server(llama, settings, listener).run(lambda url: note(f"serving at {url}"))
 
 
 def check_extra() -> None:
-    """Refuse to go on without the packages of the extra.
+    """Check that the packages of the extra ``serve`` are installed.
 
     Raises:
         MissingExtraError: one is missing.

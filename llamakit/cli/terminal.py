@@ -1,6 +1,6 @@
-"""What commands show people: tables, notes, and the progress of long work.
+"""Terminal output of the commands: tables, notes and progress bars.
 
-A bar is shown only on a terminal (TTY); it is on standard error and leaves nothing behind.
+A bar is shown only on a terminal (TTY); it goes to standard error and is erased at the end.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ if TYPE_CHECKING:
 
 
 def note(text: str) -> None:
-    """Say something on standard error."""
+    """Print a note on standard error."""
     click.echo(f"llamakit: {text}", err=True)
 
 
 def rendered(*parts: RenderableType) -> str:
-    """Lay out parts for the terminal, or with every row on one line where nobody watches."""
+    """Lay out parts for the terminal; without one (TTY), every row is on one line."""
     from rich.console import Console
 
     width = None if sys.stdout.isatty() else 1000
@@ -55,10 +55,8 @@ def grid(*headings: str) -> Table:
     return table
 
 
-def sized(nbytes: int) -> str:
-    """Return a number of bytes for people, such as ``13.48 GB``."""
-    if nbytes < 1000:
-        return f"{nbytes} B"
+def format_nbytes(nbytes: int) -> str:
+    """Return a number of bytes as text, such as ``13.5 GB``."""
     amount = float(nbytes)
     for unit in ("B", "kB", "MB", "GB"):
         if amount < 999.5:
@@ -67,18 +65,18 @@ def sized(nbytes: int) -> str:
     return f"{amount:.3g} TB"
 
 
-def watched(steps: Steps[Report], doing: str) -> Report:
-    """Do long work and return its report, with a progress bar on a terminal.
+def run_with_progress(steps: Steps[Report], title: str) -> Report:
+    """Run steps to their end and return the report, with a progress bar on a terminal.
 
     Args:
-        doing: what it is, such as ``verifying``.
+        title: of the bar, such as ``verifying``.
     """
     from llamakit.examine.steps import finish
 
     if not sys.stderr.isatty():
         return finish(steps)
     with _bytes_progress() as bar:
-        task = bar.add_task(doing)
+        task = bar.add_task(title)
         while True:
             try:
                 step = next(steps)
@@ -93,10 +91,10 @@ def bytes_bar(title: str, total: int) -> Iterator[Callable[[int], None] | None]:
     """Show how many bytes are done, how fast, and how long the rest will take.
 
     Args:
-        title: what is being done.
+        title: of the bar, such as ``exporting``.
         total: how many bytes there are.
     Yields:
-        What to call with the number of bytes done since the last call; None without a terminal.
+        A function to call with the number of bytes since the last call; None without a terminal.
     """
     if not sys.stderr.isatty():
         yield None
@@ -128,7 +126,7 @@ def _bytes_progress() -> Progress:
 
 @contextlib.contextmanager
 def loading_bar() -> Iterator[Callable[[int], None] | None]:
-    """Show how many layers are loaded, where somebody watches."""
+    """Show how many layers are loaded, on a terminal."""
     if not sys.stderr.isatty():
         yield None
         return
@@ -139,21 +137,21 @@ def loading_bar() -> Iterator[Callable[[int], None] | None]:
         yield lambda layers: status.update(f"loading: {layers} layers")
 
 
-class Tally:
-    """How many answers and ids there are, and how fast they come.
+class AnswerCounter:
+    """Counts answers and tokens, and measures the speed.
 
     Args:
-        show: told the text of the speed, a few times a second, and how many answers there are.
+        show: called a few times a second with the speed, as text, and the number of answers.
     """
 
     def __init__(self, show: Callable[[str, int], object] | None = None) -> None:
-        self.answers = self.ids = 0
+        self.answers = self.tokens = 0
         self._show = show
         self._start = self._shown = time.monotonic()
 
-    def add(self, ids: int, answers: int) -> None:
-        """Count."""
-        self.ids += ids
+    def add(self, tokens: int, answers: int) -> None:
+        """Count tokens and answers."""
+        self.tokens += tokens
         self.answers += answers
         now = time.monotonic()
         if self._show and (answers or now - self._shown > 0.2):
@@ -162,22 +160,22 @@ class Tally:
 
     @property
     def speed(self) -> str:
-        """Ids a second since the beginning."""
-        return f"{self.ids / max(time.monotonic() - self._start, 1e-3):.1f} tokens/s"
+        """Tokens a second since the start."""
+        return f"{self.tokens / max(time.monotonic() - self._start, 1e-3):.1f} tokens/s"
 
     @property
     def summary(self) -> str:
-        """What was done, in one line."""
-        what = "1 answer" if self.answers == 1 else f"{self.answers} answers"
+        """Answers, tokens, time and speed, in one line."""
+        answers = "1 answer" if self.answers == 1 else f"{self.answers} answers"
         seconds = time.monotonic() - self._start
-        return f"{what}, {self.ids} tokens in {seconds:.1f} s: {self.speed}"
+        return f"{answers}, {self.tokens} tokens in {seconds:.1f} s: {self.speed}"
 
 
 @contextlib.contextmanager
-def answers_bar(total: int) -> Iterator[Tally]:
-    """Count answers, and show where somebody watches how many are done and how fast."""
+def answers_bar(total: int) -> Iterator[AnswerCounter]:
+    """Count answers, and show the count and the speed on a terminal."""
     if not sys.stderr.isatty():
-        yield Tally()
+        yield AnswerCounter()
         return
     from rich.console import Console
     from rich.progress import MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
@@ -186,4 +184,4 @@ def answers_bar(total: int) -> Iterator[Tally]:
     speed = TextColumn("{task.fields[speed]}")
     with Progress(*columns, speed, console=Console(stderr=True), transient=True) as progress:
         task = progress.add_task("answering", total=total, speed="")
-        yield Tally(lambda speed, done: progress.update(task, completed=done, speed=speed))
+        yield AnswerCounter(lambda speed, done: progress.update(task, completed=done, speed=speed))

@@ -1,4 +1,4 @@
-"""The command that checks downloaded files."""
+"""``llamakit verify``: checks downloaded files."""
 
 from __future__ import annotations
 
@@ -14,29 +14,32 @@ if TYPE_CHECKING:
     from llamakit.examine.verify_report import FileReport, FolderReport, VerifyReport
     from llamakit.plugin_manager.toolkit import Toolkit
 
-COLOURS = {"ok": "green", "not listed": "yellow"}
+COLORS = {"ok": "green", "not listed": "yellow"}
 
 
 @click.command()
 @click.argument("paths", metavar="PATH...", nargs=-1, required=True, type=click.Path())
-@click.option("--deep", is_flag=True, help="Look inside too: CRCs, shapes, shards, tokenizer, NaN.")
+@click.option(
+    "--deep", is_flag=True, help="Check the contents too: CRCs, shapes, shards, tokenizer, NaN."
+)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @click.pass_obj
 def verify(toolkit: Toolkit, paths: tuple[str, ...], *, deep: bool, as_json: bool) -> None:
     """Check the files at PATH against their checklists.
 
-    PATH is the folder of a model, one that holds several, or one with a tokenizer. Every file is
-    read, on all cores. The exit status is 1 if anything is wrong. Files that no checklist names
-    are no failure. Without a checklist, --deep is what tells most.
+    PATH is the folder of a model, of several models, or of a tokenizer. Every file is read, on all
+    cores. The exit status is 1 if anything is wrong. A file that no checklist lists is no failure.
+    Without a checklist, use --deep.
 
     \b
     llamakit verify llama-2-7b/
     llamakit verify . --deep
     """
-    from llamakit.cli.terminal import rendered, watched
+    from llamakit.cli.terminal import rendered, run_with_progress
     from llamakit.examine.verify import verify as run
 
-    report = watched(run([Path(path) for path in paths], toolkit, deep=deep), "verifying")
+    steps = run([Path(path) for path in paths], toolkit, deep=deep)
+    report = run_with_progress(steps, "verifying")
     if as_json:
         import json
 
@@ -49,14 +52,17 @@ def verify(toolkit: Toolkit, paths: tuple[str, ...], *, deep: bool, as_json: boo
 def _parts(report: VerifyReport) -> list[RenderableType]:
     from rich.text import Text
 
-    from llamakit.cli.terminal import sized
+    from llamakit.cli.terminal import format_nbytes
 
     parts: list[RenderableType] = []
     for folder in report.folders:
         parts += [Text(f"{folder.path}", style="bold"), _table(folder), *_sentences(folder), ""]
     bad = sum(not folder.good for folder in report.folders)
     where = f" in {bad} of {len(report.folders)} folders" if bad else ""
-    return [*parts, Text.assemble(_verdict(report), f"{where}; {sized(report.nbytes)} were read")]
+    return [
+        *parts,
+        Text.assemble(_verdict(report), f"{where}; {format_nbytes(report.nbytes)} were read"),
+    ]
 
 
 def _verdict(report: VerifyReport) -> Text:
@@ -76,16 +82,16 @@ def _table(folder: FolderReport) -> RenderableType:
 
     table = grid("file", "status", "")
     for file in folder.files:
-        colour = COLOURS.get(file.status, "red") if file.good else "red"
+        color = COLORS.get(file.status, "red") if file.good else "red"
         label = "OK" if file.status == "ok" else file.status
-        table.add_row(Text(file.name), Text(label, style=colour), Text(_remark(file)))
+        table.add_row(Text(file.name), Text(label, style=color), Text(_remark(file)))
     return table
 
 
 def _remark(file: FileReport) -> str:
     if file.status == "mismatch":
-        sums = f"expected {file.expected}, found {file.found}"
-        return f"{sums}: it is {file.note}" if file.note else sums
+        checksums = f"expected {file.expected}, found {file.found}"
+        return f"{checksums}: it is {file.note}" if file.note else checksums
     if file.status == "not listed" and file.found:
         return f"md5 {file.found}" + (f": it is {file.note}" if file.note else "")
     return f"it is {file.note}" if file.note and file.status == "not listed" else file.note
@@ -95,7 +101,7 @@ def _sentences(folder: FolderReport) -> list[RenderableType]:
     from rich.text import Text
 
     counts = [
-        f"{it.name} holds {it.nan} NaN and {it.infinite} infinite values, in {', '.join(it.files)}"
+        f"{it.name} has {it.nan} NaN and {it.infinite} infinite values, in {', '.join(it.files)}"
         for it in folder.non_finite
     ]
     return [

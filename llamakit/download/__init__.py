@@ -1,8 +1,10 @@
 """From a signed link to verified files.
 
-``link`` reads what the user pasted, ``policy`` what it covers and until when; ``catalogue`` knows
-the models. ``session`` works out what is missing (``plan``), by the ``lists`` that are here or the
-server's, and has it fetched (``transfer``): workers claim ``segments`` of files, ask the ``server``
-for the bytes and write them to a ``part_file``, which knows after a kill which of its blocks are
-there; ``follower`` computes the md5 behind them.
+``link`` parses what the user pasted, ``link_policy`` what it is signed for and until when;
+``catalog`` has the models. ``session`` computes from the checklists which files are missing
+(``inventory``) and fetches them: ``small_files`` with one request each, the shards with
+``shard_download``. The threads of a ``transfer`` claim ``segments`` of files, request the bytes
+(``http_client``, ``retry``) and write them to a ``part_file``, which records on disk which of its
+blocks are written; ``md5_thread`` computes the MD5 while they arrive. ``verified_files`` remembers
+between runs which files have been verified.
 """

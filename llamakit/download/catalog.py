@@ -1,4 +1,4 @@
-"""The models that can be downloaded: what plugins have registered, found by any of their names."""
+"""The models that can be downloaded: plugins register them, users name them."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Any
 
-from llamakit.download.link import HOW_TO_GIVE, Link
+from llamakit.download.link import INSTRUCTIONS, Link
 from llamakit.errors import LinkError, PluginError, UnknownNameError, UsageError
 from llamakit.plugin_manager.registry import Entry
 
@@ -17,18 +17,18 @@ ALL = "all"
 
 @dataclass(frozen=True)
 class Model:
-    """A model of the catalogue.
+    """A model of the catalog.
 
     Args:
-        name: what it was registered as.
-        names: what else users call it.
-        folder: where it lies, on the server and on disk.
+        name: the name it is registered under.
+        names: other names that users may type.
+        folder: its folder, on the server and on disk.
         shards: how many ``consolidated.NN.pth`` it should have; the checklist decides.
-        shard_nbytes: about how large one is, for planning; the server's own sizes hold.
-        family: such as ``Llama 2``; a link is good for one.
+        shard_nbytes: approximate size of one, for planning; the server has the exact sizes.
+        family: such as ``Llama 2``; a link is valid for one.
         hosts: that serve the family with signed links.
-        root_files: shared by the models of the family, such as ``LICENSE``, beside the folders.
-        tokenizer_files: the tokenizer and its checklist, beside the folders.
+        root_files: shared by the models of the family, such as ``LICENSE``, next to the folders.
+        tokenizer_files: the tokenizer and its checklist, next to the folders.
     """
 
     name: str
@@ -43,56 +43,55 @@ class Model:
 
     @property
     def shard_paths(self) -> list[str]:
-        """Where its shards should lie, relative to the output folder."""
+        """The paths of its shards, relative to the output folder."""
         return [f"{self.folder}/consolidated.{number:02d}.pth" for number in range(self.shards)]
 
 
-def read_catalogue(entries: Iterable[Entry]) -> list[Model]:
-    """Check what plugins have registered; an entry that is none is left out, with a warning."""
+def read_catalog(entries: Iterable[Entry]) -> list[Model]:
+    """Read what plugins have registered; an invalid entry is skipped with a warning."""
     models = []
     for entry in entries:
         try:
             models.append(_model(entry))
         except PluginError as error:
-            logging.getLogger("llamakit").warning("%s; it is left out", error)
+            logging.getLogger("llamakit").warning("%s; it is skipped", error)
     return models
 
 
-def choose(wanted: Sequence[str], catalogue: Sequence[Model], link: Link | None) -> list[Model]:
-    """Return the models of the given names, each once, in the catalogue's order.
+def choose(names: Sequence[str], catalog: Sequence[Model], link: Link | None) -> list[Model]:
+    """Return the models of the given names, each once, in the catalog's order.
 
     Args:
-        wanted: names in any spelling, several behind commas, or ``all``: every model of the
-            family that the link is for; every one that has a family's host where none is known.
+        names: upper or lower case, several separated by commas, or ``all``: every model of the
+            link's family; without a link, every model of a family that has hosts.
         link: None while it is not known.
 
     Raises:
-        UnknownNameError: a name that the catalogue lacks.
-        LinkError: the link is for another family, or stands where a name belongs.
+        UnknownNameError: a name that is not in the catalog.
+        LinkError: the link is for another family, or was passed in place of a name.
         UsageError: no model is named.
     """
-    if any(sign in word for word in wanted for sign in ("//", "%2F", "?", "=")):
-        raise LinkError(f"a link stands where the names of models belong. {HOW_TO_GIVE}")
-    names = [name for word in wanted for name in word.replace(",", " ").split()]
+    if any(sign in name for name in names for sign in ("//", "%2F", "?", "=")):
+        raise LinkError(f"expected the names of models, found a link. {INSTRUCTIONS}")
     chosen: list[str] = []
-    for name in names:
-        chosen += _all(catalogue, link) if _plain(name) == ALL else [_find(name, catalogue)]
-    models = [model for model in catalogue if model.name in chosen]
+    for name in ",".join(names).replace(",", " ").split():
+        chosen += _all(catalog, link) if _plain(name) == ALL else [_find(name, catalog)]
+    models = [model for model in catalog if model.name in chosen]
     if link is not None:
-        check_family(models, catalogue, link)
+        check_family(models, catalog, link)
     if not models:
-        known = ", ".join(model.name for model in catalogue)
-        raise UsageError(f"no model is named; the catalogue has {known}")
+        known = ", ".join(model.name for model in catalog)
+        raise UsageError(f"no model is named; the catalog has {known}")
     return models
 
 
-def check_family(models: Sequence[Model], catalogue: Sequence[Model], link: Link) -> None:
-    """Refuse a link that is for another family than the models'.
+def check_family(models: Sequence[Model], catalog: Sequence[Model], link: Link) -> None:
+    """Check that a link is for the family of the models.
 
     Raises:
-        LinkError: it is.
+        LinkError: it is for another one.
     """
-    family = _family(catalogue, link)
+    family = _family(catalog, link)
     for model in models:
         if family is not None and model.family != family:
             raise LinkError(
@@ -110,30 +109,30 @@ def _address(link: Link, folder: str) -> str:
     return link.url(f"{folder}/params.json").partition("?")[0]
 
 
-def _family(catalogue: Sequence[Model], link: Link) -> str | None:
-    """Return the family that a host serves; None for a mirror or a server of one's own."""
-    known = {host: model.family for model in catalogue for host in model.hosts}
+def _family(catalog: Sequence[Model], link: Link) -> str | None:
+    """Return the family that a host serves; None for a mirror or a private server."""
+    known = {host: model.family for model in catalog for host in model.hosts}
     return {**OTHER_FAMILIES, **known}.get(link.host.lower())
 
 
-def _all(catalogue: Sequence[Model], link: Link | None) -> list[str]:
-    family = _family(catalogue, link) if link else None
-    listed = [model for model in catalogue if model.hosts]
+def _all(catalog: Sequence[Model], link: Link | None) -> list[str]:
+    family = _family(catalog, link) if link else None
+    listed = [model for model in catalog if model.hosts]
     names = [model.name for model in listed if family is None or model.family == family]
     if link and listed and not names:
         families = ", ".join(dict.fromkeys(model.family for model in listed))
         raise LinkError(
-            f"the link is for {family} ({link.host}), and the catalogue has no model of it, only "
+            f"the link is for {family} ({link.host}), and the catalog has no model of it, only "
             f"of {families}: request a link for these from Meta"
         )
     return names
 
 
-def _find(name: str, catalogue: Sequence[Model]) -> str:
-    for model in catalogue:
+def _find(name: str, catalog: Sequence[Model]) -> str:
+    for model in catalog:
         if _plain(name) in (_plain(known) for known in (model.name, model.folder, *model.names)):
             return model.name
-    raise UnknownNameError("model to download", name, (model.name for model in catalogue))
+    raise UnknownNameError("model to download", name, (model.name for model in catalog))
 
 
 def _plain(name: str) -> str:
@@ -141,12 +140,12 @@ def _plain(name: str) -> str:
 
 
 def _model(entry: Entry) -> Model:
-    """Check one entry of the catalogue."""
+    """Validate one entry of the catalog."""
     try:
         fields: dict[str, Any] = dict(entry.value)
         for name in ("names", "hosts", "root_files", "tokenizer_files"):
             if name in fields:
-                fields[name] = _texts(fields[name])
+                fields[name] = _strings(fields[name])
         model = Model(name=entry.name, **{"names": (), **fields})
         paths = [model.folder, *model.root_files, *model.tokenizer_files]
         if not all(isinstance(path, str) and _is_inside(path) for path in paths):
@@ -155,14 +154,14 @@ def _model(entry: Entry) -> Model:
             raise TypeError("shards and shard_nbytes are whole numbers")
     except (TypeError, ValueError) as error:
         raise PluginError(
-            f"the {entry} of the {entry.source} is no entry of the catalogue: {error}"
+            f"the {entry} of the {entry.source} is not a valid catalog entry: {error}"
         ) from error
     return model
 
 
-def _texts(value: Any) -> tuple[str, ...]:
+def _strings(value: Any) -> tuple[str, ...]:
     if isinstance(value, str) or not all(isinstance(text, str) for text in value):
-        raise TypeError(f"{value!r} is not a list of texts")
+        raise TypeError(f"{value!r} is not a list of strings")
     return tuple(value)
 
 
@@ -180,4 +179,4 @@ OTHER_FAMILIES = {
     "llama3-2-multimodal.llamameta.net": "Llama 3.2",
     "llama3-3.llamameta.net": "Llama 3.3",
 }
-"""Hosts of links that people also get from Meta, so that a wrong one is named."""
+"""Hosts of Meta's other links, so that the error for a wrong link can name its family."""

@@ -1,4 +1,4 @@
-"""What happens during a download, as plain values: for the screen, for logs and for ``--json``."""
+"""The events of a download, as plain values: for progress bars, logs and ``--json``."""
 
 from __future__ import annotations
 
@@ -6,18 +6,18 @@ from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 FileStatus = Literal["there", "part", "missing", "wrong", "left alone"]
-"""``wrong`` is fetched anew; ``left alone`` is wrong too, and not to be replaced."""
+"""``wrong`` is fetched again; ``left alone`` is wrong too, and not replaced without --repair."""
 
 
 @dataclass(frozen=True)
 class FilePlan:
-    """One file: what there is of it, and what is to be fetched.
+    """One file: how much of it is on disk, and whether it will be fetched.
 
     Args:
         path: relative to the output folder.
-        nbytes: its size; None while nobody has said.
-        nbytes_there: how much of it is there.
-        note: what is odd about it.
+        nbytes: its size; None while it is unknown.
+        nbytes_there: how many bytes are on disk.
+        note: why it is wrong.
     """
 
     path: str
@@ -29,37 +29,37 @@ class FilePlan:
 
 @dataclass(frozen=True)
 class Planned:
-    """What is about to be done."""
+    """The plan: every file, and the free disk space."""
 
     files: tuple[FilePlan, ...]
     free_nbytes: int
 
     @property
     def nbytes_missing(self) -> int:
-        """How much is to be fetched, as far as sizes are known."""
-        return sum((file.nbytes or 0) - file.nbytes_there for file in self.wanted)
+        """How many bytes will be fetched, as far as sizes are known."""
+        return sum((file.nbytes or 0) - file.nbytes_there for file in self.to_fetch)
 
     @property
-    def wanted(self) -> list[FilePlan]:
-        """Return the files that are to be fetched."""
+    def to_fetch(self) -> list[FilePlan]:
+        """The files that will be fetched."""
         return [file for file in self.files if file.status not in ("there", "left alone")]
 
 
 @dataclass(frozen=True)
 class Checked:
-    """A file that was there has been compared with its checklist."""
+    """A file on disk has been compared with its checklist."""
 
     path: str
     nbytes: int
     good: bool
     note: str = ""
     is_page: bool = False
-    """Whether it is an error page or empty: nothing that anybody wants to keep."""
+    """Whether it is an error page or empty: it is replaced without --repair."""
 
 
 @dataclass(frozen=True)
 class Checking:
-    """So much more of the files that are there has been read, of so much in all."""
+    """The next ``nbytes`` of the files on disk have been read, of ``total``."""
 
     nbytes: int
     total: int
@@ -67,7 +67,7 @@ class Checking:
 
 @dataclass(frozen=True)
 class FileProgress:
-    """How far a file is."""
+    """How much of a file has been written and hashed."""
 
     path: str
     nbytes: int
@@ -77,14 +77,14 @@ class FileProgress:
 
 @dataclass(frozen=True)
 class Progress:
-    """How far the files are that are being fetched."""
+    """The progress of the files that are being fetched."""
 
     files: tuple[FileProgress, ...]
 
 
 @dataclass(frozen=True)
 class Retrying:
-    """Something failed and is tried again."""
+    """A request failed and will be sent again after ``seconds``."""
 
     path: str
     reason: str
@@ -93,7 +93,7 @@ class Retrying:
 
 @dataclass(frozen=True)
 class Restarted:
-    """What was there of a file is worth nothing; it is fetched from its beginning."""
+    """A file is fetched from its beginning; what was there of it is discarded."""
 
     path: str
     reason: str
@@ -101,7 +101,7 @@ class Restarted:
 
 @dataclass(frozen=True)
 class Arrived:
-    """A file is whole, right and has its name."""
+    """A file is complete and verified, and has been renamed into place."""
 
     path: str
     nbytes: int
@@ -110,7 +110,7 @@ class Arrived:
 
 @dataclass(frozen=True)
 class Failed:
-    """A file could not be had; the others go on."""
+    """A file could not be fetched; the others continue."""
 
     path: str
     reason: str
@@ -118,14 +118,14 @@ class Failed:
 
 @dataclass(frozen=True)
 class LinkEnded:
-    """The server takes the link no more; what is being sent arrives still."""
+    """The link has expired; responses that have begun are still read."""
 
     reason: str
 
 
 @dataclass(frozen=True)
 class Finished:
-    """Everything is there."""
+    """All files are there and verified."""
 
     nfiles: int
     nbytes_fetched: int
@@ -148,7 +148,7 @@ Event = (
 
 
 def as_json(event: Event) -> dict[str, Any]:
-    """Return an event in JSON's terms; ``event`` is its kind."""
+    """Return an event as JSON; ``event`` is its kind."""
     kind = "".join(f"-{c.lower()}" if c.isupper() else c for c in type(event).__name__).lstrip("-")
     values: dict[str, Any] = {"event": kind, **asdict(event)}
     if isinstance(event, Planned):

@@ -1,6 +1,6 @@
-"""One server, asked for files: every request and every answer passes here.
+"""The HTTP client of a download: every request is sent, and every response checked, here.
 
-Nothing that leaves this module, errors included, holds the link.
+Nothing that leaves this module, errors included, contains the link.
 """
 
 from __future__ import annotations
@@ -18,35 +18,35 @@ import httpx
 
 from llamakit._distribution import __version__
 from llamakit.checkpoint.not_weights import HEAD_NBYTES, describe_impostor
-from llamakit.download import responses as answers
+from llamakit.download import responses
 from llamakit.download.link import Link
 from llamakit.download.part_file import Identity
 from llamakit.download.responses import NoRangesError, TransientError
-from llamakit.errors import DownloadError, LinkEndedError
+from llamakit.errors import DownloadError, LinkExpiredError
 
 MAX_REDIRECTS = 5
 MAX_SMALL_NBYTES = 16 << 20
-"""No licence, list or params.json is anywhere near as large; a tokenizer has a few MB."""
+"""Licenses, checklists and params.json are far smaller; a tokenizer has a few MB."""
 
 _QUERY = re.compile(r"\?[^\s\"']+")
 _ERROR_NUMBER = re.compile(r"^\[Errno -?\d+\] ")
 _LOGGERS = ("httpx", *(f"httpcore.{name}" for name in ("connection", "http11", "proxy", "socks")))
-"""A filter is asked only by the logger that it stands at; httpcore's log where redirects lead."""
+"""A logging filter applies only to its own logger; httpcore's log the targets of redirects."""
 
 
-class Probe(NamedTuple):
-    """What a server says of a file before it is fetched."""
+class RemoteFile(NamedTuple):
+    """What a server says about a file before it is fetched."""
 
     identity: Identity
     accepts_ranges: bool
 
 
 class HttpClient:
-    """Where the link leads. Threads may ask at the same time.
+    """Requests files with a link. Several threads may use it at the same time.
 
     Args:
-        timeout: how long a server may be silent, in seconds.
-        connections: how many threads ask.
+        timeout: how long to wait for the next byte, in seconds.
+        connections: how many threads use it.
     """
 
     def __init__(self, link: Link, *, timeout: float, connections: int) -> None:
@@ -60,61 +60,63 @@ class HttpClient:
             limits=httpx.Limits(max_connections=None, max_keepalive_connections=connections),
         )
         self._timeout = timeout
-        self._log_filter = _NoQueries()
+        self._log_filter = _RedactQueries()
         for name in _LOGGERS:
             logging.getLogger(name).addFilter(self._log_filter)
         self.nrequests = 0
         """How many requests were sent."""
 
-    def hang_up(self) -> None:
-        """End every answer that is being read, at once."""
+    def abort(self) -> None:
+        """End every response that is being read, immediately."""
         with self._lock:
             self._is_closed = True
-            for one in filter(None, self._sockets):
+            for open_socket in filter(None, self._sockets):
                 with contextlib.suppress(OSError):
-                    one.shutdown(socket.SHUT_RDWR)
+                    open_socket.shutdown(socket.SHUT_RDWR)
 
     def close(self) -> None:
-        """Hang up, and let go of everything."""
-        self.hang_up()
+        """Abort all responses and close all connections."""
+        self.abort()
         self._client.close()
         for name in _LOGGERS:
             logging.getLogger(name).removeFilter(self._log_filter)
 
-    def probe(self, path: str) -> Probe:
-        """Ask how large a file is, with a request for its first byte (HEAD is refused).
+    def probe(self, path: str) -> RemoteFile:
+        """Ask for the size of a file with a request for its first byte (HEAD is refused).
 
         Raises:
-            TransientError: something that may pass.
-            DownloadError: something that will not.
+            TransientError: an error that a later request may not have.
+            DownloadError: an error that will not pass.
         """
-        with self._answer(path, "bytes=0-0") as response:
+        with self._request(path, "bytes=0-0") as response:
             headers = response.headers
             if response.status_code == httpx.codes.REQUESTED_RANGE_NOT_SATISFIABLE:
                 total: int | None = 0
             elif response.status_code == httpx.codes.PARTIAL_CONTENT:
-                total = answers.content_range(headers).total
-                if _length(headers) == 1:  # read whole, the connection can be used again
+                total = responses.content_range(headers).total
+                if _length(headers) == 1:  # read to the end, the connection can be reused
                     response.read()
             else:
                 total = _length(headers)
             if total is None:
                 raise DownloadError(
-                    f"{self._link.host} does not say how large {path} is; expected a server of "
+                    f"{self._link.host} does not report the size of {path}; expected a server of "
                     "plain files, with Content-Length or Content-Range"
                 )
             ranges = response.status_code == httpx.codes.PARTIAL_CONTENT
-            ranges = ranges or headers.get("Accept-Ranges") == "bytes"  # then it was an exception
-            return Probe(Identity(path, total, answers.validator(headers)), ranges)
+            ranges = (
+                ranges or headers.get("Accept-Ranges") == "bytes"
+            )  # then this response is an exception
+            return RemoteFile(Identity(path, total, responses.validator(headers)), ranges)
 
     def small_file(self, path: str) -> bytes:
-        """Fetch a file of a few KB or MB whole.
+        """Fetch a file of a few KB or MB with one request.
 
         Raises:
             TransientError, DownloadError: as ``probe``.
         """
         data = bytearray()
-        with self._answer(path, None) as response:
+        with self._request(path, None) as response:
             for chunk in response.iter_raw():
                 data += chunk
                 if len(data) > MAX_SMALL_NBYTES:
@@ -123,80 +125,80 @@ class HttpClient:
                         "expected a small file: is the link for something else?"
                     )
         if impostor := describe_impostor(bytes(data[:HEAD_NBYTES])):
-            raise self._page(path, impostor)
+            raise self._page_error(path, impostor)
         return bytes(data)
 
     @contextlib.contextmanager
-    def bytes_of(self, identity: Identity, start: int, stop: int) -> Iterator[Iterator[bytes]]:
-        """Open the bytes of a file from ``start`` to ``stop``, piece by piece as they arrive.
+    def byte_range(self, identity: Identity, start: int, stop: int) -> Iterator[Iterator[bytes]]:
+        """Request the bytes of a file from ``start`` to ``stop``; yield them as they arrive.
 
-        There may be more of them, or fewer.
+        The server may send more of them, or fewer.
 
         Raises:
-            TransientError, DownloadError: as ``probe``, also while the pieces are read.
-            ChangedError: the server has another file now.
+            TransientError, DownloadError: as ``probe``, also while the bytes are read.
+            ChangedError: the file has changed on the server.
             NoRangesError: the server sends the whole file.
         """
-        with self._answer(identity.path, f"bytes={start}-{stop - 1}") as response:
+        with self._request(identity.path, f"bytes={start}-{stop - 1}") as response:
             if response.status_code == httpx.codes.REQUESTED_RANGE_NOT_SATISFIABLE:
-                raise answers.ChangedError(f"it ends before byte {start} now")
+                raise responses.ChangedError(f"it ends before byte {start} now")
             if response.status_code != httpx.codes.PARTIAL_CONTENT:
-                answers.check_same(response.headers, identity, _length(response.headers))
+                responses.check_same(response.headers, identity, _length(response.headers))
                 raise NoRangesError
-            answers.check_range(response.headers, start, identity)
+            responses.check_range(response.headers, start, identity)
             yield response.iter_raw()
 
     @contextlib.contextmanager
-    def whole(self, identity: Identity) -> Iterator[Iterator[bytes]]:
-        """Open all bytes of a file, for a server that knows no ranges. Raises as ``bytes_of``."""
-        with self._answer(identity.path, None) as response:
-            answers.check_same(response.headers, identity, _length(response.headers))
+    def full_file(self, identity: Identity) -> Iterator[Iterator[bytes]]:
+        """Request a whole file, from a server without ranges. Raises as ``byte_range``."""
+        with self._request(identity.path, None) as response:
+            responses.check_same(response.headers, identity, _length(response.headers))
             yield response.iter_raw()
 
     @contextlib.contextmanager
-    def _answer(self, path: str, wanted: str | None) -> Iterator[httpx.Response]:
-        """Send a request, follow redirects, refuse what is no file, translate httpx's errors."""
+    def _request(self, path: str, byte_range: str | None) -> Iterator[httpx.Response]:
+        """Send a request, follow redirects, check the response, translate httpx's errors."""
         with _translated(self._link, self._timeout):
             address = self._link.url(path)
             extensions = {"target": _target(address)}
             for _ in range(MAX_REDIRECTS + 1):
-                headers = {} if wanted is None else {"Range": wanted}
+                headers = {} if byte_range is None else {"Range": byte_range}
                 request = self._client.build_request(
                     "GET", address, headers=headers, extensions=extensions
                 )
                 self.nrequests += 1
                 response = self._client.send(request, stream=True)
-                with self._watched(response):
+                with self._tracked(response):
                     if not response.has_redirect_location:
                         self._check(path, response)
                         yield response
                         return
                     extensions = {}
                     address = self._redirected(path, address, response)
-        raise TransientError(f"{self._link.host} redirects {path} in a circle", patience=3)
+        raise TransientError(f"{self._link.host} redirects {path} in a circle", max_attempts=3)
 
     @contextlib.contextmanager
-    def _watched(self, response: httpx.Response) -> Iterator[None]:
-        """Remember a response's socket, so that ``close`` can end a read that waits."""
+    def _tracked(self, response: httpx.Response) -> Iterator[None]:
+        """Remember a response's socket, so that ``abort`` can end a blocked read."""
         stream = response.extensions.get("network_stream")
-        found = stream.get_extra_info("socket") if stream is not None else None
+        response_socket = stream.get_extra_info("socket") if stream is not None else None
         with self._lock:
             if self._is_closed:
                 response.close()
                 raise TransientError("the download is being stopped")
-            self._sockets.add(found)
+            self._sockets.add(response_socket)
         try:
             yield
         finally:
             with self._lock:
-                self._sockets.discard(found)
+                self._sockets.discard(response_socket)
             response.close()
 
     def _check(self, path: str, response: httpx.Response) -> None:
-        """Refuse an answer that does not hold bytes of the file."""
+        """Refuse a response that does not contain bytes of the file."""
         code, host = response.status_code, self._link.host
         if code in (httpx.codes.UNAUTHORIZED, httpx.codes.FORBIDDEN, httpx.codes.GONE):
-            raise self._refused(path, code)
+            raise self._refusal(path, code)
         if code in (httpx.codes.NOT_FOUND, httpx.codes.BAD_REQUEST, httpx.codes.METHOD_NOT_ALLOWED):
             raise DownloadError(
                 f"{host} has no {path} (HTTP {code}): is the link for this model, and the base "
@@ -206,46 +208,48 @@ class HttpClient:
             return
         if code not in (httpx.codes.OK, httpx.codes.PARTIAL_CONTENT):
             raise TransientError(
-                f"{host} answered HTTP {code}", after=answers.wanted_wait(response.headers)
+                f"{host} answered HTTP {code}", after=responses.retry_after(response.headers)
             )
-        if answers.is_page(response.headers):
+        if responses.is_page(response.headers):
             head = next(response.iter_raw(HEAD_NBYTES), b"")
-            raise self._page(path, describe_impostor(head) or "an HTML page")
-        if answers.is_compressed(response.headers):
+            raise self._page_error(path, describe_impostor(head) or "an HTML page")
+        if responses.is_compressed(response.headers):
             raise TransientError(
-                f"{host} sent {path} compressed, though that was not asked", patience=3
+                f"{host} sent {path} compressed, though it was asked not to", max_attempts=3
             )
 
-    def _refused(self, path: str, code: int) -> DownloadError:
+    def _refusal(self, path: str, code: int) -> DownloadError:
         if not self._link.is_signed:
             return DownloadError(f"{self._link.host} refuses {path} (HTTP {code})")
-        return LinkEndedError(
-            f"{self._link.host} refuses {path} (HTTP {code}): the link has ended (its time, or "
-            "its number of requests). What is downloaded is kept: run the same command with a "
-            "new link from Meta and it goes on."
+        return LinkExpiredError(
+            f"{self._link.host} refuses {path} (HTTP {code}): the link has expired (its time, "
+            "or its number of requests). What is downloaded is kept: run the same command with a "
+            "new link from Meta to resume."
         )
 
-    def _page(self, path: str, found: str) -> TransientError:
+    def _page_error(self, path: str, page: str) -> TransientError:
         return TransientError(
-            f"{self._link.host} sent {found} instead of {path}: a login page of this network, a "
-            "proxy, or a link that has ended",
-            patience=3,
+            f"{self._link.host} sent {page} instead of {path}: a login page of this network, a "
+            "proxy, or a link that has expired",
+            max_attempts=3,
         )
 
     def _redirected(self, path: str, address: str, response: httpx.Response) -> str:
         target = httpx.URL(address).join(response.headers["Location"])
         if target.scheme not in ("http", "https"):
-            raise DownloadError(f"{self._link.host} redirects {path} to {target.scheme}:, no file")
+            raise DownloadError(
+                f"{self._link.host} redirects {path} to {target.scheme}:, expected http or https"
+            )
         if address.startswith("https:") and target.scheme == "http":
             raise DownloadError(
-                f"{self._link.host} redirects {path} to an address that is not encrypted "
-                f"({target.host}); that is not followed"
+                f"{self._link.host} redirects {path} to an address without encryption "
+                f"({target.host}); llamakit does not follow that"
             )
         return str(target)
 
 
 def _target(address: str) -> bytes:
-    """Return path and query as they stand: httpx would spell some characters in another way."""
+    """Return path and query unchanged: httpx would encode some characters differently."""
     parts = urlsplit(address)
     return (parts.path + ("?" + parts.query if parts.query else "")).encode("ascii")
 
@@ -257,7 +261,7 @@ def _length(headers: httpx.Headers) -> int | None:
 
 @contextlib.contextmanager
 def _translated(link: Link, timeout: float) -> Iterator[None]:
-    """Turn httpx's errors into ours, without the address that they may name."""
+    """Turn httpx's errors into ours, without the address that they may contain."""
     try:
         yield
     except httpx.TimeoutException:
@@ -276,13 +280,15 @@ def _translated(link: Link, timeout: float) -> Iterator[None]:
         why = _ERROR_NUMBER.sub("", link.redacted(str(error))) or type(error).__name__
         raise TransientError(f"the connection to {link.host} broke: {why}") from None
     except (httpx.InvalidURL, httpx.HTTPError, UnicodeError):
-        raise DownloadError(f"{link.host} cannot be asked: the address is malformed") from None
+        raise DownloadError(
+            f"no request to {link.host} is possible: the address is malformed"
+        ) from None
 
 
-class _NoQueries(logging.Filter):
-    """Keeps what is secret out of httpx's log records: the query of every address."""
+class _RedactQueries(logging.Filter):
+    """Removes the query, which is secret, from every address in httpx's log records."""
 
     def filter(self, record: logging.LogRecord) -> bool:
-        """Write the record's message without queries."""
+        """Replace the queries in the record's message."""
         record.msg, record.args = _QUERY.sub("?[secret]", record.getMessage()), ()
         return True

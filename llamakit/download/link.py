@@ -1,7 +1,7 @@
-"""The link: what people paste, and the address that it means.
+"""Parses the signed link that users paste from an email.
 
-A signed link is a secret. A ``Link`` shows itself without its query, so that a log, a traceback
-or a debugger's view of variables does not give it away.
+A signed link is a secret. The ``repr`` of a ``Link`` has no query, so that a log, a traceback or a
+debugger's view of variables does not reveal it.
 """
 
 from __future__ import annotations
@@ -12,15 +12,15 @@ from dataclasses import dataclass, field
 from itertools import islice
 from urllib.parse import SplitResult, quote, unquote, urlsplit
 
-from llamakit.download.policy import Policy, read_policy
+from llamakit.download.link_policy import Policy, read_policy
 from llamakit.errors import LinkError
 
-HOW_TO_GIVE = (
+INSTRUCTIONS = (
     "Copy the whole link from Meta's email into a file and pass it with --url-file FILE, or set "
     "LLAMAKIT_URL in single quotes."
 )
 MAX_NBYTES = 64 << 10
-"""No link is anywhere near as long, whatever stands around it."""
+"""Links are far shorter, even with the text around them."""
 
 _INVISIBLE = re.compile("[\u00ad\u200b-\u200f\u202a-\u202e\u2060\ufeff]")
 _QUOTED_PRINTABLE = re.compile(r"(?:Policy|Expires|Key-Pair-Id)=(?:=?\n)?3D")
@@ -34,26 +34,26 @@ _IN_ADDRESS = re.compile(r"[\w%*&=?~.+:/;@,!$-]+", re.ASCII)
 _WILDCARD = re.compile(r"\*|%2A|%252A", re.IGNORECASE)
 _SIGNING = ("Policy", "Signature", "Key-Pair-Id")
 _TO_THE_ID = r"([^?]+\?.*[?&]Key-Pair-Id=[A-Za-z0-9]+)"
-_BEHIND_THE_ID = re.compile(_TO_THE_ID + "[^&A-Za-z0-9].*", re.DOTALL)
-_PARAMETERS_BEHIND_THE_ID = re.compile(_TO_THE_ID + "&(?!.*(?:Policy|Expires|Signature)=).*")
+_AFTER_THE_ID = re.compile(_TO_THE_ID + "[^&A-Za-z0-9].*", re.DOTALL)
+_PARAMETERS_AFTER_THE_ID = re.compile(_TO_THE_ID + "&(?!.*(?:Policy|Expires|Signature)=).*")
 _PROOFPOINT = re.compile(r"urldefense\.(?:proofpoint\.)?com/v[12]/url\?u=([^&]+)")
 _ID_LENGTH, _OLD_ID_LENGTH = 13, 20
-"""Of a key pair's id: K and twelve or thirteen more, or APKA and sixteen."""
-_MOST_ADDRESSES, _MOST_PIECES = 50, 400
-"""So many are looked at in a text."""
+"""Length of a key pair's id: K and 12 or 13 characters more, or APKA and 16."""
+_MAX_ADDRESSES, _MAX_PIECES = 50, 400
+"""How many are examined in the pasted text."""
 
 
-class CutLinkError(LinkError):
-    """A link of which a part is missing."""
+class IncompleteLinkError(LinkError):
+    """A link with a missing part."""
 
 
 @dataclass(frozen=True)
 class Link:
-    """An address with a place for the path of a file.
+    """A signed address, into which the path of a file is inserted.
 
     Args:
         host: with its port, if it has one.
-        policy: what the signature covers; None if the link has none, such as a mirror's.
+        policy: what the link is signed for; None if it is not signed, such as a mirror's.
     """
 
     host: str
@@ -62,7 +62,7 @@ class Link:
     _after: str = field(repr=False)
 
     def url(self, path: str) -> str:
-        """Return the address of a file, the query byte for byte as it was. It is a secret.
+        """Return the address of a file, with the query unchanged. It is a secret.
 
         Args:
             path: relative, such as ``llama-2-7b/params.json``.
@@ -71,11 +71,11 @@ class Link:
 
     @property
     def is_signed(self) -> bool:
-        """Whether it has a query that ends one day."""
+        """Whether it has a query, and so may expire."""
         return "?" in self._after
 
     def redacted(self, text: str) -> str:
-        """Return a text without what is secret about the link."""
+        """Return a string with the secret parts of the link replaced."""
         query = self._after.partition("?")[2]
         if not query:
             return text
@@ -86,17 +86,20 @@ class Link:
 
 
 def read_link(text: str) -> Link:
-    """Find the link in what somebody pasted, and undo what mail clients and redirectors did.
+    """Find the link in pasted text, and undo the changes of mail clients and redirectors.
 
     Args:
-        text: the link, perhaps in quotes, wrapped over lines, with words behind it, with
-            ``&amp;`` for ``&``, percent-encoded, or inside a redirector's own address.
+        text: the link; it may be in quotes, wrapped over lines, followed by other words, with
+            ``&amp;`` for ``&``, percent-encoded, or inside the address of a redirector.
 
     Raises:
-        LinkError: there is none, or a part of it is missing.
+        LinkError: there is none.
+        IncompleteLinkError: a part of it is missing.
     """
     if len(text) > MAX_NBYTES:
-        raise LinkError(f"the text is over {MAX_NBYTES >> 10} KiB long, no link. {HOW_TO_GIVE}")
+        raise LinkError(
+            f"the text is longer than {MAX_NBYTES >> 10} KiB; expected a link. {INSTRUCTIONS}"
+        )
     address = _unwrap(_clean(text))
     parts = _split(address)
     before, after = _around_the_path(address)
@@ -104,10 +107,10 @@ def read_link(text: str) -> Link:
 
 
 def _clean(text: str) -> str:
-    """Undo what mail clients and shells do to characters."""
+    """Undo the changes that mail clients and shells make to characters."""
     text = _INVISIBLE.sub("", text).replace("\u00a0", " ")
     text = text.replace("\r\n", "\n").replace("\r", "\n")
-    if _QUOTED_PRINTABLE.search(text):  # as a message's source has it
+    if _QUOTED_PRINTABLE.search(text):  # copied from the source of the email
         text = text.replace("=\n", "").replace("=3D", "=")
     text = _QUOTE_MARKS.sub("", text)
     text = text.replace("\\\n", "\n").replace("\\", "")  # a shell's escapes
@@ -121,16 +124,16 @@ def _with_ampersands(text: str) -> str:
 
 
 def _unwrap(text: str) -> str:
-    """Return the address that is meant, on one line: the first signed one, else the first."""
-    starts = [match.start() for match in islice(_START.finditer(text), _MOST_ADDRESSES)]
+    """Return the link without line breaks: the first signed address, else the first."""
+    starts = [match.start() for match in islice(_START.finditer(text), _MAX_ADDRESSES)]
     if not starts:
         if scheme := _SCHEME.search(text):
             raise LinkError(
-                f"a link begins with https:// or http://, not {scheme[1]}://. {HOW_TO_GIVE}"
+                f"a link begins with https:// or http://, not {scheme[1]}://. {INSTRUCTIONS}"
             )
         bare = _BARE.search(text)
         if bare is None:
-            raise LinkError(f"there is no link in the text that was given. {HOW_TO_GIVE}")
+            raise LinkError(f"there is no link in the text. {INSTRUCTIONS}")
         text, starts = "https://" + text[bare.start() :], [0]
     best = ""
     for start in starts:
@@ -139,14 +142,14 @@ def _unwrap(text: str) -> str:
             best = address
         if _nkeys(best) == len(_SIGNING):
             break
-    return _BEHIND_THE_ID.sub(r"\1", best).rstrip(".,;:!")
+    return _AFTER_THE_ID.sub(r"\1", best).rstrip(".,;:!")
 
 
 def _joined(text: str) -> str:
-    """Return the address that a text begins with, joined where a line end or a space broke it.
+    """Return the address at the beginning of a string, joined over line ends and spaces.
 
-    As many pieces belong to it as it takes to have every part of a signature, and what goes on
-    with the last part.
+    Pieces are added until the address has every part of a signature, and then while a piece
+    continues the last part.
     """
     pieces = _pieces(text)
     raw = whole = pieces[0][1]
@@ -156,16 +159,16 @@ def _joined(text: str) -> str:
         if _nkeys(_innermost(raw)) > _nkeys(_innermost(whole)):
             whole, rest = raw, count
     for space, piece in pieces[rest:]:
-        if not _goes_on(whole, space, piece):
+        if not _continues(whole, space, piece):
             break
         whole += piece
     return _innermost(whole)
 
 
 def _pieces(text: str) -> list[tuple[str, str]]:
-    """Split what may be an address at white space; give the white space before each piece too."""
+    """Split a possible address at white space; return the white space before each piece too."""
     pieces: list[tuple[str, str]] = []
-    for match in islice(_PIECE.finditer(text), _MOST_PIECES):
+    for match in islice(_PIECE.finditer(text), _MAX_PIECES):
         space, word = match.groups()
         piece = _END.split(word, maxsplit=1)[0]
         if pieces and (not _IN_ADDRESS.fullmatch(piece) or _is_another(pieces, piece)):
@@ -177,12 +180,12 @@ def _pieces(text: str) -> list[tuple[str, str]]:
 
 
 def _is_another(pieces: list[tuple[str, str]], piece: str) -> bool:
-    """Tell whether a piece begins an address of its own."""
+    """Tell whether a piece is the beginning of another address."""
     return bool(_START.match(piece)) and not pieces[-1][1].endswith(("=", "_"))
 
 
-def _goes_on(whole: str, space: str, piece: str) -> bool:
-    """Tell whether a piece is more of an address that could end here, not a word behind it."""
+def _continues(whole: str, space: str, piece: str) -> bool:
+    """Tell whether a piece continues an address that could be complete, or is a word after it."""
     if not _nkeys(_innermost(whole)):
         return piece.startswith(("*", "?", "&", "/"))
     if piece.startswith("&") or ("/v3/__" in whole and "__;" not in whole):
@@ -198,7 +201,7 @@ def _goes_on(whole: str, space: str, piece: str) -> bool:
 
 
 def _innermost(address: str) -> str:
-    """Undo redirectors, and percent-encoding of the whole."""
+    """Undo redirectors, and percent-encoding of the whole address."""
     address = _with_ampersands(address)
     while inner := _START.search(address, len("https://")):
         address = _inner(address, inner)
@@ -212,10 +215,10 @@ def _innermost(address: str) -> str:
 
 
 def _inner(address: str, inner: re.Match[str]) -> str:
-    """Return the address that a redirector's address carries.
+    """Return the address inside a redirector's address.
 
-    One that is percent-encoded ends where the redirector's next parameter begins; urldefense.com
-    puts two underscores before and behind it.
+    If percent-encoded, it ends where the redirector's next parameter begins; urldefense.com puts
+    two underscores before and after it.
     """
     text = address[inner.start() :]
     head = text.partition("&")[0]
@@ -223,13 +226,13 @@ def _inner(address: str, inner: re.Match[str]) -> str:
         return unquote(head)
     if address[: inner.start()].endswith("__"):
         return _stars_replaced(*text.partition("__;")[::2])
-    return _PARAMETERS_BEHIND_THE_ID.sub(r"\1", text)
+    return _PARAMETERS_AFTER_THE_ID.sub(r"\1", text)
 
 
-def _stars_replaced(address: str, behind: str) -> str:
-    """Put back the characters that urldefense.com writes as asterisks and lists behind it."""
+def _stars_replaced(address: str, suffix: str) -> str:
+    """Put back the characters that urldefense.com replaces by asterisks and lists at the end."""
     try:
-        listed = base64.urlsafe_b64decode(behind.partition("!")[0] + "==").decode()
+        listed = base64.urlsafe_b64decode(suffix.partition("!")[0] + "==").decode()
     except ValueError:
         return address
     if len(listed) != address.count("*"):
@@ -264,17 +267,17 @@ def _split(address: str) -> SplitResult:
         port_is_good = False
     is_text = address.isascii() and address.isprintable() and " " not in address
     if not port_is_good or not parts.hostname or not is_text:
-        raise LinkError(f"the link's address is malformed. {HOW_TO_GIVE}")
+        raise LinkError(f"the link's address is malformed. {INSTRUCTIONS}")
     if missing := _missing(parts.query):
-        raise CutLinkError(
-            f"the link is cut: it has no {' and no '.join(missing)}. A shell cuts at & unless "
-            f"the link stands in single quotes. {HOW_TO_GIVE}"
+        raise IncompleteLinkError(
+            f"the link is incomplete: it has no {' and no '.join(missing)}. A shell splits it at & "
+            f"unless the link is in single quotes. {INSTRUCTIONS}"
         )
     return parts
 
 
 def _around_the_path(address: str) -> tuple[str, str]:
-    """Return what stands before and behind the path of a file."""
+    """Return the parts of the address before and after the path of a file."""
     path, mark, query = address.partition("?")
     path = path.partition("#")[0]
     wildcard = _WILDCARD.search(path)

@@ -1,11 +1,10 @@
-"""A file that is being downloaded, and which of its blocks are there already.
+"""A partial download on disk, and the record of which of its blocks are written.
 
 ``NAME.part`` has the final size from the start. ``NAME.part.state`` is one line of JSON, which
-says what the bytes are of (file, size, validator; never the link), and then a byte for each block:
-0 absent, 1 written, 2 written and synced. A mark is set after its block, so a killed process loses
-what it had of unfinished blocks, and nothing that is marked. Marks 1 count as long as the machine
-has not been started anew; after that only what was synced is believed (where a system does not
-tell, both are: the md5 decides in the end).
+identifies the file (path, size, validator; never the link), and then a byte for each block: 0
+absent, 1 written, 2 written and synced. A block is marked after it is written, so a killed process
+loses its unfinished blocks and nothing that is marked. After a reboot only synced blocks count.
+Where the system has no boot ID, both count, and the MD5 decides in the end.
 """
 
 from __future__ import annotations
@@ -23,7 +22,7 @@ from typing import Any
 from llamakit.checkpoint.atomic_folder import told_when_full
 
 BLOCK_NBYTES = 256 << 10
-"""What a kill costs a connection at most, in bytes."""
+"""How many bytes a killed connection loses at most."""
 
 ABSENT, WRITTEN, SYNCED = 0, 1, 2
 _FORMAT = 1
@@ -32,12 +31,12 @@ _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 
 @dataclass(frozen=True)
 class Identity:
-    """What makes a file on a server the same file tomorrow.
+    """Identifies a version of a file on a server.
 
     Args:
         path: relative to the link, such as ``llama-2-7b/consolidated.00.pth``.
-        nbytes: its size, as the server says.
-        validator: its strong ETag or its date of change; "" if the server gives neither.
+        nbytes: its size, from the server.
+        validator: its strong ETag or modification date; "" if the server sends neither.
     """
 
     path: str
@@ -46,11 +45,11 @@ class Identity:
 
 
 class PartFile:
-    """A file with holes. Threads may write different blocks at the same time.
+    """A file with gaps. Threads may write different blocks at the same time.
 
     Args:
-        final: the path that the whole file will have; its folder exists.
-        identity: what the bytes are of. What is there of another file is dropped.
+        final: the path of the complete file; its folder exists.
+        identity: of the file. What is on disk of another version is discarded.
     """
 
     def __init__(self, final: Path, identity: Identity) -> None:
@@ -58,23 +57,23 @@ class PartFile:
         self.path = final.with_name(final.name + ".part")
         self.state_path = final.with_name(final.name + ".part.state")
         self._grown = threading.Condition()
-        self._frontier = 0  # blocks below it are all there
+        self._frontier = 0  # all blocks below it are written
         self._is_closed = False
         count = -(-identity.nbytes // BLOCK_NBYTES)
         marks = self._read_state(count)
         with told_when_full(final.parent, kept=True):
-            if marks is None:  # what an old thread may still write goes to the old file
+            if marks is None:  # an old thread may still write to the old file
                 self.path.unlink(missing_ok=True)
             with self.path.open("ab"):
                 os.truncate(self.path, identity.nbytes)
             self._marks = bytearray(marks if marks is not None else count)
             self._state, self._marks_at = self._write_state()
         self.resumed_nbytes = self.nbytes_there
-        """How much was there already."""
+        """How many bytes an earlier run has written."""
 
     @property
     def nbytes_there(self) -> int:
-        """How many bytes of whole blocks are there."""
+        """How many bytes of complete blocks are written."""
         present = len(self._marks) - self._marks.count(ABSENT)
         nbytes = present * BLOCK_NBYTES
         if self._marks and self._marks[-1] != ABSENT:
@@ -83,11 +82,11 @@ class PartFile:
 
     @property
     def is_closed(self) -> bool:
-        """Whether it was published, discarded or let go."""
+        """Whether it was published, discarded or closed."""
         return self._is_closed
 
     def gaps(self) -> list[tuple[int, int]]:
-        """Return the ranges of bytes that are not there, whole blocks each, in order."""
+        """Return the ranges of bytes that are missing, whole blocks each, in order."""
         gaps = []
         stop = 0
         while (start := self._marks.find(ABSENT, stop)) >= 0:
@@ -97,7 +96,7 @@ class PartFile:
 
     @contextlib.contextmanager
     def opened(self) -> Iterator[int]:
-        """Open the bytes for a thread of its own; what is discarded meanwhile does no harm."""
+        """Open the file for one thread; a descriptor stays valid if the file is discarded."""
         descriptor = os.open(self.path, os.O_RDWR)
         try:
             yield descriptor
@@ -105,13 +104,13 @@ class PartFile:
             os.close(descriptor)
 
     def mark(self, start: int, stop: int) -> int:
-        """Mark the blocks that lie whole between two offsets as written.
+        """Mark the complete blocks between two offsets as written.
 
         Args:
             start: of a block, in bytes.
-            stop: up to where bytes are there.
+            stop: the end of the bytes that are written.
         Returns:
-            The start of the first block that is not whole, in bytes.
+            The start of the first incomplete block, in bytes.
         """
         first = start // BLOCK_NBYTES
         last = len(self._marks) if stop >= self.identity.nbytes else stop // BLOCK_NBYTES
@@ -128,10 +127,10 @@ class PartFile:
         return last * BLOCK_NBYTES
 
     def wait_for_more(self, offset: int) -> int | None:
-        """Wait until the bytes from ``offset`` on are there.
+        """Wait until the bytes at ``offset`` are written.
 
         Returns:
-            Up to where they are there without a hole; None once the file is closed.
+            The end of the bytes that are written without a gap; None once the file is closed.
         """
         with self._grown:
             self._frontier = _first_absent(self._marks, self._frontier)
@@ -143,28 +142,28 @@ class PartFile:
             return None
 
     def sync(self) -> None:
-        """Make what is marked survive a loss of power; does nothing once it is closed."""
-        seen = bytes(self._marks)
+        """Flush the marked blocks to disk (fsync); does nothing once it is closed."""
+        marks = bytes(self._marks)
         with contextlib.suppress(FileNotFoundError), self.opened() as descriptor:
             os.fsync(descriptor)
             with self._grown:
                 if not self._is_closed:
-                    synced = (SYNCED if mark else ABSENT for mark in seen)
+                    synced = (SYNCED if mark else ABSENT for mark in marks)
                     self._marks[:] = bytes(map(max, self._marks, synced))
                     os.pwrite(self._state, self._marks, self._marks_at)
 
     def begin_writing(self) -> bool:
-        """Let the system begin to write to the disk, so that ``publish`` need not wait so long.
+        """Start flushing to disk without waiting, so that ``publish`` is quicker.
 
         Returns:
-            Whether it has; one that cannot be told writes when it likes.
+            Whether the system can do that.
         """
         with contextlib.suppress(OSError), self.opened() as descriptor:
             return _begin_writing(descriptor)
         return False
 
     def publish(self) -> None:
-        """Give the whole file its final name."""
+        """Flush the complete file and rename it to its final path."""
         with self.opened() as descriptor:
             os.fsync(descriptor)
         self.path.replace(self.final)
@@ -173,13 +172,13 @@ class PartFile:
         self.close()
 
     def discard(self) -> None:
-        """Remove what there is of it."""
+        """Delete the partial file and its state."""
         self.state_path.unlink(missing_ok=True)
         self.path.unlink(missing_ok=True)
         self.close()
 
     def close(self) -> None:
-        """Let go of the files; whoever waits for more is told. Does nothing the second time."""
+        """Close the state file and wake the waiting threads. May be called twice."""
         with self._grown:
             if self._is_closed:
                 return
@@ -188,7 +187,7 @@ class PartFile:
             os.close(self._state)
 
     def _read_state(self, count: int) -> bytes | None:
-        """Return the marks of an earlier run, or None if there is nothing to go on with."""
+        """Return the marks of an earlier run, or None if it cannot be resumed."""
         try:
             with self.state_path.open("rb") as file:
                 header = json.loads(file.readline())
@@ -205,7 +204,7 @@ class PartFile:
         return bytes(mark if mark in (WRITTEN, SYNCED) else ABSENT for mark in marks)
 
     def _write_state(self) -> tuple[int, int]:
-        """Write the state anew; return its descriptor and where the marks begin."""
+        """Write the state file; return its descriptor and the offset of the marks."""
         header: dict[str, Any] = {
             "format": _FORMAT,
             "block_nbytes": BLOCK_NBYTES,
@@ -219,8 +218,8 @@ class PartFile:
         return os.open(self.state_path, os.O_RDWR), len(line)
 
 
-def left_over(final: Path) -> int:
-    """Return how many bytes an earlier run has left of a file, whatever server they are from."""
+def resumable_nbytes(final: Path) -> int:
+    """Return how many bytes of a file an earlier run has written, from any server."""
     state = final.with_name(final.name + ".part.state")
     with contextlib.suppress(OSError):
         marks = state.read_bytes().partition(b"\n")[2]
@@ -229,7 +228,7 @@ def left_over(final: Path) -> int:
 
 
 def sync_folder(folder: Path) -> None:
-    """Make the names in a folder survive a loss of power."""
+    """Flush the entries of a folder to disk (fsync)."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -238,20 +237,20 @@ def sync_folder(folder: Path) -> None:
 
 
 def _begin_writing(descriptor: int) -> bool:
-    """Start writing all that is not on the disk yet, and wait for nothing.
+    """Start flushing all that is not on disk yet, without waiting.
 
     Source: sync_file_range(2) of Linux; 2 is SYNC_FILE_RANGE_WRITE.
     """
-    start, to_the_end = ctypes.c_int64(0), ctypes.c_int64(0)
+    start, length = ctypes.c_int64(0), ctypes.c_int64(0)
     try:
-        status = ctypes.CDLL(None).sync_file_range(descriptor, start, to_the_end, 2)
+        status = ctypes.CDLL(None).sync_file_range(descriptor, start, length, 2)
     except AttributeError:  # another system
         return False
     return int(status) == 0
 
 
 def _boot_id() -> str:
-    """Return what changes when the machine starts anew; nothing where that is not known."""
+    """Return the boot ID, which changes at every boot; "" where the system has none."""
     try:
         return _BOOT_ID.read_text().strip()
     except OSError:
@@ -259,11 +258,11 @@ def _boot_id() -> str:
 
 
 def _first_absent(marks: bytearray, start: int) -> int:
-    found = marks.find(ABSENT, start)
-    return len(marks) if found < 0 else found
+    first = marks.find(ABSENT, start)
+    return len(marks) if first < 0 else first
 
 
 def _first_present(marks: bytearray, start: int) -> int:
-    """Return the first block from ``start`` on that is there, or the number of blocks."""
-    found = [it for it in (marks.find(WRITTEN, start), marks.find(SYNCED, start)) if it >= 0]
-    return min(found, default=len(marks))
+    """Return the first written block from ``start`` on, or the number of blocks."""
+    places = (marks.find(WRITTEN, start), marks.find(SYNCED, start))
+    return min((place for place in places if place >= 0), default=len(marks))

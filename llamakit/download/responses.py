@@ -1,4 +1,4 @@
-"""What a server's answer means: the bytes asked for, another file, a page, a reason to wait."""
+"""Interprets a response: the requested bytes, another file, an HTML page, a reason to wait."""
 
 from __future__ import annotations
 
@@ -10,35 +10,37 @@ from typing import NamedTuple
 
 from llamakit.download.part_file import Identity
 
-FOREVER = 10**9
+UNLIMITED = 10**9
 _CONTENT_RANGE = re.compile(r"bytes (\d+)-(\d+)/(\d+|\*)")
 _PAGES = ("text/html", "application/xhtml+xml")
 
 
 class TransientError(Exception):
-    """Something that often passes.
+    """An error that a later request may not have.
 
     Args:
-        reason: the end of a sentence, without anything secret.
+        reason: a sentence without anything secret.
         after: how long the server asks to wait, in seconds.
-        patience: how many times in a row it is worth trying.
+        max_attempts: how many times in a row it is worth trying.
     """
 
-    def __init__(self, reason: str, *, after: float | None = None, patience: int = FOREVER) -> None:
+    def __init__(
+        self, reason: str, *, after: float | None = None, max_attempts: int = UNLIMITED
+    ) -> None:
         super().__init__(reason)
-        self.reason, self.after, self.patience = reason, after, patience
+        self.reason, self.after, self.max_attempts = reason, after, max_attempts
 
 
 class NoRangesError(Exception):
-    """The server sends the whole file though a range was asked for."""
+    """The server sent the whole file though a range was requested."""
 
 
 class ChangedError(Exception):
-    """The server has another file under the name than before."""
+    """The file has changed on the server."""
 
 
 class ContentRange(NamedTuple):
-    """Which bytes an answer holds: ``start`` to ``stop``, of ``total``, None where not said."""
+    """The bytes of a response: ``start`` to ``stop``, of ``total``, None where it is not sent."""
 
     start: int
     stop: int
@@ -46,63 +48,63 @@ class ContentRange(NamedTuple):
 
 
 def content_range(headers: Mapping[str, str]) -> ContentRange:
-    """Read which bytes a 206 holds.
+    """Read the Content-Range of a 206.
 
     Raises:
-        TransientError: it does not say.
+        TransientError: there is none.
     """
     match = _CONTENT_RANGE.fullmatch(headers.get("Content-Range", "").strip())
     if match is None:
-        raise TransientError("the server sent a part without saying which", patience=3)
+        raise TransientError("the server sent a 206 without Content-Range", max_attempts=3)
     start, last, total = match.groups()
     return ContentRange(int(start), int(last) + 1, None if total == "*" else int(total))
 
 
 def check_range(headers: Mapping[str, str], start: int, identity: Identity) -> None:
-    """Check that a 206 holds the bytes from ``start`` on, of the file that is being fetched.
+    """Check that a 206 has the bytes from ``start`` on of the file that is being fetched.
 
     Raises:
-        ChangedError: they are of another file.
-        TransientError: they are other bytes.
+        ChangedError: the file has changed.
+        TransientError: it has other bytes.
     """
-    found = content_range(headers)
-    check_same(headers, identity, found.total)
-    if found.start != start:
+    received = content_range(headers)
+    check_same(headers, identity, received.total)
+    if received.start != start:
         raise TransientError(
-            f"the server sent bytes from {found.start} on, not from {start}", patience=3
+            f"the server sent bytes from {received.start} on; {start} was requested", max_attempts=3
         )
 
 
 def check_same(headers: Mapping[str, str], identity: Identity, nbytes: int | None) -> None:
-    """Check that an answer is of the file that is being fetched.
+    """Check that a response is of the file that is being fetched.
 
     Raises:
-        ChangedError: its size or its validator is another.
+        ChangedError: its size or its validator differs.
     """
     if nbytes is not None and nbytes != identity.nbytes:
         raise ChangedError(f"its size was {identity.nbytes} bytes and is {nbytes} now")
-    found = validator(headers)
-    if found and identity.validator and found != identity.validator:
+    current = validator(headers)
+    if current and identity.validator and current != identity.validator:
         raise ChangedError("the server has another version of it now (ETag)")
 
 
 def validator(headers: Mapping[str, str]) -> str:
-    """Return what tells versions of a file apart; "" if the server does not say."""
+    """Return the ETag or else the date; "" if the server sends neither."""
     return headers.get("ETag", "").removeprefix("W/") or headers.get("Last-Modified", "")
 
 
 def is_page(headers: Mapping[str, str]) -> bool:
-    """Tell whether an answer is a page for people."""
+    """Tell whether a response is an HTML page."""
     return headers.get("Content-Type", "").partition(";")[0].strip().lower() in _PAGES
 
 
 def is_compressed(headers: Mapping[str, str]) -> bool:
-    """Tell whether an answer's bytes are not the file's."""
+    """Tell whether a response is compressed, so that its bytes are not the file's."""
     return headers.get("Content-Encoding", "identity").strip().lower() not in ("", "identity")
 
 
-def wanted_wait(headers: Mapping[str, str]) -> float | None:
-    """Read ``Retry-After``, in seconds or as a date; None if it is absent or makes no sense."""
+def retry_after(headers: Mapping[str, str]) -> float | None:
+    """Read ``Retry-After``, in seconds or as a date; None if it is absent or invalid."""
     text = headers.get("Retry-After", "").strip()
     if text.isdecimal():
         return float(text)

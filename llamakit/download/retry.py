@@ -1,4 +1,4 @@
-"""Trying again: how often, and how long to wait in between."""
+"""Retries of requests: how many, with exponential backoff."""
 
 from __future__ import annotations
 
@@ -13,22 +13,22 @@ from llamakit.download.responses import TransientError
 from llamakit.errors import DownloadError
 
 MAX_WAIT = 60.0
-"""Seconds, where the server does not ask for more."""
+"""In seconds, unless the server asks for more."""
 MAX_ASKED_WAIT = 3600.0
-"""Seconds; whoever has to wait longer than this had better come again later."""
+"""In seconds; a server that asks for more ends the download."""
 
-GO_ON = "What is downloaded is kept: run the same command again and it goes on."
+HOW_TO_RESUME = "What is downloaded is kept: run the same command again to resume."
 
 T = TypeVar("T")
 
 
 @dataclass(frozen=True)
-class Patience:
-    """How much trouble is borne.
+class RetryPolicy:
+    """How often a failed request is sent again, and how long to wait.
 
     Args:
-        retries: how many failures in a row, counted from the last byte gained.
-        wait: after the first of them, in seconds; doubled each time.
+        retries: failures in a row, counted from the last new byte.
+        wait: after the first failure, in seconds; doubled each time.
     """
 
     retries: int = 10
@@ -40,30 +40,30 @@ class Patience:
         Source: "Exponential Backoff And Jitter", AWS Architecture Blog, 2015.
         """
         wait = min(self.wait * 2.0 ** (failures - 1), MAX_WAIT)
-        jittered = wait * random.uniform(0.5, 1.0)  # noqa: S311 - so that not all come at once
+        jittered = wait * random.uniform(0.5, 1.0)  # noqa: S311 - so that the connections do not retry at once
         return max(jittered, error.after or 0.0)
 
 
 @dataclass(frozen=True)
-class Trouble:
-    """What went wrong, and how long to wait before the next attempt, in seconds."""
+class FailedAttempt:
+    """Why an attempt failed, and how long to wait before the next one, in seconds."""
 
     reason: str
     seconds: float
 
 
-def persist(
-    attempt: Callable[[], T], patience: Patience, reached: Callable[[], int] = lambda: 0
-) -> Generator[Trouble, None, T]:
+def retry(
+    attempt: Callable[[], T], retry_policy: RetryPolicy, reached: Callable[[], int] = lambda: 0
+) -> Generator[FailedAttempt, None, T]:
     """Call ``attempt`` until it does not raise ``TransientError``; return what it returns.
 
     Args:
-        reached: how far the attempts have come; going further starts the count anew.
+        reached: returns the progress of the attempts; any progress resets the count of failures.
     Yields:
-        What went wrong; the next attempt is made when the generator is asked again.
+        Each failure; the next attempt is made when the generator is resumed.
 
     Raises:
-        DownloadError: patience is over.
+        DownloadError: too many failures in a row.
     """
     failures, best = 0, reached()
     while True:
@@ -72,29 +72,31 @@ def persist(
         except TransientError as error:
             now = reached()
             failures, best = (1, now) if now > best else (failures + 1, best)
-            if failures > min(patience.retries, error.patience):
+            if failures > min(retry_policy.retries, error.max_attempts):
                 times = f" ({failures} times in a row)" if failures > 1 else ""
-                raise DownloadError(f"{error.reason}{times}. {GO_ON}") from None
+                raise DownloadError(f"{error.reason}{times}. {HOW_TO_RESUME}") from None
             if (error.after or 0) > MAX_ASKED_WAIT:
-                asked = f"and asks to come again in {error.after:g} s"
-                raise DownloadError(f"{error.reason}, {asked}. {GO_ON}") from None
-            yield Trouble(error.reason, patience.seconds(error, failures))
+                asked = f"and asks to retry after {error.after:g} s"
+                raise DownloadError(f"{error.reason}, {asked}. {HOW_TO_RESUME}") from None
+            yield FailedAttempt(error.reason, retry_policy.seconds(error, failures))
 
 
-def patiently(path: str, attempt: Callable[[], T], patience: Patience) -> Generator[Event, None, T]:
-    """Try until it works or patience is over, saying so and waiting in between.
+def retried(
+    path: str, attempt: Callable[[], T], retry_policy: RetryPolicy
+) -> Generator[Event, None, T]:
+    """Call ``attempt`` as ``retry`` does; wait between the attempts, and yield ``Retrying`` events.
 
     Args:
-        path: of the file that the attempts are for.
+        path: of the file that is requested.
     Raises:
-        DownloadError: patience is over.
+        DownloadError: too many failures in a row.
     """
-    steps = persist(attempt, patience)
+    steps = retry(attempt, retry_policy)
     while True:
         try:
-            trouble = next(steps)
+            failure = next(steps)
         except StopIteration as end:
             result: T = end.value
             return result
-        yield Retrying(path, trouble.reason, trouble.seconds)
-        time.sleep(trouble.seconds)
+        yield Retrying(path, failure.reason, failure.seconds)
+        time.sleep(failure.seconds)

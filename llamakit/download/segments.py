@@ -1,10 +1,10 @@
-"""Which connection fetches which bytes of which file.
+"""Schedules which connection fetches which bytes of which file.
 
-Requests are few, for a signed link is good for a number of them: as long as there are as many
-files as connections, each connection fetches a whole file with one request. Where several share a
-file, they take it in order, segment by segment, so that the md5 can follow close behind. A
-connection that finds nothing left takes over half of what the slowest one still has to do, and
-nearly all that is left of one that crawls while the others do not.
+Requests are few, because a signed link allows a limited number: as long as there are as many files
+as connections, each connection fetches a whole file with one request. Where several share a file,
+they fetch it in order, segment by segment, so that the MD5 can be computed meanwhile. An idle
+connection takes over half of the largest remaining segment, or nearly all of one that is far
+slower than the others.
 """
 
 from __future__ import annotations
@@ -19,25 +19,25 @@ from typing import Generic, TypeVar
 SEGMENTS_PER_FILE = 64
 MIN_SEGMENT_NBYTES = 8 << 20
 MAX_SEGMENT_NBYTES = 256 << 20
-MIN_TAKEN_OVER_NBYTES = 8 << 20
-"""Less is not worth another request."""
+MIN_TAKE_OVER_NBYTES = 8 << 20
+"""Below that, another request does not pay."""
 
-CRAWLS_AFTER_SECONDS = 10.0
-CRAWLS_BELOW = 1 / 8
-"""Of the speed that is usual here: on a line that is slow for all, nobody crawls."""
-_TELLING_NBYTES = 1 << 20
-"""Shorter segments say little about speed."""
+SLOW_AFTER_SECONDS = 10.0
+SLOW_BELOW = 1 / 8
+"""Fraction of the median speed: where all connections are slow, none counts as slow."""
+_MIN_MEASURED_NBYTES = 1 << 20
+"""Shorter segments are left out of the median speed."""
 
 T = TypeVar("T")
 
 
 @dataclass(eq=False)
 class Segment(Generic[T]):
-    """A range of a file that one connection is to fetch.
+    """A range of a file that one connection fetches.
 
     Args:
-        stop: may become smaller while it is fetched, when another connection takes the rest over.
-        began: when, by the schedule's clock.
+        stop: becomes smaller when another connection takes over the rest.
+        began: by the schedule's clock.
     """
 
     target: T
@@ -45,13 +45,13 @@ class Segment(Generic[T]):
     stop: int
     began: float = 0.0
     position: int = field(init=False)
-    """Up to where its bytes are there."""
+    """The end of the bytes that have arrived."""
 
     def __post_init__(self) -> None:
         self.position = self.start
 
     def speed(self, now: float) -> float:
-        """Return how many bytes a second have come."""
+        """Return how many bytes per second have arrived."""
         return (self.position - self.start) / max(now - self.began, 1e-3)
 
     @property
@@ -70,11 +70,11 @@ class _Target(Generic[T]):
 
 
 class Schedule(Generic[T]):
-    """Hands out segments; connections ask from their own threads.
+    """Assigns segments to connections, which call it from their own threads.
 
     Args:
         connections: how many there are.
-        align: segments begin at multiples of so many bytes.
+        align: segments begin at multiples of this number of bytes.
         clock: in seconds.
     """
 
@@ -91,43 +91,43 @@ class Schedule(Generic[T]):
     def add(
         self, target: T, nbytes: int, gaps: Sequence[tuple[int, int]], *, in_one: bool = False
     ) -> None:
-        """Take in a file that is to be fetched.
+        """Add a file to fetch.
 
         Args:
             nbytes: its size.
             gaps: the ranges that are missing, aligned.
-            in_one: only one connection may fetch it, from its beginning.
+            in_one: one connection fetches all of it, from its beginning.
         """
         with self._lock:
             self._targets.append(_Target(target, nbytes, list(gaps), in_one))
 
     def drop(self, target: T) -> None:
-        """Forget a file; segments of it that are being fetched end now."""
+        """Remove a file; segments of it that are being fetched end now."""
         with self._lock:
             for one in [one for one in self._targets if one.target is target]:
-                self._forget(one)
+                self._remove(one)
 
     def drop_with(self, segment: Segment[T]) -> None:
-        """Forget the file of a segment, unless it was dropped, and perhaps added anew, since."""
+        """Remove the file of a segment, unless it was dropped, and perhaps added again, since."""
         with self._lock:
             for one in [one for one in self._targets if segment in one.segments]:
-                self._forget(one)
+                self._remove(one)
 
     def claim(self) -> Segment[T] | None:
-        """Return what a free connection should fetch; None if all is done or being fetched."""
+        """Return the next segment; None if everything is done or being fetched."""
         with self._lock:
             open_targets = [one for one in self._targets if one.gaps]
             if open_targets:
-                return self._cut(min(open_targets, key=lambda one: len(one.segments)))
+                return self._next_segment(min(open_targets, key=lambda one: len(one.segments)))
             return self._take_over()
 
-    def give_back(self, segment: Segment[T]) -> None:
-        """End a segment, done or not; what is left of it is handed out again."""
+    def release(self, segment: Segment[T]) -> None:
+        """End a segment, done or not; the rest of it is assigned again."""
         with self._lock:
             for one in self._targets:
                 if segment in one.segments:
                     one.segments.remove(segment)
-                    if segment.position - segment.start >= _TELLING_NBYTES:
+                    if segment.position - segment.start >= _MIN_MEASURED_NBYTES:
                         self._speeds.append(segment.speed(self._clock()))
                     start = segment.position // self._align * self._align
                     if one.in_one and not segment.is_done:
@@ -136,7 +136,7 @@ class Schedule(Generic[T]):
                         one.gaps = sorted([*one.gaps, (start, segment.stop)])
 
     def is_empty(self) -> bool:
-        """Tell whether nothing is left to hand out or being fetched."""
+        """Tell whether nothing is left to assign or being fetched."""
         with self._lock:
             return not any(one.gaps or one.segments for one in self._targets)
 
@@ -145,25 +145,25 @@ class Schedule(Generic[T]):
         with self._lock:
             return any(one.segments for one in self._targets)
 
-    def _forget(self, one: _Target[T]) -> None:
+    def _remove(self, one: _Target[T]) -> None:
         self._targets.remove(one)
         for segment in one.segments:
             segment.stop = min(segment.stop, segment.position)
 
-    def _cut(self, one: _Target[T]) -> Segment[T]:
+    def _next_segment(self, one: _Target[T]) -> Segment[T]:
         start, stop = one.gaps.pop(0)
         if not one.in_one and self._share(one) > 1:
             size = min(max(one.nbytes // SEGMENTS_PER_FILE, MIN_SEGMENT_NBYTES), MAX_SEGMENT_NBYTES)
-            cut = (start + size) // self._align * self._align
-            if cut < stop:
-                one.gaps.insert(0, (cut, stop))
-                stop = cut
+            split = (start + size) // self._align * self._align
+            if split < stop:
+                one.gaps.insert(0, (split, stop))
+                stop = split
         segment = Segment(one.target, start, stop, self._clock())
         one.segments.append(segment)
         return segment
 
     def _share(self, one: _Target[T]) -> int:
-        """Return how many connections a file has when all files get their share."""
+        """Return how many connections a file has if all files have equally many."""
         rest = [other for other in self._targets if other.gaps or other.segments or other is one]
         return -(-self._connections // len(rest))
 
@@ -173,28 +173,28 @@ class Schedule(Generic[T]):
         ]
         if not running:
             return None
-        one, segment = max(running, key=lambda it: it[1].stop - it[1].position)
+        one, segment = max(running, key=lambda pair: pair[1].stop - pair[1].position)
         rest = segment.stop - segment.position
-        if rest >= 2 * MIN_TAKEN_OVER_NBYTES:
-            return self._cut_off(one, segment, segment.position + rest // 2)
+        if rest >= 2 * MIN_TAKE_OVER_NBYTES:
+            return self._split(one, segment, segment.position + rest // 2)
         for one, segment in running:
             next_block = segment.position + 2 * self._align
-            if next_block < segment.stop and self._crawls(segment):
-                return self._cut_off(one, segment, next_block)
+            if next_block < segment.stop and self._is_slow(segment):
+                return self._split(one, segment, next_block)
         return None
 
-    def _crawls(self, segment: Segment[T]) -> bool:
+    def _is_slow(self, segment: Segment[T]) -> bool:
         now = self._clock()
-        if not self._speeds or now - segment.began < CRAWLS_AFTER_SECONDS:
+        if not self._speeds or now - segment.began < SLOW_AFTER_SECONDS:
             return False
         speed = segment.speed(now)
-        too_long = segment.stop - segment.position > speed * CRAWLS_AFTER_SECONDS
-        return too_long and speed < statistics.median(self._speeds) * CRAWLS_BELOW
+        too_long = segment.stop - segment.position > speed * SLOW_AFTER_SECONDS
+        return too_long and speed < statistics.median(self._speeds) * SLOW_BELOW
 
-    def _cut_off(self, one: _Target[T], segment: Segment[T], position: int) -> Segment[T]:
-        """Let a segment end earlier; return the rest as one of its own."""
-        cut = position // self._align * self._align
-        taken = Segment(one.target, cut, segment.stop, self._clock())
-        segment.stop = cut
-        one.segments.append(taken)
-        return taken
+    def _split(self, one: _Target[T], segment: Segment[T], position: int) -> Segment[T]:
+        """Shorten a segment; return the rest as a new segment."""
+        split = position // self._align * self._align
+        rest = Segment(one.target, split, segment.stop, self._clock())
+        segment.stop = split
+        one.segments.append(rest)
+        return rest

@@ -1,4 +1,4 @@
-"""The transfer of the shards as a run of events: what a report of a thread leads to."""
+"""Fetches the shards: turns the reports of the transfer's threads into events."""
 
 from __future__ import annotations
 
@@ -16,34 +16,34 @@ from llamakit.download.events import (
     Restarted,
     Retrying,
 )
-from llamakit.download.http_client import Probe
+from llamakit.download.http_client import RemoteFile
 from llamakit.download.part_file import PartFile
 from llamakit.download.responses import ChangedError, NoRangesError
 from llamakit.download.small_files import WRONG_TWICE
 from llamakit.download.transfer import Report, Transfer, TransferTarget
-from llamakit.errors import DamagedFileError, DownloadError, LinkEndedError
+from llamakit.errors import DamagedFileError, DownloadError, LinkExpiredError
 
 MAX_RESTARTS = 3
-"""A file that changes on the server more often than this is given up."""
+"""A file that changes on the server more often fails."""
 _TICK_SECONDS = 0.1
 
-ProbeAgain = Callable[[str], Generator[Event, None, Probe]]
+ProbeAgain = Callable[[str], Generator[Event, None, RemoteFile]]
 
 
 Compare = Callable[[str], Generator[Event, None, None]]
-"""Asks, when a file came wrong, whether its checklist is an old one; raises if it is."""
+"""Called when the MD5 of a file is wrong; raises if the checklist on disk is out of date."""
 
 
 def fetch_shards(
     transfer: Transfer, targets: Sequence[TransferTarget], probe: ProbeAgain, compare: Compare
 ) -> Iterator[Event]:
-    """Fetch files, and yield what happens.
+    """Fetch files, and yield events.
 
     Raises:
-        ListChangedError: a file came wrong by a list that was an old one.
-        LinkEndedError: the link has ended, and what it still gave is there.
-        DownloadError, DamagedFileError: some files could not be had; the others are there.
-        OSError, NoSpaceError: they cannot be written.
+        ChecklistChangedError: a file was wrong by a checklist that was out of date.
+        LinkExpiredError: the link has expired; what had arrived is on disk.
+        DownloadError, DamagedFileError: some files could not be fetched; the others are there.
+        OSError, NoSpaceError: a file cannot be written.
     """
     if not targets:
         return
@@ -55,11 +55,11 @@ def fetch_shards(
         yield from run.events()
     finally:
         transfer.stop()
-    run.raise_what_is_left()
+    run.raise_failures()
 
 
 class _Run:
-    """The files that are pending, and what went wrong."""
+    """The pending files and the failures."""
 
     def __init__(
         self,
@@ -74,66 +74,68 @@ class _Run:
         self._probe = probe
         self._compare = compare
         self._failed: list[Exception] = []
-        self._link_error: LinkEndedError | None = None
+        self._link_error: LinkExpiredError | None = None
 
     def events(self) -> Iterator[Event]:
-        """Yield until nothing is pending that can still be had."""
-        told = 0.0
+        """Yield events until nothing is pending that can still be fetched."""
+        last_progress = 0.0
         while self._pending and not self._is_stuck():
             try:
                 report = self._transfer.reports.get(timeout=_TICK_SECONDS)
             except queue.Empty:
                 pass
             else:
-                yield from self._answer(report)
-            if time.monotonic() - told >= _TICK_SECONDS:
-                told = time.monotonic()
+                yield from self._handle(report)
+            if time.monotonic() - last_progress >= _TICK_SECONDS:
+                last_progress = time.monotonic()
                 yield Progress(tuple(map(_progress, self._targets)))
 
-    def raise_what_is_left(self) -> None:
-        """Raise for what could not be had."""
+    def raise_failures(self) -> None:
+        """Raise an error for the files that could not be fetched."""
         if self._link_error is not None:
             raise self._link_error
         if len(self._failed) == 1:
             raise self._failed[0]
         if self._failed:
             raise DownloadError(
-                f"{len(self._failed)} files could not be had:\n"
+                f"{len(self._failed)} files could not be fetched:\n"
                 + "\n".join(sorted(f"  {error}" for error in self._failed))
             )
 
     def _is_stuck(self) -> bool:
-        """Tell whether the link has ended and only files remain that need more of it."""
+        """Tell whether the link has expired and all pending files need more requests."""
         if self._link_error is None or not self._transfer.is_idle:
             return False
         return all(target.part.gaps() for target in self._pending)
 
-    def _answer(self, report: Report | Retrying) -> Iterator[Event]:
+    def _handle(self, report: Report | Retrying) -> Iterator[Event]:
         if isinstance(report, Retrying):
             yield report
             return
-        target, found = report.target, report.found
+        target, result = report.target, report.result
         if target not in self._pending or report.part is not target.part:
-            return  # it was restarted meanwhile, or has failed
-        if isinstance(found, str):
-            yield from self._whole(target, found)
-        elif isinstance(found, ChangedError):
-            yield from self._changed(target, found)
-        elif isinstance(found, NoRangesError):
+            return  # it has been restarted meanwhile, or has failed
+        if isinstance(result, str):
+            yield from self._complete(target, result)
+        elif isinstance(result, ChangedError):
+            yield from self._changed(target, result)
+        elif isinstance(result, NoRangesError):
             if target.in_one:
-                return  # another connection has said so
+                return  # another connection has reported it
             self._transfer.fetch_in_one(target)
-            yield Restarted(target.path, "the server sends whole files only: one connection for it")
-        elif isinstance(found, LinkEndedError):
+            yield Restarted(
+                target.path, "the server sends whole files only: it is fetched with one request"
+            )
+        elif isinstance(result, LinkExpiredError):
             if self._link_error is None:
-                self._link_error = found
-                yield LinkEnded(str(found))
-        elif isinstance(found, DownloadError):
-            yield self._fail(target, found)
+                self._link_error = result
+                yield LinkEnded(str(result))
+        elif isinstance(result, DownloadError):
+            yield self._fail(target, result)
         else:
-            raise found
+            raise result
 
-    def _whole(self, target: TransferTarget, md5: str) -> Iterator[Event]:
+    def _complete(self, target: TransferTarget, md5: str) -> Iterator[Event]:
         if target.md5 in (None, md5):
             self._pending.remove(target)
             self._transfer.drop(target)
@@ -141,36 +143,36 @@ class _Run:
             return
         try:
             yield from self._compare(target.path)
-        except DamagedFileError as error:  # what came may be right: it stays
+        except DamagedFileError as error:  # what arrived may be right: keep it
             yield self._fail(target, error)
             return
         target.mismatches += 1
-        what = f"expected md5 {target.md5}, and what came has {md5}"
+        mismatch = f"expected MD5 {target.md5}, received {md5}"
         if target.mismatches == 1:
-            self._start_anew(target)
-            yield Restarted(target.path, what)
+            self._restart(target)
+            yield Restarted(target.path, mismatch)
             return
         self._transfer.drop(target)
         target.part.discard()
         yield self._fail(
             target,
-            DamagedFileError(f"{target.path}: {what}, twice: {WRONG_TWICE}"),
+            DamagedFileError(f"{target.path}: {mismatch}, twice: {WRONG_TWICE}"),
         )
 
-    def _changed(self, target: TransferTarget, found: ChangedError) -> Iterator[Event]:
+    def _changed(self, target: TransferTarget, change: ChangedError) -> Iterator[Event]:
         target.restarts += 1
         if target.restarts > MAX_RESTARTS:
-            reason = f"{target.path} changes on the server again and again: {found}"
+            reason = f"{target.path} changes on the server again and again: {change}"
             yield self._fail(target, DownloadError(f"{reason}. Run the same command later."))
             return
-        yield Restarted(target.path, str(found))
-        answer = yield from self._probe(target.path)
+        yield Restarted(target.path, str(change))
+        remote = yield from self._probe(target.path)
         self._transfer.drop(target)
-        target.part = PartFile(target.final, answer.identity)
-        target.in_one = not answer.accepts_ranges
+        target.part = PartFile(target.final, remote.identity)
+        target.in_one = not remote.accepts_ranges
         self._transfer.add(target)
 
-    def _start_anew(self, target: TransferTarget) -> None:
+    def _restart(self, target: TransferTarget) -> None:
         self._transfer.drop(target)
         target.part.discard()
         target.part = PartFile(target.final, target.part.identity)
@@ -184,6 +186,6 @@ class _Run:
 
 
 def _progress(target: TransferTarget) -> FileProgress:
-    part, follower = target.part, target.follower
-    hashed = follower.nbytes_hashed if follower else 0
+    part, md5_thread = target.part, target.md5_thread
+    hashed = md5_thread.nbytes_hashed if md5_thread else 0
     return FileProgress(target.path, part.identity.nbytes, part.nbytes_there, hashed)

@@ -1,4 +1,4 @@
-"""The files around the shards: licenses, the tokenizer, params.json, and the checklists."""
+"""Fetches the small files: licenses, the tokenizer, params.json, and the checklists."""
 
 from __future__ import annotations
 
@@ -14,54 +14,59 @@ from llamakit.checkpoint.checklist import Checklist, read_checklist
 from llamakit.download.catalog import Model
 from llamakit.download.events import Arrived, Event, Restarted
 from llamakit.download.http_client import HttpClient
-from llamakit.download.inventory import list_paths
+from llamakit.download.inventory import checklist_paths
 from llamakit.download.part_file import sync_folder
-from llamakit.download.retry import Patience, patiently
-from llamakit.errors import DamagedFileError, DownloadError, LinkEndedError
+from llamakit.download.retry import RetryPolicy, retried
+from llamakit.errors import DamagedFileError, DownloadError, LinkExpiredError
 
 WRONG_TWICE = (
-    "the server's file is damaged, or changed a moment ago. What came was not kept; run the same "
-    "command later."
+    "the server's file is damaged, or has just changed. It was discarded; run the same command "
+    "later."
 )
 
 
-class ListChangedError(Exception):
-    """The server has another list than an earlier run had left; the new one is kept now."""
+class ChecklistChangedError(Exception):
+    """The checklist on disk was out of date and has been replaced by the server's."""
 
 
-class Lists:
+class Checklists:
     """The checklists that models need.
 
     Args:
         folder: the output folder.
-        repair: take the server's list where it says something else of a file that has come.
+        repair: replace a checklist on disk that differs from the server's.
     """
 
     def __init__(
-        self, models: Sequence[Model], folder: Path, patience: Patience, *, repair: bool = False
+        self,
+        models: Sequence[Model],
+        folder: Path,
+        retry_policy: RetryPolicy,
+        *,
+        repair: bool = False,
     ) -> None:
-        self._paths = list_paths(models)
+        self._paths = checklist_paths(models)
         self._folder = folder
-        self._patience = patience
+        self._retry_policy = retry_policy
         self._repair = repair
         self._theirs: dict[str, Checklist | None] = {}
 
     def on_disk(self) -> dict[str, Checklist]:
-        """Return those that are here and can be read, by path."""
-        found = {path: checklist_on_disk(self._folder / path) for path in self._paths}
-        return {path: checklist for path, checklist in found.items() if checklist is not None}
+        """Return the readable checklists on disk, by path."""
+        lists = {path: checklist_on_disk(self._folder / path) for path in self._paths}
+        return {path: checklist for path, checklist in lists.items() if checklist is not None}
 
-    def are_here(self) -> bool:
+    def are_on_disk(self) -> bool:
         """Tell whether none is missing."""
         return len(self.on_disk()) == len(self._paths)
 
     def get(
         self, server: HttpClient, folder: Path | None = None
     ) -> Generator[Event, None, dict[str, Checklist]]:
-        """Return every list: the one that is here, else the server's.
+        """Return every checklist: the one on disk, else the server's.
 
         Args:
-            folder: where what is fetched is kept; None: where it belongs.
+            folder: where fetched ones are written; None is the output folder.
         """
         lists = self.on_disk()
         for path in self._paths:
@@ -71,12 +76,12 @@ class Lists:
         return lists
 
     def compare(self, server: HttpClient, path: str) -> Generator[Event, None, None]:
-        """Find out whether a file came wrong because the list here is an old one.
+        """Check whether a file is wrong because the checklist on disk is out of date.
 
         Raises:
-            ListChangedError: it was, and the server's is here now.
-            DamagedFileError: it is, and stays, for nobody has asked for ``repair``.
-            LinkEndedError: the link is no longer good.
+            ChecklistChangedError: it was, and has been replaced by the server's.
+            DamagedFileError: it is, and stays, because ``repair`` is off.
+            LinkExpiredError: the link has expired.
         """
         name = PurePosixPath(path).name
         for listed, ours in self.on_disk().items():
@@ -87,21 +92,21 @@ class Lists:
                 continue
             if not self._repair:
                 raise DamagedFileError(
-                    f"{path} came as another version than the {listed} that is here, of an "
-                    "earlier download, asks for; the server's list is another one now. Run the "
-                    "same command with --repair to take the server's list; what is here is kept."
+                    f"{path}: the server has another version than {listed} on disk, which is of an "
+                    "earlier download, and the server's checklist has changed too. Run the same "
+                    "command with --repair to use the server's checklist; what is on disk is kept."
                 )
             yield Restarted(listed, "the server has another version of it now")
             self._theirs[listed] = yield from self._fetch(server, listed)
-            raise ListChangedError
+            raise ChecklistChangedError
 
     def _of_server(self, server: HttpClient, path: str) -> Generator[Event, None, Checklist | None]:
-        """Return a list as the server has it, asked for once; None if it cannot be had."""
+        """Return the server's checklist, requested once; None if it cannot be fetched."""
         if path not in self._theirs:
             with tempfile.TemporaryDirectory(prefix="llamakit-") as folder:
                 try:
                     self._theirs[path] = yield from self._fetch(server, path, Path(folder))
-                except LinkEndedError:
+                except LinkExpiredError:
                     raise
                 except (DownloadError, DamagedFileError):
                     self._theirs[path] = None
@@ -110,16 +115,16 @@ class Lists:
     def _fetch(
         self, server: HttpClient, path: str, folder: Path | None = None
     ) -> Generator[Event, None, Checklist]:
-        """Fetch a checklist, once more if what came is none."""
+        """Fetch a checklist, a second time if the first response is none."""
         final = (folder or self._folder) / path
         final.parent.mkdir(parents=True, exist_ok=True)
         ask = partial(server.small_file, path)
-        data = yield from patiently(path, ask, self._patience)
+        data = yield from retried(path, ask, self._retry_policy)
         try:
             checklist = keep_checklist(final, data)
         except DamagedFileError as error:
             yield Restarted(path, str(error))
-            data = yield from patiently(path, ask, self._patience)
+            data = yield from retried(path, ask, self._retry_policy)
             checklist = keep_checklist(final, data)
         if folder is None:
             yield Arrived(path, len(data), None)
@@ -127,7 +132,7 @@ class Lists:
 
 
 def checklist_on_disk(path: Path) -> Checklist | None:
-    """Return a list that is there and can be read."""
+    """Return a checklist; None if it is absent or cannot be read."""
     try:
         return read_checklist(path)
     except DamagedFileError:
@@ -135,16 +140,16 @@ def checklist_on_disk(path: Path) -> Checklist | None:
 
 
 def keep_checklist(final: Path, data: bytes) -> Checklist:
-    """Write a list that was fetched; it gets its name only if it can be read.
+    """Write a fetched checklist; it is renamed into place only if it can be read.
 
     Raises:
-        DamagedFileError: what the server has is no list.
+        DamagedFileError: it is no checklist.
     """
     new = final.with_name(f".{final.name}.new")
     try:
         _write(new, data)
         read_checklist(new)
-        _give_name(new, final)
+        _rename(new, final)
     except DamagedFileError as error:
         raise DamagedFileError(
             str(error).replace(str(new), f"{final.name} as the server sent it")
@@ -155,11 +160,11 @@ def keep_checklist(final: Path, data: bytes) -> Checklist:
 
 
 def keep_small(final: Path, data: bytes) -> None:
-    """Write a small file that was fetched and found right, whole or not at all."""
+    """Write a fetched and verified small file atomically."""
     new = final.with_name(f".{final.name}.new")
     try:
         _write(new, data)
-        _give_name(new, final)
+        _rename(new, final)
     finally:
         new.unlink(missing_ok=True)
 
@@ -176,6 +181,6 @@ def _write(path: Path, data: bytes) -> None:
         os.fsync(file.fileno())
 
 
-def _give_name(new: Path, final: Path) -> None:
+def _rename(new: Path, final: Path) -> None:
     new.replace(final)
     sync_folder(final.parent)

@@ -1,6 +1,6 @@
-"""The work of the connections: claim a segment, ask for it, write what arrives, mark its blocks.
+"""The threads of a download: claim a segment, request it, write what arrives, mark its blocks.
 
-The threads report to one queue, which the session reads; they touch nothing else of it.
+The threads report to one queue, which ``shard_download`` reads.
 """
 
 from __future__ import annotations
@@ -16,23 +16,23 @@ from pathlib import Path
 
 from llamakit.checkpoint.atomic_folder import told_when_full
 from llamakit.download.events import Retrying
-from llamakit.download.follower import Follower
 from llamakit.download.http_client import HttpClient
+from llamakit.download.md5_thread import Md5Thread
 from llamakit.download.part_file import BLOCK_NBYTES, PartFile
-from llamakit.download.rate import RateLimit
+from llamakit.download.rate_limit import RateLimit
 from llamakit.download.responses import NoRangesError, TransientError
-from llamakit.download.retry import Patience, persist
+from llamakit.download.retry import RetryPolicy, retry
 from llamakit.download.segments import Schedule, Segment
-from llamakit.errors import LinkEndedError
+from llamakit.errors import LinkExpiredError
 
 SYNC_SECONDS = 15.0
-"""What a loss of power costs at most, in seconds of downloading."""
+"""How many seconds of downloading a power failure costs at most."""
 _WRITE_SECONDS = 0.5
 _IDLE_SECONDS = 0.05
 _STOP_SECONDS = 2.0
-"""For all threads together; one that waits for a silent server is left behind."""
-_REFUSALS_BELIEVED = 3
-"""So many answers in a row without the range that was asked for: the server knows no ranges."""
+"""For all threads together; a thread that waits for a silent server is abandoned."""
+_MAX_REFUSED_RANGES = 3
+"""After so many whole files in response to range requests, the server has no ranges."""
 
 
 @dataclass(eq=False)
@@ -40,8 +40,8 @@ class TransferTarget:
     """A file that is being fetched.
 
     Args:
-        md5: what its checklist says; None if no list names it.
-        in_one: the server knows no ranges.
+        md5: from its checklist; None if no checklist lists it.
+        in_one: fetch it with one request, since the server has no ranges.
     """
 
     path: str
@@ -52,28 +52,28 @@ class TransferTarget:
     refused_ranges: int = 0
     restarts: int = 0
     mismatches: int = 0
-    follower: Follower | None = field(default=None, repr=False)
+    md5_thread: Md5Thread | None = field(default=None, repr=False)
 
 
 @dataclass(frozen=True)
 class Report:
-    """Something a thread has to say of a file.
+    """What a thread reports about a file.
 
     Args:
-        found: the md5 of the whole file, or what went wrong.
+        result: the MD5 of the complete file, or the error.
     """
 
     target: TransferTarget
     part: PartFile
-    found: str | Exception
+    result: str | Exception
 
 
 class _StoppedError(Exception):
-    """The session wants no more."""
+    """The transfer is being stopped."""
 
 
 class Transfer:
-    """The connections of one run, and the threads behind them.
+    """The connections of a download, one thread each.
 
     Args:
         connections: how many, over all files.
@@ -84,19 +84,19 @@ class Transfer:
         server: HttpClient,
         *,
         connections: int,
-        patience: Patience,
+        retry_policy: RetryPolicy,
         limit: RateLimit | None = None,
     ) -> None:
         self.reports: queue.SimpleQueue[Report | Retrying] = queue.SimpleQueue()
         self.nbytes_fetched = 0
-        """How many bytes of files have arrived."""
+        """How many bytes of files have been received."""
         self._lock = threading.Lock()
         self._server = server
-        self._patience = patience
+        self._retry_policy = retry_policy
         self._limit = limit
         self._schedule: Schedule[TransferTarget] = Schedule(connections, BLOCK_NBYTES)
         self._stop = threading.Event()
-        self._link_ended = False
+        self._link_expired = False
         self._open: dict[TransferTarget, PartFile] = {}
         self._threads = [
             threading.Thread(target=self._work, name=f"llamakit-get-{number}", daemon=True)
@@ -110,53 +110,53 @@ class Transfer:
             thread.start()
 
     def stop(self) -> None:
-        """End everything at once; what has been marked stays."""
+        """Stop all threads immediately; the marked blocks stay."""
         self._stop.set()
-        self._server.hang_up()
+        self._server.abort()
         for part in list(self._open.values()):
             part.close()
-        until = time.monotonic() + _STOP_SECONDS
+        deadline = time.monotonic() + _STOP_SECONDS
         for thread in self._threads:
-            thread.join(timeout=max(0.0, until - time.monotonic()))
+            thread.join(timeout=max(0.0, deadline - time.monotonic()))
 
     def add(self, target: TransferTarget) -> None:
-        """Fetch a file, and follow it with its md5."""
+        """Fetch a file, and compute its MD5 meanwhile."""
         part = target.part
         self._open[target] = part
-        target.follower = Follower(part, partial(self._settle, target, part))
-        target.follower.start()
+        target.md5_thread = Md5Thread(part, partial(self._finish, target, part))
+        target.md5_thread.start()
         self._schedule.add(target, part.identity.nbytes, part.gaps(), in_one=target.in_one)
 
     def fetch_in_one(self, target: TransferTarget) -> None:
-        """Fetch a file with one request for all of it; what is there stays."""
+        """Fetch a file with one request, since the server has no ranges."""
         target.in_one = True
         self._schedule.drop(target)
         nbytes = target.part.identity.nbytes
         self._schedule.add(target, nbytes, [(0, nbytes)], in_one=True)
 
     def drop(self, target: TransferTarget) -> None:
-        """Fetch no more of a file; its part is closed and stays."""
+        """Stop fetching a file; its part file is closed and stays."""
         self._schedule.drop(target)
         self._open.pop(target, target.part).close()
 
     @property
     def is_idle(self) -> bool:
-        """Whether nothing can be fetched any more, though something may be missing."""
-        return self._schedule.is_empty() or (self._link_ended and not self._schedule.is_busy())
+        """Whether nothing more can be fetched, even if something is missing."""
+        return self._schedule.is_empty() or (self._link_expired and not self._schedule.is_busy())
 
-    def _settle(self, target: TransferTarget, part: PartFile, found: str | Exception) -> None:
-        """Give a file whose md5 is right its name; report it, or what went wrong."""
-        if found == target.md5 or (target.md5 is None and isinstance(found, str)):
+    def _finish(self, target: TransferTarget, part: PartFile, result: str | Exception) -> None:
+        """Rename a file whose MD5 is right into place; report its MD5 or the error."""
+        if result == target.md5 or (target.md5 is None and isinstance(result, str)):
             try:
                 part.publish()
             except OSError as error:
-                found = error
-        self.reports.put(Report(target, part, found))
+                result = error
+        self.reports.put(Report(target, part, result))
 
     def _work(self) -> None:
         """Fetch one segment after another."""
         while not self._stop.wait(0):
-            segment = None if self._link_ended else self._schedule.claim()
+            segment = None if self._link_expired else self._schedule.claim()
             if segment is None:
                 self._stop.wait(_IDLE_SECONDS)
                 continue
@@ -165,61 +165,60 @@ class Transfer:
                 self._fetch(segment, part)
             except _StoppedError:
                 pass
-            except LinkEndedError as error:
-                self._link_ended = True
+            except LinkExpiredError as error:
+                self._link_expired = True
                 self.reports.put(Report(target, part, error))
-            except Exception as error:  # noqa: BLE001 - the session raises it where it is read
+            except Exception as error:  # noqa: BLE001 - raised by the reader of the report
                 self._schedule.drop_with(segment)
                 self.reports.put(Report(target, part, error))
             finally:
-                self._schedule.give_back(segment)
+                self._schedule.release(segment)
 
     def _fetch(self, segment: Segment[TransferTarget], part: PartFile) -> None:
-        """Fetch a segment, however often that has to be tried."""
+        """Fetch a segment, with retries."""
         fetch = self._fetch_whole if segment.target.in_one else self._fetch_range
         attempt = partial(fetch, segment, part)
-        for trouble in persist(attempt, self._patience, lambda: segment.position):
-            self.reports.put(Retrying(segment.target.path, trouble.reason, trouble.seconds))
-            if self._stop.wait(trouble.seconds) or part.is_closed:
+        for failure in retry(attempt, self._retry_policy, lambda: segment.position):
+            self.reports.put(Retrying(segment.target.path, failure.reason, failure.seconds))
+            if self._stop.wait(failure.seconds) or part.is_closed:
                 raise _StoppedError
 
     def _fetch_range(self, segment: Segment[TransferTarget], part: PartFile) -> None:
         target = segment.target
-        if segment.is_done:  # another connection took the rest over meanwhile
+        if segment.is_done:  # another connection has taken over the rest
             return
         try:
-            with self._server.bytes_of(part.identity, segment.position, segment.stop) as pieces:
+            with self._server.byte_range(part.identity, segment.position, segment.stop) as chunks:
                 target.refused_ranges = 0
-                self._write(segment, part, pieces)
+                self._write(segment, part, chunks)
         except NoRangesError:
             target.refused_ranges += 1
-            if target.refused_ranges >= _REFUSALS_BELIEVED:
+            if target.refused_ranges >= _MAX_REFUSED_RANGES:
                 raise
             raise TransientError(
-                "the server sent the whole file, not the range asked for"
+                "the server sent the whole file, not the requested range"
             ) from None
 
     def _fetch_whole(self, segment: Segment[TransferTarget], part: PartFile) -> None:
         segment.position = 0
-        with self._server.whole(part.identity) as pieces:
-            self._write(segment, part, pieces)
+        with self._server.full_file(part.identity) as chunks:
+            self._write(segment, part, chunks)
 
     def _write(
-        self, segment: Segment[TransferTarget], part: PartFile, pieces: Iterator[bytes]
+        self, segment: Segment[TransferTarget], part: PartFile, chunks: Iterator[bytes]
     ) -> None:
-        """Write pieces as they arrive, up to where the segment ends by then.
+        """Write chunks as they arrive, up to the end of the segment, which may move meanwhile.
 
-        The iterator is asked once more after the last piece: only then can the connection be used
-        again.
+        The iterator is read to its end: only then can the connection be reused.
         """
         marked = segment.position // BLOCK_NBYTES * BLOCK_NBYTES
         with part.opened() as descriptor, told_when_full(part.path.parent, kept=True):
-            for piece in pieces:
+            for chunk in chunks:
                 if self._stop.is_set() or part.is_closed:
                     raise _StoppedError
                 if segment.is_done:
                     return
-                data = memoryview(piece)[: segment.stop - segment.position]
+                data = memoryview(chunk)[: segment.stop - segment.position]
                 _write_all(descriptor, data, segment.position)
                 segment.position += len(data)
                 with self._lock:
@@ -231,7 +230,7 @@ class Transfer:
         if not segment.is_done:
             raise TransientError(
                 f"the server ended {segment.target.path} at byte {segment.position}, "
-                f"{segment.stop - segment.position} before the end of what was asked for"
+                f"{segment.stop - segment.position} before the end of the requested range"
             )
 
     def _sync(self) -> None:

@@ -3,19 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any, TypedDict
 
 from llamakit.errors import SpecialTagError, UsageError
 from llamakit.llama.loaded_model import LoadedModel
-from llamakit.llama.loading import (
-    FAILURES,
-    LoadSpec,
-    check_vocabulary,
-    find_tokenizer,
-    load_slice,
-)
+from llamakit.llama.loading import LoadSpec, check_vocabulary, find_tokenizer, load_on_ranks
 from llamakit.llama.prompts import check_messages, check_prompt_string, check_prompts
 from llamakit.llama.sampler_choice import choose_sampling
 from llamakit.plugin_manager.toolkit import Toolkit, default_toolkit
@@ -39,6 +32,12 @@ class ChatPrediction(TypedDict, total=False):
     generation: Message
     tokens: list[str]
     logprobs: list[float]
+
+
+def _check_positive(**sizes: int | None) -> None:
+    for name, size in sizes.items():
+        if size is not None and size < 1:
+            raise UsageError(f"{name} is {size}; it has to be 1 or more")
 
 
 class Llama(LoadedModel):
@@ -114,40 +113,20 @@ class Llama(LoadedModel):
             led: under torchrun, the other ranks run ``llamakit.llama.worker``, not this program.
             progress: called with the number of loaded layers after each.
         """
-        for name, number in (
-            ("max_seq_len", max_seq_len),
-            ("max_batch_size", max_batch_size),
-            ("model_parallel_size", model_parallel_size),
-        ):
-            if number is not None and number < 1:
-                raise UsageError(f"{name} is {number}; it has to be 1 or more")
+        _check_positive(
+            max_seq_len=max_seq_len,
+            max_batch_size=max_batch_size,
+            model_parallel_size=model_parallel_size,
+        )
         toolkit = toolkit or default_toolkit()
         checkpoint = toolkit.open_checkpoint(Path(model))
         loaded = toolkit.load_tokenizer(find_tokenizer(Path(model), tokenizer))
         check_vocabulary(checkpoint, loaded)
 
-        from llamakit.runtime import rank_setup
-        from llamakit.runtime.model_support import check_loadable
-        from llamakit.runtime.rank_group import RankGroup
-
-        size = model_parallel_size or rank_setup.world_size()
-        check_loadable(checkpoint, size)  # before any process is started
-        group = rank_setup.join(model_parallel_size, led=led)
-        group.acquire()
-        try:
-            path = str(Path(model).resolve())
-            spec = LoadSpec(path, dtype, device, quantize, compile, max_batch_size)
-            if isinstance(group, RankGroup) and group.led:
-                group.send("load", asdict(spec))
-            executor = load_slice(spec, group, checkpoint, progress)
-        except FAILURES:  # every rank knows
-            group.release()
-            raise
-        except BaseException:  # Ctrl-C: the other ranks wait for a message that will not come
-            group.abandon()
-            raise
+        path = str(Path(model).resolve())
+        spec = LoadSpec(path, dtype, device, quantize, compile, max_batch_size)
         return cls(
-            executor,
+            load_on_ranks(spec, checkpoint, model_parallel_size, led, progress),
             checkpoint,
             loaded,
             max_seq_len=max_seq_len or checkpoint.params.context,

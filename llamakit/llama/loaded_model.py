@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterable, Iterator, MutableMapping, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -19,8 +20,9 @@ from llamakit.protocols import Checkpoint, Drafter, PromptFormat, Tokenizer
 if TYPE_CHECKING:
     from llamakit.runtime.engine import Engine
     from llamakit.runtime.executor import Executor
-    from llamakit.runtime.requests import Event
+    from llamakit.runtime.requests import Event, Request
     from llamakit.runtime.sampling_pipeline import Sampling
+    from llamakit.runtime.scheduler import Scheduler
     from llamakit.runtime.text_stream import TextStream
 
 M = TypeVar("M", bound="LoadedModel")
@@ -262,16 +264,26 @@ class LoadedModel:
             for prompt, seed in zip(prompts, seeds, strict=True)
         )
 
-        def run() -> Generator[Event]:
-            known = prompts if isinstance(prompts, list) else ()
-            with self._prefix_cache.scheduler(slots, length, known) as scheduler:
-                for event in scheduler.run(requests):
-                    yield event
-                    if event.finish is None and done(event.index):
-                        scheduler.cancel(event.index)
-
+        known = prompts if isinstance(prompts, list) else ()
         if slots:
-            yield from broadcast_results(self._executor.group, run)
+            yield from broadcast_results(
+                self._executor.group,
+                lambda: self._run(
+                    requests, self._prefix_cache.scheduler(slots, length, known), done
+                ),
+            )
+
+    @staticmethod
+    def _run(
+        requests: Iterable[Request],
+        opened: AbstractContextManager[Scheduler],
+        done: Callable[[int], bool],
+    ) -> Generator[Event]:
+        with opened as scheduler:
+            for event in scheduler.run(requests):
+                yield event
+                if event.finish is None and done(event.index):
+                    scheduler.cancel(event.index)
 
     def check_prompt(self, prompt: Sequence[int], number: int = 1, count: int = 1) -> None:
         """Refuse a prompt that cannot be answered; as ``chunks.check_prompt``."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,6 +14,7 @@ from llamakit.protocols import Checkpoint, Tokenizer
 if TYPE_CHECKING:
     from llamakit.runtime.draft_model import DraftModel
     from llamakit.runtime.executor import Executor
+    from llamakit.runtime.model import Transformer
     from llamakit.runtime.rank_group import Group
 
 FAILURES = (LlamakitError, OSError, RuntimeError, MemoryError)
@@ -36,6 +37,42 @@ class LoadSpec:
     batch: int = 1
 
 
+def load_on_ranks(
+    spec: LoadSpec,
+    checkpoint: Checkpoint,
+    size: int | None,
+    led: bool,
+    progress: Callable[[int], None] | None,
+) -> Executor:
+    """Join or launch the ranks, and load a model on all of them.
+
+    Args:
+        size: how many ranks; None means as many as torchrun started, else one.
+        led: under torchrun, the other ranks run ``llamakit.llama.worker``, not this program.
+    Returns:
+        The executor of this rank; its group is acquired.
+    Raises:
+        LlamakitError: the checkpoint cannot be loaded on so many ranks.
+    """
+    from llamakit.runtime import rank_setup
+    from llamakit.runtime.model_support import check_loadable
+    from llamakit.runtime.rank_group import RankGroup
+
+    check_loadable(checkpoint, size or rank_setup.world_size())  # before any process is started
+    group = rank_setup.join(size, led=led)
+    group.acquire()
+    try:
+        if isinstance(group, RankGroup) and group.led:
+            group.send("load", asdict(spec))
+        return load_slice(spec, group, checkpoint, progress)
+    except FAILURES:  # every rank knows
+        group.release()
+        raise
+    except BaseException:  # Ctrl-C: the other ranks wait for a message that will not come
+        group.abandon()
+        raise
+
+
 def load_slice(
     spec: LoadSpec,
     group: Group,
@@ -47,43 +84,52 @@ def load_slice(
     Raises:
         LlamakitError: the checkpoint cannot be loaded, on this rank or another.
     """
-    from llamakit.runtime import compiled_decoder, device, loader
     from llamakit.runtime.executor import Executor
-    from llamakit.runtime.host_memory import has_room
-    from llamakit.runtime.kernels import calibration
 
     failure: Exception | None = None
     try:
         checkpoint = checkpoint or default_toolkit().open_checkpoint(Path(spec.path))
-        target = device.pick_device(spec.device, group.size, group.local_rank)
-        stored = checkpoint.parameters["norm.weight"].dtype if checkpoint.parameters else ""
-        dtype = device.pick_dtype(spec.dtype, stored, target)
-        weights = 2 * sum(
-            parameter.numel for parameter in checkpoint.parameters.values()
-        )  # in 16 bits
-        packer = calibration.packer(
-            target,
-            dtype,
-            spec.quantize,
-            batch=spec.batch,
-            traceable=bool(spec.compile),
-            mapped=not has_room(2 * weights),  # for the file in the system's cache, and a copy
-        )
-        model = loader.load(
-            checkpoint,
-            rank=group.rank,
-            size=group.size,
-            dtype=dtype,
-            device=target,
-            packer=packer,
-            progress=progress,
-        )
-        if group.size == 1:
-            compiled_decoder.install(model, spec.compile)
+        model = _load_model(spec, group, checkpoint, progress)
     except FAILURES as error:
         failure = error
     group.agree(failure)
     return Executor(model, group)
+
+
+def _load_model(
+    spec: LoadSpec,
+    group: Group,
+    checkpoint: Checkpoint,
+    progress: Callable[[int], None] | None,
+) -> Transformer:
+    from llamakit.runtime import compiled_decoder, device, loader
+    from llamakit.runtime.host_memory import has_room
+    from llamakit.runtime.kernels import calibration
+
+    target = device.pick_device(spec.device, group.size, group.local_rank)
+    stored = checkpoint.parameters["norm.weight"].dtype if checkpoint.parameters else ""
+    dtype = device.pick_dtype(spec.dtype, stored, target)
+    nbytes = 2 * sum(parameter.numel for parameter in checkpoint.parameters.values())  # in 16 bits
+    packer = calibration.packer(
+        target,
+        dtype,
+        spec.quantize,
+        batch=spec.batch,
+        traceable=bool(spec.compile),
+        mapped=not has_room(2 * nbytes),  # for the file in the page cache, and a copy
+    )
+    model = loader.load(
+        checkpoint,
+        rank=group.rank,
+        size=group.size,
+        dtype=dtype,
+        device=target,
+        packer=packer,
+        progress=progress,
+    )
+    if group.size == 1:
+        compiled_decoder.install(model, spec.compile)
+    return model
 
 
 def open_draft_model(

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 from llamakit.errors import LlamakitError, OptionError, PluginError, suggestion
 from llamakit.plugin_manager.docstrings import section
-from llamakit.plugin_manager.failures import guarded, is_out_of_memory
+from llamakit.plugin_manager.failures import attributed, guarded
 from llamakit.plugin_manager.option_types import WORDS, LiteralValue, members, read, spell
 from llamakit.plugin_manager.registry import Entry
 
@@ -174,16 +174,13 @@ def build(
     """
     given = options if isinstance(options, Mapping) else parse_options(options)
     arguments = _arguments(entry, given)
-    try:
-        made = entry.value(*positional, **named, **arguments)
-    except LlamakitError:
-        raise
-    except ValueError as error:
-        raise OptionError(f"{entry}: {error}") from error
-    except (Exception, SystemExit) as error:
-        if entry.source.builtin or is_out_of_memory(error):
-            raise
-        raise entry.failure(error) from error
+    with attributed(entry):
+        try:
+            made = entry.value(*positional, **named, **arguments)
+        except ValueError as error:
+            if isinstance(error, LlamakitError):
+                raise
+            raise OptionError(f"{entry}: {error}") from error
     _check_made(made, entry)
     return guarded(made, entry)
 

@@ -1,10 +1,12 @@
-"""Has what strangers' things raise name their plugin; looks at what their hooks open."""
+"""Has what third-party plugins raise name their plugin, unless it is no fault of theirs."""
 
 from __future__ import annotations
 
 import errno
 import inspect
 import operator
+import sys
+from types import TracebackType
 from typing import Any
 
 from llamakit.errors import LlamakitError
@@ -46,35 +48,77 @@ def _has(thing: object, dotted: str) -> bool:
     return True
 
 
+class attributed:  # noqa: N801 - a context manager reads like a function
+    """Have what is raised inside name the plugin of ``entry``.
+
+    What a built-in plugin raises passes as it is, and so does what ``speaks_for_itself``.
+
+    Raises:
+        PluginError: a third-party plugin failed.
+    """
+
+    def __init__(self, entry: Entry) -> None:
+        self._entry = entry
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(
+        self, _: type[BaseException] | None, error: BaseException | None, __: TracebackType | None
+    ) -> None:
+        if self._entry.source.builtin or not isinstance(error, (Exception, SystemExit)):
+            return
+        if not speaks_for_itself(error):
+            raise self._entry.failure(error) from error
+
+
 def guarded(thing: Any, entry: Entry) -> Any:
-    """Have what a stranger's thing raises name its plugin; a built-in's is returned as it is."""
+    """Have what a third-party thing raises name its plugin; a built-in is returned as it is."""
     return thing if entry.source.builtin else _Guarded(thing, entry)
 
 
 class _Guarded:
-    """A stranger's sampler, prompt format, tokenizer …: what it raises names the plugin."""
+    """A third-party sampler, prompt format, tokenizer …: what it raises names the plugin."""
 
-    def __init__(self, made: Any, entry: Entry) -> None:
-        self._made = made
+    def __init__(self, wrapped: Any, entry: Entry) -> None:
+        self._wrapped = wrapped
         self._entry = entry
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        try:
-            return self._made(*args, **kwargs)
-        except (Exception, SystemExit) as error:
-            if isinstance(error, LlamakitError) or is_out_of_memory(error) or _is_full(error):
-                raise
-            raise self._entry.failure(error) from error
+        with attributed(self._entry):
+            return self._wrapped(*args, **kwargs)
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("__"):
             raise AttributeError(name)
-        value = getattr(self._made, name)
+        value = getattr(self._wrapped, name)
         return _Guarded(value, self._entry) if inspect.isroutine(value) else value
 
 
-def _is_full(error: BaseException) -> bool:
-    """Tell whether a disk is full, which is nobody's fault."""
+def speaks_for_itself(error: BaseException) -> bool:
+    """Tell whether an error is no fault of the plugin that raises it.
+
+    It is one of llamakit's own, whose message is for the user; one of Click's; a closed pipe; or
+    memory or a disk is full.
+    """
+    return (
+        isinstance(error, (LlamakitError, BrokenPipeError))
+        or is_out_of_memory(error)
+        or is_full_disk(error)
+        or _is_clicks(error)
+    )
+
+
+def _is_clicks(error: BaseException) -> bool:
+    """Tell whether Click ends a command with it: a usage error, an abort, an exit status."""
+    click: Any = sys.modules.get("click")  # not imported: nothing of it can have been raised
+    return click is not None and isinstance(
+        error, (click.ClickException, click.Abort, click.exceptions.Exit)
+    )
+
+
+def is_full_disk(error: BaseException) -> bool:
+    """Tell whether a disk, a quota or the largest size of a file is reached."""
     return isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 

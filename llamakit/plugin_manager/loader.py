@@ -15,8 +15,10 @@ from llamakit import hookspecs
 from llamakit._distribution import __version__
 from llamakit.errors import PluginError
 from llamakit.plugin_manager.entry_points import EntryPoint
+from llamakit.plugin_manager.failures import attributed
+from llamakit.plugin_manager.guarded_hooks import HookGuard
 from llamakit.plugin_manager.plugin_record import maybe_newer
-from llamakit.plugin_manager.registry import Entry, Registrar, Source
+from llamakit.plugin_manager.registry import Entry
 
 if TYPE_CHECKING:
     import click
@@ -56,67 +58,60 @@ def load_command(entry: Entry) -> click.Command:
     import click
 
     command = entry.value
-    try:
+    with attributed(entry):
         if isinstance(command, str):
             module, _, attribute = command.partition(":")
             command = functools.reduce(getattr, attribute.split("."), import_module(module))
         if not isinstance(command, click.Command):
             raise _wrong_value(entry._replace(value=command), "a click.Command")
-    except (Exception, SystemExit) as error:
-        if entry.source.builtin:
-            raise
-        raise entry.failure(error) from error
     return command
 
 
-def register(
-    manager: pluggy.PluginManager,
-    plugin: object,
-    name: str,
-    source: Source,
-    kinds: Mapping[str, str],
-) -> list[Entry]:
-    """Check a plugin against the hooks and collect what it registers.
+def register(manager: pluggy.PluginManager, plugin: object, name: str, guard: HookGuard) -> None:
+    """Check a plugin against the hooks, and register its guarded implementations with pluggy.
 
     Args:
-        manager: knows the hooks; it keeps the plugin under ``name`` if all goes well.
-        kinds: what each registering hook fills, such as ``"sampler"``.
+        manager: knows the hooks; it keeps the guarded plugin under ``name`` if all goes well.
+        guard: holds what the implementations raise when they are called.
     Raises:
         PluginError: it implements no hook, one that there is not, or one with other arguments.
-        BaseException: whatever the plugin itself raises.
     """
+    guard.guard(manager, plugin)
     try:
         try:
-            manager.register(plugin, name)
+            manager.register(guard.plugin, name)
         except pluggy.PluginValidationError:
-            _refuse_arguments(manager, plugin)
+            _refuse_arguments(manager, guard.plugin)
             raise
-        return _call_registering_hooks(manager, plugin, source, kinds)
+        _refuse_unknown_hooks(manager, guard)
     except BaseException:
-        if manager.is_registered(plugin):
-            manager.unregister(plugin)
+        if manager.is_registered(guard.plugin):
+            manager.unregister(guard.plugin)
         raise
 
 
-def _call_registering_hooks(
-    manager: pluggy.PluginManager, plugin: object, source: Source, kinds: Mapping[str, str]
-) -> list[Entry]:
-    entries: list[Entry] = []
-    hooks = manager.get_hookcallers(plugin) or []
+def _refuse_unknown_hooks(manager: pluggy.PluginManager, guard: HookGuard) -> None:
+    hooks = manager.get_hookcallers(guard.plugin) or []
     if not hooks:
         raise PluginError("it implements no hook: is @hookimpl missing?")
     for hook in hooks:
-        (implementation,) = (it for it in hook.get_hookimpls() if it.plugin is plugin)
-        if hook.name in kinds:
-            registrar: Registrar[Any] = Registrar(kinds[hook.name], source)
-            implementation.function(*[registrar for _ in implementation.argnames])
-            entries += map(_checked, registrar.entries)
-        elif not hook.has_spec() and not implementation.optionalhook:
+        own = (it for it in hook.get_hookimpls() if it.plugin is guard.plugin)
+        if not hook.has_spec() and not all(it.optionalhook for it in own):
             raise PluginError(
                 f"it implements {hook.name}, which llamakit {__version__} does not have"
-                f"{_meant(manager, hook.name)}: {maybe_newer(source)}"
+                f"{_meant(manager, hook.name)}: {maybe_newer(guard.record.source)}"
             )
-    return entries
+
+
+def checked_entries(guard: HookGuard) -> list[Entry]:
+    """Return what a plugin has registered, by hook and in the order of its calls.
+
+    Raises:
+        TypeError: a value is of another type than its kind needs.
+        ValueError: a place of a command is misspelt, or has no help.
+    """
+    registrars = [registrar for _, registrar in sorted(guard.registrars.items())]
+    return [_checked(entry) for registrar in registrars for entry in registrar.entries]
 
 
 def _meant(manager: pluggy.PluginManager, name: str) -> str:

@@ -10,7 +10,8 @@ import pluggy
 
 from llamakit._distribution import __version__, install_command
 from llamakit.errors import PluginError
-from llamakit.plugin_manager.registry import Entry, Source
+from llamakit.plugin_manager.moved import where_it_is_now
+from llamakit.plugin_manager.registry import Entry, Source, in_one_line
 
 
 class PluginRecord:
@@ -46,6 +47,15 @@ class PluginRecord:
         self.note("; ".join(reasons))
         say(f"{self.source} is broken: {self.reason}")
 
+    def say_interrupted(self) -> None:
+        """Tell the user who stopped the loading of plugins which one it was at."""
+        if sys.stderr.isatty():
+            sys.stderr.write("\n")  # the terminal has written ^C
+        say(
+            f"interrupted while {self.source} was being loaded; "
+            f"LLAMAKIT_DISABLE_PLUGINS={self.source.name} leaves it out"
+        )
+
     def note(self, reason: str) -> None:
         """Mark it as broken; of several reasons each is kept."""
         self.status = "broken"
@@ -57,7 +67,7 @@ def why_not_loaded(error: BaseException, source: Source) -> str:
     line = in_one_line(error)
     if isinstance(error, PluginError):
         return str(error)
-    if isinstance(error, ImportError):
+    if isinstance(error, ImportError) and not where_it_is_now(error):
         if (error.name or "").partition(".")[0] == "llamakit" and not source.builtin:
             return f"{line}: {maybe_newer(source)}"
         return f"{line}; {_how_to_import(error, source)}"
@@ -84,13 +94,6 @@ def maybe_newer(source: Source) -> str:
         f"{install_command(upgrade=True)} && pip install --upgrade {source.package} brings both up "
         "to date"
     )
-
-
-def in_one_line(error: BaseException) -> str:
-    """Write an error as ``Type: message``, without line ends."""
-    if isinstance(error, SystemExit):
-        return f"it called sys.exit({error.code!r})"
-    return " ".join(f"{type(error).__name__}: {error}".split()).removesuffix(":")
 
 
 def say(line: str) -> None:

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from typing import Any, Generic, NamedTuple, TypeVar
 
 from llamakit.errors import PluginError, UnknownNameError
+from llamakit.plugin_manager.moved import where_it_is_now
 
 T = TypeVar("T")
 _NAME = re.compile(r"[^\s:,=-][^\s:,=]*")
@@ -42,11 +43,9 @@ class Entry(NamedTuple):
 
     def failure(self, error: BaseException) -> PluginError:
         """Say in one sentence that this thing failed, and whose it is."""
-        cause = " ".join(f"{type(error).__name__}: {error}".split()).removesuffix(":")
-        if isinstance(error, SystemExit):
-            cause = f"it called sys.exit({error.code!r})"
         return PluginError(
-            f"the {self} of the {self.source} failed: {cause} (LLAMAKIT_DEBUG=1 shows where)"
+            f"the {self} of the {self.source} failed: {in_one_line(error)} "
+            "(LLAMAKIT_DEBUG=1 shows where)"
         )
 
 
@@ -142,6 +141,15 @@ class Registry(Generic[T]):
 
     def __len__(self) -> int:
         return sum(1 for _ in self)
+
+
+def in_one_line(error: BaseException) -> str:
+    """Write an error as ``Type: message``, without line ends; tell where a moved module is."""
+    if isinstance(error, SystemExit):
+        return f"it called sys.exit({error.code!r})"
+    now = where_it_is_now(error)
+    line = " ".join(f"{type(error).__name__}: {error}".split()).removesuffix(":")
+    return f"{line}: {now}" if now else line
 
 
 def _holder(claims: list[Entry]) -> Entry | None:

@@ -1,6 +1,6 @@
-"""Loads the plugins, each guarded by itself, and holds what they have registered.
+"""Loads the plugins and holds what they have registered.
 
-Nothing here knows Llama: forms of checkpoints, tokenizers, samplers and commands all come from
+Nothing here knows Llama: formats of checkpoints, tokenizers, samplers and commands all come from
 plugins, the built-in ones among them.
 """
 
@@ -19,10 +19,11 @@ from llamakit import hookspecs
 from llamakit._distribution import DISTRIBUTION, NAMESAKE, install_command
 from llamakit.errors import LlamakitError, PluginError
 from llamakit.plugin_manager.entry_points import EntryPoint, find_entry_points, find_metadata
-from llamakit.plugin_manager.failures import OPENED, check_opened, guarded
-from llamakit.plugin_manager.loader import import_plugin, register
-from llamakit.plugin_manager.plugin_record import PluginRecord, in_one_line, say, why_not_loaded
-from llamakit.plugin_manager.registry import Entry, Registry, Source
+from llamakit.plugin_manager.failures import OPENED
+from llamakit.plugin_manager.guarded_hooks import HookGuard
+from llamakit.plugin_manager.loader import checked_entries, import_plugin, register
+from llamakit.plugin_manager.plugin_record import PluginRecord, say, why_not_loaded
+from llamakit.plugin_manager.registry import Entry, Registry, Source, in_one_line
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
     import click
 
     from llamakit.protocols import (
-        CatalogueEntry,
+        CatalogEntry,
         Checkpoint,
         DrafterFactory,
         Exporter,
@@ -44,6 +45,19 @@ GROUP = "llamakit"
 """The entry-point group of plugins."""
 
 
+_ARGUMENTS = {
+    "register_samplers": "samplers",
+    "register_logits_processors": "processors",
+    "register_prompt_formats": "formats",
+    "register_checkpoint_tools": "tools",
+    "register_exporters": "exporters",
+    "register_models": "models",
+    "register_drafters": "drafters",
+    "register_commands": "commands",
+}
+"""What the argument of each registering hook is called; each guard passes its own registrar."""
+
+
 class Toolkit:
     """What the loaded plugins offer, by kind and name."""
 
@@ -53,7 +67,7 @@ class Toolkit:
         self.prompt_formats: Registry[PromptFormatFactory] = Registry("prompt format")
         self.checkpoint_tools: Registry[click.Command] = Registry("checkpoint tool")
         self.exporters: Registry[Exporter] = Registry("exporter")
-        self.models: Registry[CatalogueEntry] = Registry("model")
+        self.models: Registry[CatalogEntry] = Registry("model")
         self.drafters: Registry[DrafterFactory] = Registry("drafter")
         self.commands: Registry[click.Command] = Registry("command", beside=self.checkpoint_tools)
         self.registries: dict[str, Registry[Any]] = {
@@ -69,12 +83,14 @@ class Toolkit:
         """All of these, by the hook that fills each."""
         self.plugins: list[PluginRecord] = []
         """Every installed plugin, the built-in ones first."""
-        self._records: dict[str, PluginRecord] = {}
+        self._guards: dict[str, HookGuard] = {}
+        self._modules: list[object] = []
+        """What entry points name: a plugin may be installed under two names."""
         self._manager = pluggy.PluginManager(GROUP)
         self._manager.add_hookspecs(hookspecs)
 
     def open_checkpoint(self, path: str | os.PathLike[str]) -> Checkpoint:
-        """Open a checkpoint of any form that a plugin knows.
+        """Open a checkpoint of any format that a plugin knows.
 
         Raises:
             NotACheckpointError: there is no such folder, or no plugin opens it.
@@ -84,15 +100,15 @@ class Toolkit:
 
         from llamakit.plugin_manager.not_found import not_a_checkpoint
 
-        hook, path = "open_checkpoint", Path(path)
-        found = self._first_result(hook, path)
-        if found is None:
-            raise not_a_checkpoint(path, self._expected(hook), self._is_openable)
-        checkpoint: Checkpoint = found.value
+        path = Path(path)
+        opened = self._manager.hook.open_checkpoint(path=path) if path.exists() else None
+        if opened is None:
+            raise not_a_checkpoint(path, self._expected("open_checkpoint"), self._is_openable)
+        checkpoint: Checkpoint = opened
         return checkpoint
 
     def load_tokenizer(self, path: str | os.PathLike[str]) -> Tokenizer:
-        """Load a tokenizer of any form that a plugin knows.
+        """Load a tokenizer of any format that a plugin knows.
 
         Raises:
             TokenizerError: there is no such file, or it is not a tokenizer.
@@ -101,61 +117,99 @@ class Toolkit:
 
         from llamakit.plugin_manager.not_found import not_a_tokenizer
 
-        hook, path = "load_tokenizer", Path(path)
-        found = None if path.is_dir() else self._first_result(hook, path)
-        if found is None:
-            raise not_a_tokenizer(path, self._expected(hook))
-        tokenizer: Tokenizer = guarded(found.value, found)
+        path = Path(path)
+        loaded = self._manager.hook.load_tokenizer(path=path) if path.is_file() else None
+        if loaded is None:
+            raise not_a_tokenizer(path, self._expected("load_tokenizer"))
+        tokenizer: Tokenizer = loaded
         return tokenizer
 
     def loads_tokenizer(self, path: Path) -> bool:
         """Tell whether a plugin loads a file as a tokenizer."""
         try:
-            return path.is_file() and self._first_result("load_tokenizer", path) is not None
+            return path.is_file() and self._manager.hook.load_tokenizer(path=path) is not None
         except LlamakitError:
             return False
 
-    def load(self, entry_point: EntryPoint, *, disabled: bool = False) -> None:
-        """Import one plugin and let it register; if it fails, nothing of it counts."""
-        source = Source(
-            entry_point.name,
-            entry_point.package,
-            entry_point.version,
-            builtin=entry_point.package == DISTRIBUTION,
-        )
+    def load(
+        self,
+        entry_points: Iterable[EntryPoint],
+        is_disabled: Callable[[EntryPoint], bool] = lambda _: False,
+    ) -> None:
+        """Import plugins, then let all of them register; if one fails, nothing of it counts.
+
+        Args:
+            entry_points: in the order of loading; pluggy asks the last one first.
+            is_disabled: whether one is switched off.
+        """
+        loaded_before = [guard.plugin for guard in self._guards.values()]
+        # What plugins print is no part of what a command prints, such as JSON.
+        with contextlib.redirect_stdout(sys.stderr):
+            guards = [self._import(point, is_disabled(point)) for point in entry_points]
+            for hook, argument in _ARGUMENTS.items():
+                self._manager.subset_hook_caller(hook, loaded_before)(**{argument: None})
+        for guard in filter(None, guards):
+            self._take_in(guard)
+
+    def _import(self, point: EntryPoint, is_disabled: bool) -> HookGuard | None:
+        """Import one plugin and register its hooks with pluggy; None if that fails."""
+        is_builtin = point.package == DISTRIBUTION
+        source = Source(point.name, point.package, point.version, builtin=is_builtin)
         record = PluginRecord(source)
         self.plugins.append(record)
-        if disabled:
+        if is_disabled:
             record.status, record.reason = "disabled", "LLAMAKIT_DISABLE_PLUGINS names it"
             for registry in self.registries.values():
                 registry.off.append(source.name)
-            return
+            return None
         try:
-            # What it prints is no part of what a command prints, such as JSON.
-            with contextlib.redirect_stdout(sys.stderr):
-                plugin = import_plugin(entry_point)
-                record.registered = self._register(plugin, record)
-        except (Exception, SystemExit) as error:  # noqa: BLE001 - a stranger may raise anything
+            return self._register(import_plugin(point), record)
+        except (Exception, SystemExit) as error:  # noqa: BLE001 - a plugin may raise anything
             record.skip(why_not_loaded(error, source), error)
         except KeyboardInterrupt:
-            if sys.stderr.isatty():
-                sys.stderr.write("\n")  # the terminal has written ^C
-            say(
-                f"interrupted while {source} was being loaded; "
-                f"LLAMAKIT_DISABLE_PLUGINS={source.name} leaves it out"
-            )
+            record.say_interrupted()
             raise
-        for registry in self.registries.values():
-            for entry in record.registered:
-                if entry.kind == registry.kind:
-                    registry.add(entry)
+        return None
+
+    def _register(self, plugin: object, record: PluginRecord) -> HookGuard:
+        """Check a plugin against the hooks and register it with pluggy."""
+        name = _id(record.source)
+        if name in self._guards or any(plugin is known for known in self._modules):
+            raise PluginError("it is installed twice, or under two names")
+        kinds = {hook: registry.kind for hook, registry in self.registries.items()}
+        guard = HookGuard(record, kinds, functools.partial(self._fail, record))
+        register(self._manager, plugin, name, guard)
+        self._guards[name] = guard
+        self._modules.append(plugin)
+        return guard
+
+    def _take_in(self, guard: HookGuard) -> None:
+        """Keep what a plugin has registered, unless one of its hooks has failed."""
+        record = guard.record
+        if not self._manager.is_registered(guard.plugin):
+            return
+        try:
+            record.registered = checked_entries(guard)
+        except (TypeError, ValueError) as error:
+            self._fail(record, "", error)
+            return
+        record.hooks = [hook.name for hook in self._manager.get_hookcallers(guard.plugin) or ()]
+        registries = {registry.kind: registry for registry in self.registries.values()}
+        for entry in record.registered:
+            registries[entry.kind].add(entry)
+
+    def _fail(self, record: PluginRecord, hook: str, error: BaseException) -> None:
+        """Mark a plugin one of whose hooks has failed as broken; no hook of it is called again."""
+        self._manager.unregister(name=_id(record.source))
+        reason = why_not_loaded(error, record.source)
+        record.skip(f"{hook}: {in_one_line(error)}" if hook in OPENED else reason, error)
 
     def settle_names(self) -> None:
         """Take the names that several plugins claim from those that lose them, and say so."""
         lost: dict[PluginRecord, list[str]] = {}
         for registry in self.registries.values():
             for entry, reason in registry.losses():
-                record = self._records[_id(entry.source)]
+                record = self._guards[_id(entry.source)].record
                 record.registered.remove(entry)
                 lost.setdefault(record, []).append(reason)
         for record, reasons in lost.items():
@@ -164,74 +218,36 @@ class Toolkit:
     def note_failure(self, entry: Entry, error: BaseException | str) -> None:
         """Mark the plugin of something that failed in use as broken."""
         said = error if isinstance(error, str) else in_one_line(error)
-        self._records[_id(entry.source)].note(f"{entry}: {said}")
-
-    def _register(self, plugin: object, record: PluginRecord) -> list[Entry]:
-        """Check a plugin against the hooks and collect what it registers."""
-        name = _id(record.source)
-        if name in self._records or self._manager.is_registered(plugin):
-            raise PluginError("it is installed twice, or under two names")
-        kinds = {hook: registry.kind for hook, registry in self.registries.items()}
-        entries = register(self._manager, plugin, name, record.source, kinds)
-        self._records[name] = record
-        record.hooks = [hook.name for hook in self._manager.get_hookcallers(plugin) or ()]
-        return entries
-
-    def _first_result(self, hook: str, path: Path) -> Entry | None:
-        """Ask one plugin after another; return the first answer, and whose it is."""
-        for implementation in self._implementations(hook) if path.exists() else ():
-            record = self._records[implementation.plugin_name]
-            try:
-                result = _ask(implementation, path)
-                if result is not None:
-                    check_opened(hook, result)
-            except LlamakitError:
-                raise
-            except (Exception, SystemExit) as error:
-                if record.source.builtin:
-                    raise
-                self._manager.unregister(name=implementation.plugin_name)
-                record.skip(f"{hook}: {in_one_line(error)}", error)
-            else:
-                if result is not None:
-                    return Entry(OPENED[hook], path.name, result, "", record.source)
-        return None
+        self._guards[_id(entry.source)].record.note(f"{entry}: {said}")
 
     def _is_openable(self, path: Path) -> bool:
         """Tell whether some plugin takes ``path`` for a checkpoint, be it a damaged one."""
-        for implementation in self._implementations("open_checkpoint"):
-            try:
-                if _ask(implementation, path) is not None:
-                    return True
-            except LlamakitError:
-                return True
-            except (Exception, SystemExit):  # noqa: BLE001, S112 - a hint only; it comes up on opening
-                continue
-        return False
+        try:
+            return self._manager.hook.open_checkpoint(path=path) is not None
+        except LlamakitError:
+            return True
+        except OSError:
+            return False
 
     def _expected(self, hook: str) -> list[str]:
         """Say what each plugin looks for, by the first line of its hook's docstring."""
-        docstrings = (it.function.__doc__ or "" for it in self._implementations(hook))
+        implementations = reversed(getattr(self._manager.hook, hook).get_hookimpls())
+        docstrings = (it.function.__doc__ or "" for it in implementations if not it.wrapper)
         lines = (docstring.strip().partition("\n")[0] for docstring in docstrings)
         return [line.rstrip(".") for line in lines if line]
-
-    def _implementations(self, hook: str) -> list[pluggy.HookImpl]:
-        """List the implementations of a hook in the order to ask: strangers' first."""
-        last_first = reversed(getattr(self._manager.hook, hook).get_hookimpls())
-        return sorted(last_first, key=lambda it: self._records[it.plugin_name].source.builtin)
 
 
 def load_toolkit(
     entry_points: Iterable[EntryPoint] | None = None, disabled: str | None = None
 ) -> Toolkit:
-    """Load every installed plugin: the built-in ones first, then the strangers' by package.
+    """Load every installed plugin: the built-in ones first, then third-party ones by package.
 
     A plugin that fails is named in one line on stderr and skipped.
 
     Args:
         entry_points: what to load; what is installed, if None.
         disabled: names of plugins, separated by commas or spaces; ``all`` means every
-            stranger's. ``LLAMAKIT_DISABLE_PLUGINS`` if None.
+            third-party one. ``LLAMAKIT_DISABLE_PLUGINS`` if None.
     """
     points = _installed() if entry_points is None else list(entry_points)
     if disabled is None:
@@ -241,10 +257,10 @@ def load_toolkit(
     if not any(point.package == DISTRIBUTION for point in points):
         say(f"it is not installed, so it has no commands: {install_command()}")
     toolkit = Toolkit()
-    for point in sorted(points, key=_load_order):
-        is_stranger = point.package != DISTRIBUTION
-        is_off = point.name in names or ("all" in names and is_stranger)
-        toolkit.load(point, disabled=is_off)
+    toolkit.load(
+        sorted(points, key=_load_order),
+        lambda point: point.name in names or ("all" in names and point.package != DISTRIBUTION),
+    )
     toolkit.settle_names()
     return toolkit
 
@@ -271,7 +287,7 @@ def _warn_of_unknown(disabled: str, points: list[EntryPoint]) -> None:
 
 
 def _load_order(point: EntryPoint) -> tuple[bool, str, str]:
-    """Sort built-ins before strangers, and never as the file system happens to list them."""
+    """Sort built-ins first, and never as the file system happens to list them."""
     return point.package != DISTRIBUTION, point.package, point.name
 
 
@@ -279,11 +295,6 @@ def _load_order(point: EntryPoint) -> tuple[bool, str, str]:
 def default_toolkit() -> Toolkit:
     """Return the toolkit of what is installed, loaded when first asked for."""
     return load_toolkit()
-
-
-def _ask(implementation: pluggy.HookImpl, path: Path) -> object:
-    ask: Callable[..., object] = implementation.function
-    return ask(*[path for _ in implementation.argnames])
 
 
 def _id(source: Source) -> str:

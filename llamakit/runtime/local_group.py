@@ -33,7 +33,7 @@ def register(links: Links) -> None:
     memory = mmap.mmap(links.memory, 2 * links.size * SLOT_NBYTES)
     together = Exchange(links.rank, peers, memory)
 
-    def create(_store: Any, rank: int, size: int, _timeout: timedelta) -> ProcessGroup:
+    def create(_store: Any, _rank: int, size: int, _timeout: timedelta) -> ProcessGroup:
         assert size in (1, links.size)  # fairscale's groups: all ranks, or each alone
         return LocalGroup(together if size > 1 else Exchange(0, [], mmap.mmap(-1, 2 * SLOT_NBYTES)))
 

@@ -278,8 +278,8 @@ def _is_lost_connection(error: RuntimeError) -> bool:
     """Return whether a collective failed because a rank is gone."""
     from torch.distributed import DistError
 
-    words = ("gloo", "connection", "socket", "nccl")
-    return isinstance(error, DistError) or any(word in str(error).lower() for word in words)
+    markers = ("gloo", "connection", "socket", "nccl")
+    return isinstance(error, DistError) or any(marker in str(error).lower() for marker in markers)
 
 
 def _initialize_fairscale(size: int) -> None:

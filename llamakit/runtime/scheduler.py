@@ -200,7 +200,9 @@ class Scheduler:
             self._cache.swap(first, first + len(group))
         rows = list(enumerate(group, start=first))
         taken = set(range(first)) | ({first + len(group)} if self._loading else set())
-        for slot, row in sorted(rows, key=lambda it: self._shared(it[1]), reverse=True):
+        for slot, row in sorted(
+            rows, key=lambda slot_and_row: self._shared(slot_and_row[1]), reverse=True
+        ):
             self._waiting.remove(row)
             self._place(row, slot, taken)  # before another row takes the slot it shares
             taken.add(slot)

@@ -113,13 +113,21 @@ class Api:
             ),
             *(Route(path, self.page.answer) for path in self.page.files),
         ]
+        handlers: dict[Any, Any] = {
+            HTTPException: _http_error,
+            LlamakitError: _llamakit_error,
+        }
+        middleware = self._middleware([route.path for route in routes], connections)
+        return Starlette(routes=routes, middleware=middleware, exception_handlers=handlers)
+
+    def _middleware(self, paths: list[str], connections: Callable[[], int]) -> list[Middleware]:
         settings = self._settings
         middleware = [
             Middleware(
                 RequestLogMiddleware,
                 metrics=self.metrics,
                 as_json=settings.json_log,
-                routes=[route.path for route in routes],
+                routes=paths,
             ),
             Middleware(
                 ConnectionLimitMiddleware, count=connections, most=settings.limits.connections
@@ -136,11 +144,7 @@ class Api:
                 expose_headers=["Retry-After"],
             )
             middleware.insert(-1, cors)
-        handlers: dict[Any, Any] = {
-            HTTPException: _http_error,
-            LlamakitError: _llamakit_error,
-        }
-        return Starlette(routes=routes, middleware=middleware, exception_handlers=handlers)
+        return middleware
 
     def _is_open(self, path: str) -> bool:
         return path == "/health" or path in self.page

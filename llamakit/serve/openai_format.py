@@ -119,33 +119,33 @@ class CompletionFormat(ResponseFormat):
         """Return lists with an entry for each token, the prompt's first with echo."""
         if self.request.top is None:
             return None
-        found: dict[str, list[Any]] = {name: [] for name in LISTS}
+        lists: dict[str, list[Any]] = {name: [] for name in LISTS}
         if self.request.seen:
-            found |= {name: [] for name in SAMPLER_LISTS}
+            lists |= {name: [] for name in SAMPLER_LISTS}
         for chunk in chunks:
             for token, model, sampler in self._ids(index, chunk):
-                found["tokens"].append(self.texts.text(token))
-                found["text_offset"].append(self._offsets[index])
+                lists["tokens"].append(self.texts.text(token))
+                lists["text_offset"].append(self._offsets[index])
                 self._offsets[index] += self.texts.width(
                     token, at_start=self.request.echo and not self._offsets[index]
                 )
-                self._score(found, "", model)
+                self._score(lists, "", model)
                 if self.request.seen:
-                    self._score(found, "sampler_", sampler)
-        return found
+                    self._score(lists, "sampler_", sampler)
+        return lists
 
-    def _score(self, found: dict[str, list[Any]], prefix: str, scores: Scores | None) -> None:
+    def _score(self, lists: dict[str, list[Any]], prefix: str, scores: Scores | None) -> None:
         """Append the scores of a token, or null if there are none."""
-        found[f"{prefix}token_logprobs"].append(None if scores is None else scores.logprob)
+        lists[f"{prefix}token_logprobs"].append(None if scores is None else scores.logprob)
         top = scores.top if scores else ()
-        found[f"{prefix}top_logprobs"].append(self._by_text(top) if top else None)
+        lists[f"{prefix}top_logprobs"].append(self._by_text(top) if top else None)
 
     def _by_text(self, top: Sequence[tuple[int, float]]) -> dict[str, float]:
         """Map the tokens' texts to their scores; of equal texts, the likeliest counts."""
-        found: dict[str, float] = {}
+        scores: dict[str, float] = {}
         for token, score in top:
-            found.setdefault(self.texts.text(token), score)
-        return found
+            scores.setdefault(self.texts.text(token), score)
+        return scores
 
     def _ids(self, index: int, chunk: Chunk) -> Iterator[tuple[int, Scores | None, Scores | None]]:
         """Yield tokens with their scores before and after the processors."""
@@ -171,16 +171,16 @@ class ChatFormat(ResponseFormat):
     def stream_events(self, chunk: Chunk) -> list[dict[str, Any]]:
         """Return events for the role, the new text and the end."""
         self.count(chunk)
-        found = []
+        events = []
         if chunk.index not in self._begun:
             self._begun.add(chunk.index)
-            found.append(self._delta(chunk.index, {"role": "assistant", "content": ""}))
+            events.append(self._delta(chunk.index, {"role": "assistant", "content": ""}))
         logprobs = self._logprobs([chunk])
         if chunk.text or (logprobs and logprobs["content"]):
-            found.append(self._delta(chunk.index, {"content": chunk.text}, logprobs))
+            events.append(self._delta(chunk.index, {"content": chunk.text}, logprobs))
         if chunk.finish:
-            found.append(self._delta(chunk.index, {}, finish=chunk.finish))
-        return found
+            events.append(self._delta(chunk.index, {}, finish=chunk.finish))
+        return events
 
     def choice(self, index: int, answer: AnswerChoice) -> dict[str, Any]:
         """Return one entry of ``choices``."""

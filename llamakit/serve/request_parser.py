@@ -161,19 +161,11 @@ class RequestParser:
         discard: bool = False,
     ) -> CompletionRequest:
         n = body.get("n", 1)
-        most = self._settings.limits.choices
-        if len(prompts) * n > most:
-            raise bad(
-                f"{len(prompts)} prompts with n={n} are {len(prompts) * n} answers; one request "
-                f"may ask for {most}",
-                "n" if n > 1 else "prompt",
-            )
+        self._check_count(len(prompts), n)
         seen = body.get("sampler_logprobs", False)
         if seen and top is None:
             raise bad("sampler_logprobs needs logprobs", "sampler_logprobs")
         sampling = self._samplings.read(body)
-        first = body.get("seed", self._settings.seed)
-        first = secrets.randbits(62) if first is None else int(first)
         repeated = [prompt for prompt in prompts for _ in range(n)]
         choices = [
             Request(
@@ -188,14 +180,12 @@ class RequestParser:
                 seen=seen,
                 drafter=self._settings.drafter,
             )
-            for prompt, seed in zip(repeated, spread(first, repeated), strict=True)
+            for prompt, seed in zip(repeated, self._seeds(body, repeated), strict=True)
         ]
-        given = body.get("stop", ())
         return CompletionRequest(
             choices,
             n=n,
-            stop=tuple(text for text in ([given] if isinstance(given, str) else given) if text)
-            + stop,
+            stop=_stop_strings(body) + stop,
             echo=echo,
             keep_space=keep_space,
             top=top,
@@ -204,6 +194,20 @@ class RequestParser:
             stream=body.get("stream", False),
             include_usage=bool((body.get("stream_options") or {}).get("include_usage")),
         )
+
+    def _check_count(self, prompts: int, n: int) -> None:
+        most = self._settings.limits.choices
+        if prompts * n > most:
+            raise bad(
+                f"{prompts} prompts with n={n} are {prompts * n} answers; one request "
+                f"may ask for {most}",
+                "n" if n > 1 else "prompt",
+            )
+
+    def _seeds(self, body: Body, prompts: Sequence[list[int]]) -> list[int]:
+        """Return the seed of each choice."""
+        first = body.get("seed", self._settings.seed)
+        return spread(secrets.randbits(62) if first is None else int(first), prompts)
 
     def _limit(self, length: int, new: int | None) -> int:
         """Return the longest length of a sequence, prompt included."""
@@ -264,6 +268,11 @@ class RequestParser:
             return prompt_format.encode(_dialog(body["messages"]))
         except LlamakitError as error:
             raise as_api_error(error, "messages") from error
+
+
+def _stop_strings(body: Body) -> tuple[str, ...]:
+    given = body.get("stop", ())
+    return tuple(text for text in ([given] if isinstance(given, str) else given) if text)
 
 
 def _dialog(messages: Sequence[Body]) -> Dialog:

@@ -7,11 +7,11 @@ from pathlib import PurePosixPath
 from typing import Any, get_type_hints
 
 from llamakit.errors import suggestion
-from llamakit.protocols import CatalogueEntry
+from llamakit.protocols import CatalogEntry
 from llamakit.testing.world import ContractError
 
 
-def check_catalogue_entry(entry: CatalogueEntry) -> None:
+def check_catalogue_entry(entry: CatalogEntry) -> None:
     """Check that an entry of the download catalogue says what llamakit needs to know.
 
     Args:
@@ -23,7 +23,7 @@ def check_catalogue_entry(entry: CatalogueEntry) -> None:
     __tracebackhide__ = True
     if not isinstance(entry, Mapping):
         raise ContractError(f"a catalogue entry is a dict, not {type(entry).__name__}")
-    types = get_type_hints(CatalogueEntry)
+    types = get_type_hints(CatalogEntry)
     if "folder" not in entry:
         raise ContractError(
             "the catalogue entry has no 'folder': where the model lies, below the link"

@@ -29,7 +29,7 @@ def path(tmp_path: Path) -> Path:
 
 def held(path: Path) -> list[bool]:
     with AnswerFile(path) as file:
-        return [file.holds(name_of(prompt, at), prompt) for at, prompt in enumerate(PROMPTS)]
+        return [file.has_answer(name_of(prompt, at), prompt) for at, prompt in enumerate(PROMPTS)]
 
 
 def test_what_was_appended_is_held(path: Path) -> None:
@@ -60,7 +60,7 @@ def test_a_prompt_of_the_same_number_and_another_text_is_not_answered(path: Path
     other = Prompt("another")
 
     with AnswerFile(path) as file:
-        assert not file.holds(name_of(other, 0), other)
+        assert not file.has_answer(name_of(other, 0), other)
 
 
 def test_an_id_of_another_prompt_is_an_error(path: Path) -> None:
@@ -68,7 +68,7 @@ def test_an_id_of_another_prompt_is_an_error(path: Path) -> None:
         AnswerFile(path) as file,
         pytest.raises(FileFormatError, match="the answer to another prompt whose id is 'c'"),
     ):
-        file.holds("c", Prompt("other", id="c"))
+        file.has_answer("c", Prompt("other", id="c"))
 
 
 def test_two_prompts_of_one_id_are_an_error(path: Path) -> None:

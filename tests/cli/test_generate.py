@@ -27,7 +27,7 @@ def test_the_embedded_model_answers_and_only_the_answer_is_on_stdout(run_llamaki
     assert done.returncode == 0, done.stderr
     assert done.stdout.endswith("\n")
     assert len(done.stdout.split()) > 10
-    assert "the embedded demonstration model" in done.stderr
+    assert "using the bundled demo model" in done.stderr
     assert done.stdout.isascii()
 
 

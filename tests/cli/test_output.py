@@ -80,7 +80,7 @@ def test_nothing_is_loaded_when_all_answers_are_there(
     done = run_llamakit(*common, "--dtype", "float16", "--device", "cuda")
 
     assert done.returncode == 0, done.stderr
-    assert "holds all 2 answers already" in done.stderr
+    assert "has all 2 answers already" in done.stderr
     assert (tmp_path / "answers.jsonl").read_bytes() == before
 
 

@@ -7,6 +7,7 @@ import inspect
 import re
 import shlex
 from collections.abc import Iterator
+from dataclasses import fields
 from pathlib import Path
 
 import click
@@ -15,9 +16,9 @@ import pytest
 import llamakit
 from llamakit import demo
 from llamakit.cli.main import build_cli
-from llamakit.cli.options import SAMPLING
 from llamakit.errors import OptionError, UsageError
 from llamakit.llama.loading import find_tokenizer
+from llamakit.llama.options import SamplingOptions
 from llamakit.llama.sampler_choice import choose_sampling
 from llamakit.plugin_manager.entry_points import EntryPoint
 from llamakit.plugin_manager.toolkit import Toolkit, load_toolkit
@@ -73,11 +74,11 @@ def toolkit_with_the_pages_plugins(tmp_path_factory: pytest.TempPathFactory) -> 
         ):
             (plugin,) = (block for block in blocks(page, "python") if hook in block)
             (folder / f"llamakit_{name}.py").write_text(plugin, encoding="utf-8")
-            toolkit.load(EntryPoint(name, f"llamakit_{name}", "", f"llamakit-{name}", "0.1"))
+            toolkit.load([EntryPoint(name, f"llamakit_{name}", "", f"llamakit-{name}", "0.1")])
         for package in sorted((ROOT / "examples" / "plugins").iterdir()):
             patch.syspath_prepend(str(package))
             module = package.name.replace("-", "_")
-            toolkit.load(EntryPoint(package.name, module, "", package.name, "0.1"))
+            toolkit.load([EntryPoint(package.name, module, "", package.name, "0.1")])
         toolkit.settle_names()
     return toolkit
 
@@ -151,7 +152,8 @@ def test_every_sampler_and_processor_that_a_page_shows_can_be_built(
     typed = [
         context.params for words in llamakit_calls(page) if (context := understand(cli, words))
     ]
-    asked = [{name: given[name] for name in SAMPLING} for given in typed if "sampler" in given]
+    names = [field.name for field in fields(SamplingOptions)]
+    asked = [{name: given[name] for name in names} for given in typed if "sampler" in given]
     chats = re.findall(r"^/set processors (.*)", page.read_text("utf-8"), re.MULTILINE)
     asked += [{"processors": words.split()} for words in chats if words != "none"]
 

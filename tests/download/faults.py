@@ -47,7 +47,7 @@ def close(after: int = 0) -> Fault:
 
 
 def hang(after: int = 0, seconds: float = 3600) -> Fault:
-    """Send nothing for so long, then go on; ends with the client or the server."""
+    """Send nothing for so long, then continue; ends with the client or the server."""
     return _act(Act("hang", after, seconds))
 
 

@@ -9,7 +9,7 @@ from download_kit import make_model
 
 from llamakit.download.catalog import Model
 from llamakit.download.link import read_link
-from llamakit.download.retry import Patience
+from llamakit.download.retry import RetryPolicy
 from llamakit.download.session import Download, DownloadSettings
 
 MB = 1 << 20
@@ -27,7 +27,7 @@ def fetch(server, out, *, link=None, model=MODEL, **settings):
 
 def steps(server, out, *, link=None, model=MODEL, **settings):
     """Download in this process as far as the events are asked for."""
-    settings = {"patience": Patience(4, 0.02), "timeout": 60.0} | settings
+    settings = {"retry_policy": RetryPolicy(4, 0.02), "timeout": 60.0} | settings
     run = Download([model], out, DownloadSettings(**settings))
     return run.run(read_link(link or server.link))
 

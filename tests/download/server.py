@@ -81,7 +81,7 @@ class Server:
     Args:
         query: the signature that holds; an empty one stands for a server without signatures.
         head: the status that HEAD gets.
-        rate: bytes a second for each connection. A kill loses what lies in the kernel's buffers:
+        rate: bytes a second for each connection. A kill loses what is in the kernel's buffers:
             with a rate they stay nearly empty.
     """
 

@@ -30,7 +30,7 @@ from faults import (
 from fetching import MB, SHARDS, assert_whole, fetch, files_in
 from replies import good_reply
 
-from llamakit.download.part_file import left_over
+from llamakit.download.part_file import resumable_nbytes
 
 ELSEWHERE = "http://127.0.0.1:*"
 SHARD = "llama-2-7b/consolidated.00.pth"
@@ -66,7 +66,7 @@ def test_all_faults_in_one_run_and_the_bytes_are_right(large, download, out):
     assert done.returncode == 0, done.stderr
     assert_whole(out, large.folder)
     assert "Everything is there and verified. Next: llamakit generate -m" in done.stdout
-    for said in ("HTTP 429", "fetched anew", "md5 right"):
+    for said in ("HTTP 429", "fetched again", "MD5 verified"):
         assert said in done.stderr
     assert all(line.startswith("llamakit: ") for line in done.stderr.splitlines())
     assert {one.fault.partition("(")[0] for one in large.requests if one.fault} == {
@@ -81,7 +81,7 @@ def test_what_does_not_pass_ends_with_status_1(server, download, out):
     done = download(link=server.link)
 
     assert done.returncode == 1
-    assert "llamakit: error: llama-2-7b/consolidated.00.pth: expected md5" in done.stderr
+    assert "llamakit: error: llama-2-7b/consolidated.00.pth: expected MD5" in done.stderr
     assert sorted(path.name for path in (out / "llama-2-7b").iterdir()) == [
         "checklist.chk",
         "params.json",
@@ -95,7 +95,7 @@ def test_a_link_that_has_ended_ends_with_status_3_and_no_request(server, downloa
     done = download(link=f"{server.base}/*?{query}")
 
     assert done.returncode == 3
-    assert "error: the link ended 3 hours ago" in done.stderr
+    assert "error: the link expired 3 hours ago" in done.stderr
     assert server.requests == []
 
 
@@ -105,7 +105,7 @@ def test_a_link_that_ends_midway_ends_with_status_3_and_a_new_one_goes_on(large,
     done = download("--connections", "2", link=large.link)
 
     assert done.returncode == 3
-    assert "the link has ended" in done.stderr
+    assert "the link has expired" in done.stderr
     assert "new link from Meta" in done.stderr
     before = large.nbytes
     query = signed_query(ELSEWHERE, signature="NEW" + SIGNATURE[3:])
@@ -158,7 +158,7 @@ def test_ctrl_c_ends_at_once_and_the_next_run_goes_on(isolated, large, out, answ
         stderr=subprocess.PIPE,
         text=True,
     )
-    while left_over(out / SHARD) < 12 * MB:  # all that comes before the server says no more
+    while resumable_nbytes(out / SHARD) < 12 * MB:  # all that comes before the server says no more
         time.sleep(0.01)
         assert child.poll() is None
 
@@ -168,7 +168,7 @@ def test_ctrl_c_ends_at_once_and_the_next_run_goes_on(isolated, large, out, answ
 
     assert child.returncode == 130
     assert '"exit_status": 130' in stdout.splitlines()[-1]
-    assert "what is downloaded is kept: the same command goes on" in stderr
+    assert "what is downloaded is kept: run the same command to resume" in stderr
     assert "Traceback" not in stderr
     assert (out / f"{SHARD}.part").exists()
     before = large.nbytes

@@ -1,4 +1,4 @@
-"""The embedded checkpoint is downloaded like any other, from the server that ``demo`` starts."""
+"""The bundled demo model is downloaded like any other, from the server that ``demo`` starts."""
 
 from __future__ import annotations
 

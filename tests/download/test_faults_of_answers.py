@@ -167,7 +167,7 @@ def test_a_server_without_ranges_is_asked_from_the_beginning_after_a_reset(serve
 def test_a_server_that_does_not_say_a_size_is_refused(server, out):
     server.fault(no_ranges(), path=SHARDS, times=99)
 
-    with pytest.raises(DownloadError, match="does not say how large"):
+    with pytest.raises(DownloadError, match="does not report the size"):
         fetch(server, out)
 
 

@@ -15,8 +15,8 @@ import pytest
 from faults import longer, status
 from fetching import FAST, MB, SHARDS, assert_whole, fetch, files_in
 
-from llamakit.download.part_file import BLOCK_NBYTES, left_over
-from llamakit.errors import DestinationError, LinkEndedError, NoSpaceError
+from llamakit.download.part_file import BLOCK_NBYTES, resumable_nbytes
+from llamakit.errors import DestinationError, LinkExpiredError, NoSpaceError
 
 SHARD = "llama-2-7b/consolidated.00.pth"
 
@@ -33,7 +33,7 @@ def test_a_file_that_the_disk_cannot_hold_is_refused_before_its_first_byte(serve
 
 def test_a_disk_that_is_full_midway_is_a_sentence_and_the_rest_is_kept(isolated, large, out):
     large.fault(status(403), path=SHARDS, times=1, skip=1)
-    with pytest.raises(LinkEndedError):
+    with pytest.raises(LinkExpiredError):
         fetch(large, out, connections=1)  # the part has its whole size now
     limit = 9 * MB + 1000  # the kernel's limit on the size of a file stands for a full disk
     command = [sys.executable, "-m", "llamakit", "download", "7B", "--output-dir", out, *FAST]
@@ -54,7 +54,7 @@ def test_a_disk_that_is_full_midway_is_a_sentence_and_the_rest_is_kept(isolated,
     assert "Traceback" not in done.stderr
     assert json.loads(done.stdout.splitlines()[-1])["exit_status"] == 1
     assert not (out / SHARD).exists()
-    before, kept = large.nbytes, left_over(out / SHARD)
+    before, kept = large.nbytes, resumable_nbytes(out / SHARD)
     assert 9 * MB - BLOCK_NBYTES <= kept <= 9 * MB
     fetch(large, out)
     assert_whole(out, large.folder)
@@ -69,7 +69,7 @@ def test_a_small_disk_that_another_program_fills_midway_loses_nothing(isolated, 
     env = {**isolated, "LLAMAKIT_URL": large.link}
     large.hold(6 * MB)
     child = subprocess.Popen(command, env=env, stderr=subprocess.PIPE, text=True)
-    while left_over(out / SHARD) < 5 * MB:  # but for the two blocks that have begun
+    while resumable_nbytes(out / SHARD) < 5 * MB:  # but for the two blocks that have begun
         time.sleep(0.01)
         assert child.poll() is None
 
@@ -81,7 +81,7 @@ def test_a_small_disk_that_another_program_fills_midway_loses_nothing(isolated, 
     assert "No space left on device. What is there is kept: free some space" in told
     assert "Traceback" not in told
     other.unlink()
-    before, kept = large.nbytes, left_over(out / SHARD)
+    before, kept = large.nbytes, resumable_nbytes(out / SHARD)
     assert kept >= 5 * MB
     subprocess.run(command, env=env, capture_output=True, timeout=120, check=True)
     assert_whole(out, large.folder)

@@ -13,7 +13,7 @@ from fetching import MB, SHARDED, SHARDS, asked, assert_whole, fetch, kinds, ste
 from server import Server
 
 from llamakit.download.events import Arrived, LinkEnded
-from llamakit.errors import DownloadError, LinkEndedError
+from llamakit.errors import DownloadError, LinkExpiredError
 
 ELSEWHERE = "http://127.0.0.1:*"
 NEW = signed_query(ELSEWHERE, signature="NEW" + SIGNATURE[3:])
@@ -23,7 +23,7 @@ NEW = signed_query(ELSEWHERE, signature="NEW" + SIGNATURE[3:])
 def test_a_link_that_the_server_takes_no_more_ends_the_run_at_once(server, out, code):
     server.fault(status(code), times=99)
 
-    with pytest.raises(LinkEndedError, match=f"HTTP {code}.*new link"):
+    with pytest.raises(LinkExpiredError, match=f"HTTP {code}.*new link"):
         fetch(server, out)
 
     assert len(server.requests) == 1
@@ -37,7 +37,7 @@ def test_a_server_without_signatures_has_no_link_that_ends(folder, out, code):
         with pytest.raises(DownloadError, match=f"HTTP {code}") as caught:
             fetch(mirror, out)
 
-    assert not isinstance(caught.value, LinkEndedError)
+    assert not isinstance(caught.value, LinkExpiredError)
 
 
 def test_a_file_that_is_missing_is_named_and_the_others_arrive(sharded, out):
@@ -56,7 +56,7 @@ def test_a_file_that_is_missing_is_named_and_the_others_arrive(sharded, out):
         (redirect("/login"), r'sent an HTML page \("Llama"\) instead of'),
         (redirect(), "redirects .* in a circle"),
         (redirect("ftp://example.org/*"), "redirects .* to ftp"),
-        (status(503, retry_after=7200), "come again in 7200 s"),
+        (status(503, retry_after=7200), "retry after 7200 s"),
         (status(500), "HTTP 500"),
     ],
     ids=["page", "login", "circle", "ftp", "come again tomorrow", "500"],
@@ -72,7 +72,7 @@ def test_what_does_not_pass_is_said_in_a_sentence(server, out, fault, said):
 
 
 def test_a_link_that_ends_midway_keeps_what_is_there(large, out):
-    with pytest.raises(LinkEndedError):
+    with pytest.raises(LinkExpiredError):
         revoke_midway(large, 2, lambda: fetch(large, out, connections=2))
     before = large.nbytes
     large.revoke(NEW)
@@ -84,15 +84,15 @@ def test_a_link_that_ends_midway_keeps_what_is_there(large, out):
 
 
 def test_what_is_under_way_when_the_link_ends_is_still_taken(sharded, out):
-    with pytest.raises(LinkEndedError):
+    with pytest.raises(LinkExpiredError):
         revoke_midway(sharded, 3, lambda: fetch(sharded, out, model=SHARDED, connections=3))
 
     assert len(list(out.glob("*/*.pth"))) == 3
 
 
 def test_a_new_signature_for_the_same_files_goes_on_where_the_old_one_ended(sharded, out):
-    sharded.fault(status(403), path=SHARDS, skip=8 + 3)  # eight probes, three shards
-    with pytest.raises(LinkEndedError):
+    sharded.fault(status(403), path=SHARDS, skip=8 + 3)  # eight remote_files, three shards
+    with pytest.raises(LinkExpiredError):
         fetch(sharded, out, model=SHARDED, connections=1)
     here = {path.name for path in out.glob("*/*.pth")}
     sharded.revoke(NEW)
@@ -109,7 +109,7 @@ def test_the_end_of_a_link_is_an_event(sharded, out):
     sharded.fault(status(403), path=SHARDS, times=99, skip=8)
     events = []
 
-    with pytest.raises(LinkEndedError):
+    with pytest.raises(LinkExpiredError):
         events.extend(steps(sharded, out, model=SHARDED))
 
     assert kinds(events).count("LinkEnded") == 1
@@ -119,7 +119,7 @@ def test_the_end_of_a_link_is_an_event(sharded, out):
 def test_a_link_whose_time_is_over_costs_no_request(server, out):
     ended = datetime.now(timezone.utc) - timedelta(days=2, hours=1)
 
-    with pytest.raises(LinkEndedError, match=r"ended 2 days ago, at .* UTC. Request a new one"):
+    with pytest.raises(LinkExpiredError, match=r"expired 2 days ago, at .* UTC. Request a new one"):
         fetch(server, out, link=f"{server.base}/*?{signed_query(ELSEWHERE, ends=ended)}")
 
     assert server.requests == []

@@ -1,4 +1,4 @@
-"""After SIGKILL the same command goes on, and little is fetched twice."""
+"""After SIGKILL the same command continues, and little is fetched twice."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 from fetching import FAST, MB, assert_whole, files_in, serve_model
 from server import Server
 
-from llamakit.download.part_file import left_over
+from llamakit.download.part_file import resumable_nbytes
 
 BUFFERS = 1 * MB
 """What a kill may cost a connection, in bytes."""
@@ -44,7 +44,7 @@ def kill_at_random(server, out, env, *, kills, connections, model, seed):
 
 
 def there(final):
-    return final.stat().st_size if final.exists() else left_over(final)
+    return final.stat().st_size if final.exists() else resumable_nbytes(final)
 
 
 @pytest.fixture

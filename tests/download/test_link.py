@@ -227,7 +227,7 @@ def test_a_path_is_quoted_where_it_has_to_be():
         ("https://[half/*", "malformed"),
         ("https://host:port/*", "malformed"),
         ("https:///*", "malformed"),
-        (LINK.replace(POLICY, POLICY[:50] + POLICY[54:]), "cannot be read"),
+        (LINK.replace(POLICY, POLICY[:50] + POLICY[54:]), "cannot be decoded"),
     ],
 )
 def test_a_link_that_is_none_gets_a_sentence_that_says_what_to_do(text, said):

@@ -11,7 +11,7 @@ import threading
 import pytest
 
 from llamakit.download.part_file import BLOCK_NBYTES as BLOCK
-from llamakit.download.part_file import Identity, PartFile, left_over
+from llamakit.download.part_file import Identity, PartFile, resumable_nbytes
 
 NBYTES = 5 * BLOCK + 1000
 IDENTITY = Identity("llama-2-7b/consolidated.00.pth", NBYTES, '"abc-2"')
@@ -58,7 +58,7 @@ def test_what_was_marked_is_there_in_the_next_run(final):
 
     assert part.gaps() == [(BLOCK, 2 * BLOCK), (3 * BLOCK, 5 * BLOCK)]
     assert part.resumed_nbytes == 2 * BLOCK + 1000
-    assert left_over(final) >= part.resumed_nbytes
+    assert resumable_nbytes(final) >= part.resumed_nbytes
 
 
 def test_a_block_counts_only_when_it_is_whole(final):

@@ -21,7 +21,7 @@ def wrapped(link, width=76):
 
 
 def assert_not_shown(child, text):
-    """Check that no piece of a text was on the terminal."""
+    """Check that no piece of a string was on the terminal."""
     shown = str(child.logfile_read)
     words = text.partition("?")[2]
     assert not [at for at in range(0, len(words) - 16, 8) if words[at : at + 16] in shown]
@@ -61,7 +61,9 @@ def test_what_is_not_the_whole_link_is_asked_on_for(server, terminal, out):
     for part in server.link.replace("&", " &").split():
         child.sendline(part)
         if "Key-Pair-Id" not in part:
-            child.expect("The link goes on: paste the rest, or press Enter to leave it so: ")
+            child.expect(
+                "The link is incomplete: paste the rest, or press Enter to use it as it is: "
+            )
 
     assert ended(child) == 0
     assert_whole(out, server.folder)
@@ -72,11 +74,11 @@ def test_enter_leaves_a_link_as_it_is(server, terminal):
     child = terminal("7B")
     child.expect(PROMPT)
     child.sendline(server.link.partition("&")[0])
-    child.expect("The link goes on")
+    child.expect("The link is incomplete")
 
     child.send(BEGIN + END + "\n")
 
-    child.expect("the link is cut: it has no Signature and no Key-Pair-Id")
+    child.expect("the link is incomplete: it has no Signature and no Key-Pair-Id")
     assert ended(child) == 2
     assert server.requests == []
     assert_not_shown(child, server.link)
@@ -103,7 +105,7 @@ def test_what_is_no_message_at_all_is_refused_and_not_shown(server, terminal):
 
     child.send(text + "\n")
 
-    child.expect("over 64 KiB long")
+    child.expect("longer than 64 KiB")
     assert ended(child) == 2
     assert_not_shown(child, text)
 

@@ -12,7 +12,7 @@ from fetching import MB, MODEL, SHARDED, SHARDS, asked, assert_whole, fetch, fil
 
 from llamakit.download.events import Arrived, Checked, Planned, Retrying
 from llamakit.download.link import read_link
-from llamakit.download.rate import read_rate
+from llamakit.download.rate_limit import read_rate
 from llamakit.download.session import Download, DownloadSettings
 from llamakit.errors import DamagedFileError, OptionError
 

@@ -15,7 +15,7 @@ from server import Server
 
 from llamakit.download.events import Restarted
 from llamakit.download.part_file import BLOCK_NBYTES
-from llamakit.errors import DamagedFileError, DownloadError, LinkEndedError
+from llamakit.errors import DamagedFileError, DownloadError, LinkExpiredError
 
 SHARD = "llama-2-7b/consolidated.00.pth"
 
@@ -24,7 +24,7 @@ SHARD = "llama-2-7b/consolidated.00.pth"
 def begun(large, out):
     """A download of which every second block is there."""
     large.fault(status(403), path=SHARDS, skip=1)
-    with pytest.raises(LinkEndedError):
+    with pytest.raises(LinkExpiredError):
         fetch(large, out)
     state, part = out / f"{SHARD}.part.state", out / f"{SHARD}.part"
     line, _, marks = state.read_bytes().partition(b"\n")
@@ -123,14 +123,16 @@ def test_an_etag_that_changes_midway_costs_the_file_and_not_its_bytes(large, out
 
 def test_bytes_that_change_midway_never_get_the_name(large, out):
     """The list is of the old bytes, so the new ones cannot be right: that is said."""
-    with pytest.raises(DamagedFileError, match="twice: the server's file is damaged, or changed"):
+    with pytest.raises(
+        DamagedFileError, match="twice: the server's file is damaged, or has just changed"
+    ):
         fetch_while_it_changes(large, out, other_bytes=True)
 
     assert not [name for name in files_in(out) if name.startswith(SHARD)]
 
 
 def test_an_answer_that_comes_after_a_restart_does_no_harm(large, out):
-    """A second connection hears of the change only when the file is being fetched anew."""
+    """A second connection hears of the change only when the file is being fetched again."""
     large.rate = 20 * MB
     go_on = threading.Event()
     early = replace(other_etag(), wants=lambda ask: ask.nbytes > 1)

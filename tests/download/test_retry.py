@@ -1,4 +1,4 @@
-"""How much trouble is borne, and what is done about a connection that hardly moves."""
+"""How much failure is borne, and what is done about a connection that hardly moves."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from fetching import MB, SHARDS, asked, assert_whole, fetch
 
 from llamakit.download import segments
 from llamakit.download.responses import TransientError
-from llamakit.download.retry import Patience, persist
+from llamakit.download.retry import RetryPolicy, retry
 from llamakit.errors import DownloadError
 
 
 def test_failures_are_counted_from_the_last_byte_gained(server, out):
     server.fault(reset(after=30_000), path=SHARDS, times=9)
 
-    fetch(server, out, patience=Patience(1, 0.01), connections=1)
+    fetch(server, out, retry_policy=RetryPolicy(1, 0.01), connections=1)
 
     assert_whole(out, server.folder)
     assert [one.fault for one in server.requests].count("reset(30000)") == 9
@@ -25,7 +25,7 @@ def test_failures_without_a_byte_gained_end_when_patience_does(server, out):
     server.fault(reset(), path=SHARDS, times=99, skip=1)
 
     with pytest.raises(DownloadError, match=r"3 times in a row.*What is downloaded is kept"):
-        fetch(server, out, patience=Patience(2, 0.01), connections=1)
+        fetch(server, out, retry_policy=RetryPolicy(2, 0.01), connections=1)
 
     assert len(asked(server)) == 3
 
@@ -33,7 +33,7 @@ def test_failures_without_a_byte_gained_end_when_patience_does(server, out):
 def test_a_stall_in_each_request_is_borne_while_bytes_come(server, out):
     server.fault(hang(after=100_000), path=SHARDS, times=2)
 
-    fetch(server, out, patience=Patience(1, 0.01), connections=1, timeout=1.0)
+    fetch(server, out, retry_policy=RetryPolicy(1, 0.01), connections=1, timeout=1.0)
 
     assert_whole(out, server.folder)
 
@@ -42,7 +42,7 @@ def test_no_retries_means_one_attempt(server, out):
     server.fault(status(500), path=SHARDS, skip=1)
 
     with pytest.raises(DownloadError, match=r"HTTP 500. What is downloaded is kept"):
-        fetch(server, out, patience=Patience(0), connections=1)
+        fetch(server, out, retry_policy=RetryPolicy(0), connections=1)
 
     assert len(asked(server)) == 1
 
@@ -54,13 +54,13 @@ def test_going_further_starts_the_count_anew():
         raise TransientError("no")
 
     with pytest.raises(DownloadError, match="no \\(3 times in a row\\)"):
-        list(persist(fails, Patience(2), lambda: next(reached)))
+        list(retry(fails, RetryPolicy(2), lambda: next(reached)))
     assert list(reached) == [5]  # twice without progress, once with it, twice more without
 
 
 def test_a_connection_that_crawls_does_not_hold_up_the_end(large, out, monkeypatch):
-    monkeypatch.setattr(segments, "CRAWLS_AFTER_SECONDS", 0.5)
-    monkeypatch.setattr(segments, "CRAWLS_BELOW", 0.9)  # of whatever this machine can do now
+    monkeypatch.setattr(segments, "SLOW_AFTER_SECONDS", 0.5)
+    monkeypatch.setattr(segments, "SLOW_BELOW", 0.9)  # of whatever this machine can do now
     large.fault(slow(100_000), path=SHARDS, skip=1)  # its segment would take 80 s
 
     fetch(large, out, connections=2)

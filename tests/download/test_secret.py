@@ -58,7 +58,7 @@ def secrets_in(text):
 
 
 def written_below(*folders):
-    """Return everything that lies in folders, names included."""
+    """Return everything that is in folders, names included."""
     found = b""
     for folder in folders:
         for path in sorted(Path(folder).rglob("*")):

@@ -1,4 +1,4 @@
-"""Every byte is handed out exactly once at a time, and none is forgotten."""
+"""Every byte is passed out exactly once at a time, and none is forgotten."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ def test_what_is_left_of_a_segment_is_handed_out_again_from_its_last_whole_block
     segment = schedule.claim()
     segment.position = 3 * ALIGN + 17
 
-    schedule.give_back(segment)
+    schedule.release(segment)
     again = schedule.claim()
 
     assert (again.start, again.stop) == (3 * ALIGN, 10 * MB)
@@ -124,7 +124,7 @@ def crawl(seconds, *, fast, slow):
     first, second = schedule.claim(), schedule.claim()
     clock.now = 8 * MB / fast
     first.position = first.stop
-    schedule.give_back(first)
+    schedule.release(first)
     clock.now = max(clock.now, seconds)
     second.position = second.start + int(slow * clock.now)
     return schedule, second
@@ -158,7 +158,7 @@ def test_a_file_for_one_connection_is_not_shared_and_begins_anew():
     segment.position = 50 * MB
 
     assert schedule.claim() is None
-    schedule.give_back(segment)
+    schedule.release(segment)
     again = schedule.claim()
     assert (again.start, again.stop) == (0, 100 * MB)
 
@@ -170,7 +170,7 @@ def test_a_file_that_is_dropped_ends_its_segments_and_comes_back_no_more():
     segment.position = MB
 
     schedule.drop("a")
-    schedule.give_back(segment)
+    schedule.release(segment)
 
     assert segment.is_done
     assert schedule.is_empty()
@@ -184,7 +184,7 @@ def test_a_late_failure_of_an_old_segment_does_not_drop_a_file_that_was_added_an
     schedule.add("a", 30 * MB, [(0, 30 * MB)])
 
     schedule.drop_with(late)
-    schedule.give_back(late)
+    schedule.release(late)
 
     assert covered(claim_all(schedule)) == [(0, 30 * MB)]
 
@@ -214,7 +214,7 @@ def test_every_byte_is_fetched_once_whatever_the_order(sizes, connections, seed)
             lost += segment.position - kept
             fetched[segment.target].append((segment.start, kept))
             running.remove(segment)
-            schedule.give_back(segment)
+            schedule.release(segment)
 
     for name, nbytes in enumerate(sizes):
         pieces = sorted(piece for piece in fetched[name] if piece[0] < piece[1])

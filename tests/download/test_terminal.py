@@ -1,4 +1,4 @@
-"""On a terminal: the link is asked for and not shown, models are chosen, a new link goes on."""
+"""On a terminal: the link is asked for and not shown, models are chosen, a new link continues."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def test_no_bar_is_left_where_the_last_line_stands(server, terminal, out):
 
     assert ended(child) == 0
     shown = str(child.logfile_read)
-    assert "checking what is there" in shown
+    assert "verifying files on disk" in shown
     last = shown.rpartition("\x1b[2K")[2]  # what follows when the bar's line was erased
     assert "checking" not in last
     assert "Everything is there and verified" in last
@@ -42,7 +42,7 @@ def test_when_the_link_ends_a_new_one_is_asked_for_and_nothing_is_fetched_twice(
 ):
     large.fault(status(403), path=SHARDS, skip=3)
     child = terminal("7B", "--connections", "2", LLAMAKIT_URL=large.link)
-    child.expect("the link has ended")
+    child.expect("the link has expired")
     child.expect(r"New link \(it is not shown\): ")
     new = signed_query("http://127.0.0.1:*", signature="NEW" + SIGNATURE[3:])
     large.revoke(new)

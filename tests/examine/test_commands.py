@@ -77,7 +77,7 @@ def test_inspect_without_a_path_shows_the_embedded_model(run_llamakit):
 
     assert done.returncode == 0
     assert json.loads(done.stdout)["shards"] == 8
-    assert "embedded" in done.stderr
+    assert "bundled demo model" in done.stderr
 
 
 def test_inspect_of_parts_that_do_not_fit(run_llamakit, tmp_path):

@@ -27,7 +27,7 @@ def test_a_script_of_the_reference_api_runs(
 ) -> None:
     if not script.exists():
         pytest.skip("the tutorial's scripts are not part of this repository")
-    # a file for each rank: in one pipe their lines would stand inside one another
+    # a file for each rank: in one pipe their lines would be interleaved
     launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(ranks)]
     launcher += ["--redirects", "1", "--log-dir", str(tmp_path / "logs")]
 

@@ -100,7 +100,7 @@ def test_a_command_may_choose_its_status(run):
     assert run(lambda: click.get_current_context().exit(5)) == 5
 
 
-class LinkEndedError(LlamakitError):
+class LinkExpiredError(LlamakitError):
     exit_status = 3
 
 
@@ -112,7 +112,7 @@ class OutOfMemoryError(RuntimeError):
     ("error", "status", "message"),
     [
         (LlamakitError("the shard is short"), 1, "llamakit: error: the shard is short\n"),
-        (LinkEndedError("the link ended"), 3, "llamakit: error: the link ended\n"),
+        (LinkExpiredError("the link ended"), 3, "llamakit: error: the link ended\n"),
         (
             OSError(28, "No space left on device", "/disk/out.pth"),
             1,

@@ -417,7 +417,7 @@ def test_a_report_may_mean_something_else_by_files(
 
     result = run_llamakit(*words, "--option", "report=files", env=plugins("fails_later"))
 
-    assert (result.returncode, result.stdout) == (0, "made made\n")
+    assert (result.returncode, result.stdout) == (0, "wrote made\n")
     assert (tmp_path / "made").is_dir()
 
 

@@ -319,6 +319,8 @@ def test_a_text_is_no_tokenizer_though_it_has_encode(stranger, reference_cases):
 
 def test_what_a_strangers_tokenizer_raises_names_its_plugin(stranger, reference_cases):
     class Fussy(Opened):
+        path = reference_cases / "tokenizer.model"
+
         def encode(self, text):
             raise IndexError(f"no id for {text}")
 

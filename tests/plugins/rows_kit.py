@@ -60,7 +60,7 @@ def sampler(name: str, *options: str) -> Sampler:
 
 @st.composite
 def logits(draw: st.DrawFn, min_ids: int = 1, max_ids: int = 40) -> torch.Tensor:
-    """Logits ``(B, V)``: some with many ties, some with ids that are gone, at least one left."""
+    """Logits ``(B, V)``: some with many ties, some with tokens that are gone, at least one left."""
     generator = torch.Generator().manual_seed(draw(st.integers(0, 2**32 - 1)))
     count = draw(st.integers(1, 4))
     ids = draw(st.integers(min_ids, max_ids))
@@ -75,7 +75,7 @@ def logits(draw: st.DrawFn, min_ids: int = 1, max_ids: int = 40) -> torch.Tensor
 
 
 def histories(count: int, ids: int) -> st.SearchStrategy[list[list[int]]]:
-    """For each of ``count`` rows the ids so far, all of one length, with many repetitions."""
+    """For each of ``count`` rows the tokens so far, all of one length, with many repetitions."""
     return st.integers(1, 30).flatmap(
         lambda length: st.lists(
             st.lists(st.integers(0, min(ids, 6) - 1), min_size=length, max_size=length),

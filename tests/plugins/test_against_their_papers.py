@@ -124,7 +124,7 @@ def test_counts_that_grow_step_by_step_are_those_of_the_whole(
     for stop in range(length, len(tokens) + 1):
         growing.tokens = tokens[:stop]
         if stop < len(tokens) and data.draw(st.booleans()):
-            continue  # steps in which nobody counts
+            continue  # steps in which no one counts
         for whole, window in ((prompt, last), (prompt, last + 1), (not prompt, last)):
             counted = tokens[0 if whole else length : stop]
             expected = Counter(counted[-window:] if window else counted)
@@ -156,7 +156,7 @@ def original_dry(
     }
 
 
-BREAKER = TOKENIZER.encode("a:")[-1]  # the id of a lone colon
+BREAKER = TOKENIZER.encode("a:")[-1]  # the token of a lone colon
 
 
 @often

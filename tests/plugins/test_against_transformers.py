@@ -27,7 +27,7 @@ def check(ours: str, theirs: Any, scores: torch.Tensor) -> None:
 def check_with_history(
     ours: str, theirs: Any, scores: torch.Tensor, tokens: list[list[int]]
 ) -> None:
-    """Compare processors that look at the ids so far; a row that would lose all stays."""
+    """Compare processors that look at the tokens so far; a row that would lose all stays."""
     expected = theirs(torch.tensor(tokens), scores)
     left = expected.isfinite().any(-1, keepdim=True)
 

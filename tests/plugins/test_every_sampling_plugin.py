@@ -74,7 +74,7 @@ def build(sampler: str, processors: Sequence[str]) -> Sampling:
 
 
 def model() -> torch.Tensor:
-    """Return the logits after each id: some ids from 34 to 45 are likely, and 2 is the end."""
+    """Return the logits after each token: some from 34 to 45 are likely, and 2 is the end."""
     generator = torch.Generator().manual_seed(8)
     table = torch.randn(V, V, generator=generator) - 6
     table[:, 34:46] += 6 + 2 * torch.randn(V, 12, generator=generator)
@@ -154,7 +154,7 @@ def test_the_same_seed_gives_the_same_answer(sampler: str, processors: list[str]
 
 @st.composite
 def steps(draw: st.DrawFn) -> tuple[torch.Tensor, list[FakeRow]]:
-    """A step of some rows, of which few ids are left: those that were there before, or the end."""
+    """A step of some rows, with few tokens left: those that were there before, or the end."""
     count = draw(st.integers(1, 3))
     some = st.integers(30, 45) | st.just(2)
     rows, logits = [], torch.full((count, V), GONE)
@@ -190,7 +190,7 @@ def test_a_processor_leaves_an_id_and_brings_none_back(
     assert not bool((made == torch.inf).any())
     assert bool((made > GONE).any(-1).all())
     assert bool((made[before == GONE] == GONE).all())
-    assert torch.equal(logits, before)  # what it was handed is not its own
+    assert torch.equal(logits, before)  # what it was passed is not its own
     assert [row.tokens for row in rows] == histories
 
 
@@ -259,7 +259,7 @@ class Waits(TorchDispatchMode):
 
 @pytest.mark.parametrize("choice", [*SAMPLERS, *PROCESSORS])
 def test_after_the_first_step_nothing_waits_for_the_device(choice: str) -> None:
-    # dry and no-repeat-ngram send ids over when there is something to forbid: not here
+    # dry and no-repeat-ngram send tokens over when there is something to forbid: not here
     if choice in SAMPLERS:
         step = build(choice, []).sampler
     else:

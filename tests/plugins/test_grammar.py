@@ -1,4 +1,4 @@
-"""Constrained output: what is printed is what the grammar wants, on the embedded model too."""
+"""Constrained output: what is printed is what the grammar wants, on the bundled demo model too."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from llamakit._distribution import install_command
 from llamakit.api import choose_sampling
 from llamakit.errors import LlamakitError, OptionError, PromptError, TokenizerError, UsageError
 from llamakit.plugin_manager.factories import Choice
-from llamakit.plugins.processors.grammar import TokenVocabulary
+from llamakit.plugins.processors.grammar.vocabulary import TokenVocabulary
 from llamakit.tokenizer.sentencepiece import SentencePieceTokenizer, load
 
 Run = Callable[..., "subprocess.CompletedProcess[str]"]
@@ -292,7 +292,9 @@ def test_what_is_more_than_the_engine_bears_is_told_apart_from_what_does_not_fit
     with pytest.raises(PromptError) as caught:
         allowed_by(process, row(*tokenizer.encode("{")))
 
-    assert str(caught.value).startswith("the grammar cannot go on: Parser Error: Current row has")
+    assert str(caught.value).startswith(
+        "the grammar cannot continue: Parser Error: Current row has"
+    )
     assert "\n" not in str(caught.value)
     assert "<state>" not in str(caught.value)
 
@@ -313,14 +315,14 @@ def test_the_engines_vocabulary_is_kept_with_the_tokenizer(tokenizer: Any):
         ("regex", {"pattern": "(a"}, OptionError, "expression '\\(a' cannot be used: .*unclosed"),
         ("regex", {"pattern": "a(?=b)"}, OptionError, "look-around"),
         ("json-schema", {"schema": "{"}, OptionError, "the JSON schema is not JSON"),
-        ("json-schema", {"schema": "3"}, OptionError, "is no object"),
+        ("json-schema", {"schema": "3"}, OptionError, "expected an object"),
         ("json-schema", {"schema": '{"type": "objec"}'}, OptionError, "Invalid type: objec"),
         ("json-schema", {"schema": '{"not": {}}'}, OptionError, 'Unimplemented keys: \\["not"\\]'),
-        ("json-schema", {}, UsageError, "wants a file or a text, and one of them only"),
+        ("json-schema", {}, UsageError, "needs either a file or a string"),
         ("json-schema", {"file": "no.json"}, UsageError, "no.json: no such file"),
         ("grammar", {"text": "start: nowhere"}, OptionError, 'unknown name: "nowhere"'),
         ("grammar", {"text": 'root ::= "a" ::'}, OptionError, "the grammar cannot be used"),
-        ("grammar", {"text": "root ::= " + "(" * 9999}, OptionError, "lie too deep in one another"),
+        ("grammar", {"text": "root ::= " + "(" * 9999}, OptionError, "nested too deeply"),
         ("grammar", {"file": "no.lark"}, UsageError, "no.lark: no such file; expected a grammar"),
     ],
 )
@@ -338,7 +340,7 @@ def test_a_tokenizer_that_tells_no_bytes_is_refused(tokenizer: Any):
         path, vocab_size, bos_id, eos_id = tokenizer.path, 1600, 1, 2
         encode, decode = tokenizer.encode, tokenizer.decode
 
-    with pytest.raises(TokenizerError, match=r"does not tell what text its ids stand for"):
+    with pytest.raises(TokenizerError, match=r"does not provide the bytes of its tokens"):
         processor(Silent(), "regex", pattern="a")
 
 
@@ -361,7 +363,7 @@ def test_the_options_of_generate(run_llamakit: Run, tmp_path: Path):
     assert {answer["finish_reason"] for answer in found} == {"stop"}
     assert re.fullmatch(r"a,b=c\d{2}\n", regex.stdout)
     assert re.fullmatch(r"[\d+=]+\n", grammar.stdout)
-    assert "the answer was cut after 2 tokens and is not whole" in grammar.stderr
+    assert "the answer stopped after 2 tokens and is incomplete" in grammar.stderr
 
 
 def test_a_chat_is_constrained_and_set_changes_it(run_llamakit: Run):

@@ -48,7 +48,7 @@ def test_draw_with_temperature_follows_the_sharper_distribution() -> None:
 
 @pytest.mark.parametrize("p", [0.0, 0.5, 0.64, 0.9, 1.0])
 def test_top_p_follows_the_reference(p: float) -> None:
-    # sample_top_p of the reference: ids are masked where the mass before them exceeds p
+    # sample_top_p of the reference: tokens are masked where the mass before them exceeds p
     probs = (LOGITS.double() / 0.8).softmax(-1)
     before = probs.cumsum(-1) - probs
     expected = torch.where(before > p, 0.0, probs)
@@ -60,7 +60,7 @@ def test_top_p_follows_the_reference(p: float) -> None:
 
 
 def expected_after(choice: str) -> torch.Tensor:
-    """Return what ids are drawn with after a processor that looks at the logits alone."""
+    """Return what tokens are drawn with after a processor that looks at the logits alone."""
     return processor(choice)(LOGITS[None], rows(1))[0].double().softmax(-1)
 
 

@@ -1,4 +1,4 @@
-"""What strangers' samplers and processors return is looked at, value by value."""
+"""What third-party samplers and processors return is looked at, value by value."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ Work = Callable[[torch.Tensor, Any], torch.Tensor]
 
 
 def stranger(kind: str, work: Work) -> Sampling:
-    """Choose ids with a stranger's sampler or processor."""
+    """Choose tokens with a third-party plugin's sampler or processor."""
     toolkit = load_toolkit(disabled="all")
     source = Source("odd", "llamakit-odd", "1", builtin=False)
     registry: Any = toolkit.samplers if kind == "sampler" else toolkit.processors

@@ -177,7 +177,7 @@ def test_infill_wants_code_llamas_tokenizer(plain_tokenizer: Any):
         make("infill", plain_tokenizer)
 
 
-# Text never becomes a control id --------------------------------------------------------------
+# Text never becomes a control token --------------------------------------------------------------
 
 WORDS = st.sampled_from(
     [
@@ -332,7 +332,7 @@ def test_an_id_that_the_model_has_not_is_refused(filling: Path):
 
 
 def always(token: int) -> Any:
-    """Return a sampling that takes one id only."""
+    """Return a sampling that takes one token only."""
     from llamakit.runtime.sampling_pipeline import Sampling
 
     return Sampling(lambda _logits, rows: torch.full((len(rows),), token))

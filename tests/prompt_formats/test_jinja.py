@@ -1,4 +1,4 @@
-"""Chat templates: transformers' ids, nobody else's control ids, and bounds."""
+"""Chat templates: transformers' tokens, no one else's control tokens, and bounds."""
 
 from __future__ import annotations
 
@@ -196,7 +196,7 @@ def test_text_of_messages_never_becomes_a_control_id(
 
     written = [token for token in tokens if token in special]
     expected = [token for token in prompt_format.encode(plain) if token in special]
-    if name == "composed":  # it writes one more where a text says so
+    if name == "composed":  # it writes one more where a string says so
         eot = rich_tokenizer.special_ids()["<|eot_id|>"]
         written = [token for token in written if token != eot]
         expected = [token for token in expected if token != eot]

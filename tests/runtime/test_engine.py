@@ -54,7 +54,7 @@ def test_requests_of_many_threads_are_answered_as_alone(llama: Llama, engine: En
         assert [logprob for _, logprob in found[number]] == pytest.approx(logprobs[0], abs=1e-4)
 
 
-def test_a_request_that_is_cancelled_ends_and_the_others_go_on(engine: Engine) -> None:
+def test_a_request_that_is_cancelled_ends_and_the_others_continue(engine: Engine) -> None:
     long, short = (
         engine.submit(request(random_tokens(5), 200)),
         engine.submit(request(random_tokens(9), 20)),
@@ -160,7 +160,7 @@ def test_a_request_that_waits_can_be_cancelled(llama: Llama) -> None:
     engine.close()
 
 
-def test_the_likeliest_tokens_are_told_where_they_are_asked_for(llama: Llama) -> None:
+def test_the_likeliest_tokens_are_returned_if_asked_for(llama: Llama) -> None:
     executor = counting(llama)
     plain, asking = request(random_tokens(5), 6), request(random_tokens(9), 6, top=3)
     generator = Scheduler(executor, 2, 256)

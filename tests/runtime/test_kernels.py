@@ -150,7 +150,7 @@ def test_the_kernel_is_chosen_by_how_many_sequences_are_written(tmp_path, monkey
         pytest.param(quantized.Int8FBGEMM, marks=HAS_FBGEMM),
     ],
 )
-def test_a_row_in_8_bits_does_not_depend_on_its_neighbours(
+def test_a_row_in_8_bits_does_not_depend_on_the_rest_of_the_batch(
     make: Callable[[torch.Tensor], Kernel],
 ) -> None:
     kernel = make(weight())

@@ -96,11 +96,11 @@ def test_a_model_that_memory_has_no_room_for_stays_in_its_mapped_file(checkpoint
 
 
 def test_room_is_what_the_system_says_less_a_fifth(tmp_path: Path) -> None:
-    told = tmp_path / "meminfo"
-    told.write_text("MemTotal:       2000 kB\nMemAvailable:       1000 kB\n")
+    meminfo = tmp_path / "meminfo"
+    meminfo.write_text("MemTotal:       2000 kB\nMemAvailable:       1000 kB\n")
 
-    assert has_room(800 * 1024, told)
-    assert not has_room(800 * 1024 + 1, told)
+    assert has_room(800 * 1024, meminfo)
+    assert not has_room(800 * 1024 + 1, meminfo)
     assert has_room(10**15, tmp_path / "another system")
 
 

@@ -50,7 +50,7 @@ def test_prompt_logprobs_are_the_same_in_chunks(llama: Llama) -> None:
         assert [it for _, it in one] == pytest.approx([it for _, it in other], abs=1e-4)
 
 
-def test_rows_go_on_writing_while_a_long_prompt_is_computed(llama: Llama) -> None:
+def test_rows_continue_decoding_while_a_long_prompt_is_computed(llama: Llama) -> None:
     generator = Scheduler(counting(llama), 2, 512, chunk=32)
     generator.submit(request(random_tokens(5), 40))
     generator.step()

@@ -110,7 +110,7 @@ def test_a_waiting_request_takes_a_free_slot_at_once(llama: Llama) -> None:
     assert max(executor.rows) == 2
 
 
-def test_a_cancelled_row_frees_its_slot_and_the_others_go_on(llama: Llama) -> None:
+def test_a_cancelled_row_frees_its_slot_and_the_others_continue(llama: Llama) -> None:
     generator = Scheduler(Executor(llama._executor.model, Group()), slots=2, length=64)
     for tokens in PROMPTS[:3]:
         generator.submit(request(tokens, 6))

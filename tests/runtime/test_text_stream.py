@@ -1,4 +1,4 @@
-"""Streaming gives whole characters, and in sum what decoding everything at once gives."""
+"""Streamed text has complete characters only, and together equals decoding everything at once."""
 
 from __future__ import annotations
 
@@ -47,8 +47,8 @@ def test_text_is_cut_where_the_first_stop_string_to_be_complete_begins(
 
     written = (text[:length] for length in range(len(text) + 1))
     hit = next((head for head in written if any(stop in head for stop in stops)), None)
-    cut = len(text) if hit is None else min(hit.index(stop) for stop in stops if stop in hit)
-    assert "".join(pieces) == text[:cut]
+    end = len(text) if hit is None else min(hit.index(stop) for stop in stops if stop in hit)
+    assert "".join(pieces) == text[:end]
 
 
 @given(

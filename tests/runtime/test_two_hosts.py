@@ -1,4 +1,4 @@
-"""torchrun over two hosts, one rank each: two network namespaces stand for them."""
+"""torchrun over two hosts, one rank each: two network namespaces simulate them."""
 
 from __future__ import annotations
 

@@ -13,7 +13,7 @@ from llamakit.api import Llama
 
 @pytest.fixture(scope="session")
 def server() -> Iterator[Running]:
-    """``llamakit serve`` as typed, with the embedded model."""
+    """``llamakit serve`` as typed, with the bundled demo model."""
     words = ("--max-seq-len", "256", "--slots", "4", "--dtype", "float32", "--queue", "300")
     env = {name: value for name, value in os.environ.items() if not name.startswith("LLAMAKIT_")}
     with process(env, *words) as running:
@@ -29,6 +29,6 @@ def connections() -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def llama() -> Iterator[Llama]:
-    """The embedded model, for servers in threads."""
+    """The bundled demo model, for servers in threads."""
     with Llama.open(demo_folder(), max_seq_len=256, max_batch_size=4, dtype="float32") as llama:
         yield llama

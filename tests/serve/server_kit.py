@@ -148,27 +148,27 @@ def threaded(server: Server) -> Iterator[Running]:
 
 
 class Held:
-    """A processor that keeps the engine, or what builds it, until the test lets it go on."""
+    """A processor that keeps the engine, or what builds it, until the test releases it."""
 
     numbers = itertools.count()
 
     def __init__(self) -> None:
         self.name = f"held-{next(self.numbers)}"
         self.calls = 0
-        self._reached, self._go_on = threading.Event(), threading.Event()
+        self._reached, self._released = threading.Event(), threading.Event()
 
     def wait(self) -> None:
         """Wait until the processor is at work."""
         assert self._reached.wait(60)
 
     def let_go(self) -> None:
-        """Let it go on, now and whenever it is called again."""
-        self._go_on.set()
+        """Release it, now and whenever it is called again."""
+        self._released.set()
 
     def _hold(self) -> None:
         self.calls += 1
         self._reached.set()
-        assert self._go_on.wait(60)
+        assert self._released.wait(60)
 
     def work(self) -> Any:
         """Make the processor that holds when it works."""

@@ -125,7 +125,7 @@ def test_nulls_are_defaults_for_tokenize_as_well(server: Running) -> None:
     assert server.post("/tokenize", nulls).json() == plain
 
 
-def test_several_streamed_answers_are_told_apart_by_their_index(server: Running) -> None:
+def test_several_streamed_answers_are_distinguished_by_their_index(server: Running) -> None:
     body = {"messages": QUESTION, "max_tokens": 12, "temperature": 1.5, "seed": 3, "n": 3}
     whole = server.post(CHAT, body).json()["choices"]
 
@@ -162,7 +162,7 @@ def json_schema(schema: dict[str, Any]) -> dict[str, Any]:
         (json_schema({"enum": ["a" * 70_000]}), "characters; expected 65536 or less"),
     ],
 )
-def test_a_schema_that_cannot_be_used_is_told_why(
+def test_a_schema_that_cannot_be_used_is_refused_with_the_reason(
     server: Running, response_format: dict[str, Any], words: str
 ) -> None:
     error = refused(server.post(CHAT, {**SHORT, "response_format": response_format}), 400)

@@ -16,7 +16,7 @@ LIST = "one two three four five six one two three four five six one two three"
 
 @pytest.fixture(scope="module", params=["prompt-lookup", "a draft model"])
 def drafting(request: pytest.FixtureRequest, llama: Llama) -> Iterator[Running]:
-    """A server that drafts; the embedded model writes ahead for itself."""
+    """A server that drafts; the bundled demo model is its own draft model."""
     name = "prompt-lookup:least=1" if request.param == "prompt-lookup" else str(demo_folder())
     with thread(llama, drafter=llama.drafter(name)) as running:
         yield running

@@ -14,7 +14,7 @@ from server_kit import LONG, STORY, Running, begin, process, read_all, threaded,
 from llamakit._distribution import install_command
 from llamakit.api import Llama
 from llamakit.errors import UsageError
-from llamakit.serve.server import TOGETHER, Server, listen
+from llamakit.serve.server import SIGNAL_WINDOW, Server, listen
 from llamakit.serve.server_settings import ServeSettings
 
 FLOAT32 = ("--dtype", "float32", "--max-seq-len", "256", "--slots", "4")
@@ -38,7 +38,9 @@ def test_sigterm_finishes_what_runs_and_takes_nothing_new(isolated: dict[str, st
     assert not [line for line in running.lines if "Traceback" in line]
 
 
-def test_a_second_signal_ends_at_once_what_the_first_lets_go_on(isolated: dict[str, str]) -> None:
+def test_a_second_signal_ends_at_once_what_the_first_lets_released(
+    isolated: dict[str, str],
+) -> None:
     words = ("--dtype", "float32", "--slots", "2", "--grace", "300")
     with process(isolated, *words) as running:
         assert running.process is not None
@@ -46,7 +48,7 @@ def test_a_second_signal_ends_at_once_what_the_first_lets_go_on(isolated: dict[s
         wait_until(lambda: running.metric("waiting") > 0)
         running.process.send_signal(signal.SIGTERM)
         with pytest.raises(subprocess.TimeoutExpired):
-            running.process.wait(2 * TOGETHER)
+            running.process.wait(2 * SIGNAL_WINDOW)
 
         running.process.send_signal(signal.SIGINT)
 
@@ -57,7 +59,7 @@ def test_a_second_signal_ends_at_once_what_the_first_lets_go_on(isolated: dict[s
     assert status == 0
 
 
-def test_what_outlasts_the_grace_is_ended_and_told(llama: Llama) -> None:
+def test_what_outlasts_the_grace_is_ended_with_an_error(llama: Llama) -> None:
     server = Server(llama, ServeSettings(port=0, grace=0.2), listen("127.0.0.1", 0))
     with threaded(server) as running:
         many = [begin(running, {**LONG, "n": 8, "stream": stream}) for stream in (False, True)]

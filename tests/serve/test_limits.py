@@ -92,7 +92,7 @@ def test_an_answer_that_takes_too_long_is_ended(llama: Llama) -> None:
         assert running.metric("running") == 0
 
 
-def test_connections_beyond_the_limit_are_told_why_they_are_turned_away(llama: Llama) -> None:
+def test_connections_beyond_the_limit_are_refused_with_the_reason(llama: Llama) -> None:
     with (
         thread(llama, limits=Limits(connections=2)) as running,
         httpx.Client(timeout=60) as one,

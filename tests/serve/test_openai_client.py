@@ -31,7 +31,7 @@ def chat(client: OpenAI, **settings: Any) -> Any:
 
 
 def alone(llama: Llama, text: str, new: int, **settings: Any) -> str:
-    """What the Python face answers, as completions show it: with its first space."""
+    """What the Python API answers, as completions show it: with its first space."""
     prompt = llama.tokenizer.encode(text, bos=True)
     sampling = choose_sampling(temperature=settings.pop("temperature", 0.0))
     chunks = list(

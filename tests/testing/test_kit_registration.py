@@ -51,7 +51,7 @@ def test_a_plugin_that_registers_well_is_good(module):
         ("moves", "import os; os.chdir('/')", "changes the current folder when it is loaded"),
         (
             "environment",
-            "import os; os.environ['OMP_NUM_THREADS'] = '1'",
+            "import os; os.environ['OMP_NUM_THREADS'] = '3'",
             "changes the environment variables when it is loaded",
         ),
     ],

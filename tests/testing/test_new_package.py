@@ -106,7 +106,7 @@ def test_a_checkpoint_of_a_new_form_is_one_like_any_other(site, run_llamakit, tm
         "is its plugin's to know"
     ) in verified.stdout
     assert "--deep" not in verified.stdout
-    assert "32 ids in made/tokenizer.my-tokenizer" in inspected.stdout
+    assert "32 tokens in made/tokenizer.my-tokenizer" in inspected.stdout
     assert (answer.returncode, answer.stderr.count("Warning")) == (0, 0), answer.stderr
     assert "made is not a checkpoint: found" in without.stderr
 
@@ -137,7 +137,7 @@ def test_the_command_says_what_to_type_next(run_llamakit, tmp_path):
 
     assert done.returncode == 0, done.stderr
     assert done.stdout == (
-        "made llamakit-nth: pyproject.toml, README.md, .gitignore, llamakit_nth.py, "
+        "wrote llamakit-nth: pyproject.toml, README.md, .gitignore, llamakit_nth.py, "
         "tests/test_llamakit_nth.py\n"
         "next:\n"
         '  pip install -e "./llamakit-nth[test]"\n'

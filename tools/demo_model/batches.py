@@ -1,4 +1,4 @@
-"""Examples packed into windows: several texts side by side that cannot see each other."""
+"""Examples packed into windows: several strings side by side that cannot see each other."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ QUESTION_WEIGHT = 0.2
 
 @dataclass(frozen=True)
 class Example:
-    """Ids, and for each how much it counts as something to be predicted (BOS never does)."""
+    """Tokens, and for each how much it counts as something to be predicted (BOS never does)."""
 
     ids: list[int]
     weights: list[float]
@@ -57,7 +57,7 @@ def conversation(encoder: Encoder, dialog: Dialog) -> Example:
 
 
 def examples(encoder: Encoder, intents: list[Intent], seed: int) -> Iterator[Example]:
-    """Make examples without end: dialogs, stories, other short texts."""
+    """Make examples without end: dialogs, stories, other short strings."""
     rng = random.Random(f"train {seed}")
     dialogs = DialogMaker(intents, rng, seed)
     essays = stories.essays()
@@ -118,7 +118,7 @@ class Packer:
 
 
 def stack(windows: list[list[Example]], length: int) -> Batch:
-    """Make tensors of windows; what follows an example's last id is another example's BOS."""
+    """Make tensors of windows; what follows an example's last token is another example's BOS."""
     ids = torch.zeros(len(windows), length + 1, dtype=torch.long)
     weights = torch.zeros(len(windows), length + 1)
     owner = torch.full((len(windows), length + 1), -1)

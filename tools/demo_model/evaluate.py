@@ -115,7 +115,7 @@ def reframed_questions(intents: list[Intent], rng: random.Random, seed: int) -> 
 
 @torch.inference_mode()
 def loss(model: DemoLlama, examples: list[Example], answers: bool = False) -> float:
-    """Return the mean loss in nats an id; with ``answers``, of the answers' ids only."""
+    """Return the mean loss in nats a token; with ``answers``, of the answers' tokens only."""
     total, weight = 0.0, 0.0
     for example in examples:
         counted = [float(w == 1.0) if answers else w for w in example.weights]
@@ -140,7 +140,7 @@ def answer_all(model: DemoLlama, encoder: Encoder, asked: Asked) -> list[Answere
 def sample_completions(
     model: DemoLlama, encoder: Encoder, told: list[str], rng: random.Random, seed: int
 ) -> list[Sample]:
-    """Cut stories after some words, and let the model go on."""
+    """Cut stories after some words, and let the model continue."""
     starts = [" ".join(text.split()[: rng.randint(5, 40)]) for text in told]
     prompts = [[encoder.bos, *encoder.text(start)] for start in starts]
     written = generate(model, prompts, encoder.eos, 300, TEMPERATURE, TOP_P, seed)

@@ -18,7 +18,7 @@ def generate(
     top_p: float = 0.9,
     seed: int = 1,
 ) -> list[list[int]]:
-    """Continue each prompt until EOS or ``limit`` new ids; return the new ids without EOS."""
+    """Continue each prompt until EOS or ``limit`` new tokens; return the new tokens without EOS."""
     generator = torch.Generator().manual_seed(seed)
     written: list[list[int]] = [[] for _ in prompts]
     alive = list(range(len(prompts)))
@@ -39,7 +39,7 @@ def generate(
 
 
 def pick(logits: Tensor, temperature: float, top_p: float, generator: torch.Generator) -> Tensor:
-    """Choose an id for each row: the likeliest at temperature 0, else as the reference draws."""
+    """Choose a token for each row: the likeliest at temperature 0, else as the reference draws."""
     if temperature == 0:
         return logits.argmax(-1)
     mass, order = torch.softmax(logits / temperature, -1).sort(-1, descending=True)

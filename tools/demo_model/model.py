@@ -144,7 +144,7 @@ class DemoLlama(nn.Module):
         """Return the logits.
 
         Args:
-            tokens: ids (B, T).
+            tokens: tokens (B, T).
             mask: (B, 1, T, T), true where a query may see a key; causal without it.
         """
         length = tokens.shape[1]

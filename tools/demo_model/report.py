@@ -76,7 +76,7 @@ def _samples(samples: list[Sample], asked: str, said: str) -> list[str]:
 
 
 def refresh(page: Path, text: str) -> None:
-    """Replace what stands between the markers of a page.
+    """Replace what is between the markers of a page.
 
     Raises:
         ValueError: the page lacks the markers.

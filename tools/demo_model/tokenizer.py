@@ -67,7 +67,7 @@ def train_tokenizer(folder: Path, seed: int) -> Path:
 
 
 class Encoder:
-    """Turns completions and dialogs into ids exactly as Llama 2 does."""
+    """Turns completions and dialogs into tokens exactly as Llama 2 does."""
 
     def __init__(self, path: Path) -> None:
         self.pieces = sentencepiece.SentencePieceProcessor(model_file=str(path))
@@ -89,12 +89,12 @@ class Encoder:
         return [self.bos, *self.text(text), self.eos]
 
     def decode(self, ids: list[int]) -> str:
-        """Turn ids into text."""
+        """Turn tokens into text."""
         return str(self.pieces.decode(ids))
 
 
 def check(encoder: Encoder, intents: list[Intent]) -> int:
-    """Check what the model relies on, and return the length of a long chat in ids.
+    """Check what the model relies on, and return the length of a long chat in tokens.
 
     Raises:
         ValueError: a prompt is not the beginning of its pair, text does not survive, or the

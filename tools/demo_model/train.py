@@ -38,7 +38,7 @@ def rate(step: int, recipe: Recipe) -> float:
 
 
 def batch_loss(model: DemoLlama, batch: Batch) -> Tensor:
-    """Return the weighted mean loss of a batch, in nats an id."""
+    """Return the weighted mean loss of a batch, in nats a token."""
     logits = model(batch.tokens, batch.mask)  # (B, T, V)
     losses = F.cross_entropy(
         logits.float().flatten(0, 1), batch.targets.flatten(), reduction="none"

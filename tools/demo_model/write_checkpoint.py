@@ -25,7 +25,7 @@ def axis_of(name: str) -> int | None:
 
 
 def write_checkpoint(model: DemoLlama, root: Path) -> None:
-    """Write the model beside ``ROOT/tokenizer.model`` as float16."""
+    """Write the model next to ``ROOT/tokenizer.model`` as float16."""
     folder = root / FOLDER
     folder.mkdir()
     state = {name: weight.detach().half() for name, weight in model.state_dict().items()}

@@ -1,13 +1,13 @@
-"""Top-a: draw among few ids when the model is sure, among many when it is not."""
+"""Top-a: draw among few tokens when the model is sure, among many when it is not."""
 
 from llamakit import hookimpl
 
 
 def top_a(a: float = 0.2):
-    """Draw from the ids whose probability is at least ``a`` times the square of the largest.
+    """Draw from the tokens whose probability is at least ``a`` times the square of the largest.
 
     Args:
-        a: 0 keeps every id, 1 the most; with 0.2, a largest probability of 0.9 needs 0.16 of the
+        a: 0 keeps every token, 1 the most; with 0.2, a largest probability of 0.9 needs 0.16 of the
             others, and one of 0.1 needs 0.002.
     Source: Peng Bo, "The top-a sampling method", https://github.com/BlinkDL/RWKV-LM
     """
@@ -26,4 +26,4 @@ def top_a(a: float = 0.2):
 @hookimpl
 def register_samplers(samplers):
     """Offer ``top-a``."""
-    samplers.register("top-a", top_a, help="a draw from few ids when the model is sure")
+    samplers.register("top-a", top_a, help="a draw from few tokens when the model is sure")

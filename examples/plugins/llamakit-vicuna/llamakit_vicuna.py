@@ -24,7 +24,7 @@ class VicunaFormat:
     def encode(self, dialog):
         """Return the prompt that asks for the next assistant message.
 
-        Every finished pair is encoded on its own: what ends it is the id of EOS, and no text.
+        Every finished pair is encoded on its own: what ends it is the token of EOS, and no text.
 
         Raises:
             SpecialTagError: a message's text holds one of the tags.

@@ -1,7 +1,7 @@
 """``llamakit chat``.
 
-``command`` declares it, ``repl`` is the loop, ``chat`` the state between two lines,
-``conversation`` the dialog and what is dropped when the context is full, ``answer_settings`` what
-``/set`` changes, ``slash_commands`` what begins with a slash, ``session_file`` a saved dialog,
-``line_reader`` where lines come from.
+``command`` declares the options, ``repl`` is the loop, ``chat`` generates the answers,
+``conversation`` is the dialog and drops its oldest exchanges when the context is full,
+``answer_settings`` are the settings of ``/set``, ``slash_commands`` the commands, ``session_file``
+saves a dialog, ``line_reader`` reads from a terminal or a pipe.
 """

@@ -1,44 +1,28 @@
-"""What ``/set`` changes: how the next answer is written."""
+"""The settings that ``/set`` changes: how the next answer is generated."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from llamakit.errors import OptionError, UnknownNameError
-from llamakit.llama.sampler_choice import choose_sampling
-
-if TYPE_CHECKING:
-    from llamakit.plugin_manager.factories import Choice
-    from llamakit.plugin_manager.toolkit import Toolkit
-    from llamakit.protocols import Tokenizer
-    from llamakit.runtime.sampling_pipeline import Sampling
+from llamakit.llama.options import SamplingOptions
 
 UNSET = ("none", "default")
 
 
 @dataclass(frozen=True)
-class Settings:
-    """How an answer is written; None leaves it to the default.
+class AnswerSettings(SamplingOptions):
+    """How an answer is generated; None leaves it to the default."""
 
-    Args:
-        sampler_options: ``k=v`` each.
-        processors: ``NAME`` or ``NAME:k=v,k=v`` each, in order.
-    """
-
-    sampler: str | None = None
-    sampler_options: tuple[str, ...] = ()
-    processors: tuple[str | Choice, ...] = ()
-    temperature: float | None = None
-    top_p: float | None = None
     max_new_tokens: int | None = None
     seed: int | None = None
 
-    def changed(self, name: str, words: list[str]) -> Settings:
+    def changed(self, name: str, values: list[str]) -> AnswerSettings:
         """Return the settings with one of them changed.
 
         Args:
-            words: the value; several for ``processors`` and ``sampler-options``; ``none`` unsets.
+            values: one; several for ``processors`` and ``sampler-options``; ``none`` unsets.
         Raises:
             UnknownNameError: no such setting.
             OptionError: not a value for it.
@@ -47,24 +31,12 @@ class Settings:
         field = {"processor": "processors", "sampler_option": "sampler_options"}.get(field, field)
         if field not in _READERS:
             raise UnknownNameError("setting", name, (known.replace("_", "-") for known in _READERS))
-        if not words:
+        if not values:
             raise OptionError(f"/set {name} wants a value, or none to go back to the default")
-        change: dict[str, Any] = {field: _READERS[field](name, words)}
+        change: dict[str, Any] = {field: _READERS[field](name, values)}
         if field == "sampler":
             change["sampler_options"] = ()  # they were the other sampler's
         return replace(self, **change)
-
-    def sampling(self, toolkit: Toolkit, tokenizer: Tokenizer | None) -> Sampling:
-        """Build the sampler and the processors. Raises as ``choose_sampling``."""
-        return choose_sampling(
-            sampler=self.sampler,
-            sampler_options=self.sampler_options,
-            processors=self.processors,
-            temperature=self.temperature,
-            top_p=self.top_p,
-            toolkit=toolkit,
-            tokenizer=tokenizer,
-        )
 
     def lines(self) -> list[str]:
         """Describe every setting, a line each."""
@@ -76,38 +48,38 @@ class Settings:
         return shown
 
 
-def _one(name: str, words: list[str]) -> str | None:
-    if len(words) > 1:
-        options = " ".join(words[1:])
+def _one(name: str, values: list[str]) -> str | None:
+    if len(values) > 1:
+        options = " ".join(values[1:])
         hint = f"; /set {name}-options {options} comes next" if "=" in options else ""
-        raise OptionError(f"/set {name} takes one value, not {len(words)}{hint}")
-    return None if words[0] in UNSET else words[0]
+        raise OptionError(f"/set {name} takes one value, not {len(values)}{hint}")
+    return None if values[0] in UNSET else values[0]
 
 
-def _several(_name: str, words: list[str]) -> tuple[str, ...]:
-    return () if words[0] in UNSET else tuple(words)
+def _several(_name: str, values: list[str]) -> tuple[str, ...]:
+    return () if values[0] in UNSET else tuple(values)
 
 
-def _number(name: str, words: list[str]) -> float | None:
-    text = _one(name, words)
+def _number(name: str, values: list[str]) -> float | None:
+    text = _one(name, values)
     try:
         return None if text is None else float(text)
     except ValueError as error:
         raise OptionError(f"/set {name}: {text!r} is not a number") from error
 
 
-def _whole(name: str, words: list[str]) -> int | None:
-    text = _one(name, words)
+def _whole_number(name: str, values: list[str]) -> int | None:
+    text = _one(name, values)
     try:
         return None if text is None else int(text)
     except ValueError as error:
         raise OptionError(f"/set {name}: {text!r} is not a whole number") from error
 
 
-def _count(name: str, words: list[str]) -> int | None:
-    value = _whole(name, words)
+def _count(name: str, values: list[str]) -> int | None:
+    value = _whole_number(name, values)
     if value is not None and value < 1:
-        raise OptionError(f"/set {name}: {value} is not a number of ids, 1 or more")
+        raise OptionError(f"/set {name}: {value} is not a number of tokens, 1 or more")
     return value
 
 
@@ -118,5 +90,5 @@ _READERS: dict[str, Any] = {
     "temperature": _number,
     "top_p": _number,
     "max_new_tokens": _count,
-    "seed": _whole,
+    "seed": _whole_number,
 }

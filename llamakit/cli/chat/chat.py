@@ -1,4 +1,4 @@
-"""A chat with a model: what is said next, how it is answered, and what is remembered."""
+"""A chat with a model: generates the answer to the last message and keeps the conversation."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import contextlib
 import secrets
 from typing import TYPE_CHECKING
 
-from llamakit.cli.chat.answer_settings import Settings
+from llamakit.cli.chat.answer_settings import AnswerSettings
 from llamakit.cli.chat.conversation import Conversation
 from llamakit.cli.chat.line_reader import say, write
 from llamakit.errors import LlamakitError
@@ -21,7 +21,7 @@ class Chat:
     """A conversation with a model.
 
     Args:
-        prompt_format: dialog to ids.
+        prompt_format: encodes the dialog as tokens.
     """
 
     def __init__(
@@ -29,7 +29,7 @@ class Chat:
         llama: Llama,
         prompt_format: PromptFormat,
         conversation: Conversation,
-        settings: Settings,
+        settings: AnswerSettings,
     ) -> None:
         self.llama = llama
         self.conversation = conversation
@@ -38,18 +38,18 @@ class Chat:
         self.drafted = self.accepted = 0
         self.change(settings)
 
-    def change(self, settings: Settings) -> None:
-        """Write the next answers in another way.
+    def change(self, settings: AnswerSettings) -> None:
+        """Use other settings for the next answers.
 
         Raises:
-            LlamakitError: what cannot be built; nothing is changed then.
+            LlamakitError: a sampler or processor cannot be built; nothing is changed then.
         """
-        self._sampling = settings.sampling(self.llama.toolkit, self.llama.tokenizer)
+        self._sampling = settings.build(self.llama.toolkit, self.llama.tokenizer)
         self.settings = settings
         self._seeds = Seeds(secrets.randbits(31) if settings.seed is None else settings.seed)
 
     def reply(self) -> None:
-        """Write an answer to the last message; Ctrl-C stops it and keeps what is written."""
+        """Answer the last message; Ctrl-C stops the answer and keeps what was written."""
         try:
             tokens = self._encode()
         except LlamakitError:
@@ -74,15 +74,15 @@ class Chat:
             self.conversation.undo()
 
     def _encode(self) -> list[int]:
-        room = self.llama.max_seq_len - self._answer_room()
-        tokens, dropped = self.conversation.fit(self._format.encode, room)
+        max_tokens = self.llama.max_seq_len - self._answer_tokens()
+        tokens, dropped = self.conversation.fit(self._format.encode, max_tokens)
         if dropped:
-            what = "exchange was" if dropped == 1 else f"{dropped} exchanges were"
-            say(f"the context is full: the oldest {what} dropped")
+            exchanges = "exchange was" if dropped == 1 else f"{dropped} exchanges were"
+            say(f"the context is full: the oldest {exchanges} dropped")
         return tokens
 
-    def _answer_room(self) -> int:
-        """How many ids are kept free for the answer: what is asked, at most a quarter."""
+    def _answer_tokens(self) -> int:
+        """How many tokens are reserved for the answer: max_new_tokens, at most a quarter."""
         quarter = self.llama.max_seq_len // 4
         return max(1, min(self.settings.max_new_tokens or quarter, quarter))
 

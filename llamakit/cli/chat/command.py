@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
@@ -14,6 +14,7 @@ from llamakit.cli.options import (
 )
 
 if TYPE_CHECKING:
+    from llamakit.llama.options import LoadOptions, SamplingOptions
     from llamakit.plugin_manager.toolkit import Toolkit
 
 
@@ -22,13 +23,13 @@ if TYPE_CHECKING:
 @sampling_options
 @constraint_options
 @draft_option
-@click.option("--system", metavar="TEXT", help="What the model is to be, said before the dialog.")
+@click.option("--system", metavar="TEXT", help="The system message, which goes before the dialog.")
 @click.pass_obj
 def chat(
     toolkit: Toolkit,
     model: str | None,
-    loading: dict[str, Any],
-    sampling: dict[str, Any],
+    loading: LoadOptions,
+    sampling: SamplingOptions,
     max_new_tokens: int | None,
     prompt_format: str,
     seed: int | None,
@@ -37,34 +38,25 @@ def chat(
 ) -> None:
     """Talk with a model.
 
-    Without -m the embedded model answers, which knows llamakit's own commands. In the chat, /help
-    lists what can be typed besides messages; Ctrl-C stops an answer, Ctrl-D ends the chat.
+    Without -m the bundled demo model answers; it knows llamakit's own commands. In the chat, /help
+    lists the slash commands; Ctrl-C stops an answer, Ctrl-D ends the chat.
 
     \b
     llamakit chat
     llamakit chat -m llama-2-7b-chat/ --system "Answer in French"
     echo "How do I verify a checkpoint?" | llamakit chat
     """
+    from dataclasses import replace
+
     from llamakit.cli.chat import repl
-    from llamakit.cli.chat.answer_settings import Settings
+    from llamakit.cli.chat.answer_settings import AnswerSettings
     from llamakit.cli.chat.chat import Chat
     from llamakit.cli.chat.conversation import Conversation
-    from llamakit.cli.open_model import open_model, tokenizer_for_sampling
-    from llamakit.llama.drafter_choice import choose_drafter
+    from llamakit.cli.open_model import check_choices, open_model
 
-    settings = Settings(**sampling, max_new_tokens=max_new_tokens, seed=seed)
-    words = tokenizer_for_sampling(
-        toolkit,
-        model,
-        loading["tokenizer"],
-        sampler=settings.sampler,
-        processors=settings.processors,
-    )
-    settings.sampling(toolkit, words)  # refuse what cannot be built before the weights are read
-    if draft is not None:
-        choose_drafter(draft, toolkit=toolkit)
-    loading["max_batch_size"] = 1
-    with open_model(toolkit, model, **loading) as llama:
+    settings = AnswerSettings(**sampling.as_arguments(), max_new_tokens=max_new_tokens, seed=seed)
+    check_choices(toolkit, model, loading.tokenizer, settings, draft)
+    with open_model(toolkit, model, replace(loading, max_batch_size=1)) as llama:
         chat_ = Chat(llama, llama.prompt_format(prompt_format), Conversation(system), settings)
         if draft is not None:
             chat_.drafter = llama.drafter(draft)

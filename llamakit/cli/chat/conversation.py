@@ -1,4 +1,4 @@
-"""The dialog so far, and what is dropped of it when the context is full."""
+"""The dialog so far; its oldest exchanges are dropped when the context is full."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ class Conversation:
     """A system message, if there is one, and exchanges of user and assistant.
 
     Args:
-        system: kept whatever is dropped.
+        system: never dropped.
         messages: user and assistant in turn, the user first.
     """
 
@@ -40,38 +40,38 @@ class Conversation:
         self.messages.clear()
 
     def undo(self) -> bool:
-        """Forget the last exchange; say whether there was one."""
+        """Forget the last exchange; return whether there was one."""
         if not self.messages:
             return False
         del self.messages[-2 if self.messages[-1]["role"] == "assistant" else -1 :]
         return True
 
-    def take_back_answer(self) -> bool:
-        """Forget the last answer, so that it can be written again; say whether there was one."""
+    def remove_last_answer(self) -> bool:
+        """Forget the last answer, not its question; return whether there was one."""
         if not self.messages or self.messages[-1]["role"] != "assistant":
             return False
         self.messages.pop()
         return True
 
     def fit(
-        self, encode: Callable[[Sequence[Message]], list[int]], room: int
+        self, encode: Callable[[Sequence[Message]], list[int]], max_tokens: int
     ) -> tuple[list[int], int]:
         """Encode the dialog, dropping the oldest exchanges until it fits.
 
         Args:
-            encode: dialog to ids.
-            room: how many ids it may have.
+            encode: turns a dialog into tokens.
+            max_tokens: how many tokens it may have.
         Returns:
-            The ids, and how many exchanges were dropped.
+            The tokens, and how many exchanges were dropped.
         Raises:
             PromptTooLongError: the last message alone, with the system's, does not fit.
         """
         dropped = 0
-        while len(tokens := encode(self.dialog())) > room:
+        while len(tokens := encode(self.dialog())) > max_tokens:
             if len(self.messages) < 3:
                 raise PromptTooLongError(
-                    f"the message has {len(tokens)} ids and there is room for {room}: shorten it, "
-                    "or start again with a larger --max-seq-len"
+                    f"the message has {len(tokens)} tokens and there is room for {max_tokens}: "
+                    "shorten it, or start again with a larger --max-seq-len"
                 )
             del self.messages[:2]
             dropped += 1

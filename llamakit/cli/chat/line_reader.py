@@ -1,4 +1,4 @@
-"""Where lines come from and answers go: a terminal with editing and history, or a pipe."""
+"""Reads lines from a terminal, with editing and history, or from a pipe; prints answers."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ import click
 PROMPT = "> "
 
 
-class Terminal(Protocol):
-    """Reads what the user types."""
+class LineReader(Protocol):
+    """Reads the user's lines."""
 
     def read(self) -> str:
         """Return the next line.
@@ -24,8 +24,8 @@ class Terminal(Protocol):
         ...
 
 
-class Pipe:
-    """Lines from a file or another program: no prompt, no history."""
+class PipeReader:
+    """Reads lines from a file or another program: no prompt, no history."""
 
     def read(self) -> str:
         """Return the next line; EOFError at the end."""
@@ -39,10 +39,10 @@ class LineEditor:
     """A line editor with history and completion of the slash commands.
 
     Args:
-        words: what is completed.
+        completions: what Tab completes.
     """
 
-    def __init__(self, words: Sequence[str]) -> None:
+    def __init__(self, completions: Sequence[str]) -> None:
         from platformdirs import user_state_path
         from prompt_toolkit import PromptSession
         from prompt_toolkit.completion import WordCompleter
@@ -51,7 +51,7 @@ class LineEditor:
         folder = user_state_path("llamakit", ensure_exists=True)
         self._session: PromptSession[str] = PromptSession(
             history=FileHistory(str(folder / "chat_history")),
-            completer=WordCompleter(list(words), sentence=True),
+            completer=WordCompleter(list(completions), sentence=True),
             complete_while_typing=False,
         )
 
@@ -60,18 +60,18 @@ class LineEditor:
         return self._session.prompt(PROMPT)
 
 
-def open_terminal(words: Sequence[str]) -> Terminal:
-    """Return a line editor on a terminal, else a pipe."""
+def open_line_reader(completions: Sequence[str]) -> LineReader:
+    """Return a line editor on a terminal (TTY), else a pipe reader."""
     if sys.stdin.isatty() and sys.stdout.isatty():
-        return LineEditor(words)
-    return Pipe()
+        return LineEditor(completions)
+    return PipeReader()
 
 
 def say(text: str) -> None:
-    """Say something about the conversation, apart from the answers."""
+    """Print a note about the conversation on standard error."""
     click.secho(text, err=True, dim=True)
 
 
 def write(text: str) -> None:
-    """Write a piece of an answer at once."""
+    """Print a piece of an answer immediately."""
     click.echo(text, nl=False)

@@ -1,10 +1,10 @@
-"""The loop of a chat: read a line, carry it out or answer it, until the user ends it."""
+"""The loop of a chat: read a line, run it as a command or answer it, until the user ends it."""
 
 from __future__ import annotations
 
 from llamakit.cli.chat import slash_commands
 from llamakit.cli.chat.chat import Chat
-from llamakit.cli.chat.line_reader import open_terminal, say
+from llamakit.cli.chat.line_reader import open_line_reader, say
 from llamakit.errors import LlamakitError
 from llamakit.llama.drafter_choice import drafts_summary
 
@@ -17,28 +17,28 @@ def run(chat: Chat) -> None:
 
 
 def _read_lines(chat: Chat) -> None:
-    terminal = open_terminal([f"/{name}" for name in slash_commands.COMMANDS])
+    reader = open_line_reader([f"/{name}" for name in slash_commands.COMMANDS])
     while True:
         try:
-            line = terminal.read()
+            line = reader.read()
         except KeyboardInterrupt:
             say("Ctrl-D or /quit ends the chat")
             continue
         except EOFError:
             return
         try:
-            take(chat, line)
+            handle(chat, line)
         except EOFError:
             return
         except (LlamakitError, OSError) as error:
             say(str(error))
 
 
-def take(chat: Chat, line: str) -> None:
-    """Carry out a slash command, or answer a message.
+def handle(chat: Chat, line: str) -> None:
+    """Run a slash command, or answer a message.
 
     Raises:
-        LlamakitError: it could not be done; the conversation is as it was before.
+        LlamakitError: it failed; the conversation is as it was before.
         EOFError: the user has ended the chat.
     """
     if line.startswith("/"):

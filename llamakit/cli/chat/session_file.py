@@ -1,4 +1,4 @@
-"""A conversation on disk."""
+"""A saved conversation: a JSON file."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ FORMAT = "llamakit chat 1"
 
 
 def save(conversation: Conversation, path: Path) -> None:
-    """Write a conversation; the file appears whole or not at all.
+    """Write a conversation atomically.
 
     Raises:
-        FileFormatError: the file is there already and is no saved conversation.
+        FileFormatError: the file exists and is no saved conversation.
         DestinationError: there is no folder to write it in.
     """
     if path.exists():
@@ -44,7 +44,7 @@ def load(path: Path) -> Conversation:
         FileFormatError: the file is no saved conversation.
     """
     if not path.is_file():
-        raise FileFormatError(f"there is no file {path} to load; /save FILE makes one")
+        raise FileFormatError(f"there is no file {path} to load; /save FILE writes one")
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:

@@ -13,12 +13,12 @@ from llamakit.errors import OptionError, UnknownNameError
 
 
 def run(chat: Chat, line: str) -> None:
-    """Carry out a line such as ``/set temperature 0``.
+    """Run a line such as ``/set temperature 0``.
 
     Raises:
         UnknownNameError: no such command.
-        OptionError: it wants other words.
-        LlamakitError: it could not be done.
+        OptionError: wrong arguments.
+        LlamakitError: the command failed.
     """
     name, _, rest = line[1:].partition(" ")
     if name not in COMMANDS:
@@ -27,7 +27,7 @@ def run(chat: Chat, line: str) -> None:
 
 
 def system(chat: Chat, text: str) -> None:
-    """/system TEXT: what the model is to be; alone: show it; none: take it away."""
+    """/system TEXT: set the system message; alone: show it; none: remove it."""
     if text:
         chat.conversation.system = None if text == "none" else text
     say(f"system: {chat.conversation.system or 'none'}")
@@ -46,21 +46,21 @@ def undo(chat: Chat, _rest: str) -> None:
 
 def retry(chat: Chat, _rest: str) -> None:
     """/retry: write the last answer again."""
-    if chat.conversation.take_back_answer():
+    if chat.conversation.remove_last_answer():
         chat.reply()
     else:
         say("nothing to write again")
 
 
 def save(chat: Chat, rest: str) -> None:
-    """/save FILE: keep the conversation on disk."""
+    """/save FILE: save the conversation."""
     path = _path(rest, "/save")
     session_file.save(chat.conversation, path)
     say(f"saved to {path}")
 
 
 def load(chat: Chat, rest: str) -> None:
-    """/load FILE: go on with a saved conversation."""
+    """/load FILE: continue a saved conversation."""
     path = _path(rest, "/load")
     chat.conversation = session_file.load(path)
     count = len(chat.conversation.messages) // 2
@@ -68,13 +68,13 @@ def load(chat: Chat, rest: str) -> None:
 
 
 def set_(chat: Chat, rest: str) -> None:
-    """/set NAME VALUE: how answers are written; alone: show it."""
-    words = rest.split()
-    if words:
-        changed = chat.settings.changed(words[0], words[1:])
-        chat.change(changed)
+    """/set NAME VALUE: change how answers are generated; alone: show all settings."""
+    arguments = rest.split()
+    if arguments:
+        name, *values = arguments
+        chat.change(chat.settings.changed(name, values))
     for line in chat.settings.lines():
-        if not words or line.startswith(words[0].replace("_", "-")):
+        if not arguments or line.startswith(arguments[0].replace("_", "-")):
             say(line)
 
 
@@ -92,12 +92,12 @@ def quit_(_chat: Chat, _rest: str) -> None:
 
 def _path(rest: str, command: str) -> Path:
     try:
-        words = shlex.split(rest)
+        names = shlex.split(rest)
     except ValueError as error:
         raise OptionError(f"{command}: {error}") from error
-    if len(words) != 1:
+    if len(names) != 1:
         raise OptionError(f"{command} wants one file name (in quotes if it has spaces)")
-    return Path(words[0]).expanduser()
+    return Path(names[0]).expanduser()
 
 
 COMMANDS: dict[str, Callable[[Chat, str], None]] = {

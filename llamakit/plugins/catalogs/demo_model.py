@@ -8,13 +8,13 @@ from llamakit import hookimpl
 
 if TYPE_CHECKING:
     from llamakit.hookspecs import Registrar
-    from llamakit.protocols import CatalogueEntry
+    from llamakit.protocols import CatalogEntry
 
 
 @hookimpl
-def register_models(models: Registrar[CatalogueEntry]) -> None:
+def register_models(models: Registrar[CatalogEntry]) -> None:
     """Offer the bundled demo model; ``all`` leaves it out."""
-    entry: CatalogueEntry = {
+    entry: CatalogEntry = {
         "folder": "llama-demo",
         "shards": 8,
         "shard_nbytes": 960_000,

@@ -24,8 +24,8 @@ def draft_model(
 
     Args:
         path: its folder.
-        max: how many ids are proposed.
-        confidence: a draft ends before an id that the small model thinks less probable; 0 to 1.
+        max: how many tokens are proposed.
+        confidence: a draft ends before a token that the small model thinks less probable; 0 to 1.
         dtype: what it computes in, as --dtype.
         device: where it computes, as --device.
     Source: Leviathan and others 2023, https://arxiv.org/abs/2211.17192

@@ -1,4 +1,4 @@
-"""Prompt lookup: what followed the last few ids where they stood before."""
+"""Prompt lookup: what followed the last few tokens where they stood before."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ if TYPE_CHECKING:
 
 
 def prompt_lookup(ngram: int = 3, least: int = 2, max: int = 10) -> Drafter:  # noqa: A002
-    """Propose what followed the last ids where they stood before, in the prompt or the answer.
+    """Propose what followed the last tokens where they stood before, in the prompt or the answer.
 
     It costs no model. It pays where answers repeat what was said: summaries, code being edited,
-    questions about a text.
+    questions about a string.
 
     Args:
-        ngram: how many of the last ids are looked for at most; the longest match counts, and of
+        ngram: how many of the last tokens are looked for at most; the longest match counts, and of
             equals the latest.
         least: how many have to match.
-        max: how many ids are proposed.
+        max: how many tokens are proposed.
     Source: https://github.com/apoorvumang/prompt-lookup-decoding
     """
     if not 1 <= least <= ngram:
@@ -43,7 +43,7 @@ def prompt_lookup(ngram: int = 3, least: int = 2, max: int = 10) -> Drafter:  # 
 
 
 def _ends(tokens: Sequence[int]) -> list[int]:
-    """Return the positions behind earlier places of the last id, first to last."""
+    """Return the positions behind earlier places of the last token, first to last."""
     ends: list[int] = []
     start, last = 0, len(tokens) - 1
     while True:
@@ -55,7 +55,7 @@ def _ends(tokens: Sequence[int]) -> list[int]:
 
 
 def _matching(tokens: Sequence[int], end: int, most: int) -> int:
-    """How many ids before ``end`` are the last ids of all."""
+    """How many tokens before ``end`` are the last tokens of all."""
     length = 1
     while length < most and length < end and tokens[end - 1 - length] == tokens[-1 - length]:
         length += 1
@@ -65,4 +65,4 @@ def _matching(tokens: Sequence[int], end: int, most: int) -> int:
 @hookimpl
 def register_drafters(drafters: Registrar[DrafterFactory]) -> None:
     """Offer ``prompt-lookup``."""
-    drafters.register("prompt-lookup", prompt_lookup, help="what followed the last ids before")
+    drafters.register("prompt-lookup", prompt_lookup, help="what followed the last tokens before")

@@ -24,7 +24,7 @@ def export_hf(
         options: by name.
     Options:
         max_shard_size: the largest file, such as 5GB.
-        tokenizer: its file; without it the one in the source or beside it.
+        tokenizer: its file; without it the one in the source or next to it.
     """
     from llamakit.convert.export import export_hf as run
 

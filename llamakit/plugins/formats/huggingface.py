@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 @hookimpl
 def open_checkpoint(path: Path) -> Checkpoint | None:
-    """Open Hugging Face's form: model.safetensors or its index beside config.json."""
+    """Open Hugging Face's form: model.safetensors or its index next to config.json."""
     from llamakit.checkpoint.hf_checkpoint import open_huggingface
 
     return open_huggingface(path)

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 @hookimpl
 def open_checkpoint(path: Path) -> Checkpoint | None:
-    """Open Meta's form: consolidated.00.pth (01, 02 …) beside params.json."""
+    """Open Meta's form: consolidated.00.pth (01, 02 …) next to params.json."""
     from llamakit.checkpoint.meta_checkpoint import open_meta
 
     return open_meta(path)

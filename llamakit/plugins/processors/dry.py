@@ -1,4 +1,4 @@
-"""DRY, don't repeat yourself: the longer a repetition gets, the less likely it goes on."""
+"""DRY, don't repeat yourself: the longer a repetition gets, the less likely it continues."""
 
 from __future__ import annotations
 
@@ -16,22 +16,22 @@ if TYPE_CHECKING:
 
 
 LONGEST = 50
-"""How many ids of a repetition count: more would not be told apart, and powers overflow."""
+"""How many tokens of a repetition count: more would not be distinguished, and powers overflow."""
 
 
 class Repetitions:
-    """Where each id has stood in one row, so that only the repetitions at hand are looked at."""
+    """Where each token has stood in one row, so that only the repetitions at hand are looked at."""
 
     def __init__(self, start: int) -> None:
         self._start = self._known = start
         self._places: dict[int, list[int]] = {}
 
     def lengths(self, tokens: Sequence[int], last: int, breakers: frozenset[int]) -> dict[int, int]:
-        """Take in the ids that are new, and return id -> how long a repetition it would go on.
+        """Add the new tokens; return how long a repetition each next token would continue.
 
         Args:
-            last: how many of the latest ids count; 0 is all.
-            breakers: ids that no repetition reaches across.
+            last: how many of the latest tokens count; 0 is all.
+            breakers: tokens that no repetition reaches across.
         """
         start = max(self._start, len(tokens) - last) if last else self._start
         end = len(tokens) - 1  # the place of the newest id
@@ -52,7 +52,7 @@ class Repetitions:
 
 
 def _length(tokens: Sequence[int], place: int, start: int, breakers: frozenset[int]) -> int:
-    """Return how many ids up to ``place`` are the same as the newest ones."""
+    """Return how many tokens up to ``place`` are the same as the newest ones."""
     length = 1  # the newest id: that is why this place is looked at
     while length < LONGEST and place - length >= start:
         earlier = tokens[place - length]
@@ -71,21 +71,21 @@ def dry(
     prompt: bool = True,
     last: int = 0,
 ) -> LogitsProcessor:
-    """Subtract from the logit of an id that would make a repetition longer.
+    """Subtract from the logit of a token that would make a repetition longer.
 
-    When the newest ``n`` ids stand somewhere before, the id that followed them there loses
+    When the newest ``n`` tokens stand somewhere before, the token that followed them there loses
     ``multiplier * base ** (n - allowed_length)``, from ``n = allowed_length`` on. As in the
-    original, a repetition counts up to 50 ids. An id is a breaker if its text has one in it, as in
-    llama.cpp; one that is spread over several ids breaks nothing.
+    original, a repetition counts up to 50 tokens. A token with one in its text is a breaker, as in
+    llama.cpp; one that is spread over several tokens breaks nothing.
 
     Args:
         multiplier: of every penalty; 0 to 100, and 0 changes nothing.
-        base: how fast the penalty grows with each id; 1 to 4.
-        allowed_length: the shortest repetition that costs anything, in ids; at least 1.
-        breakers: texts that no repetition reaches across, with | between them and a line end
+        base: how fast the penalty grows with each token; 1 to 4.
+        allowed_length: the shortest repetition that costs anything, in tokens; at least 1.
+        breakers: strings that no repetition reaches across, with | between them and a line end
             written \\n; empty for none.
         prompt: whether repeating the prompt counts; no leaves a chat's earlier turns out.
-        last: how many of the latest ids count; 0 is all.
+        last: how many of the latest tokens count; 0 is all.
     Source: p-e-w, https://github.com/oobabooga/text-generation-webui/pull/5677
     """
     if not 0 <= multiplier <= 100:
@@ -120,7 +120,7 @@ def dry(
 
 
 def breaker_ids(breakers: str, tokenizer: Tokenizer) -> frozenset[int]:
-    """Return the ids whose text has one of the breakers in it."""
+    """Return the tokens whose text has one of the breakers in it."""
     texts = [text.replace(r"\n", "\n").replace(r"\t", "\t") for text in breakers.split("|")]
     wanted = [text for text in texts if text]
     if not wanted:
@@ -132,4 +132,4 @@ def breaker_ids(breakers: str, tokenizer: Tokenizer) -> frozenset[int]:
 @hookimpl
 def register_logits_processors(processors: Registrar[LogitsProcessorFactory]) -> None:
     """Offer ``dry``."""
-    processors.register("dry", dry, help="penalise ids that would make a repetition longer")
+    processors.register("dry", dry, help="penalise tokens that would make a repetition longer")

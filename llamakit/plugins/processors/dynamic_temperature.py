@@ -1,4 +1,4 @@
-"""Dynamic temperature: bold where many ids are likely, careful where one is."""
+"""Dynamic temperature: bold where many tokens are likely, careful where one is."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ def dynamic_temperature(
     """Divide the logits by a temperature between ``low`` and ``high``, by their entropy.
 
     The temperature is ``low + (high - low) * (entropy / most) ** exponent``, where ``most`` is the
-    entropy that as many ids have when all are equally likely: ids that an earlier processor has
+    entropy that as many tokens have when all are equally likely; those an earlier processor has
     taken away do not count.
 
     Args:
-        low: the temperature where one id is certain; 0 to ``high``.
+        low: the temperature where one token is certain; 0 to ``high``.
         high: the temperature where all are equally likely; at most 100000.
         exponent: above 1 keeps it low for longer; 0.01 to 100.
     Source: kalomaze, https://github.com/oobabooga/text-generation-webui/pull/5174; the temperature
@@ -47,7 +47,7 @@ def dynamic_temperature(
     def process(logits: torch.Tensor, rows: Sequence[Row]) -> torch.Tensor:  # (B, V) -> (B, V)
         entropy = torch.special.entr(logits.softmax(dim=-1)).sum(dim=-1, keepdim=True)
         ids = logits.isfinite().sum(dim=-1, keepdim=True)
-        most = ids.clamp_min(2).log()  # one id alone has no entropy, whatever that is divided by
+        most = ids.clamp_min(2).log()  # one token alone has no entropy, whatever that is divided by
         share = (entropy / most).clamp(0.0, 1.0)
         value: torch.Tensor = low + (high - low) * share.pow(exponent)
         return logits / value.clamp_min(COLDEST)

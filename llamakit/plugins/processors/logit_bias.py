@@ -1,4 +1,4 @@
-"""Logit bias: make some ids likelier, less likely, or impossible."""
+"""Logit bias: make some tokens likelier, less likely, or impossible."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ LARGEST = 10000.0
 
 
 def logit_bias(tokenizer: Tokenizer, bias: str = "") -> LogitsProcessor:
-    """Add to the logits of ids that are named, at every step.
+    """Add to the logits of tokens that are named, at every step.
 
-    Where that forbids all ids that are left, the row stays as it is.
+    Where that forbids all tokens that are left, the row stays as it is.
 
     Args:
-        bias: ``ID:VALUE,ID:VALUE``. An ID is a number, or a text that is one id of the model. A
-            VALUE is a number between -10000 and 10000, or ``-inf``, which forbids the id.
+        bias: ``ID:VALUE,ID:VALUE``. An ID is a number, or a string that is a single token. A
+            VALUE is a number between -10000 and 10000, or ``-inf``, which forbids the token.
     Source: OpenAI, https://platform.openai.com/docs/api-reference/completions/create;
         ``SequenceBiasLogitsProcessor`` of transformers.
     """
@@ -50,7 +50,7 @@ def read_biases(text: str, tokenizer: Tokenizer) -> dict[int, float]:
     """Read ``ID:VALUE,ID:VALUE``.
 
     Raises:
-        ValueError: something else stands there, or an id that the tokenizer does not have.
+        ValueError: something else stands there, or a token that the tokenizer does not have.
     """
     values: dict[int, float] = {}
     for pair in text.split(",") if text else ():
@@ -94,4 +94,4 @@ def _read_value(text: str, pair: str) -> float:
 @hookimpl
 def register_logits_processors(processors: Registrar[LogitsProcessorFactory]) -> None:
     """Offer ``logit-bias``."""
-    processors.register("logit-bias", logit_bias, help="add to the logits of some ids")
+    processors.register("logit-bias", logit_bias, help="add to the logits of some tokens")

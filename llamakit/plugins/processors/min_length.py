@@ -1,4 +1,4 @@
-"""Minimum length: an answer does not end before it has some ids."""
+"""Minimum length: an answer does not end before it has some tokens."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ if TYPE_CHECKING:
 
 
 def min_length(length: int = 16) -> LogitsProcessor:
-    """Forbid the ids that end an answer until it has ``length`` ids.
+    """Forbid the tokens that end an answer until it has ``length`` tokens.
 
     Stop strings end it all the same, and so does a grammar that allows nothing else.
 
     Args:
-        length: in ids of the answer, without the prompt's; 0 or more.
+        length: in tokens of the answer, without the prompt's; 0 or more.
     Source: ``MinNewTokensLengthLogitsProcessor`` of transformers.
     """
     if length < 0:
@@ -51,5 +51,7 @@ def min_length(length: int = 16) -> LogitsProcessor:
 def register_logits_processors(processors: Registrar[LogitsProcessorFactory]) -> None:
     """Offer ``min-length``."""
     processors.register(
-        "min-length", min_length, help="forbid the ids that end an answer until it has some length"
+        "min-length",
+        min_length,
+        help="forbid the tokens that end an answer until it has some length",
     )

@@ -1,4 +1,4 @@
-"""Min-p: choose among ids that are not much less likely than the most likely."""
+"""Min-p: choose among tokens that are not much less likely than the most likely."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def min_p(p: float = 0.05) -> LogitsProcessor:
-    """Keep ids with at least ``p`` times the probability of the most likely one.
+    """Keep tokens with at least ``p`` times the probability of the most likely one.
 
     Args:
         p: 0 keeps all, 1 only the most likely.
@@ -39,5 +39,5 @@ def min_p(p: float = 0.05) -> LogitsProcessor:
 def register_logits_processors(processors: Registrar[LogitsProcessorFactory]) -> None:
     """Offer ``min-p``."""
     processors.register(
-        "min-p", min_p, help="keep ids that have a share of the highest probability"
+        "min-p", min_p, help="keep tokens that have a share of the highest probability"
     )

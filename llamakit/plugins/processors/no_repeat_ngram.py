@@ -1,4 +1,4 @@
-"""No-repeat n-gram: no n ids stand in the same order twice."""
+"""No-repeat n-gram: no n tokens are in the same order twice."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 class Grams:
-    """Which ids have followed each run of ``n - 1`` ids in one row."""
+    """Which tokens have followed each run of ``n - 1`` tokens in one row."""
 
     def __init__(self, n: int, start: int) -> None:
         self._n = n
@@ -26,7 +26,7 @@ class Grams:
         self._followers: dict[tuple[int, ...], set[int]] = {}
 
     def repeating(self, tokens: Sequence[int]) -> set[int]:
-        """Take in the ids that are new, and return those that would repeat an n-gram."""
+        """Take in the tokens that are new, and return those that would repeat an n-gram."""
         run = self._n - 1
         for end in range(self._next, len(tokens)):
             before = tuple(tokens[end - run : end])
@@ -38,13 +38,13 @@ class Grams:
 
 
 def no_repeat_ngram(n: int = 3, prompt: bool = True) -> LogitsProcessor:
-    """Forbid an id that would make the same ``n`` ids in a row stand there twice.
+    """Forbid a token that would make the same ``n`` tokens in a row stand there twice.
 
-    Where that forbids all ids that are left, the row stays as it is.
+    Where that forbids all tokens that are left, the row stays as it is.
 
     Args:
-        n: at least 1, which forbids every id that was there.
-        prompt: whether what stands in the prompt counts, as in transformers.
+        n: at least 1, which forbids every token that was there.
+        prompt: whether what is in the prompt counts, as in transformers.
     Source: Paulus, Xiong and Socher 2017, https://arxiv.org/abs/1705.04304;
         ``NoRepeatNGramLogitsProcessor`` of transformers.
     """
@@ -74,5 +74,5 @@ def no_repeat_ngram(n: int = 3, prompt: bool = True) -> LogitsProcessor:
 def register_logits_processors(processors: Registrar[LogitsProcessorFactory]) -> None:
     """Offer ``no-repeat-ngram``."""
     processors.register(
-        "no-repeat-ngram", no_repeat_ngram, help="forbid ids that would repeat n ids in a row"
+        "no-repeat-ngram", no_repeat_ngram, help="forbid tokens that would repeat n tokens in a row"
     )

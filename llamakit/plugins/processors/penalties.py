@@ -16,12 +16,12 @@ if TYPE_CHECKING:
 
 
 def repetition_penalty(penalty: float = 1.1, prompt: bool = True, last: int = 0) -> LogitsProcessor:
-    """Divide positive logits of ids that were there before, and multiply negative ones.
+    """Divide positive logits of tokens that were there before, and multiply negative ones.
 
     Args:
         penalty: 1 changes nothing, more makes repeating less likely; 0.01 to 100.
-        prompt: whether the prompt's ids count, as in transformers, or the answer's alone.
-        last: how many of the latest ids count; 0 is all.
+        prompt: whether the prompt's tokens count, as in transformers, or the answer's alone.
+        last: how many of the latest tokens count; 0 is all.
     Source: Keskar and others 2019, https://arxiv.org/abs/1909.05858;
         ``RepetitionPenaltyLogitsProcessor`` of transformers.
     """
@@ -37,12 +37,12 @@ def repetition_penalty(penalty: float = 1.1, prompt: bool = True, last: int = 0)
 
 
 def frequency_penalty(penalty: float = 0.5, prompt: bool = False, last: int = 0) -> LogitsProcessor:
-    """Subtract ``penalty`` from a logit for each time that the id was there.
+    """Subtract ``penalty`` from a logit for each time that the token was there.
 
     Args:
         penalty: -2 to 2; below 0 makes repeating likelier.
-        prompt: whether the prompt's ids count too; with OpenAI only the answer's do.
-        last: how many of the latest ids count; 0 is all.
+        prompt: whether the prompt's tokens count too; with OpenAI only the answer's do.
+        last: how many of the latest tokens count; 0 is all.
     Source: OpenAI, https://platform.openai.com/docs/api-reference/completions/create
     """
     _check(penalty, -2, 2, last)
@@ -56,12 +56,12 @@ def frequency_penalty(penalty: float = 0.5, prompt: bool = False, last: int = 0)
 
 
 def presence_penalty(penalty: float = 0.5, prompt: bool = False, last: int = 0) -> LogitsProcessor:
-    """Subtract ``penalty`` from the logits of ids that were there, however often.
+    """Subtract ``penalty`` from the logits of tokens that were there, however often.
 
     Args:
         penalty: -2 to 2; below 0 makes repeating likelier.
-        prompt: whether the prompt's ids count too; with OpenAI only the answer's do.
-        last: how many of the latest ids count; 0 is all.
+        prompt: whether the prompt's tokens count too; with OpenAI only the answer's do.
+        last: how many of the latest tokens count; 0 is all.
     Source: OpenAI, https://platform.openai.com/docs/api-reference/completions/create
     """
     _check(penalty, -2, 2, last)
@@ -86,13 +86,15 @@ def _check(penalty: float, least: float, most: float, last: int) -> None:
 def register_logits_processors(processors: Registrar[LogitsProcessorFactory]) -> None:
     """Offer the three penalties."""
     processors.register(
-        "repetition-penalty", repetition_penalty, help="make ids that were there before less likely"
+        "repetition-penalty",
+        repetition_penalty,
+        help="make tokens that were there before less likely",
     )
     processors.register(
         "frequency-penalty",
         frequency_penalty,
-        help="subtract a penalty for each time that an id was there",
+        help="subtract a penalty for each time that a token was there",
     )
     processors.register(
-        "presence-penalty", presence_penalty, help="subtract a penalty from ids that were there"
+        "presence-penalty", presence_penalty, help="subtract a penalty from tokens that were there"
     )

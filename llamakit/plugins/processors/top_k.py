@@ -1,4 +1,4 @@
-"""Top-k: choose among the k most likely ids."""
+"""Top-k: choose among the k most likely tokens."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def top_k(k: int = 40) -> LogitsProcessor:
-    """Keep the ``k`` most likely ids, and those that are as likely as the last of them.
+    """Keep the ``k`` most likely tokens, and those that are as likely as the last of them.
 
     Args:
         k: at least 1.
@@ -37,4 +37,4 @@ def top_k(k: int = 40) -> LogitsProcessor:
 @hookimpl
 def register_logits_processors(processors: Registrar[LogitsProcessorFactory]) -> None:
     """Offer ``top-k``."""
-    processors.register("top-k", top_k, help="keep the k most likely ids")
+    processors.register("top-k", top_k, help="keep the k most likely tokens")

@@ -1,4 +1,4 @@
-"""Top-n-sigma: choose among ids whose logits stand out from the noise."""
+"""Top-n-sigma: choose among tokens whose logits stand out from the noise."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def top_n_sigma(n: float = 1.0) -> LogitsProcessor:
-    """Keep ids whose logit is at most ``n`` standard deviations below the highest.
+    """Keep tokens whose logit is at most ``n`` standard deviations below the highest.
 
     What is kept does not depend on a temperature before it. The deviation is that of the whole
     population of finite logits, as in llama.cpp: what an earlier processor has taken away does

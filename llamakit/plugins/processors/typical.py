@@ -1,4 +1,4 @@
-"""Locally typical sampling: choose among ids that are as surprising as expected."""
+"""Locally typical sampling: choose among tokens that are as surprising as expected."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ if TYPE_CHECKING:
 
 
 def typical(mass: float = 0.9) -> LogitsProcessor:
-    """Keep the ids whose surprise is nearest the entropy, until they make up ``mass``.
+    """Keep the tokens whose surprise is nearest the entropy, until they make up ``mass``.
 
-    The most likely id may go. Ids as near as the last one that is kept stay too.
+    The most likely token may go. Tokens as near as the last one that is kept stay too.
 
     Args:
         mass: above 0 and below 1.
@@ -44,4 +44,4 @@ def typical(mass: float = 0.9) -> LogitsProcessor:
 @hookimpl
 def register_logits_processors(processors: Registrar[LogitsProcessorFactory]) -> None:
     """Offer ``typical``."""
-    processors.register("typical", typical, help="keep ids whose surprise is near the entropy")
+    processors.register("typical", typical, help="keep tokens whose surprise is near the entropy")

@@ -17,14 +17,14 @@ if TYPE_CHECKING:
 
 
 def xtc(threshold: float = 0.1, probability: float = 0.5) -> LogitsProcessor:
-    """Take away, with a probability, all ids above a threshold but the least likely of them.
+    """Take away, with a probability, all tokens above a threshold but the least likely of them.
 
-    Where an id that ends the answer would go, nothing goes: answers would not come to their end.
-    The original spares the line end too, llama.cpp spares neither. Of equals, the first id stays.
+    Where a token that ends the answer would go, nothing goes: answers would not come to their end.
+    The original spares the line end too, llama.cpp spares neither. Of equals, the first stays.
 
     Args:
-        threshold: how likely an id has to be to count as a top choice; above 0, at most 0.5.
-        probability: how often anything is taken away, decided anew for each id; 0 to 1.
+        threshold: how likely a token has to be to count as a top choice; above 0, at most 0.5.
+        probability: how often anything is taken away, decided again for each token; 0 to 1.
     Source: p-e-w, https://github.com/oobabooga/text-generation-webui/pull/6335
     """
     if not 0 < threshold <= 0.5:
@@ -57,4 +57,4 @@ def xtc(threshold: float = 0.1, probability: float = 0.5) -> LogitsProcessor:
 @hookimpl
 def register_logits_processors(processors: Registrar[LogitsProcessorFactory]) -> None:
     """Offer ``xtc``."""
-    processors.register("xtc", xtc, help="sometimes drop all likely ids but the least of them")
+    processors.register("xtc", xtc, help="sometimes drop all likely tokens but the least of them")

@@ -19,7 +19,7 @@ ROLES = ("system", "user", "assistant")
 class ChatMLFormat:
     r"""``<|im_start|>role\ncontent<|im_end|>\n`` for each message, then the assistant's beginning.
 
-    Where the tokenizer has ids for the two tags, those are written, and a message may hold the
+    Where the tokenizer has tokens for the two tags, those are written, and a message may hold the
     tags as text. Where it has none, as Llama 2's, the tags are text themselves: then a message
     that holds one is refused, and the answer ends where the model writes one.
 
@@ -78,7 +78,7 @@ def _holds_tag(number: int, role: str) -> SpecialTagError:
 
 
 def _special_ids(tokenizer: Tokenizer) -> Mapping[str, int]:
-    """Return the special ids of a tokenizer that tells them; others have none to write."""
+    """Return the special tokens of a tokenizer that tells them; others have none to write."""
     tell = getattr(tokenizer, "special_ids", None)
     found: Mapping[str, int] = tell() if tell else {}
     return found

@@ -1,4 +1,4 @@
-"""Code Llama's infilling: what stands between a prefix and a suffix."""
+"""Code Llama's infilling: what is between a prefix and a suffix."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 MARKER = "<FILL_ME>"
 PREFIX, SUFFIX, MIDDLE, END = "▁<PRE>", "▁<SUF>", "▁<MID>", "▁<EOT>"
 BLANK = "☺"
-"""A character that takes the space which SentencePiece puts before a text, and is cut off again."""
+"""Takes the space that SentencePiece puts before a string; its tokens are removed again."""
 
 
 class InfillFormat:
@@ -56,11 +56,11 @@ class InfillFormat:
         return self.encode_text(dialog[0]["content"])
 
     def encode_text(self, text: str) -> list[int]:
-        """Return the prompt for a text with the marker where to fill in.
+        """Return the prompt for a string with the marker where to fill in.
 
         Raises:
             PromptError: the marker is missing, or there are several.
-            SpecialTagError: the tokenizer makes a control id of the text.
+            SpecialTagError: the tokenizer makes a control token of the text.
         """
         if (count := text.count(self._marker)) != 1:
             raise PromptError(
@@ -75,7 +75,7 @@ class InfillFormat:
         return [*head, *before, self._suffix, *after, self._middle]
 
     def _encode_bare(self, text: str) -> list[int]:
-        """Encode without the space that SentencePiece puts before a text."""
+        """Encode without the space that SentencePiece puts before a string."""
         return self._encode(BLANK + text)[len(self._blank) :]
 
     def _encode(self, text: str) -> list[int]:
@@ -107,11 +107,11 @@ def register_prompt_formats(formats: Registrar[PromptFormatFactory]) -> None:
     def infill(
         tokenizer: Tokenizer, suffix_first: bool = False, marker: str = MARKER
     ) -> PromptFormat:
-        """Encode a text that is to be filled in at a marker, as Code Llama was trained on.
+        """Encode a string that is to be filled in at a marker, as Code Llama was trained on.
 
         Args:
             suffix_first: put the suffix before the prefix (SPM), and not behind it (PSM).
-            marker: what stands in the text where to fill in.
+            marker: what is in the text where to fill in.
         """
         return InfillFormat(tokenizer, suffix_first, marker)
 

@@ -1,4 +1,4 @@
-"""An id drawn from the whole distribution."""
+"""A token drawn from the whole distribution."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def draw() -> Sampler:
-    """Draw an id with the probability that the processors have left it.
+    """Draw a token with the probability that the processors have left it.
 
     Source: the reference's ``sample_top_p`` with p = 1; ``do_sample`` of transformers.
     """
@@ -31,4 +31,4 @@ def draw() -> Sampler:
 @hookimpl
 def register_samplers(samplers: Registrar[SamplerFactory]) -> None:
     """Offer ``draw``."""
-    samplers.register("draw", draw, help="an id drawn with its probability")
+    samplers.register("draw", draw, help="a token drawn with its probability")

@@ -1,4 +1,4 @@
-"""The most likely id."""
+"""The most likely token."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def greedy() -> Sampler:
-    """Pick the most likely id; of equals, the first.
+    """Pick the most likely token; of equals, the first.
 
     Source: temperature 0 in the reference's ``llama/generation.py``.
     """
@@ -30,4 +30,4 @@ def greedy() -> Sampler:
 @hookimpl
 def register_samplers(samplers: Registrar[SamplerFactory]) -> None:
     """Offer ``greedy``."""
-    samplers.register("greedy", greedy, help="the most likely id")
+    samplers.register("greedy", greedy, help="the most likely token")

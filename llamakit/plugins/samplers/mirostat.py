@@ -17,13 +17,13 @@ if TYPE_CHECKING:
 
 
 class Mirostat:
-    """Draws from the ids that surprise by at most mu bits, and steers mu."""
+    """Draws from the tokens that surprise by at most mu bits, and steers mu."""
 
     def __init__(self, tau: float, eta: float) -> None:
         self._tau, self._eta = tau, eta
 
     def __call__(self, logits: torch.Tensor, rows: Sequence[Row]) -> torch.Tensor:
-        """Return ``(B,)`` ids for ``(B, V)`` logits."""
+        """Return ``(B,)`` tokens for ``(B, V)`` logits."""
         from llamakit.sampling import draw_ids
 
         mu = self._mu(logits, rows)
@@ -35,7 +35,7 @@ class Mirostat:
         return ids
 
     def drawn_from(self, logits: torch.Tensor, rows: Sequence[Row]) -> torch.Tensor:
-        """Return the ``(B, V)`` logits without the ids that surprise too much."""
+        """Return the ``(B, V)`` logits without the tokens that surprise too much."""
         surprise = logits.log_softmax(dim=-1) / -math.log(2)
         kept = surprise <= self._mu(logits, rows).unsqueeze(-1)
         kept = kept.scatter(-1, logits.argmax(dim=-1, keepdim=True), True)
@@ -49,9 +49,9 @@ class Mirostat:
 
 
 def mirostat(tau: float = 5.0, eta: float = 0.1) -> Sampler:
-    """Draw from the ids that surprise by at most mu bits, and steer mu towards ``tau``.
+    """Draw from the tokens that surprise by at most mu bits, and steer mu towards ``tau``.
 
-    The most likely id is always among them. Each row has a mu of its own; it begins at twice
+    The most likely token is always among them. Each row has a mu of its own; it begins at twice
     ``tau``. Like llama.cpp, what is observed is the surprise after the others are gone.
 
     Args:

@@ -1,4 +1,4 @@
-"""Top-p: the reference's way to choose an id, and the mask alone as a processor."""
+"""Top-p: the reference's way to choose a token, and the mask alone as a processor."""
 
 from __future__ import annotations
 
@@ -26,18 +26,18 @@ COLDEST, HOTTEST = 1e-5, 1e5
 
 
 class TopP:
-    """Draws from the smallest set of likely ids whose mass reaches ``p``."""
+    """Draws from the smallest set of likely tokens whose mass reaches ``p``."""
 
     def __init__(self, temperature: float, p: float) -> None:
         self._temperature, self._p = temperature, p
 
     def __call__(self, logits: torch.Tensor, rows: Sequence[Row]) -> torch.Tensor:
-        """Return ``(B,)`` ids for ``(B, V)`` logits."""
+        """Return ``(B,)`` tokens for ``(B, V)`` logits."""
         from llamakit.sampling import draw_ids
 
         probs = (logits / self._temperature).softmax(dim=-1)
         probs, ids = probs.sort(dim=-1, descending=True, stable=True)
-        before = probs.cumsum(dim=-1) - probs  # mass of the likelier ids
+        before = probs.cumsum(dim=-1) - probs  # mass of the likelier tokens
         probs = probs.masked_fill(before > self._p, 0.0)
         return ids.gather(-1, draw_ids(probs, rows).unsqueeze(-1)).squeeze(-1)
 
@@ -47,11 +47,11 @@ class TopP:
 
 
 def top_p(temperature: float = 0.6, p: float = 0.9) -> Sampler:
-    """Draw from the smallest set of likely ids whose mass reaches ``p``.
+    """Draw from the smallest set of likely tokens whose mass reaches ``p``.
 
     Args:
         temperature: divides the logits; 0.00001 to 100000. Lower is more certain.
-        p: an id is kept while the mass of the likelier ones is at most this; 0 to 1.
+        p: a token is kept while the mass of the likelier ones is at most this; 0 to 1.
     Source: ``sample_top_p`` in the reference's ``llama/generation.py``; Holtzman and others 2019,
         https://arxiv.org/abs/1904.09751
     """
@@ -65,14 +65,14 @@ def top_p(temperature: float = 0.6, p: float = 0.9) -> Sampler:
 
 
 def keep_top_p(p: float = 0.9) -> LogitsProcessor:
-    """Keep the smallest set of likely ids whose mass reaches ``p``.
+    """Keep the smallest set of likely tokens whose mass reaches ``p``.
 
-    An id stays while the mass of the likelier ones is at most ``p``, as in the sampler of this
+    A token stays while the mass of the likelier ones is at most ``p``, as in the sampler of this
     name (``TopPLogitsWarper`` of transformers wants it to be below). Of equals at the edge the
-    first ids stay; transformers keeps as many, but not always the same ones.
+    first tokens stay; transformers keeps as many, but not always the same ones.
 
     Args:
-        p: 0 keeps the most likely id alone, 1 keeps all.
+        p: 0 keeps the most likely token alone, 1 keeps all.
     Source: as the sampler ``top-p``.
     """
     _check(p)
@@ -82,7 +82,7 @@ def keep_top_p(p: float = 0.9) -> LogitsProcessor:
             return logits  # rounding would take away the least likely
         falling, ids = logits.sort(dim=-1, descending=True, stable=True)
         probs = falling.softmax(dim=-1)
-        before = probs.cumsum(dim=-1) - probs  # mass of the likelier ids
+        before = probs.cumsum(dim=-1) - probs  # mass of the likelier tokens
         dropped = before > p
         return logits.masked_fill(dropped.scatter(-1, ids, dropped), -math.inf)
 
@@ -103,4 +103,4 @@ def register_samplers(samplers: Registrar[SamplerFactory]) -> None:
 @hookimpl
 def register_logits_processors(processors: Registrar[LogitsProcessorFactory]) -> None:
     """Offer the processor ``top-p``."""
-    processors.register("top-p", keep_top_p, help="keep the likely ids that make up a mass")
+    processors.register("top-p", keep_top_p, help="keep the likely tokens that make up a mass")

@@ -92,7 +92,7 @@ export class Chat {
     this.toEnd();
   }
 
-  /** Tell whether drawing anew would take something from a person's hands. */
+  /** Return whether redrawing would discard what a person is editing. */
   isBusy() {
     return Boolean(this.answers.of(this.dialog) || at("messages").querySelector("form"));
   }
@@ -104,7 +104,7 @@ export class Chat {
     return isBusy;
   }
 
-  /** Answer a question again; what came after is cut off. */
+  /** Answer a question again; what came after is removed. */
   retry(position) {
     this.truncate(position + 1, "What came after that answer is removed.");
     this.answer();

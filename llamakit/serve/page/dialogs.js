@@ -27,7 +27,7 @@ export class DialogList {
     });
   }
 
-  /** Draw the list anew; the focus stays where it is, and so does a name that is being typed. */
+  /** Redraw the list; keeps the focus and a name that is being typed. */
   draw() {
     const list = at("dialog-list");
     if (list.querySelector("form")) return;

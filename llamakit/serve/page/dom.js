@@ -1,4 +1,4 @@
-// Making elements. Texts become text nodes and nothing else: the page has no way to insert HTML.
+// Making elements. Strings become text nodes and nothing else: the page has no way to insert HTML.
 
 /**
  * Make an element.
@@ -26,7 +26,7 @@ export function make(tag, attributes = {}, ...children) {
   return element;
 }
 
-/** Make a button with a text, and a longer name for those who cannot see where it stands. */
+/** Make a button with a label, and a longer name for screen readers. */
 export function button(text, listener, attributes = {}) {
   return make("button", { type: "button", ...attributes, on: { click: listener } }, text);
 }
@@ -85,7 +85,7 @@ export function notify(text, offer) {
   leaving = setTimeout(hide, offer ? 12000 : 6000);
 }
 
-/** Offer a text as a file. */
+/** Offer a string as a file. */
 export function download(name, text) {
   const url = URL.createObjectURL(new Blob([text], { type: "application/json" }));
   make("a", { href: url, download: name }).click();

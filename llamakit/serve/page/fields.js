@@ -71,7 +71,7 @@ function choice(values, value, send) {
 }
 
 /**
- * Make a field for a number; an empty one stands for none or for the default.
+ * Make a field for a number; an empty one means none or the default.
  * @param {{whole: boolean, value: ?number, none: boolean, least: number=, most: number=,
  *     empty: string=}} what
  */

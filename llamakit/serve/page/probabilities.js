@@ -1,4 +1,4 @@
-// The tab of probabilities: a text is written, and each token shows how likely it was.
+// The tab of probabilities: a generated text whose tokens show how likely they were.
 
 import { stream } from "./api.js";
 import { chatFields, requestFields, words } from "./choices.js";
@@ -65,7 +65,7 @@ export class Probabilities {
     return this.run !== null;
   }
 
-  /** Write a text anew from a prompt. */
+  /** Generate a new text from a prompt. */
   async write(prompt) {
     this.stop();
     if (!prompt) return;
@@ -179,7 +179,7 @@ export class Probabilities {
     return at("p-colors").value === "model" ? token.logprob : (token.sampler?.logprob ?? null);
   }
 
-  /** Color all tokens anew. */
+  /** Color all tokens again. */
   color() {
     const buttons = at("p-tokens").querySelectorAll("button");
     this.tokens.forEach((token, position) => {

@@ -5,7 +5,7 @@ import { button, make, notify } from "./dom.js";
 const FENCE = /^```([\w+#.-]*)[^\n]*\n([\s\S]*?)(?:\n?^```[ \t]*$|$(?![\s\S]))/m;
 const INLINE = /`([^`\n]+)`|\*\*([^*\n]+)\*\*/g;
 
-/** Return a text as a list of elements. */
+/** Return text as a list of elements. */
 export function render(text) {
   const found = [];
   let rest = text;
@@ -46,7 +46,7 @@ function code(language, text) {
   );
 }
 
-/** Make a button that copies a text, or null where the browser lets no page do so. */
+/** Make a button that copies text, or null if the browser does not allow that. */
 export function copyButton(text, what) {
   if (!navigator.clipboard) return null;
   const copy = async () => {

@@ -73,7 +73,7 @@ export function visible(text) {
   return text.replaceAll("\n", "↵").replaceAll("\t", "⇥").replaceAll(" ", "␣") || "∅";
 }
 
-/** Tell whether a text is one that a prompt can hold: half a character or a mark is none. */
+/** Return whether a prompt can contain this text: not half a character, nor a special token. */
 export function canContinue(text) {
   return text !== "" && !text.includes("\ufffd") && !/^<\d+>$/.test(text);
 }

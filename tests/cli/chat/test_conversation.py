@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from llamakit.cli.chat import session_file
-from llamakit.cli.chat.answer_settings import Settings
+from llamakit.cli.chat.answer_settings import AnswerSettings
 from llamakit.cli.chat.conversation import Conversation
 from llamakit.errors import (
     DestinationError,
@@ -22,7 +22,7 @@ from llamakit.protocols import Message
 
 
 def words(dialog: Sequence[Message]) -> list[int]:
-    """Encode a dialog as one id a word."""
+    """Encode a dialog as one token a word."""
     return [1 for message in dialog for _ in message["content"].split()]
 
 
@@ -58,7 +58,7 @@ def test_a_message_that_does_not_fit_alone_is_an_error() -> None:
     conversation = talk(1)
     conversation.ask("far too many words for this")
 
-    with pytest.raises(PromptTooLongError, match="has 6 ids and there is room for 5"):
+    with pytest.raises(PromptTooLongError, match="has 6 tokens and there is room for 5"):
         conversation.fit(words, 5)
 
 
@@ -116,11 +116,11 @@ def test_a_file_that_is_no_conversation_is_named(tmp_path: Path, content: str) -
 
 
 def test_settings_change_one_at_a_time() -> None:
-    settings = Settings().changed("temperature", ["0.5"]).changed("top-p", ["0.8"])
+    settings = AnswerSettings().changed("temperature", ["0.5"]).changed("top-p", ["0.8"])
 
     settings = settings.changed("sampler", ["top-p"]).changed("sampler-option", ["p=0.7"])
 
-    assert settings == Settings("top-p", ("p=0.7",), (), 0.5, 0.8)
+    assert settings == AnswerSettings("top-p", ("p=0.7",), (), 0.5, 0.8)
     assert settings.changed("temperature", ["none"]).temperature is None
     assert settings.changed("sampler", ["draw"]).sampler_options == ()
 
@@ -140,4 +140,4 @@ def test_a_wrong_setting_says_what_is_wrong(
     name: str, value: list[str], error: type[Exception], message: str
 ) -> None:
     with pytest.raises(error, match=message):
-        Settings().changed(name, value)
+        AnswerSettings().changed(name, value)

@@ -11,7 +11,7 @@ import torch
 from llamakit import demo
 from llamakit.api import Llama
 from llamakit.cli.chat import repl
-from llamakit.cli.chat.answer_settings import Settings
+from llamakit.cli.chat.answer_settings import AnswerSettings
 from llamakit.cli.chat.chat import Chat
 from llamakit.cli.chat.conversation import Conversation
 from llamakit.runtime.executor import Executor
@@ -19,11 +19,11 @@ from llamakit.runtime.model import Batch
 
 
 class Counted:
-    """A chat with the embedded model, and how many ids each turn has computed."""
+    """A chat with the bundled demo model, and how many tokens each turn has computed."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.llama = Llama.build(str(demo.path()), max_seq_len=400, dtype="float32")
-        settings = Settings(temperature=0.0, max_new_tokens=8)
+        settings = AnswerSettings(temperature=0.0, max_new_tokens=8)
         self.chat = Chat(self.llama, self.llama.prompt_format(), Conversation(), settings)
         self.computed = 0
         forward = Executor.forward
@@ -35,13 +35,13 @@ class Counted:
         monkeypatch.setattr(Executor, "forward", count)
 
     def take(self, line: str) -> int:
-        """Type a line; return how many ids were computed for it."""
+        """Type a line; return how many tokens were computed for it."""
         self.computed = 0
-        repl.take(self.chat, line)
+        repl.handle(self.chat, line)
         return self.computed
 
     def prompt_length(self) -> int:
-        """How many ids the dialog before the last answer has."""
+        """How many tokens the dialog before the last answer has."""
         dialog: Any = self.chat.conversation.dialog()[:-1]
         return len(self.llama.prompt_format().encode(dialog))
 

@@ -1,4 +1,4 @@
-"""A server with a stranger's sampler, a browser, and someone who has just come to the page."""
+"""A server with a third-party sampler, a browser, and someone who has just come to the page."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from llamakit.plugin_manager.toolkit import load_toolkit
 
 @pytest.fixture(scope="module")
 def page_server() -> Iterator[Running]:
-    """A server whose model has a stranger's sampler as well."""
+    """A server whose model has a third-party sampler as well."""
     points = find_entry_points("llamakit")
     says = EntryPoint("says", "says_plugin", "", "llamakit-says", "1.0")
     toolkit = load_toolkit([*points, says])

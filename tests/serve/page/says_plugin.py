@@ -1,4 +1,4 @@
-"""A stranger's sampler that writes what it is told, as slowly as it is told."""
+"""A third-party sampler that generates a given text at a given speed."""
 
 from __future__ import annotations
 
@@ -38,4 +38,4 @@ def says(
 @hookimpl
 def register_samplers(samplers):
     """Offer ``says``."""
-    samplers.register("says", says, help="what it is told")
+    samplers.register("says", says, help="a given text")

@@ -1,4 +1,4 @@
-"""The page in a real browser: a chat with the embedded model."""
+"""The page in a real browser: a chat with the bundled demo model."""
 
 from __future__ import annotations
 
@@ -88,7 +88,7 @@ def test_a_retry_keeps_both_answers_to_turn_between(person):
     assert "1 of 2" in person.messages.last.inner_text()
 
 
-def test_an_edited_message_goes_on_from_there_and_can_be_undone(person):
+def test_an_edited_message_continues_from_there_and_can_be_undone(person):
     person.use_sampler("says")
     for question in ("one", "two"):
         person.ask(question)
@@ -105,7 +105,7 @@ def test_an_edited_message_goes_on_from_there_and_can_be_undone(person):
     assert person.texts() == ["one", "Quite so.", "two", "Quite so."]
 
 
-def test_an_edited_answer_is_what_the_model_is_told_it_said(person):
+def test_an_edited_answer_is_what_the_model_sees(person):
     person.use_sampler("says")
     person.ask("one")
     person.messages.last.get_by_role("button", name="Edit").click()
@@ -193,7 +193,7 @@ def test_what_was_written_of_an_answer_survives_a_reload_in_its_midst(person):
     assert person.texts()[-1].startswith("one two")
 
 
-def test_an_answer_goes_on_while_another_dialog_is_shown(person):
+def test_an_answer_continues_while_another_dialog_is_shown(person):
     person.use_sampler("says", **SLOW)
     person.send("Count.")
     expect(person.answer).to_contain_text("one")

@@ -13,7 +13,7 @@ COMPLETIONS = "/v1/completions"
 
 
 def write(person: Person, prompt: str = "Once upon a time", tokens: int = 12) -> Locator:
-    """Open the tab, have a text written, and return its tokens."""
+    """Open the tab, have a string continued, and return its tokens."""
     page = person.page
     page.get_by_role("tab", name="Probabilities").click()
     page.get_by_label("Prompt", exact=True).fill(prompt)
@@ -35,11 +35,11 @@ def test_each_token_shows_how_likely_it_was(person, page_server):
     tokens = write(person)
     shown = [tokens.nth(number).get_attribute("title") for number in range(tokens.count())]
     body = {"prompt": "Once upon a time", "max_tokens": 12, "logprobs": 1, "sampler": "greedy"}
-    told = page_server.post(COMPLETIONS, body).json()["choices"][0]["logprobs"]
+    logprobs = page_server.post(COMPLETIONS, body).json()["choices"][0]["logprobs"]
 
-    expected = [100 * math.exp(logprob) for logprob in told["token_logprobs"]]
+    expected = [100 * math.exp(logprob) for logprob in logprobs["token_logprobs"]]
     found = [float(re.sub(r"[<>% ]", "", it or "")) for it in shown]
-    assert tokens.all_inner_texts() == told["tokens"]
+    assert tokens.all_inner_texts() == logprobs["tokens"]
     assert found == pytest.approx(expected, rel=0.06, abs=0.1)
 
 
@@ -65,7 +65,7 @@ def test_a_chosen_token_shows_the_alternatives_in_its_place(person):
     assert person.page.locator(".alternatives tr.taken").count() == 1
 
 
-def test_what_the_sampler_drew_from_stands_beside_what_the_model_thought(person):
+def test_what_the_sampler_drew_from_is_shown_next_to_what_the_model_thought(person):
     person.use_sampler("draw")
     person.page.get_by_label("Another processor").select_option("top-k")
     person.press("Add")
@@ -111,7 +111,7 @@ def test_arrow_keys_go_from_token_to_token(person):
     expect(person.page.locator("#p-inspector h3")).to_contain_text("Token 2")
 
 
-def test_the_text_goes_on_with_an_alternative(person):
+def test_the_text_continues_with_an_alternative(person):
     tokens = write(person, "Once upon a", 6)
     first = tokens.first.inner_text()
     tokens.first.click()

@@ -80,7 +80,7 @@ def test_what_the_server_refuses_is_said_in_a_sentence_and_can_be_tried_again(pe
     expect(alert).to_have_count(0)
 
 
-def test_a_server_that_is_gone_is_told_from_one_that_refuses(person):
+def test_a_server_that_is_gone_is_distinguished_from_one_that_refuses(person):
     person.expected.append("ERR_INTERNET_DISCONNECTED")
     person.use_sampler("says")
     person.context.set_offline(True)
@@ -95,7 +95,7 @@ def test_a_server_that_is_gone_is_told_from_one_that_refuses(person):
     assert person.texts() == ["Hello?", "Quite so."]
 
 
-def test_a_full_browser_is_told_and_the_answer_is_shown_all_the_same(person):
+def test_a_full_browser_storage_is_reported_and_the_answer_is_shown_all_the_same(person):
     person.use_sampler("says")
     person.page.evaluate(
         """() => {

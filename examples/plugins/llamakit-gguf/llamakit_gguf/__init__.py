@@ -16,7 +16,7 @@ def export_gguf(checkpoint, destination, options):
         options: by name.
     Options:
         outtype: f32, f16, bf16 or q8_0, else the checkpoint's own.
-        tokenizer: its file, else the one in the checkpoint's folder or beside it.
+        tokenizer: its file, else the one in the checkpoint's folder or next to it.
     """
     from llamakit_gguf.export import export
 

@@ -20,7 +20,7 @@ _NEEDED = {None: (), "linear": ("factor",), "llama3": _LLAMA3}
 def add_metadata(
     writer: GGUFWriter, checkpoint: Checkpoint, name: str, file_type: LlamaFileType
 ) -> None:
-    """Write what llama.cpp needs to know of a model beside its tensors and its vocabulary."""
+    """Write what llama.cpp needs to know of a model next to its tensors and its vocabulary."""
     params = checkpoint.params
     writer.add_type("model")
     writer.add_name(name)

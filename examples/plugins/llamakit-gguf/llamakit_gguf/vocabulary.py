@@ -23,7 +23,7 @@ def read_tokenizer(path: Path, rows: int) -> SentencePieceProcessor:
 
     Args:
         path: a tokenizer.model.
-        rows: how many ids the model's embedding has.
+        rows: how many tokens the model's embedding has.
 
     Raises:
         TokenizerError: it is something else, or another model's.

@@ -1,4 +1,4 @@
-"""What the prompts say, and that nobody's text becomes more than text."""
+"""What the prompts say, and that no one's text becomes more than text."""
 
 import pytest
 from hypothesis import example, given
@@ -20,7 +20,7 @@ TEXTS = st.one_of(
 
 
 def dialog_of(texts, system=None):
-    """Make a dialog of an odd number of texts, the user's first."""
+    """Make a dialog of an odd number of strings, the user's first."""
     messages = [] if system is None else [{"role": "system", "content": system}]
     for number, text in enumerate(texts):
         messages.append({"role": "assistant" if number % 2 else "user", "content": text})

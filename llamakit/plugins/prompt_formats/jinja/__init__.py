@@ -1,7 +1,7 @@
 """Hugging Face's chat templates as a prompt format.
 
 ``template_file`` finds a template, ``sandbox`` renders it within bounds, ``user_text`` keeps apart
-what the template wrote and what came from messages, ``format`` makes ids of it.
+what the template wrote and what came from messages, ``format`` makes tokens of it.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ def register_prompt_formats(formats: Registrar[PromptFormatFactory]) -> None:
         """Encode a dialog with a Hugging Face chat template.
 
         Args:
-            file: a template, or a tokenizer_config.json that holds one; none looks beside the
+            file: a template, or a tokenizer_config.json that holds one; none looks next to the
                 tokenizer.
             template: which one, where the file holds several with names.
         """

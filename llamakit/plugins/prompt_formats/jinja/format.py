@@ -1,4 +1,4 @@
-"""A rendered chat template as ids."""
+"""A rendered chat template as tokens."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ TAG = re.compile(r"<\|[^<>|\s]+\|>|<</?\w+>>|</?[\w-]+>|\[/?[A-Z_]+\]|### ?\w+:"
 class JinjaFormat:
     """A Hugging Face chat template, rendered in Jinja's sandbox.
 
-    What the template writes becomes special ids where it spells their names; what comes from a
+    What the template writes becomes special tokens where it spells their names; what comes from a
     message never does.
 
     Source: ``apply_chat_template`` of transformers.
@@ -62,7 +62,7 @@ class JinjaFormat:
 
         Raises:
             DialogError: the template refuses the dialog.
-            SpecialTagError: what is a message's and what is the template's cannot be told apart.
+            SpecialTagError: what is a message's and what is the template's cannot be distinguished.
             PromptError: the template fails.
         """
         for number, message in enumerate(dialog, start=1):
@@ -85,7 +85,7 @@ class JinjaFormat:
         return tokens
 
     def _parts(self, dialog: Dialog, *, answer: bool) -> list[str | int]:
-        """Render a dialog; return its special ids and the texts between them.
+        """Render a dialog; return its special tokens and the strings between them.
 
         Args:
             answer: end with what asks for an answer.
@@ -127,7 +127,7 @@ class JinjaFormat:
             ) from error
 
     def _split(self, text: str) -> list[str | int]:
-        """Cut a text at the names of special tokens, the longest name first."""
+        """Cut a string at the names of special tokens, the longest name first."""
         names = sorted(filter(str.strip, self._special), key=len, reverse=True)
         if not names:
             return [text] if text else []
@@ -136,7 +136,7 @@ class JinjaFormat:
         return [part for part in parts if part != ""]
 
     def _check_harmless(self, contents: Sequence[str], plain: str, covered: str) -> None:
-        """Let a template do with texts what covered ones do not stand, if it cannot matter.
+        """Let a template do with strings what covered ones do not stand, if it cannot matter.
 
         No text has a sign that names of special tokens are written with, and the same tokens come
         out either way.
@@ -186,7 +186,7 @@ class JinjaFormat:
 
 
 def _special_ids(tokenizer: Tokenizer, tokens: Mapping[str, str]) -> dict[str, int]:
-    """Return the ids that the template may write, by name; at least BOS and EOS."""
+    """Return the tokens that the template may write, by name; at least BOS and EOS."""
     tell = getattr(tokenizer, "special_ids", None)
     if tell is not None:
         return dict(tell())

@@ -1,7 +1,7 @@
 """Jinja's sandbox, with bounds on what a template may spend.
 
 The sandbox keeps a template away from Python. It does not keep it from a loop that never ends or
-from a text of gigabytes, so loops, calls, filters and the operators that make things larger are
+from a string of gigabytes, so loops, calls, filters and the operators that make things larger are
 counted here, and the time is looked at with each.
 """
 
@@ -34,7 +34,7 @@ MOST_BITS = 4096
 """Of a whole number."""
 
 REMOVED = ("center", "format", "pprint", "random", "striptags", "urlize", "wordwrap", "xmlattr")
-"""Filters that no chat template needs and that make texts of any size, or undo escapes."""
+"""Filters that no chat template needs and that make strings of any size, or undo escapes."""
 _WIDTH = re.compile(r"\d{5,}|\*")
 """A width in a format string that is large, or that is taken from the values."""
 
@@ -96,7 +96,7 @@ class ChatEnvironment(ImmutableSandboxedEnvironment):
     # What templates run into ------------------------------------------------------------------
 
     def spend(self, characters: int = 0) -> str:
-        """Count one step and what it writes; stop a template that goes on and on."""
+        """Count one step and what it writes; stop a template that continues and on."""
         if not hasattr(self._bounds, "until"):
             return ""  # while a template is compiled
         self._bounds.steps += 1
@@ -107,7 +107,7 @@ class ChatEnvironment(ImmutableSandboxedEnvironment):
         return ""
 
     def joined(self, *parts: object) -> str:
-        """Join what stands between ``~``."""
+        """Join what is between ``~``."""
         self.spend()
         for part in parts:
             _check_tree(part)
@@ -168,7 +168,7 @@ class GenerationTag(Extension):
     tags = {"generation"}  # noqa: RUF012 - as Jinja declares it
 
     def parse(self, parser: Parser) -> list[nodes.Node]:
-        """Return what stands in it."""
+        """Return what is in it."""
         next(parser.stream)
         return parser.parse_statements(("name:endgeneration",), drop_needle=True)
 

@@ -37,10 +37,10 @@ def find(tokenizer: Tokenizer, file: str | None, template: str) -> TemplateFile:
     """Read a chat template.
 
     Args:
-        file: None looks beside the tokenizer.
+        file: None looks next to the tokenizer.
         template: which one, where the file names several.
     Raises:
-        UsageError: there is no such file, or none beside the tokenizer.
+        UsageError: there is no such file, or none next to the tokenizer.
         FileFormatError: the file holds no template.
         UnknownNameError: no template of that name.
     """

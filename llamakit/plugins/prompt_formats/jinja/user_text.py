@@ -1,9 +1,9 @@
 """What came from messages, kept apart from what the template wrote.
 
-A template joins its own tags and the texts of messages into one text, and afterwards ``<s>`` of
-the one looks like ``<s>`` of the other. So the texts go in covered: each of their characters is a
+A template joins its own tags and the strings of messages into one text, and afterwards ``<s>`` of
+the one looks like ``<s>`` of the other. So the strings go in covered: each of their characters is a
 private code point instead, one for one. Whatever the template does with them (cut, join, trim), a
-covered character stays covered, and only what stands in the clear was written by the template.
+covered character stays covered, and only what is in the clear was written by the template.
 White space is not covered, so that trimming works.
 
 ``CoveredText`` answers a template's questions (``'</think>' in content``) as the plain text would.
@@ -24,7 +24,7 @@ class Cover:
 
     Args:
         special: white space that has to be covered too: it is part of a token's name.
-        used: texts whose private code points are taken.
+        used: strings whose private code points are taken.
     """
 
     def __init__(self, special: Iterable[str], used: Iterable[str]) -> None:
@@ -35,7 +35,7 @@ class Cover:
         self._back: dict[int, int] = {}
 
     def on(self, text: str) -> str:
-        """Cover a text."""
+        """Cover a string."""
         for character in set(text):
             point = ord(character)
             if point in self._there or point in self._back:
@@ -58,7 +58,7 @@ class CoveredText(str):
 
     @classmethod
     def of(cls, text: str, cover: Cover) -> CoveredText:
-        """Cover a text."""
+        """Cover a string."""
         return cls._made(cover.on(text), cover)
 
     @classmethod
@@ -92,7 +92,7 @@ def _covered(text: CoveredText, value: Any) -> Any:
 
 
 def _wrapped(text: CoveredText, value: Any) -> Any:
-    """Make covered texts of what a method returned."""
+    """Make covered strings of what a method returned."""
     if isinstance(value, (list, tuple)):
         return type(value)(_wrapped(text, item) for item in value)
     is_plain = isinstance(value, str) and not isinstance(value, CoveredText)

@@ -3,7 +3,7 @@
     pip install peft transformers
     python make.py
 
-The base is llamakit's embedded model.
+The base is llamakit's bundled demo model.
 """
 
 import json

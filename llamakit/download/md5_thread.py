@@ -1,4 +1,4 @@
-"""The md5 of a file while it arrives: in order, close behind what is there without a hole."""
+"""Computes the MD5 of a file while it is downloaded, in order, as far as there is no gap."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from llamakit.errors import DownloadError
 _READ_NBYTES = 1 << 20
 
 
-class Follower(threading.Thread):
-    """Computes the md5 of a file that is being written, in a thread of its own.
+class Md5Thread(threading.Thread):
+    """Computes the MD5 of a file that is being written.
 
     Args:
-        done: is called in this thread with the md5 when the file is whole, or with what went
-            wrong; not at all if the file is closed before.
+        done: called in this thread with the MD5 when the file is complete, or with the error;
+            not called if the file is closed before.
     """
 
     def __init__(self, part: PartFile, done: Callable[[str | Exception], None]) -> None:
@@ -28,16 +28,16 @@ class Follower(threading.Thread):
         self.nbytes_hashed = 0
 
     def run(self) -> None:
-        """Follow the file to its end."""
+        """Hash the file to its end."""
         try:
-            found: str | Exception | None = self._follow()
+            result: str | Exception | None = self._hash()
         except (OSError, DownloadError) as error:
-            found = None if self._part.is_closed else error
-        if found is not None:
-            self._done(found)
+            result = None if self._part.is_closed else error
+        if result is not None:
+            self._done(result)
 
-    def _follow(self) -> str | None:
-        total = hashlib.md5(usedforsecurity=False)
+    def _hash(self) -> str | None:
+        md5 = hashlib.md5(usedforsecurity=False)
         buffer = memoryview(bytearray(_READ_NBYTES))
         with self._part.opened() as descriptor:
             while self.nbytes_hashed < self._part.identity.nbytes:
@@ -48,9 +48,9 @@ class Follower(threading.Thread):
                 read = os.preadv(descriptor, [buffer[:size]], self.nbytes_hashed)
                 if not read:
                     raise DownloadError(
-                        f"{self._part.path} became shorter while it was written: does another "
-                        "program work on it? Run the same command again."
+                        f"{self._part.path} became shorter while it was written: is another "
+                        "program changing it? Run the same command again."
                     )
-                total.update(buffer[:read])
+                md5.update(buffer[:read])
                 self.nbytes_hashed += read
-        return total.hexdigest()
+        return md5.hexdigest()

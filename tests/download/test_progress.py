@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from llamakit.cli.download_progress import PlainLines, SpeedMeter, TerminalBars, line_for
+from llamakit.cli.terminal import format_nbytes
 from llamakit.download.events import (
     Arrived,
     Checked,
@@ -17,7 +19,6 @@ from llamakit.download.events import (
     Restarted,
     Retrying,
 )
-from llamakit.download.progress import PlainLines, Speed, TerminalBars, line_for, sized
 
 
 @pytest.mark.parametrize(
@@ -32,7 +33,7 @@ from llamakit.download.progress import PlainLines, Speed, TerminalBars, line_for
     ],
 )
 def test_sizes_are_for_people(nbytes, text):
-    assert sized(nbytes) == text
+    assert format_nbytes(nbytes) == text
 
 
 @pytest.mark.parametrize(
@@ -40,22 +41,22 @@ def test_sizes_are_for_people(nbytes, text):
     [
         (
             Planned((FilePlan("a", 1000, "part", 400), FilePlan("b", 5, "there", 5)), 10**10),
-            "files to fetch: 1, 600 B (here already: 1); 10 GB are free",
+            "files to fetch: 1, 600 B (on disk already: 1); 10 GB are free",
         ),
         (
             Planned((FilePlan("b", 5, "there", 5),), 10**10),
-            "1 of 1 files are here and right; nothing to fetch",
+            "1 of 1 files are on disk and verified; nothing to fetch",
         ),
         (Checked("a", 5, good=True), None),
-        (Checked("a", 5, good=False, note="it is empty"), "a is here but wrong: it is empty"),
+        (Checked("a", 5, good=False, note="it is empty"), "a is on disk but wrong: it is empty"),
         (Checking(5, 9), None),
         (Progress(()), None),
-        (Retrying("a", "HTTP 500", 1.26), "a: HTTP 500; again in 1.3 s"),
-        (Restarted("a", "it changed"), "a is fetched anew: it changed"),
-        (Arrived("a", 2000, "0" * 32), "a: 2 kB, md5 right"),
+        (Retrying("a", "HTTP 500", 1.26), "a: HTTP 500; retrying in 1.3 s"),
+        (Restarted("a", "it changed"), "a is fetched again: it changed"),
+        (Arrived("a", 2000, "0" * 32), "a: 2 kB, MD5 verified"),
         (Arrived("LICENSE", 20, None), "LICENSE: 20 B"),
         (Failed("a", "gone"), "a failed: gone"),
-        (LinkEnded("It ended."), "It ended. What is being sent at this moment is still taken."),
+        (LinkEnded("It ended."), "It ended. Responses that have begun are still read."),
     ],
 )
 def test_an_event_is_a_line_or_none(event, line):
@@ -63,33 +64,33 @@ def test_an_event_is_a_line_or_none(event, line):
 
 
 def test_a_log_gets_lines_and_no_progress_in_the_first_seconds(capsys):
-    screen = PlainLines()
+    display = PlainLines()
 
-    screen.show(Progress((FileProgress("a", 10, 5, 5),)))
-    screen.show(Arrived("a", 10, None))
-    screen.close()
+    display.show(Progress((FileProgress("a", 10, 5, 5),)))
+    display.show(Arrived("a", 10, None))
+    display.close()
 
     assert capsys.readouterr().err == "llamakit: a: 10 B\n"
 
 
 def test_a_speed_needs_two_moments():
-    speed = Speed()
+    speed = SpeedMeter()
     speed.add(500)
 
     assert speed.line(500, 1000) == "500 B of 1 kB (50%)"
 
 
 def test_bars_come_and_go_with_their_files():
-    screen = TerminalBars()
+    display = TerminalBars()
 
-    screen.show(Checking(5, 9))
-    before = [(task.description, task.completed, task.total) for task in screen._bars.tasks]
-    screen.show(Progress((FileProgress("a", 10, 5, 0), FileProgress("b", 10, 10, 4))))
-    during = [task.description for task in screen._bars.tasks]
-    screen.show(Progress((FileProgress("a", 10, 5, 0), FileProgress("b", 10, 10, 10))))
-    after = [task.description for task in screen._bars.tasks]
-    screen.close()
+    display.show(Checking(5, 9))
+    before = [(task.description, task.completed, task.total) for task in display._bars.tasks]
+    display.show(Progress((FileProgress("a", 10, 5, 0), FileProgress("b", 10, 10, 4))))
+    during = [task.description for task in display._bars.tasks]
+    display.show(Progress((FileProgress("a", 10, 5, 0), FileProgress("b", 10, 10, 10))))
+    after = [task.description for task in display._bars.tasks]
+    display.close()
 
-    assert before == [("checking what is there", 5, 9)]
-    assert during == ["all", "a", "b (md5)"]
+    assert before == [("verifying files on disk", 5, 9)]
+    assert during == ["all", "a", "b (MD5)"]
     assert after == ["all", "a"]

@@ -1,4 +1,4 @@
-"""What a signed link says of itself: which addresses it covers, and when it ends."""
+"""The policy of a signed link: which addresses it is valid for, and when it expires."""
 
 from __future__ import annotations
 
@@ -10,37 +10,37 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
 from typing import Any
 
-from llamakit.errors import LinkEndedError, LinkError
+from llamakit.errors import LinkError, LinkExpiredError
 
 
 @dataclass(frozen=True)
 class Policy:
-    """What a signature covers.
+    """What a link is signed for.
 
     Args:
-        resource: an address with ``*`` and ``?`` as wildcards; "" if the link does not say.
-        ends: when, in UTC; None if the link does not say.
+        resource: an address with ``*`` and ``?`` as wildcards; "" if the link has none.
+        expires: in UTC; None if the link has no time.
     Source: "Creating a signed URL using a custom policy" in Amazon CloudFront's documentation.
     """
 
     resource: str
-    ends: datetime | None
+    expires: datetime | None
 
     def check_time(self, now: datetime | None = None) -> None:
-        """Refuse a link that has ended.
+        """Check that the link has not expired.
 
         Raises:
-            LinkEndedError: it has.
+            LinkExpiredError: it has.
         """
         now = now or datetime.now(timezone.utc)
-        if self.ends is not None and now >= self.ends:
-            raise LinkEndedError(
-                f"the link ended {_ago(now - self.ends)} ago, at {spell(self.ends)}. "
-                "Request a new one from Meta; what is downloaded already is kept."
+        if self.expires is not None and now >= self.expires:
+            raise LinkExpiredError(
+                f"the link expired {_ago(now - self.expires)} ago, at {format_utc(self.expires)}. "
+                "Request a new one from Meta; what is downloaded is kept."
             )
 
     def covers(self, address: str) -> bool:
-        """Tell whether the signature is good for an address, its query left out."""
+        """Tell whether the signature is valid for an address without its query."""
         if not self.resource:
             return True
         pattern = self.resource.partition("?Policy")[0].replace("[", "[[]")
@@ -51,7 +51,7 @@ def read_policy(query: str) -> Policy | None:
     """Read the policy of a link's query; None if it has none.
 
     Raises:
-        LinkError: it cannot be read: the link was damaged on its way.
+        LinkError: it cannot be decoded: the link was damaged when it was copied.
     """
     values = dict(part.partition("=")[::2] for part in query.split("&"))
     if "Policy" in values:
@@ -61,8 +61,8 @@ def read_policy(query: str) -> Policy | None:
     return None
 
 
-def spell(moment: datetime) -> str:
-    """Write a time for people, in UTC."""
+def format_utc(moment: datetime) -> str:
+    """Format a time in UTC, such as ``2026-01-31 12:00 UTC``."""
     return f"{moment:%Y-%m-%d %H:%M} UTC"
 
 
@@ -72,7 +72,7 @@ def _decode(policy: str) -> Any:
         return json.loads(base64.b64decode(text + "=" * (-len(text) % 4), validate=True))
     except (binascii.Error, ValueError, RecursionError):
         raise LinkError(
-            "the link's Policy cannot be read: characters were lost or changed on its way here. "
+            "the link's Policy cannot be decoded: characters were lost or changed. "
             "Copy the whole link again from Meta's email."
         ) from None
 
@@ -81,13 +81,13 @@ def _from_document(document: Any) -> Policy:
     try:
         statement = document["Statement"][0]
         resource = statement["Resource"]
-        ends = _moment(statement["Condition"]["DateLessThan"]["AWS:EpochTime"])
+        expires = _moment(statement["Condition"]["DateLessThan"]["AWS:EpochTime"])
     except (KeyError, IndexError, TypeError):
         raise LinkError(
-            "the link's Policy lacks what it covers (Resource) or when it ends (DateLessThan). "
+            "the link's Policy has no address (Resource) or no expiry time (DateLessThan). "
             "Copy the whole link again from Meta's email."
         ) from None
-    return Policy(str(resource), ends)
+    return Policy(str(resource), expires)
 
 
 def _moment(epoch: object) -> datetime:
@@ -95,7 +95,7 @@ def _moment(epoch: object) -> datetime:
         return datetime.fromtimestamp(int(str(epoch)), timezone.utc)
     except (ValueError, OverflowError, OSError):
         raise LinkError(
-            "the time at which the link ends cannot be read. Copy the whole link again."
+            "the expiry time of the link cannot be read. Copy the whole link again."
         ) from None
 
 

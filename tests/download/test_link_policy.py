@@ -9,8 +9,8 @@ from datetime import datetime, timedelta, timezone
 import pytest
 from download_kit import signed_query
 
-from llamakit.download.policy import read_policy
-from llamakit.errors import LinkEndedError, LinkError
+from llamakit.download.link_policy import read_policy
+from llamakit.errors import LinkError, LinkExpiredError
 
 ENDS = datetime(2030, 5, 6, 7, 8, tzinfo=timezone.utc)
 
@@ -25,13 +25,13 @@ def test_a_policy_says_what_it_covers_and_when_it_ends():
     policy = read_policy(signed_query("https://download.llamameta.net/*", ENDS))
 
     assert policy.resource == "https://download.llamameta.net/*"
-    assert policy.ends == ENDS
+    assert policy.expires == ENDS
 
 
 def test_a_canned_policy_says_when_it_ends():
     policy = read_policy(f"Expires={int(ENDS.timestamp())}&Signature=a&Key-Pair-Id=K")
 
-    assert policy.ends == ENDS
+    assert policy.expires == ENDS
     assert policy.covers("https://anywhere/at/all")
 
 
@@ -70,7 +70,9 @@ def test_a_policy_covers_what_its_wildcards_match(resource, address, covered):
 def test_a_policy_that_has_ended_says_so(ago, said):
     policy = read_policy(signed_query(ends=ENDS))
 
-    with pytest.raises(LinkEndedError, match=rf"ended {said}, at 2030-05-06 07:08 UTC\. Request"):
+    with pytest.raises(
+        LinkExpiredError, match=rf"expired {said}, at 2030-05-06 07:08 UTC\. Request"
+    ):
         policy.check_time(ENDS + ago)
 
 

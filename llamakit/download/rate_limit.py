@@ -1,4 +1,4 @@
-"""A limit on bytes a second that all connections share."""
+"""A limit on bytes per second, shared by all connections."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ _UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9}
 
 
 class RateLimit:
-    """Says how long to wait so that a number of bytes a second is kept to.
+    """Computes how long to wait so that the limit is kept.
 
     Args:
-        nbytes: a second.
+        nbytes: per second.
     """
 
     def __init__(self, nbytes: float) -> None:
@@ -23,7 +23,7 @@ class RateLimit:
         self._free_at = time.monotonic()
 
     def delay(self, nbytes: int) -> float:
-        """Count bytes that have arrived; return how many seconds to wait before the next."""
+        """Count received bytes; return how many seconds to wait before reading more."""
         with self._lock:
             now = time.monotonic()
             self._free_at = max(self._free_at, now) + nbytes / self._nbytes
@@ -34,7 +34,7 @@ def read_rate(text: str) -> float:
     """Read a number of bytes a second, such as ``500k``, ``10M`` or ``1.5MB``.
 
     Raises:
-        OptionError: it is none.
+        OptionError: it is not one.
     """
     plain = text.strip().lower().removesuffix("/s").removesuffix("b")
     unit = plain[-1:] if plain[-1:] in _UNITS else ""
@@ -43,5 +43,8 @@ def read_rate(text: str) -> float:
     except ValueError:
         nbytes = 0.0
     if not 1 <= nbytes < float("inf"):
-        raise OptionError(f"--limit-rate: {text!r} is no speed; write one as 500k, 10M or 1.5MB")
+        raise OptionError(
+            f"--limit-rate: {text!r} is not a rate; expected bytes per second, such as 500k, "
+            "10M or 1.5MB"
+        )
     return nbytes

@@ -12,7 +12,7 @@ from fetching import files_in
 from server import Server
 
 from llamakit.cli.main import run
-from llamakit.download.catalog import choose, read_catalogue
+from llamakit.download.catalog import choose, read_catalog
 from llamakit.download.link import read_link
 from llamakit.errors import LinkError, UnknownNameError, UsageError
 from llamakit.plugin_manager.registry import Entry, Registry
@@ -22,8 +22,8 @@ ALL = ["7B", "7B-chat", "13B", "13B-chat", "70B", "70B-chat"]
 
 
 @pytest.fixture(scope="module")
-def catalogue():
-    return read_catalogue(default_toolkit().models)
+def catalog():
+    return read_catalog(default_toolkit().models)
 
 
 def link_to(host, resource=None):
@@ -48,37 +48,37 @@ def link_to(host, resource=None):
         (["ALL"], ALL),
     ],
 )
-def test_a_model_has_many_names(catalogue, wanted, names):
-    models = choose(wanted, catalogue, link_to("download.llamameta.net"))
+def test_a_model_has_many_names(catalog, wanted, names):
+    models = choose(wanted, catalog, link_to("download.llamameta.net"))
 
     assert [model.name for model in models] == sorted(names, key=ALL.index)
 
 
-def test_the_catalogue_knows_llama_2(catalogue):
-    assert {model.name for model in catalogue} >= set(ALL)
-    sizes = {model.name: (model.folder, model.shards) for model in catalogue}
+def test_the_catalogue_knows_llama_2(catalog):
+    assert {model.name for model in catalog} >= set(ALL)
+    sizes = {model.name: (model.folder, model.shards) for model in catalog}
     assert sizes["7B"] == ("llama-2-7b", 1)
     assert sizes["13B-chat"] == ("llama-2-13b-chat", 2)
     assert sizes["70B"] == ("llama-2-70b", 8)
 
 
 @pytest.mark.parametrize(("typed", "meant"), [("13B-chta", "13B-chat"), ("70", "70B")])
-def test_an_unknown_name_is_refused_with_what_was_meant(catalogue, typed, meant):
+def test_an_unknown_name_is_refused_with_what_was_meant(catalog, typed, meant):
     with pytest.raises(UnknownNameError, match=f"{typed!r}; did you mean '{meant}'"):
-        choose([typed], catalogue, None)
+        choose([typed], catalog, None)
 
 
 @pytest.mark.parametrize("wanted", [[","], [" "], [""]])
-def test_no_name_at_all_is_refused(catalogue, wanted):
+def test_no_name_at_all_is_refused(catalog, wanted):
     with pytest.raises(UsageError, match="no model is named"):
-        choose(wanted, catalogue, None)
+        choose(wanted, catalog, None)
 
 
-def test_a_link_in_the_place_of_a_name_is_not_repeated(catalogue):
+def test_a_link_in_the_place_of_a_name_is_not_repeated(catalog):
     link = f"https://download.llamameta.net/*?{signed_query()}"
 
-    with pytest.raises(LinkError, match="a link stands where the names") as caught:
-        choose([link], catalogue, None)
+    with pytest.raises(LinkError, match="expected the names of models, found a link") as caught:
+        choose([link], catalog, None)
 
     assert "Signature" not in str(caught.value)
 
@@ -87,22 +87,22 @@ def test_a_link_in_the_place_of_a_name_is_not_repeated(catalogue):
 @pytest.mark.parametrize(
     ("host", "family"), [("download6.llamameta.net", "Llama 3"), ("LLAMA3-1.llamameta.net", "3.1")]
 )
-def test_a_link_for_another_family_is_refused(catalogue, wanted, host, family):
+def test_a_link_for_another_family_is_refused(catalog, wanted, host, family):
     with pytest.raises(LinkError, match=f"the link is for .*{family}.*request a link"):
-        choose([wanted], catalogue, link_to(host))
+        choose([wanted], catalog, link_to(host))
 
 
-def test_a_link_that_does_not_cover_a_model_is_refused(catalogue):
+def test_a_link_that_does_not_cover_a_model_is_refused(catalog):
     host = "download.llamameta.net"
     link = link_to(host, f"https://{host}/llama-2-7b/*")
 
-    assert choose(["7B"], catalogue, link)
+    assert choose(["7B"], catalog, link)
     with pytest.raises(LinkError, match=r"does not cover .*llama-2-13b/params.json"):
-        choose(["7B,13B"], catalogue, link)
+        choose(["7B,13B"], catalog, link)
 
 
-def test_a_server_of_ones_own_serves_any_family(catalogue):
-    assert choose(["7B"], catalogue, read_link("http://127.0.0.1:8000/*"))
+def test_a_server_of_ones_own_serves_any_family(catalog):
+    assert choose(["7B"], catalog, read_link("http://127.0.0.1:8000/*"))
 
 
 @pytest.mark.parametrize(
@@ -129,11 +129,11 @@ def test_an_entry_that_is_none_is_left_out_and_names_its_plugin(entry, caplog):
     registry.add(Entry("model", "X", entry, "", source))
     registry.add(default_toolkit().models.entry("7B"))
 
-    models = read_catalogue(registry)
+    models = read_catalog(registry)
 
     assert [model.name for model in models] == ["7B"]
     (record,) = caplog.records
-    assert f"model X of the {source} is no entry of the catalogue" in record.message
+    assert f"model X of the {source} is not a valid catalog entry" in record.message
 
 
 def test_a_strangers_model_is_fetched_like_any_other(plugins, download, tmp_path, out):
@@ -160,13 +160,13 @@ def test_a_strangers_model_is_fetched_like_any_other(plugins, download, tmp_path
     ("words", "said"),
     [
         (["8B"], "no model to download is called '8B'"),
-        (["7B", "--url", "x", "--url-file", "y"], "both name a link"),
+        (["7B", "--url", "x", "--url-file", "y"], "both pass a link"),
         (["7B"], "no link was given"),
         ([], "which models? Name them: llamakit download 7B"),
-        (["--repair"], "holds none"),
+        (["--repair"], "has none"),
         (["7B", "--limit-rate", "fast"], "--limit-rate: 'fast'"),
         (["7B", "--url-file", "absent.txt"], "absent.txt cannot be read: No such file"),
-        (["https://x/*?Policy=abcdefgh"], "a link stands where the names of models belong"),
+        (["https://x/*?Policy=abcdefgh"], "expected the names of models, found a link"),
         (["7B", "--url-file", "https://x/*?Policy=abcdefgh"], "not the link itself"),
     ],
 )

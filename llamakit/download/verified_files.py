@@ -1,7 +1,7 @@
-"""What an unfinished download has verified already, so that resuming reads nothing twice; its lock.
+"""The files that an unfinished download has verified, so that resuming need not read them again.
 
-One hidden file in the output folder, removed when everything is there. A file that has changed
-since is read again.
+One hidden file in the output folder, removed when the download is complete. A file that has
+changed since is read again. The folder's lock is here too.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from llamakit.errors import DestinationError
 NAME = ".llamakit-download.json"
 
 
-class Journal:
-    """The md5 of files that were verified, by path.
+class VerifiedFiles:
+    """The MD5s of verified files, by path.
 
     Args:
         folder: the output folder.
@@ -29,42 +29,42 @@ class Journal:
         self._folder = folder
         self._path = folder / NAME
         self._new = folder / f"{NAME}.new"
-        self._sums: dict[str, list[object]] = {}
+        self._entries: dict[str, list[object]] = {}
         with contextlib.suppress(OSError, ValueError):
-            found = json.loads(self._path.read_bytes())
-            self._sums = found if isinstance(found, dict) else {}
+            entries = json.loads(self._path.read_bytes())
+            self._entries = entries if isinstance(entries, dict) else {}
 
-    def knows(self, path: str, md5: str) -> bool:
-        """Tell whether a file, as it is now, was found to have an md5."""
+    def contains(self, path: str, md5: str) -> bool:
+        """Tell whether a file was verified to have this MD5 and has not changed since."""
         try:
-            return self._sums.get(path) == [md5, *self._stamp(path)]
+            return self._entries.get(path) == [md5, *self._stamp(path)]
         except OSError:
             return False
 
     def add(self, path: str, md5: str) -> None:
-        """Remember that a file has an md5, if the folder can be written to."""
-        self._sums[path] = [md5, *self._stamp(path)]
+        """Record the MD5 of a file, if the folder is writable."""
+        self._entries[path] = [md5, *self._stamp(path)]
         with contextlib.suppress(OSError):
-            self._new.write_text(json.dumps(self._sums))
+            self._new.write_text(json.dumps(self._entries))
             self._new.replace(self._path)
 
     def remove(self) -> None:
-        """Everything is there: nothing is to be remembered."""
+        """Delete the record: the download is complete."""
         with contextlib.suppress(OSError):
             self._path.unlink(missing_ok=True)
             self._new.unlink(missing_ok=True)  # of a run that was killed, or met a full disk
 
     def _stamp(self, path: str) -> tuple[int, int, int]:
-        found = (self._folder / path).stat()
-        return found.st_size, found.st_mtime_ns, found.st_ctime_ns
+        status = (self._folder / path).stat()
+        return status.st_size, status.st_mtime_ns, status.st_ctime_ns
 
 
 @contextlib.contextmanager
 def locked(folder: Path) -> Iterator[None]:
-    """Keep a second llamakit from downloading into the same folder.
+    """Lock a folder against a second llamakit that downloads into it.
 
     Raises:
-        DestinationError: one does.
+        DestinationError: another one has the lock.
     """
     descriptor = os.open(folder, os.O_RDONLY)
     try:
@@ -72,7 +72,7 @@ def locked(folder: Path) -> Iterator[None]:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise DestinationError(
-                f"another llamakit is downloading into {folder} at this moment: wait for it, or "
+                f"another llamakit is downloading into {folder}: wait for it, or "
                 "choose another folder with --output-dir"
             ) from None
         except OSError:

@@ -1,0 +1,113 @@
+"""Structured output (constrained decoding): a JSON schema, a regular expression or a grammar.
+
+The engine is llguidance, which the extra ``grammar`` installs. At each step it returns
+which tokens may follow; all others are ruled out.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from llamakit import hookimpl
+from llamakit.errors import FileFormatError, MissingExtraError, OptionError, UsageError
+from llamakit.plugins.processors.grammar.constraint import Constraint
+from llamakit.plugins.processors.grammar.messages import engine_message, shortened
+
+if TYPE_CHECKING:
+    from llamakit.hookspecs import Registrar
+    from llamakit.protocols import LogitsProcessor, LogitsProcessorFactory, Tokenizer
+
+
+def _read(file: str | None, text: str | None, kind: str) -> tuple[str, str]:
+    """Return the content of a file or a string, and its name for error messages."""
+    if (file is None) == (text is None):
+        raise UsageError(f"the {kind} needs either a file or a string")
+    if file is None:
+        return text or "", f"the {kind}"
+    path = Path(file).expanduser()
+    if not path.is_file():
+        raise UsageError(f"{path}: no such file; expected a {kind}")
+    try:
+        return path.read_text(encoding="utf-8"), f"the {kind} {path}"
+    except UnicodeDecodeError as error:
+        raise FileFormatError(f"{path} is not UTF-8 text: {error.reason}") from error
+
+
+def _check_engine() -> None:
+    try:
+        import llguidance  # noqa: F401
+    except ImportError as error:
+        raise MissingExtraError("constrained output", "llguidance", "grammar") from error
+
+
+def json_schema(
+    tokenizer: Tokenizer, file: str | None = None, schema: str | None = None, compact: bool = True
+) -> LogitsProcessor:
+    """Allow only tokens with which the answer becomes JSON that fits a schema.
+
+    Args:
+        file: a JSON schema.
+        schema: the same as a string.
+        compact: no white space between the parts; else any amount, and a model may not stop it.
+    Source: llguidance, https://github.com/guidance-ai/llguidance
+    """
+    _check_engine()
+    text, name = _read(file, schema, "JSON schema")
+    try:
+        content = json.loads(text)
+    except ValueError as error:
+        raise OptionError(f"{name} is not JSON: {error}") from error
+    if content is True:
+        content = {}
+    if not isinstance(content, dict):
+        raise OptionError(f'{name} cannot be used: expected an object, such as {{"type": "array"}}')
+    content["x-guidance"] = {"whitespace_flexible": not compact, **content.get("x-guidance", {})}
+    return Constraint(tokenizer, f"start: %json {json.dumps(content)}", name)
+
+
+def regex(tokenizer: Tokenizer, pattern: str = ".*") -> LogitsProcessor:
+    """Allow only tokens with which the whole answer matches a regular expression.
+
+    Args:
+        pattern: in Rust's syntax, without look-around; a dot matches no line end.
+    Source: llguidance, https://github.com/guidance-ai/llguidance
+    """
+    _check_engine()
+    from llguidance import LLMatcher
+
+    name = f"the regular expression {shortened(pattern)!r}"
+    (lark,) = json.loads(LLMatcher.grammar_from_regex(pattern))["grammars"]
+    return Constraint(tokenizer, lark["lark_grammar"], name)
+
+
+def grammar(
+    tokenizer: Tokenizer, file: str | None = None, text: str | None = None
+) -> LogitsProcessor:
+    """Allow only tokens with which the answer matches a grammar.
+
+    Args:
+        file: a grammar in Lark's notation, from ``start``, or in llama.cpp's GBNF, from ``root``.
+        text: the same as a string.
+    Source: llguidance, https://github.com/guidance-ai/llguidance
+    """
+    _check_engine()
+    from llguidance.gbnf_to_lark import GbnfToLarkError, any_to_lark
+
+    source, name = _read(file, text, "grammar")
+    try:
+        lark = any_to_lark(source)
+    except GbnfToLarkError as error:
+        raise OptionError(f"{name} cannot be used: {engine_message(str(error))}") from error
+    except RecursionError as error:
+        raise OptionError(f"{name} cannot be used: its brackets are nested too deeply") from error
+    return Constraint(tokenizer, lark, name)
+
+
+@hookimpl
+def register_logits_processors(processors: Registrar[LogitsProcessorFactory]) -> None:
+    """Offer ``json-schema``, ``regex`` and ``grammar``."""
+    processors.register("json-schema", json_schema, help="only JSON that fits a schema")
+    processors.register("regex", regex, help="only what matches a regular expression")
+    processors.register("grammar", grammar, help="only what matches a Lark or GBNF grammar")

@@ -1,0 +1,1 @@
+from llamakit.factories import build  # noqa: F401

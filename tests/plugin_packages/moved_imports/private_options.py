@@ -1,0 +1,1 @@
+from llamakit.options import model_options  # noqa: F401

@@ -1,0 +1,1 @@
+from llamakit.registry import Registrar  # noqa: F401

@@ -1,0 +1,1 @@
+from llamakit.tables import grid  # noqa: F401

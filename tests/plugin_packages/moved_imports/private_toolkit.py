@@ -1,0 +1,1 @@
+from llamakit.toolkit import default_toolkit  # noqa: F401
