@@ -112,8 +112,8 @@ def register_checkpoint_tools(tools: Registrar[click.Command | str]) -> None:
     is a command's name as well.
 
     Args:
-        tools: call ``tools.register(name, command, help=...)`` on it; without a help, the first
-            sentence of the command's is taken.
+        tools: call ``tools.register(name, command, help=...)`` on it, with a Click command or its
+            place, as ``register_commands`` says.
     Returns: nothing.
 
     Since 0.1.
@@ -177,7 +177,9 @@ def register_commands(commands: Registrar[click.Command | str]) -> None:
 
     Args:
         commands: call ``commands.register(name, command, help=...)`` on it, with a Click command;
-            without a help, the first sentence of the command's is taken.
+            without a help, the first sentence of the command's is taken. Instead of the command,
+            its place will do, such as ``"package.module:attribute"``: it is imported when it is run
+            or asked for its own help, and the registration needs ``help=``.
     Returns: nothing.
 
     Since 0.1.
