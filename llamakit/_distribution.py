@@ -41,15 +41,16 @@ def _clone() -> Path | None:
     """Return the folder of the clone that llamakit was installed from, if it still exists."""
     import json
     import pathlib
-    from importlib.metadata import PackageNotFoundError, distribution
+    from importlib.metadata import distributions
     from urllib.parse import unquote, urlsplit
 
-    try:
-        text = distribution(DISTRIBUTION).read_text("direct_url.json")
-    except PackageNotFoundError:  # it runs from the clone's folder, without an installation
+    # An installed clone also has an .egg-info in its folder, which says nothing of where it is from.
+    texts = (it.read_text("direct_url.json") for it in distributions(name=DISTRIBUTION))
+    text = next(filter(None, texts), None)
+    if text is None:  # installed from an index, or run from the clone's folder
         folder = pathlib.Path(__file__).parents[1]
     else:
-        origin = json.loads(text) if text else {}
+        origin = json.loads(text)
         if "dir_info" not in origin:
             return None
         folder = pathlib.Path(unquote(urlsplit(origin["url"]).path))

@@ -169,7 +169,7 @@ def _read_sentencepiece(checkpoint: Checkpoint, path: Path | None) -> SentencePi
     rows = checkpoint.params.vocab_size
     if len(model.pieces) > rows:
         raise TokenizerError(
-            f"{path} has {len(model.pieces)} ids but the embedding of {checkpoint.path} has "
+            f"{path} has {len(model.pieces)} tokens but the embedding of {checkpoint.path} has "
             f"{rows} rows: it is the tokenizer of another model; pass the right one with "
             "--tokenizer"
         )

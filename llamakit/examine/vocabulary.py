@@ -48,7 +48,7 @@ def find_vocabulary(checkpoint: Checkpoint, opener: Opener) -> Vocabulary:
     return Vocabulary(
         path,
         size,
-        f"{path} has {size} ids but the embedding of {folder} has {rows} rows: it is the "
+        f"{path} has {size} tokens but the embedding of {folder} has {rows} rows: it is the "
         "tokenizer of another model; bring both from the same download.",
     )
 

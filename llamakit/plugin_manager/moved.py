@@ -21,7 +21,7 @@ MOVED = {
     "llamakit.records": "llamakit.plugin_manager.plugin_record, which may change",
     "llamakit.guarding": "llamakit.plugin_manager.failures, which may change",
     "llamakit.strangers": "llamakit.plugin_manager.contracts, which may change",
-    "llamakit.drafters": "llamakit.llama.drafters, which may change",
+    "llamakit.drafters": "llamakit.llama.drafter_choice, which may change",
     "llamakit.prompts": "llamakit.llama.prompts, which may change",
     "llamakit.options": "llamakit.cli.options, which may change",
     "llamakit.tables": "llamakit.cli.terminal, which may change",

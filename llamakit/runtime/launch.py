@@ -144,6 +144,7 @@ class Workers:
                 process.wait()
         for errors in self._errors:
             errors.close()
+        self._links.close()
 
 
 def end_with_parent() -> None:

@@ -30,7 +30,7 @@ _HERE = b"h"
 def register(links: Links) -> None:
     """Make the group that ``links`` connect known to torch.distributed as ``BACKEND``."""
     peers = [(rank, it) for rank, it in enumerate(links.peers) if it is not None]
-    memory = mmap.mmap(links.memory, 2 * links.size * SLOT_NBYTES)
+    memory = mmap.mmap(links.memory.fileno(), 2 * links.size * SLOT_NBYTES)
     together = Exchange(links.rank, peers, memory)
 
     def create(_store: Any, _rank: int, size: int, _timeout: timedelta) -> ProcessGroup:

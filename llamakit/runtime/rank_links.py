@@ -11,6 +11,7 @@ import socket
 import tempfile
 import time
 from dataclasses import dataclass
+from typing import IO
 
 SOCKETS = "LLAMAKIT_RANK_SOCKETS"
 """The variable that names a worker's file descriptors: one socket a peer, the memory, the
@@ -28,14 +29,14 @@ class Links:
 
     Args:
         peers: a socket to every other rank, by rank; None in its own place.
-        memory: the descriptor of the shared memory, ``2 * size`` slots.
-        store: that of a file for torch's ``FileStore``, which ranks with GPUs meet at.
+        memory: the file of the shared memory, ``2 * size`` slots.
+        store: a file for torch's ``FileStore``, which ranks with GPUs meet at.
     """
 
     rank: int
     peers: tuple[socket.socket | None, ...]
-    memory: int
-    store: int
+    memory: IO[bytes]
+    store: IO[bytes]
 
     @property
     def size(self) -> int:
@@ -45,15 +46,16 @@ class Links:
     @property
     def descriptors(self) -> list[int]:
         """What a worker has to inherit."""
-        return [*(it.fileno() for it in self.peers if it is not None), self.memory, self.store]
+        files = (*(it for it in self.peers if it is not None), self.memory, self.store)
+        return [it.fileno() for it in files]
 
     def close(self) -> None:
-        """Close what this process holds of them."""
+        """Close what this process holds of them. Does nothing the second time."""
         for peer in self.peers:
             if peer is not None:
                 peer.close()
-        os.close(self.memory)
-        os.close(self.store)
+        self.memory.close()
+        self.store.close()
 
 
 def make_links(size: int) -> list[Links]:
@@ -65,7 +67,12 @@ def make_links(size: int) -> list[Links]:
     with tempfile.TemporaryFile() as memory, tempfile.TemporaryFile() as store:  # without a name
         memory.truncate(2 * size * SLOT_NBYTES)
         return [
-            Links(rank, tuple(peers[rank]), os.dup(memory.fileno()), os.dup(store.fileno()))
+            Links(
+                rank,
+                tuple(peers[rank]),
+                _opened(os.dup(memory.fileno())),
+                _opened(os.dup(store.fileno())),
+            )
             for rank in range(size)
         ]
 
@@ -76,7 +83,7 @@ def inherited_links(rank: int, size: int) -> Links:
     peers: list[socket.socket | None] = [socket.socket(fileno=number) for number in sockets]
     peers.insert(rank, None)
     assert len(peers) == size
-    return Links(rank, tuple(peers), memory, store)
+    return Links(rank, tuple(peers), _opened(memory), _opened(store))
 
 
 def wait_for_workers(links: Links, patience: float) -> list[int]:
@@ -102,3 +109,7 @@ def say_ready(links: Links) -> None:
     leader = links.peers[0]
     assert leader is not None
     leader.sendall(READY)
+
+
+def _opened(descriptor: int) -> IO[bytes]:
+    return open(descriptor, "r+b", buffering=0)

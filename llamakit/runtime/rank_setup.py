@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import sys
 from typing import Any
 
 from llamakit.errors import ParallelError
@@ -55,6 +56,9 @@ def _join_torchrun(led: bool) -> RankGroup:
     from torch import distributed
 
     distributed.init_process_group(_backend(), timeout=launch.IDLE)
+    if not led and distributed.get_rank() > 0 and not os.environ.get("LLAMAKIT_PRINT_ALL_RANKS"):
+        # The same script runs on every rank; the reference's Llama.build does this too.
+        sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115, PTH123
     local_rank = int(os.environ.get("LOCAL_RANK", "0"))
     return _remember(RankGroup(distributed.get_rank(), world_size(), local_rank, led))
 
@@ -99,7 +103,7 @@ def _join_local(links: Links) -> None:
         os.environ.setdefault("NCCL_SOCKET_IFNAME", "lo")  # not the host's own address
         backend = f"cpu:{backend},cuda:nccl"
         store = distributed.FileStore(  # type: ignore[attr-defined]
-            f"/proc/self/fd/{links.store}", links.size
+            f"/proc/self/fd/{links.store.fileno()}", links.size
         )
     distributed.init_process_group(
         backend, store=store, rank=links.rank, world_size=links.size, timeout=launch.IDLE

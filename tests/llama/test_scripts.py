@@ -47,6 +47,6 @@ def test_a_script_of_the_reference_api_runs(
     printed = [file.read_text("utf-8") for file in (tmp_path / "logs").glob("**/stdout.log")]
     printed = printed if ranks > 1 else [done.stdout]
     assert len(printed) == ranks
-    assert all(text == printed[0] for text in printed)  # as with the reference
-    assert any(line.startswith("> ") for line in printed[0].splitlines())
+    (answer,) = [text for text in printed if text]  # rank 0 alone prints, as with the reference
+    assert any(line.startswith("> ") for line in answer.splitlines())
     assert "Traceback" not in done.stderr

@@ -73,7 +73,7 @@ def test_a_sampler_and_a_processor_are_handed_the_tokenizer(toolkit):
     ],
 )
 def test_without_a_tokenizer_the_sentence_says_who_wants_it(toolkit, settings, kind):
-    with pytest.raises(UsageError, match=f"the {kind} needy works with the model's tokenizer"):
+    with pytest.raises(UsageError, match=f"the {kind} needy needs the model's tokenizer"):
         choose_sampling(**settings, toolkit=toolkit)
 
 

@@ -98,7 +98,7 @@ def test_what_a_processor_promises_shows_in_the_answer(run_llamakit: Run, tmp_pa
 
 
 def test_a_processor_that_needs_the_tokenizer_says_so_in_python() -> None:
-    with pytest.raises(UsageError, match=r"processor logit-bias works with .* tokenizer=llama"):
+    with pytest.raises(UsageError, match=r"processor logit-bias needs .* tokenizer=llama"):
         choose_sampling(processors=["logit-bias:bias=5:1"])
 
 
