@@ -7,7 +7,7 @@ from pathlib import Path
 import ml_dtypes
 import numpy as np
 import pytest
-import torch
+from lazy_torch import torch
 
 import llamakit
 from llamakit.errors import MissingShardError

@@ -10,8 +10,8 @@ from typing import Any
 os.environ["HF_HUB_OFFLINE"] = "1"  # before the import below, which reads it
 
 import pytest
-import torch
 import transformers
+from lazy_torch import torch
 
 import llamakit.demo
 from llamakit.api import Llama
