@@ -21,6 +21,8 @@ needs_torch = pytest.mark.skipif(not HAS_TORCH, reason=REASON)
 
 class _LazyTorch:
     def __getattr__(self, name: str) -> Any:
+        if name.startswith("_"):  # pytest asks all that a file holds for __wrapped__
+            raise AttributeError(name)
         if not HAS_TORCH:
             pytest.skip(REASON, allow_module_level=True)
         return getattr(importlib.import_module("torch"), name)

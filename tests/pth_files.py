@@ -17,7 +17,7 @@ def save_pth(arrays, path):
     if HAS_TORCH:
         torch.save({name: to_torch(array) for name, array in arrays.items()}, path)
     else:
-        write_pth(path, {name: np.ascontiguousarray(array) for name, array in arrays.items()})
+        write_pth(path, arrays)
 
 
 def write_pth(path, arrays, shared=()):
