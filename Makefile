@@ -10,9 +10,6 @@ REFERENCE := $(shell grep -rl --include='*.md' '\[\[\[cog' docs)
 COG := $(BIN)/cog -I docs
 MKDOCS := NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs --quiet
 
-WITHOUT_TORCH := tests/packaging/test_pins.py tests/packaging/test_distribution.py \
-	$(addprefix tests/plugin_manager/test_,cli.py discovery.py factories.py toolkit.py)
-
 .PHONY: help demo test lint fix docs pictures bench soak matrix pins clean
 .DEFAULT_GOAL := help
 
@@ -54,18 +51,8 @@ soak: $(VENV)/installed-test ## the long kill and load runs
 clean: ## remove the environment and what was built
 	rm -rf $(VENV) .matrix build dist site *.egg-info
 
-matrix: ## the tests that need no torch, on each Python from 3.10 on that the machine has
-	@status=0; for version in 10 11 12 13; do \
-		python=python3.$$version; \
-		$$python -c "" 2>/dev/null || { echo "matrix: 3.$$version is not here"; continue; }; \
-		folder=.matrix/3.$$version; pip="$$folder/bin/python -m pip --disable-pip-version-check"; \
-		$$python -m venv $$folder && \
-		$$pip install --quiet --require-hashes --no-deps -r locks/build.txt && \
-		$$pip install --quiet --require-hashes --no-deps --no-build-isolation -r locks/test.txt && \
-		$$pip install --quiet --no-deps --no-build-isolation -e . && \
-		$$folder/bin/python -m pytest -q -p no:cacheprovider $(WITHOUT_TORCH) && \
-		echo "matrix: 3.$$version passed" || { echo "matrix: 3.$$version FAILED"; status=1; }; \
-	done; exit $$status
+matrix: ## the tests that need no torch, on each Python from 3.10 on (VERSIONS=3.13: on one)
+	$(PYTHON) tools/matrix.py $(VERSIONS)
 
 pins: $(VENV)/installed ## write constraints.txt and locks/ (UPGRADE=--upgrade: the newest versions)
 	$(PIP) install --quiet uv

@@ -1,4 +1,4 @@
-"""Small checkpoints, written by torch and safetensors, for the tests of what reads them."""
+"""Small checkpoints for the tests of what reads them."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ from pathlib import Path
 import ml_dtypes
 import numpy as np
 import pytest
-import torch
+from lazy_torch import torch
+from pth_files import save_pth
 
 REFERENCE_CASES = Path(__file__).parents[1] / "data" / "reference-cases"
 CUT_ON_ROWS = ("wq", "wk", "wv", "w1", "w3", "output")
@@ -51,10 +52,10 @@ def write_meta():
         (folder / "params.json").write_text(json.dumps(params))
         for rank in range(size):
             shard = {
-                name: cut(name, tensor, rank, size, params, embedding_axis).clone()
+                name: cut(name, tensor, rank, size, params, embedding_axis)
                 for name, tensor in weights.items()
             }
-            torch.save(shard, folder / f"consolidated.{rank:02d}.pth")
+            save_pth(shard, folder / f"consolidated.{rank:02d}.pth")
         return folder
 
     return write
@@ -94,7 +95,7 @@ def as_torch():
 
 
 def random_weights(params, vocab, hidden):
-    torch.manual_seed(0)
+    generator = np.random.default_rng(0)
     dim = params["dim"]
     key_rows = params.get("n_kv_heads", params["n_heads"]) * dim // params["n_heads"]
     weights = {"tok_embeddings.weight": (vocab, dim)}
@@ -105,17 +106,19 @@ def random_weights(params, vocab, hidden):
         layer |= {"feed_forward.w1": (hidden, dim), "feed_forward.w2": (dim, hidden)}
         layer |= {"feed_forward.w3": (hidden, dim), "attention_norm": (dim,), "ffn_norm": (dim,)}
         weights |= {f"layers.{index}.{name}.weight": shape for name, shape in layer.items()}
-    return {name: torch.randn(shape).half() for name, shape in weights.items()}
+    return {
+        name: generator.standard_normal(shape).astype("float16") for name, shape in weights.items()
+    }
 
 
 def cut(name, tensor, rank, size, params, embedding_axis):
     if part(name) in ("wk", "wv") and size > params["n_kv_heads"]:
-        heads = tensor.chunk(params["n_kv_heads"], 0)
+        heads = np.split(tensor, params["n_kv_heads"], 0)
         return heads[rank * params["n_kv_heads"] // size]
     if part(name) in CUT_ON_ROWS or (part(name) == "tok_embeddings" and embedding_axis == 0):
-        return tensor.chunk(size, 0)[rank]
+        return np.split(tensor, size, 0)[rank]
     if part(name) in CUT_ON_COLUMNS or part(name) == "tok_embeddings":
-        return tensor.chunk(size, 1)[rank]
+        return np.split(tensor, size, 1)[rank]
     return tensor
 
 

@@ -7,8 +7,8 @@ import zlib
 
 import numpy as np
 import pytest
-import torch
-import torch.utils.serialization
+from lazy_torch import torch
+from pth_files import write_pth
 
 from llamakit.checkpoint.file_layout import TensorSpec
 from llamakit.checkpoint.pth_reader import PthFile
@@ -25,18 +25,9 @@ ARRAYS = {
 
 
 def write(path, arrays=ARRAYS, shared=()):
-    specs = [TensorSpec(name, str(array.dtype), array.shape) for name, array in arrays.items()]
-    specs += [TensorSpec(name, "float32", (3, 5), same_as="b") for name in shared]
-    layout = PthLayout(path.stem, specs)
-    crcs = []
-    with path.open("wb") as file:
-        file.write(layout.head)
-        for index, array in enumerate(arrays.values()):
-            crcs.append(zlib.crc32(array.tobytes()))
-            file.write(layout.before(index) + array.tobytes() + layout.after(index, crcs[-1]))
-        file.write(layout.tail(crcs))
-    assert path.stat().st_size == layout.nbytes
-    return path
+    return write_pth(
+        path, arrays, [TensorSpec(name, "float32", (3, 5), same_as="b") for name in shared]
+    )
 
 
 @pytest.mark.parametrize("mmap", [False, True])

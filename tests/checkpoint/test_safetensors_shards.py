@@ -7,7 +7,7 @@ from pathlib import Path
 import ml_dtypes
 import numpy as np
 import pytest
-import torch
+from lazy_torch import needs_torch, torch
 
 import llamakit
 from llamakit.errors import MissingShardError
@@ -39,6 +39,7 @@ def test_a_missing_one_is_named(exported: Path) -> None:
         llamakit.open_checkpoint(exported)
 
 
+@needs_torch
 @pytest.mark.parametrize("dtype", [np.float16, np.float32, ml_dtypes.bfloat16])
 def test_an_array_becomes_a_tensor_of_the_same_values(dtype: type) -> None:
     array = np.array([[1.5, -2.0], [0.0, 3.0]], dtype=dtype)
@@ -49,6 +50,7 @@ def test_an_array_becomes_a_tensor_of_the_same_values(dtype: type) -> None:
     assert torch.equal(tensor.float(), torch.tensor([[1.5, -2.0], [0.0, 3.0]]))
 
 
+@needs_torch
 def test_an_array_that_cannot_be_written_to_is_copied() -> None:
     array = np.array([1.5, -2.0], dtype=np.float32)
     array.flags.writeable = False

@@ -1,11 +1,12 @@
-"""Random checkpoints in Meta's form, cut and written by torch alone."""
+"""Random checkpoints in Meta's form, cut by numpy and saved by torch if there is torch."""
 
 from __future__ import annotations
 
 import json
 
+import numpy as np
 import pytest
-import torch
+from pth_files import save_pth
 
 ROWS = ("wq", "wk", "wv", "w1", "w3", "output")
 COLUMNS = ("wo", "w2")
@@ -33,21 +34,21 @@ def big_meta(tmp_path):
     return write_meta(tmp_path / "big", params | {"norm_eps": 1e-5}, 8)
 
 
-def write_meta(folder, params, size, *, axis=1, dtype=torch.float16, seed=0, freqs=False):
-    """Write random shards and params.json; how they are cut is spelled out here, by torch."""
+def write_meta(folder, params, size, *, axis=1, dtype="float16", seed=0, freqs=False):
+    """Write random shards and params.json; how they are cut is spelled out here, by numpy."""
     folder.mkdir(parents=True)
     (folder / "params.json").write_text(json.dumps(params))
     weights = random_weights(params, dtype, seed)
     for rank in range(size):
         shard = {name: cut(name, it, rank, size, params, axis) for name, it in weights.items()}
         if freqs:
-            shard["rope.freqs"] = torch.arange(4.0)
-        torch.save(shard, folder / f"consolidated.{rank:02d}.pth")
+            shard["rope.freqs"] = np.arange(4, dtype="float32")
+        save_pth(shard, folder / f"consolidated.{rank:02d}.pth")
     return folder
 
 
 def random_weights(params, dtype, seed):
-    generator = torch.Generator().manual_seed(seed)
+    generator = np.random.default_rng(seed)
     dim, vocab = params["dim"], params["vocab_size"]
     multiple_of = params["multiple_of"]
     hidden = -(-int(8 * dim / 3) // multiple_of) * multiple_of
@@ -60,7 +61,7 @@ def random_weights(params, dtype, seed):
     for index in range(params["n_layers"]):
         shapes |= {f"layers.{index}.{name}": shape for name, shape in layer.items()}
     return {
-        f"{name}.weight": torch.randn(shape, generator=generator).to(dtype)
+        f"{name}.weight": generator.standard_normal(shape, dtype="float32").astype(dtype)
         for name, shape in shapes.items()
     }
 
@@ -69,9 +70,9 @@ def cut(name, tensor, rank, size, params, axis):
     part = name.split(".")[-2]
     heads = params.get("n_kv_heads", params["n_heads"])
     if part in ("wk", "wv") and size > heads:
-        return tensor.chunk(heads, 0)[rank * heads // size].clone()
+        return np.split(tensor, heads, 0)[rank * heads // size]
     if part in ROWS or (part == "tok_embeddings" and axis == 0):
-        return tensor.chunk(size, 0)[rank].clone()
+        return np.split(tensor, size, 0)[rank]
     if part in COLUMNS or part == "tok_embeddings":
-        return tensor.chunk(size, 1)[rank].clone()
-    return tensor.clone()
+        return np.split(tensor, size, 1)[rank]
+    return tensor

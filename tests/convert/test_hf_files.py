@@ -14,8 +14,8 @@ from typing import Any
 os.environ["HF_HUB_OFFLINE"] = "1"  # before the import below, which reads it
 
 import pytest
-import torch
 import transformers
+from lazy_torch import torch
 
 from llamakit.checkpoint.hf_config import parse_config
 from llamakit.checkpoint.params import ModelParams

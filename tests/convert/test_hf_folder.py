@@ -10,13 +10,15 @@ from typing import Any
 os.environ["HF_HUB_OFFLINE"] = "1"  # before the import below, which reads it
 
 import pytest
-import torch
 import transformers
+from lazy_torch import needs_torch, torch
 
 import llamakit.demo
 from llamakit.api import Llama
 from llamakit.checkpoint.meta_checkpoint import open_meta
 from llamakit.convert.export import export_hf
+
+pytestmark = needs_torch
 
 
 def export(source: Path, tokenizer: Path, destination: Path) -> Path:

@@ -7,9 +7,9 @@ import math
 
 import numpy as np
 import pytest
-import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from lazy_torch import torch
 from tools_kit import PARAMS, change_shard, random_model, write_model
 
 from llamakit import diff, export, reshard
@@ -27,10 +27,10 @@ def only(report):
 def pair(tmp_path):
     """Write two models of one origin, the second changed."""
 
-    def pair(change, dtype=torch.float16, sizes=(1, 1)):
-        weights = {name: tensor.to(dtype) for name, tensor in random_model().items()}
+    def pair(change, dtype="float16", sizes=(1, 1)):
+        weights = {name: tensor.astype(dtype) for name, tensor in random_model().items()}
         a = write_model(tmp_path / "a", weights, sizes[0])
-        changed = {name: tensor.clone() for name, tensor in weights.items()}
+        changed = {name: tensor.copy() for name, tensor in weights.items()}
         change(changed)
         return a, write_model(tmp_path / "b", changed, sizes[1])
 
@@ -93,7 +93,7 @@ def test_places_are_those_of_the_whole_parameter(pair, monkeypatch, chunk):
         weights[name][20, 11] += 8
         weights[name][23, 0] += 2
 
-    found = only(diff(*pair(change, torch.float32)))
+    found = only(diff(*pair(change, "float32")))
 
     assert (found.first, found.worst, found.values) == ((5, 3), (20, 11), 3)
     assert found.max_abs == pytest.approx(8, rel=1e-5)
@@ -101,7 +101,7 @@ def test_places_are_those_of_the_whole_parameter(pair, monkeypatch, chunk):
 
 def test_minus_zero_differs_in_bytes_and_not_in_value(pair):
     def change(weights):
-        weights["norm.weight"][:4] = torch.tensor([1.0, -0.0, 0.0, 0.0])
+        weights["norm.weight"][:4] = [1.0, -0.0, 0.0, 0.0]
 
     a, b = pair(change)
     change_shard(
@@ -119,7 +119,7 @@ def test_nan_equals_nan_and_nothing_else(pair):
     nan = float("nan")
 
     def change(weights):
-        weights["norm.weight"][:3] = torch.tensor([nan, nan, 5.0])
+        weights["norm.weight"][:3] = [nan, nan, 5.0]
 
     a, b = pair(change)
     change_shard(
@@ -144,11 +144,11 @@ def test_infinity_is_as_far_as_it_gets(pair):
     json.dumps(diff_module._plain({"far": found.max_abs}), allow_nan=False)
 
 
-@pytest.mark.parametrize(("dtype", "equal"), [(torch.float32, True), (torch.bfloat16, False)])
+@pytest.mark.parametrize(("dtype", "equal"), [("float32", True), ("bfloat16", False)])
 def test_another_dtype_is_told_and_the_values_are_compared(tmp_path, dtype, equal):
     weights = random_model()
     a = write_model(tmp_path / "a", weights)
-    b = write_model(tmp_path / "b", {name: it.to(dtype) for name, it in weights.items()}, 2)
+    b = write_model(tmp_path / "b", {name: it.astype(dtype) for name, it in weights.items()}, 2)
 
     report = diff(a, b)
 
@@ -161,7 +161,7 @@ def test_another_shape_and_a_missing_parameter_are_told(tmp_path):
     weights = random_model()
     a = write_model(tmp_path / "a", weights)
     fewer = {name: it for name, it in weights.items() if name != "norm.weight"}
-    fewer["output.weight"] = fewer["output.weight"][:12].clone()
+    fewer["output.weight"] = fewer["output.weight"][:12].copy()
     b = write_model(tmp_path / "b", fewer)
 
     kinds = {it.name: it.kind for it in diff(a, b).differing}

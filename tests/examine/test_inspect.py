@@ -8,7 +8,7 @@ import subprocess
 import sys
 
 import pytest
-import torch
+from lazy_torch import torch
 from tools_kit import PARAMS, change_shard, random_model, write_model
 
 from llamakit import export, inspect

@@ -7,7 +7,9 @@ import json
 import shutil
 from pathlib import Path
 
-import torch
+import numpy as np
+from lazy_torch import torch
+from pth_files import save_pth
 
 REFERENCE_CASES = Path(__file__).parents[1] / "data" / "reference-cases"
 PAGE = b"<!DOCTYPE html><html><head><title>403 Forbidden</title></head><body></body></html>"
@@ -34,7 +36,7 @@ def copy_case(root, name="mha-mp8", checklist=True):
 
 
 def random_model(seed=0, params=PARAMS, hidden=48):
-    torch.manual_seed(seed)
+    generator = np.random.default_rng(seed)
     dim, vocab = params["dim"], params["vocab_size"]
     shapes = {"tok_embeddings.weight": (vocab, dim)}
     for index in range(params["n_layers"]):
@@ -43,7 +45,9 @@ def random_model(seed=0, params=PARAMS, hidden=48):
         layer |= {"feed_forward.w3": (hidden, dim), "attention_norm": (dim,), "ffn_norm": (dim,)}
         shapes |= {f"layers.{index}.{name}.weight": shape for name, shape in layer.items()}
     shapes |= {"norm.weight": (dim,), "output.weight": (vocab, dim)}
-    return {name: torch.randn(shape).half() for name, shape in shapes.items()}
+    return {
+        name: generator.standard_normal(shape).astype("float16") for name, shape in shapes.items()
+    }
 
 
 def write_model(folder, weights, size=1, params=PARAMS, order=None):
@@ -56,9 +60,9 @@ def write_model(folder, weights, size=1, params=PARAMS, order=None):
         for name in names:
             axis = AXES.get(name.split(".")[-2])
             whole = weights[name]
-            part = whole if axis is None else whole.chunk(size, axis)[rank]
-            shard[name] = part.clone()
-        torch.save(shard, folder / f"consolidated.{rank:02d}.pth")
+            part = whole if axis is None else np.split(whole, size, axis)[rank]
+            shard[name] = part
+        save_pth(shard, folder / f"consolidated.{rank:02d}.pth")
     return folder
 
 

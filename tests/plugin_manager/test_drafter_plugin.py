@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import json
 
+from lazy_torch import needs_torch
+
 COMMON = ("generate", "Once upon a time", "--temperature", "0", "--max-new-tokens", "12", "--json")
 
 
+@needs_torch
 def test_a_strangers_drafter_changes_no_answer(run_llamakit, plugins):
     env = plugins("drafter")
 
@@ -22,6 +25,7 @@ def test_a_strangers_drafter_changes_no_answer(run_llamakit, plugins):
     assert "again (from llamakit-again)" in run_llamakit("generate", "--help", env=env).stdout
 
 
+@needs_torch
 def test_a_drafter_that_fails_is_named(run_llamakit, plugins):
     done = run_llamakit(*COMMON, "--draft", "again:times=0", env=plugins("drafter"))
 

@@ -9,6 +9,7 @@ import subprocess
 import sys
 
 import pytest
+from lazy_torch import needs_torch
 
 from llamakit import __version__
 from llamakit._distribution import install_command
@@ -304,6 +305,7 @@ def test_debugging_shows_where_a_command_failed(run_llamakit, plugins):
     assert 'raise KeyError("fuse")' in result.stderr
 
 
+@needs_torch
 def test_a_sampler_that_fails_while_sampling_names_its_plugin(
     run_llamakit, plugins, reference_cases
 ):
@@ -326,6 +328,7 @@ def test_a_sampler_that_fails_while_sampling_names_its_plugin(
     assert result.stdout.endswith("\n")
 
 
+@needs_torch
 @pytest.mark.parametrize(
     ("words", "thing", "cause"),
     [
@@ -348,6 +351,7 @@ def test_what_exits_in_use_names_its_plugin(
     ) in result.stderr.splitlines()[-1]
 
 
+@needs_torch
 def test_a_hook_that_fails_is_named_and_the_next_plugin_is_asked(
     run_llamakit, plugins, reference_cases
 ):
@@ -421,6 +425,7 @@ def test_a_report_may_mean_something_else_by_files(
     assert (tmp_path / "made").is_dir()
 
 
+@needs_torch
 def test_a_sampler_that_fails_while_sampling_is_listed_after_a_check(run_llamakit, plugins):
     env = plugins("fails_later", "second")
     reason = (

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 
 import pytest
+from lazy_torch import needs_torch
 
 from llamakit.errors import OptionError, UsageError
 from llamakit.llama.sampler_choice import choose_sampling, needs_tokenizer
@@ -99,6 +100,7 @@ def test_an_option_of_the_tokenizers_name_cannot_be_given(toolkit):
         )
 
 
+@needs_torch
 def test_generate_hands_the_models_tokenizer_to_a_strangers_processor(run_llamakit, plugins):
     words = ("generate", "--temperature", "0", "--max-new-tokens", "30", "Once upon a time")
     env = plugins("ban")
@@ -112,6 +114,7 @@ def test_generate_hands_the_models_tokenizer_to_a_strangers_processor(run_llamak
     assert "e" not in done.stdout
 
 
+@needs_torch
 def test_chat_hands_it_over_at_the_start_and_in_set(run_llamakit, plugins):
     script = "What is a shard?\n/set processors ban:letter=a\nWhat is a shard?\n"
 
