@@ -44,13 +44,15 @@ def _clone() -> Path | None:
     from importlib.metadata import distributions
     from urllib.parse import unquote, urlsplit
 
-    # An installed clone also has an .egg-info in its folder, which says nothing of where it is from.
-    texts = (it.read_text("direct_url.json") for it in distributions(name=DISTRIBUTION))
-    text = next(filter(None, texts), None)
-    if text is None:  # installed from an index, or run from the clone's folder
+    # A clone's folder may have an .egg-info too, which does not say where it was installed from.
+    installed = [it for it in distributions(name=DISTRIBUTION) if it.read_text("METADATA")]
+    texts = [text for it in installed if (text := it.read_text("direct_url.json"))]
+    if not installed:  # it runs from the clone's folder
         folder = pathlib.Path(__file__).parents[1]
+    elif not texts:
+        return None
     else:
-        origin = json.loads(text)
+        origin = json.loads(texts[0])
         if "dir_info" not in origin:
             return None
         folder = pathlib.Path(unquote(urlsplit(origin["url"]).path))

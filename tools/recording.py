@@ -25,8 +25,8 @@ COMMANDS = (
     ("llamakit reshard llama-demo/ demo-mp2/ -n 2", 6),
     ("llamakit diff llama-demo/ demo-mp2/", 2),
     (
-        "llamakit generate -m demo-mp2/ --model-parallel-size 2 --temperature 0 --max-new-tokens 40 "
-        '"Once upon a time"',
+        "llamakit generate -m demo-mp2/ --model-parallel-size 2 --temperature 0 "
+        '--max-new-tokens 40 "Once upon a time"',
         3,
     ),
     ('echo "How do I verify a checkpoint?" | llamakit chat -m demo-mp2/ --temperature 0', 3),

@@ -46,8 +46,8 @@ class Links:
     @property
     def descriptors(self) -> list[int]:
         """What a worker has to inherit."""
-        files = (*(it for it in self.peers if it is not None), self.memory, self.store)
-        return [it.fileno() for it in files]
+        sockets = [it.fileno() for it in self.peers if it is not None]
+        return [*sockets, self.memory.fileno(), self.store.fileno()]
 
     def close(self) -> None:
         """Close what this process holds of them. Does nothing the second time."""
@@ -109,6 +109,10 @@ def say_ready(links: Links) -> None:
     leader = links.peers[0]
     assert leader is not None
     leader.sendall(READY)
+
+
+def _copy(file: IO[bytes]) -> IO[bytes]:
+    return _opened(os.dup(file.fileno()))
 
 
 def _opened(descriptor: int) -> IO[bytes]:
