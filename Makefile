@@ -39,7 +39,9 @@ docs: $(VENV)/installed-test ## write the generated docs anew and build the site
 	$(COG) -r $(REFERENCE)
 	$(MKDOCS) build --strict
 
-pictures: $(VENV)/installed-test ## take the pictures of the server's page, with Chromium
+pictures: $(VENV)/installed-test ## the pictures of the docs; those of the server's page with Chromium
+	$(BIN)/python tools/architecture_picture.py
+	$(BIN)/python tools/recording.py
 	LLAMAKIT_PICTURES=docs/images $(BIN)/python -m pytest tests/serve/page/test_page_pictures.py
 
 bench: $(VENV)/installed ## run every benchmark; docs/benchmarks.md keeps dated results

@@ -46,13 +46,13 @@ def _clone() -> Path | None:
 
     # A clone's folder may have an .egg-info too, which does not say where it was installed from.
     installed = [it for it in distributions(name=DISTRIBUTION) if it.read_text("METADATA")]
-    texts = [text for it in installed if (text := it.read_text("direct_url.json"))]
+    text = installed[0].read_text("direct_url.json") if installed else None
     if not installed:  # it runs from the clone's folder
         folder = pathlib.Path(__file__).parents[1]
-    elif not texts:
+    elif not text:
         return None
     else:
-        origin = json.loads(texts[0])
+        origin = json.loads(text)
         if "dir_info" not in origin:
             return None
         folder = pathlib.Path(unquote(urlsplit(origin["url"]).path))
