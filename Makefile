@@ -5,7 +5,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 
-PACKAGE := pyproject.toml constraints.txt $(wildcard locks/*) entry_points.txt llamakit/_distribution.py
+PACKAGE := pyproject.toml setup.py constraints.txt $(wildcard locks/*) entry_points.txt llamakit/_distribution.py
 REFERENCE := $(shell grep -rl --include='*.md' '\[\[\[cog' docs)
 COG := $(BIN)/cog -I docs
 MKDOCS := NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs --quiet

@@ -23,6 +23,7 @@ from llamakit.llama.sampler_choice import choose_sampling
 from llamakit.plugin_manager.entry_points import EntryPoint
 from llamakit.plugin_manager.toolkit import Toolkit, load_toolkit
 from llamakit.testing import check_sampler
+from llamakit.testing.new_package import plan_package, write_package
 
 ROOT = Path(__file__).parents[2]
 README, README_ZH = ROOT / "README.md", ROOT / "README.zh.md"
@@ -37,7 +38,7 @@ def blocks(page: Path, language: str) -> list[str]:
 
 
 def command_lines(page: Path) -> list[str]:
-    lines = "".join(blocks(page, "console")).splitlines()
+    lines = "".join((*blocks(page, "console"), *blocks(page, "sh"))).splitlines()
     return [line.partition("  #")[0].rstrip() for line in lines if line.strip()]
 
 
@@ -75,6 +76,11 @@ def toolkit_with_the_pages_plugins(tmp_path_factory: pytest.TempPathFactory) -> 
             (plugin,) = (block for block in blocks(page, "python") if hook in block)
             (folder / f"llamakit_{name}.py").write_text(plugin, encoding="utf-8")
             toolkit.load([EntryPoint(name, f"llamakit_{name}", "", f"llamakit-{name}", "0.1")])
+        write_package(plan_package("runner-up", "sampler", folder, {}))  # README has it made
+        patch.syspath_prepend(str(folder / "llamakit-runner-up"))
+        toolkit.load(
+            [EntryPoint("runner-up", "llamakit_runner_up", "", "llamakit-runner-up", "0.1")]
+        )
         for package in sorted((ROOT / "examples" / "plugins").iterdir()):
             patch.syspath_prepend(str(package))
             module = package.name.replace("-", "_")

@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import re
-import site
 import subprocess
-import sys
-import venv
 import zipfile
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -20,7 +17,6 @@ BLOCK = re.compile(r"^```(\w+)\n(.*?)^```", re.MULTILINE | re.DOTALL)
 FILE = re.compile(r"`([\w./-]+\.(?:py|toml|yml))`")
 NOT_RUN = ("pip install build twine", "python -m build", "twine upload")
 """What publishes. It needs a network and an account, so it is shown and not executed."""
-OFFLINE = "--no-index --no-deps --no-build-isolation --disable-pip-version-check"
 GREEDY = 'llamakit generate --temperature 0 --max-new-tokens 40 "Once upon a time"'
 
 
@@ -40,28 +36,6 @@ def steps() -> list[Step]:
         names = FILE.findall(page[: match.start()])
         found.append(Step(match[1], match[2], names[-1] if names else ""))
     return found
-
-
-@pytest.fixture(scope="module")
-def environment(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A new virtual environment that sees what is installed here, and its programs."""
-    folder = tmp_path_factory.mktemp("fresh") / "venv"
-    venv.create(folder, symlinks=True)
-    python = folder / "bin" / "python"
-    (packages,) = (folder / "lib").glob("python*/site-packages")
-    places = [*site.getsitepackages(), *(it for it in sys.path if it.endswith("site-packages"))]
-    lines = [f"import site; site.addsitedir({place!r})" for place in dict.fromkeys(places)]
-    (packages / "shared.pth").write_text("\n".join(lines) + "\n")
-    for name, words in {
-        "llamakit": 'exec {python} -m llamakit "$@"',
-        "pip": 'command=$1; shift; case "$command" in\n'
-        'uninstall) exec {python} -m pip uninstall --quiet "$@";;\n'
-        f'*) exec {{python}} -m pip "$command" --quiet {OFFLINE} "$@";;\nesac',
-    }.items():
-        program = folder / "bin" / name
-        program.write_text(f"#!/bin/sh\n{words.format(python=python)}\n")
-        program.chmod(0o755)
-    return folder / "bin"
 
 
 class Done(NamedTuple):

@@ -42,7 +42,7 @@ def test_the_wheel_holds_it_and_the_entry_points(tmp_path: Path) -> None:
     source = tmp_path / "source"
     tracked = subprocess.run(
         ["git", "ls-files", "-co", "--exclude-standard", "llamakit", "*.toml", "*.txt", "*.md"]
-        + ["LICENSE"],
+        + ["LICENSE", "setup.py"],
         cwd=ROOT,
         capture_output=True,
         text=True,
@@ -67,7 +67,7 @@ def test_the_wheel_holds_it_and_the_entry_points(tmp_path: Path) -> None:
         written = archive.read(entry_points).decode()
     for file in embedded_files():
         assert f"llamakit/{file.relative_to(demo.path().parents[1])}" in names
-    for template in (ROOT / "llamakit/authoring/templates").rglob("*.tmpl"):
+    for template in (ROOT / "llamakit/testing/templates").rglob("*.tmpl"):
         assert str(template.relative_to(ROOT)) in names
     assert "llamakit = llamakit.cli.main:main" in written
     assert "llamakit = llamakit.testing.pytest_plugin" in written

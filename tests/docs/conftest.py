@@ -1,0 +1,34 @@
+"""An environment in which a page's commands can be typed without a network."""
+
+from __future__ import annotations
+
+import site
+import sys
+import venv
+from pathlib import Path
+
+import pytest
+
+OFFLINE = "--no-index --no-deps --no-build-isolation --disable-pip-version-check"
+
+
+@pytest.fixture(scope="session")
+def environment(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A new virtual environment that sees what is installed here, and its programs."""
+    folder = tmp_path_factory.mktemp("fresh") / "venv"
+    venv.create(folder, symlinks=True)
+    python = folder / "bin" / "python"
+    (packages,) = (folder / "lib").glob("python*/site-packages")
+    places = [*site.getsitepackages(), *(it for it in sys.path if it.endswith("site-packages"))]
+    lines = [f"import site; site.addsitedir({place!r})" for place in dict.fromkeys(places)]
+    (packages / "shared.pth").write_text("\n".join(lines) + "\n")
+    for name, words in {
+        "llamakit": 'exec {python} -m llamakit "$@"',
+        "pip": 'command=$1; shift; case "$command" in\n'
+        'uninstall) exec {python} -m pip uninstall --quiet "$@";;\n'
+        f'*) exec {{python}} -m pip "$command" --quiet {OFFLINE} "$@";;\nesac',
+    }.items():
+        program = folder / "bin" / name
+        program.write_text(f"#!/bin/sh\n{words.format(python=python)}\n")
+        program.chmod(0o755)
+    return folder / "bin"
