@@ -6,7 +6,6 @@ which tokens may follow; all others are ruled out.
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -55,6 +54,8 @@ def json_schema(
     """
     _check_engine()
     text, name = _read(file, schema, "JSON schema")
+    import json
+
     try:
         content = json.loads(text)
     except ValueError as error:
