@@ -16,7 +16,7 @@ MKDOCS := NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs --quiet
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-demo: $(VENV)/installed ## from nothing to an answer of the embedded model
+demo: $(VENV)/installed ## from nothing to an answer of the bundled demo model
 	$(BIN)/llamakit demo
 
 test: lint ## what has to pass: lint, then every test but the soak runs
@@ -30,12 +30,12 @@ lint: $(VENV)/installed-test ## format, style, types, import directions, generat
 	$(COG) --check $(REFERENCE)
 	$(MKDOCS) build --strict
 
-fix: $(VENV)/installed-test ## mend what ruff can mend; write the generated docs anew
+fix: $(VENV)/installed-test ## repair what ruff can repair; write the generated docs
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 	$(COG) -r $(REFERENCE)
 
-docs: $(VENV)/installed-test ## write the generated docs anew and build the site into site/
+docs: $(VENV)/installed-test ## write the generated docs and build the site into site/
 	$(COG) -r $(REFERENCE)
 	$(MKDOCS) build --strict
 

@@ -56,6 +56,30 @@ def test_the_commands_say_what_the_readme_promises(session) -> None:
     assert "llamakit verify" in session.stdout  # the chat's answer
 
 
+def test_the_readmes_script_prints_once_on_two_ranks(environment: Path, tmp_path: Path) -> None:
+    (script,) = (
+        text
+        for language, text in BLOCK.findall(README.read_text("utf-8"))
+        if language == "python" and "Llama.build" in text
+    )
+    (tmp_path / "story.py").write_text(script, "utf-8")
+
+    done = subprocess.run(
+        [environment / "python", "-m", "torch.distributed.run", "--standalone"]
+        + ["--nproc_per_node", "2", "story.py"],
+        cwd=tmp_path,
+        env={"PATH": f"{environment}:/usr/bin:/bin", "HOME": str(tmp_path), "PYTHONUTF8": "1"},
+        capture_output=True,
+        encoding="utf-8",
+        check=False,
+        timeout=120,
+    )
+
+    assert done.returncode == 0, done.stderr[-2000:]
+    lines = done.stdout.splitlines()
+    assert len(lines) == 2, done.stdout  # the answer, and the stream without a line's end
+
+
 def test_nothing_is_typed_before_it_is_there() -> None:
     """Blocks in `sh` need a network or files of one's own; those in `console` need neither."""
     assert not re.search(r"llama-2-\d+b|download \d", typed())

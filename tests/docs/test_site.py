@@ -174,3 +174,14 @@ def test_every_module_has_its_place_in_the_drawing():
         if path.suffix == ".py" or (path / "__init__.py").exists():
             name = path.name if path.suffix else f"{path.name}/"
             assert name in page or path.stem == "_distribution", name
+
+
+def test_every_file_that_the_architecture_page_names_exists():
+    page = (DOCS / "explanation/architecture.md").read_text("utf-8")
+
+    named = re.findall(r"`((?:\w+/)+(?:\w+\.py)?)`", page)
+
+    assert len(named) > 15
+    for name in named:
+        places = (ROOT / name, ROOT / "llamakit" / name, ROOT / "llamakit" / "plugins" / name)
+        assert name == "plugins/KIND/" or any(place.exists() for place in places), name
