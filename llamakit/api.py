@@ -256,7 +256,7 @@ def export(
         NoSpaceError: there is no room.
     """
     from llamakit.checkpoint.atomic_folder import staged
-    from llamakit.plugin_manager.contracts import check_export
+    from llamakit.plugin_manager.contracts.exporters import check_export
     from llamakit.plugin_manager.failures import guarded
 
     entry = default_toolkit().exporters.entry(form)
