@@ -1,4 +1,4 @@
-"""Random checkpoints in Meta's form, cut and written by torch alone."""
+"""Random checkpoints in Meta's format, split and written by torch alone."""
 
 from __future__ import annotations
 
