@@ -76,7 +76,7 @@ def write_hf_files(checkpoint: Checkpoint, destination: Path, tokenizer: Path | 
 
 
 def config(checkpoint: Checkpoint) -> dict[str, object]:
-    """Say what a config.json for this checkpoint holds, without the IDs of the first and last token.
+    """Say what a config.json for this checkpoint holds, without the first and last token IDs.
 
     The settings of the rotary embedding and the dtype have two spellings, that of
     transformers 5 and that of those before.

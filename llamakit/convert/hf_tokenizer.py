@@ -3,7 +3,7 @@
 It encodes any string to SentencePiece's tokens and decodes them alike, with three exceptions
 that the format imposes:
 
-- ``<s>``, ``</s>`` and ``<unk>`` written out in a string become the special tokens, which is Hugging
+- ``<s>``, ``</s>`` and ``<unk>`` in a string become the special tokens, which is Hugging
   Face's convention; SentencePiece takes them for text.
 - A run of bytes that is not valid UTF-8 decodes to one U+FFFD for each byte;
   SentencePiece keeps the characters in it that are complete.
@@ -72,8 +72,8 @@ def tokenizer_json(model: SentencePieceModel) -> dict[str, object]:
 def tokenizer_config(model: SentencePieceModel, context: int) -> dict[str, object]:
     """Say what a tokenizer_config.json for this model holds.
 
-    The class is the one that takes tokenizer.json as it is: ``LlamaTokenizer`` changes the tokens of
-    leading and repeated spaces.
+    The class is the one that takes tokenizer.json as it is: ``LlamaTokenizer`` changes the
+    tokens of leading and repeated spaces.
 
     Args:
         context: how many tokens the model was made for.
@@ -172,7 +172,7 @@ def _check_expressible(model: SentencePieceModel) -> None:
     reason = _why_settings_do_not_fit(model) or _why_pieces_do_not_fit(model)
     if reason:
         raise TokenizerError(
-            f"{model.path}: {reason}, which no tokenizer.json of a Llama expresses with the same tokens. "
+            f"{model.path}: {reason}, which a tokenizer.json cannot express with the same tokens. "
             "Expected a BPE model as Llama 1, Llama 2 and Code Llama have it: pass theirs with "
             "--tokenizer"
         )
