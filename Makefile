@@ -16,7 +16,7 @@ MKDOCS := NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs --quiet
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-demo: $(VENV)/installed ## from nothing to an answer of the embedded model
+demo: $(VENV)/installed ## from nothing to an answer of the bundled demo model
 	$(BIN)/llamakit demo
 
 test: lint ## what has to pass: lint, then every test but the soak runs
@@ -30,12 +30,12 @@ lint: $(VENV)/installed-test ## format, style, types, import directions, generat
 	$(COG) --check $(REFERENCE)
 	$(MKDOCS) build --strict
 
-fix: $(VENV)/installed-test ## mend what ruff can mend; write the generated docs anew
+fix: $(VENV)/installed-test ## fix what ruff can fix; regenerate the docs
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 	$(COG) -r $(REFERENCE)
 
-docs: $(VENV)/installed-test ## write the generated docs anew and build the site into site/
+docs: $(VENV)/installed-test ## regenerate the docs and build the site into site/
 	$(COG) -r $(REFERENCE)
 	$(MKDOCS) build --strict
 
@@ -62,7 +62,7 @@ pins: $(VENV)/installed ## write constraints.txt and locks/ (UPGRADE=--upgrade: 
 
 # $(call install,LOCK,WHAT,SIZE): hashed packages first, then torch, whose hash depends on the build;
 # both without build isolation, so that the pinned setuptools builds them. The last line sees that
-# nothing is missing. The stamps are written last: an installation that was cut short is done again.
+# nothing is missing. The stamps are written last: an installation that was interrupted is done again.
 
 define install
 	$(PYTHON) -m venv $(VENV)
