@@ -30,12 +30,12 @@ lint: $(VENV)/installed-test ## format, style, types, import directions, generat
 	$(COG) --check $(REFERENCE)
 	$(MKDOCS) build --strict
 
-fix: $(VENV)/installed-test ## repair what ruff can repair; write the generated docs
+fix: $(VENV)/installed-test ## fix what ruff can fix; regenerate the docs
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 	$(COG) -r $(REFERENCE)
 
-docs: $(VENV)/installed-test ## write the generated docs and build the site into site/
+docs: $(VENV)/installed-test ## regenerate the docs and build the site into site/
 	$(COG) -r $(REFERENCE)
 	$(MKDOCS) build --strict
 
@@ -62,7 +62,7 @@ pins: $(VENV)/installed ## write constraints.txt and locks/ (UPGRADE=--upgrade: 
 
 # $(call install,LOCK,WHAT,SIZE): hashed packages first, then torch, whose hash depends on the build;
 # both without build isolation, so that the pinned setuptools builds them. The last line sees that
-# nothing is missing. The stamps are written last: an installation that was cut short is done again.
+# nothing is missing. The stamps are written last: an installation that was interrupted is done again.
 
 define install
 	$(PYTHON) -m venv $(VENV)

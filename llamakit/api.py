@@ -255,14 +255,14 @@ def export(
         DestinationError: there is something already.
         NoSpaceError: there is no room.
     """
-    from llamakit.checkpoint.atomic_folder import staged
-    from llamakit.plugin_manager.contracts import check_export
+    from llamakit.checkpoint.atomic_folder import atomic_folder
+    from llamakit.plugin_manager.contracts.exporters import check_export
     from llamakit.plugin_manager.failures import guarded
 
     entry = default_toolkit().exporters.entry(form)
     exporter = guarded(entry.value, entry)
     checkpoint = _opened(source)
-    with staged(Path(destination), force=force, source=checkpoint.path) as folder:
+    with atomic_folder(Path(destination), force=force, source=checkpoint.path) as folder:
         report: Mapping[str, Any] = exporter(checkpoint, folder, options)
         check_export(entry, report, folder)
     return {"source": str(checkpoint.path), "destination": str(destination), **report}

@@ -1,6 +1,6 @@
-"""A destination folder that appears only when all of it is whole.
+"""Writes a destination folder atomically.
 
-What is being written lies in a hidden folder beside the destination, ``.NAME.llamakit-XXXXXXXX``,
+Files are written to a hidden folder next to the destination, ``.NAME.llamakit-XXXXXXXX``,
 locked for as long as its writer lives. A run that is killed leaves that folder, and the next run
 to the same destination finds it unlocked and removes it.
 """
@@ -77,7 +77,9 @@ def check_space(folder: Path, nbytes: int) -> None:
 
 
 @contextlib.contextmanager
-def staged(destination: Path, *, force: bool = False, source: Path | None = None) -> Iterator[Path]:
+def atomic_folder(
+    destination: Path, *, force: bool = False, source: Path | None = None
+) -> Iterator[Path]:
     """Give a path to make a folder at, which becomes ``destination`` when the block ends well.
 
     When the block ends with an error, or Ctrl-C, everything that was written is removed. A folder
@@ -101,7 +103,7 @@ def staged(destination: Path, *, force: bool = False, source: Path | None = None
     workshop, lock = _make_workshop(destination)
     try:
         product = workshop / destination.name
-        with told_when_full(destination.parent):
+        with disk_full_explained(destination.parent):
             yield product
             _sync_tree(product)
             _publish(product, destination, workshop, force=force)
@@ -111,12 +113,16 @@ def staged(destination: Path, *, force: bool = False, source: Path | None = None
         os.close(lock)
 
 
+# Callers outside this package that have not moved to the new name.
+staged = atomic_folder
+
+
 @contextlib.contextmanager
-def told_when_full(folder: Path, *, kept: bool = False) -> Iterator[None]:
+def disk_full_explained(folder: Path, *, kept: bool = False) -> Iterator[None]:
     """Turn the errors of a full file system into a sentence.
 
     Args:
-        kept: what was written stays, and the same command goes on with it.
+        kept: what was written stays, and the same command resumes from it.
 
     Raises:
         NoSpaceError: the file system is full, or a quota or limit is reached.
@@ -127,7 +133,7 @@ def told_when_full(folder: Path, *, kept: bool = False) -> Iterator[None]:
         if error.errno not in _FULL:
             raise
         advice = (
-            "What is there is kept: free some space, run the same command again and it goes on."
+            "What is there is kept: free some space, run the same command again and it resumes."
             if kept
             else "What was written has been removed; free some space, or choose another place."
         )

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path, PureWindowsPath
 
-from llamakit.checkpoint.not_weights import HEAD_NBYTES, describe_impostor
+from llamakit.checkpoint.not_weights import HEAD_NBYTES, describe_not_weights
 from llamakit.errors import DamagedFileError
 
 MODEL_CHECKLIST = "checklist.chk"
@@ -34,7 +34,7 @@ def read_checklist(path: Path) -> Checklist:
 
     Raises:
         DamagedFileError: it cannot be read, is an error page, is empty, has a line that is no
-            entry, names a file outside its folder, or gives a file two sums.
+            entry, names a file outside its folder, or gives a file two MD5s.
     """
     entries: dict[str, str] = {}
     numbers: dict[str, int] = {}
@@ -44,7 +44,7 @@ def read_checklist(path: Path) -> Checklist:
         name, md5 = _parse(line.removesuffix("\r"), f"{path}, line {number}")
         if entries.setdefault(name, md5) != md5:
             raise DamagedFileError(
-                f"{path} gives {name} one sum in line {numbers[name]} and another in line "
+                f"{path} gives {name} one MD5 in line {numbers[name]} and another in line "
                 f"{number}; expected one. Download the list again."
             )
         numbers.setdefault(name, number)
@@ -61,7 +61,7 @@ def format_checklist(entries: Mapping[str, str]) -> str:
         entries: by name, relative to the list's folder: 32 hex digits.
 
     Raises:
-        ValueError: a name or a sum cannot be written.
+        ValueError: a name or an MD5 cannot be written.
     """
     lines = []
     for name, md5 in entries.items():
@@ -82,16 +82,18 @@ def _read_text(path: Path) -> str:
             data = file.read(MAX_NBYTES + 1)
     except OSError as error:
         raise DamagedFileError(f"{path} cannot be read: {error.strerror}.") from None
-    if impostor := describe_impostor(data[:HEAD_NBYTES]):
-        raise DamagedFileError(f"{path} is {impostor}; expected a list of md5 sums. "
+    if problem := describe_not_weights(data[:HEAD_NBYTES]):
+        raise DamagedFileError(f"{path} is {problem}; expected a list of MD5 checksums. "
                                "Download it again.")  # fmt: skip
     if len(data) > MAX_NBYTES:
-        raise DamagedFileError(f"{path} is over {MAX_NBYTES} bytes; expected a list of md5 sums.")
+        raise DamagedFileError(
+            f"{path} is over {MAX_NBYTES} bytes; expected a list of MD5 checksums."
+        )
     try:
         return data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise DamagedFileError(
-            f"{path} is not text (byte {error.start}); expected a list of md5 sums. "
+            f"{path} is not text (byte {error.start}); expected a list of MD5 checksums. "
             "Download it again."
         ) from None
 

@@ -2,7 +2,7 @@
 
 A layout is worked out from names, dtypes and shapes alone. Whoever writes the file asks it for
 the bytes around the values: ``head``, then for each tensor ``before``, the values, ``after``, and
-at last ``tail``. Nothing that has been handed out changes later, so a file is written once, from
+at last ``tail``. Nothing that has been returned changes later, so a file is written once, from
 its first byte to its last, and can be hashed on the way.
 """
 
@@ -47,7 +47,7 @@ class FileLayout(Protocol):
 
     @property
     def needs_crc(self) -> bool:
-        """Whether ``after`` and ``tail`` use the sums that they are given."""
+        """Whether ``after`` and ``tail`` use the CRCs that they are given."""
         ...
 
     @property
@@ -56,11 +56,11 @@ class FileLayout(Protocol):
         ...
 
     def before(self, index: int) -> bytes:
-        """Return what stands before the values of ``stored[index]``."""
+        """Return the bytes before the values of ``stored[index]``."""
         ...
 
     def after(self, index: int, crc: int) -> bytes:
-        """Return what stands after the values of ``stored[index]``, whose CRC-32 is ``crc``."""
+        """Return the bytes after the values of ``stored[index]``, whose CRC-32 is ``crc``."""
         ...
 
     def tail(self, crcs: Sequence[int]) -> bytes:

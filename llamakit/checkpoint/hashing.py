@@ -1,6 +1,6 @@
 """Files read once, on all cores, each block handed to everything that wants to see it.
 
-The sums that are computed here release Python's lock, so threads are enough.
+Computing a checksum releases Python's lock, so threads are enough.
 """
 
 from __future__ import annotations
@@ -84,7 +84,7 @@ def read_files(
     happened: queue.SimpleQueue[BlockRead | FileRead | BaseException] = queue.SimpleQueue()
     stop = threading.Event()
     files = ThreadPoolExecutor(workers or min(2 * cores, _MOST_FILES), "llamakit-file")
-    helpers = ThreadPoolExecutor(cores, "llamakit-sum")
+    helpers = ThreadPoolExecutor(cores, "llamakit-md5")
     try:
         for one in sorted(passes, key=_nbytes, reverse=True):
             files.submit(_read_file, one, helpers, happened, stop)
@@ -110,11 +110,11 @@ def md5_files(paths: Sequence[Path], workers: int | None = None) -> dict[Path, s
     Raises:
         OSError: one cannot be read.
     """
-    sums = {path: Md5() for path in paths}
-    for event in read_files([FilePass(path, [one]) for path, one in sums.items()], workers):
+    hashes = {path: Md5() for path in paths}
+    for event in read_files([FilePass(path, [one]) for path, one in hashes.items()], workers):
         if isinstance(event, FileRead) and event.error is not None:
             raise event.error
-    return {path: one.hexdigest() for path, one in sums.items()}
+    return {path: one.hexdigest() for path, one in hashes.items()}
 
 
 def _read_file(

@@ -44,7 +44,7 @@ class HuggingFaceCheckpoint:
         self.sources = sources
         """By Meta's name: the file, and the name in it."""
         self.embedding_axis = 0 if looks_like_llama_3(params, path) else 1
-        """The axis on which Meta's format of this model cuts ``tok_embeddings.weight``."""
+        """The axis on which Meta's format of this model splits ``tok_embeddings.weight``."""
         self.parameters: Mapping[str, Parameter] = {
             name: self._parameter(name) for name in expected_shapes(params) if name in sources
         } | {name: self._parameter(name) for name in sources}
@@ -180,7 +180,7 @@ def _file_name(index: Path, name: object) -> str:
 
 
 def _meta_name(theirs: str, file: SafetensorsFile) -> str | None:
-    """Return Meta's name; an empty one for what is computed anew, None for what is unknown."""
+    """Return Meta's name; an empty one for what is computed again, None for what is unknown."""
     if theirs.endswith("rotary_emb.inv_freq"):
         return ""
     if theirs.endswith(".bias"):

@@ -22,7 +22,7 @@ def parse_config(values: Mapping[str, object], path: Path) -> ModelParams:
 
     Raises:
         ParamsError: a key is missing, or a value is of a wrong type or out of range.
-        UnsupportedModelError: it is not a Llama, or one with parts that Meta's form has not.
+        UnsupportedModelError: it is not a Llama, or one with parts that Meta's format lacks.
     """
     _check_supported(values, path)
     fields = Fields(values, path)

@@ -8,7 +8,7 @@ import reprlib
 from collections.abc import Mapping
 from pathlib import Path
 
-from llamakit.checkpoint.not_weights import HEAD_NBYTES, describe_impostor
+from llamakit.checkpoint.not_weights import HEAD_NBYTES, describe_not_weights
 from llamakit.errors import ParamsError
 
 MAX_NBYTES = 64 << 20
@@ -36,8 +36,8 @@ def read_json(path: Path) -> dict[str, object]:
 
 
 def _parse(data: bytes, path: Path) -> dict[str, object]:
-    if impostor := describe_impostor(data[:HEAD_NBYTES]):
-        raise ParamsError(f"{path} is {impostor}; expected JSON. Download it again.")
+    if problem := describe_not_weights(data[:HEAD_NBYTES]):
+        raise ParamsError(f"{path} is {problem}; expected JSON. Download it again.")
     try:
         value = json.loads(data.decode("utf-8-sig"))
     except (ValueError, RecursionError) as error:

@@ -1,4 +1,4 @@
-"""The parameters of a model: their names, shapes, order, and the axis each is cut on."""
+"""The parameters of a model: their names, shapes, order, and the axis each is split on."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _SHOWN = 8
 
 
 def axis_of(name: str, embedding_axis: int) -> int | None:
-    """Say which axis of a parameter model parallelism cuts.
+    """Say which axis of a parameter model parallelism splits.
 
     Args:
         name: Meta's name, such as ``layers.0.attention.wq.weight``.

@@ -1,4 +1,4 @@
-"""Which generation of Llama a checkpoint is of, told from what is on disk."""
+"""Detects which generation of Llama a checkpoint is of, from its files."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from llamakit.checkpoint.params import CODE_LLAMA_THETA, ModelParams
 from llamakit.errors import ParamsError
 
 ORIGIN = "reshard.json"
-"""What llamakit leaves beside shards that it made: from what, and how the embedding is cut."""
+"""Written next to shards that llamakit made: their source, and how the embedding is split."""
 LLAMA_3_VOCAB = 128256
 LLAMA_3_THETA = 500000.0
 LARGEST_3_2_DIM = 3072
@@ -21,7 +21,7 @@ _TIKTOKEN_LINE = re.compile(rb"[A-Za-z0-9+/]+={0,2} [0-9]+\r?\n")
 def embedding_axis(
     shard_shape: tuple[int, ...] | None, params: ModelParams, shards: int, path: Path
 ) -> int:
-    """Tell which axis of the embedding is cut.
+    """Find the axis on which the embedding is split.
 
     Several shards show it by their shape. One shard does not: there, the ``reshard.json`` of
     whoever made it says it, or else Llama 3 is recognised.
@@ -30,7 +30,7 @@ def embedding_axis(
         shard_shape: shape of ``tok_embeddings.weight`` in one shard, if there is one.
         params: the numbers of the model.
         shards: how many shards there are.
-        path: the folder of the checkpoint; the tokenizer lies in it or one above.
+        path: the folder of the checkpoint; the tokenizer is in it or one above.
     Returns:
         1 for Llama 1, 2 and Code Llama, 0 for Llama 3.
     """
@@ -56,7 +56,7 @@ def looks_like_llama_3(params: ModelParams, path: Path) -> bool:
 
     Args:
         params: the numbers of the model.
-        path: the folder of the checkpoint; the tokenizer lies in it or one above.
+        path: the folder of the checkpoint; the tokenizer is in it or one above.
     """
     return (
         params.vocab_size == LLAMA_3_VOCAB
@@ -80,7 +80,7 @@ def generation_name(params: ModelParams, axis: int) -> str:
 
     Args:
         params: the numbers of the model.
-        axis: the axis on which the embedding is cut.
+        axis: the axis on which the embedding is split.
     """
     if axis == 0:
         return "llama 3"
@@ -88,7 +88,7 @@ def generation_name(params: ModelParams, axis: int) -> str:
 
 
 def scaled_rope(params: ModelParams) -> dict[str, object]:
-    """Say in full what ``use_scaled_rope`` stands for; a params.json has no factor.
+    """Say in full what ``use_scaled_rope`` means; a params.json has no factor.
 
     It is 32 in Llama 3.2 1B and 3B, which are the only ones as narrow, and 8 in 3.1 and 3.3.
     """

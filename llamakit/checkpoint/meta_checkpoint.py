@@ -39,9 +39,9 @@ class MetaCheckpoint:
         self.path = path
         self.params = params
         self.shards = shards
-        """By number, all cut alike."""
+        """In order of rank, all split alike."""
         self.embedding_axis = embedding_axis
-        """The axis on which ``tok_embeddings.weight`` is cut."""
+        """The axis on which ``tok_embeddings.weight`` is split."""
         self.generation = generation_name(params, embedding_axis)
         """``llama 1/2``, ``code llama`` or ``llama 3``."""
         self.parameters: Mapping[str, Parameter] = _whole_parameters(params, shards, embedding_axis)
@@ -51,7 +51,7 @@ class MetaCheckpoint:
     def read(self, name: str, *, axis: int = 0, start: int = 0, stop: int | None = None) -> Array:
         """Read one parameter, or the slice ``start:stop`` of it along ``axis``.
 
-        What lies in one shard is a view of the file; what is put together from several is a copy.
+        A slice of one shard is a view of the file; a slice of several shards is a copy.
         Of a parameter that every shard holds, shard 0's is read.
 
         Raises:
@@ -109,16 +109,18 @@ class MetaCheckpoint:
 
     def _assemble(self, parameter: Parameter, axis: int, start: int, stop: int | None) -> Array:
         start, stop = _checked_slice(parameter, axis, start, stop)
-        cut = axis if parameter.axis is None else parameter.axis
-        within = (start, stop) if axis == cut else (0, parameter.shape[cut])
+        split_axis = axis if parameter.axis is None else parameter.axis
+        within = (start, stop) if axis == split_axis else (0, parameter.shape[split_axis])
         parts = []
         for piece in pieces(parameter, self.params, len(self.shards), *within):
             shard = self.shards[piece.shard]
-            tensor = shard.tensors[parameter.name].narrow(cut, piece.start, piece.stop)
-            parts.append(shard.view(tensor if axis == cut else tensor.narrow(axis, start, stop)))
+            tensor = shard.tensors[parameter.name].narrow(split_axis, piece.start, piece.stop)
+            parts.append(
+                shard.view(tensor if axis == split_axis else tensor.narrow(axis, start, stop))
+            )
         if not parts:
-            return self.shards[0].read(parameter.name, axis=cut, start=0, stop=0)
-        return parts[0] if len(parts) == 1 else np.concatenate(parts, axis=cut)
+            return self.shards[0].read(parameter.name, axis=split_axis, start=0, stop=0)
+        return parts[0] if len(parts) == 1 else np.concatenate(parts, axis=split_axis)
 
 
 def open_meta(path: Path) -> MetaCheckpoint | None:

@@ -1,4 +1,4 @@
-"""What a file that is not what its name says is instead: an error page, a pointer."""
+"""Recognizes files that are not weights: error pages, Git LFS pointers."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 
 HEAD_NBYTES = 4096
-"""How much of the start of a file ``describe_impostor`` wants to see."""
+"""How much of the start of a file ``describe_not_weights`` needs."""
 
 _PAGE = re.compile(r"<(\?xml|!doctype|!--|html|head|body|error)\b|<!--", re.IGNORECASE)
 _TELLING = (
@@ -16,8 +16,8 @@ _TELLING = (
 )
 
 
-def describe_impostor(head: bytes) -> str | None:
-    """Recognise what is often saved under the name of a file that failed to download.
+def describe_not_weights(head: bytes) -> str | None:
+    """Recognize what is often saved under the name of a file that failed to download.
 
     Args:
         head: the first bytes of the file, ``HEAD_NBYTES`` or all of it.
@@ -43,8 +43,8 @@ def _printable(text: str) -> str:
     return "".join(character if character.isprintable() else " " for character in text)
 
 
-def impostor(path: Path) -> str | None:
-    """Say what is under the name of a file instead of it, such as an error page."""
+def not_weights(path: Path) -> str | None:
+    """Describe a file that is not weights, such as an error page; None for any other file."""
     with path.open("rb") as file:
         head = file.read(HEAD_NBYTES)
-    return "an empty file" if not head else describe_impostor(head)
+    return "an empty file" if not head else describe_not_weights(head)

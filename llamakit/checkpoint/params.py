@@ -157,7 +157,7 @@ def check_heads(params: ModelParams, path: Path) -> None:
 def to_meta_json(params: ModelParams) -> dict[str, object]:
     """Say what a params.json for this model holds, unknown keys included.
 
-    What is at its default is left out where Meta leaves it out: the reference hands every key to
+    What is at its default is left out where Meta leaves it out: the reference passes every key to
     ``ModelArgs``, and Llama 2's knows fewer of them. A model whose file did not say how wide its
     feed-forward layers are gets a ``multiple_of`` and multiplier that give that width.
     """

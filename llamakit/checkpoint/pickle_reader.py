@@ -35,7 +35,7 @@ def read_pickle(data: bytes, source: str) -> dict[str, TensorRecord]:
         For each tensor where its values lie, in the order of the file.
     Raises:
         UnsafePickleError: it asks for something that no tensor needs; nothing was run.
-        DamagedFileError: it is malformed, cut short or too large.
+        DamagedFileError: it is malformed, truncated or too large.
         ParametersError: it is well-formed, but not a flat dict of tensors.
     """
     if len(data) > MAX_NBYTES:

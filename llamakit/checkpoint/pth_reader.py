@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from llamakit.checkpoint.dtypes import itemsize
-from llamakit.checkpoint.not_weights import HEAD_NBYTES, describe_impostor
+from llamakit.checkpoint.not_weights import HEAD_NBYTES, describe_not_weights
 from llamakit.checkpoint.pickle_reader import MAX_NBYTES, read_pickle
 from llamakit.checkpoint.tensor_file import StoredTensor, TensorFile, file_nbytes, open_file
 from llamakit.checkpoint.torch_globals import TensorRecord
@@ -34,7 +34,7 @@ class _Archive:
 
 
 class PthFile(TensorFile):
-    """The tensors of a .pth, each where it lies in the file."""
+    """The tensors of a .pth, each with its place in the file."""
 
     def __init__(
         self, path: Path, nbytes: int, tensors: Mapping[str, StoredTensor], archive: str
@@ -48,7 +48,7 @@ class PthFile(TensorFile):
         """Read the index of a .pth; no values are read.
 
         Raises:
-            DamagedFileError: it cannot be read, or is cut short, damaged, or something else.
+            DamagedFileError: it cannot be read, or is truncated, damaged, or something else.
             UnsafePickleError: its pickle asks for something that no tensor needs.
             ParametersError: it does not hold a flat dict of tensors.
         """
@@ -86,9 +86,9 @@ def _check_is_zip(file: BinaryIO, path: Path) -> None:
         return
     if not head:
         raise DamagedFileError(f"{path} is empty; download it again.")
-    if impostor := describe_impostor(head):
+    if problem := describe_not_weights(head):
         raise DamagedFileError(
-            f"{path} is {impostor}; expected a torch checkpoint. Download it again."
+            f"{path} is {problem}; expected a torch checkpoint. Download it again."
         )
     if head.startswith(_LEGACY_MAGIC, 2):
         raise DamagedFileError(
@@ -106,7 +106,7 @@ def _cut_short(file: BinaryIO, path: Path) -> DamagedFileError:
     needed = _needed_nbytes(file)
     than = f"at least {needed}" if needed else "more"
     return DamagedFileError(
-        f"{path} is cut short: it has {file_nbytes(file)} bytes and needs {than}; "
+        f"{path} is truncated: it has {file_nbytes(file)} bytes and needs {than}; "
         "finish the download, or start it again."
     )
 

@@ -1,7 +1,7 @@
 """The bytes of a .pth that torch reads, mapped or not: a stored zip, as torch itself lays it out.
 
 Each member's values begin at a multiple of 64, behind a header that is padded. Its CRC-32 is
-known only when the values have gone by, so it stands behind them in a data descriptor, and again
+known only when the values have been written, so it comes after them in a data descriptor, and again
 in the directory at the end; nothing is written twice. torch's own files do the same.
 
 Source: PKWARE's APPNOTE.TXT, sections 4.3 and 4.5.3; torch's
@@ -115,9 +115,12 @@ class PthLayout:
 
     def tail(self, crcs: Sequence[int]) -> bytes:
         """Return the last member, the directory of all and what says where it is."""
-        sums = iter(crcs)
+        remaining_crcs = iter(crcs)
         entries = [
-            _entry(member, next(sums) if member.content is None else zlib.crc32(member.content))
+            _entry(
+                member,
+                next(remaining_crcs) if member.content is None else zlib.crc32(member.content),
+            )
             for member in self._members
         ]
         return b"".join([_whole(self._members[-1]), *entries, self._end_records()])

@@ -1,7 +1,7 @@
 """The two orders in which the rows of the query and key projections are stored.
 
 Meta rotates neighbouring rows of a head together, Hugging Face rotates row j with row
-``head_dim / 2 + j``. The orders differ within each head only, so heads can be cut apart first.
+``head_dim / 2 + j``. The orders differ within each head only, so heads can be split first.
 """
 
 from __future__ import annotations

@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from llamakit.checkpoint.dtypes import SAFETENSORS
-from llamakit.checkpoint.not_weights import HEAD_NBYTES, describe_impostor
+from llamakit.checkpoint.not_weights import HEAD_NBYTES, describe_not_weights
 from llamakit.checkpoint.tensor_file import (
     StoredTensor,
     TensorFile,
@@ -37,7 +37,7 @@ class SafetensorsFile(TensorFile):
         """Read the header of a .safetensors; no values are read.
 
         Raises:
-            DamagedFileError: it cannot be read, or is cut short, damaged, or something else; or
+            DamagedFileError: it cannot be read, or is truncated, damaged, or something else; or
                 a name occurs twice, or a dtype is none of ours.
         """
         try:
@@ -46,7 +46,7 @@ class SafetensorsFile(TensorFile):
             json.loads(header.decode(), object_pairs_hook=_check_names)
         except ValueError as error:
             raise DamagedFileError(
-                f"{path} is not a whole .safetensors: {error}. Download it again."
+                f"{path} is not a complete .safetensors: {error}. Download it again."
             ) from None
         return cls(path, nbytes, tensors)
 
@@ -57,8 +57,8 @@ def _read_header(path: Path) -> tuple[bytes, int]:
         nbytes = file_nbytes(file)
         file.seek(0)
         head = file.read(HEAD_NBYTES)
-        if impostor := describe_impostor(head):
-            raise ValueError(f"it is {impostor}")
+        if problem := describe_not_weights(head):
+            raise ValueError(f"it is {problem}")
         length = int.from_bytes(head[:8], "little")
         if len(head) < 8 or length > min(nbytes - 8, MAX_HEADER_NBYTES):
             raise ValueError(f"a header of {length} bytes does not fit in {nbytes} bytes")

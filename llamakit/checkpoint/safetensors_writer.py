@@ -1,4 +1,4 @@
-"""The bytes of a .safetensors: a JSON header that says where each tensor lies, then the values.
+"""The bytes of a .safetensors: a JSON header that says where each tensor is, then the values.
 
 Source: the format's description, https://github.com/huggingface/safetensors#format.
 """
@@ -44,7 +44,7 @@ class SafetensorsLayout:
         return b""
 
     def after(self, index: int, crc: int) -> bytes:  # noqa: ARG002
-        """Return nothing: the format has no sums."""
+        """Return nothing: the format has no checksums."""
         return b""
 
     def tail(self, crcs: Sequence[int]) -> bytes:  # noqa: ARG002

@@ -124,7 +124,7 @@ def _twins(shards: Sequence[TensorFile]) -> list[str]:
     seen: dict[tuple[object, ...], TensorFile] = {}
     sentences = []
     for shard in shards:
-        if shard.path.suffix != ".pth":  # only a zip has sums in its directory
+        if shard.path.suffix != ".pth":  # only a zip has CRCs in its directory
             continue
         with shard.path.open("rb") as file:
             members = index_zip(file).values()

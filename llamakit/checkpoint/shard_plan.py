@@ -26,7 +26,7 @@ class Slice:
 
 @dataclass(frozen=True)
 class Piece:
-    """``start:stop`` of one shard's tensor, along the axis on which its parameter is cut."""
+    """``start:stop`` of one shard's tensor, along the axis on which its parameter is split."""
 
     shard: int
     start: int
@@ -34,13 +34,13 @@ class Piece:
 
 
 def legal_sizes(params: ModelParams) -> list[int]:
-    """List the model parallel sizes that a model can be cut into, 1 first."""
+    """List the model parallel sizes that a model can be split into, 1 first."""
     sizes = range(1, params.n_heads + 1)
     return [size for size in sizes if not _reasons(params, size)]
 
 
 def check_size(params: ModelParams, size: int) -> None:
-    """Check that a model can be cut into ``size`` equal shards.
+    """Check that a model can be split into ``size`` equal shards.
 
     Args:
         params: the numbers of the model.
@@ -53,7 +53,7 @@ def check_size(params: ModelParams, size: int) -> None:
     if reasons:
         fits = ", ".join(map(str, legal_sizes(params)))
         raise UnevenSplitError(
-            f"cannot cut the model into {size} equal shards: {'; '.join(reasons)}. "
+            f"cannot split the model into {size} equal shards: {'; '.join(reasons)}. "
             f"Sizes that fit: {fits}."
         )
 
@@ -61,7 +61,7 @@ def check_size(params: ModelParams, size: int) -> None:
 def _reasons(params: ModelParams, size: int) -> list[str]:
     if size < 1:
         return ["a size is at least 1"]
-    # An embedding that is cut on its columns needs dim to divide; where the heads do, it does.
+    # An embedding that is split on its columns needs dim to divide; where the heads do, it does.
     divisible = {
         "attention heads": params.n_heads,
         "feed-forward rows": params.hidden_dim,
@@ -150,7 +150,7 @@ def _part(parameter: Parameter, parts: int) -> int:
     length = parameter.shape[parameter.axis]
     if length % parts:
         raise UnevenSplitError(
-            f"{parameter.name}: cannot cut {length} along axis {parameter.axis} into {parts} "
+            f"{parameter.name}: cannot split {length} along axis {parameter.axis} into {parts} "
             "equal parts; choose a model parallel size that divides it."
         )
     return length // parts

@@ -83,7 +83,7 @@ def check_none_missing(dim: int, shards: Sequence[TensorFile]) -> None:
         shards: all that were found, by number.
 
     Raises:
-        MissingShardError: each is cut as one of more shards than there are.
+        MissingShardError: each is split as one of more shards than there are.
     """
     query = shards[0].tensors.get(_FIRST_QUERY)
     if query is None or len(query.shape) != 2 or query.shape[1] != dim or not query.shape[0]:
@@ -91,13 +91,13 @@ def check_none_missing(dim: int, shards: Sequence[TensorFile]) -> None:
     size, rest = divmod(dim, query.shape[0])
     if rest == 0 and size > len(shards):
         raise MissingShardError(
-            f"{shards[0].path.parent} has {len(shards)} shards, each cut as one of {size}; "
+            f"{shards[0].path.parent} has {len(shards)} shards, each split as one of {size}; "
             f"missing are those after {shards[-1].path.name}. Download them."
         )
 
 
 def check_alike(shards: Sequence[TensorFile]) -> None:
-    """Check that all shards hold the same parameters, cut alike.
+    """Check that all shards hold the same parameters, split alike.
 
     Raises:
         ParametersError: one differs from the most; it and a parameter are named.

@@ -77,7 +77,7 @@ def first_member(file: BinaryIO) -> Member:
     Its size may not be in the header, and is 0 then.
 
     Raises:
-        ValueError: there is no whole header at the start.
+        ValueError: there is no complete header at the start.
     """
     file.seek(0)
     header = file.read(_LOCAL.size)

@@ -1,6 +1,6 @@
-"""Moves cut into batches: a few megabytes that are read, turned and handed to files together.
+"""Splits moves into batches: a few megabytes read, permuted and written together.
 
-Each byte of the source is read once. Where a parameter is cut on its columns, a batch is the same
+Each byte of the source is read once. Where a parameter is split on its columns, a batch is the same
 rows of all its regions; every file that gets some of these columns gets them from this batch.
 """
 
@@ -69,12 +69,12 @@ class CopyBatch:
 
 
 def batches(moves: Iterable[Move], limit: int = BATCH_NBYTES) -> Iterator[CopyBatch]:
-    """Cut moves into batches.
+    """Split moves into batches.
 
     Args:
         moves: in the order in which they are carried out.
         limit: about how many bytes are read for a batch. One row of all regions, or the rows
-            that a turn takes together, are never cut apart.
+            that a turn takes together, are never split.
     """
     for move in moves:
         yield from (_by_rows if move.axis == 0 else _by_columns)(move, limit)

@@ -100,7 +100,7 @@ class DiskFile:
             os.posix_fadvise(self._descriptor, offset, done, os.POSIX_FADV_DONTNEED)
 
     def finish(self, nbytes: int) -> None:
-        """Cut the file to ``nbytes`` bytes, and wait until the disk has them."""
+        """Truncate the file to ``nbytes`` bytes, and wait until the disk has them."""
         os.ftruncate(self._descriptor, nbytes)
         os.fsync(self._descriptor)
 

@@ -19,7 +19,7 @@ from llamakit.convert.writer import Lanes, OutputFile, block_count, block_nbytes
 from llamakit.protocols import Checkpoint
 
 ProgressCallback = Callable[[int], None]
-"""Told how many bytes have been read and put into files since the last time."""
+"""Called with how many bytes have been read and put into files since the last time."""
 
 
 def carry(
@@ -116,7 +116,7 @@ def _converted(move: Move, array: Array, infinite: Counter[str]) -> Array:
         array: ``(rows, bytes of a row)`` uint8.
         infinite: counts values that the new dtype has no room for.
     Returns:
-        The same form, with rows of another length if the dtype is another.
+        The same layout, with rows of another length if the dtype is another.
     """
     if move.turn is not None:
         turn = permute_rotary if move.turn == "huggingface" else unpermute_rotary

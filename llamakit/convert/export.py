@@ -1,7 +1,7 @@
 """Exporters: a checkpoint as a Hugging Face folder, or as .safetensors with Meta's names.
 
 Each is what ``register_exporters`` takes: it writes to a destination that does not exist, and
-``llamakit.export`` sees to it that the destination gets its name when all of it is whole.
+``llamakit.export`` writes the destination atomically.
 """
 
 from __future__ import annotations

@@ -42,7 +42,7 @@ def write_hf_files(checkpoint: Checkpoint, destination: Path, tokenizer: Path | 
         checkpoint: what config.json describes.
         destination: a folder that is there.
         tokenizer: a tokenizer.model or a tokenizer.json. A tiktoken model, as Llama 3 has it, is
-            copied as it is: no tokenizer.json is made of it, and a warning says so if none lies
+            copied as it is: no tokenizer.json is made of it, and a warning says so if none is
             beside it.
     Returns:
         The names of the files, in the order written.
@@ -76,9 +76,9 @@ def write_hf_files(checkpoint: Checkpoint, destination: Path, tokenizer: Path | 
 
 
 def config(checkpoint: Checkpoint) -> dict[str, object]:
-    """Say what a config.json for this checkpoint holds, without the ids of first and last token.
+    """Say what a config.json for this checkpoint holds, without the first and last token IDs.
 
-    The settings of the rotary embedding and the dtype stand in two spellings, that of
+    The settings of the rotary embedding and the dtype have two spellings, that of
     transformers 5 and that of those before.
 
     Source: transformers ``models/llama/configuration_llama.py``.
@@ -142,9 +142,9 @@ def _dtype(checkpoint: Checkpoint) -> str:
 
 
 def _ends(checkpoint: Checkpoint, model: SentencePieceModel | None) -> dict[str, object]:
-    """Name the ids that begin and end a text.
+    """Name the token IDs that begin and end a string.
 
-    A Llama 3 ends a text, a message or a turn; the base models write only the first.
+    A Llama 3 ends a string, a message or a turn; the base models write only the first.
     """
     if model is not None:
         return {
@@ -177,7 +177,7 @@ def _read_sentencepiece(checkpoint: Checkpoint, path: Path | None) -> SentencePi
 
 
 def _copies(tokenizer: Path) -> dict[str, bytes]:
-    """Take a tokenizer that is not a SentencePiece model as it is, with what lies beside it."""
+    """Take a tokenizer that is not a SentencePiece model as it is, with the files next to it."""
     given = "tokenizer.json" if tokenizer.suffix == ".json" else "tokenizer.model"
     beside = {name: tokenizer.parent / name for name in _TOKENIZER_FILES}
     found = {name: path for name, path in (beside | {given: tokenizer}).items() if path.is_file()}

@@ -1,12 +1,12 @@
 """A SentencePiece BPE model as Hugging Face's tokenizer.json.
 
-The ids are SentencePiece's for any text, and so is the text of those ids, with three exceptions
-that lie in the form itself:
+It encodes any string to SentencePiece's tokens and decodes them alike, with three exceptions
+that the format imposes:
 
-- ``<s>``, ``</s>`` and ``<unk>`` written out in a text become the special ids, which is Hugging
+- ``<s>``, ``</s>`` and ``<unk>`` in a string become the special tokens, which is Hugging
   Face's convention; SentencePiece takes them for text.
-- A run of bytes that is not UTF-8 as a whole decodes to one U+FFFD for each byte;
-  SentencePiece keeps the characters in it that are whole.
+- A run of bytes that is not valid UTF-8 decodes to one U+FFFD for each byte;
+  SentencePiece keeps the characters in it that are complete.
 - SentencePiece joins pairs that make pieces of equal score from left to right, which a list of
   merges cannot say. Trained models give every piece a score of its own.
 """
@@ -31,7 +31,7 @@ def tokenizer_json(model: SentencePieceModel) -> dict[str, object]:
     The merges are pairs, which the tokenizers package reads since 0.20.
 
     Raises:
-        TokenizerError: the model does something that the form cannot say.
+        TokenizerError: the model does something that the format cannot express.
     """
     _check_expressible(model)
     vocab = {piece.text: token for token, piece in enumerate(model.pieces)}
@@ -72,8 +72,8 @@ def tokenizer_json(model: SentencePieceModel) -> dict[str, object]:
 def tokenizer_config(model: SentencePieceModel, context: int) -> dict[str, object]:
     """Say what a tokenizer_config.json for this model holds.
 
-    The class is the one that takes tokenizer.json as it is: ``LlamaTokenizer`` changes the ids of
-    leading and repeated spaces.
+    The class is the one that takes tokenizer.json as it is: ``LlamaTokenizer`` changes the
+    tokens of leading and repeated spaces.
 
     Args:
         context: how many tokens the model was made for.
@@ -111,10 +111,10 @@ def merges(model: SentencePieceModel) -> list[list[str]]:
     """List the pairs of pieces that BPE joins, the first to be joined first.
 
     SentencePiece joins any two neighbours that make a piece, the piece of the highest score
-    first, so each way to cut a piece into two is a pair.
+    first, so each way to split a piece into two is a pair.
 
     Returns:
-        ``[left, right]`` texts; in the order of the joined piece's score.
+        ``[left, right]`` strings; in the order of the joined piece's score.
     """
     ids = {
         piece.text: token
@@ -123,11 +123,11 @@ def merges(model: SentencePieceModel) -> list[list[str]]:
     }
     by_score = sorted(ids, key=lambda text: (-model.pieces[ids[text]].score, ids[text]))
     return [
-        [text[:cut], text[cut:]]
+        [text[:split], text[split:]]
         for text in by_score
         # The longer left first: neighbours n, m, n of one run are n+m, n, as joined from the left.
-        for cut in range(len(text) - 1, 0, -1)
-        if text[:cut] in ids and text[cut:] in ids
+        for split in range(len(text) - 1, 0, -1)
+        if text[:split] in ids and text[split:] in ids
     ]
 
 
@@ -152,7 +152,7 @@ def _added_tokens(model: SentencePieceModel) -> list[dict[str, object]]:
 
 
 def _post_processor(bos: str, token: int) -> dict[str, object]:
-    """Put the first token before a text, and before each of two."""
+    """Put the first token before a string, and before each of two."""
 
     def special(segment: int) -> dict[str, object]:
         return {"SpecialToken": {"id": bos, "type_id": segment}}
@@ -172,7 +172,7 @@ def _check_expressible(model: SentencePieceModel) -> None:
     reason = _why_settings_do_not_fit(model) or _why_pieces_do_not_fit(model)
     if reason:
         raise TokenizerError(
-            f"{model.path}: {reason}, which no tokenizer.json of a Llama says with the same ids. "
+            f"{model.path}: {reason}, which a tokenizer.json cannot express with the same tokens. "
             "Expected a BPE model as Llama 1, Llama 2 and Code Llama have it: pass theirs with "
             "--tokenizer"
         )
@@ -183,7 +183,7 @@ def _why_settings_do_not_fit(model: SentencePieceModel) -> str | None:
         f"it is a {model.model_type} model": model.model_type != "BPE",
         "it has no byte fallback": not model.byte_fallback,
         f"it changes characters (normalisation {model.normalization})": model.changes_characters,
-        "it adds no space before a text": not model.add_dummy_prefix,
+        "it adds no space before a string": not model.add_dummy_prefix,
         "it removes repeated spaces": model.remove_extra_whitespaces,
         "it keeps spaces as they are": not model.escape_whitespaces,
         "it writes spaces after words": model.treat_whitespace_as_suffix,

@@ -33,7 +33,7 @@ def plan_shards(
         dtype: what weights are cast to, or None.
 
     Raises:
-        UnevenSplitError: the model cannot be cut into so many shards.
+        UnevenSplitError: the model cannot be split into so many shards.
         ParametersError: parameters are missing, or are of another model.
         UnsupportedModelError: Meta's format cannot hold this model.
         OptionError: weights are not cast to ``dtype``.
@@ -110,7 +110,7 @@ def _moves(
 
 
 def _shares_output(checkpoint: Checkpoint) -> bool:
-    """Say whether the output layer is the embedding, and cut alike, so that both are stored once.
+    """Say whether the output layer is the embedding, and split alike, so that both are stored once.
 
     A Meta checkpoint that leaves the output layer out stays as it is.
     """

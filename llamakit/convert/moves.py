@@ -23,7 +23,7 @@ _FLOATS = (*CASTS, "float64")
 
 @dataclass(frozen=True)
 class Region:
-    """A part of a parameter that lies in one place: a matrix, row by row."""
+    """A part of a parameter that is in one place: a matrix, row by row."""
 
     rows: int
     columns: int

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from pathlib import Path
 
-from llamakit.checkpoint.atomic_folder import check_destination, check_space, staged
+from llamakit.checkpoint.atomic_folder import atomic_folder, check_destination, check_space
 from llamakit.checkpoint.checklist import MODEL_CHECKLIST, read_checklist
 from llamakit.convert.conversion_plan import ConversionPlan, carry_out
 from llamakit.convert.execute import ProgressCallback
@@ -35,13 +35,13 @@ def reshard(
         verify: check the source against its checklist too.
         force: replace a folder that is there.
         direct: past the kernel's cache; None: where the file system allows it and it pays.
-        progress: told how many bytes are done.
+        progress: called with how many bytes are done.
     Returns:
         ``destination``, ``files`` with the name, size and md5 of each, ``nbytes``,
         ``nbytes_read``.
 
     Raises:
-        UnevenSplitError: the model cannot be cut into so many shards.
+        UnevenSplitError: the model cannot be split into so many shards.
         CheckpointError: the source is not what it should be.
         DestinationError: there is something already.
         NoSpaceError: there is no room.
@@ -63,7 +63,7 @@ def make(
     sums: SourceSums | None = None,
     progress: ProgressCallback | None = None,
 ) -> dict[str, object]:
-    """Carry a plan out, so that its destination appears when all of it is whole.
+    """Carry out a plan and write its destination atomically.
 
     Raises:
         CheckpointError: the source is not what it should be.
@@ -71,7 +71,7 @@ def make(
         NoSpaceError: there is no room.
     """
     source = plan.checkpoint.path
-    with staged(plan.destination, force=force, source=source) as folder:
+    with atomic_folder(plan.destination, force=force, source=source) as folder:
         check_space(plan.destination.parent, plan.nbytes)
         folder.mkdir()
         written = carry_out(plan, folder, direct=direct, sums=sums, progress=progress)

@@ -24,7 +24,7 @@ _Values = Mapping[int, "int | bytes"]
 
 
 class PieceType(IntEnum):
-    """What a piece stands for."""
+    """The kind of a piece."""
 
     NORMAL = 1
     UNKNOWN = 2
@@ -70,13 +70,13 @@ def read_sentencepiece_model(path: Path) -> SentencePieceModel:
     """Read a tokenizer.model.
 
     Raises:
-        TokenizerError: the file is something else, or is cut short.
+        TokenizerError: the file is something else, or is truncated.
     """
     try:
         return _parse(path.read_bytes(), path)
     except ValueError as error:
         raise TokenizerError(
-            f"{path}: not a whole SentencePiece model ({error}); expected the tokenizer.model "
+            f"{path}: not a complete SentencePiece model ({error}); expected the tokenizer.model "
             "that came with the weights: copy it again"
         ) from None
 
@@ -140,7 +140,7 @@ def _fields(data: bytes) -> Iterator[tuple[int, int | bytes]]:
         else:
             raise ValueError(f"no field begins with {key}")
         if at + length > len(data):
-            raise ValueError("it is cut short")
+            raise ValueError("it is truncated")
         yield key >> 3, data[at : at + length]
         at += length
 
@@ -152,19 +152,19 @@ def _varint(data: bytes, at: int) -> tuple[int, int]:
         value |= (byte & 0x7F) << 7 * index
         if byte < 0x80:
             return value, at + index + 1
-    raise ValueError("it is cut short")
+    raise ValueError("it is truncated")
 
 
 def _bytes(value: int | bytes) -> bytes:
     if isinstance(value, int):
-        raise ValueError("a number stands where a part should")
+        raise ValueError("there is a number where a part is expected")
     return value
 
 
 def _int(values: _Values, number: int, default: int) -> int:
     value = values.get(number, default)
     if not isinstance(value, int):
-        raise ValueError("a text stands where a number should")
+        raise ValueError("there is a string where a number is expected")
     return value
 
 

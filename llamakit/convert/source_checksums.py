@@ -1,6 +1,6 @@
 """Checks the files of a source against its checklist: on the way where they are read in order.
 
-A plan that reads a file from its beginning to its end gives its sum for nothing. Other files are
+A plan that reads a file from its beginning to its end gives its MD5 for nothing. Other files are
 hashed before anything is written.
 """
 
@@ -37,7 +37,7 @@ def read_in_order(moves: Iterable[Move]) -> set[Path]:
 
 
 class SourceSums:
-    """The sums of files that ``carry`` reads in order. Use it as a context manager.
+    """The MD5s of files that ``carry`` reads in order. Use it as a context manager.
 
     Args:
         expected: the md5 of each, by its path.
@@ -69,7 +69,7 @@ class SourceSums:
         return jobs
 
     def finish(self) -> None:
-        """Compare the sums.
+        """Compare the MD5s.
 
         Raises:
             DamagedFileError: a file is not what the checklist says.
@@ -110,7 +110,7 @@ class _Sum:
 
 
 def check_sums(expected: Mapping[Path, str]) -> None:
-    """Hash whole files, several at a time, and compare.
+    """Hash files, several at a time, and compare.
 
     Args:
         expected: the md5 of each, by its path.

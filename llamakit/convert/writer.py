@@ -160,7 +160,7 @@ class OutputFile:
         """Add rows of the tensor that is next.
 
         Args:
-            parts: each ``(rows, bytes)`` uint8; they stand side by side.
+            parts: each ``(rows, bytes)`` uint8; they are joined side by side.
         """
         width = sum(part.shape[1] for part in parts)
         rows = parts[0].shape[0]
@@ -232,7 +232,7 @@ class OutputFile:
             at += count
 
     def _add(self, data: bytes) -> None:
-        """Add bytes that stand around the values."""
+        """Add bytes before or after the values."""
         crc = self._crc
         self._put_bytes(np.frombuffer(data, np.uint8))
         self._crc = crc

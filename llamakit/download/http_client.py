@@ -17,7 +17,7 @@ from urllib.parse import urlsplit
 import httpx
 
 from llamakit._distribution import __version__
-from llamakit.checkpoint.not_weights import HEAD_NBYTES, describe_impostor
+from llamakit.checkpoint.not_weights import HEAD_NBYTES, describe_not_weights
 from llamakit.download import responses
 from llamakit.download.link import Link
 from llamakit.download.part_file import Identity
@@ -124,8 +124,8 @@ class HttpClient:
                         f"{path} is over {MAX_SMALL_NBYTES >> 20} MiB on {self._link.host}; "
                         "expected a small file: is the link for something else?"
                     )
-        if impostor := describe_impostor(bytes(data[:HEAD_NBYTES])):
-            raise self._page_error(path, impostor)
+        if problem := describe_not_weights(bytes(data[:HEAD_NBYTES])):
+            raise self._page_error(path, problem)
         return bytes(data)
 
     @contextlib.contextmanager
@@ -212,7 +212,7 @@ class HttpClient:
             )
         if responses.is_page(response.headers):
             head = next(response.iter_raw(HEAD_NBYTES), b"")
-            raise self._page_error(path, describe_impostor(head) or "an HTML page")
+            raise self._page_error(path, describe_not_weights(head) or "an HTML page")
         if responses.is_compressed(response.headers):
             raise TransientError(
                 f"{host} sent {path} compressed, though it was asked not to", max_attempts=3

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from llamakit.checkpoint.checklist import MODEL_CHECKLIST, Checklist
 from llamakit.checkpoint.hashing import BlockRead, FilePass, Md5, read_files
-from llamakit.checkpoint.not_weights import impostor
+from llamakit.checkpoint.not_weights import not_weights
 from llamakit.download.catalog import Model
 from llamakit.download.events import Checked, Checking, FilePlan, Planned
 from llamakit.download.http_client import RemoteFile
@@ -149,7 +149,7 @@ def check(
         if not path.is_file():
             continue
         size = path.stat().st_size
-        if description := impostor(path):
+        if description := not_weights(path):
             yield Checked(file.path, size, good=False, note=f"it is {description}", is_page=True)
         elif file.md5 is None or verified.contains(file.path, file.md5):
             yield Checked(file.path, size, good=True)

@@ -19,7 +19,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from llamakit.checkpoint.atomic_folder import told_when_full
+from llamakit.checkpoint.atomic_folder import disk_full_explained
 
 BLOCK_NBYTES = 256 << 10
 """How many bytes a killed connection loses at most."""
@@ -61,7 +61,7 @@ class PartFile:
         self._is_closed = False
         count = -(-identity.nbytes // BLOCK_NBYTES)
         marks = self._read_state(count)
-        with told_when_full(final.parent, kept=True):
+        with disk_full_explained(final.parent, kept=True):
             if marks is None:  # an old thread may still write to the old file
                 self.path.unlink(missing_ok=True)
             with self.path.open("ab"):
@@ -116,7 +116,7 @@ class PartFile:
         last = len(self._marks) if stop >= self.identity.nbytes else stop // BLOCK_NBYTES
         if last > first:
             written = bytes([WRITTEN]) * (last - first)
-            with self._grown, told_when_full(self.path.parent, kept=True):
+            with self._grown, disk_full_explained(self.path.parent, kept=True):
                 if self._is_closed:
                     return start
                 os.pwrite(self._state, written, self._marks_at + first)

@@ -9,7 +9,7 @@ from collections.abc import Generator, Sequence
 from functools import partial
 from pathlib import Path, PurePosixPath
 
-from llamakit.checkpoint.atomic_folder import told_when_full
+from llamakit.checkpoint.atomic_folder import disk_full_explained
 from llamakit.checkpoint.checklist import Checklist, read_checklist
 from llamakit.download.catalog import Model
 from llamakit.download.events import Arrived, Event, Restarted
@@ -175,7 +175,7 @@ def md5_of(data: bytes) -> str:
 
 
 def _write(path: Path, data: bytes) -> None:
-    with told_when_full(path.parent, kept=True), path.open("wb") as file:
+    with disk_full_explained(path.parent, kept=True), path.open("wb") as file:
         file.write(data)
         file.flush()
         os.fsync(file.fileno())

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
-from llamakit.checkpoint.atomic_folder import told_when_full
+from llamakit.checkpoint.atomic_folder import disk_full_explained
 from llamakit.download.events import Retrying
 from llamakit.download.http_client import HttpClient
 from llamakit.download.md5_thread import Md5Thread
@@ -212,7 +212,7 @@ class Transfer:
         The iterator is read to its end: only then can the connection be reused.
         """
         marked = segment.position // BLOCK_NBYTES * BLOCK_NBYTES
-        with part.opened() as descriptor, told_when_full(part.path.parent, kept=True):
+        with part.opened() as descriptor, disk_full_explained(part.path.parent, kept=True):
             for chunk in chunks:
                 if self._stop.is_set() or part.is_closed:
                     raise _StoppedError

@@ -1,4 +1,4 @@
-"""Says what a checkpoint is, whether it is whole, and how it differs from another.
+"""Says what a checkpoint is, whether it is complete, and how it differs from another.
 
 ``verify`` reads every file (``folders`` says which, ``contents`` what is looked for in a file's
 bytes, ``whole`` what only all files together show) and returns a ``report``. ``inspect`` tells

@@ -37,7 +37,7 @@ class MemberCrcs:
         self._left = sorted(members, key=lambda member: member.offset, reverse=True)
         self._crc = 0
         self.checked = 0
-        """How many members have passed by whole."""
+        """How many members have been read completely."""
         self.wrong: list[tuple[Member, int]] = []
         """Each member whose CRC-32 is another, and that CRC-32."""
 

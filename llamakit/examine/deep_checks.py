@@ -48,7 +48,7 @@ def look_at_tokenizer(checkpoint: Checkpoint, opener: Opener, findings: Findings
         findings.fault(tokenizer.fault)
     elif tokenizer.size is not None:
         findings.checked.append(
-            f"the tokenizer's {tokenizer.size} ids fit the embedding's {rows} rows"
+            f"the tokenizer's {tokenizer.size} tokens fit the embedding's {rows} rows"
         )
     elif tokenizer.path is None:
         findings.not_checked.append("no tokenizer in the folder or in its parent")

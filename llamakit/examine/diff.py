@@ -1,4 +1,4 @@
-"""Diff: two checkpoints of any form and any number of shards, parameter by parameter."""
+"""Diff: two checkpoints of any format and any number of shards, parameter by parameter."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ class ParameterDiff:
     first: tuple[int, ...] | None = None
     """The index of the first that differs, in the whole parameter."""
     first_values: tuple[float, float] | None = None
-    """What stands there, in A and in B."""
+    """The values there, in A and in B."""
     max_abs: float = 0.0
     max_rel: float = 0.0
     """Against the larger of the two magnitudes: 0 to 2."""
@@ -104,7 +104,7 @@ def diff(a: Checkpoint, b: Checkpoint) -> Steps[DiffReport]:
 
     Args:
         a: a checkpoint.
-        b: another, in whatever form.
+        b: another, in any format.
 
     Raises:
         DamagedFileError: a file has changed since it was opened.
@@ -188,7 +188,7 @@ def _compare_parameter(
 
 
 def _chunks(shape: tuple[int, ...]) -> Iterator[tuple[int, int]]:
-    """Cut a parameter along its first axis."""
+    """Split a parameter along its first axis."""
     if 0 in shape:
         return
     rows = shape[0] if shape else 1

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from llamakit.checkpoint.checklist import MODEL_CHECKLIST, TOKENIZER_CHECKLIST, read_checklist
-from llamakit.checkpoint.not_weights import HEAD_NBYTES, describe_impostor
+from llamakit.checkpoint.not_weights import HEAD_NBYTES, describe_not_weights
 from llamakit.errors import DamagedFileError
 
 _CHECKLISTS = (MODEL_CHECKLIST, TOKENIZER_CHECKLIST)
@@ -60,13 +60,13 @@ def find_folders(path: Path) -> list[Folder]:
     return [_look_into(folder) for folder in [*own, *inside]]
 
 
-def impostor_in(path: Path) -> str | None:
+def not_weights_in(path: Path) -> str | None:
     """Say what a file is instead, if it is something that its name rules out."""
     if path.suffix not in _NEVER_PAGES:
         return None
     try:
         with path.open("rb") as file:
-            return describe_impostor(file.read(HEAD_NBYTES))
+            return describe_not_weights(file.read(HEAD_NBYTES))
     except OSError:
         return None
 
@@ -104,7 +104,7 @@ def _contradictions(
     for name in first.keys() & second.keys():
         if first[name] != second[name]:
             yield (
-                f"{folder}: {' and '.join(_CHECKLISTS)} give {name} different sums; "
+                f"{folder}: {' and '.join(_CHECKLISTS)} give {name} different MD5s; "
                 "download both lists again."
             )
 

@@ -1,4 +1,4 @@
-"""Inspect: what a checkpoint is, told from its indexes; no weight is read."""
+"""Inspect: describes a checkpoint from its indexes, without reading weights."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from llamakit.examine.vocabulary import Vocabulary, find_vocabulary
 from llamakit.protocols import Checkpoint, Parameter
 
 _LARGEST_SIZE = 16
-"""Memory is told of sizes up to this."""
+"""Memory is estimated for sizes up to this."""
 
 
 @dataclass(frozen=True)
@@ -39,14 +39,14 @@ class Inspection:
     shards: int | None
     """How many files the weights are in, if the format says."""
     embedding_axis: int | None
-    """The axis on which Meta's format of the model cuts ``tok_embeddings.weight``."""
+    """The axis on which Meta's format of the model splits ``tok_embeddings.weight``."""
     tokenizer: Vocabulary
     legal_sizes: tuple[int, ...]
-    """The model parallel sizes that the model can be cut into."""
+    """The model parallel sizes that the model can be split into."""
     max_seq_len: int
     max_batch_size: int
     memory: tuple[RankMemory, ...]
-    """For each legal size up to 16."""
+    """For each valid size up to 16."""
     oddities: tuple[str, ...]
     """What is unusual, a sentence each."""
     faults: tuple[str, ...]
@@ -145,7 +145,7 @@ def _oddities(checkpoint: Checkpoint, tokenizer: Vocabulary, dtypes: Counter[str
     params, rows = checkpoint.params, checkpoint.params.vocab_size
     found = {
         "no tokenizer in the folder or in its parent": tokenizer.path is None,
-        f"the embedding has {rows} rows, the tokenizer only {tokenizer.size} ids": (
+        f"the embedding has {rows} rows, the tokenizer only {tokenizer.size} tokens": (
             tokenizer.size is not None and tokenizer.size < rows
         ),
         f"{ROPE_FREQS} is there; it is no parameter, and nothing reads it": (

@@ -27,7 +27,7 @@ def rank_memory(
 
     Args:
         checkpoint: the model.
-        size: a legal model parallel size.
+        size: a valid model parallel size.
         dtype: what keys and values are kept in.
         max_seq_len: the longest sequence, in tokens.
         max_batch_size: how many sequences at the same time.

@@ -28,7 +28,7 @@ Steps = Generator[StepProgress, None, Report]
 
 
 class Opener(Protocol):
-    """Opens what is on disk, whatever its form: the toolkit."""
+    """Opens what is on disk, whatever its format: the toolkit."""
 
     def open_checkpoint(self, path: Path, /) -> Checkpoint:
         """Open a folder as a checkpoint."""

@@ -19,7 +19,7 @@ from llamakit.examine.deep_checks import (
     look_at_tokenizer,
     look_deep,
 )
-from llamakit.examine.folders import Folder, find_folders, impostor_in
+from llamakit.examine.folders import Folder, find_folders, not_weights_in
 from llamakit.examine.steps import Opener, StepProgress, Steps, warnings_of
 from llamakit.examine.verify_report import FileReport, FolderReport, NonFinite, VerifyReport
 from llamakit.protocols import Checkpoint
@@ -36,7 +36,7 @@ def verify(paths: Sequence[Path], opener: Opener, *, deep: bool = False) -> Step
     Args:
         paths: folders of models, folders that hold several, or folders with a tokenizer.
         opener: opens checkpoints and tokenizers.
-        deep: look for what sums do not show.
+        deep: look for what checksums do not show.
 
     Raises:
         NotACheckpointError: there is nothing to verify at a path.
@@ -159,7 +159,7 @@ def _file_report(folder: Folder, name: str, file: _File | None) -> FileReport:
     found = file.md5.hexdigest() if file.md5 else None
     if expected is not None and expected == found:
         return FileReport(name, "ok", expected, found)
-    note = impostor_in(path) or ""
+    note = not_weights_in(path) or ""
     if expected is None:
         return FileReport(name, "not listed", None, found, note, good=not note)
     note = note or ("empty" if not file.nbytes else "")
@@ -170,11 +170,11 @@ def _tell_sums(folder: Folder, files: Sequence[FileReport], findings: Findings) 
     if folder.checklists:
         good = sum(file.status == "ok" for file in files)
         lists = " and ".join(folder.checklists)
-        findings.checked.append(f"{good} of {len(folder.expected)} sums of {lists} are right")
+        findings.checked.append(f"{good} of {len(folder.expected)} MD5s of {lists} are right")
     if not folder.is_covered:
         unlisted = "the model" if folder.checklists else "the files"
         findings.not_checked.append(
-            f"md5 of {unlisted}: there is no checklist that can be read, so the sums were computed "
+            f"md5 of {unlisted}: there is no checklist that can be read, so the MD5s were computed "
             "and compared with nothing"
         )
 
@@ -188,7 +188,7 @@ def _tell_contents(files: Sequence[_File], findings: Findings) -> None:
         findings.checked.append(f"{members} members of .pth files have the CRC-32 that they should")
     if any(file.path.suffix == ".safetensors" for file in files):
         findings.not_checked.append(
-            "the values in .safetensors: the format has no sums, so only a checklist can tell"
+            "the values in .safetensors: the format has no checksums, so only a checklist can tell"
         )
     scanned = [file.non_finite for file in files if file.non_finite is not None]
     values = sum(counts.values for counts in scanned)

@@ -45,7 +45,7 @@ class FolderReport:
     path: Path
     files: tuple[FileReport, ...]
     faults: tuple[str, ...]
-    """What is wrong beyond single sums, a sentence each."""
+    """What is wrong beyond single checksums, a sentence each."""
     non_finite: tuple[NonFinite, ...]
     checked: tuple[str, ...]
     """What was looked at and found good."""

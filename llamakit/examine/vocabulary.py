@@ -1,4 +1,4 @@
-"""Whether a tokenizer is that of a checkpoint, told from their sizes."""
+"""Checks from their sizes whether a tokenizer belongs to a checkpoint."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from llamakit.examine.steps import Opener
 from llamakit.protocols import Checkpoint
 
 _TIKTOKEN_SPECIAL = 256
-"""Llama 3's special tokens, which stand in no file."""
+"""Llama 3's special tokens, which are in no file."""
 
 
 @dataclass(frozen=True)
@@ -22,7 +22,7 @@ class Vocabulary:
     path: Path | None
     """None: there is none, in the folder or in its parent."""
     size: int | None = None
-    """How many ids it has; None where that could not be read."""
+    """How many tokens it has; None where that could not be read."""
     fault: str = ""
     """Why it is not this checkpoint's, or no tokenizer at all."""
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from llamakit.errors import OptionError
-from llamakit.plugin_manager.contracts import checked_drafter
+from llamakit.plugin_manager.contracts.drafters import checked_drafter
 from llamakit.plugin_manager.factories import build, parse_choice
 from llamakit.plugin_manager.toolkit import Toolkit, default_toolkit
 from llamakit.protocols import Drafter, Tokenizer

@@ -12,7 +12,7 @@ from llamakit.llama.chunks import Chunk, check_prompt, to_chunk
 from llamakit.llama.drafter_choice import choose_drafter
 from llamakit.llama.sampler_choice import choose_sampling
 from llamakit.llama.seeds import Seeds
-from llamakit.plugin_manager.contracts import build_format
+from llamakit.plugin_manager.contracts.prompt_formats import build_format
 from llamakit.plugin_manager.factories import parse_choice
 from llamakit.plugin_manager.toolkit import Toolkit
 from llamakit.protocols import Checkpoint, Drafter, PromptFormat, Tokenizer

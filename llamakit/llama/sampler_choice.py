@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from llamakit.errors import PluginError, UsageError
+from llamakit.errors import UsageError
+from llamakit.plugin_manager.contracts.sampling import (
+    checked_step,
+    processor_fault,
+    sampler_fault,
+)
 from llamakit.plugin_manager.factories import Choice, build, parse_choice, takes_tokenizer
 from llamakit.plugin_manager.toolkit import Toolkit, default_toolkit
 
 if TYPE_CHECKING:
-    import torch
-
     from llamakit.plugin_manager.registry import Entry
-    from llamakit.protocols import LogitsProcessor, Row, Tokenizer
+    from llamakit.protocols import LogitsProcessor, Tokenizer
     from llamakit.runtime.sampling_pipeline import Sampling
 
 TEMPERATURE, TOP_P = 0.6, 0.9
@@ -67,7 +70,7 @@ def choose_sampling(
     entry = toolkit.samplers.entry(sampler)
     edits = [(toolkit.processors.entry(name), given) for name, given in specs]
     return Sampling(
-        _checked(entry, _built(entry, options, tokenizer), _token_shape, _token_values),
+        checked_step(_built(entry, options, tokenizer), entry, sampler_fault),
         tuple(_processor(edit, given, tokenizer) for edit, given in edits),
     )
 
@@ -85,7 +88,7 @@ def _processor(
     entry: Entry, options: Mapping[str, Any], tokenizer: Tokenizer | None
 ) -> LogitsProcessor:
     plain = _built(entry, options, tokenizer)
-    processor: LogitsProcessor = _checked(entry, plain, _logits_shape, _logits_values)
+    processor: LogitsProcessor = checked_step(plain, entry, processor_fault)
     return processor
 
 
@@ -155,70 +158,3 @@ def _shorthand_processors(
             "drop one of the two"
         )
     return [("temperature", {"value": temperature})]
-
-
-def _checked(
-    entry: Entry,
-    work: Any,
-    shape_of: Callable[[Any, torch.Tensor], str],
-    values_of: Callable[[torch.Tensor, torch.Tensor], str],
-) -> Any:
-    """Wrap a third-party sampler or processor in checks of its results; built-ins are tested."""
-    if entry.source.builtin:
-        return work
-
-    def checked(logits: torch.Tensor, rows: Sequence[Row]) -> torch.Tensor:
-        # Copies: a plugin may write to neither the model's logits nor the batch.
-        result: torch.Tensor = work(logits.clone(), list(rows))
-        expected = shape_of(result, logits)
-        # On a GPU, reading values would have to wait for it.
-        if not expected and logits.device.type == "cpu":
-            expected = values_of(result, logits)
-        if expected:
-            shape = tuple(getattr(result, "shape", ()))
-            actual = f"{type(result).__name__} {shape} {getattr(result, 'dtype', '')}".rstrip()
-            raise PluginError(
-                f"the {entry} of the {entry.source} returned {actual}; expected {expected}: "
-                "tell its author"
-            )
-        return result
-
-    if hasattr(work, "drawn_from"):
-        checked.drawn_from = work.drawn_from  # type: ignore[attr-defined]
-    return checked
-
-
-def _token_shape(result: Any, logits: torch.Tensor) -> str:
-    """Return what the tokens should be, or "" if they are."""
-    rows, vocabulary = logits.shape
-    if getattr(result, "shape", None) != (rows,) or str(result.dtype) != "torch.int64":
-        return f"({rows},) int64 tokens"
-    return (
-        f"tokens from 0 to {vocabulary - 1}"
-        if bool(((result < 0) | (result >= vocabulary)).any())
-        else ""
-    )
-
-
-def _logits_shape(result: Any, logits: torch.Tensor) -> str:
-    """Return what edited logits should be, or "" if they are."""
-    if getattr(result, "shape", None) != logits.shape or result.dtype != logits.dtype:
-        return f"{tuple(logits.shape)} float32 logits"
-    return ""
-
-
-def _token_values(result: torch.Tensor, logits: torch.Tensor) -> str:
-    """Return what is expected if a token is ruled out by its logit, else ""."""
-    ruled_out = logits == float("-inf")
-    picked = ruled_out.gather(1, result[:, None])[:, 0]
-    return "tokens that are not ruled out" if bool((picked & ~ruled_out.all(dim=-1)).any()) else ""
-
-
-def _logits_values(result: torch.Tensor, logits: torch.Tensor) -> str:
-    """Return what is expected of edited logits that were finite before, or "" if they fit."""
-    before, after = logits.amax(dim=-1), result.amax(dim=-1)  # NaN is larger than anything
-    was_usable = before.isfinite()
-    if bool((was_usable & ~(after < float("inf"))).any()):
-        return "logits without NaN and +inf"
-    is_nothing_left = was_usable & (after == float("-inf"))
-    return "logits that rule out less than every token" if bool(is_nothing_left.any()) else ""

@@ -13,7 +13,8 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from llamakit.errors import LlamakitError, OptionError, PluginError, suggestion
+from llamakit.errors import LlamakitError, OptionError, suggestion
+from llamakit.plugin_manager.contracts.factory_results import factory_result_fault
 from llamakit.plugin_manager.docstrings import section
 from llamakit.plugin_manager.failures import attributed, guarded
 from llamakit.plugin_manager.option_types import WORDS, LiteralValue, members, read, spell
@@ -63,15 +64,6 @@ class Option(NamedTuple):
         if isinstance(self.default, (bool, int, float, str, type(None))):
             schema["default"] = self.default
         return {**schema, "description": self.help}
-
-
-_MADE = {
-    "sampler": ("__call__", "a function sample(logits, rows)"),
-    "processor": ("__call__", "a function process(logits, rows)"),
-    "prompt format": ("encode", "something with encode(dialog) and stop_tokens"),
-    "drafter": ("__call__", "a function draft(tokens)"),
-}
-"""What a factory of each kind makes: a method that it must have, and the whole in words."""
 
 
 class Choice(NamedTuple):
@@ -181,18 +173,9 @@ def build(
             if isinstance(error, LlamakitError):
                 raise
             raise OptionError(f"{entry}: {error}") from error
-    _check_made(made, entry)
+    if not entry.source.builtin and (fault := factory_result_fault(entry.kind, made)):
+        raise entry.breach(fault)
     return guarded(made, entry)
-
-
-def _check_made(made: object, entry: Entry) -> None:
-    """Check that a factory has made something of use, before anything is loaded for it."""
-    method, expected = _MADE.get(entry.kind, ("", ""))
-    if method and not entry.source.builtin and not callable(getattr(made, method, None)):
-        raise PluginError(
-            f"the {entry} of the {entry.source} cannot be used: its factory returned "
-            f"{type(made).__name__}; expected {expected}: tell its author"
-        )
 
 
 def _why_no_option(entry: Entry, name: str, known: Iterable[str]) -> str:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import inspect
-import operator
 import sys
 from types import TracebackType
 from typing import Any
@@ -17,35 +16,6 @@ OPENED = {
     "load_tokenizer": "tokenizer",
 }
 """What the answer of each asking hook is called in messages."""
-_ATTRIBUTES = {
-    "open_checkpoint": (
-        *("path", "form", "params.dim", "params.context", "parameters.items", "nbytes_read"),
-        "read",
-    ),
-    "load_tokenizer": ("path", "vocab_size", "bos_id", "eos_id", "encode", "decode"),
-}
-"""What it must have: a text, for one, has ``encode`` and is no tokenizer."""
-
-
-def check_opened(hook: str, opened: object) -> None:
-    """Check that what a plugin has opened looks like it.
-
-    Args:
-        hook: ``open_checkpoint`` or ``load_tokenizer``.
-    Raises:
-        TypeError: it lacks some attribute.
-    """
-    missing = [name for name in _ATTRIBUTES[hook] if not _has(opened, name)]
-    if missing:
-        raise TypeError(f"it returned {type(opened).__name__}, without {', '.join(missing)}")
-
-
-def _has(thing: object, dotted: str) -> bool:
-    try:
-        operator.attrgetter(dotted)(thing)
-    except AttributeError:
-        return False
-    return True
 
 
 class attributed:  # noqa: N801 - a context manager reads like a function

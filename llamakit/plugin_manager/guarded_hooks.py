@@ -18,7 +18,8 @@ import pluggy
 
 from llamakit.errors import PluginError
 from llamakit.hookspecs import hookimpl
-from llamakit.plugin_manager.failures import OPENED, check_opened, guarded, speaks_for_itself
+from llamakit.plugin_manager.contracts.opened import opened_fault
+from llamakit.plugin_manager.failures import OPENED, guarded, speaks_for_itself
 from llamakit.plugin_manager.plugin_record import PluginRecord
 from llamakit.plugin_manager.registry import Entry, Registrar
 
@@ -180,7 +181,8 @@ class HookGuard:
         source = self.record.source
         if hook not in OPENED or result is None or source.builtin:
             return result
-        check_opened(hook, result)
+        if fault := opened_fault(hook, result):
+            raise TypeError(f"it {fault}")
         if hook == "load_tokenizer":
             name = str(getattr(result.path, "name", result.path))
             return guarded(result, Entry(OPENED[hook], name, result, "", source))

@@ -48,6 +48,14 @@ class Entry(NamedTuple):
             "(LLAMAKIT_DEBUG=1 shows where)"
         )
 
+    def breach(self, fault: str) -> PluginError:
+        """Say in one sentence that this thing breaks its contract, and whose it is.
+
+        Args:
+            fault: what ``llamakit.plugin_manager.contracts`` says is wrong.
+        """
+        return PluginError(f"the {self} of the {self.source} {fault}: tell its author")
+
 
 class Registrar(Generic[T]):
     """What a plugin's hook is handed: it writes down what the plugin registers.

@@ -10,7 +10,7 @@ from typing import Any
 from llamakit.errors import LlamakitError
 from llamakit.llama.llama import Llama
 from llamakit.llama.seeds import spread
-from llamakit.plugin_manager.contracts import build_format
+from llamakit.plugin_manager.contracts.prompt_formats import build_format
 from llamakit.plugin_manager.factories import parse_choice
 from llamakit.protocols import Dialog, PromptFormat
 from llamakit.runtime.requests import Request

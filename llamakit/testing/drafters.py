@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
+from llamakit.plugin_manager.contracts.drafters import draft_fault, token_list
 from llamakit.protocols import Drafter, DrafterFactory
 from llamakit.testing.factory import check_factory, check_nonsense, entry_for, make, said
 from llamakit.testing.play import VOCABULARY
@@ -58,15 +58,6 @@ def _checked(what: str, draft: Drafter, tokens: list[int]) -> list[int]:
         ) from error
     if tokens != before:
         raise ContractError(f"{what} changes the ids that it is handed: work on a copy")
-    if not isinstance(proposed, Sequence):
-        raise ContractError(
-            f"{what} returns {type(proposed).__name__}: return a list of ids, and "
-            "an empty one for none"
-        )
-    for token in proposed:
-        if type(token) is not int or not 0 <= token < VOCABULARY:
-            raise ContractError(
-                f"{what} proposes {token!r} where ids go from 0 to {VOCABULARY - 1}: "
-                "propose ints, such as those that the sequence has already"
-            )
-    return list(proposed)
+    if fault := draft_fault(proposed, VOCABULARY):
+        raise ContractError(f"{what} {fault}")
+    return token_list(proposed)

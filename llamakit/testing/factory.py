@@ -8,6 +8,7 @@ from typing import Any
 
 from llamakit._distribution import DISTRIBUTION, __version__
 from llamakit.errors import LlamakitError
+from llamakit.plugin_manager.contracts.factory_results import factory_result_fault
 from llamakit.plugin_manager.docstrings import summary_of
 from llamakit.plugin_manager.factories import Option, build, options_of, takes_tokenizer
 from llamakit.plugin_manager.registry import Entry, Source
@@ -94,11 +95,8 @@ def make(entry: Entry, options: Mapping[str, object], *positional: object) -> An
             f"building {entry} with {dict(options) or 'its defaults'} fails: "
             f"{said(error)}; a factory raises nothing but ValueError, for a value out of range"
         ) from error
-    if not callable(getattr(made, "encode", made)):
-        raise ContractError(
-            f"{entry} returns {type(made).__name__}: a factory returns the "
-            "function that does the work"
-        )
+    if fault := factory_result_fault(entry.kind, made):
+        raise ContractError(f"{entry} {fault}")
     return made
 
 

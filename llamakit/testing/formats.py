@@ -15,7 +15,7 @@ from llamakit.checkpoint.dtypes import DTYPES
 from llamakit.checkpoint.layout import check_parameters
 from llamakit.checkpoint.params import ModelParams
 from llamakit.errors import LlamakitError
-from llamakit.plugin_manager.failures import check_opened
+from llamakit.plugin_manager.contracts.opened import opened_fault
 from llamakit.protocols import Checkpoint, Parameter
 from llamakit.testing.checkpoint_capabilities import check_capabilities
 from llamakit.testing.exporters import contents
@@ -81,10 +81,8 @@ def _open(open_checkpoint: Open, path: Path) -> Checkpoint:
         raise ContractError(f"open_checkpoint fails on a whole checkpoint: {what}") from error
     if opened is None:
         raise ContractError(f"open_checkpoint returns None for {path}, which is of its form")
-    try:
-        check_opened("open_checkpoint", opened)
-    except TypeError as error:
-        raise ContractError(f"open_checkpoint is no good: {error}") from error
+    if fault := opened_fault("open_checkpoint", opened):
+        raise ContractError(f"open_checkpoint is no good: it {fault}")
     return opened
 
 

@@ -60,13 +60,13 @@ def play(schedule: Schedule, step: Step) -> dict[int, list[Any]]:
 def asking(
     what: str,
     step: Step,
-    check: Callable[[str, Any, torch.Tensor], None],
+    fault_of: Callable[[Any, torch.Tensor], str],
 ) -> Step:
     """Wrap a sampler or a processor so that each of its answers is checked.
 
     Args:
-        what: it is, in words.
-        check: raises where an answer is not right; it gets the logits as they were handed over.
+        what: its name in messages.
+        fault_of: the contract; called with what was returned, and the logits as they were.
     """
     import torch
 
@@ -75,7 +75,7 @@ def asking(
         written = len(rows[0].tokens) - rows[0].prompt_length
         try:
             with torch.inference_mode():
-                made = step(logits.clone(), rows)
+                result = step(logits.clone(), rows)
         except ContractError:
             raise
         except (Exception, SystemExit) as error:
@@ -83,8 +83,9 @@ def asking(
             raise ContractError(
                 f"{what} fails on logits {tuple(logits.shape)}{when}: {said(error)}"
             ) from error
-        check(what, made, logits)
-        return made
+        if fault := fault_of(result, logits):
+            raise ContractError(f"{what} {fault}")
+        return result
 
     return ask
 

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from llamakit.plugin_manager.contracts.sampling import processor_fault
 from llamakit.protocols import LogitsProcessorFactory
 from llamakit.testing import play
 from llamakit.testing.factory import check_factory, check_nonsense, entry_for, make
 from llamakit.testing.registration import check_registration_of
 from llamakit.testing.world import ContractError, left_alone
-
-if TYPE_CHECKING:
-    import torch
 
 
 def check_logits_processor(factory: LogitsProcessorFactory, **options: Any) -> None:
@@ -29,44 +27,16 @@ def check_logits_processor(factory: LogitsProcessorFactory, **options: Any) -> N
     check_registration_of(factory)
     check_factory(entry)
     what = str(entry)
-    ask = play.asking(what, make(entry, options), check_edit)
+    ask = play.asking(what, make(entry, options), processor_fault)
     with left_alone(what):
         ask(*play.batch())
     play.check_rows_are_left(what, ask)
     _check_one_id_left(ask)
-    _check_the_same_again(what, ask, play.asking(what, make(entry, options), check_edit))
+    _check_the_same_again(what, ask, play.asking(what, make(entry, options), processor_fault))
     _check_alone_as_together(what, ask)
-    check_nonsense(entry, options, lambda made: play.asking(what, made, check_edit)(*play.batch()))
-
-
-def check_edit(what: str, edited: Any, logits: torch.Tensor) -> None:
-    """Check edited logits against those that went in, both ``(B, V)`` float32."""
-    import torch
-
-    __tracebackhide__ = True
-    if not isinstance(edited, torch.Tensor):
-        raise ContractError(f"{what} returns {type(edited).__name__}: return the edited logits")
-    if edited.shape != logits.shape or edited.dtype != torch.float32:
-        raise ContractError(
-            f"{what} returns {tuple(edited.shape)} {edited.dtype}: return "
-            f"{tuple(logits.shape)} torch.float32, as it was given"
-        )
-    if edited.device != logits.device:
-        raise ContractError(
-            f"{what} returns logits on {edited.device} for logits on "
-            f"{logits.device}: make them where the logits are"
-        )
-    if bool((edited.isnan() | (edited == torch.inf)).any()):
-        raise ContractError(
-            f"{what} makes NaN or infinity: only -inf is a logit, and it rules an id out"
-        )
-    if not bool(edited.isfinite().any(dim=-1).all()):
-        raise ContractError(f"{what} rules out every id of a row: leave at least one finite logit")
-    if bool((edited.isfinite() & ~logits.isfinite()).any()):
-        raise ContractError(
-            f"{what} brings back an id that was ruled out: what is -inf stays -inf, "
-            "or a grammar before it would not hold"
-        )
+    check_nonsense(
+        entry, options, lambda made: play.asking(what, made, processor_fault)(*play.batch())
+    )
 
 
 def _check_one_id_left(ask: play.Step) -> None:

@@ -8,6 +8,7 @@ from copy import deepcopy
 from typing import Any, cast
 
 from llamakit.errors import LlamakitError
+from llamakit.plugin_manager.contracts.prompt_formats import encoding_fault, stop_fault
 from llamakit.protocols import Dialog, PromptFormat, PromptFormatFactory, Tokenizer
 from llamakit.testing.factory import check_factory, entry_for, make, said
 from llamakit.testing.registration import check_registration_of
@@ -50,13 +51,13 @@ def check_prompt_format(
 
 def _check_stop_tokens(what: str, form: PromptFormat, tokenizer: Tokenizer) -> None:
     __tracebackhide__ = True
-    stop_tokens = list(form.stop_tokens)
-    if not stop_tokens:
+    if fault := stop_fault(form, tokenizer.vocab_size):
+        raise ContractError(f"{what} {fault}")
+    if not list(form.stop_tokens):
         raise ContractError(
             f"{what} has no stop_tokens, so no answer would end before its limit: "
             "(tokenizer.eos_id,) is usual"
         )
-    _check_range(f"stop_tokens of {what}", stop_tokens, tokenizer)
 
 
 def _check_ids(what: str, form: PromptFormat, tokenizer: Tokenizer) -> None:
@@ -68,23 +69,13 @@ def _check_ids(what: str, form: PromptFormat, tokenizer: Tokenizer) -> None:
         raise ContractError(
             f"{what} does not encode a single user message: {said(error)}"
         ) from error
-    if not isinstance(tokens, list) or not tokens:
-        raise ContractError(f"{what} returns {tokens!r:.40}: encode returns a list of ids")
-    _check_range(f"what {what} returns", tokens, tokenizer)
+    if fault := encoding_fault(tokens, "encode", tokenizer.vocab_size):
+        raise ContractError(f"{what} {fault}")
     if QUESTION not in tokenizer.decode(tokens):
         raise ContractError(
             f"{what} leaves the message's text out: {QUESTION!r} became "
             f"{tokenizer.decode(tokens)!r}"
         )
-
-
-def _check_range(what: str, tokens: Sequence[object], tokenizer: Tokenizer) -> None:
-    __tracebackhide__ = True
-    for token in tokens:
-        if type(token) is not int or not 0 <= token < tokenizer.vocab_size:
-            raise ContractError(
-                f"{what}: {token!r} is not an id; ids are ints from 0 to {tokenizer.vocab_size - 1}"
-            )
 
 
 def _check_dialog(what: str, form: PromptFormat, another: PromptFormat, dialog: Dialog) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 
 from llamakit import demo
 from llamakit.errors import LlamakitError
-from llamakit.plugin_manager.failures import check_opened
+from llamakit.plugin_manager.contracts.opened import opened_fault
 from llamakit.protocols import Tokenizer
 from llamakit.testing.exporters import contents
 from llamakit.testing.factory import said
@@ -65,10 +65,8 @@ def _load(load_tokenizer: Load, path: Path) -> Tokenizer:
         raise ContractError(f"load_tokenizer fails on a whole file: {said(error)}") from error
     if loaded is None:
         raise ContractError(f"load_tokenizer returns None for {path}, which is of its form")
-    try:
-        check_opened("load_tokenizer", loaded)
-    except TypeError as error:
-        raise ContractError(f"load_tokenizer is no good: {error}") from error
+    if fault := opened_fault("load_tokenizer", loaded):
+        raise ContractError(f"load_tokenizer is no good: it {fault}")
     return loaded
 
 

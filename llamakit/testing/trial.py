@@ -110,7 +110,7 @@ def _choose(toolkit: Toolkit, *, sampler: str, processors: list[str] | None = No
 
 
 def _format(_: Toolkit, entry: Entry) -> None:
-    from llamakit.plugin_manager.contracts import build_format
+    from llamakit.plugin_manager.contracts.prompt_formats import build_format
     from llamakit.testing.small import embedded_tokenizer
 
     form = build_format(entry, {}, embedded_tokenizer())

@@ -200,7 +200,7 @@ def test_shards_missing_at_the_end_are_noticed_by_how_the_rest_is_cut(tmp_path, 
     twelve_shards(tmp_path, write_meta, 2)
     (tmp_path / "consolidated.11.pth").unlink()
 
-    with pytest.raises(MissingShardError, match="has 11 shards, each cut as one of 12"):
+    with pytest.raises(MissingShardError, match="has 11 shards, each split as one of 12"):
         open_meta(tmp_path)
 
 

@@ -41,7 +41,7 @@ def models(draw):
     )
 
 
-def legal(params):
+def valid_size(params):
     return st.sampled_from(legal_sizes(params))
 
 
@@ -97,7 +97,7 @@ def test_every_rank_holds_a_norm_whole():
 def test_an_axis_that_does_not_divide_is_refused():
     odd = Parameter("output.weight", (25, 48), "float16", 0)
 
-    with pytest.raises(UnevenSplitError, match="cannot cut 25 along axis 0 into 4"):
+    with pytest.raises(UnevenSplitError, match="cannot split 25 along axis 0 into 4"):
         slice_for_rank(odd, SMALL, 0, 4)
 
 
@@ -105,7 +105,7 @@ def test_an_axis_that_does_not_divide_is_refused():
 @given(st.data())
 def test_the_slices_of_all_ranks_cover_each_parameter_exactly(data):
     params = data.draw(models())
-    size = data.draw(legal(params))
+    size = data.draw(valid_size(params))
     for parameter in expected_parameters(params, data.draw(st.sampled_from([0, 1]))).values():
         slices = [slice_for_rank(parameter, params, rank, size) for rank in range(size)]
 
@@ -120,7 +120,7 @@ def test_the_slices_of_all_ranks_cover_each_parameter_exactly(data):
 @given(st.data())
 def test_any_slice_is_made_of_the_right_rows_of_the_right_shards(data):
     params = data.draw(models())
-    size = data.draw(legal(params))
+    size = data.draw(valid_size(params))
     parameter = data.draw(st.sampled_from(list(expected_parameters(params, 1).values())))
     length = parameter.shape[parameter.axis or 0]
     start = data.draw(st.integers(0, length))
@@ -141,7 +141,7 @@ def test_any_slice_is_made_of_the_right_rows_of_the_right_shards(data):
 @given(st.data())
 def test_from_one_size_to_another_and_back_is_the_same(data):
     params = data.draw(models())
-    old, new = data.draw(legal(params)), data.draw(legal(params))
+    old, new = data.draw(valid_size(params)), data.draw(valid_size(params))
     assume(old != new)
     for parameter in expected_parameters(params, 1).values():
         length = parameter.shape[parameter.axis or 0]

@@ -210,7 +210,7 @@ def test_a_file_cut_short_is_said_to_be_with_its_size(path, kept):
         PthFile.open(path)
 
     message = str(caught.value)
-    assert f"{path} is cut short: it has {int(len(whole) * kept)} bytes and needs at least 40" in (
+    assert f"{path} is truncated: it has {int(len(whole) * kept)} bytes and needs at least 40" in (
         message
     )
     assert int(message.split("at least ", 1)[1].split(";", 1)[0]) <= len(whole)
@@ -219,7 +219,7 @@ def test_a_file_cut_short_is_said_to_be_with_its_size(path, kept):
 def test_a_file_cut_within_its_index_is_said_to_be_cut_short(saved):
     saved.write_bytes(saved.read_bytes()[:200])
 
-    with pytest.raises(DamagedFileError, match="cut short: it has 200 bytes and needs more"):
+    with pytest.raises(DamagedFileError, match="truncated: it has 200 bytes and needs more"):
         PthFile.open(saved)
 
 
@@ -257,7 +257,7 @@ def test_a_file_that_shrinks_after_it_was_opened_is_refused(saved):
         (b"version https://git-lfs.github.com/spec/v1\n", "a Git LFS pointer"),
         (b"\x80\x02}.", "is not a torch checkpoint"),
         (b"ggml" * 100, "is not a torch checkpoint: it begins with b'ggmlggml'"),
-        (b"PK\3\4", "cut short"),
+        (b"PK\3\4", "truncated"),
     ],
 )
 def test_what_is_no_zip_is_called_what_it_is(path, content, said):

@@ -111,10 +111,10 @@ DESCRIBED = b'{"a":{"dtype":"U8","shape":[8],"data_offsets":[0,8]}'
 @pytest.mark.parametrize(
     ("header", "said"),
     [
-        (b"", "not a whole .safetensors"),
+        (b"", "not a complete .safetensors"),
         (b"[]", "invalid JSON in header"),
         (b"[" * 100_000, "invalid JSON in header"),
-        (b"\xff", "not a whole .safetensors"),
+        (b"\xff", "not a complete .safetensors"),
         (b'{"a": NaN}', "invalid JSON in header"),
         ({"a": 1}, "invalid JSON in header"),
         ({"a": {"dtype": "U8"}}, "missing field"),

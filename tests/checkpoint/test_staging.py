@@ -11,7 +11,7 @@ import sys
 import pytest
 
 from llamakit.checkpoint import atomic_folder as staging
-from llamakit.checkpoint.atomic_folder import check_space, staged
+from llamakit.checkpoint.atomic_folder import atomic_folder, check_space
 from llamakit.errors import DestinationError, NoSpaceError
 
 
@@ -25,7 +25,7 @@ def names(folder):
 
 
 def test_the_destination_appears_when_the_block_ends(tmp_path):
-    with staged(tmp_path / "out") as folder:
+    with atomic_folder(tmp_path / "out") as folder:
         make(folder)
         assert "out" not in names(tmp_path)
 
@@ -35,7 +35,7 @@ def test_the_destination_appears_when_the_block_ends(tmp_path):
 
 @pytest.mark.parametrize("error", [RuntimeError, KeyboardInterrupt])
 def test_an_error_leaves_nothing(tmp_path, error):
-    with pytest.raises(error), staged(tmp_path / "out") as folder:  # noqa: PT012
+    with pytest.raises(error), atomic_folder(tmp_path / "out") as folder:  # noqa: PT012
         make(folder)
         raise error
 
@@ -47,7 +47,7 @@ def test_an_existing_destination_is_refused_and_stays(tmp_path):
 
     with (
         pytest.raises(DestinationError, match=r"exists already.*--force"),
-        staged(tmp_path / "out"),
+        atomic_folder(tmp_path / "out"),
     ):
         pytest.fail("the block has begun")
 
@@ -60,7 +60,7 @@ def test_force_replaces_at_the_end_only(tmp_path, monkeypatch, exchange):
         monkeypatch.setattr(staging, "_exchange", lambda *_: False)
     make(tmp_path / "out", "old")
 
-    with staged(tmp_path / "out", force=True) as folder:
+    with atomic_folder(tmp_path / "out", force=True) as folder:
         make(folder)
         assert (tmp_path / "out" / "file").read_text() == "old"
 
@@ -71,7 +71,7 @@ def test_force_replaces_at_the_end_only(tmp_path, monkeypatch, exchange):
 def test_an_error_with_force_keeps_the_old_one(tmp_path):
     make(tmp_path / "out", "old")
 
-    with pytest.raises(RuntimeError), staged(tmp_path / "out", force=True) as folder:  # noqa: PT012
+    with pytest.raises(RuntimeError), atomic_folder(tmp_path / "out", force=True) as folder:  # noqa: PT012
         make(folder)
         raise RuntimeError
 
@@ -86,7 +86,7 @@ def test_the_source_is_never_replaced(tmp_path):
     for source in (tmp_path / "out", tmp_path / "out" / "inner"):
         with (
             pytest.raises(DestinationError, match="would remove"),
-            staged(tmp_path / "out", force=True, source=source),
+            atomic_folder(tmp_path / "out", force=True, source=source),
         ):
             pytest.fail("the block has begun")
 
@@ -96,7 +96,7 @@ def test_a_file_is_never_replaced(tmp_path):
 
     with (
         pytest.raises(DestinationError, match="not a folder"),
-        staged(tmp_path / "out", force=True),
+        atomic_folder(tmp_path / "out", force=True),
     ):
         pytest.fail("the block has begun")
 
@@ -104,7 +104,7 @@ def test_a_file_is_never_replaced(tmp_path):
 def test_a_destination_that_appears_meanwhile_is_kept(tmp_path):
     with (  # noqa: PT012
         pytest.raises(DestinationError, match="meanwhile"),
-        staged(tmp_path / "out") as folder,
+        atomic_folder(tmp_path / "out") as folder,
     ):
         make(folder)
         make(tmp_path / "out", "theirs")
@@ -113,15 +113,15 @@ def test_a_destination_that_appears_meanwhile_is_kept(tmp_path):
 
 
 def test_no_parent_is_refused_with_the_command_that_makes_it(tmp_path):
-    with pytest.raises(DestinationError, match="mkdir -p"), staged(tmp_path / "no" / "out"):
+    with pytest.raises(DestinationError, match="mkdir -p"), atomic_folder(tmp_path / "no" / "out"):
         pytest.fail("the block has begun")
 
 
 KILLED = """
 import os, signal, sys
 from pathlib import Path
-from llamakit.checkpoint.atomic_folder import staged
-with staged(Path(sys.argv[1])) as folder:
+from llamakit.checkpoint.atomic_folder import atomic_folder
+with atomic_folder(Path(sys.argv[1])) as folder:
     folder.mkdir()
     (folder / "file").write_text("half")
     os.kill(os.getpid(), signal.SIGKILL)
@@ -133,7 +133,7 @@ def test_leftovers_of_a_killed_run_go_with_the_next(tmp_path):
     (left,) = names(tmp_path)
     assert left.startswith(".out.llamakit-")
 
-    with staged(tmp_path / "out") as folder:
+    with atomic_folder(tmp_path / "out") as folder:
         assert left not in names(tmp_path)
         make(folder)
 
@@ -141,11 +141,11 @@ def test_leftovers_of_a_killed_run_go_with_the_next(tmp_path):
 
 
 def test_the_folder_of_a_run_that_lives_is_left_alone(tmp_path):
-    with staged(tmp_path / "out") as first:
+    with atomic_folder(tmp_path / "out") as first:
         make(first, "first")
-        with staged(tmp_path / "out2") as other, pytest.raises(RuntimeError):  # noqa: PT012
+        with atomic_folder(tmp_path / "out2") as other, pytest.raises(RuntimeError):  # noqa: PT012
             make(other)
-            with staged(tmp_path / "out"):
+            with atomic_folder(tmp_path / "out"):
                 raise RuntimeError
         assert (first / "file").read_text() == "first"
 
@@ -156,7 +156,7 @@ def test_what_only_looks_like_a_leftover_stays(tmp_path):
     (tmp_path / ".out.llamakit-notes").mkdir()
     (tmp_path / ".outer.llamakit-01234567").mkdir()
 
-    with staged(tmp_path / "out") as folder:
+    with atomic_folder(tmp_path / "out") as folder:
         make(folder)
 
     assert names(tmp_path) == [".out.llamakit-notes", ".outer.llamakit-01234567", "out"]
@@ -177,7 +177,7 @@ def test_a_link_to_a_folder_is_followed(tmp_path):
     make(tmp_path / "real", "old")
     (tmp_path / "link").symlink_to("real")
 
-    with staged(tmp_path / "link", force=True) as folder:
+    with atomic_folder(tmp_path / "link", force=True) as folder:
         make(folder)
 
     assert (tmp_path / "link").is_symlink()
@@ -193,7 +193,10 @@ def test_too_little_space_is_told_with_numbers(tmp_path):
 
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT, errno.EFBIG])
 def test_a_full_disk_is_told_in_a_sentence(tmp_path, number):
-    with pytest.raises(NoSpaceError, match="free some space"), staged(tmp_path / "out") as folder:  # noqa: PT012
+    with (  # noqa: PT012
+        pytest.raises(NoSpaceError, match="free some space"),
+        atomic_folder(tmp_path / "out") as folder,
+    ):
         make(folder)
         raise OSError(number, os.strerror(number))
 

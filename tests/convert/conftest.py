@@ -1,4 +1,4 @@
-"""Random checkpoints in Meta's form, cut by numpy and saved by torch if there is torch."""
+"""Random checkpoints in Meta's format, split by numpy and saved by torch if there is torch."""
 
 from __future__ import annotations
 

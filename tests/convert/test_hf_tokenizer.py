@@ -219,7 +219,7 @@ def test_the_first_to_be_joined_is_the_piece_of_the_highest_score() -> None:
         ({"model_type": "char"}, "it is a char model"),
         ({"normalization_rule_name": "nmt_nfkc"}, r"changes characters \(normalisation nmt_nfkc"),
         ({"byte_fallback": False}, "it has no byte fallback"),
-        ({"add_dummy_prefix": False}, "it adds no space before a text"),
+        ({"add_dummy_prefix": False}, "it adds no space before a string"),
         ({"remove_extra_whitespaces": True}, "it removes repeated spaces"),
         ({"treat_whitespace_as_suffix": True}, "it writes spaces after words"),
         ({"user_defined_symbols": ["<fim>"]}, "its piece '<fim>' is user-defined"),
@@ -280,5 +280,5 @@ def test_a_model_that_is_cut_short_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "tokenizer.model"
     path.write_bytes(REFERENCE.read_bytes()[:5000])
 
-    with pytest.raises(TokenizerError, match="not a whole SentencePiece model"):
+    with pytest.raises(TokenizerError, match="not a complete SentencePiece model"):
         read_sentencepiece_model(path)

@@ -1,4 +1,4 @@
-"""From any legal number of shards to any other."""
+"""From any valid number of shards to any other."""
 
 from __future__ import annotations
 

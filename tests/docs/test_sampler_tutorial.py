@@ -132,7 +132,7 @@ def test_the_tests_of_the_page_pass_and_both_plugins_are_listed(done):
     [
         (
             "[:, 0]\n",
-            "returns (4, 1) torch.int64 for 4 rows: return (4,) torch.int64, an id for each row",
+            "returned Tensor (4, 1) torch.int64; expected (4,) int64 tokens",
         ),
         ("if rank < 1", "takes {'rank': -1} and fails when it is used"),
     ],

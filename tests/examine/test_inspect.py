@@ -104,7 +104,7 @@ def test_parts_that_do_not_fit_are_faults(reference_cases, tmp_path):
 
     assert not found.good
     assert any("layers.2" in fault for fault in found.faults)
-    assert any("576 ids" in fault for fault in found.faults)
+    assert any("576 tokens" in fault for fault in found.faults)
 
 
 def test_a_page_under_the_name_of_a_shard_is_an_error(tmp_path):

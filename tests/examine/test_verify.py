@@ -259,9 +259,9 @@ def test_deep_counts_in_a_huge_tensor_over_many_blocks(tmp_path):
 
 def test_deep_finds_a_tokenizer_of_another_model(mha_unlisted, tmp_path):
     folder = write_model(tmp_path / "small", random_model())  # 24 rows
-    shutil.copy(mha_unlisted.parent / "tokenizer.model", folder)  # 576 ids
+    shutil.copy(mha_unlisted.parent / "tokenizer.model", folder)  # 576 tokens
 
-    assert any("576 ids" in fault for fault in only(verify(folder, deep=True)).faults)
+    assert any("576 tokens" in fault for fault in only(verify(folder, deep=True)).faults)
 
 
 def test_deep_runs_nothing_of_a_hostile_pickle(tmp_path):

@@ -389,14 +389,22 @@ def test_an_exporter_that_fails_names_its_plugin_and_leaves_nothing(
 @pytest.mark.parametrize(
     ("report", "fault"),
     [
-        ("nothing", "returned NoneType; expected a mapping that reports what was done"),
-        ("text", "returned str; expected a mapping that reports what was done"),
+        (
+            "nothing",
+            "returned NoneType; expected a mapping that reports what was done, such as "
+            "{'files': […], 'nbytes': …}",
+        ),
+        (
+            "text",
+            "returned str; expected a mapping that reports what was done, such as "
+            "{'files': […], 'nbytes': …}",
+        ),
         (
             "object",
             "returned a report that is no JSON (Object of type object is not JSON serializable); "
-            "expected texts, numbers and lists",
+            "expected strings, numbers and lists",
         ),
-        ("empty", "made nothing at the destination that it was given"),
+        ("empty", "wrote nothing at its destination"),
     ],
 )
 def test_an_exporter_whose_report_is_nonsense_is_named_and_leaves_nothing(

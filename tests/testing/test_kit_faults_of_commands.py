@@ -76,12 +76,12 @@ EXPORTERS = [
     (takes_every_option, "takes an option that it does not have"),
     (refuses_progress, "fails on a checkpoint of meta's form: OptionError"),
     (chokes_on_options, "fails on an option that it does not have: KeyError"),
-    (makes_nothing, "makes nothing at the destination"),
+    (makes_nothing, "wrote nothing at its destination"),
     (writes_beside, "leaves log.txt beside the destination"),
     (writes_into_the_source, "changes the checkpoint that it reads"),
     (writes_random_numbers, "writes other bytes the second time"),
-    (reports_nothing, "returns NoneType: return a dict"),
-    (reports_paths, "the report of exporter reports_paths is no JSON"),
+    (reports_nothing, "returned NoneType; expected a mapping"),
+    (reports_paths, "returned a report that is no JSON"),
     (prints, "prints 'exporting"),
 ]
 

@@ -71,10 +71,19 @@ def has_no_docstring(tokenizer):
 FORMATS = [
     (has_no_docstring, "has no docstring"),
     (prompt_format(stop_tokens=()), "has no stop_tokens"),
-    (prompt_format(stop_tokens=("</s>",)), "stop_tokens of .*: '</s>' is not an id"),
+    (
+        prompt_format(stop_tokens=("</s>",)),
+        "has the stop_tokens .*'</s>'.*; expected a sequence of token IDs",
+    ),
     (prompt_format(encode=lambda *_: 1 / 0), "does not encode a single user message"),
-    (prompt_format(encode=lambda *_: "text"), "encode returns a list of ids"),
-    (prompt_format(encode=lambda *_: [1600]), "1600 is not an id"),
+    (
+        prompt_format(encode=lambda *_: "text"),
+        "returned 'text' from encode; expected a non-empty list of token IDs",
+    ),
+    (
+        prompt_format(encode=lambda *_: [1600]),
+        "returned a list with 1600 from encode; expected .* from 0 to 1599",
+    ),
     (prompt_format(encode=lambda *_: [1]), "leaves the message's text out"),
     (prompt_format(encode=translates_markup), "turns the text '</s>' .* into a control id"),
     (prompt_format(encode=empties_the_dialog), "changes the dialog that it is handed"),
@@ -119,9 +128,9 @@ def forgets_nothing():
 
 DRAFTERS = [
     (drafter(lambda tokens: tokens[7:8] or tokens[40]), "fails on a sequence of 1 ids: IndexError"),
-    (drafter(lambda _: 5), "returns int: return a list of ids"),
-    (drafter(lambda _: ["a"]), "proposes 'a' where ids go from 0 to 1599"),
-    (drafter(lambda _: [-1]), "proposes -1 where"),
+    (drafter(lambda _: 5), "proposed 5; expected a list of token IDs"),
+    (drafter(lambda _: ["a"]), r"proposed \['a'\]; expected a list of token IDs"),
+    (drafter(lambda _: [-1]), "proposed -1; expected token IDs from 0 to 1599"),
     (drafter(empties), "changes the ids that it is handed"),
     (forgets_nothing, "proposes other ids for the same sequence"),
 ]

@@ -49,17 +49,20 @@ def fails(logits, rows):
 PROCESSORS = [
     (undocumented, "has no docstring"),
     (processor(fails), r"fails on logits \(4, 1600\): IndexError: no such row"),
-    (processor(lambda *_: None), "returns NoneType: return the edited logits"),
+    (processor(lambda *_: None), "returned NoneType; expected .* float32 logits"),
     (
         processor(lambda logits, _: logits.argmax(dim=-1)),
-        r"returns \(4,\) torch.int64: return \(4, 1600\) torch.float32",
+        r"returned Tensor \(4,\) torch.int64; expected \(4, 1600\) float32 logits",
     ),
-    (processor(lambda logits, _: logits.double()), "returns .* torch.float64: return"),
-    (processor(lambda logits, _: logits.half()), "returns .* torch.float16: return"),
-    (processor(lambda logits, _: logits.to("meta")), "returns logits on meta"),
-    (processor(lambda logits, _: logits * 0), "makes NaN or infinity"),
-    (processor(lambda logits, _: logits - torch.inf), "rules out every id of a row"),
-    (processor(lambda logits, _: logits.nan_to_num()), "brings back an id that was ruled out"),
+    (processor(lambda logits, _: logits.double()), "returned .* torch.float64; expected"),
+    (processor(lambda logits, _: logits.half()), "returned .* torch.float16; expected"),
+    (processor(lambda logits, _: logits.to("meta")), "float32 on meta; expected .* logits on cpu"),
+    (processor(lambda logits, _: logits * 0), r"expected logits without NaN and \+inf"),
+    (
+        processor(lambda logits, _: logits - torch.inf),
+        "expected logits that rule out less than every token",
+    ),
+    (processor(lambda logits, _: logits.nan_to_num()), "expected what was -inf to stay so"),
     (
         processor(lambda logits, _: logits + torch.rand(())),
         "own generator",
@@ -71,7 +74,7 @@ PROCESSORS = [
         processor(
             lambda logits, _: logits.masked_fill(logits == logits.amax(-1, True), -torch.inf)
         ),
-        "rules out every id of a row",
+        "expected logits that rule out less than every token",
     ),
 ]
 

@@ -76,6 +76,8 @@ def regex(tokenizer: Tokenizer, pattern: str = ".*") -> LogitsProcessor:
     Source: llguidance, https://github.com/guidance-ai/llguidance
     """
     _check_engine()
+    import json
+
     from llguidance import LLMatcher
 
     name = f"the regular expression {shortened(pattern)!r}"

@@ -47,6 +47,10 @@ def rule_one_row_out(logits: torch.Tensor, _: Any) -> torch.Tensor:
         (ruin_in_place, "logits without NaN and +inf"),
         (lambda logits, _: logits / 0, "logits without NaN and +inf"),
         (rule_one_row_out, "logits that rule out less than every token"),
+        (
+            lambda logits, _: logits.nan_to_num(),
+            "what was -inf to stay so: a processor before it ruled the token out",
+        ),
     ],
 )
 def test_a_processor_whose_values_are_of_no_use_is_named(work: Work, expected: str) -> None:

@@ -8,7 +8,8 @@ import numpy
 import pytest
 
 from llamakit.errors import DialogError, PluginError
-from llamakit.plugin_manager.contracts import build_format, checked_drafter
+from llamakit.plugin_manager.contracts.drafters import checked_drafter
+from llamakit.plugin_manager.contracts.prompt_formats import build_format
 from llamakit.plugin_manager.failures import guarded
 from llamakit.plugin_manager.registry import Entry, Source
 
@@ -59,8 +60,8 @@ def test_what_is_no_list_of_ids_is_told_of_the_plugin(encoded, found, method):
 
     assert str(caught.value) == (
         f"the prompt format odd of the plugin 'second' (llamakit-second 0.1) returned {found} "
-        f"from {method}; expected a non-empty list of ids, which are ints from 0 to 9: tell its "
-        "author"
+        f"from {method}; expected a non-empty list of token IDs, which are ints from 0 to 9: tell "
+        "its author"
     )
 
 
@@ -80,7 +81,9 @@ def test_a_format_without_stop_tokens_is_told_of_the_plugin():
     made = types.SimpleNamespace(encode=list)
     entry = Entry("prompt format", "odd", lambda _: made, "", STRANGER)
 
-    with pytest.raises(PluginError, match="has the stop_tokens None; expected a sequence of ids"):
+    with pytest.raises(
+        PluginError, match="has the stop_tokens None; expected a sequence of token IDs"
+    ):
         build_format(entry, {}, TOKENIZER)
 
 
