@@ -114,7 +114,6 @@ def atomic_folder(
 
 
 # Callers outside this package that have not moved to the new name.
-staged = atomic_folder
 
 
 @contextlib.contextmanager

@@ -10,7 +10,7 @@ from pathlib import Path
 from string import Template
 
 from llamakit._distribution import DISTRIBUTION, __version__
-from llamakit.checkpoint.atomic_folder import staged
+from llamakit.checkpoint.atomic_folder import atomic_folder
 from llamakit.errors import DestinationError, UsageError
 
 KINDS: dict[str, str] = {
@@ -136,7 +136,7 @@ def write_package(package: NewPackage) -> None:
             f"{package.folder} exists already and stays as it is; choose another name, or another "
             "place with --output-dir"
         )
-    with staged(package.folder) as folder:
+    with atomic_folder(package.folder) as folder:
         for name, text in package.files.items():
             path = folder / name
             path.parent.mkdir(parents=True, exist_ok=True)
