@@ -22,7 +22,6 @@ from typing import Any
 from llamakit.errors import ParallelError
 from llamakit.runtime import launch
 from llamakit.runtime.interrupt import deferred_interrupt
-from llamakit.runtime.rank_messages import decode, encode
 
 LONGEST_MESSAGE = 64 << 20
 LONGEST_ERROR = 4096
@@ -218,6 +217,8 @@ class RankGroup(Group):
         """Send rank 0's message to all ranks."""
         import torch
         from torch import distributed
+
+        from llamakit.runtime.rank_messages import decode, encode  # they import torch
 
         data = b"" if message is None else encode(message)
         length = torch.tensor([len(data)])

@@ -62,7 +62,7 @@ def copy_llamakit(folder: Path) -> None:
     """Copy what llamakit is built from, so that building leaves nothing in the working tree."""
     ignored = shutil.ignore_patterns("__pycache__")
     shutil.copytree(ROOT / "llamakit", folder / "llamakit", ignore=ignored)
-    for name in ("pyproject.toml", "entry_points.txt", "README.md", "LICENSE"):
+    for name in ("pyproject.toml", "setup.py", "entry_points.txt", "README.md", "LICENSE"):
         shutil.copy(ROOT / name, folder)
 
 

@@ -116,3 +116,13 @@ def test_launched_ranks_listen_nowhere_and_have_no_secrets(tmp_path: Path) -> No
     assert seen["listeners"] == []
     assert [it for it in seen["environment"] if "SECRET" in it] == []
     assert seen["named"] == []
+
+
+def test_nothing_imports_torch_before_the_ranks_are_started() -> None:
+    """Ctrl-C inside torch's own start-up would abort; only ``import_torch`` holds it back."""
+    program = (
+        "import sys, llamakit.runtime.rank_setup, llamakit.runtime.launch; "
+        "assert 'torch' not in sys.modules"
+    )
+
+    subprocess.run([sys.executable, "-c", program], check=True)
