@@ -1,4 +1,4 @@
-"""Has one plugin register: checks its hooks, calls those that register, checks what comes."""
+"""Imports one plugin, checks its hooks and what it registers; imports a command when it is run."""
 
 from __future__ import annotations
 

@@ -45,19 +45,6 @@ GROUP = "llamakit"
 """The entry-point group of plugins."""
 
 
-_ARGUMENTS = {
-    "register_samplers": "samplers",
-    "register_logits_processors": "processors",
-    "register_prompt_formats": "formats",
-    "register_checkpoint_tools": "tools",
-    "register_exporters": "exporters",
-    "register_models": "models",
-    "register_drafters": "drafters",
-    "register_commands": "commands",
-}
-"""What the argument of each registering hook is called; each guard passes its own registrar."""
-
-
 class Toolkit:
     """What the loaded plugins offer, by kind and name."""
 
@@ -146,8 +133,10 @@ class Toolkit:
         # What plugins print is no part of what a command prints, such as JSON.
         with contextlib.redirect_stdout(sys.stderr):
             guards = [self._import(point, is_disabled(point)) for point in entry_points]
-            for hook, argument in _ARGUMENTS.items():
-                self._manager.subset_hook_caller(hook, loaded_before)(**{argument: None})
+            for hook in self.registries:
+                caller = self._manager.subset_hook_caller(hook, loaded_before)
+                assert caller.spec is not None
+                caller(**dict.fromkeys(caller.spec.argnames))  # each guard passes its registrar
         for guard in filter(None, guards):
             self._take_in(guard)
 

@@ -35,8 +35,10 @@ NOTICE_TIMEOUT = 5
 """Seconds for a rank to notice by itself that another has exited."""
 
 
-SECRETS = re.compile(r"LLAMAKIT_URL|.*(TOKEN|SECRET|PASSWORD|API_KEY|CREDENTIAL).*", re.IGNORECASE)
-"""Variables that a worker does not inherit: it has no use for the link or for any key."""
+SECRETS = re.compile(
+    r"LLAMAKIT_URL|.*(TOKEN|SECRET|PASSW|CREDENTIAL).*|.*(KEY|AUTH|PROXY)", re.IGNORECASE
+)
+"""Variables that a worker does not inherit: it needs neither the link, nor a key, nor a network."""
 
 
 class Workers:

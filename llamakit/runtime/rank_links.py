@@ -64,16 +64,10 @@ def make_links(size: int) -> list[Links]:
     for one in range(size):
         for other in range(one + 1, size):
             peers[one][other], peers[other][one] = socket.socketpair()
-    with tempfile.TemporaryFile() as memory, tempfile.TemporaryFile() as store:  # without a name
+    with _nameless_file() as memory, _nameless_file() as store:
         memory.truncate(2 * size * SLOT_NBYTES)
         return [
-            Links(
-                rank,
-                tuple(peers[rank]),
-                _opened(os.dup(memory.fileno())),
-                _opened(os.dup(store.fileno())),
-            )
-            for rank in range(size)
+            Links(rank, tuple(own), _copy(memory), _copy(store)) for rank, own in enumerate(peers)
         ]
 
 
@@ -109,6 +103,13 @@ def say_ready(links: Links) -> None:
     leader = links.peers[0]
     assert leader is not None
     leader.sendall(READY)
+
+
+def _nameless_file() -> IO[bytes]:
+    """Make a file that only its descriptors lead to; in memory, where the system has that."""
+    if hasattr(os, "memfd_create"):
+        return _opened(os.memfd_create("llamakit-ranks"))
+    return tempfile.TemporaryFile(buffering=0)
 
 
 def _copy(file: IO[bytes]) -> IO[bytes]:

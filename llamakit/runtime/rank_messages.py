@@ -31,6 +31,7 @@ _PLAIN_ERRORS: dict[str, type[Exception]] = {
     for known in (ValueError, TypeError, KeyError, RuntimeError, OSError, MemoryError)
 }
 _TYPE, _ERROR = "type", "error"
+_ADVICE = "do all ranks run the same llamakit, and does nobody else reach their ports?"
 
 
 def encode(message: tuple[Any, ...]) -> bytes:
@@ -47,9 +48,9 @@ def decode(data: bytes) -> tuple[Any, ...]:
     try:
         message = _restored(json.loads(data))
     except (ValueError, TypeError, KeyError, RecursionError) as error:
-        raise ParallelError(f"a rank sent what is no message: {error}") from error
+        raise ParallelError(f"a rank sent what is no message ({error}): {_ADVICE}") from error
     if not (_is_call(message) or _is_kind(message)):
-        raise ParallelError(f"a rank sent an unknown message: {message!r:.80}")
+        raise ParallelError(f"a rank sent an unknown message ({message!r:.80}): {_ADVICE}")
     assert isinstance(message, tuple)
     return message
 
@@ -58,14 +59,21 @@ def _is_call(message: object) -> bool:
     return (
         isinstance(message, tuple)
         and len(message) == 3
-        and isinstance(message[0], int)
+        and type(message[0]) is int
+        and message[0] >= 0
+        and isinstance(message[1], str)
         and message[1] in CALLS
         and isinstance(message[2], tuple)
     )
 
 
 def _is_kind(message: object) -> bool:
-    return isinstance(message, tuple) and len(message) == 2 and message[0] in KINDS
+    return (
+        isinstance(message, tuple)
+        and len(message) == 2
+        and isinstance(message[0], str)
+        and message[0] in KINDS
+    )
 
 
 def _plain(value: Any) -> Any:

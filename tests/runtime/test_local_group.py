@@ -99,6 +99,9 @@ def test_launched_ranks_listen_nowhere_and_have_no_secrets(tmp_path: Path) -> No
         "LLAMAKIT_API_KEY": "SECRET-key",
         "HF_TOKEN": "SECRET-token",
         "aws_secret_access_key": "SECRET",
+        "PGPASSWORD": "SECRET",
+        "SSH_PRIVATE_KEY": "SECRET",
+        "https_proxy": "http://user:SECRET@127.0.0.1:1",
     }
 
     done = subprocess.run(
