@@ -1,4 +1,4 @@
-"""What the rooms hand to one another, and what a plugin has to look like.
+"""What the packages pass to one another, and what a plugin has to implement.
 
 Shapes: B rows in the batch, V ids in the vocabulary.
 """
@@ -152,7 +152,7 @@ class TextFormat(PromptFormat, Protocol):
     """
 
     keeps_space: bool
-    """An answer goes on where the prompt breaks off, so a space that it begins with is its own."""
+    """An answer continues where the prompt breaks off, so a space that it begins with is its own."""
 
     def encode_text(self, text: str) -> list[int]:
         """Return the prompt for a text.
@@ -203,7 +203,7 @@ class Checkpoint(Protocol):
 
     @property
     def nbytes_read(self) -> int:
-        """How many bytes of weights ``read`` has handed out so far."""
+        """How many bytes of weights ``read`` has returned so far."""
         ...
 
     def read(

@@ -158,11 +158,11 @@ def build(
         positional: what the factory takes before its options, such as the tokenizer.
         named: what it takes beside them by name.
     Returns:
-        What the factory makes. When it is a stranger's, whatever it raises later (while
+        What the factory makes. When it is a third party's, whatever it raises later (while
         sampling, say) is a ``PluginError`` that names the plugin.
     Raises:
         OptionError: no such option, a wrong type, or a value that the factory refuses.
-        PluginError: a stranger's factory failed otherwise. A built-in's failure is not hidden.
+        PluginError: a third-party factory failed otherwise. A built-in's failure is not hidden.
     """
     given = options if isinstance(options, Mapping) else parse_options(options)
     arguments = _arguments(entry, given)

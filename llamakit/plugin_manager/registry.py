@@ -94,7 +94,7 @@ class Registrar(Generic[T]):
 class Registry(Generic[T]):
     """What has been registered of one kind, by name, in the order of registration.
 
-    A built-in keeps its name; strangers that claim one name all lose it.
+    A built-in keeps its name; third-party plugins that claim one name all lose it.
 
     Args:
         kind: what an entry is called in messages, such as ``"sampler"``.

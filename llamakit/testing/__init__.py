@@ -1,7 +1,7 @@
 """The kit for authors of plugins: small checkpoints, rows, and a contract check for each kind.
 
 A check calls a thing as llamakit does and raises an ``AssertionError`` whose sentence says what
-to mend. With pytest the fixtures of ``llamakit.testing.pytest_plugin`` are there without an
+to fix. With pytest the fixtures of ``llamakit.testing.pytest_plugin`` are there without an
 import. Every name here is imported when first used, so pytest starts no slower.
 """
 

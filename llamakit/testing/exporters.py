@@ -21,7 +21,7 @@ def check_exporter(export: Exporter, **options: Any) -> None:
     """Check that an exporter writes a checkpoint as llamakit expects.
 
     It is handed random checkpoints of 1 and of 2 shards, and once ``options["progress"]``, as
-    ``llamakit export`` does where somebody watches: a function that may be told bytes.
+    ``llamakit export`` does on a terminal: a function that may be called with bytes.
 
     Args:
         export: what the plugin registers.

@@ -32,7 +32,7 @@ def llamakit_tokenizer() -> Tokenizer:
 
 @pytest.fixture(scope="session")
 def llamakit_model() -> Iterator[Llama]:
-    """The embedded model, loaded once a session, in float32 on the CPU."""
+    """The bundled demo model, loaded once a session, in float32 on the CPU."""
     from llamakit import Llama, demo
 
     model = Llama.open(demo.path(), dtype="float32", device="cpu")

@@ -1,4 +1,4 @@
-"""Uses once what plugins of strangers have registered, to find what fails only in use."""
+"""Uses once what third-party plugins have registered, to find what fails only in use."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ if TYPE_CHECKING:
 
 
 def try_commands(toolkit: Toolkit) -> None:
-    """Have every stranger's command write its help; mark the plugins of those that fail."""
+    """Have every third-party command write its help; mark the plugins of those that fail."""
     for entry in _strangers(toolkit, "register_commands", "register_checkpoint_tools"):
         _attempt(toolkit, entry, _write_help)
 
 
 def try_all(toolkit: Toolkit) -> None:
-    """Use what strangers have registered for writing text; mark the plugins of what fails.
+    """Use what third-party plugins have registered for writing text; mark the plugins of what fails.
 
     Samplers and processors get made-up logits, prompt formats a dialog, drafters some ids.
     What asks for an option that has no default is passed over.
@@ -64,7 +64,7 @@ def _attempt(toolkit: Toolkit, entry: Entry, use: Callable[[Toolkit, Entry], obj
         toolkit.note_failure(entry, error.__cause__ or said.removesuffix(": tell its author"))
     except LlamakitError:
         return  # it is meant: an option is needed, or this model does not fit
-    except (Exception, SystemExit) as error:  # noqa: BLE001 - a stranger may raise anything
+    except (Exception, SystemExit) as error:  # noqa: BLE001 - a plugin may raise anything
         toolkit.note_failure(entry, error)
 
 

@@ -1,4 +1,4 @@
-"""A draft model: a small one of the same family writes ahead for the large one."""
+"""A draft model: a small one of the same family drafts for the large one."""
 
 from __future__ import annotations
 
