@@ -152,7 +152,7 @@ class TextFormat(PromptFormat, Protocol):
     """
 
     keeps_space: bool
-    """An answer continues where the prompt breaks off, so a space that it begins with is its own."""
+    """An answer continues where the prompt breaks off; a space at its start is its own."""
 
     def encode_text(self, text: str) -> list[int]:
         """Return the prompt for a text.

@@ -23,7 +23,7 @@ def try_commands(toolkit: Toolkit) -> None:
 
 
 def try_all(toolkit: Toolkit) -> None:
-    """Use what third-party plugins have registered for writing text; mark the plugins of what fails.
+    """Use what third-party plugins have registered for writing; mark the plugins of what fails.
 
     Samplers and processors get made-up logits, prompt formats a dialog, drafters some ids.
     What asks for an option that has no default is passed over.
