@@ -5,9 +5,10 @@ as long as the rest of ``llamakit --help``. It is asked only where a plain folde
 for zips and eggs, and when something other than Python's own finder finds distributions.
 """
 
-# ruff: noqa: PTH118, PTH119, PTH123 - pathlib takes longer to import than all the work here
+# ruff: noqa: PTH116, PTH118, PTH119, PTH123 - pathlib takes longer to import than all the work here
 from __future__ import annotations
 
+import functools
 import os
 import sys
 from collections.abc import Iterable, Iterator
@@ -83,8 +84,14 @@ def find_metadata(name: str) -> str | None:
     return None
 
 
-def _distributions_in(place: str) -> list[_Distribution]:
+def _distributions_in(place: str) -> tuple[_Distribution, ...]:
     """List the distributions that a folder of ``sys.path`` holds, by name."""
+    return _listed(place, os.stat(place).st_mtime_ns)
+
+
+@functools.lru_cache(maxsize=64)
+def _listed(place: str, _changed: int) -> tuple[_Distribution, ...]:
+    """List a folder once, until something is installed into it or taken away: two callers ask."""
     in_egg = place.lower().endswith(".egg")
     found = []
     with os.scandir(place) as children:
@@ -95,7 +102,7 @@ def _distributions_in(place: str) -> list[_Distribution]:
                     found.append(_Distribution(_key(_stem(name)[0]), child.path))
             elif in_egg and name == "egg-info":
                 found.append(_Distribution(_key(_header(child.path)[0]), child.path))
-    return sorted(found)
+    return tuple(sorted(found))
 
 
 def _key(name: str) -> str:
