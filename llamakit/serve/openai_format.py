@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import secrets
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -27,7 +28,7 @@ class AnswerChoice:
     finish: str | None = None
 
 
-class ResponseFormat:
+class ResponseFormat(ABC):
     """Formats chunks for the client: as events of a stream, or as one object."""
 
     prefix = ""
@@ -43,13 +44,13 @@ class ResponseFormat:
         }
         self.new_tokens = 0
 
+    @abstractmethod
     def stream_events(self, chunk: Chunk) -> list[dict[str, Any]]:
         """Return the events of a stream for a chunk: none, one or more."""
-        raise NotImplementedError
 
+    @abstractmethod
     def choice(self, index: int, answer: AnswerChoice) -> dict[str, Any]:
         """Return one entry of ``choices``."""
-        raise NotImplementedError
 
     def full_response(self, choices: Sequence[AnswerChoice]) -> dict[str, Any]:
         """Return the response without streaming."""

@@ -2,24 +2,26 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
+
 import torch
 from torch import nn
 
 
-class Kernel(nn.Module):
+class Kernel(nn.Module, ABC):
     """One weight, packed, and the multiplication by it."""
 
     name = ""
     """As ``llamakit doctor`` shows it."""
 
     @property
+    @abstractmethod
     def nbytes(self) -> int:
         """How many bytes the packed weight takes."""
-        raise NotImplementedError
 
+    @abstractmethod
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """``(..., in)`` to ``(..., out)``, in the dtype of ``x``."""
-        raise NotImplementedError
 
 
 class Plain(Kernel):
