@@ -56,7 +56,10 @@ def test_the_commands_say_what_the_readme_promises(session) -> None:
     assert "llamakit verify" in session.stdout  # the chat's answer
 
 
-def test_the_readmes_script_prints_once_on_two_ranks(environment: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("more", "printing"), [({}, 1), ({"LLAMAKIT_PRINT_ALL_RANKS": "1"}, 2)])
+def test_the_readmes_script_prints_on_rank_0_alone_unless_asked(
+    more: dict[str, str], printing: int, environment: Path, tmp_path: Path
+) -> None:
     (script,) = (
         text
         for language, text in BLOCK.findall(README.read_text("utf-8"))
@@ -66,9 +69,10 @@ def test_the_readmes_script_prints_once_on_two_ranks(environment: Path, tmp_path
 
     done = subprocess.run(
         [environment / "python", "-m", "torch.distributed.run", "--standalone"]
-        + ["--nproc_per_node", "2", "story.py"],
+        + ["--redirects", "1", "--log-dir", "logs", "--nproc_per_node", "2", "story.py"],
         cwd=tmp_path,
-        env={"PATH": f"{environment}:/usr/bin:/bin", "HOME": str(tmp_path), "PYTHONUTF8": "1"},
+        env={"PATH": f"{environment}:/usr/bin:/bin", "HOME": str(tmp_path), "PYTHONUTF8": "1"}
+        | more,
         capture_output=True,
         encoding="utf-8",
         check=False,
@@ -76,8 +80,10 @@ def test_the_readmes_script_prints_once_on_two_ranks(environment: Path, tmp_path
     )
 
     assert done.returncode == 0, done.stderr[-2000:]
-    lines = done.stdout.splitlines()
-    assert len(lines) == 2, done.stdout  # the answer, and the stream without a line's end
+    printed = [it.read_text("utf-8") for it in (tmp_path / "logs").glob("**/stdout.log")]
+    answers = [text for text in printed if text]
+    assert len(answers) == printing
+    assert len(answers[0].splitlines()) == 2  # the answer, and the stream without a line's end
 
 
 def test_nothing_is_typed_before_it_is_there() -> None:
