@@ -68,6 +68,7 @@ def test_temperature_and_top_p_are_seen_in_what_the_sampler_drew_from(server: Ru
 def test_looking_changes_no_answer_and_the_chosen_id_is_one_that_was_left(
     server: Running, how: dict[str, Any]
 ) -> None:
+    content(server, **how)  # now both find the prompt's keys and values in the cache: same sums
     looked = content(server, **how)
     plain = content(server, sampler_logprobs=False, **how)
 
