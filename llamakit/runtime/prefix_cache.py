@@ -46,8 +46,7 @@ class PrefixCache:
             self._keep(cache)
             raise
         except BaseException:
-            with contextlib.suppress(ParallelError):  # it may be the cause
-                cache.close()
+            _free(cache)
             raise
         self._keep(cache)
 
@@ -55,14 +54,13 @@ class PrefixCache:
         """Free the cache."""
         cache, self._cache = self._cache, None
         if cache is not None:
-            cache.close()
+            _free(cache)
 
     def close(self) -> None:
         """Free the cache and keep none from now on."""
         self._is_open = False
         if self._executor.group.leads:
-            with contextlib.suppress(ParallelError):  # a rank that is gone holds nothing
-                self.forget()
+            self.forget()
         self._cache = None
 
     def _keep(self, cache: CacheSlots) -> None:
@@ -70,4 +68,9 @@ class PrefixCache:
         if self._is_open:
             self._cache = cache
         else:
-            cache.close()
+            _free(cache)
+
+
+def _free(cache: CacheSlots) -> None:
+    with contextlib.suppress(ParallelError):  # a rank that is gone holds nothing
+        cache.close()

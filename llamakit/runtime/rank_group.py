@@ -209,6 +209,7 @@ class RankGroup(Group):
                 self.send("bye")
         if self._workers and not self._in_step:
             self._workers.kill()
+        self._in_step = False  # a generator that is collected later may still call
         destroy_process_group()
         if self._workers:
             self._workers.join()

@@ -129,3 +129,21 @@ def test_nothing_imports_torch_before_the_ranks_are_started() -> None:
     )
 
     subprocess.run([sys.executable, "-c", program], check=True)
+
+
+LEFT_HALFWAY = """
+from llamakit import Llama, demo
+
+with Llama.open(demo.path(), model_parallel_size=2) as llama:
+    answer = llama.stream_text("Once upon", temperature=0, max_new_tokens=4)
+    next(answer)
+del answer  # ends the generator after the ranks have been sent home
+"""
+
+
+def test_an_answer_that_outlives_its_model_ends_without_a_word() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", LEFT_HALFWAY], capture_output=True, text=True, check=False
+    )
+
+    assert (done.returncode, done.stderr) == (0, "")
