@@ -10,7 +10,7 @@ REFERENCE := $(shell grep -rl --include='*.md' '\[\[\[cog' docs)
 COG := $(BIN)/cog -I docs
 MKDOCS := NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs --quiet
 
-.PHONY: help demo test lint fix docs pictures bench soak matrix pins clean
+.PHONY: help demo test lint fix docs pictures bench soak matrix mutants pins clean
 .DEFAULT_GOAL := help
 
 help: ## list these targets
@@ -51,10 +51,15 @@ soak: $(VENV)/installed-test ## the long kill and load runs
 	$(BIN)/python -m pytest -m soak
 
 clean: ## remove the environment and what was built
-	rm -rf $(VENV) .matrix build dist site *.egg-info
+	rm -rf $(VENV) .matrix .mutants build dist site *.egg-info
 
 matrix: ## the tests that need no torch, on each Python from 3.10 on (VERSIONS=3.13: on one)
 	$(PYTHON) tools/matrix.py $(VERSIONS)
+
+mutants: $(VENV)/installed-test ## change the code at 200 seeded places: which changes no test notices
+	$(PYTHON) -m venv .mutants/venv
+	.mutants/venv/bin/python -m pip --disable-pip-version-check install --quiet cosmic-ray==8.7.0
+	.mutants/venv/bin/python tools/mutants.py $(ONLY)
 
 pins: $(VENV)/installed ## write constraints.txt and locks/ (UPGRADE=--upgrade: the newest versions)
 	$(PIP) install --quiet uv

@@ -1,0 +1,136 @@
+"""Change the code a little, at 200 seeded places, and see whether a test notices.
+
+Run as ``make mutants``, which installs cosmic-ray into ``.mutants``; ``make mutants ONLY=convert``
+runs one area. Works on a copy of the tracked files. Survivors are printed as diffs and kept in
+``.mutants/survivors.diff``.
+"""
+
+from __future__ import annotations
+
+import ast
+import functools
+import os
+import random
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+from cosmic_ray.commands import execute, init
+from cosmic_ray.config import ConfigDict
+from cosmic_ray.modules import find_modules
+from cosmic_ray.work_db import WorkDB, use_db
+from cosmic_ray.work_item import MutationSpec, TestOutcome, WorkerOutcome, WorkResult
+
+ROOT = Path(__file__).resolve().parents[1]
+FOLDER = ROOT / ".mutants"
+SEED = 20261130
+TIMEOUT = 600.0
+"""Seconds; a mutant whose tests run longer counts as noticed."""
+
+AREAS = {
+    "checkpoint": (["llamakit/checkpoint"], ["tests/checkpoint", "tests/convert"], 60),
+    "convert": (["llamakit/convert"], ["tests/convert"], 50),
+    "download": (["llamakit/download"], ["tests/download"], 50),
+    "sampling": (
+        ["llamakit/plugins/samplers", "llamakit/plugins/processors", "llamakit/sampling.py"]
+        + ["llamakit/runtime/sampling_pipeline.py", "llamakit/runtime/text_stream.py"],
+        ["tests/plugins", "tests/runtime/test_text_stream.py", "tests/runtime/test_engine.py"],
+        40,
+    ),
+}
+"""What is changed, the tests that should notice, and how many changes."""
+
+
+def main() -> None:
+    """Run the areas; exit with 1 if a mutant survived."""
+    copy = FOLDER / "tree"
+    copy_tracked_files(copy)
+    os.chdir(copy)
+    os.environ["PYTHONPATH"] = str(copy)  # programs that tests start import the copy, too
+    survivors: list[str] = []
+    for name in sys.argv[1:] or AREAS:
+        survived, count = run(name)
+        survivors += survived
+        print(f"mutants: {name}: {count - len(survived)} of {count} noticed", flush=True)
+    (FOLDER / "survivors.diff").write_text("\n".join(survivors))
+    print("\n".join(survivors))
+    sys.exit(bool(survivors))
+
+
+def run(name: str) -> tuple[list[str], int]:
+    """Run an area's sample; return the diffs of the survivors, and the sample's size."""
+    places, tests, count = AREAS[name]
+    interpreter = ROOT / os.environ.get("VENV", ".venv") / "bin" / "python"
+    options = "-x -q -m 'not soak' -p no:cacheprovider"
+    config = ConfigDict(
+        {
+            "module-path": places,
+            "timeout": TIMEOUT,
+            "excluded-modules": [],
+            "test-command": f"{interpreter} -m pytest {options} {' '.join(tests)}",
+            "distributor": {"name": "local"},
+        }
+    )
+    session = FOLDER / f"{name}.sqlite"
+    session.unlink(missing_ok=True)
+    with use_db(str(session), WorkDB.Mode.create) as work:
+        init(find_modules(list(map(Path, places))), work, {})
+        keep_a_sample(work, count)
+        execute(work, config)
+        results = [result for _, result in work.results if not is_skipped(result)]
+    diffs = [result.diff for result in results if result.test_outcome == TestOutcome.SURVIVED]
+    return diffs, len(results)
+
+
+def keep_a_sample(work: WorkDB, count: int) -> None:
+    """Mark all but ``count`` changes as skipped, and those of annotations, which are not run."""
+    mutations = {item.job_id: item.mutations[0] for item in work.work_items}
+    candidates = sorted(
+        (str(it.module_path), it.operator_name, it.occurrence, job_id)
+        for job_id, it in mutations.items()
+        if not is_annotation(it)
+    )
+    sample = random.Random(SEED).sample(candidates, min(count, len(candidates)))
+    chosen = {job_id for *_, job_id in sample}
+    skipped = WorkResult(worker_outcome=WorkerOutcome.SKIPPED, output="not in the sample")
+    work.set_multiple_results([job_id for job_id in mutations if job_id not in chosen], skipped)
+
+
+def is_skipped(result: WorkResult) -> bool:
+    """Return whether a change was not tried."""
+    return result.worker_outcome == WorkerOutcome.SKIPPED
+
+
+def is_annotation(mutation: MutationSpec) -> bool:
+    """Return whether a change is in an annotation, as of ``X | None``."""
+    spans = annotation_spans(Path(mutation.module_path))
+    return any(start <= mutation.start_pos < end for start, end in spans)
+
+
+@functools.cache
+def annotation_spans(path: Path) -> list[tuple[tuple[int, int], tuple[int, int]]]:
+    """Return where the annotations of arguments, results and variables start and end."""
+    nodes = list(ast.walk(ast.parse(path.read_text())))
+    fields = [getattr(node, field, None) for node in nodes for field in ("annotation", "returns")]
+    return [
+        ((it.lineno, it.col_offset), (it.end_lineno or 0, it.end_col_offset or 0))
+        for it in fields
+        if isinstance(it, ast.expr)
+    ]
+
+
+def copy_tracked_files(target: Path) -> None:
+    """Copy what git knows, as it is now."""
+    shutil.rmtree(target, ignore_errors=True)
+    listed = subprocess.run(
+        ["git", "ls-files", "-z"], cwd=ROOT, check=True, capture_output=True, text=True
+    ).stdout
+    for name in filter(None, listed.split("\0")):
+        if (source := ROOT / name).is_file():
+            (target / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(source, target / name)
+
+
+if __name__ == "__main__":
+    main()
