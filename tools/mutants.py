@@ -33,8 +33,13 @@ AREAS = {
     "convert": (["llamakit/convert"], ["tests/convert"], 50),
     "download": (["llamakit/download"], ["tests/download"], 50),
     "sampling": (
-        ["llamakit/plugins/samplers", "llamakit/plugins/processors", "llamakit/sampling.py"]
-        + ["llamakit/runtime/sampling_pipeline.py", "llamakit/runtime/text_stream.py"],
+        [
+            "llamakit/plugins/samplers",
+            "llamakit/plugins/processors",
+            "llamakit/sampling.py",
+            "llamakit/runtime/sampling_pipeline.py",
+            "llamakit/runtime/text_stream.py",
+        ],
         ["tests/plugins", "tests/runtime/test_text_stream.py", "tests/runtime/test_engine.py"],
         40,
     ),

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from server_kit import LONG, STORY, Running, begin, process, read_all, threaded, wait_until
@@ -152,3 +155,29 @@ def test_without_the_extra_one_sentence_says_what_to_install(isolated: dict[str,
         "llamakit: error: llamakit serve needs the package starlette, which is not here: "
         f"{install_command('serve')}\n"
     )
+
+
+def test_accepted_connections_send_small_packets_at_once(llama: Llama) -> None:
+    """Without TCP_NODELAY every answer on a kept-alive connection waits 40 ms for the client."""
+    with (
+        threaded(Server(llama, ServeSettings(), listen("127.0.0.1", 0))) as running,
+        socket.create_connection(running.address) as client,
+    ):
+        client.sendall(b"GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        client.recv(1)
+
+        option = option_of_connection(client.getsockname(), socket.TCP_NODELAY)
+
+    assert option == 1
+
+
+def option_of_connection(peer: tuple[str, int], option: int) -> int:
+    """Return a TCP option of this process's end of the connection whose other end is ``peer``."""
+    for descriptor in Path("/proc/self/fd").iterdir():
+        with (
+            contextlib.suppress(OSError),  # it is closed, no socket, or not connected
+            socket.socket(fileno=os.dup(int(descriptor.name))) as own,
+        ):
+            if own.getpeername() == peer:
+                return own.getsockopt(socket.IPPROTO_TCP, option)
+    raise AssertionError(f"no connection from {peer}")
