@@ -322,7 +322,7 @@ def test_the_engines_vocabulary_is_kept_with_the_tokenizer(tokenizer: Any):
         ("json-schema", {"file": "no.json"}, UsageError, "no.json: no such file"),
         ("grammar", {"text": "start: nowhere"}, OptionError, 'unknown name: "nowhere"'),
         ("grammar", {"text": 'root ::= "a" ::'}, OptionError, "the grammar cannot be used"),
-        ("grammar", {"text": "root ::= " + "(" * 9999}, OptionError, "nested too deeply"),
+        ("grammar", {"text": "root ::= " + "(" * 9999}, OptionError, "more than 100 brackets"),
         ("grammar", {"file": "no.lark"}, UsageError, "no.lark: no such file; expected a grammar"),
     ],
 )

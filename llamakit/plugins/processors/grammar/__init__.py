@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING
 from llamakit import hookimpl
 from llamakit.errors import FileFormatError, MissingExtraError, OptionError, UsageError
 from llamakit.plugins.processors.grammar.constraint import Constraint
-from llamakit.plugins.processors.grammar.messages import engine_message, shortened
+from llamakit.plugins.processors.grammar.gbnf import GbnfError, is_gbnf, lark_of_gbnf
+from llamakit.plugins.processors.grammar.messages import shortened
 
 if TYPE_CHECKING:
     from llamakit.hookspecs import Registrar
@@ -96,16 +97,11 @@ def grammar(
     Source: llguidance, https://github.com/guidance-ai/llguidance
     """
     _check_engine()
-    from llguidance.gbnf_to_lark import GbnfToLarkError, any_to_lark
-
     source, name = _read(file, text, "grammar")
     try:
-        lark = any_to_lark(source)
-    except GbnfToLarkError as error:
-        raise OptionError(f"{name} cannot be used: {engine_message(str(error))}") from error
-    except RecursionError as error:
-        raise OptionError(f"{name} cannot be used: its brackets are nested too deeply") from error
-    return Constraint(tokenizer, lark, name)
+        return Constraint(tokenizer, lark_of_gbnf(source) if is_gbnf(source) else source, name)
+    except GbnfError as error:
+        raise OptionError(f"{name} cannot be used: {error}") from error
 
 
 @hookimpl
