@@ -1,0 +1,84 @@
+"""Opens files that somebody else may have put there: regular ones only, and without waiting.
+
+A FIFO waits for a writer that never comes, ``/dev/zero`` never ends, and opening a device may set
+it going. Each is refused before it is read, in the words of an ``OSError``, so that whoever opens
+a file says it like any other reason why a file cannot be read.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from pathlib import Path
+from typing import BinaryIO
+
+_KINDS = (
+    (stat.S_ISDIR, "a folder"),
+    (stat.S_ISFIFO, "a FIFO"),
+    (stat.S_ISSOCK, "a socket"),
+    (stat.S_ISCHR, "a device"),
+    (stat.S_ISBLK, "a device"),
+)
+
+
+class NotRegularFileError(OSError):
+    """There is something at a path, and it is no regular file."""
+
+
+def open_regular(path: Path) -> BinaryIO:
+    """Open a regular file, or a link to one, for reading.
+
+    Raises:
+        NotRegularFileError: it is a folder, a FIFO, a socket or a device.
+        OSError: it cannot be opened.
+    """
+    return os.fdopen(open_descriptor(path, os.O_RDONLY), "rb")
+
+
+def read_text(path: Path) -> str:
+    """Read a regular file of UTF-8.
+
+    Raises:
+        UnicodeDecodeError: it is something else.
+        OSError: as ``open_regular``.
+    """
+    with open_regular(path) as file:
+        return file.read().decode("utf-8")
+
+
+def open_descriptor(path: Path, flags: int, mode: int = 0o666) -> int:
+    """Open a regular file as ``os.open`` does.
+
+    Args:
+        flags: such as ``os.O_RDWR | os.O_CREAT``.
+        mode: of a file that is created, less the umask.
+    Raises:
+        NotRegularFileError: it is a folder, a FIFO, a socket or a device.
+        OSError: it cannot be opened.
+    """
+    # Before, for opening alone sets some devices going; after, for that is what was opened.
+    try:
+        check_regular(path, path.stat())
+    except FileNotFoundError:
+        if not flags & os.O_CREAT:
+            raise
+    descriptor = os.open(path, flags | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC, mode)
+    try:
+        check_regular(path, os.fstat(descriptor))
+    except BaseException:
+        os.close(descriptor)
+        raise
+    return descriptor
+
+
+def check_regular(path: Path, status: os.stat_result) -> None:
+    """Check that what is at a path is a regular file.
+
+    Raises:
+        NotRegularFileError: it is something else.
+    """
+    if not stat.S_ISREG(status.st_mode):
+        kind = next((name for test, name in _KINDS if test(status.st_mode)), "something else")
+        reason = f"it is {kind}; expected a regular file"
+        raise NotRegularFileError(errno.ENXIO, reason, str(path))
