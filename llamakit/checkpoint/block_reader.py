@@ -15,6 +15,9 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+from llamakit.files.disk_errors import naming
+from llamakit.files.regular_file import open_descriptor
+
 BLOCK_NBYTES = 4 << 20
 
 _ALIGNMENT = 4096
@@ -64,7 +67,8 @@ class _File:
             if self._direct and filled % _ALIGNMENT:
                 self._leave_direct()  # the end of the file, or a file system that reads in parts
             try:
-                count = self._file.readinto(buffer[filled:])
+                with naming(self._path):
+                    count = self._file.readinto(buffer[filled:])
             except OSError as error:
                 if not self._direct or error.errno != errno.EINVAL:
                     raise
@@ -87,7 +91,7 @@ class _File:
     def _open(self, flags: int) -> io.FileIO:
         self._direct = bool(flags)
         try:
-            file = io.FileIO(self._path, opener=lambda path, mode: os.open(path, mode | flags))
+            file = io.FileIO(open_descriptor(self._path, os.O_RDONLY | flags))
         except OSError as error:
             if not flags or error.errno != errno.EINVAL:
                 raise

@@ -115,7 +115,7 @@ def open_huggingface(path: Path) -> HuggingFaceCheckpoint | None:
         ParametersError: it holds tensors that no Llama has.
     """
     config = path / "config.json"
-    if not config.is_file() or find_shards(path):
+    if not config.exists() or find_shards(path):
         return None
     params = parse_config(read_json(config), config)
     sources = {}
@@ -133,10 +133,10 @@ def open_huggingface(path: Path) -> HuggingFaceCheckpoint | None:
 
 def _find_tensors(path: Path) -> dict[str, SafetensorsFile]:
     """Open the files of weights, and say which holds what."""
-    if (path / _SINGLE).is_file():
+    if (path / _SINGLE).exists():
         file = SafetensorsFile.open(path / _SINGLE)
         return dict.fromkeys(file.tensors, file)
-    if (path / _INDEX).is_file():
+    if (path / _INDEX).exists():
         return _follow_index(path)
     if any(path.glob("pytorch_model*.bin")):
         raise NotACheckpointError(
@@ -154,7 +154,7 @@ def _follow_index(path: Path) -> dict[str, SafetensorsFile]:
     index = path / _INDEX
     places = Fields(read_json(index), index).optional_mapping("weight_map") or {}
     names = sorted({_file_name(index, name) for name in places.values()})
-    absent = [name for name in names if not (path / name).is_file()]
+    absent = [name for name in names if not (path / name).exists()]
     if absent or not names:
         raise MissingShardError(
             f"{path} lacks {_listed(absent) or 'every file of weights'} of the {len(names)} files "

@@ -141,7 +141,7 @@ def open_meta(path: Path) -> MetaCheckpoint | None:
     found = find_shards(path)
     params_path = path / "params.json"
     if not found:
-        if not params_path.is_file() or (path / "config.json").is_file():
+        if not params_path.exists() or (path / "config.json").exists():
             return None
         raise MissingShardError(
             f"{path} has params.json but no shard; expected consolidated.00.pth and so on. "

@@ -17,6 +17,7 @@ import numpy as np
 
 from llamakit.checkpoint.dtypes import DTYPES, Array, itemsize
 from llamakit.errors import DamagedFileError
+from llamakit.files.regular_file import open_regular
 
 _WINDOW = 256 << 20
 _MAX_DIMENSIONS = 32
@@ -184,7 +185,7 @@ def open_file(path: Path) -> BinaryIO:
         DamagedFileError: it cannot be opened.
     """
     try:
-        return path.open("rb")
+        return open_regular(path)
     except OSError as error:
         raise DamagedFileError(f"{path} cannot be read: {error.strerror}.") from None
 

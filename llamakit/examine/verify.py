@@ -22,6 +22,7 @@ from llamakit.examine.deep_checks import (
 from llamakit.examine.folders import Folder, find_folders, not_weights_in
 from llamakit.examine.steps import Opener, StepProgress, Steps, warnings_of
 from llamakit.examine.verify_report import FileReport, FolderReport, NonFinite, VerifyReport
+from llamakit.files.regular_file import open_regular
 from llamakit.protocols import Checkpoint
 
 _TENSOR_FILES: Mapping[str, Callable[[Path], TensorFile]] = {
@@ -241,7 +242,7 @@ def _open_tensors(path: Path, faults: list[str]) -> TensorFile | None:
 
 def _members(path: Path) -> list[Member]:
     try:
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             return list(index_zip(file).values())
     except (OSError, ValueError):
         return []  # opening its tensors has said so

@@ -1,8 +1,8 @@
 """Opens files that somebody else may have put there: regular ones only, and without waiting.
 
 A FIFO waits for a writer that never comes, ``/dev/zero`` never ends, and opening a device may set
-it going. Each is refused before it is read, in the words of an ``OSError``, so that whoever opens
-a file says it like any other reason why a file cannot be read.
+it going. Each is refused before it is read, by an ``OSError`` with words of its own, so that
+whoever opens a file says it like any other reason why a file cannot be read.
 """
 
 from __future__ import annotations
@@ -13,6 +13,9 @@ import stat
 from pathlib import Path
 from typing import BinaryIO
 
+from llamakit.errors import NotRegularFileError
+from llamakit.files.links import is_trusted
+
 _KINDS = (
     (stat.S_ISDIR, "a folder"),
     (stat.S_ISFIFO, "a FIFO"),
@@ -20,10 +23,6 @@ _KINDS = (
     (stat.S_ISCHR, "a device"),
     (stat.S_ISBLK, "a device"),
 )
-
-
-class NotRegularFileError(OSError):
-    """There is something at a path, and it is no regular file."""
 
 
 def open_regular(path: Path) -> BinaryIO:
@@ -36,15 +35,14 @@ def open_regular(path: Path) -> BinaryIO:
     return os.fdopen(open_descriptor(path, os.O_RDONLY), "rb")
 
 
-def read_text(path: Path) -> str:
-    """Read a regular file of UTF-8.
+def read_bytes(path: Path) -> bytes:
+    """Read a whole regular file.
 
     Raises:
-        UnicodeDecodeError: it is something else.
-        OSError: as ``open_regular``.
+        NotRegularFileError, OSError: as ``open_regular``.
     """
     with open_regular(path) as file:
-        return file.read().decode("utf-8")
+        return file.read()
 
 
 def open_descriptor(path: Path, flags: int, mode: int = 0o666) -> int:
@@ -70,6 +68,26 @@ def open_descriptor(path: Path, flags: int, mode: int = 0o666) -> int:
         os.close(descriptor)
         raise
     return descriptor
+
+
+def open_own(path: Path, flags: int, mode: int = 0o666) -> int:
+    """Open a regular file of the user's own, or root's, that is no link.
+
+    Such is a file that llamakit itself has written, and trusts.
+
+    Args: as ``open_descriptor``.
+    Raises:
+        PermissionError: it is another user's.
+        NotRegularFileError, OSError: as ``open_descriptor``.
+    """
+    descriptor = open_descriptor(path, flags | os.O_NOFOLLOW, mode)
+    owner = os.fstat(descriptor)
+    if is_trusted(owner):
+        return descriptor
+    os.close(descriptor)
+    raise PermissionError(
+        errno.EPERM, f"it belongs to another user (uid {owner.st_uid})", str(path)
+    )
 
 
 def check_regular(path: Path, status: os.stat_result) -> None:

@@ -12,10 +12,9 @@ import time
 
 import pytest
 
-from llamakit.errors import DestinationError
+from llamakit.errors import DestinationError, NotRegularFileError
 from llamakit.files import atomic_file
 from llamakit.files.atomic_file import write_atomically
-from llamakit.files.regular_file import NotRegularFileError
 
 
 def names(folder):

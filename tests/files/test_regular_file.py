@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from llamakit.files.regular_file import NotRegularFileError, open_regular, read_text
+from llamakit.errors import NotRegularFileError
+from llamakit.files.regular_file import open_regular, read_bytes
 
 
 @pytest.fixture(params=["folder", "FIFO", "socket", "device", "link to a FIFO"])
@@ -41,10 +42,10 @@ def test_what_is_not_regular_is_refused_by_its_name(irregular):
 
 
 def test_a_regular_file_and_a_link_to_one_are_read(tmp_path):
-    (tmp_path / "file").write_text("é")
+    (tmp_path / "file").write_bytes(b"bytes")
     (tmp_path / "link").symlink_to("file")
 
-    assert read_text(tmp_path / "file") == read_text(tmp_path / "link") == "é"
+    assert read_bytes(tmp_path / "file") == read_bytes(tmp_path / "link") == b"bytes"
 
 
 def test_a_file_that_is_not_there_is_told_as_ever(tmp_path):
