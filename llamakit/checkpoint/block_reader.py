@@ -16,6 +16,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from llamakit.files.disk_errors import naming
+from llamakit.files.file_stamp import check_stamp, stamp
 from llamakit.files.regular_file import open_descriptor
 
 BLOCK_NBYTES = 4 << 20
@@ -34,9 +35,11 @@ def read_blocks(path: Path, nbytes: int = BLOCK_NBYTES) -> Iterator[tuple[int, m
         The offset of a block and its bytes; these are gone when the next but one is asked for.
     Raises:
         OSError: the file cannot be opened or read.
+        DamagedFileError: it has changed while it was read.
     """
     assert nbytes % _ALIGNMENT == 0
-    file = _File(path, direct=path.stat().st_size > nbytes)
+    opened = stamp(path.stat())
+    file = _File(path, direct=opened.nbytes > nbytes)
     buffers = [_buffer(nbytes), _buffer(nbytes)]
     with ThreadPoolExecutor(1, "llamakit-read") as ahead:
         try:
@@ -47,6 +50,7 @@ def read_blocks(path: Path, nbytes: int = BLOCK_NBYTES) -> Iterator[tuple[int, m
                 pending = ahead.submit(file.fill, buffers[0])
                 yield offset, current
                 offset += count
+            check_stamp(path, opened)
         finally:
             ahead.shutdown(cancel_futures=True)
             file.close()

@@ -71,11 +71,14 @@ class HuggingFaceCheckpoint:
         return array
 
     def raw_regions(self, name: str) -> list[RawRegion]:
-        """Say where a parameter is, its rows perhaps in Hugging Face's order."""
+        """Say where a parameter is, its rows perhaps in Hugging Face's order.
+
+        Raises:
+            DamagedFileError: the file has changed since it was opened.
+        """
         file, theirs = self.sources[name]
-        tensor = file.tensors[theirs]
         order: RowOrder = "huggingface" if is_rotated(name) else "meta"
-        return [RawRegion(file.path, tensor.offset, tensor.shape, order)]
+        return [file.region(file.tensors[theirs], order)]
 
     def weight_files(self) -> list[Path]:
         """Return the files of weights, by name."""

@@ -4,22 +4,30 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
+from typing import NamedTuple
 
 from llamakit.errors import DamagedFileError
 
-Stamp = tuple[int, int, int, int]
-"""Device, inode, size in bytes, and time of the last change in nanoseconds."""
+
+class Stamp(NamedTuple):
+    """What of a file changes when it is written to, or another one takes its name."""
+
+    device: int
+    inode: int
+    nbytes: int
+    mtime_ns: int
+    """When it was written to last, in nanoseconds."""
 
 
 def stamp(status: os.stat_result) -> Stamp:
-    """Return what changes when a file is written to, or another one takes its name."""
-    return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
+    """Take the stamp of a file from what the system says of it."""
+    return Stamp(status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns)
 
 
 def check_stamp(path: Path, before: Stamp) -> None:
-    """Check that a file is what it was.
+    """Check that a file is what it was when it was opened.
 
     Raises:
         DamagedFileError: it has changed, or is gone.
@@ -32,22 +40,29 @@ def check_stamp(path: Path, before: Stamp) -> None:
         ) from None
     if now != before:
         raise DamagedFileError(
-            f"{path} has changed while it was read ({_difference(before, now)}); wait until "
+            f"{path} has changed since it was opened ({_difference(before, now)}); wait until "
             "whatever writes it is done, and start again."
         )
 
 
-@contextlib.contextmanager
-def unchanged(paths: Iterable[Path]) -> Iterator[None]:
-    """Check that no file has changed between the begin and the end of a block.
+def stamps(paths: Iterable[Path]) -> dict[Path, Stamp]:
+    """Take the stamps of files; one that is not there is passed over."""
+    return {path: stamp(path.stat()) for path in paths if path.exists()}
 
-    Args:
-        paths: files; one that is not there is passed over.
+
+@contextlib.contextmanager
+def unchanged(before: Mapping[Path, Stamp]) -> Iterator[None]:
+    """Check that files are what they were, at the begin and the end of a block.
+
     Raises:
-        DamagedFileError: one has changed.
+        DamagedFileError: one has changed, or is gone.
     """
-    before = {path: stamp(path.stat()) for path in paths if path.exists()}
+    _check_stamps(before)
     yield
+    _check_stamps(before)
+
+
+def _check_stamps(before: Mapping[Path, Stamp]) -> None:
     for path, status in before.items():
         check_stamp(path, status)
 
@@ -55,6 +70,6 @@ def unchanged(paths: Iterable[Path]) -> Iterator[None]:
 def _difference(before: Stamp, now: Stamp) -> str:
     if before[:2] != now[:2]:
         return "another file has its name"
-    if before[2] != now[2]:
-        return f"it had {before[2]} bytes and has {now[2]}"
+    if before.nbytes != now.nbytes:
+        return f"it had {before.nbytes} bytes and has {now.nbytes}"
     return "it has been written to"

@@ -7,7 +7,7 @@ import os
 import pytest
 
 from llamakit.errors import DamagedFileError
-from llamakit.files.file_stamp import unchanged
+from llamakit.files.file_stamp import stamps, unchanged
 
 
 def longer(path):
@@ -42,7 +42,7 @@ def test_a_change_is_told_with_what_has_changed(tmp_path, change, told):
     path = tmp_path / "shard"
     path.write_bytes(b"the same size")
 
-    with pytest.raises(DamagedFileError, match=told), unchanged([path]):
+    with pytest.raises(DamagedFileError, match=told), unchanged(stamps([path])):
         change(path)
 
 
@@ -50,5 +50,5 @@ def test_reading_is_no_change(tmp_path):
     path = tmp_path / "shard"
     path.write_bytes(b"bytes")
 
-    with unchanged([path, tmp_path / "absent"]):
+    with unchanged(stamps([path, tmp_path / "absent"])):
         assert path.read_bytes() == b"bytes"
