@@ -256,6 +256,8 @@ def export(
         NoSpaceError: there is no room.
     """
     from llamakit.checkpoint.atomic_folder import atomic_folder
+    from llamakit.checkpoint.capabilities import weight_files
+    from llamakit.files.file_stamp import stamps, unchanged
     from llamakit.plugin_manager.contracts.exporters import check_export
     from llamakit.plugin_manager.failures import guarded
 
@@ -263,7 +265,8 @@ def export(
     exporter = guarded(entry.value, entry)
     checkpoint = _opened(source)
     with atomic_folder(Path(destination), force=force, source=checkpoint.path) as folder:
-        report: Mapping[str, Any] = exporter(checkpoint, folder, options)
+        with unchanged(stamps(weight_files(checkpoint))):
+            report: Mapping[str, Any] = exporter(checkpoint, folder, options)
         check_export(entry, report, folder)
     return {"source": str(checkpoint.path), "destination": str(destination), **report}
 

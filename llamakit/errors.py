@@ -5,6 +5,7 @@
      │    ├── NotACheckpointError   no such folder, an empty one, nothing that a plugin opens
      │    ├── MissingShardError     a gap in the numbers of the shards
      │    ├── DamagedFileError      truncated, an error page, a bad zip, a wrong size
+     │    │    └── NotRegularFileError    a folder, a FIFO, a socket or a device (an OSError too)
      │    ├── UnsafePickleError     a pickle that asks for more than tensors
      │    ├── ParamsError           params.json: absent, not JSON, a wrong value
      │    └── ParametersError       parameters missing, extra or of another shape
@@ -60,6 +61,16 @@ class MissingShardError(CheckpointError):
 
 class DamagedFileError(CheckpointError):
     """A file that is truncated, an error page, a bad zip or of a wrong size."""
+
+
+class NotRegularFileError(DamagedFileError, OSError):
+    """There is something at a path, and it is no regular file.
+
+    Args, as those of every ``OSError``: its number, the reason and the path.
+    """
+
+    def __str__(self) -> str:
+        return f"{self.filename}: {self.strerror}"
 
 
 class UnsafePickleError(CheckpointError):

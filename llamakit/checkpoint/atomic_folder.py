@@ -1,28 +1,34 @@
 """Writes a destination folder atomically.
 
-Files are written to a hidden folder next to the destination, ``.NAME.llamakit-XXXXXXXX``,
-locked for as long as its writer lives. A run that is killed leaves that folder, and the next run
-to the same destination finds it unlocked and removes it.
+Files are written to a hidden folder next to the destination, ``.NAME.llamakit-XXXXXXXXXXXXXXXX``,
+which only the user who runs this can enter, locked for as long as its writer lives. A run that is
+killed leaves that folder, and the user's next run to the same destination finds it unlocked and
+removes it. The folder above may be one that everybody can write to: what another user puts there
+under such a name stays, and a link of another user's is no destination.
 """
 
 from __future__ import annotations
 
 import contextlib
 import ctypes
-import errno
 import fcntl
 import os
+import re
 import secrets
 import shutil
+import stat
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 from llamakit.errors import DestinationError, NoSpaceError
+from llamakit.files.atomic_file import sync
+from llamakit.files.disk_errors import disk_errors_explained, naming
+from llamakit.files.links import follow_own_links
 
 _MARK = ".llamakit-"
 _REPLACED = "replaced"
-_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 def check_destination(destination: Path, *, force: bool, source: Path | None = None) -> None:
@@ -34,7 +40,8 @@ def check_destination(destination: Path, *, force: bool, source: Path | None = N
         source: a folder that is only read; replacing the destination must not remove it.
 
     Raises:
-        DestinationError: there is something already, no parent, or the source would go.
+        DestinationError: there is something already, no parent, or the source would go; or what is
+            there is a link that another user has made.
     """
     if not destination.parent.is_dir():
         raise DestinationError(
@@ -51,7 +58,7 @@ def check_destination(destination: Path, *, force: bool, source: Path | None = N
         raise DestinationError(
             f"{destination} is not a folder, and only a folder is replaced; choose another name."
         )
-    place = destination.resolve()
+    place = follow_own_links(destination).resolve()
     if source is not None and (source.resolve() == place or place in source.resolve().parents):
         raise DestinationError(
             f"replacing {destination} would remove {source}, which is read; choose another name."
@@ -97,100 +104,84 @@ def atomic_folder(
         NoSpaceError: the file system is full.
     """
     check_destination(destination, force=force, source=source)
-    if destination.is_symlink():
-        destination = destination.resolve()
+    destination = follow_own_links(destination)
     remove_leftovers(destination)
     workshop, lock = _make_workshop(destination)
     try:
         product = workshop / destination.name
-        with disk_full_explained(destination.parent):
+        with disk_errors_explained(destination.parent), _naming_instead(product, destination):
             yield product
             _sync_tree(product)
-            _publish(product, destination, workshop, force=force)
+            _publish(product, destination, lock, force=force)
             _sync(destination.parent)
     finally:
-        shutil.rmtree(workshop, ignore_errors=True)
+        if _is_still(workshop, lock):
+            shutil.rmtree(workshop, ignore_errors=True)  # goes through no link: see shutil
         os.close(lock)
 
 
-# Callers outside this package that have not moved to the new name.
-
-
 @contextlib.contextmanager
-def disk_full_explained(folder: Path, *, kept: bool = False) -> Iterator[None]:
-    """Turn the errors of a full file system into a sentence.
-
-    Args:
-        kept: what was written stays, and the same command resumes from it.
-
-    Raises:
-        NoSpaceError: the file system is full, or a quota or limit is reached.
-    """
+def _naming_instead(product: Path, destination: Path) -> Iterator[None]:
+    """Have errors name a file where it was to appear, not where it is written."""
     try:
         yield
     except OSError as error:
-        if error.errno not in _FULL:
-            raise
-        advice = (
-            "What is there is kept: free some space, run the same command again and it resumes."
-            if kept
-            else "What was written has been removed; free some space, or choose another place."
-        )
-        raise NoSpaceError(f"{folder}: {error.strerror}. {advice}") from None
+        if isinstance(error.filename, str):
+            error.filename = error.filename.replace(str(product), str(destination))
+        raise
 
 
 def remove_leftovers(destination: Path) -> None:
-    """Remove what killed runs to the same destination have left, and nothing else.
+    """Remove what killed runs of this user to the same destination have left, and nothing else.
 
     A folder that one of them was about to replace is put back if nothing has its name.
     """
-    for leftover in _workshops(destination):
-        lock = _lock(leftover)
+    pattern = re.compile(re.escape(f".{destination.name}{_MARK}") + "[0-9a-f]{8,16}")
+    for leftover in sorted(destination.parent.iterdir()):
+        lock = _lock(leftover) if pattern.fullmatch(leftover.name) else None
         if lock is None:
             continue
         try:
-            replaced = leftover / _REPLACED
-            if replaced.is_dir() and not os.path.lexists(destination):
-                replaced.rename(destination)
-            shutil.rmtree(leftover, ignore_errors=True)
+            if _is_private(os.fstat(lock)) and _is_still(leftover, lock):
+                _put_back(lock, destination)
+                shutil.rmtree(leftover, ignore_errors=True)
         finally:
             os.close(lock)
 
 
-def _workshops(destination: Path) -> list[Path]:
-    prefix = f".{destination.name}{_MARK}"
-    suffixes = {
-        path: path.name.removeprefix(prefix)
-        for path in destination.parent.iterdir()
-        if path.name.startswith(prefix) and not path.is_symlink() and path.is_dir()
-    }
-    return [
-        path
-        for path, suffix in sorted(suffixes.items())
-        if len(suffix) == 8 and set(suffix) <= set("0123456789abcdef")
-    ]
+def _is_private(status: os.stat_result) -> bool:
+    """Tell whether only this user can have put into a folder what is in it."""
+    return status.st_uid == os.geteuid() and not status.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
+
+
+def _put_back(workshop: int, destination: Path) -> None:
+    """Give a folder that was about to be replaced its name again."""
+    with contextlib.suppress(FileNotFoundError):
+        replaced = os.lstat(_REPLACED, dir_fd=workshop)
+        if stat.S_ISDIR(replaced.st_mode) and not os.path.lexists(destination):
+            os.rename(_REPLACED, destination, src_dir_fd=workshop)
 
 
 def _make_workshop(destination: Path) -> tuple[Path, int]:
-    """Make a folder to work in, and lock it."""
+    """Make a folder to work in that only this user can enter, and lock it."""
     while True:
-        workshop = destination.with_name(f".{destination.name}{_MARK}{secrets.token_hex(4)}")
-        workshop.mkdir()
+        workshop = destination.with_name(f".{destination.name}{_MARK}{secrets.token_hex(8)}")
+        workshop.mkdir(mode=0o700)
         lock = _lock(workshop)
         # Another run may have taken it for a leftover before it was locked.
         if lock is not None and _is_still(workshop, lock):
             return workshop, lock
-        if lock is None and workshop.is_dir():
-            # A file system without locks: its leftovers stay, for nobody can tell them.
-            return workshop, os.open(workshop, os.O_RDONLY)
         if lock is not None:
             os.close(lock)
+        elif workshop.is_dir():
+            # A file system without locks: its leftovers stay, for nobody can tell them.
+            return workshop, os.open(workshop, _FOLDER)
 
 
 def _lock(folder: Path) -> int | None:
-    """Lock a folder until the descriptor is closed; None if somebody else has it."""
+    """Lock a folder until the descriptor is closed; None if somebody else has it, or it is none."""
     try:
-        descriptor = os.open(folder, os.O_RDONLY)
+        descriptor = os.open(folder, _FOLDER)
     except OSError:
         return None
     try:
@@ -203,12 +194,14 @@ def _lock(folder: Path) -> int | None:
 
 def _is_still(folder: Path, descriptor: int) -> bool:
     try:
-        return os.path.samestat(folder.stat(), os.fstat(descriptor))
+        return os.path.samestat(folder.lstat(), os.fstat(descriptor))
     except OSError:
         return False
 
 
-def _publish(product: Path, destination: Path, workshop: Path, *, force: bool) -> None:
+def _publish(product: Path, destination: Path, workshop: int, *, force: bool) -> None:
+    if not _is_still(product.parent, workshop):
+        raise DestinationError(f"{product.parent} has been exchanged while it was written to.")
     if not os.path.lexists(destination):
         product.rename(destination)
         return
@@ -216,7 +209,7 @@ def _publish(product: Path, destination: Path, workshop: Path, *, force: bool) -
         raise DestinationError(f"{destination} has appeared meanwhile; it is left as it is.")
     if not _exchange(product, destination):
         # remove_leftovers puts it back, should this be the last that we do.
-        destination.rename(workshop / _REPLACED)
+        os.rename(destination, _REPLACED, dst_dir_fd=workshop)
         product.rename(destination)
 
 
@@ -238,16 +231,18 @@ def _exchange(one: Path, other: Path) -> bool:
 
 
 def _sync_tree(folder: Path) -> None:
-    for path in [*folder.rglob("*"), folder]:
-        _sync(path)
+    for place, folders, files in os.walk(folder):
+        for name in (*folders, *files):
+            path = Path(place, name)
+            if stat.S_IFMT(path.lstat().st_mode) in (stat.S_IFREG, stat.S_IFDIR):
+                _sync(path)
+    _sync(folder)
 
 
 def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    except OSError as error:
-        if error.errno not in (errno.EINVAL, errno.ENOTSUP):  # folders, on some file systems
-            raise
-    finally:
-        os.close(descriptor)
+    with naming(path):
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW)
+        try:
+            sync(descriptor)
+        finally:
+            os.close(descriptor)

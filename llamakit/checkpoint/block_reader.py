@@ -15,6 +15,10 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+from llamakit.files.disk_errors import naming
+from llamakit.files.file_stamp import check_stamp, stamp
+from llamakit.files.regular_file import open_descriptor
+
 BLOCK_NBYTES = 4 << 20
 
 _ALIGNMENT = 4096
@@ -31,9 +35,11 @@ def read_blocks(path: Path, nbytes: int = BLOCK_NBYTES) -> Iterator[tuple[int, m
         The offset of a block and its bytes; these are gone when the next but one is asked for.
     Raises:
         OSError: the file cannot be opened or read.
+        DamagedFileError: it has changed while it was read.
     """
     assert nbytes % _ALIGNMENT == 0
-    file = _File(path, direct=path.stat().st_size > nbytes)
+    opened = stamp(path.stat())
+    file = _File(path, direct=opened.nbytes > nbytes)
     buffers = [_buffer(nbytes), _buffer(nbytes)]
     with ThreadPoolExecutor(1, "llamakit-read") as ahead:
         try:
@@ -44,6 +50,7 @@ def read_blocks(path: Path, nbytes: int = BLOCK_NBYTES) -> Iterator[tuple[int, m
                 pending = ahead.submit(file.fill, buffers[0])
                 yield offset, current
                 offset += count
+            check_stamp(path, opened)
         finally:
             ahead.shutdown(cancel_futures=True)
             file.close()
@@ -64,7 +71,8 @@ class _File:
             if self._direct and filled % _ALIGNMENT:
                 self._leave_direct()  # the end of the file, or a file system that reads in parts
             try:
-                count = self._file.readinto(buffer[filled:])
+                with naming(self._path):
+                    count = self._file.readinto(buffer[filled:])
             except OSError as error:
                 if not self._direct or error.errno != errno.EINVAL:
                     raise
@@ -87,7 +95,7 @@ class _File:
     def _open(self, flags: int) -> io.FileIO:
         self._direct = bool(flags)
         try:
-            file = io.FileIO(self._path, opener=lambda path, mode: os.open(path, mode | flags))
+            file = io.FileIO(open_descriptor(self._path, os.O_RDONLY | flags))
         except OSError as error:
             if not flags or error.errno != errno.EINVAL:
                 raise

@@ -9,6 +9,7 @@ from pathlib import Path, PureWindowsPath
 
 from llamakit.checkpoint.not_weights import HEAD_NBYTES, describe_not_weights
 from llamakit.errors import DamagedFileError
+from llamakit.files.regular_file import open_regular
 
 MODEL_CHECKLIST = "checklist.chk"
 TOKENIZER_CHECKLIST = "tokenizer_checklist.chk"
@@ -36,9 +37,24 @@ def read_checklist(path: Path) -> Checklist:
         DamagedFileError: it cannot be read, is an error page, is empty, has a line that is no
             entry, names a file outside its folder, or gives a file two MD5s.
     """
+    try:
+        with open_regular(path) as file:
+            data = file.read(MAX_NBYTES + 1)
+    except OSError as error:
+        raise DamagedFileError(f"{path} cannot be read: {error.strerror}.") from None
+    return parse_checklist(data, path)
+
+
+def parse_checklist(data: bytes, path: Path) -> Checklist:
+    """Parse what is in a checklist.
+
+    Args:
+        path: where it is from, for messages.
+    Raises: as ``read_checklist``.
+    """
     entries: dict[str, str] = {}
     numbers: dict[str, int] = {}
-    for number, line in enumerate(_read_text(path).split("\n"), 1):
+    for number, line in enumerate(_decode(data, path).split("\n"), 1):
         if not line.strip():
             continue
         name, md5 = _parse(line.removesuffix("\r"), f"{path}, line {number}")
@@ -76,12 +92,7 @@ def format_checklist(entries: Mapping[str, str]) -> str:
     return "".join(lines)
 
 
-def _read_text(path: Path) -> str:
-    try:
-        with path.open("rb") as file:
-            data = file.read(MAX_NBYTES + 1)
-    except OSError as error:
-        raise DamagedFileError(f"{path} cannot be read: {error.strerror}.") from None
+def _decode(data: bytes, path: Path) -> str:
     if problem := describe_not_weights(data[:HEAD_NBYTES]):
         raise DamagedFileError(f"{path} is {problem}; expected a list of MD5 checksums. "
                                "Download it again.")  # fmt: skip

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Protocol
 
 from llamakit.checkpoint.block_reader import read_blocks
+from llamakit.errors import DamagedFileError
 
 _MOST_FILES = 16
 """More at the same time are no quicker, and each takes two blocks of memory."""
@@ -65,7 +66,7 @@ class FileRead:
     """A file has been read to its end, or could not be."""
 
     path: Path
-    error: OSError | None = None
+    error: OSError | DamagedFileError | None = None
 
 
 def read_files(
@@ -109,6 +110,7 @@ def md5_files(paths: Sequence[Path], workers: int | None = None) -> dict[Path, s
 
     Raises:
         OSError: one cannot be read.
+        DamagedFileError: one has changed while it was read.
     """
     hashes = {path: Md5() for path in paths}
     for event in read_files([FilePass(path, [one]) for path, one in hashes.items()], workers):
@@ -133,7 +135,7 @@ def _read_file(
             happened.put(BlockRead(one.path, len(block)))
             if stop.is_set():
                 return
-    except OSError as error:
+    except (OSError, DamagedFileError) as error:
         happened.put(FileRead(one.path, error))
     except BaseException as error:  # noqa: BLE001 - raised again by whoever waits
         happened.put(error)

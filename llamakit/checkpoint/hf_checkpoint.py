@@ -71,11 +71,14 @@ class HuggingFaceCheckpoint:
         return array
 
     def raw_regions(self, name: str) -> list[RawRegion]:
-        """Say where a parameter is, its rows perhaps in Hugging Face's order."""
+        """Say where a parameter is, its rows perhaps in Hugging Face's order.
+
+        Raises:
+            DamagedFileError: the file has changed since it was opened.
+        """
         file, theirs = self.sources[name]
-        tensor = file.tensors[theirs]
         order: RowOrder = "huggingface" if is_rotated(name) else "meta"
-        return [RawRegion(file.path, tensor.offset, tensor.shape, order)]
+        return [file.region(file.tensors[theirs], order)]
 
     def weight_files(self) -> list[Path]:
         """Return the files of weights, by name."""
@@ -115,7 +118,7 @@ def open_huggingface(path: Path) -> HuggingFaceCheckpoint | None:
         ParametersError: it holds tensors that no Llama has.
     """
     config = path / "config.json"
-    if not config.is_file() or find_shards(path):
+    if not config.exists() or find_shards(path):
         return None
     params = parse_config(read_json(config), config)
     sources = {}
@@ -133,10 +136,10 @@ def open_huggingface(path: Path) -> HuggingFaceCheckpoint | None:
 
 def _find_tensors(path: Path) -> dict[str, SafetensorsFile]:
     """Open the files of weights, and say which holds what."""
-    if (path / _SINGLE).is_file():
+    if (path / _SINGLE).exists():
         file = SafetensorsFile.open(path / _SINGLE)
         return dict.fromkeys(file.tensors, file)
-    if (path / _INDEX).is_file():
+    if (path / _INDEX).exists():
         return _follow_index(path)
     if any(path.glob("pytorch_model*.bin")):
         raise NotACheckpointError(
@@ -154,7 +157,7 @@ def _follow_index(path: Path) -> dict[str, SafetensorsFile]:
     index = path / _INDEX
     places = Fields(read_json(index), index).optional_mapping("weight_map") or {}
     names = sorted({_file_name(index, name) for name in places.values()})
-    absent = [name for name in names if not (path / name).is_file()]
+    absent = [name for name in names if not (path / name).exists()]
     if absent or not names:
         raise MissingShardError(
             f"{path} lacks {_listed(absent) or 'every file of weights'} of the {len(names)} files "

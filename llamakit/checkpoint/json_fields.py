@@ -10,6 +10,7 @@ from pathlib import Path
 
 from llamakit.checkpoint.not_weights import HEAD_NBYTES, describe_not_weights
 from llamakit.errors import ParamsError
+from llamakit.files.regular_file import open_regular
 
 MAX_NBYTES = 64 << 20
 """No params.json, config.json or index is anywhere near as large."""
@@ -24,7 +25,7 @@ def read_json(path: Path) -> dict[str, object]:
         ParamsError: it is absent, an error page, not JSON or not an object.
     """
     try:
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             data = file.read(MAX_NBYTES + 1)
     except FileNotFoundError:
         raise ParamsError(f"{path} does not exist; copy it from where the weights are.") from None

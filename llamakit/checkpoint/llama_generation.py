@@ -8,6 +8,7 @@ from pathlib import Path
 from llamakit.checkpoint.json_fields import read_json
 from llamakit.checkpoint.params import CODE_LLAMA_THETA, ModelParams
 from llamakit.errors import ParamsError
+from llamakit.files.regular_file import open_regular
 
 ORIGIN = "reshard.json"
 """Written next to shards that llamakit made: their source, and how the embedding is split."""
@@ -69,7 +70,7 @@ def looks_like_llama_3(params: ModelParams, path: Path) -> bool:
 def is_tiktoken(path: Path) -> bool:
     """Say whether a tokenizer file is Llama 3's: lines of base64 and a rank."""
     try:
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             return _TIKTOKEN_LINE.match(file.readline(1024)) is not None
     except OSError:
         return False

@@ -69,14 +69,17 @@ class MetaCheckpoint:
         return array
 
     def raw_regions(self, name: str) -> list[RawRegion] | None:
-        """Say where a parameter is; None if its values are not one after the other."""
+        """Say where a parameter is; None if its values are not one after the other.
+
+        Raises:
+            DamagedFileError: a shard has changed since it was opened.
+        """
         parameter = self.parameters[name]
         step = copies(name, self.params, len(self.shards))
         shards = self.shards[:1] if parameter.axis is None else self.shards[::step]
         if not all(shard.tensors[name].contiguous for shard in shards):
             return None
-        tensors = [(shard.path, shard.tensors[name]) for shard in shards]
-        return [RawRegion(path, tensor.offset, tensor.shape) for path, tensor in tensors]
+        return [shard.region(shard.tensors[name]) for shard in shards]
 
     def stored_names(self) -> list[str]:
         """Return the names in the order that the shards have them in."""
@@ -141,7 +144,7 @@ def open_meta(path: Path) -> MetaCheckpoint | None:
     found = find_shards(path)
     params_path = path / "params.json"
     if not found:
-        if not params_path.is_file() or (path / "config.json").is_file():
+        if not params_path.exists() or (path / "config.json").exists():
             return None
         raise MissingShardError(
             f"{path} has params.json but no shard; expected consolidated.00.pth and so on. "

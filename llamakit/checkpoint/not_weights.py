@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+from llamakit.files.regular_file import open_regular
+
 HEAD_NBYTES = 4096
 """How much of the start of a file ``describe_not_weights`` needs."""
 
@@ -45,6 +47,6 @@ def _printable(text: str) -> str:
 
 def not_weights(path: Path) -> str | None:
     """Describe a file that is not weights, such as an error page; None for any other file."""
-    with path.open("rb") as file:
+    with open_regular(path) as file:
         head = file.read(HEAD_NBYTES)
     return "an empty file" if not head else describe_not_weights(head)

@@ -5,6 +5,7 @@ The pickle is read by ``pickle_reader`` and runs nothing; the storages are mappe
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +18,7 @@ from llamakit.checkpoint.tensor_file import StoredTensor, TensorFile, file_nbyte
 from llamakit.checkpoint.torch_globals import TensorRecord
 from llamakit.checkpoint.zip_index import CutShortError, Member, first_member, index_zip
 from llamakit.errors import CheckpointError, DamagedFileError
+from llamakit.files.file_stamp import Stamp, stamp
 
 _INDEX = "data.pkl"
 _LEGACY_MAGIC = b"\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."
@@ -37,9 +39,9 @@ class PthFile(TensorFile):
     """The tensors of a .pth, each with its place in the file."""
 
     def __init__(
-        self, path: Path, nbytes: int, tensors: Mapping[str, StoredTensor], archive: str
+        self, path: Path, opened: Stamp, tensors: Mapping[str, StoredTensor], archive: str
     ) -> None:
-        super().__init__(path, nbytes, tensors)
+        super().__init__(path, opened, tensors)
         self.archive = archive
         """What the file calls itself inside: its name when torch wrote it, or ``archive``."""
 
@@ -53,11 +55,12 @@ class PthFile(TensorFile):
             ParametersError: it does not hold a flat dict of tensors.
         """
         with open_file(path) as file:
+            opened = stamp(os.fstat(file.fileno()))
             archive = _open_archive(file, path)
             _check_byte_order(file, archive)
             records = read_pickle(_read_index(file, archive), str(path))
             tensors = {name: _locate(name, record, archive) for name, record in records.items()}
-            return cls(path, file_nbytes(file), tensors, archive.name)
+            return cls(path, opened, tensors, archive.name)
 
 
 def _open_archive(file: BinaryIO, path: Path) -> _Archive:

@@ -9,6 +9,7 @@ Source: the format's description, https://github.com/huggingface/safetensors#for
 from __future__ import annotations
 
 import json
+import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -18,11 +19,11 @@ from llamakit.checkpoint.not_weights import HEAD_NBYTES, describe_not_weights
 from llamakit.checkpoint.tensor_file import (
     StoredTensor,
     TensorFile,
-    file_nbytes,
     open_file,
     row_major,
 )
 from llamakit.errors import DamagedFileError
+from llamakit.files.file_stamp import Stamp, stamp
 
 MAX_HEADER_NBYTES = 100_000_000
 """The format's own limit."""
@@ -41,29 +42,28 @@ class SafetensorsFile(TensorFile):
                 a name occurs twice, or a dtype is none of ours.
         """
         try:
-            header, nbytes = _read_header(path)
-            tensors = _tensors(path, header, nbytes)
+            header, opened = _read_header(path)
+            tensors = _tensors(path, header, opened.nbytes)
             json.loads(header.decode(), object_pairs_hook=_check_names)
         except ValueError as error:
             raise DamagedFileError(
                 f"{path} is not a complete .safetensors: {error}. Download it again."
             ) from None
-        return cls(path, nbytes, tensors)
+        return cls(path, opened, tensors)
 
 
-def _read_header(path: Path) -> tuple[bytes, int]:
-    """Return the header, within the limit, and the size of the file."""
+def _read_header(path: Path) -> tuple[bytes, Stamp]:
+    """Return the header, within the limit, and what the file was then."""
     with open_file(path) as file:
-        nbytes = file_nbytes(file)
-        file.seek(0)
+        opened = stamp(os.fstat(file.fileno()))
         head = file.read(HEAD_NBYTES)
         if problem := describe_not_weights(head):
             raise ValueError(f"it is {problem}")
         length = int.from_bytes(head[:8], "little")
-        if len(head) < 8 or length > min(nbytes - 8, MAX_HEADER_NBYTES):
-            raise ValueError(f"a header of {length} bytes does not fit in {nbytes} bytes")
+        if len(head) < 8 or length > min(opened.nbytes - 8, MAX_HEADER_NBYTES):
+            raise ValueError(f"a header of {length} bytes does not fit in {opened.nbytes} bytes")
         file.seek(8)
-        return file.read(length), nbytes
+        return file.read(length), opened
 
 
 def _tensors(path: Path, header: bytes, nbytes: int) -> Mapping[str, StoredTensor]:

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from llamakit.checkpoint.layout import ROPE_FREQS, is_key_or_value
 from llamakit.checkpoint.params import ModelParams
 from llamakit.checkpoint.shard_plan import copies
-from llamakit.checkpoint.tensor_file import StoredTensor, TensorFile
+from llamakit.checkpoint.tensor_file import StoredTensor, TensorFile, open_file
 from llamakit.checkpoint.zip_index import index_zip
 from llamakit.protocols import Finding, Parameter
 
@@ -126,7 +126,7 @@ def _twins(shards: Sequence[TensorFile]) -> list[str]:
     for shard in shards:
         if shard.path.suffix != ".pth":  # only a zip has CRCs in its directory
             continue
-        with shard.path.open("rb") as file:
+        with open_file(shard.path) as file:
             members = index_zip(file).values()
         data = tuple((member.name, member.nbytes, member.crc) for member in members)
         first = seen.setdefault(data, shard)

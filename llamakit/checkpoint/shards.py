@@ -49,7 +49,7 @@ def find_shards(path: Path) -> list[Path]:
     numbered = [(int(match[1]), file) for file, match in matches.items() if match[2] == suffix]
     if not numbered:
         single = path / "consolidated.pth"
-        return [single] if single.is_file() else []
+        return [single] if single.exists() else []
     _check_numbers(path, Counter(number for number, _ in numbered), suffix)
     return [file for _, file in sorted(numbered)]
 

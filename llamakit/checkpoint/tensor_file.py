@@ -17,6 +17,9 @@ import numpy as np
 
 from llamakit.checkpoint.dtypes import DTYPES, Array, itemsize
 from llamakit.errors import DamagedFileError
+from llamakit.files.file_stamp import Stamp, check_stamp
+from llamakit.files.regular_file import open_regular
+from llamakit.protocols import RawRegion, RowOrder
 
 _WINDOW = 256 << 20
 _MAX_DIMENSIONS = 32
@@ -100,9 +103,10 @@ class TensorFile:
     archive = ""
     """What the file calls itself inside, where its format has a name for that."""
 
-    def __init__(self, path: Path, nbytes: int, tensors: Mapping[str, StoredTensor]) -> None:
+    def __init__(self, path: Path, opened: Stamp, tensors: Mapping[str, StoredTensor]) -> None:
         self.path = path
-        self.nbytes = nbytes
+        self.nbytes = opened.nbytes
+        self._opened = opened
         self.tensors = tensors
         self._maps: WeakValueDictionary[tuple[int, int], mmap.mmap] = WeakValueDictionary()
         self._lock = threading.Lock()
@@ -149,6 +153,23 @@ class TensorFile:
         view: Array = np.ndarray(tensor.shape, dtype, mapped, tensor.offset - begin, strides)
         return view
 
+    def region(self, tensor: StoredTensor, order: RowOrder = "meta") -> RawRegion:
+        """Say where a contiguous tensor is, for those who read the bytes themselves.
+
+        Raises:
+            DamagedFileError: the file has changed since it was opened.
+        """
+        self.check_unchanged()
+        return RawRegion(self.path, tensor.offset, tensor.shape, order)
+
+    def check_unchanged(self) -> None:
+        """Check that the file is the one whose index was read.
+
+        Raises:
+            DamagedFileError: it has changed, or is gone.
+        """
+        check_stamp(self.path, self._opened)
+
     def _map(self, start: int, stop: int) -> tuple[int, mmap.mmap]:
         """Map bytes ``start:stop``, and perhaps some around them.
 
@@ -168,12 +189,7 @@ class TensorFile:
 
     def _open_map(self, begin: int, end: int) -> mmap.mmap:
         with open_file(self.path) as file:
-            nbytes = file_nbytes(file)
-            if nbytes != self.nbytes:
-                raise DamagedFileError(
-                    f"{self.path} had {self.nbytes} bytes when it was opened and has {nbytes} now; "
-                    "wait until whatever writes it is done, and open it again."
-                )
+            self.check_unchanged()
             return mmap.mmap(file.fileno(), end - begin, access=mmap.ACCESS_COPY, offset=begin)
 
 
@@ -184,7 +200,7 @@ def open_file(path: Path) -> BinaryIO:
         DamagedFileError: it cannot be opened.
     """
     try:
-        return path.open("rb")
+        return open_regular(path)
     except OSError as error:
         raise DamagedFileError(f"{path} cannot be read: {error.strerror}.") from None
 

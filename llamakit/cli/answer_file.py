@@ -7,11 +7,15 @@ prompt is answered again.
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import IO, Any
 
 from llamakit.errors import DestinationError, FileFormatError
+from llamakit.files.disk_errors import naming
+from llamakit.files.links import follow_own_links
+from llamakit.files.regular_file import open_descriptor, open_regular
 from llamakit.llama.prompts import Prompt, digest
 
 LINE_START = b'{"index": '
@@ -25,13 +29,14 @@ class AnswerFile:
         path: created if it does not exist.
     Raises:
         FileFormatError: the file has other content.
-        DestinationError: another program is writing to it.
+        DestinationError: another program is writing to it, or another user's link is there.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self._digests: dict[str | int, str] = {}
-        self._file = path.open("ab", buffering=0)
+        flags = os.O_RDWR | os.O_APPEND | os.O_CREAT
+        self._file = os.fdopen(open_descriptor(follow_own_links(path), flags), "ab", buffering=0)
         try:
             _lock(self._file, path)
             self._read()
@@ -68,13 +73,15 @@ class AnswerFile:
         return known is not None
 
     def append(self, answer: Mapping[str, Any]) -> None:
-        """Write one answer with a single write."""
-        line = json.dumps(answer, ensure_ascii=False) + "\n"
-        self._file.write(line.encode())
+        """Write one answer, with a single write as long as the disk has room."""
+        line = memoryview((json.dumps(answer, ensure_ascii=False) + "\n").encode())
+        with naming(self.path):
+            while line:
+                line = line[self._file.write(line) :]
 
     def _read(self) -> None:
         end, line = 0, b"\n"
-        with self.path.open("rb") as lines:
+        with open_regular(self.path) as lines:
             for number, line in enumerate(lines, start=1):
                 if not line.endswith(b"\n") and _is_truncated(line):
                     self._file.truncate(end)

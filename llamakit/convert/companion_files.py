@@ -17,6 +17,8 @@ from llamakit.checkpoint.llama_generation import ORIGIN, scaled_rope
 from llamakit.checkpoint.params import ModelParams, hidden_dim, to_meta_json
 from llamakit.convert.conversion_plan import SmallFile
 from llamakit.errors import PluginError, UnsupportedModelError
+from llamakit.files.links import leads_outside
+from llamakit.files.regular_file import check_regular
 from llamakit.protocols import Checkpoint
 
 PARAMS = "params.json"
@@ -41,7 +43,7 @@ def meta_companions(checkpoint: Checkpoint, size: int, dtype: str | None) -> lis
     carried: dict[str, Path] = {it.name: it for it in companion_files(checkpoint, "meta")}
     params = carried.pop(PARAMS, None)
     made = [
-        SmallFile(PARAMS, params or params_json(checkpoint)),
+        _copy(params, checkpoint.path) if params else SmallFile(PARAMS, params_json(checkpoint)),
         *tokenizer_files(checkpoint.path),
         SmallFile(ORIGIN, _origin(checkpoint, size, dtype)),
     ]
@@ -67,13 +69,39 @@ def carried_files(
                 f"{describe(checkpoint)} has {file} carried along, and the conversion writes a "
                 f"{file.name} of its own: tell the author of the plugin that opens it"
             )
-    return [SmallFile(file.name, file) for file in files]
+    return [_copy(file, checkpoint.path) for file in files]
+
+
+def check_copied(file: Path, checkpoint: Path) -> None:
+    """Check a file that is copied as it is; warn if a link leads it out of the checkpoint.
+
+    Whoever made the checkpoint chose where the link leads, and whoever gets the copy can read what
+    is there.
+
+    Args:
+        checkpoint: its folder.
+    Raises:
+        NotRegularFileError: it is a FIFO, a socket, a device or a folder.
+    """
+    check_regular(file, file.stat())
+    if outside := leads_outside(file, checkpoint):
+        logging.getLogger("llamakit").warning(
+            "%s is a link to %s, outside of the checkpoint; what is there is copied. If that is no "
+            "file of the model, remove the copy",
+            file,
+            outside,
+        )
+
+
+def _copy(file: Path, checkpoint: Path) -> SmallFile:
+    check_copied(file, checkpoint)
+    return SmallFile(file.name, file)
 
 
 def find_tokenizer_file(path: Path) -> Path | None:
     """Find a checkpoint's tokenizer.model in its folder or in the one above."""
     for folder in (path, path.resolve().parent):
-        if (folder / TOKENIZER).is_file():
+        if (folder / TOKENIZER).exists():
             return folder / TOKENIZER
     return None
 
@@ -89,8 +117,8 @@ def tokenizer_files(path: Path) -> list[SmallFile]:
         )
         return []
     beside = tokenizer.with_name(_TOKENIZER_LIST)
-    found = [tokenizer, beside] if beside.is_file() else [tokenizer]
-    return [SmallFile(file.name, file) for file in found]
+    found = [tokenizer, beside] if beside.exists() else [tokenizer]
+    return [_copy(file, path) for file in found]
 
 
 def params_json(checkpoint: Checkpoint) -> bytes:

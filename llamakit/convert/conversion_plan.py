@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import hashlib
-import shutil
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from llamakit.checkpoint.atomic_folder import check_destination, check_space
+from llamakit.checkpoint.capabilities import weight_files
 from llamakit.checkpoint.checklist import MODEL_CHECKLIST, format_checklist
 from llamakit.convert.execute import ProgressCallback, carry, memory_nbytes
 from llamakit.convert.moves import Move, WeightFile, nbytes_read
 from llamakit.convert.source_checksums import SourceSums
 from llamakit.errors import LlamakitError
+from llamakit.files.file_stamp import Stamp, stamps, unchanged
+from llamakit.files.regular_file import read_bytes
 from llamakit.protocols import Checkpoint
 
 
@@ -41,6 +44,8 @@ class ConversionPlan:
     moves: tuple[Move, ...] = field(repr=False)
     weights: tuple[WeightFile, ...] = field(repr=False)
     small_files: tuple[SmallFile, ...] = field(repr=False)
+    sources: Mapping[Path, Stamp] = field(repr=False)
+    """The files that are read, as they were when the plan was made."""
     has_checklist: bool
     """Whether a checklist.chk of all the other files is written, last."""
 
@@ -113,19 +118,23 @@ def carry_out(
         progress: as ``carry``.
     Returns:
         The md5 of each file by its name, where there is a checklist; else None.
+
+    Raises:
+        DamagedFileError: a file of the source has changed since the plan was made.
     """
-    written = carry(
-        plan.checkpoint,
-        plan.moves,
-        plan.weights,
-        folder,
-        hashed=plan.has_checklist,
-        direct=direct,
-        sums=sums,
-        progress=progress,
-    )
-    for file in plan.small_files:
-        written[file.name] = _write_small(folder / file.name, file)
+    with unchanged(plan.sources):
+        written = carry(
+            plan.checkpoint,
+            plan.moves,
+            plan.weights,
+            folder,
+            hashed=plan.has_checklist,
+            direct=direct,
+            sums=sums,
+            progress=progress,
+        )
+        for file in plan.small_files:
+            written[file.name] = _write_small(folder / file.name, file)
     if plan.has_checklist:
         sums_written = {name: md5 for name, md5 in written.items() if md5 is not None}
         (folder / MODEL_CHECKLIST).write_bytes(format_checklist(sums_written).encode())
@@ -134,8 +143,15 @@ def carry_out(
 
 
 def _write_small(path: Path, file: SmallFile) -> str:
-    if isinstance(file.content, bytes):
-        path.write_bytes(file.content)
-    else:
-        shutil.copyfile(file.content, path)
-    return hashlib.md5(path.read_bytes(), usedforsecurity=False).hexdigest()
+    data = file.content if isinstance(file.content, bytes) else read_bytes(file.content)
+    path.write_bytes(data)
+    return hashlib.md5(data, usedforsecurity=False).hexdigest()
+
+
+def source_stamps(
+    checkpoint: Checkpoint, moves: Sequence[Move], small_files: Sequence[SmallFile]
+) -> dict[Path, Stamp]:
+    """Take the stamps of all files that a conversion reads."""
+    regions = {region.path for move in moves for region in move.regions if region.path is not None}
+    copied = [file.content for file in small_files if isinstance(file.content, Path)]
+    return stamps([*weight_files(checkpoint), *regions, *copied])

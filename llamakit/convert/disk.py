@@ -11,6 +11,8 @@ import numpy as np
 
 from llamakit.checkpoint.dtypes import Array
 from llamakit.errors import DamagedFileError
+from llamakit.files.disk_errors import naming
+from llamakit.files.regular_file import open_descriptor
 
 ALIGNMENT = 4096
 """Of places in files and in memory, in bytes: what every disk takes for direct access."""
@@ -52,14 +54,14 @@ class DiskFile:
         flags = os.O_RDWR | os.O_CREAT | os.O_EXCL if write else os.O_RDONLY
         wanted = getattr(os, "O_DIRECT", 0) if direct is not False else 0
         try:
-            self._descriptor = os.open(path, flags | wanted | os.O_CLOEXEC, 0o666)
+            self._descriptor = open_descriptor(path, flags | wanted)
         except OSError as error:
             if not wanted or error.errno != errno.EINVAL:
                 raise
             wanted = 0
             # Some kernels make the file before they see that they cannot open it directly.
             flags &= ~os.O_EXCL
-            self._descriptor = os.open(path, flags | os.O_CLOEXEC, 0o666)
+            self._descriptor = open_descriptor(path, flags)
         self.direct = bool(wanted)
 
     def read(self, memory: memoryview, offset: int, nbytes: int) -> int:
@@ -101,8 +103,9 @@ class DiskFile:
 
     def finish(self, nbytes: int) -> None:
         """Truncate the file to ``nbytes`` bytes, and wait until the disk has them."""
-        os.ftruncate(self._descriptor, nbytes)
-        os.fsync(self._descriptor)
+        with naming(self.path):
+            os.ftruncate(self._descriptor, nbytes)
+            os.fsync(self._descriptor)
 
     def close(self) -> None:
         """Close the file, if it is open."""
@@ -113,12 +116,14 @@ class DiskFile:
     def _retry(self, call: object, buffers: list[memoryview], offset: int) -> int:
         assert callable(call)
         try:
-            return int(call(self._descriptor, buffers, offset))
+            with naming(self.path):
+                return int(call(self._descriptor, buffers, offset))
         except OSError as error:
             if not self.direct or error.errno != errno.EINVAL:
                 raise
         self._use_cache()
-        return int(call(self._descriptor, buffers, offset))
+        with naming(self.path):
+            return int(call(self._descriptor, buffers, offset))
 
     def _use_cache(self) -> None:
         """Go through the cache from now on: the file system takes no direct access here."""

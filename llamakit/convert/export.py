@@ -18,8 +18,8 @@ from llamakit.checkpoint.file_layout import TensorSpec
 from llamakit.checkpoint.hf_names import to_huggingface
 from llamakit.checkpoint.layout import OUTPUT, check_parameters, expected_shapes
 from llamakit.checkpoint.safetensors_writer import SafetensorsLayout
-from llamakit.convert.companion_files import carried_files, find_tokenizer_file
-from llamakit.convert.conversion_plan import ConversionPlan, SmallFile, carry_out
+from llamakit.convert.companion_files import carried_files, check_copied, find_tokenizer_file
+from llamakit.convert.conversion_plan import ConversionPlan, SmallFile, carry_out, source_stamps
 from llamakit.convert.hf_files import HF_FILES, write_hf_files
 from llamakit.convert.meta_format import plan_safetensors
 from llamakit.convert.moves import WeightFile, make_move, spec_for_slice, whole
@@ -121,8 +121,9 @@ def plan_huggingface(checkpoint: Checkpoint, destination: Path, limit: int) -> C
     small = [SmallFile(INDEX, _index(files))] if len(files) > 1 else []
     carried = companion_files(checkpoint, "huggingface")
     small += carried_files(checkpoint, carried, (INDEX, *HF_FILES))
+    sources = source_stamps(checkpoint, moves, small)
     return ConversionPlan(
-        checkpoint, destination, tuple(moves), tuple(files), tuple(small), has_checklist=False
+        checkpoint, destination, tuple(moves), tuple(files), tuple(small), sources, False
     )
 
 
@@ -174,7 +175,10 @@ def _index(files: Sequence[WeightFile]) -> bytes:
 def _find_tokenizer(path: Path) -> Path | None:
     """Find the tokenizer of a checkpoint of any format."""
     complete = path / "tokenizer.json"
-    return find_tokenizer_file(path) or (complete if complete.is_file() else None)
+    tokenizer = find_tokenizer_file(path) or (complete if complete.exists() else None)
+    if tokenizer is not None:
+        check_copied(tokenizer, path)
+    return tokenizer
 
 
 def _check_options(options: Mapping[str, Any], known: Sequence[str]) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 from llamakit.checkpoint.layout import EMBEDDING
 from llamakit.checkpoint.llama_generation import is_tiktoken, looks_like_llama_3, scaled_rope
 from llamakit.checkpoint.params import ModelParams
+from llamakit.convert.companion_files import check_copied
 from llamakit.convert.hf_tokenizer import (
     special_tokens_map,
     token_id,
@@ -18,6 +19,7 @@ from llamakit.convert.hf_tokenizer import (
 )
 from llamakit.convert.sentencepiece_model import SentencePieceModel, read_sentencepiece_model
 from llamakit.errors import TokenizerError
+from llamakit.files.regular_file import read_bytes
 from llamakit.protocols import Checkpoint
 from llamakit.tokenizer.sentencepiece import load
 
@@ -66,7 +68,7 @@ def write_hf_files(checkpoint: Checkpoint, destination: Path, tokenizer: Path | 
             "tokenizer.json": _json(tokenizer_json(model), indent=None),
             "tokenizer_config.json": _json(tokenizer_config(model, context)),
             "special_tokens_map.json": _json(special_tokens_map(model)),
-            "tokenizer.model": tokenizer.read_bytes(),
+            "tokenizer.model": read_bytes(tokenizer),
         }
     else:
         files |= _copies(tokenizer)
@@ -160,7 +162,7 @@ def _read_sentencepiece(checkpoint: Checkpoint, path: Path | None) -> SentencePi
     """Read the tokenizer if it is a SentencePiece model, and check that it is this model's."""
     if path is None:
         return None
-    if not path.is_file():
+    if not path.exists():
         raise TokenizerError(f"no such tokenizer file: {path}; pass one with --tokenizer")
     if path.suffix == ".json" or is_tiktoken(path):
         return None
@@ -180,14 +182,17 @@ def _copies(tokenizer: Path) -> dict[str, bytes]:
     """Take a tokenizer that is not a SentencePiece model as it is, with the files next to it."""
     given = "tokenizer.json" if tokenizer.suffix == ".json" else "tokenizer.model"
     beside = {name: tokenizer.parent / name for name in _TOKENIZER_FILES}
-    found = {name: path for name, path in (beside | {given: tokenizer}).items() if path.is_file()}
+    found = {name: path for name, path in (beside | {given: tokenizer}).items() if path.exists()}
+    for path in found.values():
+        if path != tokenizer:
+            check_copied(path, tokenizer.parent)
     if "tokenizer.json" not in found:
         _log().warning(
             "%s is a tiktoken model and is copied as it is; AutoTokenizer needs a tokenizer.json "
             "beside it, which comes with the model's Hugging Face folder",
             tokenizer,
         )
-    return {name: path.read_bytes() for name, path in found.items()}
+    return {name: read_bytes(path) for name, path in found.items()}
 
 
 def _json(values: Mapping[str, object], indent: int | None = 2) -> bytes:

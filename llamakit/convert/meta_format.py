@@ -13,7 +13,7 @@ from llamakit.checkpoint.pth_writer import PthLayout
 from llamakit.checkpoint.safetensors_writer import SafetensorsLayout
 from llamakit.checkpoint.shard_plan import check_size
 from llamakit.convert.companion_files import meta_companions
-from llamakit.convert.conversion_plan import ConversionPlan, SmallFile
+from llamakit.convert.conversion_plan import ConversionPlan, SmallFile, source_stamps
 from llamakit.convert.moves import Move, WeightFile, make_move, targets_for_size, tensors_by_file
 from llamakit.protocols import Checkpoint
 
@@ -80,12 +80,14 @@ def _plan(
     listed: bool,
 ) -> ConversionPlan:
     names = [stem + suffix for stem in stems]
+    only_moves = tuple(move for _, move in moves)
     return ConversionPlan(
         checkpoint,
         destination,
-        tuple(move for _, move in moves),
+        only_moves,
         tuple(WeightFile(name, layout) for name, layout in zip(names, layouts, strict=True)),
         tuple(companions),
+        source_stamps(checkpoint, only_moves, companions),
         has_checklist=listed,
     )
 

@@ -91,7 +91,7 @@ def make(
 def source_checklist(checkpoint: Checkpoint) -> dict[Path, str]:
     """Return the md5 of each file that a checkpoint's checklist names; warn if there is none."""
     path = checkpoint.path / MODEL_CHECKLIST
-    if not path.is_file():
+    if not path.exists():
         logging.getLogger("llamakit").warning(
             "%s does not exist, so there is nothing to check the source against", path
         )

@@ -12,6 +12,7 @@ from enum import IntEnum
 from pathlib import Path
 
 from llamakit.errors import TokenizerError
+from llamakit.files.regular_file import read_bytes
 
 BPE = 2
 _MODEL_TYPES = {1: "unigram", BPE: "BPE", 3: "word", 4: "char"}
@@ -73,7 +74,7 @@ def read_sentencepiece_model(path: Path) -> SentencePieceModel:
         TokenizerError: the file is something else, or is truncated.
     """
     try:
-        return _parse(path.read_bytes(), path)
+        return _parse(read_bytes(path), path)
     except ValueError as error:
         raise TokenizerError(
             f"{path}: not a complete SentencePiece model ({error}); expected the tokenizer.model "

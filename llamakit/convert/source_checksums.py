@@ -16,6 +16,7 @@ from llamakit.checkpoint.hashing import md5_files
 from llamakit.convert.batches import CopyBatch, batches
 from llamakit.convert.moves import Move
 from llamakit.errors import DamagedFileError
+from llamakit.files.regular_file import open_regular
 
 _CHUNK = 1 << 20
 _THREADS = 2
@@ -99,7 +100,7 @@ class _Sum:
         """Read what nobody else wants: headers, and what other shards hold too."""
         if self._at == stop:
             return
-        with self._path.open("rb") as file:
+        with open_regular(self._path) as file:
             file.seek(self._at)
             while self._at < stop:
                 data = file.read(min(_CHUNK, stop - self._at))

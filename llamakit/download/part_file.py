@@ -19,7 +19,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from llamakit.checkpoint.atomic_folder import disk_full_explained
+from llamakit.files.atomic_file import write_atomically
+from llamakit.files.disk_errors import disk_errors_explained, naming
+from llamakit.files.regular_file import open_own, read_bytes
 
 BLOCK_NBYTES = 256 << 10
 """How many bytes a killed connection loses at most."""
@@ -61,11 +63,12 @@ class PartFile:
         self._is_closed = False
         count = -(-identity.nbytes // BLOCK_NBYTES)
         marks = self._read_state(count)
-        with disk_full_explained(final.parent, kept=True):
+        with disk_errors_explained(self.path, kept=True):
             if marks is None:  # an old thread may still write to the old file
                 self.path.unlink(missing_ok=True)
-            with self.path.open("ab"):
-                os.truncate(self.path, identity.nbytes)
+            new = os.O_EXCL if marks is None else 0
+            with self.opened(os.O_CREAT | new) as descriptor:
+                os.ftruncate(descriptor, identity.nbytes)
             self._marks = bytearray(marks if marks is not None else count)
             self._state, self._marks_at = self._write_state()
         self.resumed_nbytes = self.nbytes_there
@@ -95,13 +98,18 @@ class PartFile:
         return gaps
 
     @contextlib.contextmanager
-    def opened(self) -> Iterator[int]:
-        """Open the file for one thread; a descriptor stays valid if the file is discarded."""
-        descriptor = os.open(self.path, os.O_RDWR)
-        try:
-            yield descriptor
-        finally:
-            os.close(descriptor)
+    def opened(self, flags: int = 0) -> Iterator[int]:
+        """Open the file for one thread; a descriptor stays valid if the file is discarded.
+
+        Args:
+            flags: besides those for reading and writing.
+        """
+        with naming(self.path):
+            descriptor = open_own(self.path, os.O_RDWR | flags)
+            try:
+                yield descriptor
+            finally:
+                os.close(descriptor)
 
     def mark(self, start: int, stop: int) -> int:
         """Mark the complete blocks between two offsets as written.
@@ -116,7 +124,7 @@ class PartFile:
         last = len(self._marks) if stop >= self.identity.nbytes else stop // BLOCK_NBYTES
         if last > first:
             written = bytes([WRITTEN]) * (last - first)
-            with self._grown, disk_full_explained(self.path.parent, kept=True):
+            with self._grown, disk_errors_explained(self.state_path, kept=True):
                 if self._is_closed:
                     return start
                 os.pwrite(self._state, written, self._marks_at + first)
@@ -189,10 +197,11 @@ class PartFile:
     def _read_state(self, count: int) -> bytes | None:
         """Return the marks of an earlier run, or None if it cannot be resumed."""
         try:
-            with self.state_path.open("rb") as file:
+            with os.fdopen(open_own(self.state_path, os.O_RDONLY), "rb") as file:
                 header = json.loads(file.readline())
                 marks = file.read()
-            size = self.path.stat().st_size
+            with self.opened() as descriptor:
+                size = os.fstat(descriptor).st_size
         except (OSError, ValueError):
             return None
         expected = {"format": _FORMAT, "block_nbytes": BLOCK_NBYTES, **asdict(self.identity)}
@@ -212,17 +221,15 @@ class PartFile:
             "boot": _boot_id(),
         }
         line = json.dumps(header).encode() + b"\n"
-        new = self.state_path.with_name(self.state_path.name + ".new")
-        new.write_bytes(line + self._marks)
-        new.replace(self.state_path)
-        return os.open(self.state_path, os.O_RDWR), len(line)
+        write_atomically(self.state_path, line + self._marks, mode=0o600)
+        return open_own(self.state_path, os.O_RDWR), len(line)
 
 
 def resumable_nbytes(final: Path) -> int:
     """Return how many bytes of a file an earlier run has written, from any server."""
     state = final.with_name(final.name + ".part.state")
     with contextlib.suppress(OSError):
-        marks = state.read_bytes().partition(b"\n")[2]
+        marks = read_bytes(state).partition(b"\n")[2]
         return (len(marks) - marks.count(ABSENT)) * BLOCK_NBYTES
     return 0
 

@@ -7,7 +7,6 @@ requested again.
 from __future__ import annotations
 
 import contextlib
-import tempfile
 import time
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -40,6 +39,7 @@ from llamakit.download.small_files import (
 from llamakit.download.transfer import Transfer, TransferTarget
 from llamakit.download.verified_files import VerifiedFiles, locked
 from llamakit.errors import DamagedFileError
+from llamakit.files.links import make_folders
 from llamakit.plugin_manager.registry import Entry
 
 
@@ -93,8 +93,8 @@ class Download:
             yield plan_files(self._folder, [*listed, *files], {})
             return
         _check_time(link)
-        with tempfile.TemporaryDirectory(prefix="llamakit-") as name, self._server(link) as server:
-            lists = yield from self._checklists().get(server, Path(name))
+        with self._server(link) as server:
+            lists = yield from self._checklists().get(server, keep=False)
             files = required_files(self._models, lists)
             missing = [file for file in files if not (self._folder / file.path).exists()]
             remote_files = yield from self._probe(server, missing)
@@ -216,13 +216,11 @@ class Download:
         self, server: HttpClient, file: RequiredFile, verified: VerifiedFiles, compare: Compare
     ) -> Iterator[Event]:
         """Fetch a small file, a second time if its MD5 is not the checklist's."""
-        final = self._folder / file.path
-        final.parent.mkdir(parents=True, exist_ok=True)
         for _ in range(2):
             ask = partial(server.small_file, file.path)
             data = yield from retried(file.path, ask, self._settings.retry_policy)
             if file.md5 in (None, md5_of(data)):
-                keep_small(final, data)
+                keep_small(self._folder, file.path, data)
                 if file.md5:
                     verified.add(file.path, file.md5)
                 yield Arrived(file.path, len(data), file.md5)
@@ -258,8 +256,8 @@ class Download:
             self._nbytes += transfer.nbytes_fetched
 
     def _target(self, file: RequiredFile, probe: RemoteFile) -> TransferTarget:
-        final = self._folder / PurePosixPath(file.path)
-        final.parent.mkdir(parents=True, exist_ok=True)
+        place = PurePosixPath(file.path)
+        final = make_folders(self._folder, Path(place.parent)) / place.name
         part = PartFile(final, probe.identity)
         return TransferTarget(file.path, final, file.md5, part, in_one=not probe.accepts_ranges)
 

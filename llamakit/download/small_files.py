@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 import hashlib
-import os
-import tempfile
 from collections.abc import Generator, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path, PurePosixPath
 
-from llamakit.checkpoint.atomic_folder import disk_full_explained
-from llamakit.checkpoint.checklist import Checklist, read_checklist
+from llamakit.checkpoint.checklist import Checklist, parse_checklist, read_checklist
 from llamakit.download.catalog import Model
 from llamakit.download.events import Arrived, Event, Restarted
 from llamakit.download.http_client import HttpClient
 from llamakit.download.inventory import checklist_paths
-from llamakit.download.part_file import sync_folder
 from llamakit.download.retry import RetryPolicy, retried
 from llamakit.errors import DamagedFileError, DownloadError, LinkExpiredError
+from llamakit.files.atomic_file import write_atomically
+from llamakit.files.disk_errors import disk_errors_explained
+from llamakit.files.links import make_folders
 
 WRONG_TWICE = (
     "the server's file is damaged, or has just changed. It was discarded; run the same command "
@@ -61,17 +61,17 @@ class Checklists:
         return len(self.on_disk()) == len(self._paths)
 
     def get(
-        self, server: HttpClient, folder: Path | None = None
+        self, server: HttpClient, *, keep: bool = True
     ) -> Generator[Event, None, dict[str, Checklist]]:
         """Return every checklist: the one on disk, else the server's.
 
         Args:
-            folder: where fetched ones are written; None is the output folder.
+            keep: write fetched ones to the output folder.
         """
         lists = self.on_disk()
         for path in self._paths:
             if path not in lists:
-                lists[path] = yield from self._fetch(server, path, folder)
+                lists[path] = yield from self._fetch(server, path, keep=keep)
                 self._theirs[path] = lists[path]
         return lists
 
@@ -97,38 +97,37 @@ class Checklists:
                     "command with --repair to use the server's checklist; what is on disk is kept."
                 )
             yield Restarted(listed, "the server has another version of it now")
-            self._theirs[listed] = yield from self._fetch(server, listed)
+            self._theirs[listed] = yield from self._fetch(server, listed, keep=True)
             raise ChecklistChangedError
 
     def _of_server(self, server: HttpClient, path: str) -> Generator[Event, None, Checklist | None]:
         """Return the server's checklist, requested once; None if it cannot be fetched."""
         if path not in self._theirs:
-            with tempfile.TemporaryDirectory(prefix="llamakit-") as folder:
-                try:
-                    self._theirs[path] = yield from self._fetch(server, path, Path(folder))
-                except LinkExpiredError:
-                    raise
-                except (DownloadError, DamagedFileError):
-                    self._theirs[path] = None
+            try:
+                self._theirs[path] = yield from self._fetch(server, path, keep=False)
+            except LinkExpiredError:
+                raise
+            except (DownloadError, DamagedFileError):
+                self._theirs[path] = None
         return self._theirs[path]
 
     def _fetch(
-        self, server: HttpClient, path: str, folder: Path | None = None
+        self, server: HttpClient, path: str, *, keep: bool
     ) -> Generator[Event, None, Checklist]:
         """Fetch a checklist, a second time if the first response is none."""
-        final = (folder or self._folder) / path
-        final.parent.mkdir(parents=True, exist_ok=True)
+        sent = Path(f"{PurePosixPath(path).name} as the server sent it")
         ask = partial(server.small_file, path)
         data = yield from retried(path, ask, self._retry_policy)
         try:
-            checklist = keep_checklist(final, data)
+            checklist = parse_checklist(data, sent)
         except DamagedFileError as error:
             yield Restarted(path, str(error))
             data = yield from retried(path, ask, self._retry_policy)
-            checklist = keep_checklist(final, data)
-        if folder is None:
+            checklist = parse_checklist(data, sent)
+        if keep:
+            keep_small(self._folder, path, data)
             yield Arrived(path, len(data), None)
-        return checklist
+        return replace(checklist, path=self._folder / path)
 
 
 def checklist_on_disk(path: Path) -> Checklist | None:
@@ -139,48 +138,21 @@ def checklist_on_disk(path: Path) -> Checklist | None:
         return None
 
 
-def keep_checklist(final: Path, data: bytes) -> Checklist:
-    """Write a fetched checklist; it is renamed into place only if it can be read.
+def keep_small(folder: Path, path: str, data: bytes) -> None:
+    """Write a fetched and verified small file atomically.
 
+    Args:
+        folder: the output folder.
+        path: relative to it.
     Raises:
-        DamagedFileError: it is no checklist.
+        DestinationError: another user has put a link or a folder there.
+        NoSpaceError: the disk is full.
     """
-    new = final.with_name(f".{final.name}.new")
-    try:
-        _write(new, data)
-        read_checklist(new)
-        _rename(new, final)
-    except DamagedFileError as error:
-        raise DamagedFileError(
-            str(error).replace(str(new), f"{final.name} as the server sent it")
-        ) from None
-    finally:
-        new.unlink(missing_ok=True)
-    return read_checklist(final)
-
-
-def keep_small(final: Path, data: bytes) -> None:
-    """Write a fetched and verified small file atomically."""
-    new = final.with_name(f".{final.name}.new")
-    try:
-        _write(new, data)
-        _rename(new, final)
-    finally:
-        new.unlink(missing_ok=True)
+    place = PurePosixPath(path)
+    with disk_errors_explained(folder / path, kept=True):
+        write_atomically(make_folders(folder, Path(place.parent)) / place.name, data)
 
 
 def md5_of(data: bytes) -> str:
     """Return 32 lower-case hex digits."""
     return hashlib.md5(data, usedforsecurity=False).hexdigest()
-
-
-def _write(path: Path, data: bytes) -> None:
-    with disk_full_explained(path.parent, kept=True), path.open("wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-
-
-def _rename(new: Path, final: Path) -> None:
-    new.replace(final)
-    sync_folder(final.parent)

@@ -14,7 +14,6 @@ from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
-from llamakit.checkpoint.atomic_folder import disk_full_explained
 from llamakit.download.events import Retrying
 from llamakit.download.http_client import HttpClient
 from llamakit.download.md5_thread import Md5Thread
@@ -24,6 +23,7 @@ from llamakit.download.responses import NoRangesError, TransientError
 from llamakit.download.retry import RetryPolicy, retry
 from llamakit.download.segments import Schedule, Segment
 from llamakit.errors import LinkExpiredError
+from llamakit.files.disk_errors import disk_errors_explained
 
 SYNC_SECONDS = 15.0
 """How many seconds of downloading a power failure costs at most."""
@@ -212,7 +212,7 @@ class Transfer:
         The iterator is read to its end: only then can the connection be reused.
         """
         marked = segment.position // BLOCK_NBYTES * BLOCK_NBYTES
-        with part.opened() as descriptor, disk_full_explained(part.path.parent, kept=True):
+        with part.opened() as descriptor, disk_errors_explained(part.path, kept=True):
             for chunk in chunks:
                 if self._stop.is_set() or part.is_closed:
                     raise _StoppedError

@@ -14,6 +14,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from llamakit.errors import DestinationError
+from llamakit.files.atomic_file import write_atomically
+from llamakit.files.regular_file import open_own
 
 NAME = ".llamakit-download.json"
 
@@ -28,11 +30,14 @@ class VerifiedFiles:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._path = folder / NAME
-        self._new = folder / f"{NAME}.new"
         self._entries: dict[str, list[object]] = {}
         with contextlib.suppress(OSError, ValueError):
-            entries = json.loads(self._path.read_bytes())
+            entries = json.loads(self._read())
             self._entries = entries if isinstance(entries, dict) else {}
+
+    def _read(self) -> bytes:
+        with os.fdopen(open_own(self._path, os.O_RDONLY), "rb") as file:
+            return file.read()
 
     def contains(self, path: str, md5: str) -> bool:
         """Tell whether a file was verified to have this MD5 and has not changed since."""
@@ -45,14 +50,12 @@ class VerifiedFiles:
         """Record the MD5 of a file, if the folder is writable."""
         self._entries[path] = [md5, *self._stamp(path)]
         with contextlib.suppress(OSError):
-            self._new.write_text(json.dumps(self._entries))
-            self._new.replace(self._path)
+            write_atomically(self._path, json.dumps(self._entries).encode(), mode=0o600)
 
     def remove(self) -> None:
         """Delete the record: the download is complete."""
         with contextlib.suppress(OSError):
             self._path.unlink(missing_ok=True)
-            self._new.unlink(missing_ok=True)  # of a run that was killed, or met a full disk
 
     def _stamp(self, path: str) -> tuple[int, int, int]:
         status = (self._folder / path).stat()

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from llamakit.checkpoint.capabilities import deep_checks
+from llamakit.checkpoint.capabilities import deep_checks, weight_files
 from llamakit.checkpoint.layout import check_parameters
 from llamakit.errors import CheckpointError
 from llamakit.examine.steps import Opener
 from llamakit.examine.vocabulary import find_vocabulary
+from llamakit.files.file_stamp import stamps, unchanged
 from llamakit.protocols import Checkpoint
 
 
@@ -60,10 +61,14 @@ def look_at_tokenizer(checkpoint: Checkpoint, opener: Opener, findings: Findings
 
 def look_deep(checkpoint: Checkpoint, findings: Findings) -> None:
     """Note what the checks of the format itself show."""
-    for finding in deep_checks(checkpoint):
-        if finding.kind == "fault":
-            findings.fault(finding.sentence)
-        elif finding.kind == "checked":
-            findings.checked.append(finding.sentence)
-        else:
-            findings.not_checked.append(finding.sentence)
+    try:
+        with unchanged(stamps(weight_files(checkpoint))):
+            for finding in deep_checks(checkpoint):
+                if finding.kind == "fault":
+                    findings.fault(finding.sentence)
+                elif finding.kind == "checked":
+                    findings.checked.append(finding.sentence)
+                else:
+                    findings.not_checked.append(finding.sentence)
+    except CheckpointError as error:
+        findings.fault(error)

@@ -14,11 +14,13 @@ from typing import Any, Literal
 
 import numpy as np
 
+from llamakit.checkpoint.capabilities import weight_files
 from llamakit.checkpoint.checked_read import read_checked
 from llamakit.checkpoint.dtypes import DTYPES, itemsize
 from llamakit.checkpoint.layout import OUTPUT, ROPE_FREQS
 from llamakit.examine.steps import StepProgress, Steps
 from llamakit.examine.values import Comparison, compare, merge
+from llamakit.files.file_stamp import stamps, unchanged
 from llamakit.protocols import Checkpoint, Parameter
 
 _CHUNK_VALUES = 1 << 19
@@ -127,10 +129,11 @@ def diff(a: Checkpoint, b: Checkpoint) -> Steps[DiffReport]:
     found: dict[str, ParameterDiff] = {}
     yield StepProgress(0, total)
     done = 0
-    for result in _compare_all(a, b, names):
-        found[result.name] = result
-        done += _nbytes(a, result.name)
-        yield StepProgress(done, total)
+    with unchanged(stamps([*weight_files(a), *weight_files(b)])):
+        for result in _compare_all(a, b, names):
+            found[result.name] = result
+            done += _nbytes(a, result.name)
+            yield StepProgress(done, total)
     return DiffReport(a.path, b.path, numbers, tuple(found[name] for name in names), tuple(notes))
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from llamakit.checkpoint.checklist import MODEL_CHECKLIST, TOKENIZER_CHECKLIST, read_checklist
 from llamakit.checkpoint.not_weights import HEAD_NBYTES, describe_not_weights
 from llamakit.errors import DamagedFileError
+from llamakit.files.regular_file import open_regular
 
 _CHECKLISTS = (MODEL_CHECKLIST, TOKENIZER_CHECKLIST)
 _MODEL = ("consolidated*.pth", "params.json", "config.json", "*.safetensors")
@@ -65,7 +66,7 @@ def not_weights_in(path: Path) -> str | None:
     if path.suffix not in _NEVER_PAGES:
         return None
     try:
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             return describe_not_weights(file.read(HEAD_NBYTES))
     except OSError:
         return None

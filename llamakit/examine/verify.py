@@ -11,7 +11,7 @@ from llamakit.checkpoint.pth_reader import PthFile
 from llamakit.checkpoint.safetensors_reader import SafetensorsFile
 from llamakit.checkpoint.tensor_file import TensorFile
 from llamakit.checkpoint.zip_index import Member, index_zip
-from llamakit.errors import CheckpointError, LlamakitError, NotACheckpointError
+from llamakit.errors import CheckpointError, DamagedFileError, LlamakitError, NotACheckpointError
 from llamakit.examine.contents import Counts, MemberCrcs, NonFiniteCounts
 from llamakit.examine.deep_checks import (
     Findings,
@@ -22,6 +22,7 @@ from llamakit.examine.deep_checks import (
 from llamakit.examine.folders import Folder, find_folders, not_weights_in
 from llamakit.examine.steps import Opener, StepProgress, Steps, warnings_of
 from llamakit.examine.verify_report import FileReport, FolderReport, NonFinite, VerifyReport
+from llamakit.files.regular_file import open_regular
 from llamakit.protocols import Checkpoint
 
 _TENSOR_FILES: Mapping[str, Callable[[Path], TensorFile]] = {
@@ -97,7 +98,7 @@ class _File:
         self.md5: Md5 | None = None
         self.crcs: MemberCrcs | None = None
         self.non_finite: NonFiniteCounts | None = None
-        self.error: OSError | None = None
+        self.error: OSError | DamagedFileError | None = None
         self.faults: list[str] = []
         if deep:
             self._look_inside()
@@ -154,7 +155,7 @@ def _file_report(folder: Folder, name: str, file: _File | None) -> FileReport:
             return FileReport(name, "unreadable", expected, note="not a file", good=False)
         return FileReport(name, "missing", expected, good=False)
     if file.error is not None:
-        reason = file.error.strerror or str(file.error)
+        reason = getattr(file.error, "strerror", None) or str(file.error)
         return FileReport(name, "unreadable", expected, note=reason, good=False)
     found = file.md5.hexdigest() if file.md5 else None
     if expected is not None and expected == found:
@@ -241,7 +242,7 @@ def _open_tensors(path: Path, faults: list[str]) -> TensorFile | None:
 
 def _members(path: Path) -> list[Member]:
     try:
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             return list(index_zip(file).values())
     except (OSError, ValueError):
         return []  # opening its tensors has said so

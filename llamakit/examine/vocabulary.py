@@ -9,6 +9,7 @@ from pathlib import Path
 from llamakit.checkpoint.llama_generation import is_tiktoken
 from llamakit.errors import TokenizerError
 from llamakit.examine.steps import Opener
+from llamakit.files.regular_file import open_regular
 from llamakit.protocols import Checkpoint
 
 _TIKTOKEN_SPECIAL = 256
@@ -31,11 +32,11 @@ def find_vocabulary(checkpoint: Checkpoint, opener: Opener) -> Vocabulary:
     """Compare the tokenizer in a checkpoint's folder, or its parent's, with the embedding."""
     folder = checkpoint.path
     places = (folder / "tokenizer.model", folder.resolve().parent / "tokenizer.model")
-    path = next((place for place in places if place.is_file()), None)
+    path = next((place for place in places if place.exists()), None)
     path = path or _of_a_plugin(places, opener)
     if path is None:
         other = folder / "tokenizer.json"
-        return Vocabulary(other if other.is_file() else None)
+        return Vocabulary(other if other.exists() else None)
     try:
         size = _size(path, opener)
     except TokenizerError as error:
@@ -68,6 +69,6 @@ def _of_a_plugin(places: Sequence[Path], opener: Opener) -> Path | None:
 
 def _size(path: Path, opener: Opener) -> int:
     if is_tiktoken(path):
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             return sum(1 for line in file if line.strip()) + _TIKTOKEN_SPECIAL
     return opener.load_tokenizer(path).vocab_size

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -11,6 +12,7 @@ from pathlib import Path
 from typing import Any, TextIO, cast
 
 from llamakit.errors import DialogError, FileFormatError, PromptError, UsageError
+from llamakit.files.regular_file import open_regular
 from llamakit.protocols import Dialog
 
 KEYS = ("prompt", "messages", "id", "seed")
@@ -57,7 +59,7 @@ def read_prompts(arguments: Sequence[str], file: Path | None) -> list[Prompt]:
         prompts += read_jsonl(sys.stdin, "standard input")
     elif file is not None:
         try:
-            with file.open(encoding="utf-8") as lines:
+            with io.TextIOWrapper(open_regular(file), encoding="utf-8") as lines:
                 prompts += read_jsonl(lines, str(file))
         except UnicodeDecodeError as error:
             raise FileFormatError(f"{file} is not UTF-8 text: {error.reason}") from error

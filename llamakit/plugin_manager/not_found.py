@@ -52,6 +52,8 @@ def not_a_tokenizer(path: Path, expected: Sequence[str]) -> TokenizerError:
         inside = sorted(child.name for child in path.glob("tokenizer*"))
         hint = f"; it holds {_list(inside)}" if inside else ""
         return TokenizerError(f"{path} is a folder, but a tokenizer is a file{hint}")
+    if not path.is_file():
+        return TokenizerError(f"{path} is a FIFO, a socket or a device, but a tokenizer is a file")
     return TokenizerError(f"{path} is not a tokenizer{_expectation(expected)}")
 
 

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from llamakit.errors import TokenizerError
+from llamakit.files.regular_file import open_regular, read_bytes
 
 SPACE = "\N{LOWER ONE EIGHTH BLOCK}"
 """The character that SentencePiece uses for a space."""
@@ -25,7 +26,8 @@ class SentencePieceTokenizer:
         import sentencepiece
 
         self.path = path
-        self._model = sentencepiece.SentencePieceProcessor(model_file=str(path))
+        self._model = sentencepiece.SentencePieceProcessor()
+        self._model.LoadFromSerializedProto(read_bytes(path))
         self.vocab_size: int = self._model.vocab_size()
         self.bos_id: int = self._model.bos_id()
         self.eos_id: int = self._model.eos_id()
@@ -94,7 +96,7 @@ def _added_tokens(path: Path, first: int) -> dict[str, int]:
     if not path.exists():
         return {}
     try:
-        added = json.loads(path.read_text(encoding="utf-8")).get("added_tokens_decoder") or {}
+        added = json.loads(read_bytes(path)).get("added_tokens_decoder") or {}
         tokens = {str(value["content"]): int(token) for token, value in added.items()}
     except (ValueError, AttributeError, KeyError, TypeError) as error:
         raise TokenizerError(
@@ -120,7 +122,7 @@ def load(path: Path) -> SentencePieceTokenizer:
 
 
 def _looks_like(path: Path) -> str:
-    with path.open("rb") as file:
+    with open_regular(path) as file:
         head = file.read(256).lstrip()
     if not head:
         return "the file is empty"

@@ -238,7 +238,7 @@ def test_a_file_that_shrinks_after_it_was_opened_is_refused(saved):
     file = PthFile.open(saved)
     saved.write_bytes(saved.read_bytes()[:-1])
 
-    with pytest.raises(DamagedFileError, match="when it was opened"):
+    with pytest.raises(DamagedFileError, match="since it was opened"):
         file.array("a")
 
 

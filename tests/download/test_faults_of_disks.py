@@ -171,8 +171,9 @@ def test_a_folder_in_the_place_of_a_file_is_a_sentence(server, download, out):
 
 def test_what_a_full_disk_or_a_kill_left_of_files_being_written_is_removed(server, out):
     (out / "llama-2-7b").mkdir(parents=True)
-    for name in (".llamakit-download.json.new", ".LICENSE.new", f"{SHARD}.part.state.new"):
-        (out / name).write_text("half")
+    shard = "llama-2-7b/.consolidated.00.pth.part.state"
+    for name in ("..llamakit-download.json", ".LICENSE", shard):
+        (out / f"{name}.llamakit-0123456789abcdef").write_text("half")
 
     fetch(server, out)
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-import os
-import tempfile
 from pathlib import Path
 
 from llamakit.cli.chat.conversation import Conversation
 from llamakit.errors import DestinationError, FileFormatError
+from llamakit.files.atomic_file import write_atomically
+from llamakit.files.regular_file import read_bytes
 from llamakit.llama.prompts import check_dialog
 
 FORMAT = "llamakit chat 1"
@@ -19,22 +19,15 @@ def save(conversation: Conversation, path: Path) -> None:
 
     Raises:
         FileFormatError: the file exists and is no saved conversation.
-        DestinationError: there is no folder to write it in.
+        DestinationError: there is no folder to write it in, or another user's link is there.
+        OSError: it cannot be written.
     """
     if path.exists():
         load(path)  # never overwrite anything else
     content = {"format": FORMAT, "messages": conversation.dialog()}
     if not path.parent.is_dir():
         raise DestinationError(f"there is no folder {path.parent} to save {path.name} in")
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            json.dump(content, file, ensure_ascii=False, indent=2)
-            file.write("\n")
-        Path(name).replace(path)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise
+    write_atomically(path, f"{json.dumps(content, ensure_ascii=False, indent=2)}\n".encode())
 
 
 def load(path: Path) -> Conversation:
@@ -43,10 +36,10 @@ def load(path: Path) -> Conversation:
     Raises:
         FileFormatError: the file is no saved conversation.
     """
-    if not path.is_file():
+    if not path.exists():
         raise FileFormatError(f"there is no file {path} to load; /save FILE writes one")
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = json.loads(read_bytes(path))
     except ValueError as error:
         raise FileFormatError(f"{path} is no saved conversation: {error}") from error
     if not isinstance(content, dict) or content.get("format") != FORMAT:

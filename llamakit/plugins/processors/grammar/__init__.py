@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from llamakit import hookimpl
 from llamakit.errors import FileFormatError, MissingExtraError, OptionError, UsageError
+from llamakit.files.regular_file import read_bytes
 from llamakit.plugins.processors.grammar.constraint import Constraint
 from llamakit.plugins.processors.grammar.gbnf import GbnfError, is_gbnf, lark_of_gbnf
 from llamakit.plugins.processors.grammar.messages import shortened
@@ -27,10 +28,10 @@ def _read(file: str | None, text: str | None, kind: str) -> tuple[str, str]:
     if file is None:
         return text or "", f"the {kind}"
     path = Path(file).expanduser()
-    if not path.is_file():
+    if not path.exists():
         raise UsageError(f"{path}: no such file; expected a {kind}")
     try:
-        return path.read_text(encoding="utf-8"), f"the {kind} {path}"
+        return read_bytes(path).decode("utf-8"), f"the {kind} {path}"
     except UnicodeDecodeError as error:
         raise FileFormatError(f"{path} is not UTF-8 text: {error.reason}") from error
 

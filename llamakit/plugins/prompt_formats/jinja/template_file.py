@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from llamakit.errors import FileFormatError, UnknownNameError, UsageError
+from llamakit.files.regular_file import open_regular
 
 if TYPE_CHECKING:
     from llamakit.protocols import Tokenizer
@@ -47,14 +48,14 @@ def find(tokenizer: Tokenizer, file: str | None, template: str) -> TemplateFile:
     folder = tokenizer.path.parent
     if file is not None:
         path = Path(file).expanduser()
-        if not path.is_file():
+        if not path.exists():
             raise UsageError(f"{path}: no such file; jinja:file=FILE wants a chat template")
         text = _template(path, template)
         if text is None:
             raise FileFormatError(f"{path} has no chat_template: give a file that has one")
         return TemplateFile(path, text, _tokens(path, folder))
     for path in (folder / name for name in BESIDE):
-        text = _template(path, template) if path.is_file() else None
+        text = _template(path, template) if path.exists() else None
         if text is not None:
             return TemplateFile(path, text, _tokens(path, folder))
     raise UsageError(
@@ -85,7 +86,7 @@ def _tokens(template: Path, folder: Path) -> dict[str, str]:
     """Read what the config that belongs to a template calls its tokens."""
     places = (template, template.with_name(CONFIG), folder / CONFIG)
     for path in places:
-        if path.suffix == ".json" and path.is_file():
+        if path.suffix == ".json" and path.exists():
             found = {
                 name: value.get("content") if isinstance(value, dict) else value
                 for name, value in _json(path).items()
@@ -107,9 +108,11 @@ def _json(path: Path) -> dict[str, Any]:
 
 
 def _read(path: Path) -> str:
-    if (size := path.stat().st_size) > LARGEST:
-        raise FileFormatError(f"{path} has {size} bytes: no chat template is that large")
+    with open_regular(path) as file:
+        data = file.read(LARGEST + 1)
+    if len(data) > LARGEST:
+        raise FileFormatError(f"{path} has over {LARGEST} bytes: no chat template is that large")
     try:
-        return path.read_text(encoding="utf-8")
+        return data.decode("utf-8")
     except UnicodeDecodeError as error:
         raise FileFormatError(f"{path} is not UTF-8 text: {error.reason}") from error

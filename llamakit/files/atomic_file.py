@@ -1,0 +1,156 @@
+"""Writes a small file atomically and durably: the whole of it is there after any stop, or the old.
+
+The bytes are written to a file without a name (``O_TMPFILE``), which a kill leaves nothing of.
+Only when they are on the disk does the file get a name: its own if that is free, else one next to
+it that is renamed at once. Where the file system has no such files, or the kill falls between
+these two steps, ``.NAME.llamakit-XXXXXXXXXXXXXXXX`` is left; the next write of NAME removes it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import os
+import re
+import secrets
+import stat
+from functools import partial
+from pathlib import Path
+
+from llamakit.files.links import follow_own_links
+from llamakit.files.regular_file import check_regular
+
+_MARK = ".llamakit-"
+_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
+_NO_UNNAMED = (errno.EOPNOTSUPP, errno.EISDIR, errno.EINVAL, errno.ENOENT)
+"""What ``O_TMPFILE`` fails with on file systems and kernels that do not have it."""
+
+
+def write_atomically(path: Path, data: bytes, *, mode: int = 0o666) -> None:
+    """Write a file, or replace one, so that it is never seen in part.
+
+    A link that the user made stays, and the file that it leads to is written. A file that is there
+    keeps its mode and its group.
+
+    Args:
+        path: in a folder that exists.
+        data: all of it.
+        mode: of a file that is not there yet, less the umask.
+
+    Raises:
+        DestinationError: it is a link that another user has made.
+        NotRegularFileError: it is a folder, a FIFO, a socket or a device.
+        OSError: it cannot be written; the error names it.
+    """
+    path = follow_own_links(path)
+    try:
+        folder = os.open(path.parent, _FOLDER)
+        try:
+            _remove_leftovers(folder, path.name)
+            _write(folder, path, data, mode)
+            sync(folder)
+        finally:
+            os.close(folder)
+    except OSError as error:
+        error.filename, error.filename2 = str(path), None  # not what it is called meanwhile
+        raise
+
+
+def sync(descriptor: int) -> None:
+    """Wait until the disk has a file, or the entries of a folder."""
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP):  # folders, on some file systems
+            raise
+
+
+def _write(folder: int, path: Path, data: bytes, mode: int) -> None:
+    descriptor, name = _create(folder, path.name, mode)
+    try:
+        _take_over_mode(path, descriptor)
+        view = memoryview(data)
+        while view:
+            view = view[os.write(descriptor, view) :]
+        os.fsync(descriptor)
+        name = _link(folder, descriptor, name, path.name)
+        if name != path.name:
+            os.rename(name, path.name, src_dir_fd=folder, dst_dir_fd=folder)
+            name = path.name
+    finally:
+        if name not in ("", path.name):
+            os.unlink(name, dir_fd=folder)
+        os.close(descriptor)
+
+
+def _create(folder: int, name: str, mode: int) -> tuple[int, str]:
+    """Open a new file, locked; return it with its name, which is empty if it has none."""
+    unnamed = getattr(os, "O_TMPFILE", 0)
+    if unnamed and os.access("/proc/self/fd", os.X_OK):  # without /proc, it would get no name
+        try:
+            flags = unnamed | os.O_WRONLY | os.O_CLOEXEC
+            return _locked(os.open(".", flags, mode, dir_fd=folder)), ""
+        except OSError as error:
+            if error.errno not in _NO_UNNAMED:
+                raise
+    name = f".{name}{_MARK}{secrets.token_hex(8)}"
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+    return _locked(os.open(name, flags, mode, dir_fd=folder)), name
+
+
+def _link(folder: int, descriptor: int, name: str, wanted: str) -> str:
+    """Give a file without a name the wanted one, or another if there is a file of that name."""
+    if name:
+        return name
+    # With a dir_fd, os.link follows the link that /proc/self/fd has.
+    link = partial(os.link, f"/proc/self/fd/{descriptor}", dst_dir_fd=folder)
+    try:
+        link(wanted)
+    except FileExistsError:
+        wanted = f".{wanted}{_MARK}{secrets.token_hex(8)}"
+        link(wanted)
+    return wanted
+
+
+def _take_over_mode(path: Path, descriptor: int) -> None:
+    """Give a new file the mode and the group of the one that it replaces."""
+    try:
+        status = path.lstat()
+    except FileNotFoundError:
+        return
+    check_regular(path, status)
+    mode = stat.S_IMODE(status.st_mode) & 0o777
+    if status.st_gid != os.fstat(descriptor).st_gid:
+        try:
+            os.fchown(descriptor, -1, status.st_gid)
+        except PermissionError:
+            mode &= ~0o070  # what the old group may do is not for another one
+    os.fchmod(descriptor, mode)
+
+
+def _locked(descriptor: int) -> int:
+    """Lock a file for as long as its writer lives: only unlocked ones are leftovers."""
+    with contextlib.suppress(OSError):  # a file system without locks
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    return descriptor
+
+
+def _remove_leftovers(folder: int, name: str) -> None:
+    """Remove what killed runs of this user have left of a file."""
+    pattern = re.compile(re.escape(f".{name}{_MARK}") + "[0-9a-f]{16}")
+    for left in filter(pattern.fullmatch, os.listdir(folder)):
+        with contextlib.suppress(OSError):  # it stays: somebody else's, or still being written
+            _remove_leftover(folder, left)
+
+
+def _remove_leftover(folder: int, name: str) -> None:
+    flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+    descriptor = os.open(name, flags, dir_fd=folder)
+    try:
+        status = os.fstat(descriptor)
+        if stat.S_ISREG(status.st_mode) and status.st_uid == os.geteuid():
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            os.unlink(name, dir_fd=folder)
+    finally:
+        os.close(descriptor)
