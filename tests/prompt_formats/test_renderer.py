@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -87,6 +88,10 @@ def test_it_sees_no_secrets_no_files_and_no_terminal(
     assert set(descriptors) == {"0", "1", "2"}
     assert descriptors["2"] == os.devnull
     assert os.getsid(renderer.pid or 0) == renderer.pid
+    limits = (proc / "limits").read_text()
+    assert re.search(r"Max open files +3 +3 ", limits)
+    assert re.search(r"Max file size +0 +0 ", limits)
+    assert re.search(rf"Max data size +{2**28} +{2**28} ", limits)
 
 
 @LINUX

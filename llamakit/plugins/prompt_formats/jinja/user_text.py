@@ -38,7 +38,8 @@ class Cover:
 
     def __init__(self, special: Iterable[str], used: Iterable[str]) -> None:
         self._spaces = frozenset(special)
-        taken = {ord(character) for text in used for character in text if ord(character) >= FIRST}
+        characters: set[str] = set().union(*used)
+        taken = {ord(character) for character in characters if ord(character) >= FIRST}
         self._free = (point for point in range(FIRST, LAST + 1) if point not in taken)
         self._there: dict[int, int] = {}
         self._back: dict[int, int] = {}
