@@ -317,39 +317,68 @@ def test_what_the_template_refuses_is_said(make: Make):
 @pytest.mark.parametrize(
     ("template", "message"),
     [
-        ("{% for i in range(9999) %}{% for i in range(9999) %}x{% endfor %}{% endfor %}", "loop"),
         ("{% for i in range(999999) %}{% endfor %}", "Range too big"),
-        ("{% macro f(n) %}{% if n %}{{ f(n-1) }}{{ f(n-1) }}{% endif %}{% endmacro %}{{ f(90) }}",
-         "loop"),
         ("{% macro f() %}{{ f() }}{% endmacro %}{{ f() }}", "RecursionError"),
-        ("{% set ns = namespace(x=['x']) %}{% for i in range(90) %}"
-         "{% set ns.x = [ns.x, ns.x] %}{% endfor %}{{ ns.x }}", "more than"),
-        ("{% set ns = namespace(x='xx') %}{% for i in range(90) %}"
-         "{% set ns.x = ns.x + ns.x %}{% endfor %}{{ ns.x }}", "more than"),
-        ("{% set ns = namespace(x='xx') %}{% for i in range(90) %}"
-         "{% set ns.x = ns.x ~ ns.x %}{% endfor %}{{ ns.x }}", "more than"),
-        ("{% set ns = namespace(x='xx') %}{% for i in range(90) %}{% set y %}{{ ns.x }}{{ ns.x }}"
-         "{% endset %}{% set ns.x = y %}{% endfor %}{{ ns.x }}", "more than"),
-        ("{{ 'x' * 9999999999 }}", "more than"),
-        ("{{ 9 ** 999999999 }}", "bits"),
-        ("{{ '%9999999999d' % 1 }}", "asks for too much"),
-        ("{{ '{:>9999999999}'.format(1) }}", "asks for too much"),
-        ("{{ 'x'.ljust(9999999999) }}", "more than"),
-        ("{{ 'x' | indent(9999999999, true) }}", "more than"),
-        ("{{ ('a' * 100000).replace('a', 'b' * 100000) }}", "more than"),
-        ("{{ ('a' * 100000) | replace('a', 'b' * 100000) }}", "more than"),
-        ("{{ (['a' * 100000] * 100000) | join('') }}", "more than"),
-        ("{{ ''.join(['a' * 100000] * 100000) }}", "more than"),
         ("{{ ''.__class__.__mro__ }}", "unsafe"),
         ("{{ messages.append(1) }}", "unsafe"),
         ("{{ ''.format.__globals__.x }}", "unsafe"),
+        ("{{ namespace(__html__=1) }}", "cannot hold '__html__'"),
+        ("{% set n = namespace() %}{% set n._x = 1 %}", "cannot hold '_x'"),
         ("{% include '/etc/passwd' %}", "no loader"),
         ("{{ nothing.at_all }}", "undefined"),
+        ("{{ '\\ud800' }}", "lone surrogate"),
+        ("{{ '%c' % 0xdfff }}", "lone surrogate"),
+        ("{{ ('x' * 2500000) ~ ('y' * 2500000) }}", "more than 4000000 characters"),
     ],
-)  # fmt: skip
-def test_a_template_stays_within_its_bounds(template: str, message: str, make: Make):
-    with pytest.raises(PromptError, match=message):  # without bounds it would not end
+)
+def test_what_a_template_must_not_do_is_said(template: str, message: str, make: Make):
+    with pytest.raises(PromptError, match=rf"chat\.jinja .*{message}"):
         make(template).encode([{"role": "user", "content": "x"}])
+
+
+def test_a_message_with_a_lone_surrogate_is_refused(make: Make):
+    with pytest.raises(DialogError, match=r"message 1 has a lone surrogate.*chat\.jinja"):
+        make(CHATML).encode([{"role": "user", "content": "a \ud800 b"}])
+
+
+@pytest.mark.parametrize("name", ["bos_token", "chat_template"])
+def test_a_config_with_a_lone_surrogate_is_refused(
+    name: str, tmp_path: Path, rich_tokenizer: Tokenizer
+):
+    file = tmp_path / "tokenizer_config.json"
+    file.write_text(json.dumps({"chat_template": "x", "bos_token": "<s>", name: "a \udc00"}))
+
+    with pytest.raises(FileFormatError, match=r"tokenizer_config\.json: .* lone surrogate"):
+        from_options(rich_tokenizer, file=str(file))
+
+
+@pytest.mark.parametrize(
+    "template",
+    [
+        pytest.param("{% for i in [1] %}" * 25 + "{% endfor %}" * 25, id="25 loops"),
+        pytest.param("{% if 1 %}" * 150 + "{% endif %}" * 150, id="150 ifs"),
+        pytest.param("{% if 0 %}" + "{% elif 0 %}" * 20_000 + "{% endif %}", id="20,000 elifs"),
+        pytest.param("{{ " + "(" * 5000 + "1" + ")" * 5000 + " }}", id="brackets"),
+        pytest.param("{{ " + "[" * 500 + "]" * 500 + " }}", id="lists"),
+        pytest.param("{{ " + "-" * 50_000 + "1 }}", id="signs"),
+        pytest.param("{{ x" + ".a" * 9000 + " }}", id="attributes"),
+        pytest.param("{{ x" + "|upper" * 9000 + " }}", id="filters"),
+        pytest.param("{{ " + "9" * 5000 + " }}", id="digits"),
+        pytest.param("{{ x | nonsense }}", id="a filter that is not there"),
+    ],
+)
+def test_a_template_that_cannot_be_compiled_is_refused_with_a_sentence(template: str, make: Make):
+    with pytest.raises(FileFormatError, match=r"^[^\n]*chat\.jinja, [^\n]{10,600}$"):
+        make(template)
+
+
+def test_a_message_with_many_tags_is_compared_with_a_template_of_many(make: Make):
+    """Each tag in each message took hours."""
+    written = "{% for i in range(99999) %}<a{{ i }}>{% endfor %}{{ messages[0].content }}"
+    prompt_format = make(written)
+
+    with pytest.raises(SpecialTagError, match="holds <a99998>"):
+        prompt_format.encode([{"role": "user", "content": "<b>" * 100_000 + "<|<a99998>|>"}])
 
 
 def test_a_template_that_is_none_is_refused(make: Make):

@@ -1,7 +1,8 @@
 """Hugging Face's chat templates as a prompt format.
 
-``template_file`` finds a template, ``sandbox`` renders it within bounds, ``user_text`` keeps apart
-what the template wrote and what came from messages, ``format`` makes tokens of it.
+``template_file`` finds a template. ``renderer`` has a process, ``worker``, render it within limits,
+in the sandbox of ``chat_environment``. ``user_text`` keeps apart what the template wrote and what
+came from messages, ``format`` makes tokens of it.
 """
 
 from __future__ import annotations

@@ -6,20 +6,22 @@ import re
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any
-
-from jinja2.exceptions import TemplateSyntaxError
+from typing import TYPE_CHECKING
 
 from llamakit.errors import (
     DialogError,
     FileFormatError,
-    LlamakitError,
     PromptError,
     SpecialTagError,
 )
-from llamakit.plugins.prompt_formats.jinja.sandbox import ChatEnvironment, RaisedError
+from llamakit.plugins.prompt_formats.jinja.renderer import (
+    Renderer,
+    Rendering,
+    RenderingError,
+    shared_renderer,
+)
 from llamakit.plugins.prompt_formats.jinja.template_file import TemplateFile
-from llamakit.plugins.prompt_formats.jinja.user_text import Cover, CoveredText
+from llamakit.plugins.prompt_formats.jinja.user_text import is_unicode
 
 if TYPE_CHECKING:
     from llamakit.protocols import Dialog, Tokenizer
@@ -27,27 +29,31 @@ if TYPE_CHECKING:
 ROLES = ("system", "user", "assistant")
 TAG = re.compile(r"<\|[^<>|\s]+\|>|<</?\w+>>|</?[\w-]+>|\[/?[A-Z_]+\]|### ?\w+:")
 """What templates write at the ends of turns where the tokenizer has no token for it."""
+TAG_ANYWHERE = re.compile(f"(?=({TAG.pattern}))")
+"""A tag within another one, too. Each position has one at most, so that all are found at once."""
 
 
 class JinjaFormat:
-    """A Hugging Face chat template, rendered in Jinja's sandbox.
+    """A Hugging Face chat template, rendered in Jinja's sandbox in another process.
 
     What the template writes becomes special tokens where it spells their names; what comes from a
     message never does.
 
+    Args:
+        renderer: what renders it; none takes the one that all formats of this process share.
+    Raises:
+        FileFormatError: it is no template.
+        PromptError: a question and an answer are too much for it.
     Source: ``apply_chat_template`` of transformers.
     """
 
-    def __init__(self, tokenizer: Tokenizer, template: TemplateFile) -> None:
+    def __init__(
+        self, tokenizer: Tokenizer, template: TemplateFile, renderer: Renderer | None = None
+    ) -> None:
         self._tokenizer = tokenizer
         self._path = template.path
-        self._environment = ChatEnvironment()
-        try:
-            self._template = self._environment.read(template.text)
-        except TemplateSyntaxError as error:
-            raise FileFormatError(
-                f"{template.path}, line {error.lineno} of the template: {error.message}"
-            ) from error
+        self._template = template.text
+        self._renderer = renderer or shared_renderer()
         self._special = _special_ids(tokenizer, template.tokens)
         names = {it: text for text, it in self._special.items()}
         self._names: dict[str, str] = {
@@ -63,12 +69,17 @@ class JinjaFormat:
         Raises:
             DialogError: the template refuses the dialog.
             SpecialTagError: what is a message's and what is the template's cannot be distinguished.
-            PromptError: the template fails.
+            PromptError: the template fails, or takes too much time or memory.
         """
         for number, message in enumerate(dialog, start=1):
             if message["role"] not in ROLES:
                 raise DialogError(
                     f"message {number} has the role {message['role']!r}; known: {', '.join(ROLES)}"
+                )
+            if not is_unicode(message["content"]):
+                raise DialogError(
+                    f"message {number} has a lone surrogate, such as \\ud800, which is no "
+                    f"character and cannot be given to the chat template {self._path}"
                 )
         parts = self._parts(dialog, answer=True)
         return [token for part in parts for token in self._encode_part(part)]
@@ -91,40 +102,37 @@ class JinjaFormat:
             answer: end with what asks for an answer.
         """
         contents = [message["content"] for message in dialog]
-        spaces = {character for name in self._special for character in name if character.isspace()}
-        cover = Cover(spaces, [*contents, *self._special])
-        now = datetime.now()
-        plain, covered = (
-            self._render(
-                [
-                    {"role": it["role"], "content": text}
-                    for it, text in zip(dialog, texts, strict=True)
-                ],
-                answer,
-                now,
-            )
-            for texts in (contents, [CoveredText.of(text, cover) for text in contents])
-        )
-        if cover.off(covered) != plain:
-            self._check_harmless(contents, plain, covered)
-            covered = plain
+        rendering = self._render(dialog, answer)
+        cover = str.maketrans(rendering.hidden, rendering.shown)
+        covered = rendering.covered
+        if covered.translate(cover) != rendering.plain:
+            self._check_harmless(contents, rendering)
+            covered = rendering.plain
         self._check_tags(dialog, covered)
-        return [it if isinstance(it, int) else cover.off(it) for it in self._split(covered)]
+        return [
+            part if isinstance(part, int) else part.translate(cover)
+            for part in self._split(covered)
+        ]
 
-    def _render(self, messages: Sequence[Mapping[str, str]], answer: bool, now: datetime) -> str:
-        names: dict[str, Any] = {
-            **self._names,
-            **{"messages": messages, "tools": None, "documents": None},
-            "add_generation_prompt": answer,
+    def _render(self, dialog: Dialog, answer: bool) -> Rendering:
+        request = {
+            "template": self._template,
+            "names": self._names,
+            "roles": [message["role"] for message in dialog],
+            "contents": [message["content"] for message in dialog],
+            "special": [*self._special],
+            "answer": answer,
+            "now": datetime.now().isoformat(),
         }
         try:
-            return self._environment.render_within_bounds(self._template, names, now)
-        except RaisedError as error:
-            raise DialogError(f"the chat template {self._path} says: {error.message}") from error
-        except Exception as error:
-            raise PromptError(
-                f"the chat template {self._path} fails with {type(error).__name__}: {error}"
-            ) from error
+            return self._renderer.render(request)
+        except RenderingError as error:
+            message = "".join(it if it.isprintable() else " " for it in str(error)[:500])
+            if error.kind == "syntax":
+                raise FileFormatError(f"{self._path}, {message}") from error
+            if error.kind == "raised":
+                raise DialogError(f"the chat template {self._path} says: {message}") from error
+            raise PromptError(f"the chat template {self._path} {message}") from error
 
     def _split(self, text: str) -> list[str | int]:
         """Cut a string at the names of special tokens, the longest name first."""
@@ -135,7 +143,7 @@ class JinjaFormat:
         parts = [self._special[it] if at % 2 else it for at, it in enumerate(pieces)]
         return [part for part in parts if part != ""]
 
-    def _check_harmless(self, contents: Sequence[str], plain: str, covered: str) -> None:
+    def _check_harmless(self, contents: Sequence[str], rendering: Rendering) -> None:
         """Let a template do with strings what covered ones do not stand, if it cannot matter.
 
         No text has a sign that names of special tokens are written with, and the same tokens come
@@ -145,7 +153,8 @@ class JinjaFormat:
         is_harmless = signs.isdisjoint("".join(contents)) and all(
             not name.isalnum() for name in self._special
         )
-        ids = [[it for it in self._split(text) if isinstance(it, int)] for text in (plain, covered)]
+        texts = (rendering.plain, rendering.covered)
+        ids = [[it for it in self._split(text) if isinstance(it, int)] for text in texts]
         if not is_harmless or ids[0] != ids[1]:
             raise SpecialTagError(
                 f"the chat template {self._path} changes the texts of messages in a way that hides "
@@ -157,8 +166,8 @@ class JinjaFormat:
         """Refuse a message with a tag that the template writes as text."""
         tags = set(TAG.findall(covered)) - set(self._special)
         for number, message in enumerate(dialog, start=1):
-            for tag in tags:
-                if tag in message["content"]:
+            for tag in TAG_ANYWHERE.findall(message["content"]):
+                if tag in tags:
                     raise SpecialTagError(
                         f"message {number} ({message['role']}) holds {tag}, which the chat "
                         f"template {self._path} writes around messages: the model would take it "
@@ -176,7 +185,9 @@ class JinjaFormat:
                 [{"role": "user", "content": question}, {"role": "assistant", "content": answer}],
                 answer=False,
             )
-        except LlamakitError:
+        except PromptError as error:
+            if getattr(error.__cause__, "kind", "") == "stopped":
+                raise
             return tuple(found)
         for before, part in pairwise(parts):
             is_end = isinstance(before, str) and before.rstrip().endswith(answer)

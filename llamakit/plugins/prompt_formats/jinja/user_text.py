@@ -19,6 +19,15 @@ FIRST, LAST = 0xF0000, 0x10FFFD
 """Planes 15 and 16, which are private."""
 
 
+def is_unicode(text: str) -> bool:
+    """Return whether it has no lone surrogate, which JSON can spell and UTF-8 cannot."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 class Cover:
     """A private code point for each character.
 
@@ -29,7 +38,8 @@ class Cover:
 
     def __init__(self, special: Iterable[str], used: Iterable[str]) -> None:
         self._spaces = frozenset(special)
-        taken = {ord(character) for text in used for character in text if ord(character) >= FIRST}
+        characters: set[str] = set().union(*used)
+        taken = {ord(character) for character in characters if ord(character) >= FIRST}
         self._free = (point for point in range(FIRST, LAST + 1) if point not in taken)
         self._there: dict[int, int] = {}
         self._back: dict[int, int] = {}
@@ -48,6 +58,11 @@ class Cover:
     def off(self, text: str) -> str:
         """Take the cover off; the rest stays as it is."""
         return text.translate(self._back)
+
+    def pairs(self) -> dict[str, str]:
+        """Return the private code points and what they cover, as strings of one length."""
+        shown = "".join(map(chr, self._back.values()))
+        return {"hidden": "".join(map(chr, self._back)), "shown": shown}
 
 
 class CoveredText(str):
