@@ -106,12 +106,15 @@ class Tokenizer(Protocol):
 
 
 class OpenTokenizer(Tokenizer, Protocol):
-    """A tokenizer that also tells what its ids are: the built-in one does.
+    """A tokenizer that also tells what its ids are: the built-in ones do.
 
-    Both methods are optional. A tokenizer without them does for everything but prompt formats
+    All of it is optional. A tokenizer without the methods does for everything but prompt formats
     that write special ids, and for constrained output: ask with ``getattr(tokenizer,
     "special_ids", None)``.
     """
+
+    stop_ids: Collection[int]
+    """The ids that end an answer; without it, ``eos_id`` alone."""
 
     def special_ids(self) -> Mapping[str, int]:
         """Return the ids that a prompt format may write and that no text may become, by name."""

@@ -268,7 +268,7 @@ class Llama(LoadedModel):
         """
         check_messages(dialog)
         chosen = self.prompt_format(prompt_format)
-        settings.setdefault("stop_tokens", chosen.stop_tokens)
+        settings.setdefault("stop_tokens", self.stop_tokens.union(chosen.stop_tokens))
         settings.setdefault("keep_space", getattr(chosen, "keeps_space", False))
         settings["stop"] = [*settings.get("stop", ()), *getattr(chosen, "stop_strings", ())]
         yield from self._texts(chosen.encode(dialog), settings)
