@@ -103,18 +103,24 @@ class LoadedModel:
         """How many ranks hold it."""
         return self._executor.group.size
 
-    def prompt_format(self, name: str = "llama2", **options: Any) -> PromptFormat:
+    @property
+    def default_prompt_format(self) -> str:
+        """The name of the prompt format that the tokenizer belongs to."""
+        name: str = getattr(self.tokenizer, "prompt_format", "llama2")
+        return name
+
+    def prompt_format(self, name: str | None = None, **options: Any) -> PromptFormat:
         """Return a registered prompt format with this model's tokenizer.
 
         Args:
-            name: ``NAME`` or ``NAME:k=v,k=v``, as on the command line.
+            name: ``NAME`` or ``NAME:k=v,k=v``, as on the command line; None is the tokenizer's.
             options: the format's own, such as ``file="chat.jinja"``.
         Raises:
             UnknownNameError: no such format.
             OptionError: an option it lacks, of a wrong type or out of range.
             PluginError: a third-party format fails, or does not return tokens.
         """
-        choice = parse_choice(name)
+        choice = parse_choice(name or self.default_prompt_format)
         entry = self.toolkit.prompt_formats.entry(choice.name)
         return build_format(entry, {**choice.options, **options}, self.tokenizer)
 

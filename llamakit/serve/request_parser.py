@@ -256,7 +256,9 @@ class RequestParser:
         known = self._llama.toolkit.prompt_formats
         try:
             if given is None:
-                choice = parse_choice(self._settings.prompt_format)
+                choice = parse_choice(
+                    self._settings.prompt_format or self._llama.default_prompt_format
+                )
             else:
                 choice = read_choice(given, known, "prompt_format")
             return build_format(known.entry(choice.name), choice.options, self._llama.tokenizer)
