@@ -6,6 +6,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from llamakit.errors import NotACheckpointError
+from llamakit.llama import loading
 from llamakit.llama.chunks import Chunk
 from llamakit.llama.llama import ChatPrediction, CompletionPrediction, Llama
 from llamakit.llama.loading import find_tokenizer
@@ -308,4 +310,10 @@ def load_tokenizer(path: str | Path) -> Tokenizer:
         TokenizerError: there is none, or it is something else.
     """
     path = Path(path)
-    return default_toolkit().load_tokenizer(find_tokenizer(path) if path.is_dir() else path)
+    if not path.is_dir():
+        return default_toolkit().load_tokenizer(path)
+    try:
+        checkpoint = open_checkpoint(path)
+    except NotACheckpointError:  # a folder with a tokenizer alone
+        return default_toolkit().load_tokenizer(find_tokenizer(path))
+    return loading.load_tokenizer(checkpoint)

@@ -17,16 +17,30 @@ if TYPE_CHECKING:
 
     from llamakit.checkpoint.params import ModelParams
 
-Role = Literal["system", "user", "assistant"]
+Role = Literal["system", "user", "assistant", "tool", "ipython"]
 
 
-class Message(TypedDict):
-    """One turn of a dialog: a dict with both keys. A ``Dialog`` is a sequence of them."""
-
+class _Turn(TypedDict):
     role: Role
-    """Who speaks: ``system``, ``user`` or ``assistant``."""
+    """Who speaks: ``system``, ``user`` or ``assistant``; ``tool``, which Meta's code calls
+    ``ipython``, where a format has tools."""
     content: str
     """Its text, as it was typed."""
+
+
+class Message(_Turn, total=False):
+    """One turn of a dialog: a dict with a role and a content. A ``Dialog`` is a sequence of them.
+
+    The other keys are for prompt formats that have ``with_tools``.
+    """
+
+    tool_calls: Sequence[Mapping[str, Any]]
+    """Of an assistant: ``{"name": …, "arguments": {…}}`` each, or as OpenAI's clients write it."""
+    tool_call_id: str
+    """Of a tool's answer, for the clients that need it."""
+    ends: Literal["eot", "eom"]
+    """Of an assistant: whether the turn ended, or the message only, to be resumed after a tool's
+    answer."""
 
 
 Dialog = Sequence[Message]
@@ -106,12 +120,25 @@ class Tokenizer(Protocol):
 
 
 class OpenTokenizer(Tokenizer, Protocol):
-    """A tokenizer that also tells what its ids are: the built-in one does.
+    """A tokenizer that also tells what its ids are: the built-in ones do.
 
-    Both methods are optional. A tokenizer without them does for everything but prompt formats
+    All of it is optional. A tokenizer without the methods does for everything but prompt formats
     that write special ids, and for constrained output: ask with ``getattr(tokenizer,
     "special_ids", None)``.
     """
+
+    stop_ids: Collection[int]
+    """The ids that end an answer; without it, ``eos_id`` alone."""
+    prompt_format: str
+    """The name of the prompt format that its chat models were trained with; without it,
+    ``llama2``."""
+
+    def for_model(self, params: ModelParams) -> Tokenizer:
+        """Return the tokenizer as the model with these numbers uses it.
+
+        For files that do not tell it themselves, as ranks do not tell the control ids.
+        """
+        ...
 
     def special_ids(self) -> Mapping[str, int]:
         """Return the ids that a prompt format may write and that no text may become, by name."""
@@ -159,6 +186,20 @@ class TextFormat(PromptFormat, Protocol):
 
         Raises:
             PromptError: the text is not what the format wants.
+        """
+        ...
+
+
+class ToolFormat(PromptFormat, Protocol):
+    """A prompt format that writes tools, their calls and their answers as well."""
+
+    def with_tools(self, tools: object) -> ToolFormat:
+        """Return the format with these tools described to the model.
+
+        Args:
+            tools: a list, in the form of OpenAI's API.
+        Raises:
+            DialogError: they are something else.
         """
         ...
 

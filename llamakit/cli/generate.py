@@ -93,7 +93,7 @@ class GenerateOptions:
     model: str | None
     loading: LoadOptions
     sampling: SamplingOptions
-    prompt_format: str
+    prompt_format: str | None
     max_new_tokens: int | None
     seed: int | None
     stop: Sequence[str]

@@ -191,9 +191,7 @@ def sampling_options(command: F) -> F:
             cls=NameOption,
             registry="prompt_formats",
             metavar="NAME[:K=V,...]",
-            default="llama2",
-            show_default=True,
-            help="How a dialog becomes tokens.",
+            help="How a dialog becomes tokens.  [default: that of the tokenizer's models]",
         ),
     )
 

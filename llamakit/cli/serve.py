@@ -167,7 +167,7 @@ class ServeOptions:
     loading: LoadOptions
     sampling: SamplingOptions
     max_new_tokens: int | None
-    prompt_format: str
+    prompt_format: str | None
     seed: int | None
     draft: str | None
     host: str

@@ -8,7 +8,7 @@ from typing import Any, TypedDict
 
 from llamakit.errors import SpecialTagError, UsageError
 from llamakit.llama.loaded_model import LoadedModel
-from llamakit.llama.loading import LoadSpec, check_vocabulary, find_tokenizer, load_on_ranks
+from llamakit.llama.loading import LoadSpec, load_on_ranks, load_tokenizer
 from llamakit.llama.prompts import check_messages, check_prompt_string, check_prompts
 from llamakit.llama.sampler_choice import choose_sampling
 from llamakit.plugin_manager.toolkit import Toolkit, default_toolkit
@@ -120,8 +120,7 @@ class Llama(LoadedModel):
         )
         toolkit = toolkit or default_toolkit()
         checkpoint = toolkit.open_checkpoint(Path(model))
-        loaded = toolkit.load_tokenizer(find_tokenizer(Path(model), tokenizer))
-        check_vocabulary(checkpoint, loaded)
+        loaded = load_tokenizer(checkpoint, tokenizer, toolkit)
 
         path = str(Path(model).resolve())
         spec = LoadSpec(path, dtype, device, quantize, compile, max_batch_size)
@@ -256,19 +255,19 @@ class Llama(LoadedModel):
         yield from self._texts(self.tokenizer.encode(prompt, bos=True), settings)
 
     def stream_chat(
-        self, dialog: Dialog, *, prompt_format: str = "llama2", **settings: Any
+        self, dialog: Dialog, *, prompt_format: str | None = None, **settings: Any
     ) -> Iterator[str]:
         """Answer one dialog; yield complete characters as they come. Settings as ``stream``.
 
         Args:
-            prompt_format: ``NAME`` or ``NAME:k=v,k=v``.
+            prompt_format: ``NAME`` or ``NAME:k=v,k=v``; None is the tokenizer's.
         Raises:
             SpecialTagError: a message holds a tag of the prompt format.
             DialogError: the roles are not in the order that the format knows.
         """
         check_messages(dialog)
         chosen = self.prompt_format(prompt_format)
-        settings.setdefault("stop_tokens", chosen.stop_tokens)
+        settings.setdefault("stop_tokens", self.stop_tokens.union(chosen.stop_tokens))
         settings.setdefault("keep_space", getattr(chosen, "keeps_space", False))
         settings["stop"] = [*settings.get("stop", ()), *getattr(chosen, "stop_strings", ())]
         yield from self._texts(chosen.encode(dialog), settings)

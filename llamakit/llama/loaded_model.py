@@ -2,7 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterable, Iterator, MutableMapping, Sequence
+from collections.abc import (
+    Callable,
+    Collection,
+    Generator,
+    Iterable,
+    Iterator,
+    MutableMapping,
+    Sequence,
+)
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -12,6 +20,7 @@ from llamakit.llama.chunks import Chunk, check_prompt, to_chunk
 from llamakit.llama.drafter_choice import choose_drafter
 from llamakit.llama.sampler_choice import choose_sampling
 from llamakit.llama.seeds import Seeds
+from llamakit.llama.stop_tokens import stop_tokens as stop_tokens_of
 from llamakit.plugin_manager.contracts.prompt_formats import build_format
 from llamakit.plugin_manager.factories import parse_choice
 from llamakit.plugin_manager.toolkit import Toolkit
@@ -53,6 +62,8 @@ class LoadedModel:
         toolkit: Toolkit,
     ) -> None:
         self.checkpoint, self.tokenizer = checkpoint, tokenizer
+        self.stop_tokens = stop_tokens_of(tokenizer, checkpoint)
+        """Tokens that end an answer, whatever the prompt format."""
         self.max_seq_len, self.max_batch_size = max_seq_len, max_batch_size
         self.toolkit = toolkit
         from llamakit.runtime.prefix_cache import PrefixCache
@@ -92,18 +103,24 @@ class LoadedModel:
         """How many ranks hold it."""
         return self._executor.group.size
 
-    def prompt_format(self, name: str = "llama2", **options: Any) -> PromptFormat:
+    @property
+    def default_prompt_format(self) -> str:
+        """The name of the prompt format that the tokenizer belongs to."""
+        name: str = getattr(self.tokenizer, "prompt_format", "llama2")
+        return name
+
+    def prompt_format(self, name: str | None = None, **options: Any) -> PromptFormat:
         """Return a registered prompt format with this model's tokenizer.
 
         Args:
-            name: ``NAME`` or ``NAME:k=v,k=v``, as on the command line.
+            name: ``NAME`` or ``NAME:k=v,k=v``, as on the command line; None is the tokenizer's.
             options: the format's own, such as ``file="chat.jinja"``.
         Raises:
             UnknownNameError: no such format.
             OptionError: an option it lacks, of a wrong type or out of range.
             PluginError: a third-party format fails, or does not return tokens.
         """
-        choice = parse_choice(name)
+        choice = parse_choice(name or self.default_prompt_format)
         entry = self.toolkit.prompt_formats.entry(choice.name)
         return build_format(entry, {**choice.options, **options}, self.tokenizer)
 
@@ -148,7 +165,7 @@ class LoadedModel:
         seed: int | None = None,
         seeds: Iterable[int] | None = None,
         stop: Sequence[str] = (),
-        stop_tokens: Sequence[int] | None = None,
+        stop_tokens: Collection[int] | None = None,
         logprobs: bool = False,
         echo: bool = False,
         keep_space: bool = False,
@@ -164,7 +181,7 @@ class LoadedModel:
             max_new_tokens: for each prompt; None as many as the context holds.
             seeds: one for each prompt, instead of ``seed``.
             stop: strings that end an answer and are not part of it.
-            stop_tokens: tokens that end an answer; None is the tokenizer's end of sequence.
+            stop_tokens: tokens that end an answer; None is the model's own.
             echo: the first chunk of an answer begins with its prompt's text, and holds the
                 prompt's log-probabilities if those are asked for.
             keep_space: a space at the start of an answer is part of it, as when a prompt ends
@@ -219,7 +236,7 @@ class LoadedModel:
         *,
         seeds: Iterable[int],
         max_new_tokens: int | None = None,
-        stop_tokens: Sequence[int] | None = None,
+        stop_tokens: Collection[int] | None = None,
         logprobs: bool = False,
         prompt_logprobs: bool = False,
         draft: str | Drafter | None = None,
@@ -246,7 +263,7 @@ class LoadedModel:
             for number, prompt in enumerate(prompts, start=1):
                 self.check_prompt(prompt, number, len(prompts))
             slots, longest = min(slots, len(prompts)), max(map(len, prompts), default=0)
-        stops = frozenset([self.tokenizer.eos_id] if stop_tokens is None else stop_tokens)
+        stops = self.stop_tokens if stop_tokens is None else frozenset(stop_tokens)
         room = self.max_seq_len if max_new_tokens is None else max_new_tokens
         length = min(self.max_seq_len, longest + room)
         drafter = self.drafter(draft) if isinstance(draft, str) else draft

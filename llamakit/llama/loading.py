@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from llamakit.errors import LlamakitError, TokenizerError
-from llamakit.plugin_manager.toolkit import default_toolkit
+from llamakit.plugin_manager.toolkit import Toolkit, default_toolkit
 from llamakit.protocols import Checkpoint, Tokenizer
 
 if TYPE_CHECKING:
@@ -151,8 +151,7 @@ def open_draft_model(
 
     checkpoint = default_toolkit().open_checkpoint(Path(path))
     check_loadable(checkpoint, 1)
-    tokenizer = default_toolkit().load_tokenizer(find_tokenizer(Path(path)))
-    check_vocabulary(checkpoint, tokenizer)
+    tokenizer = load_tokenizer(checkpoint)
     spec = LoadSpec(path, dtype, device)
 
     def load() -> Executor:
@@ -176,13 +175,33 @@ def find_tokenizer(model: Path, given: str | Path | None = None) -> Path:
     for folder in folders:
         if (folder / "tokenizer.model").exists():
             return folder / "tokenizer.model"
-    for folder in folders:
         for path in sorted(folder.glob("tokenizer.*")):
             if len(path.suffixes) == 1 and default_toolkit().loads_tokenizer(path):
                 return path
+    if (model / "tokenizer.json").is_file():  # loading it says why it is none
+        return model / "tokenizer.json"
     raise TokenizerError(
         f"no tokenizer.model in {model} nor in its parent: pass it with --tokenizer FILE"
     )
+
+
+def load_tokenizer(
+    checkpoint: Checkpoint, given: str | Path | None = None, toolkit: Toolkit | None = None
+) -> Tokenizer:
+    """Load the tokenizer of a checkpoint, and let it know whose it is.
+
+    Args:
+        given: its file; None looks in the checkpoint's folder and in the parent.
+    Raises:
+        TokenizerError: there is none, or it is another model's.
+    """
+    path = find_tokenizer(checkpoint.path, given)
+    tokenizer = (toolkit or default_toolkit()).load_tokenizer(path)
+    for_model = getattr(tokenizer, "for_model", None)
+    if for_model is not None:
+        tokenizer = for_model(checkpoint.params)
+    check_vocabulary(checkpoint, tokenizer)
+    return tokenizer
 
 
 def check_vocabulary(checkpoint: Checkpoint, tokenizer: Tokenizer) -> None:

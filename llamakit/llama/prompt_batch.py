@@ -87,7 +87,7 @@ class PromptBatch:
         self._prompts = prompts
         first = secrets.randbits(31) if seed is None else seed
         self._seeds = spread(first, (prompt.digest for prompt in prompts))
-        stop_tokens = {llama.tokenizer.eos_id}
+        stop_tokens = set(llama.stop_tokens)
         if self._encode_text or any(prompt.dialog is not None for prompt in prompts):
             stop_tokens |= set(prompt_format.stop_tokens)
         self.stop_tokens = sorted(stop_tokens)

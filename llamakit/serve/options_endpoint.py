@@ -38,7 +38,9 @@ def describe_options(llama: Llama, settings: ServeSettings) -> dict[str, Any]:
             "sampler": settings.sampling.get("sampler"),
             "temperature": _first(settings.sampling.get("temperature"), TEMPERATURE),
             "top_p": _first(settings.sampling.get("top_p"), TOP_P),
-            "prompt_format": settings.prompt_format.partition(":")[0],
+            "prompt_format": (settings.prompt_format or llama.default_prompt_format).partition(":")[
+                0
+            ],
         },
         "samplers": _described(toolkit.samplers),
         "processors": _described(toolkit.processors),

@@ -89,7 +89,7 @@ class RequestParser:
             body,
             prompts,
             limit=max(limit, 1),
-            stop_tokens=frozenset([self._llama.tokenizer.eos_id]),
+            stop_tokens=self._llama.stop_tokens,
             top=top,
             echo=echo,
             keep_space=True,
@@ -109,7 +109,7 @@ class RequestParser:
             body,
             [tokens],
             limit=limit,
-            stop_tokens=frozenset([self._llama.tokenizer.eos_id, *prompt_format.stop_tokens]),
+            stop_tokens=self._llama.stop_tokens.union(prompt_format.stop_tokens),
             stop=tuple(getattr(prompt_format, "stop_strings", ())),
             top=(top or 0) if logprobs else None,
             keep_space=getattr(prompt_format, "keeps_space", False),
@@ -256,7 +256,9 @@ class RequestParser:
         known = self._llama.toolkit.prompt_formats
         try:
             if given is None:
-                choice = parse_choice(self._settings.prompt_format)
+                choice = parse_choice(
+                    self._settings.prompt_format or self._llama.default_prompt_format
+                )
             else:
                 choice = read_choice(given, known, "prompt_format")
             return build_format(known.entry(choice.name), choice.options, self._llama.tokenizer)

@@ -45,7 +45,7 @@ class ServeSettings:
         hosts: names that the Host header may have; empty means any.
         grace: seconds after a SIGTERM for running answers.
         sampling: arguments of ``choose_sampling`` for requests that do not set them.
-        prompt_format: of chats.
+        prompt_format: of chats; None is the tokenizer's.
         new_tokens: of answers that name no limit; None is the context, or 16 for a completion.
         seed: of requests without one; None takes a random one each time.
         drafter: drafts tokens for all answers (speculative decoding).
@@ -61,7 +61,7 @@ class ServeSettings:
     hosts: tuple[str, ...] = ()
     grace: float = 30.0
     sampling: Mapping[str, Any] = field(default_factory=dict)
-    prompt_format: str = "llama2"
+    prompt_format: str | None = None
     new_tokens: int | None = None
     seed: int | None = None
     drafter: Drafter | None = None

@@ -94,7 +94,7 @@ class Chat:
             max_new_tokens=self.settings.max_new_tokens,
             seeds=self._seeds.of([tokens], None),
             stop=getattr(self._format, "stop_strings", ()),
-            stop_tokens=self._format.stop_tokens,
+            stop_tokens=self.llama.stop_tokens.union(self._format.stop_tokens),
             draft=self.drafter,
             keep_space=getattr(self._format, "keeps_space", False),
         )

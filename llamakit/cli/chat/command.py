@@ -31,7 +31,7 @@ def chat(
     loading: LoadOptions,
     sampling: SamplingOptions,
     max_new_tokens: int | None,
-    prompt_format: str,
+    prompt_format: str | None,
     seed: int | None,
     draft: str | None,
     system: str | None,

@@ -1,0 +1,92 @@
+"""Reads tiktoken's rank files, of Llama 3 and later: a token in base64 and its rank a line."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import re
+from collections import Counter
+from pathlib import Path
+
+from llamakit.errors import TokenizerError
+
+MAX_NBYTES = 64 << 20
+"""Llama 4's file has under 4 MB."""
+MAX_TOKEN_NBYTES = 4096
+"""The longest token of Llama 3 has 128 bytes."""
+
+_LINE = re.compile(rb"([A-Za-z0-9+/]+={0,2}) ([0-9]{1,9})\r?")
+_HEAD_NBYTES = 8192
+_REMEDY = "copy the file again from where the weights are"
+
+
+def is_rank_file(path: Path) -> bool:
+    """Tell a rank file by its first line that is not blank."""
+    with path.open("rb") as file:
+        head = file.read(_HEAD_NBYTES).lstrip(b"\r\n")
+    return _LINE.fullmatch(head.partition(b"\n")[0]) is not None
+
+
+def read_ranks(path: Path) -> list[bytes]:
+    """Return the bytes of each token, in the order of the ranks.
+
+    Raises:
+        TokenizerError: the file is too large, or damaged; the message names the line.
+    """
+    if (nbytes := path.stat().st_size) > MAX_NBYTES:
+        raise TokenizerError(
+            f"{path} has {nbytes} bytes; a rank file has at most {MAX_NBYTES}: {_REMEDY}"
+        )
+    by_rank: dict[int, bytes] = {}
+    with path.open("rb") as file:
+        data = file.read(MAX_NBYTES + 1)  # it may have grown since
+    for number, line in enumerate(data.split(b"\n"), start=1):
+        if line.strip():
+            rank, token = _parse(line, f"{path}, line {number}")
+            if rank in by_rank:
+                raise TokenizerError(f"{path}, line {number}: rank {rank} a second time: {_REMEDY}")
+            by_rank[rank] = token
+    return check_ranks(by_rank, path)
+
+
+def _parse(line: bytes, where: str) -> tuple[int, bytes]:
+    if (match := _LINE.fullmatch(line)) is None:
+        raise TokenizerError(
+            f"{where}: {line!r:.60}; expected the base64 of a token, a space and its rank: "
+            f"{_REMEDY}"
+        )
+    try:
+        token = base64.b64decode(match[1], validate=True)
+    except binascii.Error as error:
+        raise TokenizerError(f"{where}: {match[1]!r:.60} is not base64: {_REMEDY}") from error
+    if not 0 < len(token) <= MAX_TOKEN_NBYTES:
+        raise TokenizerError(
+            f"{where}: a token of {len(token)} bytes; expected 1 to {MAX_TOKEN_NBYTES}: {_REMEDY}"
+        )
+    return int(match[2]), token
+
+
+def check_ranks(by_rank: dict[int, bytes], path: Path) -> list[bytes]:
+    """Return the tokens in the order of their ranks.
+
+    Raises:
+        TokenizerError: a rank or a byte is missing, or a token has two ranks.
+    """
+    count = len(by_rank)
+    missing = next((rank for rank in range(count) if rank not in by_rank), None)
+    if missing is not None:
+        raise TokenizerError(
+            f"{path}: rank {missing} is missing, of those up to {max(by_rank)}; they have no gaps: "
+            f"{_REMEDY}"
+        )
+    tokens = [by_rank[rank] for rank in range(count)]
+    known = set(tokens)
+    if len(known) != count:
+        twice = next(token for token, times in Counter(tokens).items() if times > 1)
+        raise TokenizerError(f"{path}: the token {twice!r:.60} has two ranks: {_REMEDY}")
+    if lacking := [byte for byte in range(256) if bytes([byte]) not in known]:
+        raise TokenizerError(
+            f"{path}: no token is the byte 0x{lacking[0]:02X} alone ({len(lacking)} of 256 bytes "
+            f"are missing), so not every text could be encoded: {_REMEDY}"
+        )
+    return tokens

@@ -1,0 +1,135 @@
+"""The tokenizer of Llama 3 and later: byte-level BPE by ranks, on tiktoken."""
+
+from __future__ import annotations
+
+import functools
+import itertools
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from llamakit.tokenizer.special_tokens import SpecialTokens, special_tokens
+
+if TYPE_CHECKING:
+    import tiktoken
+
+    from llamakit.checkpoint.params import ModelParams
+
+LONGEST_PART = 400_000
+"""Characters; a text is cut here whatever there is, as in the reference."""
+LONGEST_RUN = 25_000
+"""Characters of space, or of none, in a row: a longer run is cut, which changes the tokens."""
+
+_RUNS = re.compile(r"\s+|\S+")
+"""Python's ``\\s`` is ``str.isspace()``, which the reference asks."""
+
+
+class RankTokenizer:
+    """Ranks, and the special tokens that follow them.
+
+    Source: ``models/llama3/tokenizer.py`` of https://github.com/meta-llama/llama-models
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        ranks: Sequence[bytes],
+        special: SpecialTokens,
+        *,
+        names: Mapping[str, int] | None = None,
+        words: Mapping[str, int] | None = None,
+    ) -> None:
+        """Make a tokenizer.
+
+        Args:
+            ranks: the bytes of each token.
+            special: the version's special tokens.
+            names: the special tokens by name, where a file says it; None takes the version's.
+            words: added tokens that text may become, by their text.
+        """
+        first = len(ranks)
+        self.path = path
+        self.prompt_format = special.prompt_format
+        self._ranks, self._special = ranks, special
+        self._names = dict(names or {name: first + it for it, name in enumerate(special.names)})
+        self._words = dict(words or {})
+        self.bos_id = self._names.get(special.names[0], first)
+        self.eos_id = self._names.get(special.names[special.eos], first + special.eos)
+        self.stop_ids = frozenset(
+            self._names.get(special.names[offset], first + offset) for offset in special.stops
+        )
+        self.vocab_size = 1 + max(
+            *self._names.values(), *self._words.values(), *self.stop_ids, self.bos_id
+        )
+
+    def for_model(self, params: ModelParams) -> RankTokenizer:
+        """Return the tokenizer as a model uses it: the file does not say which tokens follow."""
+        special = special_tokens(len(self._ranks), params.vocab_size, params.use_scaled_rope)
+        return self if special is self._special else RankTokenizer(self.path, self._ranks, special)
+
+    def encode(self, text: str, *, bos: bool = False, eos: bool = False) -> list[int]:
+        """Return the tokens of ``text``; text never becomes a control token."""
+        tokens = [self.bos_id] * bos
+        for part in _parts(text):
+            tokens += self._encoding.encode(
+                part, allowed_special=set(self._words), disallowed_special=()
+            )
+        return tokens + [self.eos_id] * eos
+
+    def decode(self, tokens: Sequence[int]) -> str:
+        """Return the text of ``tokens``; control tokens and tokens beyond the last have none.
+
+        Bytes that are not UTF-8, or not yet, become U+FFFD.
+        """
+        pieces, count = self.token_bytes(), self.vocab_size
+        return b"".join(pieces[it] for it in tokens if it < count).decode("utf-8", "replace")
+
+    def special_ids(self) -> Mapping[str, int]:
+        """Return the special tokens by name: a prompt format may use them, text never does."""
+        return self._names
+
+    def token_bytes(self) -> list[bytes]:
+        """Return the UTF-8 bytes that each token adds to the text; ``b""`` where it adds none."""
+        return self._token_bytes
+
+    @functools.cached_property
+    def _token_bytes(self) -> list[bytes]:
+        pieces = [*self._ranks, *[b""] * (self.vocab_size - len(self._ranks))]
+        for text, token in self._words.items():
+            pieces[token] = text.encode()
+        return pieces
+
+    @functools.cached_property
+    def _encoding(self) -> tiktoken.Encoding:
+        """Build the engine, which takes a moment, when a string is first encoded."""
+        import tiktoken
+
+        return tiktoken.Encoding(
+            str(self.path),
+            pat_str=self._special.pattern,
+            mergeable_ranks={token: rank for rank, token in enumerate(self._ranks)},
+            special_tokens=self._words,
+        )
+
+
+def _parts(text: str) -> Iterator[str]:
+    """Cut a text as the reference does before its engine sees it.
+
+    The engine would overflow its stack otherwise, and the cuts change tokens.
+    """
+    for start in range(0, len(text), LONGEST_PART):
+        part = text[start : start + LONGEST_PART]
+        cuts = [0, *_cuts(part), len(part)]
+        yield from (part[begin:end] for begin, end in itertools.pairwise(cuts))
+
+
+def _cuts(part: str) -> list[int]:
+    """Say where runs of space, or of none, are too long."""
+    if len(part) <= LONGEST_RUN:
+        return []
+    return [
+        cut
+        for run in _RUNS.finditer(part)
+        for cut in range(run.start() + LONGEST_RUN, run.end(), LONGEST_RUN)
+    ]

@@ -1,0 +1,155 @@
+"""Reads the tokenizer.json of Hugging Face's Llama 3 and 4 folders as ranks.
+
+Such a file lists merges; where they are all the splits of the tokens, in the order of the ranks,
+ranks say the same. What a fine-tune has added or renamed is kept.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+from llamakit.errors import TokenizerError
+from llamakit.tokenizer.rank_file import check_ranks
+from llamakit.tokenizer.rank_tokenizer import RankTokenizer
+from llamakit.tokenizer.special_tokens import LLAMA_3_1_HF, LLAMA_4, SpecialTokens
+
+MAX_NBYTES = 128 << 20
+"""The largest known, Llama 4's, has under 30 MB."""
+MAX_TOKENS = 1 << 21
+
+
+def _byte_characters() -> dict[str, int]:
+    """Map the characters that byte-level BPE writes for bytes back to them, as GPT-2 has it."""
+    visible = [*range(33, 127), *range(161, 173), *range(174, 256)]
+    others = [byte for byte in range(256) if byte not in visible]
+    shown = {chr(byte): byte for byte in visible}
+    return shown | {chr(256 + number): byte for number, byte in enumerate(others)}
+
+
+_BYTES = _byte_characters()
+
+
+class _DifferentError(Exception):
+    """The file is of another kind than Llama 3's."""
+
+
+def load(path: Path) -> RankTokenizer:
+    """Load a tokenizer.json.
+
+    Raises:
+        TokenizerError: it is damaged, or of another kind than those of Llama 3 and later.
+    """
+    try:
+        return _tokenizer(_read(path), path)
+    except _DifferentError as error:
+        raise TokenizerError(
+            f"{path}: {error}; expected the byte-level BPE of Llama 3 or later. The tokenizer of "
+            "other models is their tokenizer.model: pass it with --tokenizer"
+        ) from error
+    except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
+        raise TokenizerError(
+            f"{path} is damaged ({type(error).__name__}: {error!s:.80}); expected a tokenizer.json "
+            "as Hugging Face's tokenizers writes it: copy the file again"
+        ) from error
+
+
+def _read(path: Path) -> dict[str, Any]:
+    with path.open("rb") as file:
+        data = file.read(MAX_NBYTES + 1)
+    if len(data) > MAX_NBYTES:
+        raise TokenizerError(f"{path} is over {MAX_NBYTES} bytes; no tokenizer.json is that large")
+    try:
+        value = json.loads(data)
+    except (ValueError, RecursionError) as error:
+        raise TokenizerError(f"{path} is not JSON ({error}): copy the file again") from error
+    if not isinstance(value, dict):
+        raise _DifferentError("it is no JSON object")
+    return value
+
+
+def _tokenizer(value: dict[str, Any], path: Path) -> RankTokenizer:
+    model = value.get("model") or {}
+    special = _special(value, model)
+    added: dict[str, int] = {it["content"]: it["id"] for it in value.get("added_tokens") or ()}
+    control = {it["content"] for it in value.get("added_tokens") or () if it.get("special")}
+    ranks = _ranks(model["vocab"], set(added.values()), path)
+    _check_added(added, len(ranks), special, path)
+    _check_merges(model["merges"], ranks)
+    return RankTokenizer(
+        path,
+        ranks,
+        special,
+        names={name: token for name, token in added.items() if name in control},
+        words={name: token for name, token in added.items() if name not in control},
+    )
+
+
+def _special(value: Mapping[str, Any], model: Mapping[str, Any]) -> SpecialTokens:
+    """Find the family by the pattern that splits strings."""
+    kind = model.get("type")
+    if kind != "BPE" or model.get("byte_fallback") or value.get("normalizer") is not None:
+        raise _DifferentError(f"it is a {kind} model with other settings")
+    split = value.get("pre_tokenizer") or {}
+    steps = split.get("pretokenizers") or [split]
+    pattern = (steps[0].get("pattern") or {}).get("Regex")
+    for special in (LLAMA_3_1_HF, LLAMA_4):
+        if pattern == special.pattern:
+            return special
+    raise _DifferentError(f"it splits strings with the pattern {pattern!r:.60}")
+
+
+def _ranks(vocab: Mapping[str, int], added: set[int], path: Path) -> list[bytes]:
+    by_rank: dict[int, bytes] = {}
+    for text, token in vocab.items():
+        if token in added:
+            continue
+        if type(token) is not int or token in by_rank:
+            raise ValueError(f"the token ID {token!r} of {text!r:.40}")
+        by_rank[token] = bytes(_BYTES[character] for character in text)
+    return check_ranks(by_rank, path)
+
+
+def _check_added(added: Mapping[str, int], first: int, special: SpecialTokens, path: Path) -> None:
+    for text, token in added.items():
+        if type(token) is not int or not text or not first <= token < first + MAX_TOKENS:
+            raise ValueError(f"the added token {text!r:.40} has the ID {token!r}")
+    if len(set(added.values())) != len(added):
+        raise ValueError("two added tokens have one ID")
+    for offset in (0, special.eos):
+        if special.names[offset] not in added:
+            raise TokenizerError(
+                f"{path} has no token {special.names[offset]}, with which texts of its family "
+                f"{'end' if offset else 'begin'}: it is another model's, or damaged"
+            )
+
+
+def _check_merges(merges: list[Any], ranks: list[bytes]) -> None:
+    """Check that the merges say what the ranks say.
+
+    Raises:
+        _DifferentError: strings would become other tokens.
+    """
+    known = {token: rank for rank, token in enumerate(ranks)}
+    joined = []
+    for merge in merges:
+        left, right = merge.split(" ") if isinstance(merge, str) else merge
+        joined.append(known[_bytes(left) + _bytes(right)])
+    if any(before > after for before, after in pairwise(joined)):
+        raise _DifferentError("its merges are not in the order of its token IDs")
+    if len(joined) != sum(1 for _ in _splits(known)):
+        raise _DifferentError("its merges are not all the ways to split its tokens")
+
+
+def _splits(known: Mapping[bytes, int]) -> Iterator[tuple[bytes, bytes]]:
+    for token in known:
+        for cut in range(1, len(token)):
+            if token[:cut] in known and token[cut:] in known:
+                yield token[:cut], token[cut:]
+
+
+def _bytes(text: str) -> bytes:
+    return bytes(map(_BYTES.__getitem__, text))
