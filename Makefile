@@ -10,6 +10,9 @@ REFERENCE := $(shell grep -rl --include='*.md' '\[\[\[cog' docs)
 COG := $(BIN)/cog -I docs
 MKDOCS := NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs --quiet
 
+# Where it is set, each process of a test run compiles the package and the tests again.
+export PYTHONDONTWRITEBYTECODE :=
+
 .PHONY: help demo test lint fix docs pictures bench soak matrix mutants pins clean
 .DEFAULT_GOAL := help
 

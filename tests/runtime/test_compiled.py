@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
-from torch._dynamo.testing import CompileCounterWithBackend
 
 from llamakit.api import open_checkpoint
 from llamakit.runtime.compiled_decoder import CompiledDecoder, visible
@@ -21,6 +21,14 @@ def model_of(cases: Path, quantize: str | None = None) -> Transformer:
     packer = Packer(CPU, torch.float32, quantize, traceable=True)
     checkpoint = open_checkpoint(cases / "gqa-mp1")
     return load(checkpoint, dtype=torch.float32, device=CPU, packer=packer)
+
+
+def counting_backend() -> Any:
+    """Return a fresh counter of captured graphs; importing TorchDynamo takes two seconds."""
+    from torch._dynamo.testing import CompileCounterWithBackend
+
+    torch._dynamo.reset()
+    return CompileCounterWithBackend("aot_eager")
 
 
 def decode(model: Transformer, rows: int, slots: int, steps: int) -> torch.Tensor:
@@ -40,10 +48,9 @@ def decode(model: Transformer, rows: int, slots: int, steps: int) -> torch.Tenso
 def test_compiled_steps_give_the_same_logits_and_a_conversation_compiles_few_shapes(
     reference_cases: Path, rows: int, quantize: str | None
 ) -> None:
-    torch._dynamo.reset()
     model = model_of(reference_cases, quantize)
     plain = decode(model, rows, 3, 12)
-    counter = CompileCounterWithBackend("aot_eager")
+    counter = counting_backend()
     model.decoder = CompiledDecoder(model, backend=counter)
 
     compiled = decode(model, rows, 3, 12)
@@ -53,9 +60,8 @@ def test_compiled_steps_give_the_same_logits_and_a_conversation_compiles_few_sha
 
 
 def test_a_batch_that_is_neither_one_row_nor_full_is_left_alone(reference_cases: Path) -> None:
-    torch._dynamo.reset()
     model = model_of(reference_cases)
-    counter = CompileCounterWithBackend("aot_eager")
+    counter = counting_backend()
     model.decoder = CompiledDecoder(model, backend=counter)
 
     decode(model, 2, 3, 2)
@@ -64,9 +70,8 @@ def test_a_batch_that_is_neither_one_row_nor_full_is_left_alone(reference_cases:
 
 
 def test_nothing_is_compiled_before_it_pays(reference_cases: Path) -> None:
-    torch._dynamo.reset()
     model = model_of(reference_cases)
-    counter = CompileCounterWithBackend("aot_eager")
+    counter = counting_backend()
     model.decoder = CompiledDecoder(model, patience=3600, backend=counter)
 
     decode(model, 1, 1, 3)
