@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     import torch
 
     from llamakit.checkpoint.params import ModelParams
+    from llamakit.llama.tool_calls import ParsedAnswer
 
 Role = Literal["system", "user", "assistant", "tool", "ipython"]
 
@@ -193,6 +194,9 @@ class TextFormat(PromptFormat, Protocol):
 class ToolFormat(PromptFormat, Protocol):
     """A prompt format that writes tools, their calls and their answers as well."""
 
+    has_tools: bool
+    """The model is told of tools, so its answers may be calls."""
+
     def with_tools(self, tools: object) -> ToolFormat:
         """Return the format with these tools described to the model.
 
@@ -201,6 +205,10 @@ class ToolFormat(PromptFormat, Protocol):
         Raises:
             DialogError: they are something else.
         """
+        ...
+
+    def read_answer(self, tokens: Sequence[int]) -> ParsedAnswer:
+        """Separate the tool calls of an answer from its text."""
         ...
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, TypedDict
 
 from llamakit.errors import SpecialTagError, UsageError
+from llamakit.llama.dialog_encoding import encode_dialog, with_tools
 from llamakit.llama.loaded_model import LoadedModel
 from llamakit.llama.loading import LoadSpec, load_on_ranks, load_tokenizer
 from llamakit.llama.prompts import check_messages, check_prompt_string, check_prompts
@@ -255,22 +256,29 @@ class Llama(LoadedModel):
         yield from self._texts(self.tokenizer.encode(prompt, bos=True), settings)
 
     def stream_chat(
-        self, dialog: Dialog, *, prompt_format: str | None = None, **settings: Any
+        self,
+        dialog: Dialog,
+        *,
+        prompt_format: str | None = None,
+        tools: Sequence[Any] | None = None,
+        **settings: Any,
     ) -> Iterator[str]:
         """Answer one dialog; yield complete characters as they come. Settings as ``stream``.
 
         Args:
             prompt_format: ``NAME`` or ``NAME:k=v,k=v``; None is the tokenizer's.
+            tools: that the model is told of, in the form of OpenAI's API; its calls are in the
+                text, where ``llamakit.llama.tool_call_reader.read_answer`` finds them.
         Raises:
             SpecialTagError: a message holds a tag of the prompt format.
             DialogError: the roles are not in the order that the format knows.
         """
         check_messages(dialog)
-        chosen = self.prompt_format(prompt_format)
+        chosen = with_tools(self.prompt_format(prompt_format), tools)
         settings.setdefault("stop_tokens", self.stop_tokens.union(chosen.stop_tokens))
         settings.setdefault("keep_space", getattr(chosen, "keeps_space", False))
         settings["stop"] = [*settings.get("stop", ()), *getattr(chosen, "stop_strings", ())]
-        yield from self._texts(chosen.encode(dialog), settings)
+        yield from self._texts(encode_dialog(chosen, dialog), settings)
 
     def _texts(self, prompt: Sequence[int], settings: Mapping[str, Any]) -> Iterator[str]:
         for chunk in self.stream([prompt], **settings):
@@ -286,7 +294,7 @@ class Llama(LoadedModel):
         for dialog in dialogs:
             check_messages(dialog)
             try:
-                prompts.append(chosen.encode(dialog))
+                prompts.append(encode_dialog(chosen, dialog))
             except SpecialTagError:
                 prompts.append(None)
         return prompts

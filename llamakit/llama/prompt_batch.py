@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from llamakit.errors import PromptError
+from llamakit.llama.dialog_encoding import ReadAnswer, answer_reader, encode_dialog, with_tools
 from llamakit.llama.prompts import Prompt
 from llamakit.llama.seeds import spread
 
@@ -31,6 +32,8 @@ class Answer:
     finish: str | None = None
     drafted: int | None = None
     accepted: int = 0
+    read: ReadAnswer | None = None
+    """Finds tool calls, where the model was told of tools."""
 
     def add(self, chunk: Chunk) -> None:
         """Add a chunk."""
@@ -52,6 +55,8 @@ class Answer:
             result["id"] = prompt.id
         if prompt.dialog is not None:
             result["messages"] = prompt.dialog
+            if prompt.tools:
+                result["tools"] = prompt.tools
         else:
             result["prompt"] = prompt.text
         result |= {
@@ -62,6 +67,8 @@ class Answer:
             "seed": self.seed,
             "tokens": self.tokens,
         }
+        if self.read is not None and (calls := self.read(self.tokens).tool_calls):
+            result["tool_calls"] = [call.as_openai() for call in calls]
         if logprobs:
             result["logprobs"] = self.logprobs
         if self.prompt_logprobs:
@@ -114,13 +121,22 @@ class PromptBatch:
 
     def _tokens(self, prompt: Prompt) -> list[int]:
         if prompt.dialog is not None:
-            return self._format.encode(prompt.dialog)
+            return encode_dialog(self._format_of(prompt), prompt.dialog)
         if self._encode_text:
             tokens: list[int] = self._encode_text(prompt.text or "")
             return tokens
         return self._llama.tokenizer.encode(prompt.text or "", bos=True)
 
+    def _format_of(self, prompt: Prompt) -> PromptFormat:
+        return with_tools(self._format, prompt.tools)
+
     def answer(self, index: int, drafting: bool) -> Answer:
         """Encode a prompt and return its empty answer."""
-        drafted = 0 if drafting else None
-        return Answer(self._prompts[index], self.encode(index), self.seed(index), drafted=drafted)
+        prompt = self._prompts[index]
+        return Answer(
+            prompt,
+            self.encode(index),
+            self.seed(index),
+            drafted=0 if drafting else None,
+            read=None if prompt.dialog is None else answer_reader(self._format_of(prompt)),
+        )

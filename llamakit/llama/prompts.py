@@ -15,7 +15,10 @@ from llamakit.errors import DialogError, FileFormatError, PromptError, UsageErro
 from llamakit.files.regular_file import open_regular
 from llamakit.protocols import Dialog
 
-KEYS = ("prompt", "messages", "id", "seed")
+KEYS = ("prompt", "messages", "tools", "id", "seed")
+ROLES = ("system", "user", "assistant", "tool", "ipython")
+TOOL_KEYS = ("tool_calls", "tool_call_id", "ends")
+"""What a message may have besides, for prompt formats that have tools."""
 
 
 @dataclass(frozen=True)
@@ -24,19 +27,22 @@ class Prompt:
 
     Args:
         text: None when it is a dialog.
+        tools: that the model is told of, in the form of OpenAI's API; with a dialog only.
         id: what the file calls it; None where it has no name.
         seed: its own, if the file gives one.
     """
 
     text: str | None = None
     dialog: Dialog | None = None
+    tools: Sequence[Any] | None = None
     id: str | int | None = None
     seed: int | None = None
 
     @property
     def digest(self) -> str:
         """A hash of its text or dialog."""
-        return digest(self.text if self.dialog is None else self.dialog)
+        content = self.text if self.dialog is None else self.dialog
+        return digest([content, self.tools] if self.tools else content)
 
 
 def digest(content: object) -> str:
@@ -75,7 +81,7 @@ def read_jsonl(lines: TextIO, name: str) -> Iterator[Prompt]:
     """Read one prompt a line; empty lines are skipped.
 
     A line is ``{"prompt": "…"}``, ``{"messages": [{"role": …, "content": …}]}`` or a JSON string;
-    an object may have an ``id`` and a ``seed``.
+    an object may have an ``id`` and a ``seed``, and one with messages ``tools``.
 
     Raises:
         FileFormatError: a line is something else; the message names it.
@@ -109,7 +115,10 @@ def _prompt(value: Any, where: str) -> Prompt:
     if text is not None and not isinstance(text, str):
         raise FileFormatError(f"{where}: prompt has to be a string")
     dialog = check_dialog(value["messages"], where) if text is None else None
-    return Prompt(text, dialog, value.get("id"), seed)
+    tools = value.get("tools")
+    if tools is not None and (not isinstance(tools, list) or dialog is None):
+        raise FileFormatError(f"{where}: tools have to be a list, beside messages")
+    return Prompt(text, dialog, tools, value.get("id"), seed)
 
 
 def check_dialog(value: Any, where: str) -> Dialog:
@@ -120,20 +129,29 @@ def check_dialog(value: Any, where: str) -> Dialog:
     Raises:
         FileFormatError: it is not a list of messages.
     """
-    fits = isinstance(value, list) and all(
-        isinstance(message, dict)
-        and message.get("role") in ("system", "user", "assistant")
-        and isinstance(message.get("content"), str)
-        for message in value
-    )
-    if not fits:
+    messages = [_message(it) for it in value] if isinstance(value, list) else [None]
+    if None in messages:
         raise FileFormatError(
-            f"{where}: messages have to be a list of objects with a role (system, user or "
-            "assistant) and a content (text)"
+            f"{where}: messages have to be a list of objects with a role (system, user, "
+            "assistant or tool) and a content (text)"
         )
-    return [
-        {"role": message["role"], "content": message["content"]} for message in cast(Any, value)
-    ]
+    return cast(Dialog, messages)
+
+
+def _message(value: Any) -> dict[str, Any] | None:
+    """Return what is known of a message, or None if it is none."""
+    if not isinstance(value, dict) or value.get("role") not in ROLES:
+        return None
+    if not isinstance(content := _content(value), str):
+        return None
+    tool_keys = {key: value[key] for key in TOOL_KEYS if value.get(key) is not None}
+    return {"role": value["role"], "content": content, **tool_keys}
+
+
+def _content(message: Mapping[str, Any]) -> Any:
+    """Return the content of a message; OpenAI's clients send none with tool calls."""
+    content = message.get("content")
+    return "" if content is None and message.get("tool_calls") else content
 
 
 def check_prompt_string(value: object) -> None:
@@ -166,6 +184,6 @@ def check_messages(dialog: object) -> None:
     for number, message in enumerate(dialog, start=1):
         if not isinstance(message, Mapping):
             raise DialogError(f"message {number} is a {type(message).__name__}: {expected}")
-        for key in ("role", "content"):
-            if not isinstance(message.get(key), str):
+        for key, text in (("role", message.get("role")), ("content", _content(message))):
+            if not isinstance(text, str):
                 raise DialogError(f"message {number} has no {key} that is a string: {expected}")

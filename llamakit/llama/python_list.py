@@ -18,7 +18,10 @@ _KEY = re.compile(r"[^\W\d]\w*")
 _NUMBER = re.compile(r"[+-]?\d{1,300}(\.\d{0,300})?([eE][+-]?\d{1,3})?")
 _CONSTANTS = {"true": True, "false": False, "none": None, "null": None}
 _SIGNS = {quote: re.compile(rf"\\.|{quote}", re.DOTALL) for quote in ("'", '"')}
-_STRING_END = re.compile(r"\s*([,)\]}:=]|$)")
+_STRING_END = re.compile(
+    r"""\s*(?:[)\]}:=]|$|,\s*(?:[)\]}'"\[{+\-\d]|[\w.\-]+\s*[=:(]|(?:true|false|none|null)\b))""",
+    re.IGNORECASE,
+)
 """What follows a quote that ends a string: one that anything else follows is part of it."""
 _ESCAPE = re.compile(r"\\(u[0-9a-fA-F]{4}|[\\'\"nrt\n])")
 _ESCAPED = {"n": "\n", "r": "\r", "t": "\t", "\n": ""}

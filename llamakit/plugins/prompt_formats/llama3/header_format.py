@@ -92,6 +92,7 @@ class HeaderFormat:
         self._expects = special.get(tags.expects, self._end - 1)
         self._code = special.get(tags.code, self._end + 1)
         self.stop_tokens = (tokenizer.eos_id, self._expects, self._end)
+        self.has_tools = bool(settings.tools or settings.builtin)
 
     def with_tools(self, tools: object) -> HeaderFormat:
         """Return the format with other tools described.
@@ -135,11 +136,14 @@ class HeaderFormat:
         tokens = self._header(role)
         if calls and calls[0].name == CODE_INTERPRETER and not self._tags.ends_tools:
             tokens.append(self._code)
-        content = message["content"] or ""
-        tokens += encode(content.strip() if self._settings.trim else content)
+        content = message.get("content") or ""  # OpenAI's clients send none with calls
+        tokens += encode(self._trimmed(content))
         for call in calls:
             tokens += encode(call_text(call, self._style(), number))
         return [*tokens, self._expects if self._expects_more(message, role, calls) else self._end]
+
+    def _trimmed(self, content: str) -> str:
+        return content.strip() if self._settings.trim else content
 
     def _expects_more(self, message: Message, role: str, calls: Sequence[ToolCall]) -> bool:
         if role == "assistant" and message.get("ends") == "eom":
@@ -176,7 +180,7 @@ class HeaderFormat:
         number, first = messages[0]
         if first["role"] == "system":
             messages = messages[1:]
-            parts.append(first["content"].strip() if self._settings.trim else first["content"])
+            parts.append(self._trimmed(first["content"]))
         elif lines:
             parts.append("")
         system: Message = {"role": "system", "content": "\n\n".join(parts)}
