@@ -7,10 +7,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from llamakit.errors import NotACheckpointError
-from llamakit.llama import loading
 from llamakit.llama.chunks import Chunk
 from llamakit.llama.llama import ChatPrediction, CompletionPrediction, Llama
-from llamakit.llama.loading import find_tokenizer
+from llamakit.llama.loading import find_tokenizer, fit_tokenizer
 from llamakit.llama.sampler_choice import choose_sampling
 from llamakit.plugin_manager.toolkit import default_toolkit
 from llamakit.protocols import Checkpoint, Tokenizer
@@ -312,8 +311,8 @@ def load_tokenizer(path: str | Path) -> Tokenizer:
     path = Path(path)
     if not path.is_dir():
         return default_toolkit().load_tokenizer(path)
+    tokenizer = default_toolkit().load_tokenizer(find_tokenizer(path))
     try:
-        checkpoint = open_checkpoint(path)
+        return fit_tokenizer(tokenizer, lambda: open_checkpoint(path))
     except NotACheckpointError:  # a folder with a tokenizer alone
-        return default_toolkit().load_tokenizer(find_tokenizer(path))
-    return loading.load_tokenizer(checkpoint)
+        return tokenizer

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 from llamakit import demo
 from llamakit.api import Llama
 from llamakit.cli.terminal import loading_bar, note
-from llamakit.errors import NotACheckpointError
+from llamakit.errors import NotACheckpointError, TokenizerError
 from llamakit.llama.drafter_choice import choose_drafter
-from llamakit.llama.loading import load_tokenizer
+from llamakit.llama.loading import find_tokenizer, fit_tokenizer
 
 if TYPE_CHECKING:
     from llamakit.llama.options import LoadOptions, SamplingOptions
@@ -77,7 +77,12 @@ def check_choices(
 def _load_tokenizer(toolkit: Toolkit, model: str | Path | None, tokenizer: str | None) -> Tokenizer:
     """Load the tokenizer alone, which takes little time compared with the weights."""
     folder = demo.path() if model is None else Path(model)
-    return load_tokenizer(toolkit.open_checkpoint(folder), tokenizer, toolkit)
+    try:
+        path = find_tokenizer(folder, tokenizer)
+    except TokenizerError:
+        toolkit.open_checkpoint(folder)  # raises its own error if there is no model either
+        raise
+    return fit_tokenizer(toolkit.load_tokenizer(path), lambda: toolkit.open_checkpoint(folder))
 
 
 def share_cores(ranks: int) -> None:

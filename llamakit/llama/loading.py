@@ -188,7 +188,7 @@ def find_tokenizer(model: Path, given: str | Path | None = None) -> Path:
 def load_tokenizer(
     checkpoint: Checkpoint, given: str | Path | None = None, toolkit: Toolkit | None = None
 ) -> Tokenizer:
-    """Load the tokenizer of a checkpoint, and let it know whose it is.
+    """Load the tokenizer of a checkpoint.
 
     Args:
         given: its file; None looks in the checkpoint's folder and in the parent.
@@ -197,11 +197,22 @@ def load_tokenizer(
     """
     path = find_tokenizer(checkpoint.path, given)
     tokenizer = (toolkit or default_toolkit()).load_tokenizer(path)
-    for_model = getattr(tokenizer, "for_model", None)
-    if for_model is not None:
-        tokenizer = for_model(checkpoint.params)
+    tokenizer = fit_tokenizer(tokenizer, lambda: checkpoint)
     check_vocabulary(checkpoint, tokenizer)
     return tokenizer
+
+
+def fit_tokenizer(tokenizer: Tokenizer, opened: Callable[[], Checkpoint]) -> Tokenizer:
+    """Let a tokenizer know whose it is, where its file leaves something open.
+
+    Args:
+        opened: returns the model's checkpoint; called where that is the case.
+    """
+    for_model = getattr(tokenizer, "for_model", None)
+    if for_model is None:
+        return tokenizer
+    fitted: Tokenizer = for_model(opened().params)
+    return fitted
 
 
 def check_vocabulary(checkpoint: Checkpoint, tokenizer: Tokenizer) -> None:
