@@ -6,14 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from llamakit.checkpoint.llama_generation import is_tiktoken
 from llamakit.errors import TokenizerError
 from llamakit.examine.steps import Opener
-from llamakit.files.regular_file import open_regular
-from llamakit.protocols import Checkpoint
-
-_TIKTOKEN_SPECIAL = 256
-"""Llama 3's special tokens, which are in no file."""
+from llamakit.protocols import Checkpoint, Tokenizer
 
 
 @dataclass(frozen=True)
@@ -33,42 +28,40 @@ def find_vocabulary(checkpoint: Checkpoint, opener: Opener) -> Vocabulary:
     folder = checkpoint.path
     places = (folder / "tokenizer.model", folder.resolve().parent / "tokenizer.model")
     path = next((place for place in places if place.exists()), None)
-    path = path or _of_a_plugin(places, opener)
-    if path is None:
-        other = folder / "tokenizer.json"
-        return Vocabulary(other if other.exists() else None)
     try:
-        size = _size(path, opener)
+        tokenizer = _of_a_plugin(places, opener) if path is None else opener.load_tokenizer(path)
     except TokenizerError as error:
         return Vocabulary(path, fault=str(error))
     except OSError as error:
         return Vocabulary(path, fault=f"{path} cannot be read: {error.strerror}.")
-    rows = checkpoint.params.vocab_size
+    if tokenizer is None:
+        other = folder / "tokenizer.json"
+        return Vocabulary(other if other.exists() else None)
+    return _compared(tokenizer, checkpoint)
+
+
+def _compared(tokenizer: Tokenizer, checkpoint: Checkpoint) -> Vocabulary:
+    """Compare a tokenizer with a checkpoint, which tells some files what follows their tokens."""
+    for_model = getattr(tokenizer, "for_model", None)
+    fitted: Tokenizer = tokenizer if for_model is None else for_model(checkpoint.params)
+    path, size, rows = fitted.path, fitted.vocab_size, checkpoint.params.vocab_size
     if size <= rows:
         return Vocabulary(path, size)
     return Vocabulary(
         path,
         size,
-        f"{path} has {size} tokens but the embedding of {folder} has {rows} rows: it is the "
-        "tokenizer of another model; bring both from the same download.",
+        f"{path} has {size} tokens but the embedding of {checkpoint.path} has {rows} rows: it is "
+        "the tokenizer of another model; bring both from the same download.",
     )
 
 
-def _of_a_plugin(places: Sequence[Path], opener: Opener) -> Path | None:
-    """Find a ``tokenizer`` of another ending that a plugin loads."""
+def _of_a_plugin(places: Sequence[Path], opener: Opener) -> Tokenizer | None:
+    """Load a ``tokenizer`` of another ending, if a plugin knows one."""
     for place in places:
         for path in sorted(place.parent.glob("tokenizer.*")):
             if path.is_file() and len(path.suffixes) == 1:
                 try:
-                    opener.load_tokenizer(path)
+                    return opener.load_tokenizer(path)
                 except TokenizerError:
                     continue
-                return path
     return None
-
-
-def _size(path: Path, opener: Opener) -> int:
-    if is_tiktoken(path):
-        with open_regular(path) as file:
-            return sum(1 for line in file if line.strip()) + _TIKTOKEN_SPECIAL
-    return opener.load_tokenizer(path).vocab_size
