@@ -9,6 +9,7 @@ from collections import Counter
 from pathlib import Path
 
 from llamakit.errors import TokenizerError
+from llamakit.files.regular_file import open_regular
 
 MAX_NBYTES = 64 << 20
 """Llama 4's file has under 4 MB."""
@@ -22,7 +23,7 @@ _REMEDY = "copy the file again from where the weights are"
 
 def is_rank_file(path: Path) -> bool:
     """Tell a rank file by its first line that is not blank."""
-    with path.open("rb") as file:
+    with open_regular(path) as file:
         head = file.read(_HEAD_NBYTES).lstrip(b"\r\n")
     return _LINE.fullmatch(head.partition(b"\n")[0]) is not None
 
@@ -33,13 +34,11 @@ def read_ranks(path: Path) -> list[bytes]:
     Raises:
         TokenizerError: the file is too large, or damaged; the message names the line.
     """
-    if (nbytes := path.stat().st_size) > MAX_NBYTES:
-        raise TokenizerError(
-            f"{path} has {nbytes} bytes; a rank file has at most {MAX_NBYTES}: {_REMEDY}"
-        )
+    with open_regular(path) as file:
+        data = file.read(MAX_NBYTES + 1)
+    if len(data) > MAX_NBYTES:
+        raise TokenizerError(f"{path} is over {MAX_NBYTES} bytes; no rank file is: {_REMEDY}")
     by_rank: dict[int, bytes] = {}
-    with path.open("rb") as file:
-        data = file.read(MAX_NBYTES + 1)  # it may have grown since
     for number, line in enumerate(data.split(b"\n"), start=1):
         if line.strip():
             rank, token = _parse(line, f"{path}, line {number}")

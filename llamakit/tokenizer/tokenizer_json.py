@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from llamakit.errors import TokenizerError
+from llamakit.files.regular_file import open_regular
 from llamakit.tokenizer.rank_file import check_ranks
 from llamakit.tokenizer.rank_tokenizer import RankTokenizer
 from llamakit.tokenizer.special_tokens import LLAMA_3_1_HF, LLAMA_4, SpecialTokens
@@ -58,7 +59,7 @@ def load(path: Path) -> RankTokenizer:
 
 
 def _read(path: Path) -> dict[str, Any]:
-    with path.open("rb") as file:
+    with open_regular(path) as file:
         data = file.read(MAX_NBYTES + 1)
     if len(data) > MAX_NBYTES:
         raise TokenizerError(f"{path} is over {MAX_NBYTES} bytes; no tokenizer.json is that large")

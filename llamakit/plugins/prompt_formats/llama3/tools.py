@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from llamakit.errors import DialogError, FileFormatError
+from llamakit.files.regular_file import open_regular
 from llamakit.llama.tool_calls import CODE_INTERPRETER, ToolCall
 
 Style = Literal["json", "function-tag", "python-list"]
@@ -25,14 +26,15 @@ def read_tools(path: Path) -> list[Mapping[str, Any]]:
     """Read a JSON file of tools, in OpenAI's form.
 
     Raises:
-        FileFormatError: there is no such file, or it is something else.
+        FileFormatError: it is something else.
+        OSError: it cannot be read.
     """
-    if not path.is_file():
-        raise FileFormatError(f"{path}: no such file; tools=FILE wants a JSON list of tools")
-    if path.stat().st_size > LARGEST_FILE:
+    with open_regular(path) as file:
+        data = file.read(LARGEST_FILE + 1)
+    if len(data) > LARGEST_FILE:
         raise FileFormatError(f"{path} is over {LARGEST_FILE} bytes; no list of tools is that long")
     try:
-        value = json.loads(path.read_bytes())
+        value = json.loads(data)
     except (ValueError, RecursionError) as error:
         raise FileFormatError(f"{path}: not JSON ({error}); expected {_EXPECTED}") from error
     try:
