@@ -168,29 +168,62 @@ class ChatFormat(ResponseFormat):
     def __init__(self, request: CompletionRequest, texts: TokenTexts, model: str) -> None:
         super().__init__(request, texts, model)
         self._begun: set[int] = set()
+        self._held: dict[int, AnswerChoice] = {}
 
     def stream_events(self, chunk: Chunk) -> list[dict[str, Any]]:
-        """Return events for the role, the new text and the end."""
+        """Return events for the role, the new text and the end.
+
+        Where the model is told of tools, the text comes with the end: only then is it known
+        whether it is a call.
+        """
         self.count(chunk)
         events = []
         if chunk.index not in self._begun:
             self._begun.add(chunk.index)
             events.append(self._delta(chunk.index, {"role": "assistant", "content": ""}))
         logprobs = self._logprobs([chunk])
-        if chunk.text or (logprobs and logprobs["content"]):
-            events.append(self._delta(chunk.index, {"content": chunk.text}, logprobs))
-        if chunk.finish:
-            events.append(self._delta(chunk.index, {}, finish=chunk.finish))
+        text = "" if self.request.read else chunk.text
+        if text or (logprobs and logprobs["content"]):
+            events.append(self._delta(chunk.index, {"content": text}, logprobs))
+        finish = chunk.finish
+        if self.request.read:
+            held = self._held.setdefault(chunk.index, AnswerChoice())
+            held.text += chunk.text
+            held.chunks.append(chunk)
+            if finish:
+                delta, finish = self._ended(self._held.pop(chunk.index), finish)
+                events.append(self._delta(chunk.index, delta))
+        if finish:
+            events.append(self._delta(chunk.index, {}, finish=finish))
         return events
 
     def choice(self, index: int, answer: AnswerChoice) -> dict[str, Any]:
         """Return one entry of ``choices``."""
+        message, finish = self._ended(answer, answer.finish)
+        for call in message.get("tool_calls", ()):
+            del call["index"]  # for the deltas of a stream only
         return {
             "index": index,
-            "message": {"role": "assistant", "content": answer.text, "refusal": None},
+            "message": {"role": "assistant", "refusal": None, **message},
             "logprobs": self._logprobs(answer.chunks),
-            "finish_reason": answer.finish,
+            "finish_reason": finish,
         }
+
+    def _ended(self, answer: AnswerChoice, finish: Any) -> tuple[dict[str, Any], Any]:
+        """Return the content and the tool calls of a whole answer, and why it ended.
+
+        One that was cut off holds no call: its arguments may not be whole.
+        """
+        if self.request.read is None or finish != "stop":
+            return {"content": answer.text}, finish
+        tokens = [chunk.token for chunk in answer.chunks if chunk.token is not None]
+        parsed = self.request.read(tokens)
+        if not parsed.tool_calls:
+            return {"content": answer.text}, finish
+        calls = [
+            {"index": number, **call.as_openai()} for number, call in enumerate(parsed.tool_calls)
+        ]
+        return {"content": parsed.content or None, "tool_calls": calls}, "tool_calls"
 
     def _delta(
         self, index: int, delta: dict[str, Any], logprobs: Any = None, finish: str | None = None

@@ -7,15 +7,17 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from llamakit.errors import LlamakitError
+from llamakit.errors import DialogError, LlamakitError
+from llamakit.llama.dialog_encoding import ReadAnswer, answer_reader, encode_dialog, with_tools
 from llamakit.llama.llama import Llama
 from llamakit.llama.seeds import spread
 from llamakit.plugin_manager.contracts.prompt_formats import build_format
 from llamakit.plugin_manager.factories import parse_choice
-from llamakit.protocols import Dialog, PromptFormat
+from llamakit.protocols import PromptFormat
 from llamakit.runtime.requests import Request
 from llamakit.serve import request_schemas
 from llamakit.serve.api_errors import ApiError, as_api_error, bad
+from llamakit.serve.request_messages import dialog_of
 from llamakit.serve.sampling_reader import SamplingReader, read_choice
 from llamakit.serve.schema_validation import check
 from llamakit.serve.server_settings import ServeSettings
@@ -43,6 +45,7 @@ class CompletionRequest:
         top: how many alternatives each token is shown with; None shows no probabilities.
         seen: the probabilities that the sampler saw are shown too.
         discard: the answers are not returned, only the scores of the prompts.
+        read: finds tool calls in an answer's tokens; None where the model is told of no tools.
     """
 
     choices: Sequence[Request]
@@ -53,6 +56,7 @@ class CompletionRequest:
     top: int | None = None
     seen: bool = False
     discard: bool = False
+    read: ReadAnswer | None = None
     stream: bool = False
     include_usage: bool = False
 
@@ -99,7 +103,7 @@ class RequestParser:
     def chat(self, body: Body) -> CompletionRequest:
         """Read the body of ``/v1/chat/completions``. Raises as ``completion``."""
         body = self._checked(body, request_schemas.CHAT)
-        prompt_format = self._format(body)
+        prompt_format = self._format_with_tools(body)
         tokens = self._encoded(prompt_format, body)
         logprobs, top = body.get("logprobs", False), body.get("top_logprobs")
         if top and not logprobs:
@@ -113,6 +117,7 @@ class RequestParser:
             stop=tuple(getattr(prompt_format, "stop_strings", ())),
             top=(top or 0) if logprobs else None,
             keep_space=getattr(prompt_format, "keeps_space", False),
+            read=answer_reader(prompt_format),
         )
 
     def tokenize(self, body: Body) -> list[int]:
@@ -159,6 +164,7 @@ class RequestParser:
         echo: bool = False,
         keep_space: bool = False,
         discard: bool = False,
+        read: ReadAnswer | None = None,
     ) -> CompletionRequest:
         n = body.get("n", 1)
         self._check_count(len(prompts), n)
@@ -191,6 +197,7 @@ class RequestParser:
             top=top,
             seen=seen,
             discard=discard,
+            read=read,
             stream=body.get("stream", False),
             include_usage=bool((body.get("stream_options") or {}).get("include_usage")),
         )
@@ -265,9 +272,17 @@ class RequestParser:
         except LlamakitError as error:
             raise as_api_error(error, "prompt_format") from error
 
+    def _format_with_tools(self, body: Body) -> PromptFormat:
+        """Build the prompt format of a request, with the request's tools described."""
+        tools = body.get("tools") if body.get("tool_choice") != "none" else None
+        try:
+            return with_tools(self._format(body), tools)
+        except DialogError as error:
+            raise as_api_error(error, "tools") from error
+
     def _encoded(self, prompt_format: PromptFormat, body: Body) -> list[int]:
         try:
-            return prompt_format.encode(_dialog(body["messages"]))
+            return encode_dialog(prompt_format, dialog_of(body["messages"]))
         except LlamakitError as error:
             raise as_api_error(error, "messages") from error
 
@@ -275,15 +290,3 @@ class RequestParser:
 def _stop_strings(body: Body) -> tuple[str, ...]:
     given = body.get("stop", ())
     return tuple(text for text in ([given] if isinstance(given, str) else given) if text)
-
-
-def _dialog(messages: Sequence[Body]) -> Dialog:
-    """Turn a client's messages into a dialog."""
-    dialog: list[Any] = []
-    for message in messages:
-        content = message["content"]
-        if not isinstance(content, str):
-            content = "".join(part["text"] for part in content)
-        role = "system" if message["role"] == "developer" else message["role"]
-        dialog.append({"role": role, "content": content})
-    return dialog

@@ -118,13 +118,38 @@ IGNORED: Mapping[str, Schema] = {
 }
 """Fields that clients send and that are ignored."""
 
-NO_TOOLS = "this server calls no tools"
+FUNCTION_CALL = closed(
+    {
+        "id": TEXT,
+        "type": {"type": "string", "enum": ["function"]},
+        "function": closed({"name": TEXT, "arguments": TEXT}, ("name", "arguments")),
+    },
+    ("function",),
+)
+TOOL = closed(
+    {
+        "type": {"type": "string", "enum": ["function"]},
+        "function": closed(
+            {
+                "name": {"type": "string", "minLength": 1},
+                "description": TEXT,
+                "parameters": {"type": "object"},
+                "strict": FLAG,
+            },
+            ("name",),
+        ),
+    },
+    ("type", "function"),
+)
+MOST_TOOLS = 128
+
+NO_TOOLS = "tools are described to the model; whether it calls one is its own choice"
+NO_FUNCTIONS = "the newer tools is there instead"
 NO_SOUND = "this server writes text only"
 NOT_OFFERED: Mapping[str, Schema] = {
-    "tools": refused(NO_TOOLS, []),
     "tool_choice": refused(NO_TOOLS, "none", "auto"),
-    "functions": refused(NO_TOOLS, []),
-    "function_call": refused(NO_TOOLS, "none", "auto"),
+    "functions": refused(NO_FUNCTIONS, []),
+    "function_call": refused(NO_FUNCTIONS, "none", "auto"),
     "web_search_options": refused("this server searches nowhere"),
     "modalities": refused(NO_SOUND, ["text"]),
     "audio": refused(NO_SOUND),
@@ -160,16 +185,17 @@ COMPLETION = closed(
 PART = closed({"type": {"type": "string", "enum": ["text"]}, "text": TEXT}, ("type", "text"))
 MESSAGE = closed(
     {
-        "role": {"type": "string", "enum": ["system", "developer", "user", "assistant"]},
+        "role": {"type": "string", "enum": ["system", "developer", "user", "assistant", "tool"]},
         "content": {"anyOf": [TEXT, {"type": "array", "items": PART, "minItems": 1}]},
         "name": TEXT,
         "refusal": TEXT,
         "annotations": refused("messages hold text only", []),
         "audio": refused(NO_SOUND),
-        "tool_calls": refused(NO_TOOLS, []),
-        "function_call": refused(NO_TOOLS),
+        "tool_calls": {"type": "array", "items": FUNCTION_CALL, "maxItems": MOST_TOOLS},
+        "tool_call_id": TEXT,
+        "function_call": refused(NO_FUNCTIONS),
     },
-    ("role", "content"),
+    ("role",),
 )
 RESPONSE_FORMAT = closed(
     {
@@ -198,6 +224,13 @@ CHAT = closed(
         "logprobs": FLAG,
         "top_logprobs": {"type": "integer", "minimum": 0, "maximum": 20},
         "response_format": RESPONSE_FORMAT,
+        "tools": {
+            "type": "array",
+            "items": TOOL,
+            "maxItems": MOST_TOOLS,
+            "description": "Functions that the model may ask for, with a prompt format that has "
+            "tools: llama3 and llama4.",
+        },
         **COMMON,
         **IGNORED,
         **NOT_OFFERED,

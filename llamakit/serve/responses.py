@@ -111,7 +111,8 @@ class CompletionResponse:
         choice = self._choices[chunk.index]
         choice.text += chunk.text
         choice.finish = chunk.finish
-        if self._completion.request.top is not None:
+        request = self._completion.request
+        if request.top is not None or request.read is not None:
             choice.chunks.append(chunk)
 
     def _note(self, record: Record) -> None:

@@ -1,0 +1,28 @@
+"""The messages of a chat request as a dialog."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from llamakit.errors import DialogError
+from llamakit.protocols import Dialog
+
+
+def dialog_of(messages: Sequence[Mapping[str, Any]]) -> Dialog:
+    """Turn a client's messages, which fit their schema, into a dialog.
+
+    Raises:
+        DialogError: one has neither a content nor tool calls.
+    """
+    dialog: list[Any] = []
+    for number, message in enumerate(messages, start=1):
+        content, calls = message.get("content"), message.get("tool_calls")
+        if content is None and not calls:
+            raise DialogError(f"message {number} ({message['role']}) has no content")
+        if not isinstance(content, str):
+            content = "".join(part["text"] for part in content or ())
+        role = "system" if message["role"] == "developer" else message["role"]
+        carried = {"tool_calls": calls} if calls else {}
+        dialog.append({"role": role, "content": content, **carried})
+    return dialog
