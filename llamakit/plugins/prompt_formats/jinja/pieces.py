@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from itertools import accumulate
 
 from llamakit.plugins.prompt_formats.jinja.user_text import Cover
 
 TAG = re.compile(r"<\|[^<>|\s]+\|>|<</?\w+>>|</?[\w-]+>|\[/?[A-Z_]+\]|### ?\w+:")
 """What templates write at the ends of turns where the tokenizer has no token for it."""
-TAG_ANYWHERE = re.compile(f"(?=({TAG.pattern}))")
-"""A tag within another one, too. Each position has one at most, so that all are found at once."""
+TAG_STARTS = re.compile(r"[<\[#]")
 
 
 class AmbiguousTextError(Exception):
@@ -40,7 +40,8 @@ def cut(
         covered = plain
     _check_tags(contents, special, covered)
     pieces = _split(covered, special)
-    return [piece if at % 2 else cover.off(piece) for at, piece in enumerate(pieces)]
+    ends = accumulate(map(len, pieces))  # one covered character is one plain one
+    return [plain[end - len(piece) : end] for piece, end in zip(pieces, ends, strict=True)]
 
 
 def _split(text: str, special: Sequence[str]) -> list[str]:
@@ -71,8 +72,9 @@ def _check_tags(contents: Sequence[str], special: Sequence[str], covered: str) -
     """Refuse a message with a tag that the template writes as text."""
     tags = set(TAG.findall(covered)) - set(special)
     for number, content in enumerate(contents, start=1):
-        for tag in TAG_ANYWHERE.findall(content):
-            if tag in tags:
+        for start in TAG_STARTS.finditer(content) if tags else ():  # a tag in another one, too
+            match = TAG.match(content, start.start())
+            if match and (tag := match[0]) in tags:
                 raise AmbiguousTextError(
                     f"writes {tag} around messages, and message {number} holds {tag}: the model "
                     "would take it for the end or the beginning of a turn; write it in another way"
