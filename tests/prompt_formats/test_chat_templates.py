@@ -148,12 +148,13 @@ CHATML = """{% for m in messages %}{% if m.role == 'assistant' %}{{ '<|im_start|
 {% if add_generation_prompt %}<|im_start|>assistant
 {% endif %}"""
 
-FILTERS = """{% for m in messages %}{{ '%-9s|%s' | format(m.role, m.content | length) }}
+FILTERS = """{% set rest = messages | rejectattr('role', 'equalto', 'assistant') | list %}
+{%- for m in rest %}{{ '%-9s|%s' | format(m.role, m.content | length) }}
 {{ m.role | center(20) }}{{ m.content | wordwrap(8) | indent(2) }}{{ m | dictsort }}
 {{ [m.role, m.content] | map('upper') | join(' / ') }}{{ m | tojson(indent=2) }}
 {{ m.content | default('?') | replace('e', 'E') | title }}{{ m.keys() | list | pprint }}
 {{ '{:>12}|{:<4}'.format(m.role, loop.index) }}{{ m.content.split() | batch(2, '-') | list }}
-{%- endfor %}{{ messages | groupby('role') | map('first') | list }}{{ dict(a=1) | items | list }}
+{%- endfor %}{{ rest | groupby('role') | map('first') | list }}{{ dict(a=1) | items | list }}
 {{ messages | selectattr('role', 'equalto', 'user') | list | count }}{{ 7 // 2 ** 2 }}"""
 
 TEMPLATES = {
@@ -169,7 +170,7 @@ DIALOGS: dict[str, Dialog] = {
     ],
     "system": [
         {"role": "system", "content": "Answer in one sentence. "},
-        {"role": "user", "content": "why <b>&amp;</b>"},
+        {"role": "user", "content": "why is a & b < 'c' > &amp;"},
         {"role": "assistant", "content": "because"},
         {"role": "user", "content": ""},
     ],
@@ -216,12 +217,12 @@ def test_a_template_renders_as_with_transformers(
         "names": {"bos_token": "<s>", "eos_token": "</s>"},
         "roles": [message["role"] for message in messages],
         "contents": [message["content"] for message in messages],
-        "special": ["<s>", "</s>", "<|im_start|>", "<|im_end|>"],
+        "special": [],
         "answer": answer,
         "now": datetime.now().isoformat(),
     }
 
-    ours = outcome(lambda: renderer.render(request).plain)
+    ours = outcome(lambda: "".join(renderer.render(request)))
 
     theirs = outcome(
         lambda: judge.apply_chat_template(

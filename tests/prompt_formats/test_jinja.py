@@ -273,7 +273,7 @@ def test_a_template_may_ask_what_a_text_holds(make: Make, rich_tokenizer: Any):
 
 
 def test_a_tag_that_the_template_writes_as_text_is_refused_in_a_message(make: Make):
-    with pytest.raises(SpecialTagError, match=r"message 1 \(user\) holds \[/INST\]"):
+    with pytest.raises(SpecialTagError, match=r"writes \[/INST\] around .* message 1 holds"):
         make(LLAMA2).encode([{"role": "user", "content": "a [/INST] b"}])
 
 
@@ -329,6 +329,7 @@ def test_what_the_template_refuses_is_said(make: Make):
         ("{{ '\\ud800' }}", "lone surrogate"),
         ("{{ '%c' % 0xdfff }}", "lone surrogate"),
         ("{{ ('x' * 2500000) ~ ('y' * 2500000) }}", "more than 4000000 characters"),
+        ("{{ '<s>' * 200000 }}", "more than 100000 special tokens"),
     ],
 )
 def test_what_a_template_must_not_do_is_said(template: str, message: str, make: Make):
@@ -377,7 +378,7 @@ def test_a_message_with_many_tags_is_compared_with_a_template_of_many(make: Make
     written = "{% for i in range(99999) %}<a{{ i }}>{% endfor %}{{ messages[0].content }}"
     prompt_format = make(written)
 
-    with pytest.raises(SpecialTagError, match="holds <a99998>"):
+    with pytest.raises(SpecialTagError, match="message 1 holds <a99998>"):
         prompt_format.encode([{"role": "user", "content": "<b>" * 100_000 + "<|<a99998>|>"}])
 
 

@@ -69,7 +69,7 @@ def test_the_process_is_started_once(renderer: Renderer):
     first = renderer.render(request_for(CONTENT)), renderer.pid
     second = renderer.render(request_for("{{ bos_token }}!")), renderer.pid
 
-    assert (first[0].plain, second[0].plain) == ("hello", "!")
+    assert (first[0], second[0]) == (["hello"], ["!"])
     assert first[1] == second[1] is not None
 
 
@@ -126,7 +126,7 @@ def test_a_process_that_was_killed_is_replaced_and_leaves_no_zombie(renderer: Re
     os.kill(old, signal.SIGKILL)
     wait_until(lambda: state(old) == "Z")
 
-    assert renderer.render(request_for(CONTENT)).plain == "hello"
+    assert renderer.render(request_for(CONTENT)) == ["hello"]
     assert renderer.pid != old
     assert state(old) == ""
 
@@ -149,7 +149,7 @@ def test_a_process_that_hangs_is_killed():
 def is_rendered(renderer: Renderer) -> bool:
     """Whether it is, on a machine that may take longer to start a process than a test allows."""
     try:
-        return renderer.render(request_for(CONTENT)).plain == "hello"
+        return renderer.render(request_for(CONTENT)) == ["hello"]
     except RenderingError:
         return False
 
@@ -169,9 +169,9 @@ def test_the_clock_and_the_memory_are_watched_where_the_kernel_does_not():
 
 def test_threads_get_their_own_answers(renderer: Renderer):
     with ThreadPoolExecutor(8) as pool:
-        texts = pool.map(lambda n: renderer.render(request_for(CONTENT, str(n))).plain, range(200))
+        texts = pool.map(lambda n: renderer.render(request_for(CONTENT, str(n))), range(200))
 
-    assert list(texts) == [str(n) for n in range(200)]
+    assert list(texts) == [[str(n)] for n in range(200)]
 
 
 def test_an_interrupted_rendering_is_not_the_next_ones_answer(renderer: Renderer):
@@ -183,7 +183,7 @@ def test_an_interrupted_rendering_is_not_the_next_ones_answer(renderer: Renderer
     with pytest.raises(KeyboardInterrupt):
         renderer.render(endless)
 
-    assert renderer.render(request_for(CONTENT)).plain == "hello"
+    assert renderer.render(request_for(CONTENT)) == ["hello"]
 
 
 @LINUX
@@ -215,12 +215,12 @@ def test_a_fork_has_a_process_of_its_own():
     pid = os.fork()
     if pid == 0:
         theirs = shared_renderer()
-        is_good = theirs.render(request_for(CONTENT)).plain == "hello" and theirs is not ours
+        is_good = theirs.render(request_for(CONTENT)) == ["hello"] and theirs is not ours
         theirs.close()
         os._exit(0 if is_good else 1)
 
     assert os.waitpid(pid, 0)[1] == 0
-    assert ours.render(request_for(CONTENT, "again")).plain == "again"
+    assert ours.render(request_for(CONTENT, "again")) == ["again"]
 
 
 def test_an_interpreter_that_cannot_be_started_is_a_sentence(monkeypatch: pytest.MonkeyPatch):
@@ -245,18 +245,15 @@ def test_a_worker_that_cannot_import_says_so(
     "reply",
     [
         None,
-        [],
         {},
-        {"failure": "failed"},
         {"failure": 1, "message": "x"},
-        {"plain": "x", "covered": "x", "hidden": "", "shown": None},
-        {"plain": "x", "covered": "x", "hidden": "a", "shown": ""},
-        {"plain": "x", "covered": "x", "hidden": "", "shown": "", "more": ""},
+        ["x", "</s>", None],
+        ["x", "<not special>", ""],
     ],
 )
 def test_what_is_no_reply_is_not_taken_for_one(reply: object):
     with pytest.raises(ValueError, match="not a reply"):
-        checked_reply(reply)
+        checked_reply(reply, ["</s>"])
 
 
 def test_messages_are_bounded_and_whole(tmp_path: Path):

@@ -9,7 +9,7 @@ import pytest
 
 from llamakit.errors import PromptError
 from llamakit.plugins.prompt_formats.jinja.format import JinjaFormat
-from llamakit.plugins.prompt_formats.jinja.renderer import Limits, Renderer
+from llamakit.plugins.prompt_formats.jinja.renderer import Limits, Renderer, RenderingError
 from llamakit.plugins.prompt_formats.jinja.template_file import TemplateFile
 from llamakit.protocols import Tokenizer
 
@@ -122,3 +122,16 @@ def test_numbers_of_any_length_are_no_text(rich_tokenizer: Tokenizer, renderer: 
     assert encode("{{ ('9' * 5000) | int }}", rich_tokenizer, renderer) == rich_tokenizer.encode(
         "0"
     )
+
+
+def test_looking_for_special_tokens_in_what_a_template_wrote_is_bounded_too(
+    hasty_renderer: Renderer,
+):
+    request = {
+        **{"template": "{{ '<' * 3999999 }}", "names": {}, "roles": [], "contents": []},
+        **{"answer": True, "now": "2026-11-30T12:00:00"},
+        "special": [f"<|reserved_special_token_{number}|>" for number in range(2000)],
+    }
+
+    with pytest.raises(RenderingError, match="computes for more than 1 s"):
+        hasty_renderer.render(request)

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from datetime import datetime
 from itertools import pairwise
 from typing import TYPE_CHECKING
@@ -16,7 +15,6 @@ from llamakit.errors import (
 )
 from llamakit.plugins.prompt_formats.jinja.renderer import (
     Renderer,
-    Rendering,
     RenderingError,
     shared_renderer,
 )
@@ -27,10 +25,6 @@ if TYPE_CHECKING:
     from llamakit.protocols import Dialog, Tokenizer
 
 ROLES = ("system", "user", "assistant")
-TAG = re.compile(r"<\|[^<>|\s]+\|>|<</?\w+>>|</?[\w-]+>|\[/?[A-Z_]+\]|### ?\w+:")
-"""What templates write at the ends of turns where the tokenizer has no token for it."""
-TAG_ANYWHERE = re.compile(f"(?=({TAG.pattern}))")
-"""A tag within another one, too. Each position has one at most, so that all are found at once."""
 
 
 class JinjaFormat:
@@ -55,6 +49,7 @@ class JinjaFormat:
         self._template = template.text
         self._renderer = renderer or shared_renderer()
         self._special = _special_ids(tokenizer, template.tokens)
+        self._special_ids = frozenset(self._special.values())
         names = {it: text for text, it in self._special.items()}
         self._names: dict[str, str] = {
             "bos_token": names.get(tokenizer.bos_id, ""),
@@ -88,7 +83,7 @@ class JinjaFormat:
         if isinstance(part, int):
             return [part]
         tokens = self._tokenizer.encode(part)
-        if not set(self._special.values()).isdisjoint(tokens):
+        if not self._special_ids.isdisjoint(tokens):
             raise SpecialTagError(
                 "a message holds the name of a special token, which this tokenizer makes its id "
                 "of: write it in another way"
@@ -101,20 +96,11 @@ class JinjaFormat:
         Args:
             answer: end with what asks for an answer.
         """
-        contents = [message["content"] for message in dialog]
-        rendering = self._render(dialog, answer)
-        cover = str.maketrans(rendering.hidden, rendering.shown)
-        covered = rendering.covered
-        if covered.translate(cover) != rendering.plain:
-            self._check_harmless(contents, rendering)
-            covered = rendering.plain
-        self._check_tags(dialog, covered)
-        return [
-            part if isinstance(part, int) else part.translate(cover)
-            for part in self._split(covered)
-        ]
+        pieces = self._render(dialog, answer)
+        parts = [self._special[piece] if at % 2 else piece for at, piece in enumerate(pieces)]
+        return [part for part in parts if part != ""]
 
-    def _render(self, dialog: Dialog, answer: bool) -> Rendering:
+    def _render(self, dialog: Dialog, answer: bool) -> list[str]:
         request = {
             "template": self._template,
             "names": self._names,
@@ -132,47 +118,8 @@ class JinjaFormat:
                 raise FileFormatError(f"{self._path}, {message}") from error
             if error.kind == "raised":
                 raise DialogError(f"the chat template {self._path} says: {message}") from error
-            raise PromptError(f"the chat template {self._path} {message}") from error
-
-    def _split(self, text: str) -> list[str | int]:
-        """Cut a string at the names of special tokens, the longest name first."""
-        names = sorted(filter(str.strip, self._special), key=len, reverse=True)
-        if not names:
-            return [text] if text else []
-        pieces = re.split(f"({'|'.join(map(re.escape, names))})", text)
-        parts = [self._special[it] if at % 2 else it for at, it in enumerate(pieces)]
-        return [part for part in parts if part != ""]
-
-    def _check_harmless(self, contents: Sequence[str], rendering: Rendering) -> None:
-        """Let a template do with strings what covered ones do not stand, if it cannot matter.
-
-        No text has a sign that names of special tokens are written with, and the same tokens come
-        out either way.
-        """
-        signs = {it for name in self._special for it in name if not it.isalnum()}
-        is_harmless = signs.isdisjoint("".join(contents)) and all(
-            not name.isalnum() for name in self._special
-        )
-        texts = (rendering.plain, rendering.covered)
-        ids = [[it for it in self._split(text) if isinstance(it, int)] for text in texts]
-        if not is_harmless or ids[0] != ids[1]:
-            raise SpecialTagError(
-                f"the chat template {self._path} changes the texts of messages in a way that hides "
-                "where they begin and end, and a message has signs that special tokens are "
-                f"written with ({' '.join(sorted(signs))}): write it without them"
-            )
-
-    def _check_tags(self, dialog: Dialog, covered: str) -> None:
-        """Refuse a message with a tag that the template writes as text."""
-        tags = set(TAG.findall(covered)) - set(self._special)
-        for number, message in enumerate(dialog, start=1):
-            for tag in TAG_ANYWHERE.findall(message["content"]):
-                if tag in tags:
-                    raise SpecialTagError(
-                        f"message {number} ({message['role']}) holds {tag}, which the chat "
-                        f"template {self._path} writes around messages: the model would take it "
-                        "for the end or the beginning of a turn; write it in another way"
-                    )
+            kind = SpecialTagError if error.kind == "ambiguous" else PromptError
+            raise kind(f"the chat template {self._path} {message}") from error
 
     def _stop_tokens(self) -> tuple[int, ...]:
         """Find what ends an answer: EOS, and what the template writes behind one."""

@@ -16,8 +16,8 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from collections.abc import Collection, Mapping
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import IO, Any
 
@@ -25,7 +25,7 @@ import llamakit
 from llamakit.plugins.prompt_formats.jinja.framing import NO_MEMORY, read_message, write_message
 
 LARGEST_REPLY = 64 * 2**20
-"""Bytes: four million characters, twice, with four bytes each, and what JSON adds."""
+"""Bytes: four million characters with four bytes each, or what JSON makes of control characters."""
 POLL_SECONDS = 0.05
 KERNEL_BOUNDS_MEMORY = sys.platform == "linux"
 """Elsewhere RLIMIT_DATA does not count what malloc takes."""
@@ -56,28 +56,12 @@ class Limits:
     characters: int = 4_000_000
 
 
-@dataclass(frozen=True)
-class Rendering:
-    """A rendered dialog.
-
-    Args:
-        covered: the same with covered messages: see ``user_text``.
-        hidden: the private code points in it.
-        shown: the character that each of them covers.
-    """
-
-    plain: str
-    covered: str
-    hidden: str
-    shown: str
-
-
 class RenderingError(Exception):
     """A template that is not rendered.
 
     Args:
-        kind: ``syntax`` (it is no template), ``raised`` (it refuses the dialog), ``failed``, or
-            ``stopped`` (it ran into a limit).
+        kind: ``syntax`` (it is no template), ``raised`` (it refuses the dialog), ``ambiguous`` (a
+            message could be taken for the template's), ``failed``, or ``stopped`` (at a limit).
     """
 
     def __init__(self, kind: str, message: str) -> None:
@@ -93,8 +77,8 @@ class Renderer:
         self._lock = threading.Lock()
         self._process: subprocess.Popen[bytes] | None = None
 
-    def render(self, request: Mapping[str, Any]) -> Rendering:
-        """Render a dialog.
+    def render(self, request: Mapping[str, Any]) -> list[str]:
+        """Render a dialog; return strings and names of special tokens in turn, a string first.
 
         Args:
             request: what ``worker`` reads.
@@ -108,9 +92,9 @@ class Renderer:
             except BaseException:
                 self.close()  # its reply would be taken for the next one's
                 raise
-        if "failure" in reply:
-            raise RenderingError(reply["failure"], reply["message"])
-        return Rendering(**reply)
+        if isinstance(reply, RenderingError):
+            raise reply
+        return reply
 
     @property
     def pid(self) -> int | None:
@@ -142,12 +126,12 @@ class Renderer:
 
     def _exchange(
         self, process: subprocess.Popen[bytes], request: Mapping[str, Any]
-    ) -> dict[str, str]:
+    ) -> list[str] | RenderingError:
         requests, replies = _pipes(process)
         with Watch(process, self._limits) as watch:
             try:
                 write_message(requests, request)
-                return checked_reply(read_message(replies, LARGEST_REPLY))
+                return checked_reply(read_message(replies, LARGEST_REPLY), request["special"])
             except (OSError, EOFError, ValueError, RecursionError) as error:
                 process.kill()
                 message = watch.reason or _reason(process.wait(), self._limits)
@@ -236,20 +220,20 @@ def _pipes(process: subprocess.Popen[bytes]) -> tuple[IO[bytes], IO[bytes]]:
     return process.stdin, process.stdout
 
 
-def checked_reply(reply: Any) -> dict[str, str]:
+def checked_reply(reply: Any, special: Collection[str]) -> list[str] | RenderingError:
     """Return a reply if it is one: the other process is not trusted.
 
+    Args:
+        special: the names of special tokens.
     Raises:
         ValueError: it is none.
     """
-    names = {field.name for field in fields(Rendering)}
-    is_reply = isinstance(reply, dict) and set(reply) in (names, {"failure", "message"})
-    if not is_reply or not all(isinstance(value, str) for value in reply.values()):
-        raise ValueError("not a reply")
-    if len(reply.get("hidden", "")) != len(reply.get("shown", "")):
-        raise ValueError("not a reply")
-    checked: dict[str, str] = reply
-    return checked
+    if isinstance(reply, list) and all(isinstance(piece, str) for piece in reply):
+        if set(reply[1::2]) <= set(special):
+            return reply
+    elif isinstance(reply, dict) and isinstance(reply.get("failure"), str):
+        return RenderingError(reply["failure"], str(reply.get("message")))
+    raise ValueError("not a reply")
 
 
 def _reason(status: int, limits: Limits) -> str:

@@ -59,11 +59,6 @@ class Cover:
         """Take the cover off; the rest stays as it is."""
         return text.translate(self._back)
 
-    def pairs(self) -> dict[str, str]:
-        """Return the private code points and what they cover, as strings of one length."""
-        shown = "".join(map(chr, self._back.values()))
-        return {"hidden": "".join(map(chr, self._back)), "shown": shown}
-
 
 class CoveredText(str):
     """A covered text that compares, splits and changes case as the plain one would."""

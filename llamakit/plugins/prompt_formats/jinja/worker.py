@@ -21,6 +21,7 @@ from jinja2.exceptions import SecurityError, TemplateSyntaxError
 
 from llamakit.plugins.prompt_formats.jinja.chat_environment import RaisedError, chat_environment
 from llamakit.plugins.prompt_formats.jinja.framing import NO_MEMORY, read_message, write_message
+from llamakit.plugins.prompt_formats.jinja.pieces import AmbiguousTextError, cut
 from llamakit.plugins.prompt_formats.jinja.user_text import Cover, CoveredText, is_unicode
 
 try:
@@ -30,6 +31,8 @@ except ImportError:  # Windows has no limits of this kind: the renderer's clock 
 
 LARGEST_KEPT = 100_000
 """Characters of a template that stays compiled: a real one has 30,000 at most."""
+MOST_PIECES = 200_000
+"""Special tokens and the strings between them: the tokenizer is called for each string."""
 
 
 def main(limits: str) -> None:
@@ -90,8 +93,8 @@ def _allow_cpu_time(seconds: int) -> None:
         )
 
 
-def _reply(request: dict[str, Any], characters: int) -> dict[str, str]:
-    """Render a dialog; return the strings of ``renderer.Rendering``, or what is wrong."""
+def _reply(request: dict[str, Any], characters: int) -> list[str] | dict[str, str]:
+    """Render a dialog; return its pieces, or what is wrong."""
     try:
         template = _compiled(request["template"])
     except TemplateSyntaxError as error:
@@ -99,15 +102,15 @@ def _reply(request: dict[str, Any], characters: int) -> dict[str, str]:
     except Exception as error:  # noqa: BLE001 - Python's compiler gives up in several ways
         return _failure("syntax", f"the template cannot be compiled ({_named(error)})")
     try:
-        rendered = _rendered(template, request)
-        _check_output(rendered["plain"], characters)
+        return _pieces(template, request, characters)
     except MemoryError:
         raise
     except RaisedError as error:
         return _failure("raised", error.message or "")
+    except AmbiguousTextError as error:
+        return _failure("ambiguous", str(error))
     except Exception as error:  # noqa: BLE001 - a template may do anything wrong
         return _failure("failed", f"fails with {_named(error)}")
-    return rendered
 
 
 def _check_output(text: str, characters: int) -> None:
@@ -126,7 +129,7 @@ def _kept(text: str) -> Template:
     return chat_environment().from_string(text)
 
 
-def _rendered(template: Template, request: dict[str, Any]) -> dict[str, str]:
+def _pieces(template: Template, request: dict[str, Any], characters: int) -> list[str]:
     contents, special = request["contents"], request["special"]
     spaces = {character for name in special for character in name if character.isspace()}
     cover = Cover(spaces, [*contents, *special])
@@ -146,7 +149,11 @@ def _rendered(template: Template, request: dict[str, Any]) -> dict[str, str]:
         )
         for texts in (contents, hidden)
     )
-    return {"plain": plain, "covered": covered, **cover.pairs()}
+    _check_output(plain, characters)
+    pieces = cut(plain, covered, cover, contents, special)
+    if len(pieces) > MOST_PIECES:
+        raise SecurityError(f"it writes more than {MOST_PIECES // 2} special tokens")
+    return pieces
 
 
 def _failure(kind: str, message: str) -> dict[str, str]:
