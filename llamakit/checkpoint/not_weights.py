@@ -11,6 +11,8 @@ HEAD_NBYTES = 4096
 """How much of the start of a file ``describe_not_weights`` needs."""
 
 _PAGE = re.compile(r"<(\?xml|!doctype|!--|html|head|body|error)\b|<!--", re.IGNORECASE)
+_LONGEST_WORD = 24
+"""A longer one is no word but an address or a key, which may be a secret."""
 _TELLING = (
     re.compile(r"<code>(.{1,80}?)</code>", re.IGNORECASE | re.DOTALL),
     re.compile(r"<title[^>]*>(.{1,80}?)</title>", re.IGNORECASE | re.DOTALL),
@@ -33,7 +35,7 @@ def describe_not_weights(head: bytes) -> str | None:
         return None
     kind = "an XML error page" if _is_xml(text) else "an HTML page"
     said = next((match[1] for pattern in _TELLING if (match := pattern.search(text))), "")
-    said = " ".join(_printable(said).split())
+    said = " ".join(word for word in _printable(said).split() if len(word) <= _LONGEST_WORD)
     return f'{kind} ("{said}")' if said else kind
 
 

@@ -10,6 +10,7 @@ from typing import Any
 import click
 
 from llamakit.cli.terminal import note
+from llamakit.download.exposure import exposure
 from llamakit.download.link import INSTRUCTIONS, MAX_NBYTES, IncompleteLinkError, Link, read_link
 from llamakit.download.link_policy import format_utc
 from llamakit.errors import LinkError, LlamakitError, UsageError
@@ -70,8 +71,10 @@ def _missing_part(text: str) -> str | None:
 
 
 def read_checked_link(text: str) -> Link:
-    """Read a link, refuse one that has expired, and print when it expires."""
+    """Read a link, refuse one that has expired, and print when it expires and who can read it."""
     link = read_link(text)
+    if warning := exposure(link):
+        note(warning)
     if link.policy is not None and link.policy.expires is not None:
         link.policy.check_time()
         note(f"the link is valid until {format_utc(link.policy.expires)}")

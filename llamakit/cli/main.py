@@ -8,17 +8,18 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import NoReturn
 
 import click
 
 from llamakit._distribution import __version__
-from llamakit.errors import LlamakitError, UnknownNameError
+from llamakit.errors import LlamakitError, ParallelError, UnknownNameError
 from llamakit.plugin_manager.failures import attributed, is_full_disk, is_out_of_memory
 from llamakit.plugin_manager.loader import load_command
 from llamakit.plugin_manager.registry import Entry
 from llamakit.plugin_manager.toolkit import Toolkit, default_toolkit
+from llamakit.runtime.rank_environment import read_environment
 
 INTERRUPTED = 130
 
@@ -33,28 +34,48 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Returns:
         The exit status.
     """
-    rank, world_size = os.environ.get("RANK", ""), os.environ.get("WORLD_SIZE", "")
-    if not (rank and world_size.isdecimal() and int(world_size) > 1):
+    try:
+        ranks = read_environment()
+    except ParallelError:  # whatever loads a model raises it again; the rest needs no ranks
         return run(arguments)
+    if ranks.size == 1:
+        return run(arguments)
+    if ranks.rank > 0:
+        return _status_of(lambda: _follow(arguments))
 
     from llamakit.llama import worker
 
-    if rank != "0":
-        return worker.main() or 0
-    try:
-        return run(arguments)
-    finally:
-        worker.dismiss()
+    status = run(arguments)
+    dismissed = _status_of(worker.dismiss)
+    return status or dismissed
 
 
 def run(arguments: Sequence[str] | None = None) -> int:
     """Run one command line in this process alone: see ``main``."""
+    return _status_of(lambda: _run(arguments))
+
+
+def _run(arguments: Sequence[str] | None) -> int | None:
+    cli = build_cli(default_toolkit())
+    typed = None if arguments is None else list(arguments)
+    status: int | None = cli.main(typed, prog_name="llamakit", standalone_mode=False)
+    if sys.stdout is not None:  # it is None after `>&-`
+        sys.stdout.flush()
+    return status
+
+
+def _follow(arguments: Sequence[str] | None) -> int:
+    """Be a rank other than 0."""
+    from llamakit.cli.options import join_timeout_of
+    from llamakit.llama import worker
+
+    return worker.main(join_timeout_of(sys.argv[1:] if arguments is None else arguments))
+
+
+def _status_of(work: Callable[[], int | None]) -> int:
+    """Do some work; print what stops it, and return the exit status."""
     try:
-        cli = build_cli(default_toolkit())
-        typed = None if arguments is None else list(arguments)
-        status = cli.main(typed, prog_name="llamakit", standalone_mode=False)
-        if sys.stdout is not None:  # it is None after `>&-`
-            sys.stdout.flush()
+        status = work()
     except click.ClickException as error:
         error.show()
         return error.exit_code

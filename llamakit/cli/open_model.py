@@ -12,6 +12,7 @@ from llamakit.cli.terminal import loading_bar, note
 from llamakit.errors import NotACheckpointError, TokenizerError
 from llamakit.llama.drafter_choice import choose_drafter
 from llamakit.llama.loading import find_tokenizer, fit_tokenizer
+from llamakit.runtime.rank_environment import read_environment
 
 if TYPE_CHECKING:
     from llamakit.llama.options import LoadOptions, SamplingOptions
@@ -87,7 +88,7 @@ def _load_tokenizer(toolkit: Toolkit, model: str | Path | None, tokenizer: str |
 
 def share_cores(ranks: int) -> None:
     """Limit PyTorch to this rank's share of the cores; only for a process of our own."""
-    ranks = int(os.environ.get("LOCAL_WORLD_SIZE", ranks))  # torchrun: those of this host
+    ranks = read_environment().local_size or ranks  # torchrun: those of this host
     if ranks > 1 and "OMP_NUM_THREADS" not in os.environ:
         import torch
 

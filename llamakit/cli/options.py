@@ -5,7 +5,7 @@ Underscores work too (``--max_seq_len``): the group in ``main`` normalizes them.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import fields, replace
 from functools import wraps
 from typing import Any, TypeVar, cast
@@ -16,6 +16,8 @@ from llamakit.errors import UsageError
 from llamakit.llama.options import LoadOptions, SamplingOptions
 from llamakit.plugin_manager.factories import Choice
 from llamakit.plugin_manager.toolkit import Toolkit
+from llamakit.runtime.rank_environment import JOIN_TIMEOUT as SECONDS
+from llamakit.runtime.rank_environment import JOIN_TIMEOUT_VARIABLE
 
 CONSTRAINTS = {"json_schema": "file", "regex": "pattern", "grammar": "file"}
 """Options that are short for a processor of the same name, and the option of it that they set."""
@@ -59,6 +61,33 @@ def names_in(toolkit: Toolkit, registry: str) -> str:
         for entry in getattr(toolkit, registry)
     ]
     return ", ".join(names) or "none"
+
+
+JOIN_TIMEOUT = click.option(
+    "--join-timeout",
+    metavar="SECONDS",
+    type=click.FloatRange(min=1),
+    envvar=JOIN_TIMEOUT_VARIABLE,
+    show_envvar=True,
+    help=f"How long the processes may take to find each other.  [default: {SECONDS:g}]",
+)
+
+
+def join_timeout_of(arguments: Sequence[str]) -> float | None:
+    """Return the join timeout that a command line names, whatever else is in it.
+
+    The ranks other than 0 have the command line of rank 0, and run no command.
+    """
+    settings = {
+        "ignore_unknown_options": True,
+        "allow_extra_args": True,
+        "token_normalize_func": lambda token: token.replace("_", "-"),  # as the group in ``main``
+    }
+    reader = click.Command("worker", add_help_option=False, context_settings=settings)
+    JOIN_TIMEOUT(reader)
+    context = reader.make_context("llamakit", list(arguments))
+    timeout: float | None = context.params["join_timeout"]
+    return timeout
 
 
 def model_options(command: F) -> F:
@@ -131,6 +160,7 @@ def model_options(command: F) -> F:
             type=click.IntRange(min=1),
             help="How many prompts are answered at the same time.",
         ),
+        JOIN_TIMEOUT,
         click.option("--seed", metavar="N", type=int, help="The same seed, the same answer."),
     )
 

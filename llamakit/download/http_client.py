@@ -21,6 +21,7 @@ from llamakit.checkpoint.not_weights import HEAD_NBYTES, describe_not_weights
 from llamakit.download import responses
 from llamakit.download.link import Link
 from llamakit.download.part_file import Identity
+from llamakit.download.redaction import RedactLogs, Redactor
 from llamakit.download.responses import NoRangesError, TransientError
 from llamakit.errors import DownloadError, LinkExpiredError
 
@@ -28,7 +29,6 @@ MAX_REDIRECTS = 5
 MAX_SMALL_NBYTES = 16 << 20
 """Licenses, checklists and params.json are far smaller; a tokenizer has a few MB."""
 
-_QUERY = re.compile(r"\?[^\s\"']+")
 _ERROR_NUMBER = re.compile(r"^\[Errno -?\d+\] ")
 _LOGGERS = ("httpx", *(f"httpcore.{name}" for name in ("connection", "http11", "proxy", "socks")))
 """A logging filter applies only to its own logger; httpcore's log the targets of redirects."""
@@ -51,6 +51,7 @@ class HttpClient:
 
     def __init__(self, link: Link, *, timeout: float, connections: int) -> None:
         self._link = link
+        self._redactor = link.redactor()
         self._lock = threading.Lock()
         self._sockets: set[socket.socket | None] = set()
         self._is_closed = False
@@ -60,7 +61,7 @@ class HttpClient:
             limits=httpx.Limits(max_connections=None, max_keepalive_connections=connections),
         )
         self._timeout = timeout
-        self._log_filter = _RedactQueries()
+        self._log_filter = RedactLogs(self._redactor)
         for name in _LOGGERS:
             logging.getLogger(name).addFilter(self._log_filter)
         self.nrequests = 0
@@ -126,6 +127,7 @@ class HttpClient:
                     )
         if problem := describe_not_weights(bytes(data[:HEAD_NBYTES])):
             raise self._page_error(path, problem)
+        self._refuse_link(path, bytes(data))
         return bytes(data)
 
     @contextlib.contextmanager
@@ -146,19 +148,35 @@ class HttpClient:
                 responses.check_same(response.headers, identity, _length(response.headers))
                 raise NoRangesError
             responses.check_range(response.headers, start, identity)
-            yield response.iter_raw()
+            yield self._without_link(identity.path, response)
 
     @contextlib.contextmanager
     def full_file(self, identity: Identity) -> Iterator[Iterator[bytes]]:
         """Request a whole file, from a server without ranges. Raises as ``byte_range``."""
         with self._request(identity.path, None) as response:
             responses.check_same(response.headers, identity, _length(response.headers))
-            yield response.iter_raw()
+            yield self._without_link(identity.path, response)
+
+    def _without_link(self, path: str, response: httpx.Response) -> Iterator[bytes]:
+        """Yield a body; refuse one that begins with an error that repeats the link."""
+        begins = True
+        for chunk in response.iter_raw():
+            if begins:
+                self._refuse_link(path, chunk[:HEAD_NBYTES])
+            begins = False
+            yield chunk
+
+    def _refuse_link(self, path: str, data: bytes) -> None:
+        """Raise if the link is in what would be written to disk."""
+        if self._redactor.is_in(data):
+            raise TransientError(
+                f"{self._link.host} sent parts of the link instead of {path}", max_attempts=3
+            )
 
     @contextlib.contextmanager
     def _request(self, path: str, byte_range: str | None) -> Iterator[httpx.Response]:
         """Send a request, follow redirects, check the response, translate httpx's errors."""
-        with _translated(self._link, self._timeout):
+        with _translated(self._link.host, self._redactor, self._timeout):
             address = self._link.url(path)
             extensions = {"target": _target(address)}
             for _ in range(MAX_REDIRECTS + 1):
@@ -169,12 +187,14 @@ class HttpClient:
                 self.nrequests += 1
                 response = self._client.send(request, stream=True)
                 with self._tracked(response):
+                    location = response.headers.get("Location", "")
+                    response.headers = httpx.Headers(self._redactor.headers(response.headers))
                     if not response.has_redirect_location:
                         self._check(path, response)
                         yield response
                         return
                     extensions = {}
-                    address = self._redirected(path, address, response)
+                    address = self._redirected(path, address, location)
         raise TransientError(f"{self._link.host} redirects {path} in a circle", max_attempts=3)
 
     @contextlib.contextmanager
@@ -228,22 +248,24 @@ class HttpClient:
         )
 
     def _page_error(self, path: str, page: str) -> TransientError:
+        shown = self._redactor.redacted(page)
         return TransientError(
-            f"{self._link.host} sent {page} instead of {path}: a login page of this network, a "
+            f"{self._link.host} sent {shown} instead of {path}: a login page of this network, a "
             "proxy, or a link that has expired",
             max_attempts=3,
         )
 
-    def _redirected(self, path: str, address: str, response: httpx.Response) -> str:
-        target = httpx.URL(address).join(response.headers["Location"])
+    def _redirected(self, path: str, address: str, location: str) -> str:
+        target = httpx.URL(address).join(location)
+        scheme, host = map(self._redactor.redacted, (target.scheme, target.host))
         if target.scheme not in ("http", "https"):
             raise DownloadError(
-                f"{self._link.host} redirects {path} to {target.scheme}:, expected http or https"
+                f"{self._link.host} redirects {path} to {scheme}:, expected http or https"
             )
         if address.startswith("https:") and target.scheme == "http":
             raise DownloadError(
                 f"{self._link.host} redirects {path} to an address without encryption "
-                f"({target.host}); llamakit does not follow that"
+                f"({host}); llamakit does not follow that"
             )
         return str(target)
 
@@ -260,35 +282,24 @@ def _length(headers: httpx.Headers) -> int | None:
 
 
 @contextlib.contextmanager
-def _translated(link: Link, timeout: float) -> Iterator[None]:
+def _translated(host: str, redactor: Redactor, timeout: float) -> Iterator[None]:
     """Turn httpx's errors into ours, without the address that they may contain."""
     try:
         yield
     except httpx.TimeoutException:
-        raise TransientError(f"no byte from {link.host} for {timeout:g} s") from None
+        raise TransientError(f"no byte from {host} for {timeout:g} s") from None
     except httpx.ConnectError as error:
         if "CERTIFICATE_VERIFY_FAILED" in str(error):
             raise DownloadError(
-                f"the certificate of {link.host} cannot be verified: is the clock right, and a "
+                f"the certificate of {host} cannot be verified: is the clock right, and a "
                 "proxy between? SSL_CERT_FILE names other authorities"
             ) from None
         if "WRONG_VERSION_NUMBER" in str(error):
-            raise DownloadError(f"{link.host} answers without TLS: is the link http:// ?") from None
-        why = _ERROR_NUMBER.sub("", link.redacted(str(error)))
-        raise TransientError(f"no connection to {link.host}: {why}") from None
+            raise DownloadError(f"{host} answers without TLS: is the link http:// ?") from None
+        why = _ERROR_NUMBER.sub("", redactor.redacted(str(error)))
+        raise TransientError(f"no connection to {host}: {why}") from None
     except httpx.TransportError as error:
-        why = _ERROR_NUMBER.sub("", link.redacted(str(error))) or type(error).__name__
-        raise TransientError(f"the connection to {link.host} broke: {why}") from None
+        why = _ERROR_NUMBER.sub("", redactor.redacted(str(error))) or type(error).__name__
+        raise TransientError(f"the connection to {host} broke: {why}") from None
     except (httpx.InvalidURL, httpx.HTTPError, UnicodeError):
-        raise DownloadError(
-            f"no request to {link.host} is possible: the address is malformed"
-        ) from None
-
-
-class _RedactQueries(logging.Filter):
-    """Removes the query, which is secret, from every address in httpx's log records."""
-
-    def filter(self, record: logging.LogRecord) -> bool:
-        """Replace the queries in the record's message."""
-        record.msg, record.args = _QUERY.sub("?[secret]", record.getMessage()), ()
-        return True
+        raise DownloadError(f"no request to {host} is possible: the address is malformed") from None

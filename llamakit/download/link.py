@@ -13,6 +13,7 @@ from itertools import islice
 from urllib.parse import SplitResult, quote, unquote, urlsplit
 
 from llamakit.download.link_policy import Policy, read_policy
+from llamakit.download.redaction import Redactor
 from llamakit.errors import LinkError
 
 INSTRUCTIONS = (
@@ -39,6 +40,8 @@ _PARAMETERS_AFTER_THE_ID = re.compile(_TO_THE_ID + "&(?!.*(?:Policy|Expires|Sign
 _PROOFPOINT = re.compile(r"urldefense\.(?:proofpoint\.)?com/v[12]/url\?u=([^&]+)")
 _ID_LENGTH, _OLD_ID_LENGTH = 13, 20
 """Length of a key pair's id: K and 12 or 13 characters more, or APKA and 16."""
+_KEY_LENGTH, _KEY_CHANGES = 16, 4
+"""A part of a path that is so long and so often changes between letters and digits is a key."""
 _MAX_ADDRESSES, _MAX_PIECES = 50, 400
 """How many are examined in the pasted text."""
 
@@ -74,15 +77,17 @@ class Link:
         """Whether it has a query, and so may expire."""
         return "?" in self._after
 
-    def redacted(self, text: str) -> str:
-        """Return a string with the secret parts of the link replaced."""
-        query = self._after.partition("?")[2]
-        if not query:
-            return text
-        for secret in (query, *(part.partition("=")[2] for part in query.split("&"))):
-            if len(secret) >= 8:
-                text = text.replace(secret, "[secret]")
-        return text
+    @property
+    def is_encrypted(self) -> bool:
+        """Whether requests are encrypted on their way."""
+        return self._before.lower().startswith("https:")
+
+    def redactor(self) -> Redactor:
+        """Return what finds its secrets: values of the query, a password, a key in the path."""
+        parts = urlsplit(self._before + self._after)
+        segments = [it for it in parts.path.split("/") if _looks_random(it)]
+        values = (part.partition("=")[2] for part in parts.query.split("&"))
+        return Redactor((*values, *segments, parts.netloc.rpartition("@")[0]))
 
 
 def read_link(text: str) -> Link:
@@ -251,6 +256,12 @@ def _signing_keys(query: str) -> set[str]:
     pairs = (part.partition("=") for part in query.split("&"))
     keys = {"Policy" if key == "Expires" else key for key, _, value in pairs if value}
     return keys & set(_SIGNING)
+
+
+def _looks_random(segment: str) -> bool:
+    """Tell whether a part of a path is a key rather than a name, such as a UUID."""
+    changes = re.findall("(?=[A-Za-z][0-9]|[0-9][A-Za-z])", segment)
+    return len(segment) >= _KEY_LENGTH and len(changes) >= _KEY_CHANGES
 
 
 def _missing(query: str) -> list[str]:

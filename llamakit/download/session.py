@@ -7,6 +7,7 @@ requested again.
 from __future__ import annotations
 
 import contextlib
+import logging
 import time
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -16,6 +17,7 @@ from pathlib import Path, PurePosixPath
 from llamakit.checkpoint.atomic_folder import check_space
 from llamakit.download.catalog import Model, choose, read_catalog
 from llamakit.download.events import Arrived, Checked, Event, Finished
+from llamakit.download.exposure import exposure
 from llamakit.download.http_client import HttpClient, RemoteFile
 from llamakit.download.inventory import (
     RequiredFile,
@@ -298,6 +300,8 @@ def fetch_models(
         entries: of the catalog, as plugins have registered them.
     """
     parsed = read_link(link)
+    if warning := exposure(parsed):
+        logging.getLogger(__name__).warning(warning)
     models = choose(names, read_catalog(entries), parsed)
     settings = DownloadSettings(connections=connections, limit_rate=limit_rate, repair=repair)
     for event in Download(models, folder, settings).run(parsed):

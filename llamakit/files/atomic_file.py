@@ -31,7 +31,7 @@ def write_atomically(path: Path, data: bytes, *, mode: int = 0o666) -> None:
     """Write a file, or replace one, so that it is never seen in part.
 
     A link that the user made stays, and the file that it leads to is written. A file that is there
-    keeps its mode and its group.
+    keeps its mode and its group, less what it gives to others where ``mode`` gives them nothing.
 
     Args:
         path: in a folder that exists.
@@ -69,7 +69,7 @@ def sync(descriptor: int) -> None:
 def _write(folder: int, path: Path, data: bytes, mode: int) -> None:
     descriptor, name = _create(folder, path.name, mode)
     try:
-        _take_over_mode(path, descriptor)
+        _take_over_mode(path, descriptor, mode)
         view = memoryview(data)
         while view:
             view = view[os.write(descriptor, view) :]
@@ -113,14 +113,14 @@ def _link(folder: int, descriptor: int, name: str, wanted: str) -> str:
     return wanted
 
 
-def _take_over_mode(path: Path, descriptor: int) -> None:
+def _take_over_mode(path: Path, descriptor: int, wanted: int) -> None:
     """Give a new file the mode and the group of the one that it replaces."""
     try:
         status = path.lstat()
     except FileNotFoundError:
         return
     check_regular(path, status)
-    mode = stat.S_IMODE(status.st_mode) & 0o777
+    mode = stat.S_IMODE(status.st_mode) & (0o777 if wanted & 0o077 else 0o700)
     if status.st_gid != os.fstat(descriptor).st_gid:
         try:
             os.fchown(descriptor, -1, status.st_gid)

@@ -35,7 +35,7 @@ class ChatPrediction(TypedDict, total=False):
     logprobs: list[float]
 
 
-def _check_positive(**sizes: int | None) -> None:
+def _check_positive(**sizes: float | None) -> None:
     for name, size in sizes.items():
         if size is not None and size < 1:
             raise UsageError(f"{name} is {size}; it has to be 1 or more")
@@ -61,6 +61,7 @@ class Llama(LoadedModel):
         device: str = "auto",
         quantize: str | None = None,
         compile: bool | None = None,  # noqa: A002 (as the option is called)
+        join_timeout: float | None = None,
     ) -> Llama:
         """Load a checkpoint of any number of shards on any valid number of ranks.
 
@@ -73,6 +74,8 @@ class Llama(LoadedModel):
             device: ``auto``, ``cpu``, ``cuda`` or ``mps``.
             quantize: ``int8`` or ``int4`` rounds the weights while they are read.
             compile: compile the decoding step; None does so on a GPU, once it pays.
+            join_timeout: seconds that the ranks have to find each other; None takes
+                ``LLAMAKIT_JOIN_TIMEOUT``, and 600 without it.
         Raises:
             LlamakitError: something is wrong with the files or the settings.
         Source: ``Llama.build`` in the reference's ``llama/generation.py``.
@@ -88,6 +91,7 @@ class Llama(LoadedModel):
             device=device,
             quantize=quantize,
             compile=compile,
+            join_timeout=join_timeout,
         )
 
     @classmethod
@@ -104,6 +108,7 @@ class Llama(LoadedModel):
         device: str = "auto",
         quantize: str | None = None,
         compile: bool | None = None,  # noqa: A002 (as the option is called)
+        join_timeout: float | None = None,
         led: bool = False,
         progress: Callable[[int], None] | None = None,
         toolkit: Toolkit | None = None,
@@ -118,6 +123,7 @@ class Llama(LoadedModel):
             max_seq_len=max_seq_len,
             max_batch_size=max_batch_size,
             model_parallel_size=model_parallel_size,
+            join_timeout=join_timeout,
         )
         toolkit = toolkit or default_toolkit()
         checkpoint = toolkit.open_checkpoint(Path(model))
@@ -126,7 +132,7 @@ class Llama(LoadedModel):
         path = str(Path(model).resolve())
         spec = LoadSpec(path, dtype, device, quantize, compile, max_batch_size)
         return cls(
-            load_on_ranks(spec, checkpoint, model_parallel_size, led, progress),
+            load_on_ranks(spec, checkpoint, model_parallel_size, led, progress, join_timeout),
             checkpoint,
             loaded,
             max_seq_len=max_seq_len or checkpoint.params.context,

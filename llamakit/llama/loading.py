@@ -43,12 +43,14 @@ def load_on_ranks(
     size: int | None,
     led: bool,
     progress: Callable[[int], None] | None,
+    join_timeout: float | None = None,
 ) -> Executor:
     """Join or launch the ranks, and load a model on all of them.
 
     Args:
         size: how many ranks; None means as many as torchrun started, else one.
         led: under torchrun, the other ranks run ``llamakit.llama.worker``, not this program.
+        join_timeout: seconds that the ranks have to find each other.
     Returns:
         The executor of this rank; its group is acquired.
     Raises:
@@ -56,10 +58,11 @@ def load_on_ranks(
     """
     from llamakit.runtime import rank_setup
     from llamakit.runtime.model_support import check_loadable
+    from llamakit.runtime.rank_environment import read_environment
     from llamakit.runtime.rank_group import RankGroup
 
-    check_loadable(checkpoint, size or rank_setup.world_size())  # before any process is started
-    group = rank_setup.join(size, led=led)
+    check_loadable(checkpoint, size or read_environment().size)  # before any process is started
+    group = rank_setup.join(size, led=led, timeout=join_timeout)
     group.acquire()
     try:
         if isinstance(group, RankGroup) and group.led:

@@ -26,6 +26,7 @@ class LoadOptions:
         model_parallel_size: how many processes share the model.
         max_seq_len: tokens of a prompt and its answer together.
         max_batch_size: sequences that are generated at the same time.
+        join_timeout: seconds that the processes have to find each other.
     """
 
     tokenizer: str | None = None
@@ -36,6 +37,7 @@ class LoadOptions:
     model_parallel_size: int | None = None
     max_seq_len: int | None = None
     max_batch_size: int | None = None
+    join_timeout: float | None = None
 
     def as_arguments(self) -> dict[str, Any]:
         """Return the keyword arguments for ``Llama.open``; what was not given is left out."""

@@ -13,17 +13,26 @@ import sys
 import time
 
 
-def main() -> int:
-    """Follow rank 0 until its "bye"; return the exit status."""
+def main(join_timeout: float | None = None) -> int:
+    """Follow rank 0 until its "bye"; return the exit status.
+
+    Args:
+        join_timeout: as ``Llama.open``.
+    Raises:
+        ParallelError: under torchrun, the ranks have not found each other.
+    """
     from llamakit.errors import LlamakitError, ParallelError
     from llamakit.runtime import launch, rank_setup
     from llamakit.runtime.rank_links import SOCKETS
 
     logging.getLogger("llamakit").setLevel(logging.ERROR)  # rank 0 has given the warnings
-    signals = _ignore_signals()
     if SOCKETS in os.environ:
+        signals = _ignore_signals()
         launch.end_with_parent()
-    group = rank_setup.join_as_worker()
+        group = rank_setup.join_as_worker(join_timeout)
+    else:
+        group = rank_setup.join_as_worker(join_timeout)  # until then, Ctrl-C cancels
+        signals = _ignore_signals()
     try:
         while (message := group.follow())[0] != "bye":
             if message[0] == "load":
@@ -66,10 +75,16 @@ def _load(spec: object, group: object) -> None:
 
 
 def dismiss() -> None:
-    """End the ranks that torchrun started, when rank 0's command ends."""
+    """End the ranks that torchrun started, when rank 0's command ends.
+
+    Raises:
+        ParallelError: they have not come, and no command has awaited them before.
+    """
     from llamakit.runtime import rank_setup
     from llamakit.runtime.rank_group import RankGroup
 
+    if rank_setup.has_failed():
+        return
     group = rank_setup.join(None, led=True)
     if isinstance(group, RankGroup):
         group.close()

@@ -27,8 +27,6 @@ IDLE = timedelta(days=365)
 """How long a rank waits for the next message: a chat may be idle overnight. A rank that dies is
 noticed at once, by its closed connection."""
 
-START_TIMEOUT = 300
-"""Seconds to wait for a rank to start."""
 EXIT_TIMEOUT = 10
 """Seconds to wait for a rank to exit before it is killed."""
 NOTICE_TIMEOUT = 5
@@ -89,16 +87,18 @@ class Workers:
         )
         self._processes.append(process)
 
-    def wait_until_ready(self) -> None:
+    def wait_until_ready(self, timeout: float) -> None:
         """Wait until every rank has said that it is there.
 
+        Args:
+            timeout: seconds.
         Raises:
             ParallelError: a rank ended instead, or took too long.
         """
-        if missing := wait_for_workers(self._links, START_TIMEOUT):
+        if missing := wait_for_workers(self._links, timeout):
             message = self.exit_message()
             ranks = ", ".join(map(str, missing))
-            raise ParallelError(message or f"rank {ranks} did not start within {START_TIMEOUT} s")
+            raise ParallelError(message or f"rank {ranks} did not start within {timeout:g} s")
 
     def exit_message(self, patience: float = 2.0) -> str | None:
         """Return which rank has exited, how, and its last line of output; None if all are running.

@@ -7,10 +7,10 @@ from typing import Any
 
 import torch
 
-from llamakit.runtime import rank_setup
 from llamakit.runtime.device import pick_device, pick_dtype
 from llamakit.runtime.kernels import calibration
 from llamakit.runtime.kernels.choice import Packer
+from llamakit.runtime.rank_environment import read_environment
 
 
 def describe_machine(*, calibrate: bool = False) -> dict[str, Any]:
@@ -30,7 +30,7 @@ def describe_machine(*, calibrate: bool = False) -> dict[str, Any]:
         "cuda_devices": [
             torch.cuda.get_device_name(number) for number in range(torch.cuda.device_count())
         ],
-        "ranks": rank_setup.world_size(),
+        "ranks": read_environment().size,
         "calibrated": measured is not None,
         "kernels": kernels(device),
         "timings": [asdict(timing) for timing in timings],

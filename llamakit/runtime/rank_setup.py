@@ -5,11 +5,13 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
+from datetime import timedelta
 from typing import Any
 
 from llamakit.errors import ParallelError
-from llamakit.runtime import launch
+from llamakit.runtime import launch, rendezvous
 from llamakit.runtime.interrupt import import_torch
+from llamakit.runtime.rank_environment import RankEnvironment, join_timeout, read_environment
 from llamakit.runtime.rank_group import Group, RankGroup, destroy_process_group
 from llamakit.runtime.rank_links import SOCKETS, Links, inherited_links, make_links, say_ready
 
@@ -18,21 +20,22 @@ _current: RankGroup | None = None
 so there is only one."""
 
 
-def world_size() -> int:
-    """Return how many ranks torchrun started, 1 without torchrun."""
-    return int(os.environ.get("WORLD_SIZE", "1"))
+_failed = False
+"""Whether the ranks that torchrun started have not found each other: they are not awaited again."""
 
 
-def join(size: int | None, *, led: bool = False) -> Group:
+def join(size: int | None, *, led: bool = False, timeout: float | None = None) -> Group:
     """Return the group of ``size`` ranks; joins torchrun's or launches worker processes.
 
     Args:
         size: how many ranks; None means as many as torchrun started, else one.
         led: under torchrun, the other ranks run ``llamakit.llama.worker``, not this same program.
+        timeout: seconds that the ranks have to find each other; as ``join_timeout``.
     Raises:
-        ParallelError: torchrun started another number, or this process already leads another.
+        ParallelError: torchrun started another number, this process already leads another, the
+            variables of torchrun are wrong, or a rank has not come in time.
     """
-    started = world_size()
+    started = read_environment().size
     size = size or started
     if started > 1 and size != started:
         raise ParallelError(
@@ -43,7 +46,8 @@ def join(size: int | None, *, led: bool = False) -> Group:
         import_torch()
         return Group()
     if _current is None or not _current.is_open:
-        return _join_torchrun(led) if started > 1 else _launch(size)
+        seconds = join_timeout(timeout)
+        return _join_torchrun(led, seconds) if started > 1 else _launch(size, seconds)
     if _current.size != size:
         raise ParallelError(
             f"this process leads {_current.size} ranks already: "
@@ -52,36 +56,66 @@ def join(size: int | None, *, led: bool = False) -> Group:
     return _current
 
 
-def _join_torchrun(led: bool) -> RankGroup:
-    from torch import distributed
+def has_failed() -> bool:
+    """Return whether the ranks that torchrun started have not found each other."""
+    return _failed
 
-    distributed.init_process_group(_backend(), timeout=launch.IDLE)
-    if not led and distributed.get_rank() > 0 and not os.environ.get("LLAMAKIT_PRINT_ALL_RANKS"):
+
+def _join_torchrun(led: bool, timeout: float) -> RankGroup:
+    global _failed  # noqa: PLW0603
+    environment = read_environment()
+    import_torch()
+    try:
+        with rendezvous.waiting(environment, timeout) as wait:
+            _connect(environment, wait)
+    except BaseException:
+        _failed = True
+        raise
+    if not led and environment.rank > 0 and not os.environ.get("LLAMAKIT_PRINT_ALL_RANKS"):
         # The same script runs on every rank; the reference's Llama.build does this too.
         sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115, PTH123
-    local_rank = int(os.environ.get("LOCAL_RANK", "0"))
-    return _remember(RankGroup(distributed.get_rank(), world_size(), local_rank, led))
+    return _remember(RankGroup(environment.rank, environment.size, environment.local_rank, led))
 
 
-def _launch(size: int) -> RankGroup:
+def _connect(environment: RankEnvironment, wait: rendezvous.Wait) -> None:
+    """Make the process group of ranks that meet at torch's store."""
+    from torch import distributed
+    from torch.distributed.distributed_c10d import _set_pg_timeout
+
+    store = rendezvous.meet(environment, wait)
+    try:
+        with rendezvous.interruptible():
+            distributed.init_process_group(
+                _backend(),
+                store=store,
+                rank=environment.rank,
+                world_size=environment.size,
+                timeout=timedelta(seconds=max(1.0, wait.left)),
+            )
+    except RuntimeError as error:
+        raise rendezvous.not_connected(wait, error) from error
+    _set_pg_timeout(launch.IDLE)
+
+
+def _launch(size: int, timeout: float) -> RankGroup:
     links = make_links(size)
     workers = launch.Workers(links)
     with contextlib.ExitStack() as undo:
         undo.callback(workers.kill)
         import_torch()  # the workers import it at the same time
         undo.callback(destroy_process_group)
-        workers.wait_until_ready()
+        workers.wait_until_ready(timeout)
         _join_local(links[0])
         group = _remember(RankGroup(0, size, 0, led=True, workers=workers))
         undo.pop_all()
         return group
 
 
-def join_as_worker() -> RankGroup:
-    """Join the process that launched this one."""
-    rank, size = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
+def join_as_worker(timeout: float | None = None) -> RankGroup:
+    """Join rank 0, which launched this process or was started by torchrun. Raises as ``join``."""
     if SOCKETS not in os.environ:
-        return _join_torchrun(led=True)
+        return _join_torchrun(led=True, timeout=join_timeout(timeout))
+    rank, size = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
     links = inherited_links(rank, size)
     import_torch()
     say_ready(links)

@@ -216,6 +216,47 @@ def _packed(chunks: Iterable[bytes]) -> Iterator[bytes]:
     yield packer.flush()
 
 
+def echoes() -> list[Fault]:
+    """Repeat the link, whole or a part of it: in pages, headers, redirects, lists and files."""
+    return [Fault(f"echo {name}", lambda ask, it=it: it(ask)) for name, it in _ECHOES.items()]
+
+
+def _part(ask: Ask, start: int = 0, length: int = 70) -> str:
+    query = ask.target.partition("?")[2]
+    return query[start + query.index("Signature=") + 10 :][:length]
+
+
+def _page(text: str, status: int = 200) -> Reply:
+    return text_reply(status, f"<!DOCTYPE html><title>{text}</title>".encode(), "text/html")
+
+
+def _filled(ask: Ask) -> Reply:
+    """Send the link in place of the bytes, as many as there are to be."""
+    text = ask.target.encode()
+    return replace(good_reply(ask), chunks=[(text * (ask.nbytes // len(text) + 1))[: ask.nbytes]])
+
+
+_ECHOES: dict[str, Callable[[Ask], Reply]] = {
+    "in a page": lambda ask: _page(_part(ask)),
+    "in a page, encoded": lambda ask: _page("".join(f"%{ord(c):02x}" for c in _part(ask, 3, 25))),
+    "in a page, in words": lambda ask: _page(" ".join(_part(ask)[at : at + 20] for at in (0, 20))),
+    "in an error": lambda ask: text_reply(
+        500, f"<Error><Code>{_part(ask)}</Code></Error>".encode(), "application/xml"
+    ),
+    "as an ETag": lambda ask: good_reply(ask).with_headers(ETag=f'"{ask.target}"'),
+    "as a date": lambda ask: good_reply(ask).without("ETag").with_headers(Last_Modified=_part(ask)),
+    "as a range": lambda ask: good_reply(ask).with_headers(Content_Range=_part(ask)),
+    "as a scheme": lambda ask: text_reply(302, b"", "text/html", Location=f"{_part(ask)[:30]}:/x"),
+    "as a host": lambda ask: text_reply(
+        302, b"", "text/html", Location=f"http://{_part(ask)[:30].replace('_', 'x')}.invalid/"
+    ),
+    "as a header's name": lambda ask: good_reply(ask).with_headers(**{f"a b{_part(ask)}": "x"}),
+    "as a list": lambda ask: text_reply(200, f"{'0' * 32}  {_part(ask)}\n".encode(), "text/plain"),
+    "as a false list": lambda ask: text_reply(200, f"{_part(ask)}\n".encode(), "text/plain"),
+    "as a file": _filled,
+}
+
+
 def drop_connect() -> Fault:
     """Take a connection and close it at once; paths play no part."""
     return Fault("drop_connect", None)

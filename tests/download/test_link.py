@@ -248,7 +248,7 @@ def test_a_link_shows_itself_without_what_is_secret():
 
 
 def test_what_is_secret_is_taken_out_of_a_text():
-    text = read_link(LINK).redacted(f"GET {MEANT} failed: {SIGNATURE}")
+    text = read_link(LINK).redactor().redacted(f"GET {MEANT} failed: {SIGNATURE}")
 
     assert text == f"GET https://{HOST}/{FILE}?[secret] failed: [secret]"
 

@@ -255,3 +255,13 @@ def test_whoever_waits_is_let_go_when_the_part_is_closed(final):
     waiting.join(10)
 
     assert told == [None]
+
+
+def test_state_is_for_its_owner_alone_where_an_earlier_version_left_it_for_all(final):
+    part_with(final, 1).close()
+    state = final.with_name(final.name + ".part.state")
+    state.chmod(0o644)
+
+    PartFile(final, IDENTITY).close()
+
+    assert state.stat().st_mode & 0o777 == 0o600

@@ -10,12 +10,14 @@ import sys
 import threading
 from datetime import datetime, timezone
 from pathlib import Path
+from urllib.parse import unquote_to_bytes
 
 import pytest
 from download_kit import SIGNATURE, signed_query
 from faults import (
     close,
     corrupt,
+    echoes,
     gzip,
     hang,
     html,
@@ -28,7 +30,7 @@ from faults import (
     surplus,
     wrong_range,
 )
-from fetching import FAST, SHARDS, assert_whole, fetch
+from fetching import FAST, SHARDS, assert_whole, fetch, steps
 from server import Server
 
 from llamakit.errors import LlamakitError
@@ -36,7 +38,7 @@ from llamakit.errors import LlamakitError
 OTHER = "ANOTHER" + SIGNATURE[7:-60][::-1] + "__"
 QUERY = signed_query("http://127.0.0.1:*", datetime(2031, 2, 3, tzinfo=timezone.utc), OTHER)
 POLICY = QUERY.partition("&")[0].partition("=")[2]
-PIECES = [text[at : at + 24] for text in (OTHER, POLICY) for at in range(0, len(text) - 24, 12)]
+PIECES = {text[at : at + 12].encode() for text in (OTHER, POLICY) for at in range(len(text) - 11)}
 """So short that a part of the link is found too, wherever it was cut."""
 
 FAULTS = {
@@ -47,6 +49,7 @@ FAULTS = {
     "pages": [html(), redirect("/login"), redirect(), redirect("https://127.0.0.1:1/*?x")],
     "redirects": [redirect() for _ in range(40)],
     "bytes": [gzip(), wrong_range(), other_etag(), longer(5), surplus(9), ignore_range()],
+    "echoes": echoes(),
     "damaged": [corrupt(1000) for _ in range(3)],
 }
 
@@ -54,7 +57,8 @@ FAULTS = {
 def secrets_in(text):
     if isinstance(text, str):
         text = text.encode("utf-8", "surrogateescape")
-    return [piece for piece in PIECES if piece.encode() in text]
+    decoded = unquote_to_bytes(text) if b"%" in text else b""
+    return [piece for piece in PIECES if piece in text or piece in decoded]
 
 
 def written_below(*folders):
@@ -66,6 +70,12 @@ def written_below(*folders):
             if path.is_file():
                 found += path.read_bytes()
     return found
+
+
+def modes_of_state(folder):
+    """Return the modes of what llamakit writes down for itself."""
+    files = [*folder.rglob("*.state*"), *folder.rglob(".llamakit-*")]
+    return {path.stat().st_mode & 0o777 for path in files}
 
 
 class Watcher(threading.Thread):
@@ -103,6 +113,7 @@ def schedule(server, faults):
         server.fault(fault, path=SHARDS)
         server.fault(fault, path="/tokenizer.model")
         server.fault(fault, path="*/checklist.chk")
+        server.fault(fault, path="/LICENSE")
 
 
 @pytest.mark.parametrize(
@@ -112,6 +123,8 @@ def schedule(server, faults):
         ("file", ["redirects"]),
         ("stdin", ["status", "bytes"]),
         ("json", ["bytes", "ended"]),
+        ("file", ["echoes"]),
+        ("json", ["echoes", "damaged"]),
     ],
 )
 def test_the_command_writes_the_secret_nowhere(
@@ -147,6 +160,7 @@ def test_the_command_writes_the_secret_nowhere(
     assert (done.returncode == 0) <= out.exists()
     assert secrets_in(done.stdout + done.stderr) == []
     assert secrets_in(written_below(out, isolated["HOME"], scratch)) == []
+    assert modes_of_state(out) <= {0o600}
     assert len(watcher.seen) > 1
     assert secrets_in(b"\0".join(watcher.seen)) == []
 
@@ -204,6 +218,22 @@ def test_a_typed_link_is_warned_of_and_kept_nowhere(secret_server, download, out
     assert "--url puts the link into the shell's history and the process list" in done.stderr
     assert secrets_in(done.stdout + done.stderr) == []
     assert secrets_in(written_below(out, isolated["HOME"])) == []
+    assert_whole(out, secret_server.folder)
+
+
+def test_an_etag_that_echoes_the_link_is_not_in_the_state(secret_server, out):
+    (echo,) = (fault for fault in echoes() if fault.name == "echo as an ETag")
+    secret_server.fault(echo, path=SHARDS, times=99)
+
+    stopped = steps(secret_server, out)
+    next(event for event in stopped if list(out.rglob("*.state")))
+    stopped.close()
+
+    (state,) = out.rglob("*.state")
+    assert b'"validator": "[secret]' in state.read_bytes()
+    assert secrets_in(written_below(out)) == []
+    assert modes_of_state(out) == {0o600}
+    fetch(secret_server, out)
     assert_whole(out, secret_server.folder)
 
 

@@ -177,7 +177,7 @@ def test_a_full_disk_is_one_sentence(isolated, tmp_path):
 TORCHRUN = """
 import sys, types
 worker = types.ModuleType("llamakit.llama.worker")
-worker.main = lambda: print("follows") or 7
+worker.main = lambda timeout: print("follows", timeout) or 7
 worker.dismiss = lambda: print("dismisses")
 sys.modules["llamakit.llama.worker"] = worker
 import llamakit.llama
@@ -192,16 +192,19 @@ sys.exit(main(sys.argv[1:]))
     [
         ("0", "2", ["--version"], f"llamakit, version {llamakit.__version__}\ndismisses\n", 0),
         ("0", "2", ["nonsense"], "dismisses\n", 2),
-        ("1", "2", ["--version"], "follows\n", 7),
+        ("1", "2", ["--version"], "follows None\n", 7),
+        ("1", "2", ["chat", "-m", "x", "--join_timeout=9", "--n", "4"], "follows 9.0\n", 7),
         ("0", "1", ["--version"], f"llamakit, version {llamakit.__version__}\n", 0),
     ],
 )
 def test_under_torchrun_rank_0_alone_runs_the_command(
     isolated, rank, world_size, arguments, output, status
 ):
+    meeting = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "1"}
+
     result = subprocess.run(
         [sys.executable, "-c", TORCHRUN, *arguments],
-        env={**isolated, "RANK": rank, "WORLD_SIZE": world_size},
+        env={**isolated, **meeting, "RANK": rank, "WORLD_SIZE": world_size},
         capture_output=True,
         text=True,
         check=False,
