@@ -1,7 +1,8 @@
 """Processes in which torch is imported already: two seconds that a session pays once.
 
 Run as a program it forks for each request on a Unix socket; the child has the request's words,
-environment, folder and files, becomes ``python -m llamakit`` and ends as that would.
+environment, folder and files, becomes ``python -m llamakit``, or ``python SCRIPT``, and ends as
+that would.
 """
 
 from __future__ import annotations
@@ -60,9 +61,11 @@ def run_forked(
     cwd: Path,
     stdin: str,
     timeout: float,
+    script: str = "",
 ) -> subprocess.CompletedProcess[str]:
-    """Run ``llamakit`` with these words, as ``subprocess.run`` would."""
-    request = json.dumps({"words": words, "env": dict(env), "cwd": os.fspath(cwd)}) + "\n"
+    """Run ``llamakit`` or a script with these words, as ``subprocess.run`` would."""
+    settings = {"env": dict(env), "cwd": os.fspath(cwd), "script": script}
+    request = json.dumps({"words": words, **settings}) + "\n"
     with (
         tempfile.TemporaryFile() as out,
         tempfile.TemporaryFile() as err,
@@ -123,8 +126,8 @@ def serve(address: str) -> dict[str, Any]:
     os._exit(0)
 
 
-def become_llamakit(request: Mapping[str, Any]) -> None:
-    """Be ``python -m llamakit`` with what the request says."""
+def become(request: Mapping[str, Any]) -> None:
+    """Be ``python -m llamakit``, or the script, with what the request says."""
     for place, file in enumerate(request["files"]):
         os.dup2(file, place)
         os.close(file)
@@ -133,12 +136,15 @@ def become_llamakit(request: Mapping[str, Any]) -> None:
     os.environ.update(request["env"])
     added = os.environ.get("PYTHONPATH", "")
     sys.path[:1] = [request["cwd"], *filter(None, added.split(os.pathsep))]
-    sys.argv[:] = ["llamakit", *request["words"]]
-    runpy.run_module("llamakit", run_name="__main__", alter_sys=True)
+    sys.argv[:] = [request["script"] or "llamakit", *request["words"]]
+    if request["script"]:
+        runpy.run_path(request["script"], run_name="__main__")
+    else:
+        runpy.run_module("llamakit", run_name="__main__", alter_sys=True)
 
 
 if __name__ == "__main__":
     for name in IMPORTED:
         importlib.import_module(name)
     gc.freeze()  # or each fork copies the pages of all that is imported
-    become_llamakit(serve(sys.argv[1]))
+    become(serve(sys.argv[1]))

@@ -48,7 +48,7 @@ def test_a_killed_run_goes_on_and_ends_as_if_never_killed(
         stderr=subprocess.DEVNULL,
     )
     deadline = time.monotonic() + 60
-    while not file.exists() or file.read_bytes().count(b"\n") < 5:
+    while not file.exists() or file.read_bytes().count(b"\n") < 1:
         assert process.poll() is None, "it ended before it was killed"
         assert time.monotonic() < deadline
         time.sleep(0.005)
@@ -57,7 +57,7 @@ def test_a_killed_run_goes_on_and_ends_as_if_never_killed(
     process.wait()
 
     kept = file.read_bytes()
-    assert 5 <= kept.count(b"\n") < 40
+    assert 1 <= kept.count(b"\n") < 40
     done = run_llamakit(*common)
     assert done.returncode == 0, done.stderr
     assert file.read_bytes().startswith(kept[: kept.rindex(b"\n") + 1])

@@ -27,11 +27,12 @@ def tensor_bytes():
     return read
 
 
-@pytest.fixture
-def big_meta(tmp_path):
+@pytest.fixture(scope="session")
+def big_meta(tmp_path_factory):
     """A checkpoint of 8 shards and some 100 MB, so that converting it takes a moment."""
+    folder = tmp_path_factory.mktemp("big") / "big"
     params = {"dim": 512, "n_layers": 12, "n_heads": 8, "vocab_size": 8000, "multiple_of": 256}
-    return write_meta(tmp_path / "big", params | {"norm_eps": 1e-5}, 8)
+    return write_meta(folder, params | {"norm_eps": 1e-5}, 8)
 
 
 def write_meta(folder, params, size, *, axis=1, dtype="float16", seed=0, freqs=False):

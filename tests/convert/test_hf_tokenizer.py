@@ -180,10 +180,10 @@ def test_the_merges_of_a_large_vocabulary_take_seconds() -> None:
     )
     model = with_pieces(pieces)
 
-    start = time.monotonic()
+    start = time.process_time()  # other programs do not count
     found = merges(model)
 
-    assert time.monotonic() - start < 10
+    assert time.process_time() - start < 10
     assert len(found) > 20_000
 
 

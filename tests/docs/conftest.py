@@ -5,6 +5,7 @@ from __future__ import annotations
 import site
 import sys
 import venv
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -32,3 +33,14 @@ def environment(tmp_path_factory: pytest.TempPathFactory) -> Path:
         program.write_text(f"#!/bin/sh\n{words.format(python=python)}\n")
         program.chmod(0o755)
     return folder / "bin"
+
+
+@pytest.fixture(scope="session")
+def variables(environment: Path, lean: dict[str, str]) -> Callable[[Path], dict[str, str]]:
+    """Return the variables of a shell in that environment, with this home."""
+
+    def variables(home: Path) -> dict[str, str]:
+        path = f"{environment}:/usr/bin:/bin"
+        return {"PATH": path, "HOME": str(home), "PYTHONUTF8": "1", **lean}
+
+    return variables

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import re
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 README = Path(__file__).parents[2] / "README.md"
 BLOCK = re.compile(r"^```(\w*)\n(.*?)^```", re.MULTILINE | re.DOTALL)
+Variables = Callable[[Path], "dict[str, str]"]
 ALREADY_DONE = ("make ", "source .venv/bin/activate")
 """What installs, from a network: the environment of the tests stands in for it."""
 
@@ -27,14 +29,13 @@ def typed() -> str:
 
 @pytest.fixture(scope="module")
 def session(
-    environment: Path, tmp_path_factory: pytest.TempPathFactory
+    variables: Variables, tmp_path_factory: pytest.TempPathFactory
 ) -> subprocess.CompletedProcess[str]:
     home = tmp_path_factory.mktemp("home")
-    env = {"PATH": f"{environment}:/usr/bin:/bin", "HOME": str(home), "PYTHONUTF8": "1"}
     return subprocess.run(
         ["bash", "-c", typed()],
         cwd=home,
-        env=env,
+        env=variables(home),
         stdin=subprocess.DEVNULL,
         capture_output=True,
         encoding="utf-8",
@@ -58,7 +59,7 @@ def test_the_commands_say_what_the_readme_promises(session) -> None:
 
 @pytest.mark.parametrize(("more", "printing"), [({}, 1), ({"LLAMAKIT_PRINT_ALL_RANKS": "1"}, 2)])
 def test_the_readmes_script_prints_on_rank_0_alone_unless_asked(
-    more: dict[str, str], printing: int, environment: Path, tmp_path: Path
+    more: dict[str, str], printing: int, environment: Path, variables: Variables, tmp_path: Path
 ) -> None:
     (script,) = (
         text
@@ -71,8 +72,7 @@ def test_the_readmes_script_prints_on_rank_0_alone_unless_asked(
         [environment / "python", "-m", "torch.distributed.run", "--standalone"]
         + ["--redirects", "1", "--log-dir", "logs", "--nproc_per_node", "2", "story.py"],
         cwd=tmp_path,
-        env={"PATH": f"{environment}:/usr/bin:/bin", "HOME": str(tmp_path), "PYTHONUTF8": "1"}
-        | more,
+        env=variables(tmp_path) | more,
         capture_output=True,
         encoding="utf-8",
         check=False,

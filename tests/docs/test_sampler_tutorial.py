@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import subprocess
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -17,6 +18,7 @@ BLOCK = re.compile(r"^```(\w+)\n(.*?)^```", re.MULTILINE | re.DOTALL)
 FILE = re.compile(r"`([\w./-]+\.(?:py|toml|yml))`")
 NOT_RUN = ("pip install build twine", "python -m build", "twine upload")
 """What publishes. It needs a network and an account, so it is shown and not executed."""
+Variables = Callable[[Path], "dict[str, str]"]
 GREEDY = 'llamakit generate --temperature 0 --max-new-tokens 40 "Once upon a time"'
 
 
@@ -52,10 +54,10 @@ class Done(NamedTuple):
 
 
 @pytest.fixture(scope="module")
-def done(environment: Path, tmp_path_factory: pytest.TempPathFactory) -> Done:
+def done(variables: Variables, tmp_path_factory: pytest.TempPathFactory) -> Done:
     """Do every step of the page."""
     home = tmp_path_factory.mktemp("home")
-    env = {"PATH": f"{environment}:/usr/bin:/bin", "HOME": str(home), "PYTHONUTF8": "1"}
+    env = variables(home)
     folder, answers = home, []
     for step in steps():
         if step.language in ("python", "toml"):
