@@ -130,7 +130,7 @@ def test_looking_for_special_tokens_in_what_a_template_wrote_is_bounded_too(
     request = {
         **{"template": "{{ '<' * 3999999 }}", "names": {}, "roles": [], "contents": []},
         **{"answer": True, "now": "2026-11-30T12:00:00"},
-        "special": [f"<|reserved_special_token_{number}|>" for number in range(2000)],
+        "special": ["</s>", *(f"<|reserved_special_token_{n}|>" for n in range(2000))],
     }
 
     with pytest.raises(RenderingError, match="computes for more than 1 s"):
