@@ -208,7 +208,7 @@ def load_tokenizer(path: Path) -> Tokenizer | None:
     """Load the tokenizer file ``path``, or return None to let another plugin try.
 
     When no plugin knows the file, the user reads the first line of each implementation's docstring
-    as what was expected. In a model's folder, and in the one above it, ``tokenizer.model`` is
+    as what was expected. In a model's folder, and then in the one above it, ``tokenizer.model`` is
     looked for, and then a ``tokenizer`` of any other ending that a plugin loads.
 
     Args:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -43,6 +43,7 @@ def check_tokenizer(load_tokenizer: Load, path: Path) -> None:
     with left_alone("load_tokenizer"):
         tokenizer = _load(load_tokenizer, path)
         _check_numbers(tokenizer, path)
+        _check_hints(tokenizer)
         special = _special_ids(tokenizer)
         encoded = [_encode(tokenizer, text, special) for text in [*TEXTS, *special]]
         _check_decode(tokenizer, special)
@@ -82,6 +83,17 @@ def _check_numbers(tokenizer: Tokenizer, path: Path) -> None:
                 f"{name} is {getattr(tokenizer, name)!r}: write an int below vocab_size, "
                 f"{tokenizer.vocab_size}"
             )
+
+
+def _check_hints(tokenizer: Tokenizer) -> None:
+    """Check what a tokenizer may say of its models besides."""
+    __tracebackhide__ = True
+    stops: Any = getattr(tokenizer, "stop_ids", ())
+    if not isinstance(stops, Collection) or not all(_is_id(token, tokenizer) for token in stops):
+        raise ContractError(f"stop_ids is {stops!r:.60}: list the ids that end an answer")
+    name: Any = getattr(tokenizer, "prompt_format", "llama2")
+    if not isinstance(name, str) or not name:
+        raise ContractError(f"prompt_format is {name!r:.60}: name a registered prompt format")
 
 
 def _special_ids(tokenizer: Tokenizer) -> dict[str, int]:

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from llamakit.tokenizer.rank_file import is_rank_file, read_ranks
 from llamakit.tokenizer.special_tokens import SpecialTokens, special_tokens
 
 if TYPE_CHECKING:
@@ -111,6 +112,18 @@ class RankTokenizer:
             mergeable_ranks={token: rank for rank, token in enumerate(self._ranks)},
             special_tokens=self._words,
         )
+
+
+def load(path: Path) -> RankTokenizer | None:
+    """Load a rank file, or return None if it is another kind of file.
+
+    Raises:
+        TokenizerError: it is damaged.
+    """
+    if not is_rank_file(path):
+        return None
+    ranks = read_ranks(path)
+    return RankTokenizer(path, ranks, special_tokens(len(ranks)))
 
 
 def _parts(text: str) -> Iterator[str]:

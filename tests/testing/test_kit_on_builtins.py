@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from llamakit import demo, export
@@ -23,7 +25,11 @@ from llamakit.testing import (
     check_sampler,
     check_tokenizer,
 )
+from llamakit.tokenizer.rank_file import read_ranks
+from llamakit.tokenizer.rank_tokenizer import RankTokenizer
+from llamakit.tokenizer.special_tokens import LLAMA_3_1, LLAMA_4
 
+RANKS = Path(__file__).parents[1] / "data" / "llama3" / "tokenizer.model"
 MODULES = [point.module for point in find_entry_points("llamakit") if point.package == DISTRIBUTION]
 TOOLKIT = load_toolkit(disabled="all")
 CALLS = {
@@ -104,7 +110,17 @@ def test_every_prompt_format_keeps_the_contract(factory, options, tmp_path):
     template.write_text(TEMPLATE)
     places = {"TEMPLATE": str(template)}
 
-    check_prompt_format(factory, **{name: places.get(it, it) for name, it in options.items()})
+    check_prompt_format(
+        factory,
+        tokenizer=_tokenizer_for(factory.__name__),
+        **{name: places.get(it, it) for name, it in options.items()},
+    )
+
+
+def _tokenizer_for(name):
+    """Return the tokenizer of the family that a format is for; None is the embedded one."""
+    special = {"llama3": LLAMA_3_1, "llama4": LLAMA_4, "llama_guard": LLAMA_3_1}.get(name)
+    return None if special is None else RankTokenizer(RANKS, read_ranks(RANKS), special)
 
 
 @pytest.mark.parametrize("exporter", values(TOOLKIT.exporters))

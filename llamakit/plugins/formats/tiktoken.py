@@ -15,12 +15,6 @@ if TYPE_CHECKING:
 @hookimpl
 def load_tokenizer(path: Path) -> Tokenizer | None:
     """Load a file of tiktoken ranks: base64 and a number a line."""
-    from llamakit.tokenizer.rank_file import is_rank_file, read_ranks
+    from llamakit.tokenizer.rank_tokenizer import load
 
-    if not is_rank_file(path):
-        return None
-    from llamakit.tokenizer.rank_tokenizer import RankTokenizer
-    from llamakit.tokenizer.special_tokens import special_tokens
-
-    ranks = read_ranks(path)
-    return RankTokenizer(path, ranks, special_tokens(len(ranks)))
+    return load(path)
