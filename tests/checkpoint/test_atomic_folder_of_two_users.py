@@ -50,7 +50,7 @@ def test_a_planted_leftover_is_neither_put_back_nor_removed(sticky, precious):
 
 
 def test_an_own_leftover_that_others_could_write_to_stays(sticky, precious):
-    left = sticky / ".out.llamakit-0000000000000000"
+    left = sticky / ".out.llamakit-00000000"
 
     def leave():
         left.mkdir()
@@ -105,7 +105,7 @@ def test_nobody_else_can_enter_the_folder_that_is_written(sticky):
 
 def test_what_a_link_in_a_leftover_leads_to_stays(tmp_path):
     make(tmp_path / "precious", "precious")
-    left = tmp_path / ".out.llamakit-0123456789abcdef"
+    left = tmp_path / ".out.llamakit-01234567"
     left.mkdir()
     (left / "out").symlink_to(tmp_path / "precious")
 

@@ -120,12 +120,10 @@ def test_a_full_disk_is_told_with_the_file_and_a_cut_line_is_dropped_next_time(s
     path = small_disk(16 << 10) / "answers.jsonl"
     line = {"index": 0, "id": 0, "prompt": "one", "text": "x" * 10_000}
 
-    with (
-        pytest.raises(OSError, match=r"No space left on device.*answers\.jsonl"),
-        AnswerFile(path) as file,
-    ):
+    with AnswerFile(path) as file:
         file.append(line)
-        file.append(line | {"index": 1, "id": 1})
+        with pytest.raises(OSError, match=r"No space left on device.*answers\.jsonl"):
+            file.append(line | {"index": 1, "id": 1})
 
     with AnswerFile(path) as file:
         assert len(file) == 1
