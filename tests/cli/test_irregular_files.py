@@ -113,6 +113,7 @@ def test_a_checklist_is_refused(model, tmp_path, capsys, kind):
     [
         ("--prompts", "{}"),
         ("hello", "--prompt-format", "jinja:file={}"),
+        ("hello", "--prompt-format", "llama3:tools={}"),
         ("hello", "--processor", "json-schema:file={}"),
         ("hello", "--processor", "grammar:file={}"),
         ("hello", "--output", "{}"),
