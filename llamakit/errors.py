@@ -64,10 +64,7 @@ class DamagedFileError(CheckpointError):
 
 
 class NotRegularFileError(DamagedFileError, OSError):
-    """There is something at a path, and it is no regular file.
-
-    Args, as those of every ``OSError``: its number, the reason and the path.
-    """
+    """A folder, a FIFO, a socket or a device in the place of a file; an ``OSError`` too."""
 
     def __str__(self) -> str:
         return f"{self.filename}: {self.strerror}"

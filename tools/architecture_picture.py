@@ -37,7 +37,7 @@ LAYERS: tuple[tuple[str, tuple[tuple[str, str], ...]], ...] = (
             ("checkpoint", "bytes on disk"),
             ("tokenizer", "strings, tokens"),
             ("protocols", "and hookspecs, sampling"),
-            ("errors", "every exception"),
+            ("files", "opened with care; errors"),
         ),
     ),
 )

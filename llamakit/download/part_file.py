@@ -66,6 +66,7 @@ class PartFile:
         with disk_errors_explained(self.path, kept=True):
             if marks is None:  # an old thread may still write to the old file
                 self.path.unlink(missing_ok=True)
+                self.state_path.unlink(missing_ok=True)
             new = os.O_EXCL if marks is None else 0
             with self.opened(os.O_CREAT | new) as descriptor:
                 os.ftruncate(descriptor, identity.nbytes)

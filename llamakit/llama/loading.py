@@ -181,7 +181,7 @@ def find_tokenizer(model: Path, given: str | Path | None = None) -> Path:
         for path in sorted(folder.glob("tokenizer.*")):
             if len(path.suffixes) == 1 and default_toolkit().loads_tokenizer(path):
                 return path
-    if (model / "tokenizer.json").is_file():  # loading it says why it is none
+    if (model / "tokenizer.json").exists():  # loading it says why it is none
         return model / "tokenizer.json"
     raise TokenizerError(
         f"no tokenizer.model in {model} nor in its parent: pass it with --tokenizer FILE"

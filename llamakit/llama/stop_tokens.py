@@ -26,7 +26,7 @@ def stop_tokens(tokenizer: Tokenizer, checkpoint: Checkpoint) -> frozenset[int]:
     own: Iterable[int] = getattr(tokenizer, "stop_ids", (tokenizer.eos_id,))
     for name in CONFIGS:
         path = checkpoint.path / name
-        if path.is_file() and (listed := _eos_token_ids(path, checkpoint.params.vocab_size)):
+        if path.exists() and (listed := _eos_token_ids(path, checkpoint.params.vocab_size)):
             return frozenset([*own, *listed])
     return frozenset(own)
 

@@ -114,3 +114,16 @@ def test_every_line_is_on_disk_at_once(path: Path) -> None:
         file.append({"index": 3, "id": "d", "prompt": "x", "text": "\u2028 \n"})
 
         assert json.loads(path.read_bytes().splitlines()[-1])["text"] == "\u2028 \n"
+
+
+def test_a_full_disk_is_told_with_the_file_and_a_cut_line_is_dropped_next_time(small_disk) -> None:
+    path = small_disk(16 << 10) / "answers.jsonl"
+    line = {"index": 0, "id": 0, "prompt": "one", "text": "x" * 10_000}
+
+    with AnswerFile(path) as file:
+        file.append(line)
+        with pytest.raises(OSError, match=r"No space left on device.*answers\.jsonl"):
+            file.append(line | {"index": 1, "id": 1})
+
+    with AnswerFile(path) as file:
+        assert len(file) == 1

@@ -8,7 +8,8 @@ import sys
 import time
 
 import pytest
-from fetching import FAST, MB, assert_whole, files_in, serve_model
+from faults import hang
+from fetching import FAST, MB, assert_whole, fetch, files_in, serve_model
 from server import Server
 
 from llamakit.download.part_file import resumable_nbytes
@@ -93,3 +94,34 @@ def test_twenty_kills_of_eight_files(tmp_path, out, environment):
         )
 
         assert server.nbytes <= total + 20 * 8 * BUFFERS
+
+
+def test_a_dry_run_that_is_killed_leaves_nothing(tmp_path, server, out, environment):
+    (tmp_path / "tmp").mkdir()
+    server.fault(hang(), path="llama-2-7b/checklist.chk")
+    command = [sys.executable, "-m", "llamakit", "download", "7B", "--output-dir", out, "--dry-run"]
+    env = environment(server) | {"TMPDIR": str(tmp_path / "tmp")}
+    child = subprocess.Popen(command, env=env, stderr=subprocess.DEVNULL)
+    while not any("llama-2-7b/checklist.chk" in ask.path for ask in server.requests):
+        assert child.poll() is None
+        time.sleep(0.01)
+
+    child.kill()
+    child.wait()
+
+    assert list((tmp_path / "tmp").iterdir()) == []
+    assert not out.exists()
+
+
+def test_a_planted_part_or_state_is_not_written_through(tmp_path, server, out):
+    (out / "llama-2-7b").mkdir(parents=True)
+    (tmp_path / "precious").write_text("precious")
+    shard = out / "llama-2-7b" / "consolidated.00.pth"
+    for suffix in (".part", ".part.state", ".part.state.new"):
+        shard.with_name(shard.name + suffix).symlink_to(tmp_path / "precious")
+    (out / ".LICENSE.new").symlink_to(tmp_path / "precious")
+
+    fetch(server, out)
+
+    assert (tmp_path / "precious").read_text() == "precious"
+    assert shard.read_bytes() == (server.folder / "llama-2-7b" / shard.name).read_bytes()

@@ -6,22 +6,13 @@ import os
 from pathlib import Path
 
 import pytest
-from other_user import OTHER, VICTIM, as_user
+from other_user import OTHER, VICTIM, as_user, sticky
 
 from llamakit.errors import DestinationError
 from llamakit.files.atomic_file import write_atomically
 from llamakit.files.links import follow_own_links, leads_outside, make_folders
 
-
-@pytest.fixture
-def sticky(tmp_path):
-    """A folder that everybody can write to, as /tmp is."""
-    for folder in (tmp_path, *tmp_path.parents[:2]):
-        folder.chmod(folder.stat().st_mode | 0o011)
-    place = tmp_path / "sticky"
-    place.mkdir()
-    place.chmod(0o1777)
-    return place
+__all__ = ["sticky"]
 
 
 def test_a_link_that_another_user_planted_is_not_written_through(sticky):

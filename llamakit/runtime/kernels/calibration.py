@@ -18,6 +18,8 @@ from typing import Any
 
 import torch
 
+from llamakit.files.atomic_file import write_atomically
+from llamakit.files.regular_file import read_bytes
 from llamakit.runtime.kernels import half_precision, quantized
 from llamakit.runtime.kernels.choice import Packer
 from llamakit.runtime.kernels.kernel import Kernel, Plain
@@ -121,7 +123,7 @@ def remembered_timings(folder: Path | None = None) -> list[Timing]:
 
 def _read(folder: Path | None) -> dict[str, Any]:
     with contextlib.suppress(OSError, ValueError):
-        stored = json.loads((_folder(folder) / _FILE).read_text())
+        stored = json.loads(read_bytes(_folder(folder) / _FILE))
         if isinstance(stored, dict) and stored.get("machine") == machine():
             return stored
     return {}
@@ -184,7 +186,7 @@ def _remember(winners: dict[str, str], timings: list[Timing]) -> None:
     record = {"machine": machine(), "bfloat16": winners, "timings": [asdict(it) for it in timings]}
     with contextlib.suppress(OSError):  # a read-only home: the result is only shown
         folder.mkdir(parents=True, exist_ok=True)
-        (folder / _FILE).write_text(json.dumps(record, indent=2) + "\n")
+        write_atomically(folder / _FILE, f"{json.dumps(record, indent=2)}\n".encode())
 
 
 def _folder(folder: Path | None) -> Path:

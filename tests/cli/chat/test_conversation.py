@@ -141,3 +141,16 @@ def test_a_wrong_setting_says_what_is_wrong(
 ) -> None:
     with pytest.raises(error, match=message):
         AnswerSettings().changed(name, value)
+
+
+def test_a_saved_chat_keeps_its_mode_and_the_users_link(tmp_path):
+    session_file.save(talk(1), tmp_path / "real.json")
+    (tmp_path / "real.json").chmod(0o640)
+    (tmp_path / "talk.json").symlink_to("real.json")
+
+    session_file.save(talk(2), tmp_path / "talk.json")
+
+    assert (tmp_path / "talk.json").is_symlink()
+    assert (tmp_path / "real.json").stat().st_mode & 0o777 == 0o640
+    assert session_file.load(tmp_path / "real.json") == talk(2)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["real.json", "talk.json"]

@@ -1,10 +1,11 @@
-"""A second user: what another uid does, in a child process."""
+"""A second user: what another uid does in a child process, in a folder as /tmp is."""
 
 from __future__ import annotations
 
 import os
 import traceback
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
@@ -33,3 +34,14 @@ def as_user(uid: int, act: Callable[[], object]) -> None:
         finally:
             os._exit(status)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+
+
+@pytest.fixture
+def sticky(tmp_path: Path) -> Path:
+    """A folder that everybody can write to, as /tmp is, and that other users can reach."""
+    for folder in (tmp_path, *tmp_path.parents[:2]):
+        folder.chmod(folder.stat().st_mode | 0o011)
+    place = tmp_path / "sticky"
+    place.mkdir()
+    place.chmod(0o1777)
+    return place

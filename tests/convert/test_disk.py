@@ -1,0 +1,46 @@
+"""An I/O error names its file, which the system does not once a file is open."""
+
+from __future__ import annotations
+
+import errno
+from pathlib import Path
+
+import pytest
+
+from llamakit.checkpoint.block_reader import _File
+from llamakit.convert.disk import ALIGNMENT, Buffer, DiskFile
+
+UNREADABLE = Path("/proc/self/mem")
+"""A regular file whose first bytes cannot be read: EIO."""
+
+pytestmark = pytest.mark.skipif(not UNREADABLE.exists(), reason="only Linux has such a file")
+
+
+def test_reading_for_a_conversion():
+    file = DiskFile(UNREADABLE, direct=False)
+
+    with pytest.raises(OSError, match=f"Input/output error.*{UNREADABLE}") as it:
+        file.read(Buffer(ALIGNMENT).memory, 0, ALIGNMENT)
+
+    file.close()
+    assert it.value.errno == errno.EIO
+
+
+def test_reading_for_a_checksum():
+    file = _File(UNREADABLE, direct=False)
+
+    with pytest.raises(OSError, match=f"Input/output error.*{UNREADABLE}"):
+        file.fill(Buffer(ALIGNMENT).memory)
+
+    file.close()
+
+
+@pytest.mark.parametrize("direct", [False, True])
+def test_writing_on_a_full_disk(small_disk, direct):
+    path = small_disk(64 << 10) / "consolidated.00.pth"
+    file = DiskFile(path, write=True, direct=direct)
+
+    with pytest.raises(OSError, match=r"No space left.*consolidated.00.pth"):
+        file.write(Buffer(1 << 20).memory, 0)
+
+    file.close()
