@@ -52,7 +52,7 @@ def start_ranks(forks: Path, isolated: dict[str, str], tmp_path: Path) -> Run:
 
         def rank(number: int) -> subprocess.CompletedProcess[str]:
             own = {"RANK": str(number), "LOCAL_RANK": str(number)} | (common if ranks > 1 else {})
-            env = {**isolated, **own, "OMP_NUM_THREADS": "1"}
+            env = {**isolated, **own}
             settings = {"env": env, "cwd": tmp_path, "stdin": "", "timeout": 180}
             return run_forked(forks, arguments, script=script, **settings)
 
