@@ -43,7 +43,7 @@ def fork_server(folder: Path) -> Iterator[Path]:
     env = {name: it for name, it in os.environ.items() if not name.startswith("LLAMAKIT_")}
     with subprocess.Popen(
         [sys.executable, __file__, address],
-        env={**env, "PYTHONUTF8": "1"},
+        env={**env, "PYTHONUTF8": "1", "OMP_NUM_THREADS": "1"},  # several may compute at a time
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
     ) as process:

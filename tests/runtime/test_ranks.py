@@ -48,11 +48,12 @@ def start_ranks(forks: Path, isolated: dict[str, str], tmp_path: Path) -> Run:
     def run(ranks: int, script: str, *arguments: str) -> list[subprocess.CompletedProcess[str]]:
         with socket.create_server(("127.0.0.1", 0)) as free:
             port = free.getsockname()[1]
-        common = {"WORLD_SIZE": str(ranks), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+        common = {name: str(ranks) for name in ("WORLD_SIZE", "LOCAL_WORLD_SIZE")}
+        common |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
 
         def rank(number: int) -> subprocess.CompletedProcess[str]:
             own = {"RANK": str(number), "LOCAL_RANK": str(number)} | (common if ranks > 1 else {})
-            env = {**isolated, **own, "OMP_NUM_THREADS": "1"}
+            env = {**isolated, **own}
             settings = {"env": env, "cwd": tmp_path, "stdin": "", "timeout": 180}
             return run_forked(forks, arguments, script=script, **settings)
 
