@@ -13,7 +13,7 @@ MKDOCS := NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs --quiet
 # Where it is set, each process of a test run compiles the package and the tests again.
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: help demo test lint fix docs pictures bench soak matrix mutants pins clean
+.PHONY: help demo test lint fix docs pictures bench soak matrix audit mutants pins clean
 .DEFAULT_GOAL := help
 
 help: ## list these targets
@@ -54,7 +54,7 @@ soak: $(VENV)/installed-test ## the long kill and load runs
 	$(BIN)/python -m pytest -m soak
 
 clean: ## remove the environment and what was built
-	rm -rf $(VENV) .matrix .mutants build dist site *.egg-info
+	rm -rf $(VENV) .audit .matrix .mutants build dist site *.egg-info
 
 matrix: ## the tests that need no torch, on each Python from 3.10 on (VERSIONS=3.13: on one)
 	$(PYTHON) tools/matrix.py $(VERSIONS)
@@ -64,9 +64,18 @@ mutants: $(VENV)/installed-test ## change the code at 200 seeded places: which c
 	.mutants/venv/bin/python -m pip --disable-pip-version-check install --quiet cosmic-ray==8.7.0
 	.mutants/venv/bin/python tools/mutants.py $(ONLY)
 
-pins: $(VENV)/installed ## write constraints.txt and locks/ (UPGRADE=--upgrade: the newest versions)
-	$(PIP) install --quiet uv
-	$(BIN)/python tools/pins.py $(UPGRADE)
+audit: .audit/installed ## known holes in what is pinned, and bandit over the package (needs a network)
+	.audit/bin/bandit --quiet --recursive --configfile pyproject.toml llamakit
+	.audit/bin/pip-audit --strict --no-deps --disable-pip -r constraints.txt
+	.audit/bin/pip-audit --strict --require-hashes --disable-pip -r locks/build.txt -r locks/audit.txt
+
+.audit/installed: locks/audit.txt
+	$(PYTHON) -m venv .audit
+	.audit/bin/python -m pip --disable-pip-version-check install --quiet --require-hashes --no-deps -r locks/audit.txt
+	@touch $@
+
+pins: .audit/installed ## write constraints.txt and locks/ (UPGRADE=--upgrade: the newest versions)
+	.audit/bin/python tools/pins.py $(UPGRADE)
 
 # $(call install,LOCK,WHAT,SIZE): hashed packages first, then torch, whose hash depends on the build;
 # both without build isolation, so that the pinned setuptools builds them. The last line sees that

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -24,6 +25,11 @@ LOCK = """\
 # What `make demo` and `make test` install, with hashes; written by `make pins`.
 # torch is not here: the hash depends on the build. constraints.txt pins it.
 """
+AUDIT = ("bandit[toml]", "pip-audit", "uv")
+AUDIT_LOCK = """\
+# What `make audit` and `make pins` install, with hashes, in an environment of its own; written by
+# `make pins`.
+"""
 
 
 def main() -> None:
@@ -37,7 +43,15 @@ def main() -> None:
     fixed = ["--constraints", "constraints.txt", "--generate-hashes"]
     write("locks/run.txt", LOCK, *sources, *fixed)
     write("locks/test.txt", LOCK, *sources, *fixed, "--extra", "test")
-    write("locks/build.txt", LOCK, "-", *fixed, stdin="setuptools")
+    write("locks/build.txt", LOCK, "-", *fixed, stdin="\n".join(build_requirements()))
+    write("locks/audit.txt", AUDIT_LOCK, "-", *fixed, *upgrade, stdin="\n".join(AUDIT))
+
+
+def build_requirements() -> list[str]:
+    """Return what builds the package itself, and what pip then needs no isolation for."""
+    text = (ROOT / "pyproject.toml").read_text("utf-8")
+    listed = text.partition("[build-system]")[2].partition("requires = [")[2].partition("]")[0]
+    return re.findall(r'"([^"]+)"', listed)
 
 
 def write(name: str, header: str, *arguments: str, stdin: str = "") -> None:

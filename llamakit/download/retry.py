@@ -40,7 +40,7 @@ class RetryPolicy:
         Source: "Exponential Backoff And Jitter", AWS Architecture Blog, 2015.
         """
         wait = min(self.wait * 2.0 ** (failures - 1), MAX_WAIT)
-        jittered = wait * random.uniform(0.5, 1.0)  # noqa: S311 - so that the connections do not retry at once
+        jittered = wait * random.uniform(0.5, 1.0)  # not all at once  # noqa: S311  # nosec B311
         return max(jittered, error.after or 0.0)
 
 

@@ -232,7 +232,7 @@ def _annotation(annotation: Any, factory: Callable[..., Any]) -> Any:
     function = inspect.unwrap(factory)
     names = getattr(function, "__globals__", None) or vars(sys.modules[function.__module__])
     try:
-        return eval(annotation, names)  # noqa: S307 - the plugin's own code, as inspect does
+        return eval(annotation, names)  # the plugin's own code  # noqa: S307  # nosec B307
     except NameError:
         return annotation
 

@@ -225,7 +225,7 @@ def test_an_etag_that_echoes_the_link_is_not_in_the_state(secret_server, out):
     (echo,) = (fault for fault in echoes() if fault.name == "echo as an ETag")
     secret_server.fault(echo, path=SHARDS, times=99)
 
-    stopped = steps(secret_server, out)
+    stopped = steps(secret_server, out, limit_rate=500_000)  # so that it is seen unfinished
     next(event for event in stopped if list(out.rglob("*.state")))
     stopped.close()
 

@@ -81,7 +81,14 @@ def test_a_lock_has_all_that_is_required_but_torch(lock: str, extras: list[str])
     assert wanted - locked.keys() == {"torch"}
 
 
-@pytest.mark.parametrize("lock", LOCKS)
+def test_what_builds_the_package_is_locked_inside_its_range() -> None:
+    locked = pins(ROOT / "locks" / "build.txt", "3.11.7")
+
+    for each in map(Requirement, PROJECT["build-system"]["requires"]):
+        assert each.specifier.contains(locked[canonicalize_name(each.name)])
+
+
+@pytest.mark.parametrize("lock", [*LOCKS, "audit"])
 def test_every_pin_of_a_lock_has_hashes(lock: str) -> None:
     text = (ROOT / "locks" / f"{lock}.txt").read_text("utf-8")
 
