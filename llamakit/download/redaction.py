@@ -16,13 +16,13 @@ SHORTEST = 8
 MARK = "[secret]"
 
 _QUERY = re.compile(r"(?<=[\w/*])(?:\?|%3F)[^\s\"'<>]+", re.IGNORECASE)
-_UNIT = re.compile(
+_ESCAPE = re.compile(
     r"%(?:25)*([0-9a-f]{2})"  # percent-encoded, also several times
     r"|\\u00([0-9a-f]{2})|\\x([0-9a-f]{2})"  # JSON, repr
-    r"|&#x0*([0-9a-f]{2});|&#0*([0-9]{2,3});"  # HTML
-    r"|.",
-    re.IGNORECASE | re.DOTALL,
+    r"|&#x0*([0-9a-f]{2});|&#0*([0-9]{2,3});",  # HTML
+    re.IGNORECASE,
 )
+_UNIT = re.compile(f"{_ESCAPE.pattern}|.", re.IGNORECASE | re.DOTALL)
 _SAME = str.maketrans("-_~", "+=/")
 """CloudFront's base64 has characters of its own in place of these."""
 
@@ -51,9 +51,7 @@ class Redactor:
 
     def is_in(self, data: bytes) -> bool:
         """Tell whether a file has a long part of a secret in it, of ``2 * SHORTEST`` characters."""
-        text = data.decode("latin-1")
-        if "%" in text or "&#" in text or "\\" in text:
-            text = _UNIT.sub(lambda unit: unit[0] if len(unit[0]) == 1 else _character(unit), text)
+        text = _ESCAPE.sub(_character, data.decode("latin-1"))
         plain = text.lower().translate(_SAME)
         places = range(0, len(plain), SHORTEST)  # a long part covers one of them as a whole
         return any(plain[at : at + SHORTEST] in self._parts for at in places)
