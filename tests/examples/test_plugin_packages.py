@@ -63,7 +63,18 @@ def test_a_package_uses_public_names_only(name):
 
 
 def test_the_packages_own_tests_pass_where_they_are_installed(environment, run):
-    words = ["-m", "pytest", "-rA", "-W", "error", "-p", "no:cacheprovider", *NAMES]
+    words = [
+        "-m",
+        "pytest",
+        "-rA",
+        "-W",
+        "error",
+        "-p",
+        "no:cacheprovider",
+        "--rootdir",
+        ".",
+        *NAMES,
+    ]
 
     done = run(*words, program=environment.python, cwd=environment.sources)
 

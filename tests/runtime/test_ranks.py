@@ -52,8 +52,8 @@ def start_ranks(forks: Path, isolated: dict[str, str], tmp_path: Path) -> Run:
         common |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
 
         def rank(number: int) -> subprocess.CompletedProcess[str]:
-            own = {"RANK": str(number), "LOCAL_RANK": str(number)} | (common if ranks > 1 else {})
-            env = {**isolated, **own}
+            own = {"RANK": str(number), "LOCAL_RANK": str(number)}
+            env = {**isolated, **common, **own} if ranks > 1 else isolated
             settings = {"env": env, "cwd": tmp_path, "stdin": "", "timeout": 180}
             return run_forked(forks, arguments, script=script, **settings)
 
