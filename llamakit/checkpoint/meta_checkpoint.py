@@ -11,8 +11,14 @@ import numpy as np
 
 from llamakit.checkpoint.checklist import MODEL_CHECKLIST
 from llamakit.checkpoint.dtypes import Array
+from llamakit.checkpoint.families import WIDEST_TIED
 from llamakit.checkpoint.layout import EMBEDDING, OUTPUT, axis_of, expected_shapes
-from llamakit.checkpoint.llama_generation import LARGEST_3_2_DIM, embedding_axis, generation_name
+from llamakit.checkpoint.llama_generation import (
+    detect_family,
+    embedding_axis,
+    family_by_numbers,
+    read_origin,
+)
 from llamakit.checkpoint.params import ModelParams, parse_params, read_params
 from llamakit.checkpoint.shard_checks import check_shards
 from llamakit.checkpoint.shard_plan import copies, legal_sizes, pieces
@@ -42,8 +48,8 @@ class MetaCheckpoint:
         """In order of rank, all split alike."""
         self.embedding_axis = embedding_axis
         """The axis on which ``tok_embeddings.weight`` is split."""
-        self.generation = generation_name(params, embedding_axis)
-        """``llama 1/2``, ``code llama`` or ``llama 3``."""
+        self.generation = family_by_numbers(params).name
+        """``llama 1/2``, ``code llama``, ``llama 3`` or ``llama 4``."""
         self.parameters: Mapping[str, Parameter] = _whole_parameters(params, shards, embedding_axis)
         self.nbytes_read = 0
         self._lock = threading.Lock()
@@ -156,12 +162,14 @@ def open_meta(path: Path) -> MetaCheckpoint | None:
     check_alike(shards)
     vocab_size = _vocab_size(shards, values.get("dim"))
     params = parse_params(values, params_path, vocab_size=vocab_size)
-    params = replace(params, tied_embeddings=_is_tied(params, shards[0]))
     check_none_missing(params.dim, shards)
     embedding = shards[0].tensors.get(EMBEDDING)
     shape = None if embedding is None else embedding.shape
-    axis = embedding_axis(shape, params, len(shards), path)
-    return MetaCheckpoint(path, params, shards, axis)
+    axis = embedding_axis(shape, params.dim, len(shards), path)
+    family = detect_family(params, path, axis, shards[0].tensors)
+    tied = _is_tied(params, path, shards[0])
+    params = replace(params, family=family.name, tied_embeddings=tied)
+    return MetaCheckpoint(path, params, shards, family.embedding_axis if axis is None else axis)
 
 
 def _checked_slice(
@@ -188,11 +196,16 @@ def _vocab_size(shards: Sequence[TensorFile], dim: object) -> int | None:
     return None
 
 
-def _is_tied(params: ModelParams, shard: TensorFile) -> bool:
-    """Say whether the output layer is the embedding: so in Llama 3.2 1B and 3B, and no other."""
+def _is_tied(params: ModelParams, path: Path, shard: TensorFile) -> bool:
+    """Say whether the output layer is the embedding: both are stored once, or it is left out.
+
+    What llamakit writes says so where the two are split on different axes, so stored twice.
+    """
     output = shard.tensors.get(OUTPUT)
+    if read_origin(path).get("tied_embeddings") is True:
+        return True
     if output is None:
-        return params.use_scaled_rope and params.dim <= LARGEST_3_2_DIM
+        return params.use_scaled_rope and params.dim <= WIDEST_TIED
     return output == shard.tensors.get(EMBEDDING)
 
 

@@ -1,4 +1,4 @@
-"""The Llama 2 model, as one rank computes it.
+"""The Llama model, as one rank computes it.
 
 Shapes: B rows, T new positions, S positions in the cache, H heads and K key/value heads of this
 rank, D head dimension, V vocabulary.
@@ -118,7 +118,7 @@ class Transformer(nn.Module):
 
     Args:
         n_kv_heads: of this rank.
-        rope_theta: the rotary base.
+        rope: the frequencies of the rotary embedding, ``(D/2,)``.
     """
 
     def __init__(
@@ -130,12 +130,12 @@ class Transformer(nn.Module):
         *,
         head_dim: int,
         n_kv_heads: int,
-        rope_theta: float,
+        rope: torch.Tensor,
     ) -> None:
         super().__init__()
         self.tok_embeddings, self.norm, self.output = tok_embeddings, norm, output
         self.layers = nn.ModuleList(layers)
-        self.head_dim, self.n_kv_heads, self.rope_theta = head_dim, n_kv_heads, rope_theta
+        self.head_dim, self.n_kv_heads, self.rope = head_dim, n_kv_heads, rope
         self._rotations: torch.Tensor | None = None
         self.decoder: DecodingStep | None = None
         """Computes steps of one new token a row, if set; see ``compiled_decoder``."""
@@ -264,5 +264,5 @@ class Transformer(nn.Module):
 
     def _rotations_for(self, length: int) -> torch.Tensor:
         if self._rotations is None or len(self._rotations) < length:
-            self._rotations = rotations(self.head_dim, length, self.rope_theta, self.device)
+            self._rotations = rotations(self.rope, length, self.device)
         return self._rotations

@@ -197,11 +197,11 @@ def test_a_value_out_of_range(run_llamakit: Run, model: Path) -> None:
     assert "between 0 and 1" in message
 
 
-def test_a_llama_3_is_refused_in_one_sentence(run_llamakit: Run, model: Path) -> None:
+def test_a_llama_4_is_refused_in_one_sentence(run_llamakit: Run, model: Path) -> None:
     params = json.loads((model / "params.json").read_text())
-    (model / "params.json").write_text(json.dumps(params | {"use_scaled_rope": True}))
+    (model / "params.json").write_text(json.dumps(params | {"moe_args": {"num_experts": 4}}))
 
-    assert "Llama 3" in refused(run_llamakit, model)
+    assert "Llama 4" in refused(run_llamakit, model)
 
 
 @pytest.mark.parametrize(
