@@ -9,9 +9,10 @@ from pathlib import Path
 
 import numpy as np
 
+from llamakit.checkpoint import llama4
 from llamakit.checkpoint.checklist import MODEL_CHECKLIST
 from llamakit.checkpoint.dtypes import Array
-from llamakit.checkpoint.families import WIDEST_TIED
+from llamakit.checkpoint.families import LLAMA_4, WIDEST_TIED
 from llamakit.checkpoint.layout import EMBEDDING, OUTPUT, axis_of, expected_shapes
 from llamakit.checkpoint.llama_generation import (
     detect_family,
@@ -162,13 +163,17 @@ def open_meta(path: Path) -> MetaCheckpoint | None:
     check_alike(shards)
     vocab_size = _vocab_size(shards, values.get("dim"))
     params = parse_params(values, params_path, vocab_size=vocab_size)
-    check_none_missing(params.dim, shards)
     embedding = shards[0].tensors.get(EMBEDDING)
     shape = None if embedding is None else embedding.shape
     axis = embedding_axis(shape, params.dim, len(shards), path)
     family = detect_family(params, path, axis, shards[0].tensors)
     tied = _is_tied(params, path, shards[0])
     params = replace(params, family=family.name, tied_embeddings=tied)
+    if family is LLAMA_4:
+        shards = [
+            shard.renamed(llama4.unstack(shard.tensors, params, len(shards))) for shard in shards
+        ]
+    check_none_missing(params.dim, shards)
     return MetaCheckpoint(path, params, shards, family.embedding_axis if axis is None else axis)
 
 

@@ -15,7 +15,12 @@ _KNOWN = frozenset(
     {"dim", "n_layers", "n_heads", "n_kv_heads", "vocab_size", "multiple_of", "ffn_dim_multiplier"}
     | {"norm_eps", "rope_theta", "use_scaled_rope", "rope_scaling_factor", "max_seq_len"}
 )
-_CARRIED = frozenset({"max_batch_size"})  # known, of no use here, written back as it was
+_CARRIED = frozenset(
+    {"max_batch_size"}  # of no use here, written back as it was
+    | {"ffn_exp", "moe_args", "nope_layer_interval", "attention_chunk_size", "use_qk_norm"}
+    | {"attn_temperature_tuning", "floor_scale", "attn_scale", "rope_high_freq_factor"}
+)
+"""Known, and kept in ``extra``: those of Llama 4 are read by ``llama4``."""
 
 _MAX_LAYERS = 4096
 

@@ -53,6 +53,9 @@ def default_scaling(params: ModelParams) -> RopeScaling:
     """Return what ``use_scaled_rope`` means for a model whose files say no factor."""
     scaling = family_by_numbers(params).scaling or LLAMA_3.scaling
     assert scaling is not None
+    high = params.extra.get("rope_high_freq_factor")
+    if isinstance(high, int | float) and not isinstance(high, bool):
+        scaling = replace(scaling, high_freq_factor=float(high))
     if (params.dim, params.n_layers, params.n_heads, params.n_kv_heads) in LLAMA_3_2_SHAPES:
         return replace(scaling, factor=LLAMA_3_2_FACTOR)
     return scaling

@@ -20,6 +20,7 @@ from llamakit.convert.hf_tokenizer import (
     tokenizer_config,
     tokenizer_json,
 )
+from llamakit.convert.llama4_names import llama4_config
 from llamakit.convert.sentencepiece_model import SentencePieceModel, read_sentencepiece_model
 from llamakit.errors import TokenizerError
 from llamakit.files.regular_file import read_bytes
@@ -117,6 +118,7 @@ def config(checkpoint: Checkpoint) -> dict[str, object]:
         "use_cache": True,
         "dtype": dtype,
         "torch_dtype": dtype,
+        **llama4_config(params),
     }
 
 

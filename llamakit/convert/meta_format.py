@@ -6,10 +6,12 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from llamakit.checkpoint import llama4
 from llamakit.checkpoint.capabilities import model_parallel_size, stored_names
 from llamakit.checkpoint.file_layout import FileLayout, TensorSpec
 from llamakit.checkpoint.layout import EMBEDDING, OUTPUT, check_parameters
 from llamakit.checkpoint.pth_writer import PthLayout
+from llamakit.checkpoint.quantized_files import check_not_quantized
 from llamakit.checkpoint.safetensors_writer import SafetensorsLayout
 from llamakit.checkpoint.shard_plan import check_size
 from llamakit.convert.companion_files import meta_companions
@@ -38,6 +40,7 @@ def plan_shards(
         UnsupportedModelError: Meta's format cannot hold this model.
         OptionError: weights are not cast to ``dtype``.
     """
+    check_not_quantized(checkpoint)
     check_parameters(checkpoint)
     check_size(checkpoint.params, size)
     shared = checkpoint.params.tied_embeddings and checkpoint.parameters[EMBEDDING].axis == 0
@@ -55,6 +58,7 @@ def plan_safetensors(checkpoint: Checkpoint, destination: Path) -> ConversionPla
 
     Raises: as ``plan_shards``.
     """
+    check_not_quantized(checkpoint)
     check_parameters(checkpoint)
     size = model_parallel_size(checkpoint)
     moves, tensors = _moves(checkpoint, size, None)
@@ -98,7 +102,11 @@ def _moves(
     The output layer of tied embeddings is written too: the reference's model has one of its own,
     and does not notice if none comes.
     """
-    parameters = {name: checkpoint.parameters[name] for name in stored_names(checkpoint)}
+    names = stored_names(checkpoint)
+    has_stacks = llama4.architecture_of(checkpoint.params) is not None
+    if has_stacks:
+        names = llama4.in_stack_order(names, checkpoint.params)
+    parameters = {name: checkpoint.parameters[name] for name in names}
     if checkpoint.params.tied_embeddings:
         parameters.setdefault(OUTPUT, replace(parameters[EMBEDDING], axis=0))
     if without_output:
@@ -107,7 +115,10 @@ def _moves(
     for name, parameter in parameters.items():
         targets = targets_for_size(parameter, checkpoint, size)
         moves.append((name, make_move(checkpoint, parameter, targets, dtype=dtype)))
-    return moves, tensors_by_file(moves, parameters, size)
+    tensors = tensors_by_file(moves, parameters, size)
+    if has_stacks:
+        tensors = [llama4.stack(shard, checkpoint.params) for shard in tensors]
+    return moves, tensors
 
 
 def _shared_output(shard: Sequence[TensorSpec]) -> TensorSpec:

@@ -12,6 +12,7 @@ from llamakit.checkpoint.capabilities import oddities, weight_files
 from llamakit.checkpoint.layout import EMBEDDING, OUTPUT, ROPE_FREQS, check_parameters
 from llamakit.checkpoint.llama_generation import family_of
 from llamakit.checkpoint.params import ModelParams
+from llamakit.checkpoint.quantized_files import check_not_quantized
 from llamakit.checkpoint.rope_scaling import scaling_of
 from llamakit.checkpoint.shard_plan import legal_sizes
 from llamakit.errors import LlamakitError, ParametersError
@@ -165,6 +166,7 @@ def _oddities(checkpoint: Checkpoint, tokenizer: Vocabulary, dtypes: Counter[str
 def _uncomputed(checkpoint: Checkpoint) -> Iterator[str]:
     """Say why a model cannot be run, although nothing is wrong with its files."""
     try:
+        check_not_quantized(checkpoint)
         scaling_of(checkpoint.params, checkpoint.path)
     except LlamakitError as error:
         yield str(error)

@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from llamakit.checkpoint.llama4 import architecture_of
 from llamakit.checkpoint.rope_scaling import rope_type
 from llamakit.errors import LlamakitError, TokenizerError, UsageError
 from llamakit.plugin_manager.toolkit import Toolkit, default_toolkit
@@ -135,7 +136,9 @@ def _load_model(
         rope_factor=spec.rope_factor,
         progress=progress,
     )
-    if group.size == 1:
+    if (
+        group.size == 1 and architecture_of(checkpoint.params) is None
+    ):  # experts are chosen by value
         compiled_decoder.install(model, spec.compile)
     return model
 

@@ -30,6 +30,10 @@ class Layers(Protocol):
         """Split by input: ``(out, in/n)``; sums the outputs of all ranks."""
         ...
 
+    def summed(self, inner: nn.Module) -> nn.Module:
+        """Sum the outputs of all ranks of a layer that is made of several."""
+        ...
+
     def embedding(self, weight: torch.Tensor, *, first: int | None = None) -> nn.Module:
         """Split by dimension, ``(V, dim/n)``, or by vocabulary, ``(V/n, dim)``.
 
@@ -57,6 +61,10 @@ class PlainLayers:
         """Make a linear layer."""
         return self._packer.pack(weight)
 
+    def summed(self, inner: nn.Module) -> nn.Module:
+        """Return the layer itself."""
+        return inner
+
     def embedding(self, weight: torch.Tensor, *, first: int | None = None) -> nn.Module:  # noqa: ARG002
         """Make an embedding."""
         return Embedding(weight.to(self._packer.device), self._packer.dtype)
@@ -79,6 +87,10 @@ class ParallelLayers:
     def row(self, weight: torch.Tensor) -> nn.Module:
         """Make a layer that sums the outputs."""
         return Summed(self._packer.pack(weight))
+
+    def summed(self, inner: nn.Module) -> nn.Module:
+        """Make a layer that sums the outputs."""
+        return Summed(inner)
 
     def embedding(self, weight: torch.Tensor, *, first: int | None = None) -> nn.Module:
         """Make an embedding that gathers the dimensions, or sums what the ranks look up."""

@@ -10,6 +10,7 @@ import mmap
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from functools import partial
 from typing import Any, TypeVar
 
 import numpy
@@ -17,11 +18,13 @@ import torch
 from torch import nn
 
 from llamakit.checkpoint.checked_read import read_checked
-from llamakit.checkpoint.layout import EMBEDDING, OUTPUT
+from llamakit.checkpoint.layout import EMBEDDING, OUTPUT, layer_shapes
+from llamakit.checkpoint.llama4 import architecture_of
 from llamakit.checkpoint.params import ModelParams
 from llamakit.checkpoint.rope_scaling import scaling_of
 from llamakit.checkpoint.shard_plan import slice_for_rank
 from llamakit.protocols import Checkpoint, Parameter
+from llamakit.runtime import llama4
 from llamakit.runtime.attention import Attention
 from llamakit.runtime.host_memory import trim
 from llamakit.runtime.kernels.choice import Packer
@@ -30,9 +33,9 @@ from llamakit.runtime.model import Block, FeedForward, RMSNorm, Transformer
 from llamakit.runtime.model_support import check_loadable
 from llamakit.runtime.rope import frequencies
 
-ATTENTION = ("attention.wq", "attention.wk", "attention.wv", "attention.wo")
-FEED_FORWARD = ("feed_forward.w1", "feed_forward.w3", "feed_forward.w2")
-NORMS = ("attention_norm", "ffn_norm")
+ATTENTION = tuple(f"attention.{name}.weight" for name in ("wq", "wk", "wv", "wo"))
+FEED_FORWARD = tuple(f"feed_forward.{name}.weight" for name in ("w1", "w3", "w2"))
+NORMS = ("attention_norm.weight", "ffn_norm.weight")
 
 PACKERS = 4
 """How many weights of a layer are packed at the same time: most operators pack on one thread."""
@@ -64,6 +67,7 @@ def load(
     scaling = scaling_of(checkpoint.params, checkpoint.path, factor=rope_factor)
     packer = packer or Packer(device, dtype)
     params = checkpoint.params
+    architecture = architecture_of(params)
     layers: Layers = PlainLayers(packer) if size == 1 else ParallelLayers(packer)
 
     def fetch(name: str, parameter: Parameter | None = None) -> torch.Tensor:
@@ -89,7 +93,10 @@ def load(
     blocks = []
     with ThreadPoolExecutor(min(PACKERS, torch.get_num_threads())) as pool:
         for number, weights in enumerate(_one_ahead(_fetchers(params, fetch))):
-            blocks.append(_block(number, weights, layers, norm, params.head_dim, pool))
+            make = partial(_block, pool=pool)
+            if architecture is not None:
+                make = partial(llama4.make_block, architecture=architecture, pool=pool)
+            blocks.append(make(number, weights, layers, norm, params.head_dim))
             if progress:
                 progress(number + 1)
     return Transformer(
@@ -100,6 +107,7 @@ def load(
         head_dim=params.head_dim,
         n_kv_heads=max(1, params.n_kv_heads // size),
         rope=frequencies(params.head_dim, params.rope_theta, scaling),
+        chunk=architecture.chunk if architecture else None,
     ).eval()
 
 
@@ -118,8 +126,8 @@ def _fetchers(
     for number in range(params.n_layers):
 
         def layer(number: int = number) -> Weights:
-            names = (*ATTENTION, *FEED_FORWARD, *NORMS)
-            return {name: fetch(f"layers.{number}.{name}.weight") for name in names}
+            names = layer_shapes(params, number)
+            return {name: fetch(f"layers.{number}.{name}") for name in names}
 
         yield layer
 

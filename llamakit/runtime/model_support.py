@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from llamakit.checkpoint.families import LLAMA_4
 from llamakit.checkpoint.layout import check_parameters
-from llamakit.checkpoint.llama_generation import family_of
+from llamakit.checkpoint.quantized_files import check_not_quantized
 from llamakit.checkpoint.rope_scaling import scaling_of
 from llamakit.checkpoint.shard_plan import check_size
-from llamakit.errors import UnsupportedModelError
 from llamakit.protocols import Checkpoint
 
 
@@ -18,16 +16,12 @@ def check_loadable(checkpoint: Checkpoint, size: int, *, rope_factor: float | No
         rope_factor: as ``loader.load``.
 
     Raises:
-        UnsupportedModelError: a Llama 4, or a RoPE scaling that is not computed here.
+        UnsupportedModelError: quantized weights, or a RoPE scaling that is not computed here.
         ParamsError: a number of the RoPE scaling is absent or wrong.
         UnevenSplitError: ``size`` does not divide the model.
         ParametersError: parameters missing, extra or misshapen, with their names.
     """
-    if family_of(checkpoint) is LLAMA_4:
-        raise UnsupportedModelError(
-            f"{checkpoint.path}: this is a Llama 4 model; generate and chat compute Llama 1 to 3 "
-            "and Code Llama"
-        )
+    check_not_quantized(checkpoint)
     scaling_of(checkpoint.params, checkpoint.path, factor=rope_factor)
     check_parameters(checkpoint)
     check_size(checkpoint.params, size)

@@ -1,4 +1,4 @@
-"""What the reference implementation of Llama 3 answered, answered again on any number of ranks."""
+"""What the reference implementation of Llama 3 and 4 answered, answered again on any number of ranks."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ CASES = Path(__file__).parents[1] / "data" / "reference-cases-llama3"
 
 def expected_of(case: str) -> dict[str, Any]:
     values: dict[str, Any] = json.loads((CASES / f"{case}.expected.json").read_text())
-    return values
+    return {"stop_tokens": [1025, 1032, 1033]} | values
 
 
 @pytest.mark.parametrize(
@@ -24,6 +24,9 @@ def expected_of(case: str) -> dict[str, Any]:
         ("llama31-mp8", 1),
         ("llama3-gqa-mp1", 4),  # more ranks than key/value heads
         ("llama31-mp8", 2),
+        ("llama4-moe-mp2", 1),
+        ("llama4-moe-mp2", 4),
+        pytest.param("llama4-moe-mp2", 2, marks=pytest.mark.soak),
         pytest.param("llama3-gqa-mp1", 2, marks=pytest.mark.soak),
         pytest.param("llama31-mp8", 4, marks=pytest.mark.soak),
         pytest.param("llama31-mp8", 8, marks=pytest.mark.soak),
@@ -79,6 +82,29 @@ def test_a_kept_prefix_and_drafts_change_no_token() -> None:
         drafted = greedy(model, [turn], 16, draft="prompt-lookup")[0]
 
     assert second == fresh == drafted
+
+
+def test_steps_of_one_token_attend_within_chunks_as_a_prefill_does() -> None:
+    text = expected_of("llama4-moe-mp2")["long_prompt"]["tokens"][:1030]
+
+    with loaded(CASES / "llama4-moe-mp2") as model:
+        at_once = last_logits(model, text, chunk=len(text))
+        in_steps = last_logits(model, text, chunk=103)  # chunks end within some
+        by_one = last_logits_by_one(model, text)
+
+    assert in_steps == pytest.approx(at_once, abs=1e-4)
+    assert by_one == pytest.approx(at_once, abs=1e-4)
+
+
+def last_logits_by_one(model: Any, tokens: list[int]) -> list[float]:
+    from llamakit.runtime.cache_slots import CacheSlots
+
+    cache = CacheSlots(model._executor, 1, len(tokens))
+    cache.forward(0, [tokens[:-8]])
+    for token in tokens[-8:]:
+        logits, _ = cache.forward(0, [[token]])
+    values: list[float] = logits[0].tolist()
+    return values
 
 
 @pytest.mark.parametrize("quantize", ["int8", "int4"])
