@@ -43,10 +43,9 @@ _STACKS = {
 _LAYER = re.compile(r"(layers\.[0-9]+\.)(.+)")
 _EXPERT = re.compile(r"(layers\.[0-9]+\.feed_forward\.experts\.)[0-9]+\.(.+)")
 _NOT_TEXT = re.compile(
-    r"vision_.*|.*\._?extra_state"
-    r"|.*\.(global_gate_stats_3E|running_gate_stats_3E|expert_activation_DE)"
+    r".*\._?extra_state|.*\.(global_gate_stats_3E|running_gate_stats_3E|expert_activation_DE)"
 )
-"""The vision encoder, and statistics of the training."""
+"""State of the quantization, and statistics of the training."""
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from llamakit.checkpoint import llama4
+from llamakit.checkpoint import llama4, vision
 from llamakit.checkpoint.checklist import MODEL_CHECKLIST
 from llamakit.checkpoint.dtypes import Array
 from llamakit.checkpoint.families import LLAMA_4, WIDEST_TIED
@@ -41,7 +41,13 @@ class MetaCheckpoint:
     form = "meta"
 
     def __init__(
-        self, path: Path, params: ModelParams, shards: Sequence[TensorFile], embedding_axis: int
+        self,
+        path: Path,
+        params: ModelParams,
+        shards: Sequence[TensorFile],
+        embedding_axis: int,
+        *,
+        left_out: Sequence[str] = (),
     ) -> None:
         self.path = path
         self.params = params
@@ -51,6 +57,8 @@ class MetaCheckpoint:
         """The axis on which ``tok_embeddings.weight`` is split."""
         self.generation = family_by_numbers(params).name
         """``llama 1/2``, ``code llama``, ``llama 3`` or ``llama 4``."""
+        self.left_out = left_out
+        """What the files hold besides the text model, a sentence each."""
         self.parameters: Mapping[str, Parameter] = _whole_parameters(params, shards, embedding_axis)
         self.nbytes_read = 0
         self._lock = threading.Lock()
@@ -101,8 +109,8 @@ class MetaCheckpoint:
         return [shard.path for shard in self.shards]
 
     def companion_files(self, target: str) -> list[Path]:
-        """Return params.json, which a reshard keeps as it is."""
-        return [self.path / "params.json"] if target == "meta" else []
+        """Return params.json, which a reshard keeps unless it describes what is left out."""
+        return [self.path / "params.json"] if target == "meta" and not self.left_out else []
 
     def deep_checks(self) -> Iterator[Finding]:
         """Check that several shards are of one model, each once and in its place."""
@@ -110,6 +118,7 @@ class MetaCheckpoint:
 
     def oddities(self) -> Iterator[str]:
         """Say that there is no checklist, or a number of shards that does not fit the model."""
+        yield from self.left_out
         if not (self.path / MODEL_CHECKLIST).is_file():
             yield f"no {MODEL_CHECKLIST}, so llamakit verify has no checksums to compare with"
         if len(self.shards) not in legal_sizes(self.params):
@@ -158,9 +167,12 @@ def open_meta(path: Path) -> MetaCheckpoint | None:
             "Download the model's weights."
         )
     values = read_params(params_path)
-    shards = [open_shard(shard) for shard in found]
-    warn_of_renamed(shards)
-    check_alike(shards)
+    stored = [open_shard(shard) for shard in found]
+    warn_of_renamed(stored)
+    check_alike(stored)
+    left_out = tuple(vision.left_out(stored[0].tensors))
+    values = vision.text_params(values) if left_out else values
+    shards = [shard.renamed(vision.text_tensors(shard.tensors)) for shard in stored]
     vocab_size = _vocab_size(shards, values.get("dim"))
     params = parse_params(values, params_path, vocab_size=vocab_size)
     embedding = shards[0].tensors.get(EMBEDDING)
@@ -174,7 +186,8 @@ def open_meta(path: Path) -> MetaCheckpoint | None:
             shard.renamed(llama4.unstack(shard.tensors, params, len(shards))) for shard in shards
         ]
     check_none_missing(params.dim, shards)
-    return MetaCheckpoint(path, params, shards, family.embedding_axis if axis is None else axis)
+    axis = family.embedding_axis if axis is None else axis
+    return MetaCheckpoint(path, params, shards, axis, left_out=left_out)
 
 
 def _checked_slice(

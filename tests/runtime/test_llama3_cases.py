@@ -1,4 +1,4 @@
-"""What the reference implementation of Llama 3 and 4 answered, answered again on any number of ranks."""
+"""What Meta's code answered with Llama 3 and 4, answered again on any number of ranks."""
 
 from __future__ import annotations
 
