@@ -12,8 +12,8 @@ from llamakit.checkpoint.families import LLAMA_3
 from llamakit.checkpoint.layout import EMBEDDING
 from llamakit.checkpoint.llama_generation import family_of, is_tiktoken
 from llamakit.checkpoint.params import ModelParams
-from llamakit.convert.companion_files import check_copied
 from llamakit.checkpoint.rope_scaling import as_config, default_scaling
+from llamakit.convert.companion_files import check_copied
 from llamakit.convert.hf_tokenizer import (
     special_tokens_map,
     token_id,
