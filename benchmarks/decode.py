@@ -2,6 +2,7 @@
 
     python benchmarks/decode.py                        # all, some 20 minutes
     python benchmarks/decode.py --shape tiny --rounds 1 --new 4
+    python benchmarks/decode.py --shape 3.2-1b --only b1    # 1.24B, tied embeddings
     python benchmarks/decode.py --only b1,int8-b1 --llama-cpp /path/to/python
 
 Every configuration runs in a process of its own, and the rounds alternate between them, so that

@@ -28,6 +28,7 @@ from llamakit.runtime.kernels.choice import Packer
 from llamakit.runtime.kernels.kernel import Kernel
 from llamakit.runtime.linear import PlainLayers
 from llamakit.runtime.model import Batch, Block, FeedForward, RMSNorm, Transformer
+from llamakit.runtime.rope import frequencies
 
 SHAPES = {
     "7b": {"dim": 4096, "layers": 32, "heads": 32, "kv_heads": 32, "hidden": 11008},
@@ -130,7 +131,7 @@ def random_model(
         layers.output(draw(VOCABULARY, dim, 0.2)),
         head_dim=width,
         n_kv_heads=size["kv_heads"],
-        rope_theta=10000.0,
+        rope=frequencies(width, 10000.0),
     ).eval()
 
 

@@ -39,6 +39,12 @@ def reference_cases() -> Path:
 
 
 @pytest.fixture(scope="session")
+def reference_cases_llama3() -> Path:
+    """Small checkpoints of Llama 3, and what Meta's reference implementation answered."""
+    return Path(__file__).parent / "data" / "reference-cases-llama3"
+
+
+@pytest.fixture(scope="session")
 def lean() -> dict[str, str]:
     """Variables for the programs that tests start.
 

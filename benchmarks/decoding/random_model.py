@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 import zlib
+from dataclasses import replace
 from pathlib import Path
 
 import ml_dtypes
@@ -13,13 +14,15 @@ import numpy as np
 
 import llamakit
 from llamakit.checkpoint.file_layout import TensorSpec
-from llamakit.checkpoint.layout import expected_parameters
+from llamakit.checkpoint.layout import EMBEDDING, OUTPUT, expected_parameters
 from llamakit.checkpoint.params import parse_params
 from llamakit.checkpoint.pth_writer import PthLayout
 
 SHAPES = {
     "7b": {"dim": 4096, "n_layers": 32, "n_heads": 32, "n_kv_heads": 32, "vocab_size": 32000},
     "1.1b": {"dim": 2048, "n_layers": 22, "n_heads": 32, "n_kv_heads": 8, "vocab_size": 32000},
+    "3.2-1b": {"dim": 2048, "n_layers": 16, "n_heads": 32, "n_kv_heads": 8, "vocab_size": 128256}
+    | {"ffn_dim_multiplier": 1.5, "rope_theta": 500000.0, "use_scaled_rope": True},
     "tiny": {"dim": 256, "n_layers": 2, "n_heads": 8, "n_kv_heads": 4, "vocab_size": 512},
 }
 
@@ -35,6 +38,8 @@ def make_checkpoint(folder: Path, shape: str) -> Path:
     values = SHAPES[shape] | {"multiple_of": 256, "norm_eps": 1e-5}
     (folder / "params.json").write_text(json.dumps(values))
     params = parse_params(values, folder / "params.json")
+    # Llama 3.2's output layer is its embedding.
+    params = replace(params, tied_embeddings=params.use_scaled_rope)
     parameters = expected_parameters(params, 1, "bfloat16")
     tensors = [TensorSpec(it.name, "bfloat16", it.shape) for it in parameters.values()]
     rng = np.random.default_rng(0)
@@ -45,7 +50,7 @@ def make_checkpoint(folder: Path, shape: str) -> Path:
         file.write(layout.head)
         for index, tensor in enumerate(tensors):
             file.write(layout.before(index))
-            data = random_values(tensor, rng).view(np.uint8)
+            data = random_values(tensor, rng, tied=params.tied_embeddings).view(np.uint8)
             crcs.append(zlib.crc32(data))
             file.write(data)
             file.write(layout.after(index, crcs[-1]))
@@ -54,11 +59,11 @@ def make_checkpoint(folder: Path, shape: str) -> Path:
     return folder
 
 
-def random_values(tensor: TensorSpec, rng: np.random.Generator) -> np.ndarray:
+def random_values(tensor: TensorSpec, rng: np.random.Generator, *, tied: bool) -> np.ndarray:
     """Draw weights as a model begins with; the output layer larger, so that tokens stand apart."""
     if "norm" in tensor.name:
         return np.ones(tensor.shape, ml_dtypes.bfloat16).reshape(-1)
-    size = 0.2 if tensor.name == "output.weight" else 0.02
+    size = 0.2 if tensor.name == (EMBEDDING if tied else OUTPUT) else 0.02
     values = rng.standard_normal(tensor.shape, np.float32) * np.float32(size)
     return values.astype(ml_dtypes.bfloat16).reshape(-1)
 

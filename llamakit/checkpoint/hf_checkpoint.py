@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 from llamakit.checkpoint.dtypes import Array
 from llamakit.checkpoint.hf_config import parse_config
 from llamakit.checkpoint.hf_names import is_rotated, to_meta
 from llamakit.checkpoint.json_fields import Fields, read_json
-from llamakit.checkpoint.layout import OUTPUT, axis_of, expected_shapes
-from llamakit.checkpoint.llama_generation import looks_like_llama_3
+from llamakit.checkpoint.layout import EMBEDDING, OUTPUT, axis_of, expected_shapes
+from llamakit.checkpoint.llama_generation import detect_family, family_by_numbers
 from llamakit.checkpoint.params import ModelParams
 from llamakit.checkpoint.rope_permutation import huggingface_rows
 from llamakit.checkpoint.safetensors_reader import SafetensorsFile
@@ -29,6 +31,7 @@ from llamakit.protocols import Parameter, RawRegion, RowOrder
 _SINGLE = "model.safetensors"
 _INDEX = "model.safetensors.index.json"
 _SHOWN = 8
+_COMPARED_ROWS = 1024
 
 
 class HuggingFaceCheckpoint:
@@ -43,7 +46,7 @@ class HuggingFaceCheckpoint:
         self.params = params
         self.sources = sources
         """By Meta's name: the file, and the name in it."""
-        self.embedding_axis = 0 if looks_like_llama_3(params, path) else 1
+        self.embedding_axis = family_by_numbers(params).embedding_axis
         """The axis on which Meta's format of this model splits ``tok_embeddings.weight``."""
         self.parameters: Mapping[str, Parameter] = {
             name: self._parameter(name) for name in expected_shapes(params) if name in sources
@@ -127,11 +130,39 @@ def open_huggingface(path: Path) -> HuggingFaceCheckpoint | None:
         name = _meta_name(theirs, file)
         if name is None:
             unknown.append(theirs)
-        elif name and not (name == OUTPUT and params.tied_embeddings):
+        elif name:
             sources[name] = (file, theirs)
     _check_known(path, unknown)
     _check_whole_heads(params, sources)
+    if params.tied_embeddings and OUTPUT in sources:
+        if _is_tied(sources):
+            del sources[OUTPUT]
+        else:
+            params = replace(params, tied_embeddings=False)
+            logging.getLogger("llamakit").warning(
+                "%s says tie_word_embeddings, but lm_head.weight differs from the embedding: "
+                "lm_head.weight is used",
+                config,
+            )
+    params = replace(params, family=detect_family(params, path).name)
     return HuggingFaceCheckpoint(path, params, sources)
+
+
+def _is_tied(sources: Mapping[str, tuple[SafetensorsFile, str]]) -> bool:
+    """Compare an output layer that is stored with the embedding, up to the first difference."""
+    if EMBEDDING not in sources:
+        return False
+    (file, name), (other_file, other_name) = sources[EMBEDDING], sources[OUTPUT]
+    embedding, output = file.tensors[name], other_file.tensors[other_name]
+    if (embedding.shape, embedding.dtype) != (output.shape, output.dtype):
+        return False
+    rows = embedding.shape[0] if embedding.shape else 0
+    starts = range(0, rows, _COMPARED_ROWS)
+    return all(
+        file.view(embedding.narrow(0, start, min(start + _COMPARED_ROWS, rows))).tobytes()
+        == other_file.view(output.narrow(0, start, min(start + _COMPARED_ROWS, rows))).tobytes()
+        for start in starts
+    )
 
 
 def _find_tensors(path: Path) -> dict[str, SafetensorsFile]:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from llamakit.checkpoint.json_fields import Fields
 from llamakit.checkpoint.params import ModelParams, check_heads
+from llamakit.checkpoint.rope_scaling import rope_type
 from llamakit.errors import UnsupportedModelError
 
 
@@ -38,10 +39,10 @@ def parse_config(values: Mapping[str, object], path: Path) -> ModelParams:
         hidden_dim=fields.count("intermediate_size"),
         norm_eps=fields.optional_number("rms_norm_eps") or 1e-6,
         rope_theta=_rope_theta(Fields(rope or {}, path), fields),
-        use_scaled_rope=_rope_type(scaling) == "llama3",
+        use_scaled_rope=rope_type(scaling) == "llama3",
         max_seq_len=fields.optional_count("max_position_embeddings"),
         tied_embeddings=fields.flag("tie_word_embeddings", False),
-        rope_scaling=scaling if _rope_type(scaling) != "default" else None,
+        rope_scaling=scaling if rope_type(scaling) != "default" else None,
     )
     check_heads(params, path)
     _check_head_dim(fields, params, path)
@@ -50,12 +51,6 @@ def parse_config(values: Mapping[str, object], path: Path) -> ModelParams:
 
 def _rope_theta(new: Fields, old: Fields) -> float:
     return new.optional_number("rope_theta") or old.optional_number("rope_theta") or 10000.0
-
-
-def _rope_type(scaling: Mapping[str, object] | None) -> object:
-    if scaling is None:
-        return "default"
-    return scaling.get("rope_type", scaling.get("type", "default"))
 
 
 def _check_supported(values: Mapping[str, object], path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
+from llamakit.checkpoint import llama4
 from llamakit.checkpoint.params import ModelParams
 from llamakit.errors import ParametersError
 from llamakit.protocols import Checkpoint, Parameter
@@ -24,6 +25,7 @@ _LAYER_AXES: dict[str, int | None] = {
     "feed_forward.w3.weight": 0,
     "attention_norm.weight": None,
     "ffn_norm.weight": None,
+    **llama4.AXES,
 }
 _LAYER_NAME = re.compile(r"layers\.[0-9]+\.(.+)")
 _KEY_VALUE_NAME = re.compile(r"layers\.[0-9]+\.attention\.w[kv]\.weight")
@@ -45,6 +47,9 @@ def axis_of(name: str, embedding_axis: int) -> int | None:
         return embedding_axis
     if name == OUTPUT:
         return 0
+    expert = llama4.expert_matrix(name)
+    if expert is not None:
+        return llama4.AXES.get(expert)
     layer = _LAYER_NAME.fullmatch(name)
     return _LAYER_AXES.get(layer[1]) if layer else None
 
@@ -61,9 +66,25 @@ def expected_shapes(params: ModelParams) -> dict[str, tuple[int, ...]]:
         The whole shape of each, by name, in the order of the model. Without ``rope.freqs``, and
         without ``output.weight`` where the embeddings are tied.
     """
-    dim, hidden, vocab = params.dim, params.hidden_dim, params.vocab_size
+    dim, vocab = params.dim, params.vocab_size
+    shapes: dict[str, tuple[int, ...]] = {EMBEDDING: (vocab, dim)}
+    for index in range(params.n_layers):
+        layer = layer_shapes(params, index)
+        shapes |= {f"layers.{index}.{name}": shape for name, shape in layer.items()}
+    shapes["norm.weight"] = (dim,)
+    if not params.tied_embeddings:
+        shapes[OUTPUT] = (vocab, dim)
+    return shapes
+
+
+def layer_shapes(params: ModelParams, layer: int) -> dict[str, tuple[int, ...]]:
+    """Return the whole shapes of one layer's parameters, by their names within the layer."""
+    architecture = llama4.architecture_of(params)
+    if architecture is not None:
+        return llama4.layer_shapes(params, architecture, layer)
+    dim, hidden = params.dim, params.hidden_dim
     key_rows = params.n_kv_heads * params.head_dim
-    layer: dict[str, tuple[int, ...]] = {
+    return {
         "attention.wq.weight": (dim, dim),
         "attention.wk.weight": (key_rows, dim),
         "attention.wv.weight": (key_rows, dim),
@@ -74,13 +95,6 @@ def expected_shapes(params: ModelParams) -> dict[str, tuple[int, ...]]:
         "attention_norm.weight": (dim,),
         "ffn_norm.weight": (dim,),
     }
-    shapes: dict[str, tuple[int, ...]] = {EMBEDDING: (vocab, dim)}
-    for index in range(params.n_layers):
-        shapes |= {f"layers.{index}.{name}": shape for name, shape in layer.items()}
-    shapes["norm.weight"] = (dim,)
-    if not params.tied_embeddings:
-        shapes[OUTPUT] = (vocab, dim)
-    return shapes
 
 
 def expected_parameters(

@@ -1,70 +1,139 @@
-"""Detects which generation of Llama a checkpoint is of, from its files."""
+"""Decides which family of Llama a checkpoint is of, from everything that is there.
+
+No number alone decides: finetunes of Llama 2 have Llama 3's rotary base, and tokenizers of other
+models are in parent folders. Each piece of evidence has a weight, and the sum decides.
+"""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Collection, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+from llamakit.checkpoint.families import (
+    CODE_LLAMA,
+    FAMILIES,
+    LLAMA_2,
+    LLAMA_3,
+    LLAMA_4,
+    Family,
+)
 from llamakit.checkpoint.json_fields import read_json
-from llamakit.checkpoint.params import CODE_LLAMA_THETA, ModelParams
 from llamakit.errors import ParamsError
 from llamakit.files.regular_file import open_regular
 
+if TYPE_CHECKING:
+    from llamakit.checkpoint.params import ModelParams
+    from llamakit.protocols import Checkpoint
+
 ORIGIN = "reshard.json"
 """Written next to shards that llamakit made: their source, and how the embedding is split."""
-LLAMA_3_VOCAB = 128256
-LLAMA_3_THETA = 500000.0
-LARGEST_3_2_DIM = 3072
-"""Llama 3.2's text models, 1B and 3B, are no wider; all others of 3.1 and later are."""
+_LLAMA_4_KEYS = frozenset({"moe_args", "nope_layer_interval", "attention_chunk_size"})
+_EMBEDDING, _ROPE_FREQS = "tok_embeddings.weight", "rope.freqs"
 _TIKTOKEN_LINE = re.compile(rb"[A-Za-z0-9+/]+={0,2} [0-9]+\r?\n")
+_TOKENIZER_JSON_HEAD = 1 << 20
+"""The settings of a tokenizer.json come before its vocabulary."""
+
+
+def family_of(checkpoint: Checkpoint) -> Family:
+    """Return the family of a checkpoint of any format."""
+    if checkpoint.params.family in FAMILIES:
+        return FAMILIES[checkpoint.params.family]
+    embedding = checkpoint.parameters.get(_EMBEDDING)
+    axis = None if embedding is None else embedding.axis
+    return detect_family(checkpoint.params, checkpoint.path, axis, checkpoint.parameters)
+
+
+def family_by_numbers(params: ModelParams) -> Family:
+    """Return the family that the params name, or else the one that their numbers show."""
+    return FAMILIES.get(params.family or "") or detect_family(params)
+
+
+def detect_family(
+    params: ModelParams,
+    path: Path | None = None,
+    axis: int | None = None,
+    names: Collection[str] = (),
+) -> Family:
+    """Decide which family a model is of.
+
+    Args:
+        params: the numbers of the model.
+        path: the folder of the checkpoint; the tokenizer is in it or one above.
+        axis: the axis on which the embedding is split, where several shards show it.
+        names: of the parameters.
+    """
+    if _LLAMA_4_KEYS & set(params.extra):
+        return LLAMA_4
+    if sum(_evidence(params, path, axis, names)) > 0:
+        return LLAMA_3
+    return CODE_LLAMA if params.rope_theta == CODE_LLAMA.rope_theta else LLAMA_2
+
+
+def _evidence(
+    params: ModelParams, path: Path | None, axis: int | None, names: Collection[str]
+) -> Iterator[int]:
+    """Yield the weight of each piece of evidence: for Llama 3 if positive, else for Llama 2."""
+    if axis is not None:
+        yield 2 if axis == LLAMA_3.embedding_axis else -2
+    if path is not None:
+        yield 2 * _tokenizer_evidence(path)
+    if params.vocab_size in LLAMA_3.vocabularies:
+        yield 2
+    if params.vocab_size in LLAMA_2.vocabularies:
+        yield -2
+    if params.use_scaled_rope:
+        yield 2
+    if params.rope_theta == LLAMA_3.rope_theta:
+        yield 1
+    if _ROPE_FREQS in names:  # a table that Llama 3's shards no longer have
+        yield -1
+
+
+def _tokenizer_evidence(path: Path) -> int:
+    """Return 1 for a tokenizer such as Llama 3's, -1 for one such as Llama 2's, else 0."""
+    for folder in (path, path.resolve().parent):
+        if (folder / "tokenizer.model").is_file():
+            return 1 if is_tiktoken(folder / "tokenizer.model") else -1
+    try:
+        with (path / "tokenizer.json").open("rb") as file:
+            head = file.read(_TOKENIZER_JSON_HEAD)
+    except OSError:
+        return 0
+    if re.search(rb'"byte_fallback":\s*true', head):
+        return -1
+    return 1 if b'"ByteLevel"' in head else 0
 
 
 def embedding_axis(
-    shard_shape: tuple[int, ...] | None, params: ModelParams, shards: int, path: Path
-) -> int:
-    """Find the axis on which the embedding is split.
+    shard_shape: tuple[int, ...] | None, dim: int, shards: int, path: Path
+) -> int | None:
+    """Find the axis on which the embedding is split, where the files show it.
 
     Several shards show it by their shape. One shard does not: there, the ``reshard.json`` of
-    whoever made it says it, or else Llama 3 is recognised.
+    whoever made it may say it.
 
     Args:
         shard_shape: shape of ``tok_embeddings.weight`` in one shard, if there is one.
-        params: the numbers of the model.
+        dim: width of the model, in values.
         shards: how many shards there are.
-        path: the folder of the checkpoint; the tokenizer is in it or one above.
+        path: the folder of the checkpoint.
     Returns:
-        1 for Llama 1, 2 and Code Llama, 0 for Llama 3.
+        1 as in Llama 1, 2 and Code Llama, 0 as in Llama 3, or None if nothing shows it.
     """
     if shards > 1 and shard_shape is not None and len(shard_shape) == 2:
-        return 0 if shard_shape[1] == params.dim else 1
-    marked = _marked_axis(path / ORIGIN)
-    if marked is not None:
-        return marked
-    return 0 if looks_like_llama_3(params, path) else 1
-
-
-def _marked_axis(path: Path) -> int | None:
-    """Return the axis that a reshard.json says, if there is one and it does."""
-    try:
-        axis = read_json(path).get("embedding_axis")
-    except ParamsError:
-        return None
+        return 0 if shard_shape[1] == dim else 1
+    axis = read_origin(path).get("embedding_axis")
     return axis if type(axis) is int and axis in (0, 1) else None
 
 
-def looks_like_llama_3(params: ModelParams, path: Path) -> bool:
-    """Say whether a model is a Llama 3: by its vocabulary, its rotary base or its tokenizer.
-
-    Args:
-        params: the numbers of the model.
-        path: the folder of the checkpoint; the tokenizer is in it or one above.
-    """
-    return (
-        params.vocab_size == LLAMA_3_VOCAB
-        or params.use_scaled_rope
-        or params.rope_theta == LLAMA_3_THETA
-        or any(is_tiktoken(folder / "tokenizer.model") for folder in (path, path.parent))
-    )
+def read_origin(path: Path) -> dict[str, object]:
+    """Read the reshard.json in a folder; it is empty if there is none that can be read."""
+    try:
+        return read_json(path / ORIGIN)
+    except ParamsError:
+        return {}
 
 
 def is_tiktoken(path: Path) -> bool:
@@ -74,29 +143,3 @@ def is_tiktoken(path: Path) -> bool:
             return _TIKTOKEN_LINE.match(file.readline(1024)) is not None
     except OSError:
         return False
-
-
-def generation_name(params: ModelParams, axis: int) -> str:
-    """Name the generation: ``llama 3``, ``code llama`` or ``llama 1/2``.
-
-    Args:
-        params: the numbers of the model.
-        axis: the axis on which the embedding is split.
-    """
-    if axis == 0:
-        return "llama 3"
-    return "code llama" if params.rope_theta == CODE_LLAMA_THETA else "llama 1/2"
-
-
-def scaled_rope(params: ModelParams) -> dict[str, object]:
-    """Say in full what ``use_scaled_rope`` means; a params.json has no factor.
-
-    It is 32 in Llama 3.2 1B and 3B, which are the only ones as narrow, and 8 in 3.1 and 3.3.
-    """
-    return {
-        "rope_type": "llama3",
-        "factor": 32.0 if params.dim <= LARGEST_3_2_DIM else 8.0,
-        "low_freq_factor": 1.0,
-        "high_freq_factor": 4.0,
-        "original_max_position_embeddings": 8192,
-    }

@@ -9,10 +9,17 @@ from pathlib import Path
 
 import numpy as np
 
+from llamakit.checkpoint import llama4, vision
 from llamakit.checkpoint.checklist import MODEL_CHECKLIST
 from llamakit.checkpoint.dtypes import Array
+from llamakit.checkpoint.families import LLAMA_4, WIDEST_TIED
 from llamakit.checkpoint.layout import EMBEDDING, OUTPUT, axis_of, expected_shapes
-from llamakit.checkpoint.llama_generation import LARGEST_3_2_DIM, embedding_axis, generation_name
+from llamakit.checkpoint.llama_generation import (
+    detect_family,
+    embedding_axis,
+    family_by_numbers,
+    read_origin,
+)
 from llamakit.checkpoint.params import ModelParams, parse_params, read_params
 from llamakit.checkpoint.shard_checks import check_shards
 from llamakit.checkpoint.shard_plan import copies, legal_sizes, pieces
@@ -34,7 +41,13 @@ class MetaCheckpoint:
     form = "meta"
 
     def __init__(
-        self, path: Path, params: ModelParams, shards: Sequence[TensorFile], embedding_axis: int
+        self,
+        path: Path,
+        params: ModelParams,
+        shards: Sequence[TensorFile],
+        embedding_axis: int,
+        *,
+        left_out: Sequence[str] = (),
     ) -> None:
         self.path = path
         self.params = params
@@ -42,8 +55,10 @@ class MetaCheckpoint:
         """In order of rank, all split alike."""
         self.embedding_axis = embedding_axis
         """The axis on which ``tok_embeddings.weight`` is split."""
-        self.generation = generation_name(params, embedding_axis)
-        """``llama 1/2``, ``code llama`` or ``llama 3``."""
+        self.generation = family_by_numbers(params).name
+        """``llama 1/2``, ``code llama``, ``llama 3`` or ``llama 4``."""
+        self.left_out = left_out
+        """What the files hold besides the text model, a sentence each."""
         self.parameters: Mapping[str, Parameter] = _whole_parameters(params, shards, embedding_axis)
         self.nbytes_read = 0
         self._lock = threading.Lock()
@@ -94,8 +109,8 @@ class MetaCheckpoint:
         return [shard.path for shard in self.shards]
 
     def companion_files(self, target: str) -> list[Path]:
-        """Return params.json, which a reshard keeps as it is."""
-        return [self.path / "params.json"] if target == "meta" else []
+        """Return params.json, which a reshard keeps unless it describes what is left out."""
+        return [self.path / "params.json"] if target == "meta" and not self.left_out else []
 
     def deep_checks(self) -> Iterator[Finding]:
         """Check that several shards are of one model, each once and in its place."""
@@ -103,6 +118,7 @@ class MetaCheckpoint:
 
     def oddities(self) -> Iterator[str]:
         """Say that there is no checklist, or a number of shards that does not fit the model."""
+        yield from self.left_out
         if not (self.path / MODEL_CHECKLIST).is_file():
             yield f"no {MODEL_CHECKLIST}, so llamakit verify has no checksums to compare with"
         if len(self.shards) not in legal_sizes(self.params):
@@ -151,17 +167,27 @@ def open_meta(path: Path) -> MetaCheckpoint | None:
             "Download the model's weights."
         )
     values = read_params(params_path)
-    shards = [open_shard(shard) for shard in found]
-    warn_of_renamed(shards)
-    check_alike(shards)
+    stored = [open_shard(shard) for shard in found]
+    warn_of_renamed(stored)
+    check_alike(stored)
+    left_out = tuple(vision.left_out(stored[0].tensors))
+    values = vision.text_params(values) if left_out else values
+    shards = [shard.renamed(vision.text_tensors(shard.tensors)) for shard in stored]
     vocab_size = _vocab_size(shards, values.get("dim"))
     params = parse_params(values, params_path, vocab_size=vocab_size)
-    params = replace(params, tied_embeddings=_is_tied(params, shards[0]))
-    check_none_missing(params.dim, shards)
     embedding = shards[0].tensors.get(EMBEDDING)
     shape = None if embedding is None else embedding.shape
-    axis = embedding_axis(shape, params, len(shards), path)
-    return MetaCheckpoint(path, params, shards, axis)
+    axis = embedding_axis(shape, params.dim, len(shards), path)
+    family = detect_family(params, path, axis, shards[0].tensors)
+    tied = _is_tied(params, path, shards[0])
+    params = replace(params, family=family.name, tied_embeddings=tied)
+    if family is LLAMA_4:
+        shards = [
+            shard.renamed(llama4.unstack(shard.tensors, params, len(shards))) for shard in shards
+        ]
+    check_none_missing(params.dim, shards)
+    axis = family.embedding_axis if axis is None else axis
+    return MetaCheckpoint(path, params, shards, axis, left_out=left_out)
 
 
 def _checked_slice(
@@ -188,11 +214,16 @@ def _vocab_size(shards: Sequence[TensorFile], dim: object) -> int | None:
     return None
 
 
-def _is_tied(params: ModelParams, shard: TensorFile) -> bool:
-    """Say whether the output layer is the embedding: so in Llama 3.2 1B and 3B, and no other."""
+def _is_tied(params: ModelParams, path: Path, shard: TensorFile) -> bool:
+    """Say whether the output layer is the embedding: both are stored once, or it is left out.
+
+    What llamakit writes says so where the two are split on different axes, so stored twice.
+    """
     output = shard.tensors.get(OUTPUT)
+    if read_origin(path).get("tied_embeddings") is True:
+        return True
     if output is None:
-        return params.use_scaled_rope and params.dim <= LARGEST_3_2_DIM
+        return params.use_scaled_rope and params.dim <= WIDEST_TIED
     return output == shard.tensors.get(EMBEDDING)
 
 

@@ -8,16 +8,21 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from llamakit.checkpoint.json_fields import Fields, read_json
+from llamakit.checkpoint.llama_generation import family_by_numbers
 from llamakit.errors import ParamsError
 
 _KNOWN = frozenset(
     {"dim", "n_layers", "n_heads", "n_kv_heads", "vocab_size", "multiple_of", "ffn_dim_multiplier"}
-    | {"norm_eps", "rope_theta", "use_scaled_rope", "max_seq_len"}
+    | {"norm_eps", "rope_theta", "use_scaled_rope", "rope_scaling_factor", "max_seq_len"}
 )
-_CARRIED = frozenset({"max_batch_size"})  # known, of no use here, written back as it was
+_CARRIED = frozenset(
+    {"max_batch_size"}  # of no use here, written back as it was
+    | {"ffn_exp", "moe_args", "nope_layer_interval", "attention_chunk_size", "use_qk_norm"}
+    | {"attn_temperature_tuning", "floor_scale", "attn_scale", "rope_high_freq_factor"}
+)
+"""Known, and kept in ``extra``: those of Llama 4 are read by ``llama4``."""
 
 _MAX_LAYERS = 4096
-CODE_LLAMA_THETA = 1e6
 
 _META_FEED_FORWARDS = (
     (256, None), (4096, 1.3), (1024, 1.3), (4096, 1.2), (256, 1.5), (32, None),
@@ -47,12 +52,16 @@ class ModelParams:
     multiple_of: int | None = None
     ffn_dim_multiplier: float | None = None
     use_scaled_rope: bool = False
+    rope_factor: float | None = None
+    """How far RoPE is scaled, where a params.json or the user says so."""
     max_seq_len: int | None = None
     """In tokens; most params.json do not say."""
     tied_embeddings: bool = False
     """The output layer is the embedding, transposed."""
     rope_scaling: Mapping[str, object] | None = field(default=None, hash=False)
-    """As a Hugging Face config.json has it, kept for information."""
+    """As a Hugging Face config.json has it."""
+    family: str | None = None
+    """Which Llama it is, as ``families`` calls it; None: it is told from the numbers."""
     extra: Mapping[str, object] = field(default_factory=dict, hash=False)
     """Keys of params.json that nothing here reads, verbatim."""
 
@@ -66,7 +75,8 @@ class ModelParams:
         """How many tokens the model was made for: what the file says, else by its family."""
         if self.max_seq_len is not None:
             return self.max_seq_len
-        return 16384 if self.rope_theta == CODE_LLAMA_THETA else 4096
+        family = family_by_numbers(self)
+        return (self.use_scaled_rope and family.scaled_context) or family.context
 
 
 def hidden_dim(dim: int, multiple_of: int, ffn_dim_multiplier: float | None = None) -> int:
@@ -84,13 +94,17 @@ def hidden_dim(dim: int, multiple_of: int, ffn_dim_multiplier: float | None = No
     return multiple_of * ((hidden + multiple_of - 1) // multiple_of)
 
 
-def read_params(path: Path) -> dict[str, object]:
-    """Read a params.json as it is written.
+def read_params(path: Path) -> Mapping[str, object]:
+    """Read a params.json; one that holds everything below a key ``model`` is unwrapped.
+
+    The original Llama Guard's and those that fairseq2 writes do so.
 
     Raises:
         ParamsError: it is absent, an error page, not JSON or not an object.
     """
-    return read_json(path)
+    values = read_json(path)
+    nested = values.get("model")
+    return nested if "dim" not in values and isinstance(nested, dict) else values
 
 
 def parse_params(
@@ -123,6 +137,7 @@ def parse_params(
         multiple_of=multiple_of,
         ffn_dim_multiplier=multiplier,
         use_scaled_rope=fields.flag("use_scaled_rope", False),
+        rope_factor=fields.optional_number("rope_scaling_factor"),
         max_seq_len=fields.optional_count("max_seq_len"),
         extra={key: value for key, value in values.items() if key not in _KNOWN},
     )
@@ -175,6 +190,7 @@ def to_meta_json(params: ModelParams) -> dict[str, object]:
         "norm_eps": params.norm_eps,
         "rope_theta": params.rope_theta if params.rope_theta != 10000.0 else None,
         "use_scaled_rope": params.use_scaled_rope or None,
+        "rope_scaling_factor": params.rope_factor,
         "max_seq_len": params.max_seq_len,
     }
     return {key: value for key, value in values.items() if value is not None} | dict(params.extra)

@@ -15,7 +15,13 @@ import reprlib
 from collections.abc import Callable
 from typing import Any
 
-from llamakit.checkpoint.torch_globals import GLOBALS, Rebuild, TensorRecord, storage_from_id
+from llamakit.checkpoint.torch_globals import (
+    GLOBALS,
+    Buffer,
+    Rebuild,
+    TensorRecord,
+    storage_from_id,
+)
 from llamakit.errors import DamagedFileError, ParametersError, UnsafePickleError
 
 MAX_NBYTES = 64 << 20
@@ -60,6 +66,8 @@ def _flat_tensors(value: object, source: str) -> dict[str, TensorRecord]:
         )
     tensors = {}
     for name, tensor in value.items():
+        if isinstance(tensor, Buffer) and name.endswith("_extra_state"):
+            continue
         if not isinstance(tensor, TensorRecord):
             raise ParametersError(
                 f"{source} holds a {_kind(tensor)} under {reprlib.repr(name)}; expected a flat "
@@ -152,13 +160,22 @@ class _Machine:
         raise self.unsafe(f"an instance of {_printable(name)}")
 
     def call(self) -> None:
-        function, arguments = self.pop_many(2)
+        self.call_with(*self.pop_many(2))
+
+    def call_with(self, function: object, arguments: object) -> None:
         if not isinstance(function, Rebuild) or not isinstance(arguments, tuple):
             raise ValueError("something is called that is no function")
         try:
             self.stack.append(function.function(*arguments))
         except TypeError:
             raise ValueError("a tensor has too many or too few arguments") from None
+
+    def new_buffer(self) -> None:
+        """Make an empty buffer, which is the only object that is made in this way."""
+        arguments = self.pop()
+        if self.stack[-1:] != [GLOBALS["_io.BytesIO"]] or arguments != ():
+            raise self.unsafe("the pickle operation NEWOBJ")
+        self.call_with(self.pop(), arguments)
 
     def append_items(self, items: list[Any]) -> None:
         self.top(list).extend(items)
@@ -176,6 +193,8 @@ class _Machine:
     def set_state(self) -> None:
         """Take ``_metadata``, the one attribute that a state dict carries, and drop it."""
         state = self.pop()
+        if isinstance(self.top(object), Buffer):
+            return  # its bytes, which nothing reads
         self.top(dict)
         if not isinstance(state, dict) or not state.keys() <= {"_metadata"}:
             raise self.unsafe("a state other than _metadata on a dict")
@@ -229,5 +248,6 @@ _ACTIONS: dict[str, Callable[[_Machine, Any], None]] = {
     "INST": _Machine.instance,
     "BINPERSID": lambda machine, _: _push(machine, storage_from_id(machine.pop())),
     "REDUCE": lambda machine, _: machine.call(),
+    "NEWOBJ": lambda machine, _: machine.new_buffer(),
     "BUILD": lambda machine, _: machine.set_state(),
 }

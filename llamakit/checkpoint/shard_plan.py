@@ -10,6 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from llamakit.checkpoint.layout import is_key_or_value
+from llamakit.checkpoint.llama4 import architecture_of
 from llamakit.checkpoint.params import ModelParams
 from llamakit.errors import UnevenSplitError
 from llamakit.protocols import Parameter
@@ -67,6 +68,9 @@ def _reasons(params: ModelParams, size: int) -> list[str]:
         "feed-forward rows": params.hidden_dim,
         "vocabulary entries": params.vocab_size,
     }
+    architecture = architecture_of(params)
+    if architecture is not None:
+        divisible["rows of an expert"] = architecture.expert_dim
     reasons = [
         f"{length} {what} do not divide by {size}"
         for what, length in divisible.items()

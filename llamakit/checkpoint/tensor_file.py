@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 import mmap
 import threading
@@ -10,7 +11,7 @@ from dataclasses import dataclass, replace
 from itertools import accumulate
 from operator import mul
 from pathlib import Path
-from typing import BinaryIO
+from typing import TYPE_CHECKING, BinaryIO
 from weakref import WeakValueDictionary
 
 import numpy as np
@@ -20,6 +21,9 @@ from llamakit.errors import DamagedFileError
 from llamakit.files.file_stamp import Stamp, check_stamp
 from llamakit.files.regular_file import open_regular
 from llamakit.protocols import RawRegion, RowOrder
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 _WINDOW = 256 << 20
 _MAX_DIMENSIONS = 32
@@ -110,6 +114,12 @@ class TensorFile:
         self.tensors = tensors
         self._maps: WeakValueDictionary[tuple[int, int], mmap.mmap] = WeakValueDictionary()
         self._lock = threading.Lock()
+
+    def renamed(self, tensors: Mapping[str, StoredTensor]) -> Self:
+        """Return the same file with other names for parts of it."""
+        other = copy.copy(self)
+        other.tensors = tensors
+        return other
 
     def array(self, name: str) -> Array:
         """Return a whole tensor, as a view of the file.

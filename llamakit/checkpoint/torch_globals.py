@@ -51,6 +51,10 @@ class TensorRecord:
     stride: tuple[int, ...]
 
 
+class Buffer:
+    """Bytes that are no tensor: the ``_extra_state`` of Llama 4's layers. They are not kept."""
+
+
 @dataclass(frozen=True)
 class Rebuild:
     """A function that takes the arguments of one of torch's apart."""
@@ -68,6 +72,10 @@ def storage_from_id(identity: object) -> Storage:
         case ("storage", StorageType() as kind, str(key), str(), length) if _is_count(length):
             return Storage(key, kind, length)
     raise ValueError("a storage is described in a way that torch does not write")
+
+
+def _buffer(*_content: object) -> Buffer:
+    return Buffer()
 
 
 def _ordered_dict() -> dict[object, object]:
@@ -140,6 +148,7 @@ def _are_counts(values: object) -> TypeGuard[tuple[int, ...]]:
 
 
 GLOBALS: dict[str, StorageType | DType | Rebuild] = {
+    **dict.fromkeys(("_io.BytesIO", "_codecs.encode", "__builtin__.bytes"), Rebuild(_buffer)),
     "collections.OrderedDict": Rebuild(_ordered_dict),
     "torch._utils._rebuild_tensor": Rebuild(_tensor),
     "torch._utils._rebuild_tensor_v2": Rebuild(_tensor),

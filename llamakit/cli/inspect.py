@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from llamakit.errors import LlamakitError
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -113,9 +115,19 @@ def _facts(inspection: Inspection) -> Iterator[tuple[str, str]]:
     if inspection.embedding_axis is not None:
         yield "embedding", f"sharded on axis {inspection.embedding_axis}"
     yield "norm eps", f"{params.norm_eps:g}"
-    yield "rope theta", f"{params.rope_theta:g}{', scaled' if params.use_scaled_rope else ''}"
+    yield "rope theta", f"{params.rope_theta:g}{_scaling(inspection)}"
     yield "context", f"{params.context} tokens"
     yield "valid sizes", ", ".join(map(str, inspection.legal_sizes))
+
+
+def _scaling(inspection: Inspection) -> str:
+    from llamakit.checkpoint.rope_scaling import scaling_of
+
+    try:
+        scaling = scaling_of(inspection.params, inspection.path)
+    except LlamakitError:
+        return ", scaled"
+    return "" if scaling is None else f", {scaling.rope_type} scaling by {scaling.factor:g}"
 
 
 def _tokenizer(inspection: Inspection) -> str:

@@ -161,6 +161,13 @@ def model_options(command: F) -> F:
             help="How many prompts are answered at the same time.",
         ),
         JOIN_TIMEOUT,
+        click.option(
+            "--rope-factor",
+            metavar="X",
+            type=click.FloatRange(min=1),
+            help="How far RoPE is scaled.  [default: as the files say; in Llama 3.1 and later, "
+            "which do not, 32 for the 3.2 1B and 3B, else 8]",
+        ),
         click.option("--seed", metavar="N", type=int, help="The same seed, the same answer."),
     )
 

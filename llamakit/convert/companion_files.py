@@ -13,8 +13,9 @@ from llamakit.checkpoint.capabilities import companion_files, weight_files
 from llamakit.checkpoint.checked_read import describe
 from llamakit.checkpoint.checklist import MODEL_CHECKLIST
 from llamakit.checkpoint.layout import EMBEDDING
-from llamakit.checkpoint.llama_generation import ORIGIN, scaled_rope
+from llamakit.checkpoint.llama_generation import ORIGIN
 from llamakit.checkpoint.params import ModelParams, hidden_dim, to_meta_json
+from llamakit.checkpoint.rope_scaling import as_config, default_scaling, scaling_of
 from llamakit.convert.conversion_plan import SmallFile
 from llamakit.errors import PluginError, UnsupportedModelError
 from llamakit.files.links import leads_outside
@@ -127,24 +128,31 @@ def params_json(checkpoint: Checkpoint) -> bytes:
     Raises:
         UnsupportedModelError: it cannot say what this model is.
     """
-    params = checkpoint.params
-    _check_scaling(params, checkpoint.path)
+    params = _with_factor(checkpoint.params, checkpoint.path)
     # The reference passes max_seq_len itself, and fails on a file that has it too.
     values = to_meta_json(replace(params, max_seq_len=None))
     _check_hidden(params, values, checkpoint.path)
     return (json.dumps(values) + "\n").encode()
 
 
-def _check_scaling(params: ModelParams, path: Path) -> None:
-    scaling = params.rope_scaling
+def _with_factor(params: ModelParams, path: Path) -> ModelParams:
+    """Return the params with the factor of a scaling that their shape does not imply.
+
+    Raises:
+        UnsupportedModelError: the rotary embedding is scaled in a way that no params.json says.
+    """
+    scaling = scaling_of(params, path)
     if scaling is None:
-        return
-    expected = {key: value for key, value in scaled_rope(params).items() if key != "rope_type"}
-    if params.use_scaled_rope and all(scaling.get(key) == expected[key] for key in expected):
-        return
+        return params
+    expected = default_scaling(params)
+    if scaling == expected:
+        return replace(params, rope_factor=None)
+    if replace(scaling, factor=expected.factor) == expected:
+        return replace(params, rope_factor=scaling.factor)
     raise UnsupportedModelError(
         f"{path}: its rotary embedding is scaled in a way that no params.json can say "
-        f"({json.dumps(dict(scaling))}); expected none, or Llama 3.1's: {json.dumps(expected)}."
+        f"({json.dumps(as_config(scaling))}); expected none, or Llama 3.1's with any factor: "
+        f"{json.dumps(as_config(expected))}."
     )
 
 
@@ -174,6 +182,7 @@ def _origin(checkpoint: Checkpoint, size: int, dtype: str | None) -> bytes:
         },
         "model_parallel_size": size,
         "embedding_axis": embedding.axis,
+        "tied_embeddings": checkpoint.params.tied_embeddings,
         "dtype": dtype or embedding.dtype,
     }
     return (json.dumps(values, indent=2) + "\n").encode()

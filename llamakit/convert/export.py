@@ -17,10 +17,12 @@ from llamakit.checkpoint.capabilities import companion_files
 from llamakit.checkpoint.file_layout import TensorSpec
 from llamakit.checkpoint.hf_names import to_huggingface
 from llamakit.checkpoint.layout import OUTPUT, check_parameters, expected_shapes
+from llamakit.checkpoint.quantized_files import check_not_quantized
 from llamakit.checkpoint.safetensors_writer import SafetensorsLayout
 from llamakit.convert.companion_files import carried_files, check_copied, find_tokenizer_file
 from llamakit.convert.conversion_plan import ConversionPlan, SmallFile, carry_out, source_stamps
 from llamakit.convert.hf_files import HF_FILES, write_hf_files
+from llamakit.convert.llama4_names import with_llama4_names
 from llamakit.convert.meta_format import plan_safetensors
 from llamakit.convert.moves import WeightFile, make_move, spec_for_slice, whole
 from llamakit.errors import OptionError, suggestion
@@ -100,12 +102,20 @@ def plan_huggingface(checkpoint: Checkpoint, destination: Path, limit: int) -> C
         ParametersError: parameters are missing, or are of another model.
         PluginError: the checkpoint has files carried along that have other files' names.
     """
+    check_not_quantized(checkpoint)
     check_parameters(checkpoint)
-    names = [
-        name
-        for name in expected_shapes(checkpoint.params)
-        if not (name == OUTPUT and checkpoint.params.tied_embeddings)
-    ]
+    carried = companion_files(checkpoint, "huggingface")
+    renamed = with_llama4_names(checkpoint)
+    checkpoint = renamed or checkpoint
+    names = list(
+        renamed.parameters
+        if renamed
+        else (
+            name
+            for name in expected_shapes(checkpoint.params)
+            if not (name == OUTPUT and checkpoint.params.tied_embeddings)
+        )
+    )
     groups = _group(checkpoint, names, limit)
     moves, files = [], []
     for index, group in enumerate(groups):
@@ -114,12 +124,11 @@ def plan_huggingface(checkpoint: Checkpoint, destination: Path, limit: int) -> C
             parameter = checkpoint.parameters[name]
             target = whole(parameter, index)
             moves.append(make_move(checkpoint, parameter, [target], order="huggingface"))
-            theirs = to_huggingface(name)
+            theirs = name if renamed else to_huggingface(name)
             assert theirs is not None
             tensors.append(spec_for_slice(theirs, parameter, target, parameter.dtype))
         files.append(WeightFile(_file_name(index, len(groups)), SafetensorsLayout(tensors)))
     small = [SmallFile(INDEX, _index(files))] if len(files) > 1 else []
-    carried = companion_files(checkpoint, "huggingface")
     small += carried_files(checkpoint, carried, (INDEX, *HF_FILES))
     sources = source_stamps(checkpoint, moves, small)
     return ConversionPlan(

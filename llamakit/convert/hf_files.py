@@ -5,11 +5,14 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
+from llamakit.checkpoint.families import LLAMA_3
 from llamakit.checkpoint.layout import EMBEDDING
-from llamakit.checkpoint.llama_generation import is_tiktoken, looks_like_llama_3, scaled_rope
+from llamakit.checkpoint.llama_generation import family_of, is_tiktoken
 from llamakit.checkpoint.params import ModelParams
+from llamakit.checkpoint.rope_scaling import as_config, default_scaling
 from llamakit.convert.companion_files import check_copied
 from llamakit.convert.hf_tokenizer import (
     special_tokens_map,
@@ -17,14 +20,13 @@ from llamakit.convert.hf_tokenizer import (
     tokenizer_config,
     tokenizer_json,
 )
+from llamakit.convert.llama4_names import llama4_config
 from llamakit.convert.sentencepiece_model import SentencePieceModel, read_sentencepiece_model
 from llamakit.errors import TokenizerError
 from llamakit.files.regular_file import read_bytes
 from llamakit.protocols import Checkpoint
 from llamakit.tokenizer.sentencepiece import load
 
-_LLAMA_3_CONTEXT = 8192
-_LLAMA_3_1_CONTEXT = 131072
 _TOKENIZER_FILES = (
     "tokenizer.json",
     "tokenizer_config.json",
@@ -116,15 +118,13 @@ def config(checkpoint: Checkpoint) -> dict[str, object]:
         "use_cache": True,
         "dtype": dtype,
         "torch_dtype": dtype,
+        **llama4_config(params),
     }
 
 
 def context_length(checkpoint: Checkpoint) -> int:
     """Say how many tokens a model was made for: what its file says, else by its family."""
-    params = checkpoint.params
-    if params.max_seq_len is None and looks_like_llama_3(params, checkpoint.path):
-        return _LLAMA_3_1_CONTEXT if params.use_scaled_rope else _LLAMA_3_CONTEXT
-    return params.context
+    return replace(checkpoint.params, family=family_of(checkpoint).name).context
 
 
 def rope_scaling(params: ModelParams) -> dict[str, object] | None:
@@ -132,9 +132,11 @@ def rope_scaling(params: ModelParams) -> dict[str, object] | None:
 
     A Hugging Face config.json says it in full, a params.json only that it is so.
     """
+    factor = {} if params.rope_factor is None else {"factor": params.rope_factor}
     if params.rope_scaling is not None:
-        return {key: value for key, value in params.rope_scaling.items() if key != "rope_theta"}
-    return scaled_rope(params) if params.use_scaled_rope else None
+        kept = {key: value for key, value in params.rope_scaling.items() if key != "rope_theta"}
+        return kept | factor
+    return as_config(default_scaling(params)) | factor if params.use_scaled_rope else None
 
 
 def _dtype(checkpoint: Checkpoint) -> str:
@@ -153,7 +155,7 @@ def _ends(checkpoint: Checkpoint, model: SentencePieceModel | None) -> dict[str,
             "bos_token_id": token_id(model, model.bos_piece),
             "eos_token_id": token_id(model, model.eos_piece),
         }
-    if looks_like_llama_3(checkpoint.params, checkpoint.path):
+    if family_of(checkpoint) is LLAMA_3:
         return {"bos_token_id": 128000, "eos_token_id": [128001, 128008, 128009]}
     return {"bos_token_id": 1, "eos_token_id": 2}
 

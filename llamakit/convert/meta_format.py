@@ -6,10 +6,12 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from llamakit.checkpoint import llama4
 from llamakit.checkpoint.capabilities import model_parallel_size, stored_names
 from llamakit.checkpoint.file_layout import FileLayout, TensorSpec
 from llamakit.checkpoint.layout import EMBEDDING, OUTPUT, check_parameters
 from llamakit.checkpoint.pth_writer import PthLayout
+from llamakit.checkpoint.quantized_files import check_not_quantized
 from llamakit.checkpoint.safetensors_writer import SafetensorsLayout
 from llamakit.checkpoint.shard_plan import check_size
 from llamakit.convert.companion_files import meta_companions
@@ -38,12 +40,12 @@ def plan_shards(
         UnsupportedModelError: Meta's format cannot hold this model.
         OptionError: weights are not cast to ``dtype``.
     """
+    check_not_quantized(checkpoint)
     check_parameters(checkpoint)
     check_size(checkpoint.params, size)
-    tied = _shares_output(checkpoint)
-    moves = _moves(checkpoint, size, dtype, without_output=tied)
-    tensors = tensors_by_file(moves, checkpoint.parameters, size)
-    if tied:
+    shared = checkpoint.params.tied_embeddings and checkpoint.parameters[EMBEDDING].axis == 0
+    moves, tensors = _moves(checkpoint, size, dtype, without_output=shared)
+    if shared:  # both are split alike, so they are stored once
         tensors = [[*shard, _shared_output(shard)] for shard in tensors]
     stems = [f"consolidated.{rank:02d}" for rank in range(size)]
     layouts = [PthLayout(stem, shard) for stem, shard in zip(stems, tensors, strict=True)]
@@ -56,10 +58,10 @@ def plan_safetensors(checkpoint: Checkpoint, destination: Path) -> ConversionPla
 
     Raises: as ``plan_shards``.
     """
+    check_not_quantized(checkpoint)
     check_parameters(checkpoint)
     size = model_parallel_size(checkpoint)
-    moves = _moves(checkpoint, size, None)
-    tensors = tensors_by_file(moves, checkpoint.parameters, size)
+    moves, tensors = _moves(checkpoint, size, None)
     stems = [f"consolidated.{rank:02d}" for rank in range(size)]
     layouts = [SafetensorsLayout(shard) for shard in tensors]
     companions = meta_companions(checkpoint, size, None)
@@ -94,35 +96,29 @@ def _plan(
 
 def _moves(
     checkpoint: Checkpoint, size: int, dtype: str | None, *, without_output: bool = False
-) -> list[tuple[str, Move]]:
-    """Say which parameter becomes what, under which name."""
+) -> tuple[list[tuple[str, Move]], list[list[TensorSpec]]]:
+    """Say which parameter becomes what, under which name, and the tensors of each file.
+
+    The output layer of tied embeddings is written too: the reference's model has one of its own,
+    and does not notice if none comes.
+    """
+    names = stored_names(checkpoint)
+    has_stacks = llama4.architecture_of(checkpoint.params) is not None
+    if has_stacks:
+        names = llama4.in_stack_order(names, checkpoint.params)
+    parameters = {name: checkpoint.parameters[name] for name in names}
+    if checkpoint.params.tied_embeddings:
+        parameters.setdefault(OUTPUT, replace(parameters[EMBEDDING], axis=0))
+    if without_output:
+        parameters.pop(OUTPUT, None)
     moves = []
-    for name in stored_names(checkpoint):
-        parameter = checkpoint.parameters[name]
-        if name == OUTPUT and without_output:
-            continue
+    for name, parameter in parameters.items():
         targets = targets_for_size(parameter, checkpoint, size)
         moves.append((name, make_move(checkpoint, parameter, targets, dtype=dtype)))
-    if checkpoint.params.tied_embeddings and not without_output and _lacks_output(checkpoint):
-        # The reference's model has an output layer of its own, and does not notice if none comes.
-        embedding = replace(checkpoint.parameters[EMBEDDING], axis=0)
-        targets = targets_for_size(embedding, checkpoint, size)
-        moves.append((OUTPUT, make_move(checkpoint, embedding, targets, dtype=dtype)))
-    return moves
-
-
-def _shares_output(checkpoint: Checkpoint) -> bool:
-    """Say whether the output layer is the embedding, and split alike, so that both are stored once.
-
-    A Meta checkpoint that leaves the output layer out stays as it is.
-    """
-    if not checkpoint.params.tied_embeddings or checkpoint.parameters[EMBEDDING].axis != 0:
-        return False
-    return OUTPUT in checkpoint.parameters or checkpoint.form != "meta"
-
-
-def _lacks_output(checkpoint: Checkpoint) -> bool:
-    return OUTPUT not in checkpoint.parameters and checkpoint.form != "meta"
+    tensors = tensors_by_file(moves, parameters, size)
+    if has_stacks:
+        tensors = [llama4.stack(shard, checkpoint.params) for shard in tensors]
+    return moves, tensors
 
 
 def _shared_output(shard: Sequence[TensorSpec]) -> TensorSpec:

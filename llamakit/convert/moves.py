@@ -76,9 +76,14 @@ class WeightFile:
 
 
 def regions_of(checkpoint: Checkpoint, parameter: Parameter) -> tuple[tuple[Region, ...], RowOrder]:
-    """Say where a parameter is, and in which order its rows are there."""
-    found = raw_regions(checkpoint, parameter)
-    if not found:
+    """Say where a parameter is, and in which order its rows are there.
+
+    Args:
+        parameter: as the checkpoint has it, or split on another axis.
+    """
+    stored = checkpoint.parameters[parameter.name]
+    found = raw_regions(checkpoint, stored)
+    if not found or (len(found) > 1 and stored.axis != parameter.axis):
         return (Region(*_matrix(parameter.shape), None),), "meta"
     regions = (Region(*_matrix(raw.shape), raw.path, raw.offset) for raw in found)
     return tuple(regions), found[0].order
@@ -172,12 +177,12 @@ def tensors_by_file(
 
     Args:
         moves: each with the name that its tensors get.
-        parameters: by the moves' own names.
+        parameters: by those names.
         files: how many files there are.
     """
     tensors: list[list[TensorSpec]] = [[] for _ in range(files)]
     for name, move in moves:
-        parameter = parameters[move.name]
+        parameter = parameters[name]
         for target in move.targets:
             spec = spec_for_slice(name, parameter, target, move.new_dtype)
             for file in target.files:

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from llamakit.checkpoint.capabilities import oddities, weight_files
-from llamakit.checkpoint.layout import EMBEDDING, ROPE_FREQS, check_parameters
-from llamakit.checkpoint.llama_generation import generation_name
+from llamakit.checkpoint.layout import EMBEDDING, OUTPUT, ROPE_FREQS, check_parameters
+from llamakit.checkpoint.llama_generation import family_of
 from llamakit.checkpoint.params import ModelParams
+from llamakit.checkpoint.quantized_files import check_not_quantized
+from llamakit.checkpoint.rope_scaling import scaling_of
 from llamakit.checkpoint.shard_plan import legal_sizes
-from llamakit.errors import ParametersError
+from llamakit.errors import LlamakitError, ParametersError
 from llamakit.examine.memory_estimate import RankMemory, rank_memory
 from llamakit.examine.steps import Opener, warnings_of
 from llamakit.examine.vocabulary import Vocabulary, find_vocabulary
@@ -30,7 +32,7 @@ class Inspection:
     path: Path
     form: str
     generation: str
-    """``llama 1/2``, ``code llama`` or ``llama 3``."""
+    """``llama 1/2``, ``code llama``, ``llama 3`` or ``llama 4``."""
     params: ModelParams
     numel: int
     """How many values the parameters have in total, each counted once."""
@@ -105,15 +107,16 @@ def inspect(
     axis = None if embedding is None else embedding.axis
     dtypes = Counter(it.dtype for it in parameters if it.name != ROPE_FREQS)
     usual = dtypes.most_common(1)[0][0] if dtypes else "float32"
+    uncounted = {ROPE_FREQS, OUTPUT} if params.tied_embeddings else {ROPE_FREQS}
     tokenizer = find_vocabulary(checkpoint, opener)
     length = max_seq_len or params.context
     sizes = legal_sizes(params)
     return Inspection(
         path=path,
         form=checkpoint.form,
-        generation=generation_name(params, 1 if axis is None else axis),
+        generation=family_of(checkpoint).name,
         params=params,
-        numel=sum(it.numel for it in parameters if it.name != ROPE_FREQS),
+        numel=sum(it.numel for it in parameters if it.name not in uncounted),
         dtypes=dict(dtypes.most_common()),
         shards=len(weight_files(checkpoint)) or None,
         embedding_axis=axis,
@@ -156,4 +159,14 @@ def _oddities(checkpoint: Checkpoint, tokenizer: Vocabulary, dtypes: Counter[str
         ),
         "the output layer is the embedding (tied)": params.tied_embeddings,
     }
-    return [*oddities(checkpoint), *(sentence for sentence, holds in found.items() if holds)]
+    present = [sentence for sentence, holds in found.items() if holds]
+    return [*oddities(checkpoint), *present, *_uncomputed(checkpoint)]
+
+
+def _uncomputed(checkpoint: Checkpoint) -> Iterator[str]:
+    """Say why a model cannot be run, although nothing is wrong with its files."""
+    try:
+        check_not_quantized(checkpoint)
+        scaling_of(checkpoint.params, checkpoint.path)
+    except LlamakitError as error:
+        yield str(error)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from llamakit.checkpoint.dtypes import itemsize
-from llamakit.checkpoint.layout import ROPE_FREQS
+from llamakit.checkpoint.layout import OUTPUT, ROPE_FREQS
 from llamakit.checkpoint.params import ModelParams
 from llamakit.checkpoint.shard_plan import copies
 from llamakit.protocols import Checkpoint, Parameter
@@ -32,10 +32,11 @@ def rank_memory(
         max_seq_len: the longest sequence, in tokens.
         max_batch_size: how many sequences at the same time.
     """
+    uncounted = {ROPE_FREQS, OUTPUT} if checkpoint.params.tied_embeddings else {ROPE_FREQS}
     weights = sum(
         _nbytes(parameter, checkpoint.params, size)
         for name, parameter in checkpoint.parameters.items()
-        if name != ROPE_FREQS
+        if name not in uncounted
     )
     cached = kv_cache_nbytes(checkpoint.params, size, dtype) * max_seq_len * max_batch_size
     return RankMemory(size, weights, cached)

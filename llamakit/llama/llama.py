@@ -9,7 +9,7 @@ from typing import Any, TypedDict
 from llamakit.errors import SpecialTagError, UsageError
 from llamakit.llama.dialog_encoding import encode_dialog, with_tools
 from llamakit.llama.loaded_model import LoadedModel
-from llamakit.llama.loading import LoadSpec, load_on_ranks, load_tokenizer
+from llamakit.llama.loading import LoadSpec, check_length, load_on_ranks, load_tokenizer
 from llamakit.llama.prompts import check_messages, check_prompt_string, check_prompts
 from llamakit.llama.sampler_choice import choose_sampling
 from llamakit.plugin_manager.toolkit import Toolkit, default_toolkit
@@ -109,6 +109,7 @@ class Llama(LoadedModel):
         quantize: str | None = None,
         compile: bool | None = None,  # noqa: A002 (as the option is called)
         join_timeout: float | None = None,
+        rope_factor: float | None = None,
         led: bool = False,
         progress: Callable[[int], None] | None = None,
         toolkit: Toolkit | None = None,
@@ -116,6 +117,8 @@ class Llama(LoadedModel):
         """Load a checkpoint, with more options than ``build``.
 
         Args:
+            rope_factor: how far RoPE is scaled; None: what the files say or, for Llama 3.1 and
+                later, what the shape implies.
             led: under torchrun, the other ranks run ``llamakit.llama.worker``, not this program.
             progress: called with the number of loaded layers after each.
         """
@@ -128,14 +131,16 @@ class Llama(LoadedModel):
         toolkit = toolkit or default_toolkit()
         checkpoint = toolkit.open_checkpoint(Path(model))
         loaded = load_tokenizer(checkpoint, tokenizer, toolkit)
+        max_seq_len = max_seq_len or checkpoint.params.context
+        check_length(checkpoint, max_seq_len)
 
         path = str(Path(model).resolve())
-        spec = LoadSpec(path, dtype, device, quantize, compile, max_batch_size)
+        spec = LoadSpec(path, dtype, device, quantize, compile, max_batch_size, rope_factor)
         return cls(
             load_on_ranks(spec, checkpoint, model_parallel_size, led, progress, join_timeout),
             checkpoint,
             loaded,
-            max_seq_len=max_seq_len or checkpoint.params.context,
+            max_seq_len=max_seq_len,
             max_batch_size=max_batch_size,
             seed=seed,
             toolkit=toolkit,

@@ -7,7 +7,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from llamakit.errors import LlamakitError, TokenizerError
+from llamakit.checkpoint.llama4 import architecture_of
+from llamakit.checkpoint.rope_scaling import rope_type
+from llamakit.errors import LlamakitError, TokenizerError, UsageError
 from llamakit.plugin_manager.toolkit import Toolkit, default_toolkit
 from llamakit.protocols import Checkpoint, Tokenizer
 
@@ -27,6 +29,7 @@ class LoadSpec:
 
     Args:
         batch: how many sequences are decoded at the same time, at most.
+        rope_factor: how far RoPE is scaled, instead of what the files say or imply.
     """
 
     path: str
@@ -35,6 +38,7 @@ class LoadSpec:
     quantize: str | None = None
     compile: bool | None = None
     batch: int = 1
+    rope_factor: float | None = None
 
 
 def load_on_ranks(
@@ -61,7 +65,8 @@ def load_on_ranks(
     from llamakit.runtime.rank_environment import read_environment
     from llamakit.runtime.rank_group import RankGroup
 
-    check_loadable(checkpoint, size or read_environment().size)  # before any process is started
+    ranks = size or read_environment().size
+    check_loadable(checkpoint, ranks, rope_factor=spec.rope_factor)  # before any process is started
     group = rank_setup.join(size, led=led, timeout=join_timeout)
     group.acquire()
     try:
@@ -128,9 +133,12 @@ def _load_model(
         dtype=dtype,
         device=target,
         packer=packer,
+        rope_factor=spec.rope_factor,
         progress=progress,
     )
-    if group.size == 1:
+    if (
+        group.size == 1 and architecture_of(checkpoint.params) is None
+    ):  # experts are chosen by value
         compiled_decoder.install(model, spec.compile)
     return model
 
@@ -216,6 +224,20 @@ def fit_tokenizer(tokenizer: Tokenizer, opened: Callable[[], Checkpoint]) -> Tok
         return tokenizer
     fitted: Tokenizer = for_model(opened().params)
     return fitted
+
+
+def check_length(checkpoint: Checkpoint, max_seq_len: int) -> None:
+    """Refuse sequences for which the frequencies of dynamic RoPE scaling would change.
+
+    Raises:
+        UsageError: ``max_seq_len`` is beyond the context that the model was made for.
+    """
+    params = checkpoint.params
+    if rope_type(params.rope_scaling) == "dynamic" and max_seq_len > params.context:
+        raise UsageError(
+            f"max_seq_len is {max_seq_len}, but the RoPE scaling of type dynamic of "
+            f"{checkpoint.path} is not supported beyond its context of {params.context} tokens"
+        )
 
 
 def check_vocabulary(checkpoint: Checkpoint, tokenizer: Tokenizer) -> None:

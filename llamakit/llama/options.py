@@ -27,6 +27,7 @@ class LoadOptions:
         max_seq_len: tokens of a prompt and its answer together.
         max_batch_size: sequences that are generated at the same time.
         join_timeout: seconds that the processes have to find each other.
+        rope_factor: how far RoPE is scaled.
     """
 
     tokenizer: str | None = None
@@ -38,6 +39,7 @@ class LoadOptions:
     max_seq_len: int | None = None
     max_batch_size: int | None = None
     join_timeout: float | None = None
+    rope_factor: float | None = None
 
     def as_arguments(self) -> dict[str, Any]:
         """Return the keyword arguments for ``Llama.open``; what was not given is left out."""

@@ -29,6 +29,7 @@ class CacheWindow:
     rotation: torch.Tensor  # (B, T, 1, D/2, 2)
     mask: torch.Tensor | None  # (B or 1, 1, T, S), 0 where a query sees a key, else -inf
     causal: bool
+    chunk_mask: torch.Tensor | None = None  # as mask, within chunks; None: there is one chunk
 
     def store(
         self, layer: int, k: torch.Tensor, v: torch.Tensor

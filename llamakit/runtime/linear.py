@@ -30,8 +30,16 @@ class Layers(Protocol):
         """Split by input: ``(out, in/n)``; sums the outputs of all ranks."""
         ...
 
-    def embedding(self, weight: torch.Tensor) -> nn.Module:
-        """Split by dimension: ``(V, dim/n)``; gathers the outputs of all ranks."""
+    def summed(self, inner: nn.Module) -> nn.Module:
+        """Sum the outputs of all ranks of a layer that is made of several."""
+        ...
+
+    def embedding(self, weight: torch.Tensor, *, first: int | None = None) -> nn.Module:
+        """Split by dimension, ``(V, dim/n)``, or by vocabulary, ``(V/n, dim)``.
+
+        Args:
+            first: the token of this rank's first row, if it is split by vocabulary.
+        """
         ...
 
 
@@ -53,7 +61,11 @@ class PlainLayers:
         """Make a linear layer."""
         return self._packer.pack(weight)
 
-    def embedding(self, weight: torch.Tensor) -> nn.Module:
+    def summed(self, inner: nn.Module) -> nn.Module:
+        """Return the layer itself."""
+        return inner
+
+    def embedding(self, weight: torch.Tensor, *, first: int | None = None) -> nn.Module:  # noqa: ARG002
         """Make an embedding."""
         return Embedding(weight.to(self._packer.device), self._packer.dtype)
 
@@ -76,10 +88,15 @@ class ParallelLayers:
         """Make a layer that sums the outputs."""
         return Summed(self._packer.pack(weight))
 
-    def embedding(self, weight: torch.Tensor) -> nn.Module:
-        """Make an embedding that gathers the dimensions."""
+    def summed(self, inner: nn.Module) -> nn.Module:
+        """Make a layer that sums the outputs."""
+        return Summed(inner)
+
+    def embedding(self, weight: torch.Tensor, *, first: int | None = None) -> nn.Module:
+        """Make an embedding that gathers the dimensions, or sums what the ranks look up."""
         placed = weight.contiguous().to(self._packer.device)
-        return Gathered(Embedding(placed, self._packer.dtype))
+        embedding = Embedding(placed, self._packer.dtype)
+        return Gathered(embedding) if first is None else Summed(OwnRows(embedding, first))
 
 
 class Embedding(nn.Module):
@@ -97,6 +114,26 @@ class Embedding(nn.Module):
     def forward(self, tokens: torch.Tensor) -> torch.Tensor:
         """``(...)`` to ``(..., dim)``."""
         return nn.functional.embedding(tokens, self.weight).to(self.dtype)
+
+
+class OwnRows(nn.Module):
+    """Looks up the tokens whose rows this rank holds; the embeddings of the others are zeros.
+
+    Args:
+        first: the token of the first row.
+    Source: fairscale's ``VocabParallelEmbedding``.
+    """
+
+    def __init__(self, embedding: Embedding, first: int) -> None:
+        super().__init__()
+        self.embedding, self.first = embedding, first
+
+    def forward(self, tokens: torch.Tensor) -> torch.Tensor:
+        """``(...)`` to ``(..., dim)``."""
+        rows = tokens - self.first
+        foreign = (rows < 0) | (rows >= len(self.embedding.weight))
+        out: torch.Tensor = self.embedding(rows.masked_fill(foreign, 0))
+        return out.masked_fill(foreign[..., None], 0)
 
 
 class Gathered(nn.Module):

@@ -9,6 +9,8 @@ from __future__ import annotations
 import mmap
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from functools import partial
 from typing import Any, TypeVar
 
 import numpy
@@ -16,19 +18,24 @@ import torch
 from torch import nn
 
 from llamakit.checkpoint.checked_read import read_checked
+from llamakit.checkpoint.layout import EMBEDDING, OUTPUT, layer_shapes
+from llamakit.checkpoint.llama4 import architecture_of
 from llamakit.checkpoint.params import ModelParams
+from llamakit.checkpoint.rope_scaling import scaling_of
 from llamakit.checkpoint.shard_plan import slice_for_rank
-from llamakit.protocols import Checkpoint
+from llamakit.protocols import Checkpoint, Parameter
+from llamakit.runtime import llama4
 from llamakit.runtime.attention import Attention
 from llamakit.runtime.host_memory import trim
 from llamakit.runtime.kernels.choice import Packer
 from llamakit.runtime.linear import Layers, ParallelLayers, PlainLayers
 from llamakit.runtime.model import Block, FeedForward, RMSNorm, Transformer
 from llamakit.runtime.model_support import check_loadable
+from llamakit.runtime.rope import frequencies
 
-ATTENTION = ("attention.wq", "attention.wk", "attention.wv", "attention.wo")
-FEED_FORWARD = ("feed_forward.w1", "feed_forward.w3", "feed_forward.w2")
-NORMS = ("attention_norm", "ffn_norm")
+ATTENTION = tuple(f"attention.{name}.weight" for name in ("wq", "wk", "wv", "wo"))
+FEED_FORWARD = tuple(f"feed_forward.{name}.weight" for name in ("w1", "w3", "w2"))
+NORMS = ("attention_norm.weight", "ffn_norm.weight")
 
 PACKERS = 4
 """How many weights of a layer are packed at the same time: most operators pack on one thread."""
@@ -44,6 +51,7 @@ def load(
     dtype: torch.dtype,
     device: torch.device,
     packer: Packer | None = None,
+    rope_factor: float | None = None,
     progress: Callable[[int], None] | None = None,
 ) -> Transformer:
     """Build the model that one rank holds.
@@ -51,16 +59,19 @@ def load(
     Args:
         rank: which slice, of ``size``.
         packer: chooses the kernel of each weight; None keeps every value.
+        rope_factor: how far RoPE is scaled, instead of what the files say or imply.
         progress: called with the number of loaded layers after each.
     Raises: as ``check_loadable`` and ``read_checked``.
     """
-    check_loadable(checkpoint, size)
+    check_loadable(checkpoint, size, rope_factor=rope_factor)
+    scaling = scaling_of(checkpoint.params, checkpoint.path, factor=rope_factor)
     packer = packer or Packer(device, dtype)
     params = checkpoint.params
+    architecture = architecture_of(params)
     layers: Layers = PlainLayers(packer) if size == 1 else ParallelLayers(packer)
 
-    def fetch(name: str) -> torch.Tensor:
-        where = slice_for_rank(checkpoint.parameters[name], params, rank, size)
+    def fetch(name: str, parameter: Parameter | None = None) -> torch.Tensor:
+        where = slice_for_rank(parameter or checkpoint.parameters[name], params, rank, size)
         bounds = {"axis": where.axis, "start": where.start, "stop": where.stop}
         array = read_checked(checkpoint, name, **bounds)
         read_ahead(array)
@@ -69,24 +80,40 @@ def load(
     def norm(weight: torch.Tensor) -> RMSNorm:
         return RMSNorm(weight.to(device=device, dtype=dtype, copy=True), params.norm_eps)
 
-    embeddings = fetch("tok_embeddings.weight")
+    embedding = checkpoint.parameters[EMBEDDING]
+    embeddings = fetch(EMBEDDING)
+    if not params.tied_embeddings:
+        logits = fetch(OUTPUT)
+    elif size == 1 or embedding.axis == 0:
+        logits = embeddings
+    else:  # this rank's rows of what it has its columns of
+        logits = fetch(EMBEDDING, replace(embedding, axis=0))
     # The largest first: while it is packed nothing else is in memory yet.
-    output = layers.output(embeddings if params.tied_embeddings else fetch("output.weight"))
+    output = layers.output(logits)
     blocks = []
     with ThreadPoolExecutor(min(PACKERS, torch.get_num_threads())) as pool:
         for number, weights in enumerate(_one_ahead(_fetchers(params, fetch))):
-            blocks.append(_block(number, weights, layers, norm, params.head_dim, pool))
+            make = partial(_block, pool=pool)
+            if architecture is not None:
+                make = partial(llama4.make_block, architecture=architecture, pool=pool)
+            blocks.append(make(number, weights, layers, norm, params.head_dim))
             if progress:
                 progress(number + 1)
     return Transformer(
-        layers.embedding(embeddings),
+        layers.embedding(embeddings, first=_first_row(embedding, params, rank, size)),
         blocks,
         norm(fetch("norm.weight")),
         output,
         head_dim=params.head_dim,
         n_kv_heads=max(1, params.n_kv_heads // size),
-        rope_theta=params.rope_theta,
+        rope=frequencies(params.head_dim, params.rope_theta, scaling),
+        chunk=architecture.chunk if architecture else None,
     ).eval()
+
+
+def _first_row(embedding: Parameter, params: ModelParams, rank: int, size: int) -> int | None:
+    """Return the token of this rank's first row of an embedding that is split by vocabulary."""
+    return slice_for_rank(embedding, params, rank, size).start if embedding.axis == 0 else None
 
 
 Weights = dict[str, torch.Tensor]
@@ -99,8 +126,8 @@ def _fetchers(
     for number in range(params.n_layers):
 
         def layer(number: int = number) -> Weights:
-            names = (*ATTENTION, *FEED_FORWARD, *NORMS)
-            return {name: fetch(f"layers.{number}.{name}.weight") for name in names}
+            names = layer_shapes(params, number)
+            return {name: fetch(f"layers.{number}.{name}") for name in names}
 
         yield layer
 

@@ -1,4 +1,4 @@
-"""The Llama 2 model, as one rank computes it.
+"""The Llama model, as one rank computes it.
 
 Shapes: B rows, T new positions, S positions in the cache, H heads and K key/value heads of this
 rank, D head dimension, V vocabulary.
@@ -15,7 +15,7 @@ import torch
 from torch import nn
 from torch.nn.functional import rms_norm, silu
 
-from llamakit.runtime.attention import Attention, CacheWindow
+from llamakit.runtime.attention import CacheWindow
 from llamakit.runtime.kv_cache import KVCache
 from llamakit.runtime.rope import rotations
 
@@ -97,8 +97,8 @@ class Block(nn.Module):
 
     def __init__(
         self,
-        attention: Attention,
-        feed_forward: FeedForward,
+        attention: nn.Module,
+        feed_forward: nn.Module,
         attention_norm: RMSNorm,
         ffn_norm: RMSNorm,
     ) -> None:
@@ -118,7 +118,8 @@ class Transformer(nn.Module):
 
     Args:
         n_kv_heads: of this rank.
-        rope_theta: the rotary base.
+        rope: the frequencies of the rotary embedding, ``(D/2,)``.
+        chunk: some layers attend within chunks of so many tokens.
     """
 
     def __init__(
@@ -130,12 +131,14 @@ class Transformer(nn.Module):
         *,
         head_dim: int,
         n_kv_heads: int,
-        rope_theta: float,
+        rope: torch.Tensor,
+        chunk: int | None = None,
     ) -> None:
         super().__init__()
         self.tok_embeddings, self.norm, self.output = tok_embeddings, norm, output
         self.layers = nn.ModuleList(layers)
-        self.head_dim, self.n_kv_heads, self.rope_theta = head_dim, n_kv_heads, rope_theta
+        self.head_dim, self.n_kv_heads, self.rope = head_dim, n_kv_heads, rope
+        self.chunk = chunk
         self._rotations: torch.Tensor | None = None
         self.decoder: DecodingStep | None = None
         """Computes steps of one new token a row, if set; see ``compiled_decoder``."""
@@ -207,6 +210,7 @@ class Transformer(nn.Module):
             rotation=self._rotations[positions].unsqueeze(2),
             mask=self._mask(positions, stop),
             causal=False,
+            chunk_mask=self._chunk_mask(positions, stop),
         )
         x = self.tok_embeddings(tokens)
         for layer in self.layers:
@@ -252,11 +256,19 @@ class Transformer(nn.Module):
             rotation=self._rotations_for(cache.length)[positions].unsqueeze(2),
             mask=mask,
             causal=is_prefill and count > 1,
+            chunk_mask=self._chunk_mask(positions[:1] if aligned else positions, stop),
         )
 
-    def _mask(self, positions: torch.Tensor, stop: int) -> torch.Tensor:
+    def _chunk_mask(self, positions: torch.Tensor, stop: int) -> torch.Tensor | None:
+        """Return the mask of layers that attend within chunks; None while there is one chunk."""
+        return self._mask(positions, stop, self.chunk) if self.chunk and stop > self.chunk else None
+
+    def _mask(self, positions: torch.Tensor, stop: int, chunk: int | None = None) -> torch.Tensor:
         """Return the causal mask: ``(B, T)`` positions to ``(B, 1, T, stop)``."""
-        hidden = torch.arange(stop, device=self.device) > positions[:, None, :, None]
+        keys, queries = torch.arange(stop, device=self.device), positions[:, None, :, None]
+        hidden = keys > queries
+        if chunk is not None:
+            hidden |= keys // chunk != queries // chunk
         shape = hidden.shape
         return torch.zeros(shape, dtype=self.dtype, device=self.device).masked_fill_(
             hidden, float("-inf")
@@ -264,5 +276,5 @@ class Transformer(nn.Module):
 
     def _rotations_for(self, length: int) -> torch.Tensor:
         if self._rotations is None or len(self._rotations) < length:
-            self._rotations = rotations(self.head_dim, length, self.rope_theta, self.device)
+            self._rotations = rotations(self.rope, length, self.device)
         return self._rotations

@@ -3,26 +3,25 @@
 from __future__ import annotations
 
 from llamakit.checkpoint.layout import check_parameters
+from llamakit.checkpoint.quantized_files import check_not_quantized
+from llamakit.checkpoint.rope_scaling import scaling_of
 from llamakit.checkpoint.shard_plan import check_size
-from llamakit.errors import UnsupportedModelError
 from llamakit.protocols import Checkpoint
 
 
-def check_loadable(checkpoint: Checkpoint, size: int) -> None:
+def check_loadable(checkpoint: Checkpoint, size: int, *, rope_factor: float | None = None) -> None:
     """Refuse a checkpoint that cannot be loaded, before any weight is read.
 
+    Args:
+        rope_factor: as ``loader.load``.
+
     Raises:
-        UnsupportedModelError: not Llama 1, Llama 2 or Code Llama.
+        UnsupportedModelError: quantized weights, or a RoPE scaling that is not computed here.
+        ParamsError: a number of the RoPE scaling is absent or wrong.
         UnevenSplitError: ``size`` does not divide the model.
         ParametersError: parameters missing, extra or misshapen, with their names.
     """
-    params = checkpoint.params
-    embedding = checkpoint.parameters.get("tok_embeddings.weight")
-    embedding_axis = 1 if embedding is None else embedding.axis
-    if embedding_axis != 1 or params.use_scaled_rope or params.rope_scaling:
-        raise UnsupportedModelError(
-            f"{checkpoint.path}: this is a Llama 3 model; generate and chat compute Llama 2 and "
-            "Code Llama for now"
-        )
+    check_not_quantized(checkpoint)
+    scaling_of(checkpoint.params, checkpoint.path, factor=rope_factor)
     check_parameters(checkpoint)
-    check_size(params, size)
+    check_size(checkpoint.params, size)

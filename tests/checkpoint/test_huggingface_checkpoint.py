@@ -207,6 +207,7 @@ def test_both_spellings_of_the_rotary_settings_are_read(write_folder, config):
     assert checkpoint.params.rope_theta == 500000.0
     assert checkpoint.params.use_scaled_rope
     assert checkpoint.params.rope_scaling["factor"] == 8.0
+    assert checkpoint.params.family == "llama 3"
     assert checkpoint.parameters["tok_embeddings.weight"].axis == 0
 
 
@@ -221,11 +222,25 @@ def test_another_scaling_is_kept_for_who_computes(write_folder):
     assert params.rope_scaling == scaling
 
 
-def test_the_output_layer_of_a_tied_model_is_not_read(write_folder):
-    checkpoint = open_huggingface(write_folder({"tie_word_embeddings": True}))
+def test_an_output_layer_that_equals_the_embedding_is_not_read(write_folder, weights):
+    extra = {"lm_head.weight": weights["tok_embeddings.weight"]}
+
+    checkpoint = open_huggingface(write_folder({"tie_word_embeddings": True}, extra))
 
     check_parameters(checkpoint)
     assert "output.weight" not in checkpoint.parameters
+    assert checkpoint.params.tied_embeddings
+
+
+def test_an_output_layer_that_differs_is_used_although_the_config_says_tied(
+    write_folder, weights, caplog
+):
+    checkpoint = open_huggingface(write_folder({"tie_word_embeddings": True}))
+
+    check_parameters(checkpoint)
+    assert not checkpoint.params.tied_embeddings
+    assert np.array_equal(checkpoint.read("output.weight"), weights["output.weight"])
+    assert "lm_head.weight differs from the embedding: lm_head.weight is used" in caplog.text
 
 
 def test_tables_of_rotations_are_ignored(write_folder):

@@ -197,11 +197,14 @@ def test_a_value_out_of_range(run_llamakit: Run, model: Path) -> None:
     assert "between 0 and 1" in message
 
 
-def test_a_llama_3_is_refused_in_one_sentence(run_llamakit: Run, model: Path) -> None:
+def test_quantized_weights_are_refused_in_one_sentence(run_llamakit: Run, model: Path) -> None:
     params = json.loads((model / "params.json").read_text())
-    (model / "params.json").write_text(json.dumps(params | {"use_scaled_rope": True}))
+    quantized = {"quantization_args": {"scheme": "int4_weight_int8_dynamic_activation"}}
+    (model / "params.json").write_text(json.dumps(params | quantized))
 
-    assert "Llama 3" in refused(run_llamakit, model)
+    message = refused(run_llamakit, model)
+
+    assert "int4_weight_int8_dynamic_activation" in message
 
 
 @pytest.mark.parametrize(

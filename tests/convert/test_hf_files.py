@@ -98,12 +98,26 @@ def test_the_rotary_base_is_written_for_old_and_new(
 
 
 @pytest.mark.parametrize(
-    ("dim", "tied", "factor"), [(2048, True, 32.0), (3072, True, 32.0), (4096, False, 8.0)]
+    ("shape", "tied", "said", "factor"),
+    [
+        ((2048, 16, 32, 8), True, None, 32.0),
+        ((3072, 28, 24, 8), True, None, 32.0),
+        ((3072, 28, 24, 4), True, None, 8.0),
+        ((4096, 32, 32, 8), False, None, 8.0),
+        ((2048, 16, 32, 8), True, 4.0, 4.0),
+    ],
+    ids=["3.2 1B", "3.2 3B", "another as wide", "3.1 8B", "as the file says"],
 )
-def test_the_scaled_rotary_factor_is_told_from_the_size(
-    dim: int, tied: bool, factor: float, config_of: Callable[..., Any]
+def test_the_scaled_rotary_factor_is_told_from_the_exact_shape(
+    shape: tuple[int, ...],
+    tied: bool,
+    said: float | None,
+    factor: float,
+    config_of: Callable[..., Any],
 ) -> None:
-    params = replace(LLAMA_3, dim=dim, n_heads=32, use_scaled_rope=True, tied_embeddings=tied)
+    names = ("dim", "n_layers", "n_heads", "n_kv_heads")
+    params = replace(LLAMA_3, **dict(zip(names, shape, strict=True)), rope_factor=said)  # type: ignore[arg-type]
+    params = replace(params, use_scaled_rope=True, tied_embeddings=tied)
     scaling = {
         "rope_type": "llama3",
         "factor": factor,
