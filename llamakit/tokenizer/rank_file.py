@@ -11,8 +11,9 @@ from pathlib import Path
 from llamakit.errors import TokenizerError
 from llamakit.files.regular_file import open_regular
 
-MAX_NBYTES = 64 << 20
-"""Llama 4's file has under 4 MB."""
+MAX_NBYTES = 32 << 20
+"""Llama 4's file has under 4 MB, and 200,000 ranks."""
+MAX_RANKS = 1 << 20
 MAX_TOKEN_NBYTES = 4096
 """The longest token of Llama 3 has 128 bytes."""
 
@@ -62,7 +63,9 @@ def _parse(line: bytes, where: str) -> tuple[int, bytes]:
         raise TokenizerError(
             f"{where}: a token of {len(token)} bytes; expected 1 to {MAX_TOKEN_NBYTES}: {_REMEDY}"
         )
-    return int(match[2]), token
+    if (rank := int(match[2])) >= MAX_RANKS:
+        raise TokenizerError(f"{where}: rank {rank}; no file has {MAX_RANKS} of them: {_REMEDY}")
+    return rank, token
 
 
 def check_ranks(by_rank: dict[int, bytes], path: Path) -> list[bytes]:

@@ -18,7 +18,7 @@ from llamakit.tokenizer.rank_file import check_ranks
 from llamakit.tokenizer.rank_tokenizer import RankTokenizer
 from llamakit.tokenizer.special_tokens import LLAMA_3_1_HF, LLAMA_4, SpecialTokens
 
-MAX_NBYTES = 128 << 20
+MAX_NBYTES = 64 << 20
 """The largest known, Llama 4's, has under 30 MB."""
 MAX_TOKENS = 1 << 21
 

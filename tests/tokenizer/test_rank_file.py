@@ -35,6 +35,7 @@ def written(tmp_path: Path, *lines: bytes) -> Path:
         ([*BYTES, b"YWI= 256 x\n"], r"line 257: b'YWI= 256 x'; expected"),
         ([*BYTES, b"YWI=\n"], r"line 257: b'YWI='; expected"),
         ([*BYTES, b"YWI= -1\n"], r"line 257: b'YWI= -1'; expected"),
+        ([*BYTES, line(b"ab", 1 << 20)], r"line 257: rank 1048576; no file has 1048576 of them"),
         ([*BYTES, line(b"ab", 257)], r"rank 256 is missing, of those up to 257"),
         (BYTES[1:], r"rank 0 is missing"),
         ([*BYTES, line(b"ab", 7)], r"line 257: rank 7 a second time"),

@@ -218,3 +218,13 @@ def test_the_prompts_of_the_reference_cases_become_its_tokens(case: str) -> None
 
     assert tokens == expected["prompt_tokens"]
     assert sorted(tokenizer.stop_ids) == expected["stop_tokens"]  # type: ignore[attr-defined]
+
+
+@settings(deadline=None, max_examples=200)
+@given(st.lists(st.integers(0, 511) | st.sampled_from(list("é🙂日".encode())), max_size=60))
+def test_the_pieces_of_a_stream_are_the_whole_text(small: RankTokenizer, tokens: list[int]) -> None:
+    stream = TextStream(small)
+
+    pieces = [stream.feed(token) for token in tokens]
+
+    assert "".join(pieces) + stream.finish() == small.decode(tokens)
