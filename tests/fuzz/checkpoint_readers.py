@@ -157,7 +157,7 @@ READERS = (
         [safetensors()],
         [
             safetensors(b"{" + b"[" * 100_000 + b"}"),
-            safetensors(of_tensors(120_000)),
+            safetensors(of_tensors(30_000)),
             safetensors(of_tensors(450_000)),
             safetensors(b'{"\\u001b]0;x":{"dtype":"U8","shape":[16],"data_offsets":[0,16]}}'),
             safetensors(

@@ -173,11 +173,12 @@ def _be_child(reader: Reader, folder: Path, cases: int, number: mmap.mmap) -> No
     try:
         path = folder / "model" / reader.file  # a tokenizer may be in the folder above
         path.parent.mkdir()
+        os.chdir(folder)
         for seed in reader.seeds:  # imports what it needs before the limits hold
             _run(reader, seed, path)
         _limit(resource.RLIMIT_AS, _address_space() + MEMORY_NBYTES)
         opened: list[str] = []
-        named = (f"{folder}{os.sep}", *INSTALLED, *reader.opens)
+        named = (str(folder), *INSTALLED, *reader.opens)
         sys.addaudithook(lambda event, about: opened.extend(_opened(event, about, named)))
         for index in range(len(reader.seeds) + len(reader.hostile) + cases):
             number[:8] = index.to_bytes(8, "little")

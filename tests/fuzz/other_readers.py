@@ -193,7 +193,7 @@ READERS = (
         lambda data, _: read_link(data.decode("utf-8", "replace")),
         [LINK],
         [LINK.replace(b"eyJ", b"W1tb" * 1000)],
-        cases=150,
+        cases=40,
     ),
     Reader(
         "download state",
