@@ -52,7 +52,7 @@ def _clone() -> Path | None:
     elif not text:
         return None
     else:
-        origin = json.loads(text)
+        origin = json.loads(text)  # noqa: TID251 - pip wrote it
         if "dir_info" not in origin:
             return None
         folder = pathlib.Path(unquote(urlsplit(origin["url"]).path))

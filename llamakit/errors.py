@@ -19,6 +19,7 @@
      │    ├── SpecialTagError
      │    └── DialogError
      ├── FileFormatError            a file of prompts or a saved session that cannot be read
+     │    └── InvalidJSONError      not JSON, or JSON that is too large or nested too deep
      ├── NoSpaceError               the disk has no room for what is to be written
      ├── DownloadError              a server that does not give what it should
      │    └── LinkExpiredError      the signed link has expired (exit status 3)
@@ -39,6 +40,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from llamakit._distribution import install_command
+from llamakit.printable import printable
 
 
 class LlamakitError(Exception):
@@ -122,6 +124,19 @@ class FileFormatError(LlamakitError):
     """A file of prompts or a saved session that cannot be read."""
 
 
+class InvalidJSONError(FileFormatError, ValueError):
+    """JSON that cannot be parsed, or that is too large or nested too deep.
+
+    Args:
+        source: what it is from, as the subject of a sentence.
+        reason: what is wrong, and where.
+    """
+
+    def __init__(self, source: str, reason: str) -> None:
+        super().__init__(f"{source} is not JSON ({reason})")
+        self.reason = reason
+
+
 class NoSpaceError(LlamakitError):
     """A disk without room for what is to be written."""
 
@@ -181,7 +196,7 @@ class UnknownNameError(UsageError):
             hint = f"; LLAMAKIT_DISABLE_PLUGINS switches off the plugin {name}"
         elif off:
             hint += f" (LLAMAKIT_DISABLE_PLUGINS switches off {', '.join(off)})"
-        super().__init__(f"no {kind} is called {name!r}{hint}")
+        super().__init__(f"no {printable(kind)} is called {printable(name)!r}{hint}")
 
 
 class OptionError(UsageError):
@@ -196,6 +211,10 @@ class PluginError(LlamakitError):
     """A plugin that is broken where it is needed."""
 
 
+_LONGEST_NAME, _MOST_NAMES = 60, 60
+"""Of what somebody else names: a file, a plugin, a client."""
+
+
 def suggestion(name: str, known: Iterable[str]) -> str:
     """Return a hint at the known name that was probably meant, else list all of them.
 
@@ -205,7 +224,9 @@ def suggestion(name: str, known: Iterable[str]) -> str:
     import difflib  # seldom needed, and --help starts without it
 
     known = sorted(known)
-    close = difflib.get_close_matches(name, known, n=1)
+    close = difflib.get_close_matches(name[:_LONGEST_NAME], known[:_MOST_NAMES], n=1)
     if close:
-        return f"; did you mean {close[0]!r}?"
-    return f"; there are: {', '.join(known)}" if known else "; there are none"
+        return f"; did you mean {printable(close[0])!r}?"
+    listed = ", ".join(printable(it, _LONGEST_NAME) for it in known[:_MOST_NAMES])
+    more = f" and {len(known) - _MOST_NAMES} more" if len(known) > _MOST_NAMES else ""
+    return f"; there are: {listed}{more}" if known else "; there are none"

@@ -19,6 +19,8 @@ MAX_NBYTES = 16 << 20
 
 _LINE = re.compile(r"([0-9a-fA-F]{32}) [ *](.+)")
 _SHOWN = 80
+_MAX_NAME_LENGTH = 255
+"""Of a name, folders included; no file system takes a longer file name."""
 
 
 @dataclass(frozen=True)
@@ -129,6 +131,9 @@ def _inside(name: str, where: str) -> str:
             f"{where} names {name[:_SHOWN]!r}, which is not inside the list's folder; "
             "nothing outside is read. Download the list again from Meta."
         )
-    if not name.isprintable():
-        raise DamagedFileError(f"{where} names {name[:_SHOWN]!r}; expected printable characters.")
+    if not name.isprintable() or len(name) > _MAX_NAME_LENGTH:
+        raise DamagedFileError(
+            f"{where} names {name[:_SHOWN]!r}, of {len(name)} characters; expected at most "
+            f"{_MAX_NAME_LENGTH} printable ones."
+        )
     return "/".join(parts)

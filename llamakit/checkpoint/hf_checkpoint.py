@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 import threading
 from collections.abc import Mapping
 from dataclasses import replace
@@ -26,12 +27,15 @@ from llamakit.errors import (
     ParametersError,
     UnsupportedModelError,
 )
+from llamakit.printable import printable
 from llamakit.protocols import Parameter, RawRegion, RowOrder
 
 _SINGLE = "model.safetensors"
 _INDEX = "model.safetensors.index.json"
 _SHOWN = 8
 _COMPARED_ROWS = 1024
+_SAFETENSORS = re.compile(r"[^/\\]{1,200}\.safetensors")
+"""Hugging Face's files are called model-00001-of-00191.safetensors."""
 
 
 class HuggingFaceCheckpoint:
@@ -198,14 +202,15 @@ def _follow_index(path: Path) -> dict[str, SafetensorsFile]:
     for tensor, name in places.items():
         if tensor not in files[str(name)].tensors:
             raise DamagedFileError(
-                f"{path / str(name)} has no {tensor[:200]}, which {_INDEX} says it has; "
+                f"{path / str(name)} has no {printable(tensor)}, which {_INDEX} says it has; "
                 "download both again."
             )
     return {tensor: files[str(name)] for tensor, name in places.items()}
 
 
 def _file_name(index: Path, name: object) -> str:
-    if not isinstance(name, str) or Path(name).name != name or not name.endswith(".safetensors"):
+    fits = isinstance(name, str) and _SAFETENSORS.fullmatch(name) and name.isprintable()
+    if not isinstance(name, str) or not fits:
         raise DamagedFileError(
             f"{index} names {name!r:.100} as a file of weights; expected the name of a "
             ".safetensors beside it. Download it again."

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import json
 import math
 import reprlib
 from collections.abc import Mapping
 from pathlib import Path
 
 from llamakit.checkpoint.not_weights import HEAD_NBYTES, describe_not_weights
-from llamakit.errors import ParamsError
+from llamakit.errors import InvalidJSONError, ParamsError
 from llamakit.files.regular_file import open_regular
-
-MAX_NBYTES = 64 << 20
-"""No params.json, config.json or index is anywhere near as large."""
+from llamakit.json_reader import MAX_NBYTES, parse_json
 
 MAX_COUNT = 1 << 31
 
@@ -31,19 +28,12 @@ def read_json(path: Path) -> dict[str, object]:
         raise ParamsError(f"{path} does not exist; copy it from where the weights are.") from None
     except OSError as error:
         raise ParamsError(f"{path} cannot be read: {error.strerror}.") from None
-    if len(data) > MAX_NBYTES:
-        raise ParamsError(f"{path} is over {MAX_NBYTES} bytes; expected a small JSON object.")
-    return _parse(data, path)
-
-
-def _parse(data: bytes, path: Path) -> dict[str, object]:
     if problem := describe_not_weights(data[:HEAD_NBYTES]):
         raise ParamsError(f"{path} is {problem}; expected JSON. Download it again.")
     try:
-        value = json.loads(data.decode("utf-8-sig"))
-    except (ValueError, RecursionError) as error:
-        reason = "the file is empty" if not data.strip() else str(error)
-        raise ParamsError(f"{path} is not JSON ({reason}); download it again.") from None
+        value = parse_json(data, str(path))
+    except InvalidJSONError as error:
+        raise ParamsError(f"{error}; download it again.") from None
     if not isinstance(value, dict):
         raise ParamsError(f"{path} holds a JSON {type(value).__name__}; expected an object.")
     return value

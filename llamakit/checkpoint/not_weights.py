@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 
 from llamakit.files.regular_file import open_regular
+from llamakit.printable import printable
 
 HEAD_NBYTES = 4096
 """How much of the start of a file ``describe_not_weights`` needs."""
@@ -35,16 +36,13 @@ def describe_not_weights(head: bytes) -> str | None:
         return None
     kind = "an XML error page" if _is_xml(text) else "an HTML page"
     said = next((match[1] for pattern in _TELLING if (match := pattern.search(text))), "")
-    said = " ".join(word for word in _printable(said).split() if len(word) <= _LONGEST_WORD)
+    said = " ".join(word for word in said.split() if len(word) <= _LONGEST_WORD)
+    said = printable(said)
     return f'{kind} ("{said}")' if said else kind
 
 
 def _is_xml(text: str) -> bool:
     return text.lower().startswith(("<?xml", "<error")) and "<html" not in text.lower()
-
-
-def _printable(text: str) -> str:
-    return "".join(character if character.isprintable() else " " for character in text)
 
 
 def not_weights(path: Path) -> str | None:

@@ -10,6 +10,7 @@ from pathlib import Path
 from llamakit.checkpoint.json_fields import Fields, read_json
 from llamakit.checkpoint.llama_generation import family_by_numbers
 from llamakit.errors import ParamsError
+from llamakit.printable import printable
 
 _KNOWN = frozenset(
     {"dim", "n_layers", "n_heads", "n_kv_heads", "vocab_size", "multiple_of", "ffn_dim_multiplier"}
@@ -22,7 +23,10 @@ _CARRIED = frozenset(
 )
 """Known, and kept in ``extra``: those of Llama 4 are read by ``llama4``."""
 
+_SHOWN = 8
 _MAX_LAYERS = 4096
+_MAX_HEADS = 1 << 16
+"""405B has 126 layers and 128 heads."""
 
 _META_FEED_FORWARDS = (
     (256, None), (4096, 1.3), (1024, 1.3), (4096, 1.2), (256, 1.5), (32, None),
@@ -152,10 +156,12 @@ def check_heads(params: ModelParams, path: Path) -> None:
     Raises:
         ParamsError: the heads do not divide, or a number is absurd.
     """
-    if params.n_layers > _MAX_LAYERS or params.hidden_dim < 1:
+    is_absurd = params.n_layers > _MAX_LAYERS or params.n_heads > _MAX_HEADS
+    if is_absurd or params.hidden_dim < 1:
         raise ParamsError(
-            f"{path}: no model has {params.n_layers} layers and feed-forward layers "
-            f"{params.hidden_dim} wide; copy the file again from where the weights are."
+            f"{path}: no model has {params.n_layers} layers of {params.n_heads} heads and "
+            f"feed-forward layers {params.hidden_dim} wide; copy the file "
+            "again from where the weights are."
         )
     for name, whole, part in (
         ("width", params.dim, params.n_heads),
@@ -232,7 +238,12 @@ def _norm_eps(fields: Fields, path: Path) -> float:
 def _name_unknown_keys(params: ModelParams, path: Path) -> None:
     unknown = sorted(key for key in params.extra if key not in _CARRIED)
     if unknown:
-        _log().warning("%s: kept, but of no effect here: %s", path, ", ".join(map(repr, unknown)))
+        _log().warning("%s: kept, but of no effect here: %s", path, _listed(unknown))
+
+
+def _listed(names: list[str]) -> str:
+    more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
+    return ", ".join(repr(printable(name)) for name in names[:_SHOWN]) + more
 
 
 def _log() -> logging.Logger:

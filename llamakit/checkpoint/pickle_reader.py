@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import io
 import pickletools
-import reprlib
 from collections.abc import Callable
 from typing import Any
 
@@ -23,11 +22,13 @@ from llamakit.checkpoint.torch_globals import (
     storage_from_id,
 )
 from llamakit.errors import DamagedFileError, ParametersError, UnsafePickleError
+from llamakit.printable import printable
 
-MAX_NBYTES = 64 << 20
-"""Larger pickles are refused: that of a 70B shard has 0.2 MB."""
+MAX_NBYTES = 4 << 20
+"""The pickle of a shard of 405B, 1,137 tensors, has 0.3 MB."""
+_MAX_OPERATIONS = 250_000
+"""A tensor takes some 30: 405B's 34,000, and this is enough for 8,000 tensors."""
 
-_MAX_OPERATIONS = 2_000_000
 _OPERATIONS = {ord(operation.code): operation for operation in pickletools.opcodes}
 
 
@@ -44,11 +45,7 @@ def read_pickle(data: bytes, source: str) -> dict[str, TensorRecord]:
         DamagedFileError: it is malformed, truncated or too large.
         ParametersError: it is well-formed, but not a flat dict of tensors.
     """
-    if len(data) > MAX_NBYTES:
-        raise DamagedFileError(
-            f"{source}: its index of tensors has over {MAX_NBYTES} bytes, which no checkpoint "
-            "needs; download the file again."
-        )
+    check_nbytes(len(data), source)
     try:
         value = _Machine(source).run(data)
     except ValueError as error:
@@ -57,6 +54,19 @@ def read_pickle(data: bytes, source: str) -> dict[str, TensorRecord]:
             "download the file again."
         ) from None
     return _flat_tensors(value, source)
+
+
+def check_nbytes(nbytes: int, source: str) -> None:
+    """Refuse a pickle that is larger than any checkpoint's.
+
+    Raises:
+        DamagedFileError: it is; the message says how large.
+    """
+    if nbytes > MAX_NBYTES:
+        raise DamagedFileError(
+            f"{source}: its index of tensors (data.pkl) has {nbytes} bytes; no checkpoint needs "
+            f"over {MAX_NBYTES}. Download the file again."
+        )
 
 
 def _flat_tensors(value: object, source: str) -> dict[str, TensorRecord]:
@@ -70,7 +80,7 @@ def _flat_tensors(value: object, source: str) -> dict[str, TensorRecord]:
             continue
         if not isinstance(tensor, TensorRecord):
             raise ParametersError(
-                f"{source} holds a {_kind(tensor)} under {reprlib.repr(name)}; expected a flat "
+                f"{source} holds a {_kind(tensor)} under {printable(name)!r}; expected a flat "
                 "dict of tensors, as Meta writes it. Save the dict that holds only the tensors to "
                 "a file of its own."
             )
@@ -147,7 +157,7 @@ class _Machine:
 
     def find(self, name: str) -> None:
         if name not in GLOBALS:
-            raise self.unsafe(_printable(name))
+            raise self.unsafe(printable(name))
         self.stack.append(GLOBALS[name])
 
     def find_on_stack(self) -> None:
@@ -157,7 +167,7 @@ class _Machine:
         self.find(f"{module}.{name}")
 
     def instance(self, name: str) -> None:
-        raise self.unsafe(f"an instance of {_printable(name)}")
+        raise self.unsafe(f"an instance of {printable(name)}")
 
     def call(self) -> None:
         self.call_with(*self.pop_many(2))
@@ -198,10 +208,6 @@ class _Machine:
         self.top(dict)
         if not isinstance(state, dict) or not state.keys() <= {"_metadata"}:
             raise self.unsafe("a state other than _metadata on a dict")
-
-
-def _printable(name: str) -> str:
-    return "".join(character if character.isprintable() else "?" for character in name[:200])
 
 
 def _read_name(stream: io.BytesIO) -> str:

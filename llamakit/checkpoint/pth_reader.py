@@ -13,14 +13,17 @@ from typing import BinaryIO
 
 from llamakit.checkpoint.dtypes import itemsize
 from llamakit.checkpoint.not_weights import HEAD_NBYTES, describe_not_weights
-from llamakit.checkpoint.pickle_reader import MAX_NBYTES, read_pickle
+from llamakit.checkpoint.pickle_reader import MAX_NBYTES, check_nbytes, read_pickle
 from llamakit.checkpoint.tensor_file import StoredTensor, TensorFile, file_nbytes, open_file
 from llamakit.checkpoint.torch_globals import TensorRecord
 from llamakit.checkpoint.zip_index import CutShortError, Member, first_member, index_zip
 from llamakit.errors import CheckpointError, DamagedFileError
 from llamakit.files.file_stamp import Stamp, stamp
+from llamakit.printable import printable
 
 _INDEX = "data.pkl"
+MAX_SHARING = 2
+"""How often the bytes of a file may count: an embedding is saved twice where it is tied."""
 _LEGACY_MAGIC = b"\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."
 """What torch before 1.6 begins its files with, after the protocol: a pickled number."""
 
@@ -60,7 +63,18 @@ class PthFile(TensorFile):
             _check_byte_order(file, archive)
             records = read_pickle(_read_index(file, archive), str(path))
             tensors = {name: _locate(name, record, archive) for name, record in records.items()}
-            return cls(path, opened, tensors, archive.name)
+        _check_sharing(path, tensors, opened.nbytes)
+        return cls(path, opened, tensors, archive.name)
+
+
+def _check_sharing(path: Path, tensors: Mapping[str, StoredTensor], nbytes: int) -> None:
+    """Refuse many tensors over one storage: each of them would be read in full."""
+    found = sum(tensor.nbytes for tensor in tensors.values())
+    if found > MAX_SHARING * nbytes:
+        raise DamagedFileError(
+            f"{path} describes {found} bytes of values in {nbytes} bytes; expected at most "
+            f"{MAX_SHARING} tensors over one storage. Save the tensors each with its own."
+        )
 
 
 def _open_archive(file: BinaryIO, path: Path) -> _Archive:
@@ -145,9 +159,9 @@ def _check_byte_order(file: BinaryIO, archive: _Archive) -> None:
 
 def _read_index(file: BinaryIO, archive: _Archive) -> bytes:
     member = archive.members[f"{archive.name}/{_INDEX}"]
+    check_nbytes(member.nbytes, str(archive.path))
     file.seek(member.offset)
-    # One byte more than the limit is enough for the reader to refuse it.
-    return file.read(min(member.nbytes, MAX_NBYTES + 1))
+    return file.read(member.nbytes)
 
 
 def _locate(name: str, record: TensorRecord, archive: _Archive) -> StoredTensor:
@@ -155,9 +169,9 @@ def _locate(name: str, record: TensorRecord, archive: _Archive) -> StoredTensor:
     width = itemsize(record.dtype)
     needed = record.storage_numel * width
     if member is None or member.nbytes < needed:
-        found = "absent" if member is None else f"{member.nbytes} bytes long"
+        found = "absent" if member is None else f"{member.nbytes} bytes"
         raise DamagedFileError(
-            f"{archive.path}: the storage of {name[:200]} is {found}; expected {needed} bytes. "
+            f"{archive.path}: the storage of {printable(name)} is {found}; expected {needed}. "
             "Download the file again."
         )
     offset = member.offset + record.offset * width

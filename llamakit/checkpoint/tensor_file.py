@@ -6,7 +6,7 @@ import copy
 import math
 import mmap
 import threading
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from itertools import accumulate
 from operator import mul
@@ -20,6 +20,7 @@ from llamakit.checkpoint.dtypes import DTYPES, Array, itemsize
 from llamakit.errors import DamagedFileError
 from llamakit.files.file_stamp import Stamp, check_stamp
 from llamakit.files.regular_file import open_regular
+from llamakit.printable import printable
 from llamakit.protocols import RawRegion, RowOrder
 
 if TYPE_CHECKING:
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
 
 _WINDOW = 256 << 20
 _MAX_DIMENSIONS = 32
+MAX_NAME_LENGTH = 500
+"""Characters of a tensor's name: Meta's have up to 40, those of an adapter of PEFT's 100."""
 
 
 @dataclass(frozen=True)
@@ -108,6 +111,7 @@ class TensorFile:
     """What the file calls itself inside, where its format has a name for that."""
 
     def __init__(self, path: Path, opened: Stamp, tensors: Mapping[str, StoredTensor]) -> None:
+        _check_names(path, tensors)
         self.path = path
         self.nbytes = opened.nbytes
         self._opened = opened
@@ -201,6 +205,20 @@ class TensorFile:
         with open_file(self.path) as file:
             self.check_unchanged()
             return mmap.mmap(file.fileno(), end - begin, access=mmap.ACCESS_COPY, offset=begin)
+
+
+def _check_names(path: Path, names: Iterable[str]) -> None:
+    """Refuse names that no message or table could show.
+
+    Raises:
+        DamagedFileError: one is too long or not printable.
+    """
+    for name in names:
+        if len(name) > MAX_NAME_LENGTH or not name.isprintable():
+            raise DamagedFileError(
+                f"{path} has a tensor whose name has {len(name)} characters, {printable(name)!r}; "
+                f"expected printable ones, at most {MAX_NAME_LENGTH}. Download it again."
+            )
 
 
 def open_file(path: Path) -> BinaryIO:

@@ -6,6 +6,7 @@ Nothing of torch's is imported and nothing of the file's is called: a name is lo
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TypeGuard
@@ -131,6 +132,10 @@ def _record(
     reach = offset + extent(shape, stride)
     if reach > length:
         raise ValueError(f"a tensor reaches value {reach} of a storage of {length}")
+    numel = math.prod(shape)
+    if numel > length:
+        # One value that is repeated 2**40 times would be read 2**40 times.
+        raise ValueError(f"a tensor has {numel} values in a storage of {length}")
     return TensorRecord(storage.key, dtype, length, offset, shape, stride)
 
 

@@ -16,6 +16,7 @@ from llamakit.errors import DestinationError, FileFormatError
 from llamakit.files.disk_errors import naming
 from llamakit.files.links import follow_own_links
 from llamakit.files.regular_file import open_descriptor, open_regular
+from llamakit.json_reader import MAX_NBYTES, parse_json
 from llamakit.llama.prompts import Prompt, digest
 
 LINE_START = b'{"index": '
@@ -82,7 +83,7 @@ class AnswerFile:
     def _read(self) -> None:
         end, line = 0, b"\n"
         with open_regular(self.path) as lines:
-            for number, line in enumerate(lines, start=1):
+            for number, line in enumerate(iter(lambda: lines.readline(MAX_NBYTES + 1), b""), 1):
                 if not line.endswith(b"\n") and _is_truncated(line):
                     self._file.truncate(end)
                     return
@@ -93,7 +94,7 @@ class AnswerFile:
 
     def _parse(self, line: bytes, number: int) -> None:
         try:
-            answer = json.loads(line)
+            answer = parse_json(line, str(self.path))
             content = answer.get("prompt") if "prompt" in answer else answer["messages"]
             self._digests[answer["id"]] = digest(content)
         except (ValueError, KeyError, TypeError, AttributeError) as error:
@@ -131,7 +132,7 @@ def check_names(prompts: list[Prompt], path: Path) -> None:
 def _is_truncated(line: bytes) -> bool:
     """Tell whether a line without a line end is the beginning of an answer."""
     try:
-        json.loads(line)
+        parse_json(line, "the last line")
     except ValueError:
         return line.startswith(LINE_START) or LINE_START.startswith(line)
     return False

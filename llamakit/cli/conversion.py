@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from typing import Any
 
 from llamakit.checkpoint.dtypes import itemsize
+from llamakit.cli.terminal import json_text
 from llamakit.protocols import Checkpoint
 
 
 def describe_report(report: Mapping[str, Any], *, as_json: bool) -> str:
     """Describe what was written: as JSON, or a line for each file and one for the folder."""
     if as_json:
-        return json.dumps(report, indent=2, ensure_ascii=False)
+        return json_text(report, indent=2)
     files = report.get("files", ())
     lines = [
         f"{file['nbytes']:>15,}  {file['name']}" for file in (files if _lists_files(files) else ())
@@ -35,7 +35,7 @@ def _lists_files(files: Any) -> bool:
 def describe_plan(plan: Mapping[str, Any], *, as_json: bool) -> str:
     """Describe what would be written: as JSON, or as lines of text."""
     if as_json:
-        return json.dumps(plan, indent=2, ensure_ascii=False)
+        return json_text(plan, indent=2)
     lines = [f"{file['nbytes']:>15,}  {file['name']}" for file in plan["files"]]
     lines += [
         f"{plan['nbytes']:>15,}  bytes to write to {plan['destination']}",

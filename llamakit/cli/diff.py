@@ -27,15 +27,13 @@ def diff(toolkit: Toolkit, a: str, b: str, *, as_json: bool) -> None:
     \b
     llamakit diff llama-2-13b/ llama-2-13b-mp1/
     """
-    from llamakit.cli.terminal import rendered, run_with_progress
+    from llamakit.cli.terminal import json_text, rendered, run_with_progress
     from llamakit.examine.diff import diff as run
 
     steps = run(toolkit.open_checkpoint(a), toolkit.open_checkpoint(b))
     report = run_with_progress(steps, "comparing")
     if as_json:
-        import json
-
-        click.echo(json.dumps(report.as_json(), indent=2, ensure_ascii=False))
+        click.echo(json_text(report.as_json(), indent=2))
     else:
         click.echo(rendered(*_parts(report)))
     click.get_current_context().exit(0 if report.same else 1)

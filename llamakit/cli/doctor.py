@@ -27,14 +27,12 @@ def doctor(*, calibrate: bool, as_json: bool) -> None:
     llamakit doctor
     llamakit doctor --calibrate
     """
-    from llamakit.cli.terminal import rendered
+    from llamakit.cli.terminal import json_text, rendered
     from llamakit.runtime.machine_report import describe_machine
 
     machine = describe_machine(calibrate=calibrate)
     if as_json:
-        import json
-
-        click.echo(json.dumps(machine, indent=2))
+        click.echo(json_text(machine, indent=2))
     else:
         click.echo(rendered(*_parts(machine)))
 

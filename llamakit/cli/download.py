@@ -289,7 +289,7 @@ def _next_steps(models: Sequence[Model], folder: Path) -> str:
 
 
 def _print_error(error: LlamakitError | OSError | KeyboardInterrupt) -> None:
-    import json
+    from llamakit.cli.terminal import json_text
 
     status = error.exit_status if isinstance(error, LlamakitError) else 1
     message = str(error)
@@ -298,4 +298,4 @@ def _print_error(error: LlamakitError | OSError | KeyboardInterrupt) -> None:
     if isinstance(error, KeyboardInterrupt):
         status, message = 130, "interrupted"
     line = {"event": "error", "message": message, "exit_status": status}
-    click.echo(json.dumps(line, ensure_ascii=False))
+    click.echo(json_text(line))

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import sys
 import time
 from collections import deque
 from typing import TYPE_CHECKING, Protocol
 
-from llamakit.cli.terminal import format_nbytes, note
+from llamakit.cli.terminal import format_nbytes, json_text, note
 from llamakit.download.events import (
     Arrived,
     Checked,
@@ -23,6 +22,7 @@ from llamakit.download.events import (
     Retrying,
     as_json,
 )
+from llamakit.printable import printable_lines
 
 if TYPE_CHECKING:
     from rich.progress import Progress as Bars
@@ -67,7 +67,7 @@ class JsonLines:
             if time.monotonic() < self._due:
                 return
             self._due = time.monotonic() + JSON_SECONDS
-        sys.stdout.write(json.dumps(as_json(event), ensure_ascii=False) + "\n")
+        sys.stdout.write(json_text(as_json(event)) + "\n")
         sys.stdout.flush()
 
     def close(self) -> None:
@@ -113,7 +113,9 @@ class TerminalBars:
             bars.update(task, advance=event.nbytes)
         elif line := line_for(event):
             if self._bars:
-                self._bars.console.print(f"llamakit: {line}", markup=False, highlight=False)
+                self._bars.console.print(
+                    f"llamakit: {printable_lines(line)}", markup=False, highlight=False
+                )
             else:
                 note(line)
 

@@ -18,7 +18,7 @@ from llamakit.cli.options import (
     model_options,
     sampling_options,
 )
-from llamakit.cli.terminal import answers_bar, note
+from llamakit.cli.terminal import answers_bar, json_text, note
 from llamakit.llama.drafter_choice import drafts_summary
 from llamakit.llama.prompt_batch import Answer, PromptBatch
 from llamakit.llama.prompts import Prompt, read_prompts
@@ -67,10 +67,8 @@ def generate(toolkit: Toolkit, /, as_json: bool, **arguments: Any) -> None:
     llamakit generate -m llama-2-7b/ --temperature 0 "The capital of France is"
     llamakit generate -m llama-2-13b/ --prompts questions.jsonl --output answers.jsonl
     """
-    import json
-
     for piece in complete(toolkit, GenerateOptions(**arguments), as_json=as_json):
-        text = json.dumps(piece, ensure_ascii=False) + "\n" if as_json else piece
+        text = json_text(piece) + "\n" if as_json else piece
         click.echo(text, nl=False)
 
 

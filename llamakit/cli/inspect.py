@@ -56,7 +56,7 @@ def inspect(
     llamakit inspect llama-2-70b/ --max-seq-len 4096 --max-batch-size 8
     """
     from llamakit import demo
-    from llamakit.cli.terminal import rendered
+    from llamakit.cli.terminal import json_text, rendered
     from llamakit.examine.inspect import inspect as run
 
     if path is None:
@@ -68,9 +68,7 @@ def inspect(
         max_batch_size=max_batch_size,
     )
     if as_json:
-        import json
-
-        click.echo(json.dumps(inspection.as_json(tensors=tensors), indent=2, ensure_ascii=False))
+        click.echo(json_text(inspection.as_json(tensors=tensors), indent=2))
     else:
         click.echo(rendered(*_parts(inspection, tensors=tensors)))
     click.get_current_context().exit(0 if inspection.good else 1)

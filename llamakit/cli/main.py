@@ -14,6 +14,8 @@ from typing import NoReturn
 import click
 
 from llamakit._distribution import __version__
+from llamakit.cli import standard_streams
+from llamakit.cli.terminal import note
 from llamakit.errors import LlamakitError, ParallelError, UnknownNameError
 from llamakit.plugin_manager.failures import attributed, is_full_disk, is_out_of_memory
 from llamakit.plugin_manager.loader import load_command
@@ -34,6 +36,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Returns:
         The exit status.
     """
+    standard_streams.prepare()
     try:
         ranks = read_environment()
     except ParallelError:  # whatever loads a model raises it again; the rest needs no ranks
@@ -59,8 +62,7 @@ def _run(arguments: Sequence[str] | None) -> int | None:
     cli = build_cli(default_toolkit())
     typed = None if arguments is None else list(arguments)
     status: int | None = cli.main(typed, prog_name="llamakit", standalone_mode=False)
-    if sys.stdout is not None:  # it is None after `>&-`
-        sys.stdout.flush()
+    sys.stdout.flush()
     return status
 
 
@@ -203,7 +205,7 @@ def _interrupted(error: BaseException) -> int:
     if isinstance(error, KeyboardInterrupt):
         click.echo(err=True)
     elif not isinstance(error.__cause__, KeyboardInterrupt):
-        click.echo("llamakit: aborted", err=True)
+        note("aborted")
         return 1
     return INTERRUPTED
 
@@ -219,7 +221,7 @@ def _fail(error: Exception) -> int:
         import traceback
 
         traceback.print_exception(error)
-    click.echo(f"llamakit: error: {message}", err=True)
+    note(f"error: {message}")
     return error.exit_status if isinstance(error, LlamakitError) else 1
 
 

@@ -95,9 +95,9 @@ def new(toolkit: Toolkit, name: str, kind: str, output_dir: Path, *, as_json: bo
     package = plan_package(name, kind, output_dir, _used_names(toolkit))
     write_package(package)
     if as_json:
-        import json
+        from llamakit.cli.terminal import json_text
 
-        click.echo(json.dumps(package.described(), indent=2, ensure_ascii=False))
+        click.echo(json_text(package.described(), indent=2))
         return
     click.echo(f"wrote {package.folder}: {', '.join(package.files)}\nnext:")
     for command in package.next_commands:
@@ -189,13 +189,11 @@ def _show(
     as_json: bool,
 ) -> None:
     """Print descriptions as JSON, or rendered."""
+    from llamakit.cli.terminal import json_text, rendered
+
     if as_json:
-        import json
-
-        click.echo(json.dumps(described, indent=2, ensure_ascii=False, default=str))
+        click.echo(json_text(described, indent=2))
         return
-    from llamakit.cli.terminal import rendered
-
     click.echo(rendered(render(described)))
 
 

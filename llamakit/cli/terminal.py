@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from llamakit.printable import printable_json, printable_lines
+
 if TYPE_CHECKING:
     from rich.console import RenderableType
     from rich.progress import Progress
@@ -21,20 +23,39 @@ if TYPE_CHECKING:
     from llamakit.examine.steps import Report, Steps
 
 
+LONGEST_MESSAGE = 4000
+"""Characters of a note or an error that are printed."""
+
+
 def note(text: str) -> None:
-    """Print a note on standard error."""
-    click.echo(f"llamakit: {text}", err=True)
+    """Print a note or an error on standard error.
+
+    What it repeats of others is printable already; what was forgotten becomes so here, and lines
+    after the first are indented, so that none passes for one of llamakit's.
+    """
+    shown = text if len(text) <= LONGEST_MESSAGE else f"{text[:LONGEST_MESSAGE]}…"
+    first, *rest = printable_lines(shown).split("\n")
+    click.echo("\n  ".join([f"llamakit: {first}", *map(str.strip, rest)]), err=True)
+
+
+def json_text(value: object, *, indent: int | None = None) -> str:
+    """Return a value as JSON for standard output; what is not printable is escaped in it."""
+    import json
+
+    return printable_json(json.dumps(value, indent=indent, ensure_ascii=False, default=str))
 
 
 def rendered(*parts: RenderableType) -> str:
     """Lay out parts for the terminal; without one (TTY), every row is on one line."""
     from rich.console import Console
+    from rich.segment import Segment, Segments
 
     width = None if sys.stdout.isatty() else 1000
     console = Console(width=width, highlight=False)
     with console.capture() as capture:
         for part in parts:
-            console.print(part)
+            segments = (Segment(printable_lines(it.text), it.style) for it in console.render(part))
+            console.print(Segments(segments))
     return "\n".join(line.rstrip() for line in capture.get().splitlines())
 
 

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from llamakit.printable import printable
+
 if TYPE_CHECKING:
     from rich.console import RenderableType
     from rich.text import Text
@@ -35,15 +37,13 @@ def verify(toolkit: Toolkit, paths: tuple[str, ...], *, deep: bool, as_json: boo
     llamakit verify llama-2-7b/
     llamakit verify . --deep
     """
-    from llamakit.cli.terminal import rendered, run_with_progress
+    from llamakit.cli.terminal import json_text, rendered, run_with_progress
     from llamakit.examine.verify import verify as run
 
     steps = run([Path(path) for path in paths], toolkit, deep=deep)
     report = run_with_progress(steps, "verifying")
     if as_json:
-        import json
-
-        click.echo(json.dumps(report.as_json(), indent=2, ensure_ascii=False))
+        click.echo(json_text(report.as_json(), indent=2))
     else:
         click.echo(rendered(*_parts(report)))
     click.get_current_context().exit(0 if report.good else 1)
@@ -84,7 +84,7 @@ def _table(folder: FolderReport) -> RenderableType:
     for file in folder.files:
         color = COLORS.get(file.status, "red") if file.good else "red"
         label = "OK" if file.status == "ok" else file.status
-        table.add_row(Text(file.name), Text(label, style=color), Text(_remark(file)))
+        table.add_row(Text(printable(file.name)), Text(label, style=color), Text(_remark(file)))
     return table
 
 

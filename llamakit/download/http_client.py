@@ -24,6 +24,7 @@ from llamakit.download.part_file import Identity
 from llamakit.download.redaction import RedactLogs, Redactor
 from llamakit.download.responses import NoRangesError, TransientError
 from llamakit.errors import DownloadError, LinkExpiredError
+from llamakit.printable import printable
 
 MAX_REDIRECTS = 5
 MAX_SMALL_NBYTES = 16 << 20
@@ -95,10 +96,12 @@ class HttpClient:
                 total: int | None = 0
             elif response.status_code == httpx.codes.PARTIAL_CONTENT:
                 total = responses.content_range(headers).total
-                if _length(headers) == 1:  # read to the end, the connection can be reused
+                if (
+                    responses.content_length(headers) == 1
+                ):  # read to the end, the connection can be reused
                     response.read()
             else:
-                total = _length(headers)
+                total = responses.content_length(headers)
             if total is None:
                 raise DownloadError(
                     f"{self._link.host} does not report the size of {path}; expected a server of "
@@ -145,7 +148,9 @@ class HttpClient:
             if response.status_code == httpx.codes.REQUESTED_RANGE_NOT_SATISFIABLE:
                 raise responses.ChangedError(f"it ends before byte {start} now")
             if response.status_code != httpx.codes.PARTIAL_CONTENT:
-                responses.check_same(response.headers, identity, _length(response.headers))
+                responses.check_same(
+                    response.headers, identity, responses.content_length(response.headers)
+                )
                 raise NoRangesError
             responses.check_range(response.headers, start, identity)
             yield self._without_link(identity.path, response)
@@ -154,7 +159,9 @@ class HttpClient:
     def full_file(self, identity: Identity) -> Iterator[Iterator[bytes]]:
         """Request a whole file, from a server without ranges. Raises as ``byte_range``."""
         with self._request(identity.path, None) as response:
-            responses.check_same(response.headers, identity, _length(response.headers))
+            responses.check_same(
+                response.headers, identity, responses.content_length(response.headers)
+            )
             yield self._without_link(identity.path, response)
 
     def _without_link(self, path: str, response: httpx.Response) -> Iterator[bytes]:
@@ -276,11 +283,6 @@ def _target(address: str) -> bytes:
     return (parts.path + ("?" + parts.query if parts.query else "")).encode("ascii")
 
 
-def _length(headers: httpx.Headers) -> int | None:
-    text = headers.get("Content-Length", "")
-    return int(text) if text.isdecimal() else None
-
-
 @contextlib.contextmanager
 def _translated(host: str, redactor: Redactor, timeout: float) -> Iterator[None]:
     """Turn httpx's errors into ours, without the address that they may contain."""
@@ -296,10 +298,11 @@ def _translated(host: str, redactor: Redactor, timeout: float) -> Iterator[None]
             ) from None
         if "WRONG_VERSION_NUMBER" in str(error):
             raise DownloadError(f"{host} answers without TLS: is the link http:// ?") from None
-        why = _ERROR_NUMBER.sub("", redactor.redacted(str(error)))
+        why = printable(_ERROR_NUMBER.sub("", redactor.redacted(str(error))))
         raise TransientError(f"no connection to {host}: {why}") from None
     except httpx.TransportError as error:
-        why = _ERROR_NUMBER.sub("", redactor.redacted(str(error))) or type(error).__name__
+        why = printable(_ERROR_NUMBER.sub("", redactor.redacted(str(error))))
+        why = why or type(error).__name__
         raise TransientError(f"the connection to {host} broke: {why}") from None
     except (httpx.InvalidURL, httpx.HTTPError, UnicodeError):
         raise DownloadError(f"no request to {host} is possible: the address is malformed") from None

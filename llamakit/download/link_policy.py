@@ -5,12 +5,12 @@ from __future__ import annotations
 import base64
 import binascii
 import fnmatch
-import json
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
 from typing import Any
 
 from llamakit.errors import LinkError, LinkExpiredError
+from llamakit.json_reader import parse_json
 
 
 @dataclass(frozen=True)
@@ -69,8 +69,9 @@ def format_utc(moment: datetime) -> str:
 def _decode(policy: str) -> Any:
     text = policy.replace("-", "+").replace("_", "=").replace("~", "/")
     try:
-        return json.loads(base64.b64decode(text + "=" * (-len(text) % 4), validate=True))
-    except (binascii.Error, ValueError, RecursionError):
+        data = base64.b64decode(text + "=" * (-len(text) % 4), validate=True)
+        return parse_json(data, "the policy")
+    except (binascii.Error, ValueError):
         raise LinkError(
             "the link's Policy cannot be decoded: characters were lost or changed. "
             "Copy the whole link again from Meta's email."

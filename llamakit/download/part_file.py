@@ -22,12 +22,15 @@ from typing import Any
 from llamakit.files.atomic_file import write_atomically
 from llamakit.files.disk_errors import disk_errors_explained, naming
 from llamakit.files.regular_file import open_own, read_bytes
+from llamakit.json_reader import parse_json
 
 BLOCK_NBYTES = 256 << 10
 """How many bytes a killed connection loses at most."""
 
 ABSENT, WRITTEN, SYNCED = 0, 1, 2
 _FORMAT = 1
+_MAX_HEADER_NBYTES = 64 << 10
+"""Of the line of JSON: a path, a size and an ETag."""
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 
 
@@ -199,8 +202,8 @@ class PartFile:
         """Return the marks of an earlier run, or None if it cannot be resumed."""
         try:
             with os.fdopen(open_own(self.state_path, os.O_RDONLY), "rb") as file:
-                header = json.loads(file.readline())
-                marks = file.read()
+                header = parse_json(file.readline(_MAX_HEADER_NBYTES), "the state")
+                marks = file.read(count + 1)
             with self.opened() as descriptor:
                 size = os.fstat(descriptor).st_size
         except (OSError, ValueError):

@@ -11,7 +11,9 @@ from typing import NamedTuple
 from llamakit.download.part_file import Identity
 
 UNLIMITED = 10**9
-_CONTENT_RANGE = re.compile(r"bytes (\d+)-(\d+)/(\d+|\*)")
+_COUNT = re.compile("[0-9]{1,18}")
+"""A number of bytes or seconds: what is longer is more than any disk or life has."""
+_CONTENT_RANGE = re.compile(r"bytes ([0-9]{1,18})-([0-9]{1,18})/([0-9]{1,18}|\*)")
 _PAGES = ("text/html", "application/xhtml+xml")
 
 
@@ -55,9 +57,15 @@ def content_range(headers: Mapping[str, str]) -> ContentRange:
     """
     match = _CONTENT_RANGE.fullmatch(headers.get("Content-Range", "").strip())
     if match is None:
-        raise TransientError("the server sent a 206 without Content-Range", max_attempts=3)
+        raise TransientError("the server sent a 206 without a valid Content-Range", max_attempts=3)
     start, last, total = match.groups()
     return ContentRange(int(start), int(last) + 1, None if total == "*" else int(total))
+
+
+def content_length(headers: Mapping[str, str]) -> int | None:
+    """Read ``Content-Length``, in bytes; None if it is absent or invalid."""
+    text = headers.get("Content-Length", "").strip()
+    return int(text) if _COUNT.fullmatch(text) else None
 
 
 def check_range(headers: Mapping[str, str], start: int, identity: Identity) -> None:
@@ -106,12 +114,12 @@ def is_compressed(headers: Mapping[str, str]) -> bool:
 def retry_after(headers: Mapping[str, str]) -> float | None:
     """Read ``Retry-After``, in seconds or as a date; None if it is absent or invalid."""
     text = headers.get("Retry-After", "").strip()
-    if text.isdecimal():
+    if _COUNT.fullmatch(text):
         return float(text)
     try:
         moment = parsedate_to_datetime(text)
         if moment.tzinfo is None:
             moment = moment.replace(tzinfo=timezone.utc)
-    except (TypeError, ValueError):
+        return max(0.0, (moment - datetime.now(timezone.utc)).total_seconds())
+    except (TypeError, ValueError, OverflowError, IndexError):
         return None
-    return max(0.0, (moment - datetime.now(timezone.utc)).total_seconds())

@@ -16,6 +16,7 @@ from pathlib import Path
 from llamakit.errors import DestinationError
 from llamakit.files.atomic_file import write_atomically
 from llamakit.files.regular_file import open_own
+from llamakit.json_reader import parse_json
 
 NAME = ".llamakit-download.json"
 
@@ -32,7 +33,7 @@ class VerifiedFiles:
         self._path = folder / NAME
         self._entries: dict[str, list[object]] = {}
         with contextlib.suppress(OSError, ValueError):
-            entries = json.loads(self._read())
+            entries = parse_json(self._read(), str(self._path))
             self._entries = entries if isinstance(entries, dict) else {}
 
     def _read(self) -> bytes:

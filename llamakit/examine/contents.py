@@ -126,10 +126,14 @@ class NonFiniteCounts:
         """
         for name in self._scattered:
             tensor = self._file.tensors[name]
-            for row in range(tensor.shape[0] if tensor.shape else 0):
-                self._count(self._file.view(tensor.narrow(0, row, row + 1)), [name])
-            if not tensor.shape:
+            if not tensor.shape:  # one value, at an odd place
                 self._count(self._file.view(tensor), [name])
+                continue
+            rows = tensor.shape[0]
+            step = max(1, rows * _STEP_NBYTES // tensor.nbytes)
+            for row in range(0, rows, step):
+                part = tensor.narrow(0, row, min(row + step, rows))
+                self._count(self._file.view(part), [name])
 
     def _scan(self, values: Array, dtype: str, names: list[str]) -> None:
         step = _STEP_NBYTES // values.itemsize

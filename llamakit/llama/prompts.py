@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import hashlib
-import io
 import json
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TextIO, cast
+from typing import IO, Any, cast
 
-from llamakit.errors import DialogError, FileFormatError, PromptError, UsageError
+from llamakit.errors import DialogError, FileFormatError, InvalidJSONError, PromptError, UsageError
 from llamakit.files.regular_file import open_regular
+from llamakit.json_reader import MAX_NBYTES, parse_json
+from llamakit.printable import printable
 from llamakit.protocols import Dialog
 
 KEYS = ("prompt", "messages", "tools", "id", "seed")
@@ -56,19 +57,18 @@ def read_prompts(arguments: Sequence[str], file: Path | None) -> list[Prompt]:
     Raises:
         UsageError: there is none.
         FileFormatError: a line of the file is no prompt.
+        PromptError: a prompt is not UTF-8 text.
     """
     prompts = []
     for argument in arguments:
         text = sys.stdin.read() if argument == "-" else argument
+        check_unicode(text, "standard input" if argument == "-" else "the prompt")
         prompts.append(Prompt(text.removesuffix("\n") if argument == "-" else text))
     if file is not None and str(file) == "-":
         prompts += read_jsonl(sys.stdin, "standard input")
     elif file is not None:
-        try:
-            with io.TextIOWrapper(open_regular(file), encoding="utf-8") as lines:
-                prompts += read_jsonl(lines, str(file))
-        except UnicodeDecodeError as error:
-            raise FileFormatError(f"{file} is not UTF-8 text: {error.reason}") from error
+        with open_regular(file) as lines:
+            prompts += read_jsonl(lines, str(file))
     if not prompts:
         raise UsageError(
             'no prompt: give one, as in llamakit generate "Once upon a time", or - for standard '
@@ -77,7 +77,7 @@ def read_prompts(arguments: Sequence[str], file: Path | None) -> list[Prompt]:
     return prompts
 
 
-def read_jsonl(lines: TextIO, name: str) -> Iterator[Prompt]:
+def read_jsonl(lines: IO[Any], name: str) -> Iterator[Prompt]:
     """Read one prompt a line; empty lines are skipped.
 
     A line is ``{"prompt": "…"}``, ``{"messages": [{"role": …, "content": …}]}`` or a JSON string;
@@ -86,13 +86,15 @@ def read_jsonl(lines: TextIO, name: str) -> Iterator[Prompt]:
     Raises:
         FileFormatError: a line is something else; the message names it.
     """
-    for number, line in enumerate(lines, start=1):
+    number = 0
+    while line := lines.readline(MAX_NBYTES + 1):
+        number += 1
         if line.strip():
             where = f"{name}, line {number}"
             try:
-                value = json.loads(line)
-            except ValueError as error:
-                raise FileFormatError(f"{where}: not JSON ({error}); {_EXPECTED}") from error
+                value = parse_json(line, where)
+            except InvalidJSONError as error:
+                raise FileFormatError(f"{where}: not JSON ({error.reason}); {_EXPECTED}") from error
             yield _prompt(value, where)
 
 
@@ -105,7 +107,9 @@ def _prompt(value: Any, where: str) -> Prompt:
     if not isinstance(value, dict) or ("prompt" in value) == ("messages" in value):
         raise FileFormatError(f"{where}: {_EXPECTED}")
     if unknown := sorted(set(value) - set(KEYS)):
-        raise FileFormatError(f"{where}: unknown key {unknown[0]!r}; known: {', '.join(KEYS)}")
+        raise FileFormatError(
+            f"{where}: unknown key {printable(unknown[0])!r}; known: {', '.join(KEYS)}"
+        )
     if not isinstance(value.get("id", ""), (str, int)):
         raise FileFormatError(f"{where}: id has to be a string or a whole number")
     seed = value.get("seed")
@@ -154,10 +158,29 @@ def _content(message: Mapping[str, Any]) -> Any:
     return "" if content is None and message.get("tool_calls") else content
 
 
+def check_unicode(text: str, source: str) -> None:
+    """Refuse text that was no UTF-8 when it was read, or that UTF-8 cannot write.
+
+    Args:
+        text: bytes that are not UTF-8 are surrogates in it.
+        source: what it is, as the subject of a sentence.
+    Raises:
+        PromptError: it has a surrogate.
+    """
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise PromptError(
+            f"{source} is not UTF-8 text: character {error.start + 1} is "
+            f"{text[error.start]!r}, which no tokenizer takes"
+        ) from None
+
+
 def check_prompt_string(value: object) -> None:
     """Refuse a prompt that is not a string. Raises PromptError."""
     if not isinstance(value, str):
         raise PromptError(f"a prompt is a string, not a {type(value).__name__}")
+    check_unicode(value, "the prompt")
 
 
 def check_prompts(value: object) -> None:
@@ -187,3 +210,4 @@ def check_messages(dialog: object) -> None:
         for key, text in (("role", message.get("role")), ("content", _content(message))):
             if not isinstance(text, str):
                 raise DialogError(f"message {number} has no {key} that is a string: {expected}")
+            check_unicode(message[key], f"message {number}")

@@ -8,7 +8,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from llamakit.errors import DialogError
+from llamakit.errors import DialogError, InvalidJSONError
+from llamakit.json_reader import parse_json
+from llamakit.printable import printable
 from llamakit.protocols import Message
 
 CODE_INTERPRETER = "code_interpreter"
@@ -77,13 +79,15 @@ def _call(value: Any, number: int) -> ToolCall:
     arguments = inner.get("arguments", {})
     if isinstance(arguments, str):
         try:
-            arguments = json.loads(arguments or "{}")
-        except (ValueError, RecursionError) as error:
+            arguments = parse_json(arguments or "{}", "it")
+        except InvalidJSONError as error:
             raise DialogError(
-                f"message {number}: the arguments of {name} are not JSON ({error})"
+                f"message {number}: the arguments of {printable(name)} are not JSON "
+                f"({error.reason})"
             ) from error
     if not isinstance(arguments, Mapping):
         raise DialogError(
-            f"message {number}: the arguments of {name} are {arguments!r:.60}; expected an object"
+            f"message {number}: the arguments of {printable(name)} are {arguments!r:.60}; expected "
+            "an object"
         )
     return ToolCall(name, arguments)

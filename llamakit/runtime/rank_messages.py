@@ -46,7 +46,7 @@ def decode(data: bytes) -> tuple[Any, ...]:
         ParallelError: it is none.
     """
     try:
-        message = _restored(json.loads(data))
+        message = _restored(json.loads(data))  # noqa: TID251 - NaN is a value here
     except (ValueError, TypeError, KeyError, RecursionError) as error:
         raise ParallelError(f"a rank sent what is no message ({error}): {_ADVICE}") from error
     if not (_is_call(message) or _is_kind(message)):

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-import json
-from typing import Any, NoReturn
+import re
+from typing import Any
 
 from starlette.requests import ClientDisconnect, Request
 
+from llamakit.errors import InvalidJSONError
+from llamakit.json_reader import parse_json
 from llamakit.serve.api_errors import ApiError, bad
 from llamakit.serve.server_settings import Limits
-
-DEEPEST = 64
-"""How deep lists and objects may be nested."""
 
 
 async def read_json(request: Request, limits: Limits) -> Any:
@@ -41,7 +40,7 @@ async def read_json(request: Request, limits: Limits) -> Any:
 
 async def _read(request: Request, limit: int) -> bytes:
     announced = request.headers.get("content-length", "")
-    if announced.isdecimal() and int(announced) > limit:
+    if re.fullmatch("[0-9]{1,18}", announced) and int(announced) > limit:
         raise _too_large(limit)
     data = bytearray()
     async for piece in request.stream():
@@ -61,55 +60,12 @@ def _too_large(limit: int) -> ApiError:
 
 
 def parse(data: bytes) -> Any:
-    """Parse the JSON of a body.
+    """Parse the JSON of a body, within the limit that its bytes have met already.
 
     Raises:
         ApiError: it is not JSON, nested too deep or not valid Unicode.
     """
     try:
-        value = json.loads(
-            data.decode("utf-8"), parse_constant=_refuse_constant, parse_float=_number
-        )
-    except UnicodeDecodeError as error:
-        raise bad(f"the body is not UTF-8 text: {error.reason} at byte {error.start}") from error
-    except RecursionError:
-        raise bad("the body's lists and objects are nested too deep") from None
-    except ValueError as error:
-        raise bad(f"the body is not JSON: {error}") from error
-    if _depth(value) > DEEPEST:
-        raise bad(f"the body's lists and objects are nested more than {DEEPEST} deep")
-    _check_unicode(value)
-    return value
-
-
-def _refuse_constant(name: str) -> NoReturn:
-    raise ValueError(f"{name} is no JSON")
-
-
-def _number(text: str) -> float:
-    """Parse a number; JSON has one kind of number, so 2.0 is the integer 2."""
-    number = float(text)
-    return int(number) if number.is_integer() and abs(number) < 2**53 else number
-
-
-def _depth(value: object) -> int:
-    """Return how deep lists and objects are nested."""
-    depth, level = 0, [value]
-    while level and depth <= DEEPEST:
-        depth += 1
-        inner: list[object] = []
-        for item in level:
-            if isinstance(item, dict):
-                inner += item.values()
-            elif isinstance(item, list):
-                inner += item
-        level = inner
-    return depth
-
-
-def _check_unicode(value: object) -> None:
-    """Refuse lone surrogates, which JSON can encode and UTF-8 cannot."""
-    try:
-        json.dumps(value, ensure_ascii=False).encode("utf-8")
-    except UnicodeEncodeError:
-        raise bad("a string in the body has a lone surrogate, such as \\ud800") from None
+        return parse_json(data, "the body", max_nbytes=len(data), whole_floats=True)
+    except InvalidJSONError as error:
+        raise bad(str(error)) from None

@@ -34,7 +34,7 @@ class Record:
             **self.notes,
         }
         if as_json:
-            return json.dumps(fields, ensure_ascii=False)
+            return json.dumps(fields)
         return " ".join(f"{name}={_plain(value)}" for name, value in fields.items())
 
 

@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from llamakit.errors import suggestion
+from llamakit.printable import printable
 from llamakit.serve.api_errors import ApiError, bad
 
 Schema = Mapping[str, Any]
@@ -70,7 +71,10 @@ def _check_object(value: dict[str, Any], schema: Schema, where: str) -> None:
         if name in known:
             check(item, known[name], place)
         elif others is False:
-            raise bad(f"{_name(where)} has no field {name!r}{suggestion(name, known)}", _top(place))
+            raise bad(
+                f"{_name(where)} has no field {printable(name)!r}{suggestion(name, known)}",
+                _top(place),
+            )
         elif others is not True:
             check(item, others, place)
     for name in schema.get("required", ()):  # last: a misspelled field is reported first
@@ -152,7 +156,7 @@ def _short(value: object) -> str:
 
 
 def _name(where: str) -> str:
-    return where or "the body"
+    return printable(where) or "the body"
 
 
 def _top(where: str) -> str | None:

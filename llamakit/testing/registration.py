@@ -111,7 +111,8 @@ def _fault(module: str) -> str:
     if done.returncode:
         last = (done.stderr.strip().splitlines() or ["no message"])[-1]
         return f"loading the plugin {module} ends the process: {last}"
-    return _complaint(module, json.loads(done.stdout.rpartition("\n")[2]))
+    last = done.stdout.rpartition("\n")[2]
+    return _complaint(module, json.loads(last))  # noqa: TID251 - of the program above
 
 
 def _complaint(module: str, found: dict[str, Any]) -> str:

@@ -11,7 +11,7 @@ from pathlib import Path
 from llamakit.errors import TokenizerError
 from llamakit.files.regular_file import open_regular
 
-MAX_NBYTES = 32 << 20
+MAX_NBYTES = 8 << 20
 """Llama 4's file has under 4 MB, and 200,000 ranks."""
 MAX_RANKS = 1 << 20
 MAX_TOKEN_NBYTES = 4096

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from llamakit.errors import TokenizerError
-from llamakit.files.regular_file import open_regular, read_bytes
+from llamakit.files.regular_file import open_regular
+from llamakit.json_reader import read_json_file
+from llamakit.printable import printable
 
 SPACE = "\N{LOWER ONE EIGHTH BLOCK}"
 """The character that SentencePiece uses for a space."""
+MAX_NBYTES = 32 << 20
+"""Of a model: Llama 2's has 0.5 MB, and one of 256,000 pieces 5 MB."""
 _TAG = re.compile(rf"{SPACE}?(<.+>|\[.+\])", re.DOTALL)
 """The spelling of pieces that are never text of a user's."""
+_BYTE = re.compile("<0x[0-9A-F]{2}>")
 
 
 class SentencePieceTokenizer:
@@ -26,9 +30,9 @@ class SentencePieceTokenizer:
         import sentencepiece
 
         self.path = path
-        self._model = sentencepiece.SentencePieceProcessor()
-        self._model.LoadFromSerializedProto(read_bytes(path))
+        self._model = sentencepiece.SentencePieceProcessor(model_proto=_read(path))
         self.vocab_size: int = self._model.vocab_size()
+        self._model.id_to_piece(list(range(self.vocab_size)))  # fails where one is not UTF-8
         self.bos_id: int = self._model.bos_id()
         self.eos_id: int = self._model.eos_id()
 
@@ -67,10 +71,19 @@ class SentencePieceTokenizer:
             if model.is_control(token) or model.is_unknown(token) or model.is_unused(token):
                 pieces.append(b"")
             elif model.is_byte(token):
-                pieces.append(bytes([int(piece[1:-1], 16)]))  # <0x0A>
+                pieces.append(self._byte(piece))
             else:
                 pieces.append(piece.replace(SPACE, " ").encode())
         return pieces
+
+    def _byte(self, piece: str) -> bytes:
+        """Return the byte of a piece such as ``<0x0A>``."""
+        if not _BYTE.fullmatch(piece):
+            raise TokenizerError(
+                f"{self.path}: {printable(piece)!r} is marked as a byte; expected a piece such as "
+                "<0x0A>: copy the file again"
+            )
+        return bytes([int(piece[3:5], 16)])
 
     def _special_pieces(self) -> list[int]:
         model = self._model
@@ -96,11 +109,11 @@ def _added_tokens(path: Path, first: int) -> dict[str, int]:
     if not path.exists():
         return {}
     try:
-        added = json.loads(read_bytes(path)).get("added_tokens_decoder") or {}
+        added = read_json_file(path).get("added_tokens_decoder") or {}
         tokens = {str(value["content"]): int(token) for token, value in added.items()}
     except (ValueError, AttributeError, KeyError, TypeError) as error:
         raise TokenizerError(
-            f"{path}: its added_tokens_decoder cannot be read ({error}); expected "
+            f"{path}: its added_tokens_decoder cannot be read ({printable(error)}); expected "
             '{"32000": {"content": "<|im_start|>"}}: copy the file again or remove it'
         ) from error
     return {text: token for text, token in tokens.items() if token >= first}
@@ -114,11 +127,19 @@ def load(path: Path) -> SentencePieceTokenizer:
     """
     try:
         return SentencePieceTokenizer(path)
-    except RuntimeError as error:  # sentencepiece's only error
+    except (RuntimeError, UnicodeDecodeError) as error:  # sentencepiece's errors, and its messages'
         raise TokenizerError(
             f"{path}: not a SentencePiece model ({_looks_like(path)}); expected the "
             "tokenizer.model that came with the weights: pass it with --tokenizer"
         ) from error
+
+
+def _read(path: Path) -> bytes:
+    with open_regular(path) as file:
+        data = file.read(MAX_NBYTES + 1)
+    if not data or len(data) > MAX_NBYTES:
+        raise RuntimeError(f"{len(data)} bytes are no model")
+    return data
 
 
 def _looks_like(path: Path) -> str:
@@ -130,4 +151,6 @@ def _looks_like(path: Path) -> str:
         return "it is an HTML or XML page, perhaps of a download that failed"
     if head.startswith((b"{", b"[")):
         return "it is JSON"
+    if path.stat().st_size > MAX_NBYTES:
+        return f"it has {path.stat().st_size} bytes"
     return f"it begins with {bytes(head[:8])!r}"

@@ -6,19 +6,19 @@ ranks say the same. What a fine-tune has added or renamed is kept.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from llamakit.errors import TokenizerError
+from llamakit.errors import InvalidJSONError, TokenizerError
 from llamakit.files.regular_file import open_regular
+from llamakit.json_reader import parse_json
 from llamakit.tokenizer.rank_file import check_ranks
 from llamakit.tokenizer.rank_tokenizer import RankTokenizer
 from llamakit.tokenizer.special_tokens import LLAMA_3_1_HF, LLAMA_4, SpecialTokens
 
-MAX_NBYTES = 64 << 20
+MAX_NBYTES = 40 << 20
 """The largest known, Llama 4's, has under 30 MB."""
 MAX_TOKENS = 1 << 21
 
@@ -61,12 +61,10 @@ def load(path: Path) -> RankTokenizer:
 def _read(path: Path) -> dict[str, Any]:
     with open_regular(path) as file:
         data = file.read(MAX_NBYTES + 1)
-    if len(data) > MAX_NBYTES:
-        raise TokenizerError(f"{path} is over {MAX_NBYTES} bytes; no tokenizer.json is that large")
     try:
-        value = json.loads(data)
-    except (ValueError, RecursionError) as error:
-        raise TokenizerError(f"{path} is not JSON ({error}): copy the file again") from error
+        value = parse_json(data, str(path), max_nbytes=MAX_NBYTES)
+    except InvalidJSONError as error:
+        raise TokenizerError(f"{error}: copy the file again") from error
     if not isinstance(value, dict):
         raise _DifferentError("it is no JSON object")
     return value

@@ -310,7 +310,7 @@ def test_a_storage_shorter_than_its_tensor_is_damage(saved, tmp_path):
     target = tmp_path / "short.pth"
     rezip(saved, target, change=lambda n, data: data[:-1] if n.endswith("data/0") else data)
 
-    with pytest.raises(DamagedFileError, match="storage of a is 47 bytes long; expected 48 bytes"):
+    with pytest.raises(DamagedFileError, match="storage of a is 47 bytes; expected 48"):
         PthFile.open(target)
 
 

@@ -53,7 +53,9 @@ def chat(
     from llamakit.cli.chat.chat import Chat
     from llamakit.cli.chat.conversation import Conversation
     from llamakit.cli.open_model import check_choices, open_model
+    from llamakit.llama.prompts import check_unicode
 
+    check_unicode(system or "", "--system")
     settings = AnswerSettings(**sampling.as_arguments(), max_new_tokens=max_new_tokens, seed=seed)
     check_choices(toolkit, model, loading.tokenizer, settings, draft)
     with open_model(toolkit, model, replace(loading, max_batch_size=1)) as llama:

@@ -8,6 +8,9 @@ from typing import Protocol
 
 import click
 
+from llamakit.cli.terminal import LONGEST_MESSAGE
+from llamakit.printable import printable_lines
+
 PROMPT = "> "
 
 
@@ -69,7 +72,7 @@ def open_line_reader(completions: Sequence[str]) -> LineReader:
 
 def say(text: str) -> None:
     """Print a note about the conversation on standard error."""
-    click.secho(text, err=True, dim=True)
+    click.secho(printable_lines(text[:LONGEST_MESSAGE]), err=True, dim=True)
 
 
 def write(text: str) -> None:

@@ -7,6 +7,7 @@ from llamakit.cli.chat.chat import Chat
 from llamakit.cli.chat.line_reader import open_line_reader, say
 from llamakit.errors import LlamakitError
 from llamakit.llama.drafter_choice import drafts_summary
+from llamakit.llama.prompts import check_unicode
 
 
 def run(chat: Chat) -> None:
@@ -41,6 +42,7 @@ def handle(chat: Chat, line: str) -> None:
         LlamakitError: it failed; the conversation is as it was before.
         EOFError: the user has ended the chat.
     """
+    check_unicode(line, "the line")
     if line.startswith("/"):
         slash_commands.run(chat, line)
     elif line.strip():

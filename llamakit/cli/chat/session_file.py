@@ -8,7 +8,7 @@ from pathlib import Path
 from llamakit.cli.chat.conversation import Conversation
 from llamakit.errors import DestinationError, FileFormatError
 from llamakit.files.atomic_file import write_atomically
-from llamakit.files.regular_file import read_bytes
+from llamakit.json_reader import read_json_file
 from llamakit.llama.prompts import check_dialog
 
 FORMAT = "llamakit chat 1"
@@ -38,10 +38,7 @@ def load(path: Path) -> Conversation:
     """
     if not path.exists():
         raise FileFormatError(f"there is no file {path} to load; /save FILE writes one")
-    try:
-        content = json.loads(read_bytes(path))
-    except ValueError as error:
-        raise FileFormatError(f"{path} is no saved conversation: {error}") from error
+    content = read_json_file(path)
     if not isinstance(content, dict) or content.get("format") != FORMAT:
         raise FileFormatError(f'{path} is no saved conversation: expected "format": "{FORMAT}"')
     messages = list(check_dialog(content.get("messages"), str(path)))

@@ -19,7 +19,7 @@ from typing import Any
 import torch
 
 from llamakit.files.atomic_file import write_atomically
-from llamakit.files.regular_file import read_bytes
+from llamakit.json_reader import read_json_file
 from llamakit.runtime.kernels import half_precision, quantized
 from llamakit.runtime.kernels.choice import Packer
 from llamakit.runtime.kernels.kernel import Kernel, Plain
@@ -123,7 +123,7 @@ def remembered_timings(folder: Path | None = None) -> list[Timing]:
 
 def _read(folder: Path | None) -> dict[str, Any]:
     with contextlib.suppress(OSError, ValueError):
-        stored = json.loads(read_bytes(_folder(folder) / _FILE))
+        stored = read_json_file(_folder(folder) / _FILE)
         if isinstance(stored, dict) and stored.get("machine") == machine():
             return stored
     return {}

@@ -10,11 +10,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from llamakit import hookimpl
-from llamakit.errors import FileFormatError, MissingExtraError, OptionError, UsageError
+from llamakit.errors import (
+    FileFormatError,
+    InvalidJSONError,
+    MissingExtraError,
+    OptionError,
+    UsageError,
+)
 from llamakit.files.regular_file import read_bytes
+from llamakit.json_reader import parse_json
 from llamakit.plugins.processors.grammar.constraint import Constraint
 from llamakit.plugins.processors.grammar.gbnf import GbnfError, is_gbnf, lark_of_gbnf
-from llamakit.plugins.processors.grammar.messages import shortened
+from llamakit.plugins.processors.grammar.messages import engine_errors, shortened
 
 if TYPE_CHECKING:
     from llamakit.hookspecs import Registrar
@@ -59,14 +66,17 @@ def json_schema(
     import json
 
     try:
-        content = json.loads(text)
-    except ValueError as error:
-        raise OptionError(f"{name} is not JSON: {error}") from error
+        content = parse_json(text, name)
+    except InvalidJSONError as error:
+        raise OptionError(str(error)) from error
     if content is True:
         content = {}
     if not isinstance(content, dict):
         raise OptionError(f'{name} cannot be used: expected an object, such as {{"type": "array"}}')
-    content["x-guidance"] = {"whitespace_flexible": not compact, **content.get("x-guidance", {})}
+    guidance = content.get("x-guidance", {})
+    if not isinstance(guidance, dict):
+        raise OptionError(f"{name} cannot be used: its x-guidance has to be an object")
+    content["x-guidance"] = {"whitespace_flexible": not compact, **guidance}
     return Constraint(tokenizer, f"start: %json {json.dumps(content)}", name)
 
 
@@ -83,7 +93,9 @@ def regex(tokenizer: Tokenizer, pattern: str = ".*") -> LogitsProcessor:
     from llguidance import LLMatcher
 
     name = f"the regular expression {shortened(pattern)!r}"
-    (lark,) = json.loads(LLMatcher.grammar_from_regex(pattern))["grammars"]
+    with engine_errors(name):
+        made = json.loads(LLMatcher.grammar_from_regex(pattern))  # noqa: TID251 - of the engine
+    (lark,) = made["grammars"]
     return Constraint(tokenizer, lark["lark_grammar"], name)
 
 
@@ -102,7 +114,7 @@ def grammar(
     try:
         return Constraint(tokenizer, lark_of_gbnf(source) if is_gbnf(source) else source, name)
     except GbnfError as error:
-        raise OptionError(f"{name} cannot be used: {error}") from error
+        raise OptionError(f"{name} cannot be used: {shortened(str(error))}") from error
 
 
 @hookimpl

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from llamakit.errors import OptionError, PromptError
-from llamakit.plugins.processors.grammar.messages import engine_message
+from llamakit.plugins.processors.grammar.messages import engine_errors, engine_message
 from llamakit.plugins.processors.grammar.vocabulary import TokenVocabulary, vocabulary_of
 
 if TYPE_CHECKING:
@@ -92,13 +92,14 @@ class Constraint:
         from llguidance import LLMatcher
 
         self._vocabulary = vocabulary_of(tokenizer)
-        grammar = LLMatcher.grammar_from_lark(grammar + NO_FORCING)
-        is_wrong, messages = LLMatcher.validate_grammar_with_warnings(
-            grammar, self._vocabulary.engine
-        )
-        if is_wrong:
-            raise OptionError(f"{name} cannot be used: {engine_message(messages[0])}")
-        self._matcher = LLMatcher(self._vocabulary.engine, grammar, log_level=0)
+        with engine_errors(name):
+            grammar = LLMatcher.grammar_from_lark(grammar + NO_FORCING)
+            is_wrong, messages = LLMatcher.validate_grammar_with_warnings(
+                grammar, self._vocabulary.engine
+            )
+            if is_wrong:
+                raise OptionError(f"{name} cannot be used: {engine_message(messages[0])}")
+            self._matcher = LLMatcher(self._vocabulary.engine, grammar, log_level=0)
 
     def __call__(self, logits: torch.Tensor, rows: Sequence[Row]) -> torch.Tensor:
         """Return the logits with ``-inf`` where a token does not fit; ``(B, V)``."""

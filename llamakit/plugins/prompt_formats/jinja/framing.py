@@ -29,7 +29,8 @@ def read_message(stream: IO[bytes], largest: int | None = None) -> Any:
     nbytes = int.from_bytes(_read_exactly(stream, _PREFIX), "big")
     if largest is not None and nbytes > largest:
         raise ValueError(f"a message of {nbytes} bytes")
-    return json.loads(_read_exactly(stream, nbytes).decode("utf-8", "surrogatepass"))
+    content = _read_exactly(stream, nbytes).decode("utf-8", "surrogatepass")
+    return json.loads(content)  # noqa: TID251 - of llamakit's own child
 
 
 def _read_exactly(stream: IO[bytes], nbytes: int) -> bytes:

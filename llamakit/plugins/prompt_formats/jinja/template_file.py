@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from llamakit.errors import FileFormatError, UnknownNameError, UsageError
 from llamakit.files.regular_file import open_regular
+from llamakit.json_reader import read_json_file
 from llamakit.plugins.prompt_formats.jinja.user_text import is_unicode
 
 if TYPE_CHECKING:
@@ -109,10 +109,7 @@ def _tokens(template: Path, folder: Path) -> dict[str, str]:
 
 
 def _json(path: Path) -> dict[str, Any]:
-    try:
-        value = json.loads(_read(path))
-    except ValueError as error:
-        raise FileFormatError(f"{path}: not JSON ({error})") from error
+    value = read_json_file(path, max_nbytes=LARGEST)
     if not isinstance(value, dict):
         raise FileFormatError(f"{path}: a list or a value; expected an object, as in {CONFIG}")
     return value

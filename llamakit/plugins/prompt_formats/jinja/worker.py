@@ -41,7 +41,7 @@ def main(limits: str) -> None:
     Args:
         limits: JSON of ``renderer.Limits``.
     """
-    allowed = json.loads(limits)
+    allowed = json.loads(limits)  # noqa: TID251 - of the parent
     _warm_up()
     with Path(os.devnull).open("wb") as nothing:  # errors of the start were worth reading
         os.dup2(nothing.fileno(), 2)

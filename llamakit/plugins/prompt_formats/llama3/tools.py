@@ -7,8 +7,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-from llamakit.errors import DialogError, FileFormatError
+from llamakit.errors import DialogError, FileFormatError, InvalidJSONError
 from llamakit.files.regular_file import open_regular
+from llamakit.json_reader import parse_json
 from llamakit.llama.tool_calls import CODE_INTERPRETER, ToolCall
 
 Style = Literal["json", "function-tag", "python-list"]
@@ -31,12 +32,10 @@ def read_tools(path: Path) -> list[Mapping[str, Any]]:
     """
     with open_regular(path) as file:
         data = file.read(LARGEST_FILE + 1)
-    if len(data) > LARGEST_FILE:
-        raise FileFormatError(f"{path} is over {LARGEST_FILE} bytes; no list of tools is that long")
     try:
-        value = json.loads(data)
-    except (ValueError, RecursionError) as error:
-        raise FileFormatError(f"{path}: not JSON ({error}); expected {_EXPECTED}") from error
+        value = parse_json(data, str(path), max_nbytes=LARGEST_FILE)
+    except InvalidJSONError as error:
+        raise FileFormatError(f"{error}; expected {_EXPECTED}") from error
     try:
         return check_tools(value)
     except DialogError as error:
