@@ -6,6 +6,7 @@ data or failure, 2 usage error, 3 the download link has expired, 130 interrupted
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -57,6 +58,8 @@ def run(arguments: Sequence[str] | None = None) -> int:
 
 def _run(arguments: Sequence[str] | None) -> int | None:
     cli = build_cli(default_toolkit())
+    if arguments is None:  # the process is ours: what is loaded so far stays until its end,
+        gc.freeze()  # and looking for garbage in it would be a tenth of `--help`
     typed = None if arguments is None else list(arguments)
     status: int | None = cli.main(typed, prog_name="llamakit", standalone_mode=False)
     if sys.stdout is not None:  # it is None after `>&-`

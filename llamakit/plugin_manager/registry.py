@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from typing import Any, Generic, NamedTuple, TypeVar
 
@@ -10,8 +9,6 @@ from llamakit.errors import PluginError, UnknownNameError
 from llamakit.plugin_manager.moved import where_it_is_now
 
 T = TypeVar("T")
-_NAME = re.compile(r"[^\s:,=-][^\s:,=]*")
-"""Behind a name may stand ``:K=V,K=V``."""
 
 
 class Source(NamedTuple):
@@ -81,7 +78,8 @@ class Registrar(Generic[T]):
         """
         if not isinstance(name, str) or not name.strip():
             raise TypeError(f"the name of a {self._kind} is a non-empty string, not {name!r}")
-        if not _NAME.fullmatch(name):
+        # After a name there may be options, ``:K=V,K=V``.
+        if name[0] == "-" or name.split() != [name] or any(mark in name for mark in ":,="):
             raise ValueError(
                 f"nobody could type {name!r} as the name of a {self._kind}: it has to be one word "
                 "without : and , and =, and not to begin with -"

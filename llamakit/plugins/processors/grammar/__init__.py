@@ -6,15 +6,10 @@ which tokens may follow; all others are ruled out.
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from llamakit import hookimpl
 from llamakit.errors import FileFormatError, MissingExtraError, OptionError, UsageError
-from llamakit.files.regular_file import read_bytes
-from llamakit.plugins.processors.grammar.constraint import Constraint
-from llamakit.plugins.processors.grammar.gbnf import GbnfError, is_gbnf, lark_of_gbnf
-from llamakit.plugins.processors.grammar.messages import shortened
 
 if TYPE_CHECKING:
     from llamakit.hookspecs import Registrar
@@ -27,6 +22,10 @@ def _read(file: str | None, text: str | None, kind: str) -> tuple[str, str]:
         raise UsageError(f"the {kind} needs either a file or a string")
     if file is None:
         return text or "", f"the {kind}"
+    from pathlib import Path
+
+    from llamakit.files.regular_file import read_bytes
+
     path = Path(file).expanduser()
     if not path.exists():
         raise UsageError(f"{path}: no such file; expected a {kind}")
@@ -55,9 +54,11 @@ def json_schema(
     Source: llguidance, https://github.com/guidance-ai/llguidance
     """
     _check_engine()
-    text, name = _read(file, schema, "JSON schema")
     import json
 
+    from llamakit.plugins.processors.grammar.constraint import Constraint
+
+    text, name = _read(file, schema, "JSON schema")
     try:
         content = json.loads(text)
     except ValueError as error:
@@ -82,6 +83,8 @@ def regex(tokenizer: Tokenizer, pattern: str = ".*") -> LogitsProcessor:
 
     from llguidance import LLMatcher
 
+    from llamakit.plugins.processors.grammar.constraint import Constraint, shortened
+
     name = f"the regular expression {shortened(pattern)!r}"
     (lark,) = json.loads(LLMatcher.grammar_from_regex(pattern))["grammars"]
     return Constraint(tokenizer, lark["lark_grammar"], name)
@@ -98,6 +101,9 @@ def grammar(
     Source: llguidance, https://github.com/guidance-ai/llguidance
     """
     _check_engine()
+    from llamakit.plugins.processors.grammar.constraint import Constraint
+    from llamakit.plugins.processors.grammar.gbnf import GbnfError, is_gbnf, lark_of_gbnf
+
     source, name = _read(file, text, "grammar")
     try:
         return Constraint(tokenizer, lark_of_gbnf(source) if is_gbnf(source) else source, name)

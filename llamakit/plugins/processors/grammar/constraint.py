@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from llamakit.errors import OptionError, PromptError
-from llamakit.plugins.processors.grammar.messages import engine_message
 from llamakit.plugins.processors.grammar.vocabulary import TokenVocabulary, vocabulary_of
 
 if TYPE_CHECKING:
@@ -16,6 +15,9 @@ if TYPE_CHECKING:
     from llguidance import LLMatcher
 
     from llamakit.protocols import Row, Tokenizer
+
+MAX_LENGTH = 160
+"""Characters of a string that an error message repeats."""
 
 NO_FORCING = '\n%llguidance {"no_forcing": true}\n'
 """Where only one string can follow, let the model choose how it is split into tokens."""
@@ -124,3 +126,15 @@ class Constraint:
                 "no token continues the answer as the grammar requires: the tokenizer may lack a "
                 "character of the grammar"
             )
+
+
+def engine_message(text: str) -> str:
+    """Return an error message of the engine on one line, without its backtrace and prefix."""
+    text = text.partition("<backtrace>")[0].partition("<state>")[0]
+    _, is_about_json, rest = text.partition("failed to compile JSON schema: ")
+    return shortened(" ".join((rest.splitlines()[0] if is_about_json and rest else text).split()))
+
+
+def shortened(text: str) -> str:
+    """Return a string, or its beginning if it is long."""
+    return text if len(text) <= MAX_LENGTH else f"{text[:MAX_LENGTH]}…"
