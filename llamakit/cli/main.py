@@ -20,7 +20,6 @@ from llamakit.plugin_manager.failures import attributed, is_full_disk, is_out_of
 from llamakit.plugin_manager.loader import load_command
 from llamakit.plugin_manager.registry import Entry
 from llamakit.plugin_manager.toolkit import Toolkit, default_toolkit
-from llamakit.runtime.rank_environment import read_environment
 
 INTERRUPTED = 130
 
@@ -35,6 +34,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Returns:
         The exit status.
     """
+    if not os.environ.get("WORLD_SIZE"):
+        return run(arguments)
+
+    from llamakit.runtime.rank_environment import read_environment
+
     try:
         ranks = read_environment()
     except ParallelError:  # whatever loads a model raises it again; the rest needs no ranks
