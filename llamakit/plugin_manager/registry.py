@@ -55,7 +55,7 @@ class Entry(NamedTuple):
 
 
 class Registrar(Generic[T]):
-    """What a plugin's hook is handed: it writes down what the plugin registers.
+    """What a registering hook is called with: it records what the plugin registers.
 
     Nothing counts until the whole plugin has registered without an error.
     """
@@ -70,7 +70,7 @@ class Registrar(Generic[T]):
 
         Args:
             name: what users type, such as ``top-p``.
-            value: a factory, a Click command or a catalogue entry: the hook says which.
+            value: a factory, a Click command or a catalog entry: the hook says which.
             help: one line, shown by ``llamakit plugins`` and in ``--help``.
         Raises:
             TypeError: the name is not a string, or empty.

@@ -130,7 +130,7 @@ def count_nothing(self):
         ({"read": wide}, "float64"),
         ({"read": lenient}, "read returns something for a parameter that there is not"),
         ({"read": gets}, "AttributeError: layers.0.nonsense.weight: raise a KeyError"),
-        ({"read": count_nothing}, "nbytes_read stays 0: add what read hands out"),
+        ({"read": count_nothing}, "nbytes_read stays 0: add array.nbytes of what read returns"),
     ],
 )
 def test_a_form_that_breaks_a_rule_is_told_which(spoilt, sentence, folder):

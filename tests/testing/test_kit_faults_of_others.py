@@ -1,4 +1,4 @@
-"""Each rule for prompt formats, drafters and the catalogue can fail."""
+"""Each rule for prompt formats, drafters and the catalog can fail."""
 
 from __future__ import annotations
 
@@ -148,22 +148,23 @@ def test_a_drafter_that_keeps_the_rules_is_good():
 
 ENTRY = {"names": ["one"], "folder": "one", "shards": 1}
 ENTRIES = [
-    (["one"], "a catalogue entry is a dict, not list"),
+    (["one"], "the catalog entry is a list; expected a dict"),
     ({"names": ["one"], "shards": 1}, "has no 'folder'"),
-    (ENTRY | {"shard": 1}, "has no key 'shard'; did you mean 'shards'"),
-    (ENTRY | {"shards": 0}, "'shards' of the catalogue entry is 0: write a whole number above 0"),
-    (ENTRY | {"names": "one"}, "'names' .* write a list of texts"),
-    (ENTRY | {"names": [""]}, r"\[''\]: write a list of texts"),
-    (ENTRY | {"folder": ""}, "write a text"),
-    (ENTRY | {"folder": "../one"}, "below the one that users choose"),
+    (ENTRY | {"shard": 1}, "has no key 'shard' in its contract; did you mean 'shards'"),
+    (ENTRY | {"shards": 0}, "has 0 as 'shards'; expected a whole number above 0"),
+    (ENTRY | {"names": "one"}, "has 'one' as 'names'; expected a list of strings"),
+    (ENTRY | {"names": [""]}, r"has \[''\] as 'names'; expected a list of strings"),
+    (ENTRY | {"folder": ""}, "has '' as 'folder'; expected a string"),
+    (ENTRY | {"folder": "../one"}, "'folder'; expected a path inside the output folder"),
+    (ENTRY | {"root_files": ["/a"]}, "'root_files'; expected a path inside the output folder"),
 ]
 
 
 @pytest.mark.parametrize(("entry", "sentence"), ENTRIES, ids=[it for _, it in ENTRIES])
-def test_an_entry_of_the_catalogue_that_breaks_a_rule_is_told_which(entry, sentence):
+def test_an_entry_of_the_catalog_that_breaks_a_rule_is_told_which(entry, sentence):
     with pytest.raises(AssertionError, match=sentence):
         check_catalogue_entry(entry)
 
 
-def test_an_entry_of_the_catalogue_that_keeps_the_rules_is_good():
+def test_an_entry_of_the_catalog_that_keeps_the_rules_is_good():
     check_catalogue_entry(ENTRY)
