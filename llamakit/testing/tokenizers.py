@@ -50,7 +50,7 @@ def check_tokenizer(load_tokenizer: Load, path: Path) -> None:
         _check_bytes(tokenizer)
     again = _load(load_tokenizer, path)
     if [_encode(again, text, special) for text in [*TEXTS, *special]] != encoded:
-        raise ContractError("the tokenizer gives other ids for the same text when loaded again")
+        raise ContractError("the tokenizer gives other tokens for the same text when loaded again")
     if contents(path) != before:
         raise ContractError("the file changes while it is loaded: open it to read")
     with TemporaryDirectory() as root:

@@ -87,7 +87,7 @@ FORMATS = [
     (prompt_format(encode=lambda *_: [1]), "leaves the message's text out"),
     (prompt_format(encode=translates_markup), "turns the text '</s>' .* into a control id"),
     (prompt_format(encode=empties_the_dialog), "changes the dialog that it is handed"),
-    (prompt_format(encode=counts), "gives other ids for the same dialog"),
+    (prompt_format(encode=counts), "gives other tokens for the same dialog"),
     (prompt_format(encode=wants_a_user), "fails on a dialog of .* raise a DialogError"),
 ]
 
@@ -127,12 +127,15 @@ def forgets_nothing():
 
 
 DRAFTERS = [
-    (drafter(lambda tokens: tokens[7:8] or tokens[40]), "fails on a sequence of 1 ids: IndexError"),
+    (
+        drafter(lambda tokens: tokens[7:8] or tokens[40]),
+        "on a sequence of 1 tokens: IndexError",
+    ),
     (drafter(lambda _: 5), "proposed 5; expected a list of token IDs"),
     (drafter(lambda _: ["a"]), r"proposed \['a'\]; expected a list of token IDs"),
     (drafter(lambda _: [-1]), "proposed -1; expected token IDs from 0 to 1599"),
-    (drafter(empties), "changes the ids that it is handed"),
-    (forgets_nothing, "proposes other ids for the same sequence"),
+    (drafter(empties), "changes the tokens that it is called with"),
+    (forgets_nothing, "proposes other tokens for the same sequence"),
 ]
 
 
