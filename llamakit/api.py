@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from llamakit.download.events import Event, Finished
     from llamakit.examine.diff import DiffReport
     from llamakit.examine.inspect import Inspection
+    from llamakit.examine.steps import StepProgress
     from llamakit.examine.verify_report import VerifyReport
 
 __all__ = [
@@ -109,13 +110,18 @@ def download_models(
     )
 
 
-def verify(*paths: str | Path, deep: bool = False) -> VerifyReport:
+def verify(
+    *paths: str | Path,
+    deep: bool = False,
+    progress: Callable[[StepProgress], object] | None = None,
+) -> VerifyReport:
     """Check files against their checklists; every file that counts is read.
 
     Args:
         paths: folders of models, folders that hold several, or folders with a tokenizer.
         deep: check what checksums do not show: CRCs, shapes, shards of several models or out of
             order, another model's tokenizer, NaN and infinity.
+        progress: called with how far it is: ``nbytes`` of ``total``, which is known when it starts.
     Returns:
         What was found; ``report.good`` is the overall result.
 
@@ -125,7 +131,7 @@ def verify(*paths: str | Path, deep: bool = False) -> VerifyReport:
     from llamakit.examine.steps import finish
     from llamakit.examine.verify import verify as run
 
-    return finish(run([Path(path) for path in paths], default_toolkit(), deep=deep))
+    return finish(run([Path(path) for path in paths], default_toolkit(), deep=deep), progress)
 
 
 def inspect(
@@ -149,12 +155,18 @@ def inspect(
     )
 
 
-def diff(a: str | Path | Checkpoint, b: str | Path | Checkpoint) -> DiffReport:
+def diff(
+    a: str | Path | Checkpoint,
+    b: str | Path | Checkpoint,
+    *,
+    progress: Callable[[StepProgress], object] | None = None,
+) -> DiffReport:
     """Compare two checkpoints of any format and any number of shards, parameter by parameter.
 
     Args:
         a: a folder, or a checkpoint that is open.
         b: another.
+        progress: called with how far it is: ``nbytes`` of ``total``.
     Returns:
         What differs, and where; ``report.same`` is the overall result.
 
@@ -165,7 +177,7 @@ def diff(a: str | Path | Checkpoint, b: str | Path | Checkpoint) -> DiffReport:
     from llamakit.examine.diff import diff as run
     from llamakit.examine.steps import finish
 
-    return finish(run(_opened(a), _opened(b)))
+    return finish(run(_opened(a), _opened(b)), progress)
 
 
 def plan_reshard(

@@ -54,13 +54,13 @@ class Registrar(Protocol[T_contra]):
 
 @hookspec
 def register_samplers(samplers: Registrar[SamplerFactory]) -> None:
-    """Offer ways to choose the next id.
+    """Offer ways to choose the next token.
 
     A factory takes options: every annotated parameter with a default is one. It returns
-    ``sample(logits, rows) -> ids``: logits ``(B, V)`` float32, of which ``-inf`` rules an id out;
-    the B ``Row``; ids ``(B,)`` int64. A factory with a required parameter called ``tokenizer`` is
-    handed the model's ``Tokenizer`` under that name. A sampler that edits logits before it draws
-    may have ``drawn_from``, as ``Sampler`` says.
+    ``sample(logits, rows) -> tokens``: logits ``(B, V)`` float32, of which ``-inf`` rules a token
+    out; the B ``Row``; tokens ``(B,)`` int64. A factory with a required parameter ``tokenizer`` is
+    called with the model's ``Tokenizer``. A sampler that edits logits before it draws may have
+    ``drawn_from``, as ``Sampler`` says.
 
     Args:
         samplers: call ``samplers.register(name, factory, help=...)`` on it.
@@ -72,12 +72,12 @@ def register_samplers(samplers: Registrar[SamplerFactory]) -> None:
 
 @hookspec
 def register_logits_processors(processors: Registrar[LogitsProcessorFactory]) -> None:
-    """Offer ways to edit logits before an id is chosen.
+    """Offer ways to edit logits before a token is chosen.
 
     A factory takes options: every annotated parameter with a default is one. It returns
-    ``process(logits, rows) -> logits``, both ``(B, V)`` float32; ``-inf`` rules an id out, and what
-    was ruled out stays so. A factory with a required parameter called ``tokenizer`` is handed the
-    model's ``Tokenizer`` under that name.
+    ``process(logits, rows) -> logits``, both ``(B, V)`` float32; ``-inf`` rules a token out, and
+    what was ruled out stays so. A factory with a required parameter ``tokenizer`` is called with
+    the model's ``Tokenizer``.
 
     Args:
         processors: call ``processors.register(name, factory, help=...)`` on it.
@@ -89,12 +89,12 @@ def register_logits_processors(processors: Registrar[LogitsProcessorFactory]) ->
 
 @hookspec
 def register_prompt_formats(formats: Registrar[PromptFormatFactory]) -> None:
-    """Offer ways to turn a dialog into ids.
+    """Offer ways to turn a dialog into tokens.
 
     A factory takes the tokenizer, then options, and returns a ``PromptFormat``: ``encode(dialog)``
-    is a list of ids, ``stop_tokens`` those that end an answer. A dialog that the format cannot
-    write is a ``DialogError``; a text that would be taken for a tag is a ``SpecialTagError``. A
-    format may also have what ``TextFormat`` has, and ``stop_strings``.
+    is a list of token IDs, ``stop_tokens`` those that end an answer. A dialog that the format
+    cannot write is a ``DialogError``; a string that would be taken for a tag is a
+    ``SpecialTagError``. A format may also have what ``TextFormat`` has, and ``stop_strings``.
 
     Args:
         formats: call ``formats.register(name, factory, help=...)`` on it.
@@ -108,8 +108,8 @@ def register_prompt_formats(formats: Registrar[PromptFormatFactory]) -> None:
 def register_checkpoint_tools(tools: Registrar[click.Command | str]) -> None:
     """Offer commands that work on checkpoints.
 
-    A tool is a Click command that calls one function. Its name is typed behind ``llamakit``, so it
-    is a command's name as well.
+    A tool is a Click command that calls one function. It is run as ``llamakit NAME``, so it shares
+    its names with the other commands.
 
     Args:
         tools: call ``tools.register(name, command, help=...)`` on it, with a Click command or its
@@ -122,14 +122,15 @@ def register_checkpoint_tools(tools: Registrar[click.Command | str]) -> None:
 
 @hookspec
 def register_exporters(exporters: Registrar[Exporter]) -> None:
-    """Offer forms to write a checkpoint in.
+    """Offer formats to write a checkpoint in.
 
     An exporter is a function ``export(checkpoint, destination, options) -> report``: it makes
-    ``destination``, a path where nothing is yet, and llamakit gives that its name when all of it is
-    whole. ``options`` are texts by name, and perhaps ``progress``, a function to tell bytes; others
-    are refused with an ``OptionError``. ``llamakit plugins show`` lists those that stand under
-    ``Options:`` in its docstring, ``name: help`` each. The report is a mapping that JSON can hold;
-    if its ``files`` are a list of mappings with ``name`` and ``nbytes``, ``export`` prints them.
+    ``destination``, a path where nothing is yet, which llamakit renames into place when it is
+    complete. ``options`` are strings by name, and perhaps ``progress``, a function to call with the
+    number of bytes done since the last call; others are refused with an ``OptionError``.
+    ``llamakit plugins show`` lists the section ``Options:`` of its docstring, ``name: help`` each.
+    The report is a mapping that JSON can hold; if its ``files`` are a list of mappings with
+    ``name`` and ``nbytes``, ``export`` prints them.
 
     Args:
         exporters: call ``exporters.register(name, export, help=...)`` on it.
@@ -141,7 +142,7 @@ def register_exporters(exporters: Registrar[Exporter]) -> None:
 
 @hookspec
 def register_models(models: Registrar[CatalogEntry]) -> None:
-    """Offer models to the download catalogue.
+    """Offer models to the download catalog.
 
     Args:
         models: call ``models.register(name, entry, help=...)`` on it, with a ``CatalogEntry``.
@@ -153,15 +154,15 @@ def register_models(models: Registrar[CatalogEntry]) -> None:
 
 @hookspec
 def register_drafters(drafters: Registrar[DrafterFactory]) -> None:
-    """Offer ways to propose ids for speculative decoding.
+    """Offer drafters for speculative decoding.
 
-    A factory takes options and returns ``draft(tokens) -> ids``: the ids so far, and those that
-    probably follow; none is an answer too. The model checks all proposed ids in one pass, and
-    those count that the row's own sampler chooses: no drafter changes an answer. An id that the
-    model does not have ends a draft.
+    A factory takes options and returns ``draft(tokens) -> tokens``: called with the tokens so far,
+    it returns those that probably follow, or none. The model checks all drafted tokens in one pass
+    and keeps those that the row's own sampler chooses: no drafter changes an answer. A token that
+    the model does not have ends a draft.
 
-    What the factory returns may also have ``batch(sequences) -> drafts``, which is then asked for
-    all rows at once, and ``tokenizer``: the drafter is refused for models with other ids.
+    What the factory returns may also have ``batch(sequences) -> drafts``, which is then called for
+    all rows at once, and ``tokenizer``: the drafter is refused for models with other tokens.
 
     Args:
         drafters: call ``drafters.register(name, factory, help=...)`` on it.
@@ -190,14 +191,14 @@ def register_commands(commands: Registrar[click.Command | str]) -> None:
 def open_checkpoint(path: Path) -> Checkpoint | None:
     """Open ``path`` as a checkpoint, or return None to let another plugin try.
 
-    Raise a ``LlamakitError`` when the path is of this plugin's form but damaged: the user reads its
-    message. When no plugin opens a path, the user reads the first line of each implementation's
+    Raise a ``LlamakitError`` when the path is of this plugin's format but damaged: the user reads
+    its message. When no plugin opens a path, the user reads the first line of each implementation's
     docstring as what was expected: name the files in it. Weights may be read from mapped files:
     arrays that cannot be written to are copied where that is needed.
 
     Args:
         path: a file or a folder that exists.
-    Returns: a ``Checkpoint``, from indexes only; None if the path is of another form.
+    Returns: a ``Checkpoint``, from indexes only; None if the path is of another format.
 
     Since 0.1.
     """
@@ -213,7 +214,7 @@ def load_tokenizer(path: Path) -> Tokenizer | None:
 
     Args:
         path: a file that exists.
-    Returns: a ``Tokenizer``; None if the file is of another form.
+    Returns: a ``Tokenizer``; None if the file is of another format.
 
     Since 0.1.
     """

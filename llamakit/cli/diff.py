@@ -10,15 +10,13 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
 
     from llamakit.examine.diff import DiffReport, ParameterDiff
-    from llamakit.plugin_manager.toolkit import Toolkit
 
 
 @click.command()
 @click.argument("a", metavar="A", type=click.Path())
 @click.argument("b", metavar="B", type=click.Path())
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-@click.pass_obj
-def diff(toolkit: Toolkit, a: str, b: str, *, as_json: bool) -> None:
+def diff(a: str, b: str, *, as_json: bool) -> None:
     """Compare the checkpoints A and B, parameter by parameter.
 
     They may have different formats and numbers of shards: whole parameters are compared, under
@@ -27,11 +25,11 @@ def diff(toolkit: Toolkit, a: str, b: str, *, as_json: bool) -> None:
     \b
     llamakit diff llama-2-13b/ llama-2-13b-mp1/
     """
-    from llamakit.cli.terminal import json_text, rendered, run_with_progress
-    from llamakit.examine.diff import diff as run
+    from llamakit.api import diff as run
+    from llamakit.cli.terminal import json_text, rendered, steps_bar
 
-    steps = run(toolkit.open_checkpoint(a), toolkit.open_checkpoint(b))
-    report = run_with_progress(steps, "comparing")
+    with steps_bar("comparing") as progress:
+        report = run(a, b, progress=progress)
     if as_json:
         click.echo(json_text(report.as_json(), indent=2))
     else:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
@@ -15,7 +14,6 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
 
     from llamakit.examine.inspect import Inspection
-    from llamakit.plugin_manager.toolkit import Toolkit
 
 
 @click.command()
@@ -36,9 +34,7 @@ if TYPE_CHECKING:
     help="Number of sequences in the KV cache.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-@click.pass_obj
 def inspect(
-    toolkit: Toolkit,
     path: str | None,
     *,
     tensors: bool,
@@ -56,14 +52,13 @@ def inspect(
     llamakit inspect llama-2-70b/ --max-seq-len 4096 --max-batch-size 8
     """
     from llamakit import demo
+    from llamakit.api import inspect as run
     from llamakit.cli.terminal import json_text, rendered
-    from llamakit.examine.inspect import inspect as run
 
     if path is None:
         click.echo("llamakit: no PATH named: using the bundled demo model", err=True)
     inspection = run(
-        demo.path() if path is None else Path(path),
-        toolkit,
+        demo.path() if path is None else path,
         max_seq_len=max_seq_len,
         max_batch_size=max_batch_size,
     )

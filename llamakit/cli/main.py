@@ -6,6 +6,7 @@ data or failure, 2 usage error, 3 the download link has expired, 130 interrupted
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -21,7 +22,6 @@ from llamakit.plugin_manager.failures import attributed, is_full_disk, is_out_of
 from llamakit.plugin_manager.loader import load_command
 from llamakit.plugin_manager.registry import Entry
 from llamakit.plugin_manager.toolkit import Toolkit, default_toolkit
-from llamakit.runtime.rank_environment import read_environment
 
 INTERRUPTED = 130
 
@@ -37,6 +37,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         The exit status.
     """
     standard_streams.prepare()
+    if not os.environ.get("WORLD_SIZE"):
+        return run(arguments)
+
+    from llamakit.runtime.rank_environment import read_environment
+
     try:
         ranks = read_environment()
     except ParallelError:  # whatever loads a model raises it again; the rest needs no ranks
@@ -60,6 +65,8 @@ def run(arguments: Sequence[str] | None = None) -> int:
 
 def _run(arguments: Sequence[str] | None) -> int | None:
     cli = build_cli(default_toolkit())
+    if arguments is None:  # the process is ours: what is loaded so far stays until its end,
+        gc.freeze()  # and looking for garbage in it would be a tenth of `--help`
     typed = None if arguments is None else list(arguments)
     status: int | None = cli.main(typed, prog_name="llamakit", standalone_mode=False)
     sys.stdout.flush()

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from rich.progress import Progress
     from rich.table import Table
 
-    from llamakit.examine.steps import Report, Steps
+    from llamakit.examine.steps import StepProgress
 
 
 LONGEST_MESSAGE = 4000
@@ -86,25 +86,21 @@ def format_nbytes(nbytes: int) -> str:
     return f"{amount:.3g} TB"
 
 
-def run_with_progress(steps: Steps[Report], title: str) -> Report:
-    """Run steps to their end and return the report, with a progress bar on a terminal.
+@contextlib.contextmanager
+def steps_bar(title: str) -> Iterator[Callable[[StepProgress], None] | None]:
+    """Show how far some work is that says itself how many bytes there are.
 
     Args:
         title: of the bar, such as ``verifying``.
+    Yields:
+        A function to call at each step; None without a terminal.
     """
-    from llamakit.examine.steps import finish
-
     if not sys.stderr.isatty():
-        return finish(steps)
+        yield None
+        return
     with _bytes_progress() as bar:
         task = bar.add_task(title)
-        while True:
-            try:
-                step = next(steps)
-            except StopIteration as done:
-                report: Report = done.value
-                return report
-            bar.update(task, completed=step.nbytes, total=step.total)
+        yield lambda step: bar.update(task, completed=step.nbytes, total=step.total)
 
 
 @contextlib.contextmanager

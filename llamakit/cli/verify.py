@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
@@ -14,7 +13,6 @@ if TYPE_CHECKING:
     from rich.text import Text
 
     from llamakit.examine.verify_report import FileReport, FolderReport, VerifyReport
-    from llamakit.plugin_manager.toolkit import Toolkit
 
 COLORS = {"ok": "green", "not listed": "yellow"}
 
@@ -25,8 +23,7 @@ COLORS = {"ok": "green", "not listed": "yellow"}
     "--deep", is_flag=True, help="Check the contents too: CRCs, shapes, shards, tokenizer, NaN."
 )
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-@click.pass_obj
-def verify(toolkit: Toolkit, paths: tuple[str, ...], *, deep: bool, as_json: bool) -> None:
+def verify(paths: tuple[str, ...], *, deep: bool, as_json: bool) -> None:
     """Check the files at PATH against their checklists.
 
     PATH is the folder of a model, of several models, or of a tokenizer. Every file is read, on all
@@ -37,11 +34,11 @@ def verify(toolkit: Toolkit, paths: tuple[str, ...], *, deep: bool, as_json: boo
     llamakit verify llama-2-7b/
     llamakit verify . --deep
     """
-    from llamakit.cli.terminal import json_text, rendered, run_with_progress
-    from llamakit.examine.verify import verify as run
+    from llamakit.api import verify as run
+    from llamakit.cli.terminal import json_text, rendered, steps_bar
 
-    steps = run([Path(path) for path in paths], toolkit, deep=deep)
-    report = run_with_progress(steps, "verifying")
+    with steps_bar("verifying") as progress:
+        report = run(*paths, deep=deep, progress=progress)
     if as_json:
         click.echo(json_text(report.as_json(), indent=2))
     else:

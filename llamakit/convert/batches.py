@@ -38,7 +38,7 @@ class Read:
 
 
 @dataclass(frozen=True)
-class Cut:
+class ColumnSlice:
     """Columns ``start:stop`` of what one read of the batch brings."""
 
     read: int
@@ -51,7 +51,7 @@ class Sink:
     """Files that get these columns, side by side."""
 
     files: tuple[int, ...]
-    cuts: tuple[Cut, ...]
+    slices: tuple[ColumnSlice, ...]
 
 
 @dataclass(frozen=True)
@@ -93,7 +93,7 @@ def _by_rows(move: Move, limit: int) -> Iterator[CopyBatch]:
         for region, start, stop in _overlaps(move.regions, target):
             for at in range(start, stop, step):
                 read = Read(region, at, min(at + step, stop), row_nbytes)
-                sink = Sink(target.files, (Cut(0, 0, region.columns),))
+                sink = Sink(target.files, (ColumnSlice(0, 0, region.columns),))
                 yield CopyBatch(move, (read,), (sink,))
 
 
@@ -118,12 +118,12 @@ def _by_columns(move: Move, limit: int) -> Iterator[CopyBatch]:
         yield CopyBatch(move, tuple(reads), sinks)
 
 
-def _columns(regions: Sequence[Region], target: Target) -> tuple[Cut, ...]:
-    cuts = []
+def _columns(regions: Sequence[Region], target: Target) -> tuple[ColumnSlice, ...]:
+    slices = []
     first = 0
     for index, region in enumerate(regions):
         start, stop = max(target.start - first, 0), min(target.stop - first, region.columns)
         if start < stop:
-            cuts.append(Cut(index, start, stop))
+            slices.append(ColumnSlice(index, start, stop))
         first += region.columns
-    return tuple(cuts)
+    return tuple(slices)

@@ -12,7 +12,7 @@ from llamakit.checkpoint.capabilities import weight_files
 from llamakit.checkpoint.checklist import MODEL_CHECKLIST, format_checklist
 from llamakit.convert.execute import ProgressCallback, carry, memory_nbytes
 from llamakit.convert.moves import Move, WeightFile, nbytes_read
-from llamakit.convert.source_checksums import SourceSums
+from llamakit.convert.source_checksums import SourceChecksums
 from llamakit.errors import LlamakitError
 from llamakit.files.file_stamp import Stamp, stamps, unchanged
 from llamakit.files.regular_file import read_bytes
@@ -105,7 +105,7 @@ def carry_out(
     folder: Path,
     *,
     direct: bool | None = None,
-    sums: SourceSums | None = None,
+    checksums: SourceChecksums | None = None,
     progress: ProgressCallback | None = None,
 ) -> dict[str, str | None]:
     """Write everything that a plan says.
@@ -114,7 +114,7 @@ def carry_out(
         plan: what to write.
         folder: where, an empty folder.
         direct: as ``carry``.
-        sums: as ``carry``.
+        checksums: as ``carry``.
         progress: as ``carry``.
     Returns:
         The md5 of each file by its name, where there is a checklist; else None.
@@ -130,7 +130,7 @@ def carry_out(
             folder,
             hashed=plan.has_checklist,
             direct=direct,
-            sums=sums,
+            checksums=checksums,
             progress=progress,
         )
         for file in plan.small_files:

@@ -14,7 +14,7 @@ from llamakit.checkpoint.rope_permutation import permute_rotary, unpermute_rotar
 from llamakit.convert.batches import Sink, batches, largest
 from llamakit.convert.moves import Move, WeightFile
 from llamakit.convert.reader import AHEAD, SourceReader
-from llamakit.convert.source_checksums import SourceSums
+from llamakit.convert.source_checksums import SourceChecksums
 from llamakit.convert.writer import Lanes, OutputFile, block_count, block_nbytes
 from llamakit.protocols import Checkpoint
 
@@ -30,7 +30,7 @@ def carry(
     *,
     hashed: bool = False,
     direct: bool | None = None,
-    sums: SourceSums | None = None,
+    checksums: SourceChecksums | None = None,
     progress: ProgressCallback | None = None,
 ) -> dict[str, str | None]:
     """Write files of weights.
@@ -42,7 +42,7 @@ def carry(
         folder: where, a folder that exists.
         hashed: whether the md5 of the files is wanted.
         direct: past the kernel's cache; None: where the file system allows it and it pays.
-        sums: checks what is read against the source's checklist, on the way.
+        checksums: checks what is read against the source's checklist, on the way.
     Returns:
         The md5 of each file by its name, or None.
 
@@ -58,7 +58,7 @@ def carry(
         SourceReader(checkpoint, largest(moves), direct) as read,
     ):
         for batch, arrays in read(batches(moves)):
-            jobs = sums.update(batch, arrays) if sums else []
+            jobs = checksums.update(batch, arrays) if checksums else []
             ready = [_converted(batch.move, array, infinite) for array in arrays]
             for sink in batch.sinks:
                 parts = _columns_of(batch.move, sink, ready)
@@ -71,8 +71,8 @@ def carry(
                 job.result()
             if progress:
                 progress(sum(array.nbytes for array in arrays))
-        if sums:
-            sums.finish()
+        if checksums:
+            checksums.finish()
         written = {file.name: outputs[index].finish() for index, file in enumerate(files)}
     _warn_of_infinite(infinite)
     return written
@@ -106,7 +106,7 @@ def open_at_a_time(moves: Sequence[Move]) -> int:
 def _columns_of(move: Move, sink: Sink, arrays: Sequence[Array]) -> list[Array]:
     """Take a sink's columns from what the reads of its batch brought."""
     width = DTYPES[move.new_dtype].itemsize
-    return [arrays[cut.read][:, cut.start * width : cut.stop * width] for cut in sink.cuts]
+    return [arrays[it.read][:, it.start * width : it.stop * width] for it in sink.slices]
 
 
 def _converted(move: Move, array: Array, infinite: Counter[str]) -> Array:

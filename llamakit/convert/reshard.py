@@ -10,7 +10,7 @@ from llamakit.checkpoint.checklist import MODEL_CHECKLIST, read_checklist
 from llamakit.convert.conversion_plan import ConversionPlan, carry_out
 from llamakit.convert.execute import ProgressCallback
 from llamakit.convert.meta_format import plan_shards
-from llamakit.convert.source_checksums import SourceSums, check_sums, read_in_order
+from llamakit.convert.source_checksums import SourceChecksums, read_in_order, verify_checksums
 from llamakit.protocols import Checkpoint
 
 
@@ -50,9 +50,9 @@ def reshard(
     check_destination(destination, force=force, source=checkpoint.path)
     expected = source_checklist(checkpoint) if verify else {}
     on_the_way = read_in_order(plan.moves) & set(expected)
-    check_sums({path: md5 for path, md5 in expected.items() if path not in on_the_way})
-    with SourceSums({path: expected[path] for path in sorted(on_the_way)}) as sums:
-        return make(plan, force=force, direct=direct, sums=sums, progress=progress)
+    verify_checksums({path: md5 for path, md5 in expected.items() if path not in on_the_way})
+    with SourceChecksums({path: expected[path] for path in sorted(on_the_way)}) as checksums:
+        return make(plan, force=force, direct=direct, checksums=checksums, progress=progress)
 
 
 def make(
@@ -60,7 +60,7 @@ def make(
     *,
     force: bool = False,
     direct: bool | None = None,
-    sums: SourceSums | None = None,
+    checksums: SourceChecksums | None = None,
     progress: ProgressCallback | None = None,
 ) -> dict[str, object]:
     """Carry out a plan and write its destination atomically.
@@ -74,7 +74,7 @@ def make(
     with atomic_folder(plan.destination, force=force, source=source) as folder:
         check_space(plan.destination.parent, plan.nbytes)
         folder.mkdir()
-        written = carry_out(plan, folder, direct=direct, sums=sums, progress=progress)
+        written = carry_out(plan, folder, direct=direct, checksums=checksums, progress=progress)
         files = [
             {"name": name, "nbytes": (folder / name).stat().st_size, "md5": md5}
             for name, md5 in written.items()

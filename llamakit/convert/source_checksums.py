@@ -37,7 +37,7 @@ def read_in_order(moves: Iterable[Move]) -> set[Path]:
     return set(ends) - jumps
 
 
-class SourceSums:
+class SourceChecksums:
     """The MD5s of files that ``carry`` reads in order. Use it as a context manager.
 
     Args:
@@ -47,12 +47,12 @@ class SourceSums:
     def __init__(self, expected: Mapping[Path, str]) -> None:
         self._expected = expected
         self._lanes = [ThreadPoolExecutor(1, "llamakit-md5") for _ in range(_THREADS)]
-        self._sums = {path: _Sum(path) for path in expected}
+        self._checksums = {path: _Checksum(path) for path in expected}
         self._lane_of = {
-            path: self._lanes[index % _THREADS] for index, path in enumerate(self._sums)
+            path: self._lanes[index % _THREADS] for index, path in enumerate(self._checksums)
         }
 
-    def __enter__(self) -> SourceSums:
+    def __enter__(self) -> SourceChecksums:
         return self
 
     def __exit__(self, *exception: object) -> None:
@@ -64,9 +64,11 @@ class SourceSums:
         jobs = []
         for read, array in zip(batch.reads, arrays, strict=True):
             path = read.region.path
-            if path is None or path not in self._sums:
+            if path is None or path not in self._checksums:
                 continue
-            jobs.append(self._lane_of[path].submit(self._sums[path].update, read.offset, array))
+            jobs.append(
+                self._lane_of[path].submit(self._checksums[path].update, read.offset, array)
+            )
         return jobs
 
     def finish(self) -> None:
@@ -75,11 +77,11 @@ class SourceSums:
         Raises:
             DamagedFileError: a file is not what the checklist says.
         """
-        for path, total in self._sums.items():
+        for path, total in self._checksums.items():
             _compare(path, total.finish(), self._expected[path])
 
 
-class _Sum:
+class _Checksum:
     """The md5 of one file, some of whose bytes come from elsewhere."""
 
     def __init__(self, path: Path) -> None:
@@ -110,7 +112,7 @@ class _Sum:
                 self._at += len(data)
 
 
-def check_sums(expected: Mapping[Path, str]) -> None:
+def verify_checksums(expected: Mapping[Path, str]) -> None:
     """Hash files, several at a time, and compare.
 
     Args:

@@ -5,11 +5,11 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from pathlib import PurePosixPath
 from typing import Any
 
 from llamakit.download.link import INSTRUCTIONS, Link
 from llamakit.errors import LinkError, PluginError, UnknownNameError, UsageError
+from llamakit.plugin_manager.contracts.catalog import catalog_entry_fault
 from llamakit.plugin_manager.registry import Entry
 
 ALL = "all"
@@ -140,34 +140,20 @@ def _plain(name: str) -> str:
 
 
 def _model(entry: Entry) -> Model:
-    """Validate one entry of the catalog."""
-    try:
-        fields: dict[str, Any] = dict(entry.value)
-        for name in ("names", "hosts", "root_files", "tokenizer_files"):
-            if name in fields:
-                fields[name] = _strings(fields[name])
-        model = Model(name=entry.name, **{"names": (), **fields})
-        paths = [model.folder, *model.root_files, *model.tokenizer_files]
-        if not all(isinstance(path, str) and _is_inside(path) for path in paths):
-            raise ValueError(f"a path is not a relative one: {paths}")
-        if not (isinstance(model.shards, int) and isinstance(model.shard_nbytes, int)):
-            raise TypeError("shards and shard_nbytes are whole numbers")
-    except (TypeError, ValueError) as error:
+    """Read one entry of the catalog.
+
+    Raises:
+        PluginError: it breaks the contract.
+    """
+    if fault := catalog_entry_fault(entry.value):
         raise PluginError(
-            f"the {entry} of the {entry.source} is not a valid catalog entry: {error}"
-        ) from error
-    return model
-
-
-def _strings(value: Any) -> tuple[str, ...]:
-    if isinstance(value, str) or not all(isinstance(text, str) for text in value):
-        raise TypeError(f"{value!r} is not a list of strings")
-    return tuple(value)
-
-
-def _is_inside(path: str) -> bool:
-    parts = PurePosixPath(path).parts
-    return bool(parts) and not path.startswith("/") and ".." not in parts
+            f"the {entry} of the {entry.source} is not a valid catalog entry: it {fault}"
+        )
+    fields: dict[str, Any] = {
+        key: value if isinstance(value, str | int) else tuple(value)
+        for key, value in entry.value.items()
+    }
+    return Model(name=entry.name, **{"names": (), **fields})
 
 
 OTHER_FAMILIES = {

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol, TypeVar
@@ -39,14 +39,22 @@ class Opener(Protocol):
         ...
 
 
-def finish(steps: Steps[Report]) -> Report:
-    """Do all of the work and return its report."""
+def finish(
+    steps: Steps[Report], progress: Callable[[StepProgress], object] | None = None
+) -> Report:
+    """Do all of the work and return its report.
+
+    Args:
+        progress: called at each step.
+    """
     while True:
         try:
-            next(steps)
+            step = next(steps)
         except StopIteration as done:
             report: Report = done.value
             return report
+        if progress is not None:
+            progress(step)
 
 
 @contextlib.contextmanager

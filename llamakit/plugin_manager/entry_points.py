@@ -5,7 +5,7 @@ as long as the rest of ``llamakit --help``. It is asked only where a plain folde
 for zips and eggs, and when something other than Python's own finder finds distributions.
 """
 
-# ruff: noqa: PTH116, PTH118, PTH119, PTH123 - pathlib takes longer to import than all the work here
+# ruff: noqa: PTH116, PTH118, PTH119, PTH123, PTH208 - pathlib takes longer to import than all the work here
 from __future__ import annotations
 
 import functools
@@ -25,14 +25,6 @@ class EntryPoint(NamedTuple):
     """What follows the colon, such as ``main`` in ``llamakit.cli.main:main``; empty: the module."""
     package: str
     version: str
-
-
-class _Distribution(NamedTuple):
-    """An installed distribution, known so far by its folder's name."""
-
-    key: str
-    """Its name as installers compare it: lower case, ``_`` for each run of ``-``, ``_``, ``.``."""
-    folder: str
 
 
 def find_entry_points(group: str, path: Iterable[str] | None = None) -> list[EntryPoint]:
@@ -60,10 +52,10 @@ def find_entry_points(group: str, path: Iterable[str] | None = None) -> list[Ent
             continue
         except OSError:
             continue
-        for distribution in distributions:
-            if distribution.key not in seen:
-                seen.add(distribution.key)
-                found += _read(distribution.folder, group)
+        for key, folder in distributions:
+            if key not in seen:
+                seen.add(key)
+                found += _read(folder, group)
     return found
 
 
@@ -78,37 +70,41 @@ def find_metadata(name: str) -> str | None:
             distributions = _distributions_in(place or ".")
         except OSError:
             continue
-        for distribution in distributions:
-            if distribution.key == name:
-                return distribution.folder
+        for key, folder in distributions:
+            if key == name:
+                return folder
     return None
 
 
-def _distributions_in(place: str) -> tuple[_Distribution, ...]:
-    """List the distributions that a folder of ``sys.path`` holds, by name."""
+def _distributions_in(place: str) -> list[tuple[str, str]]:
+    """List the distributions that a folder of ``sys.path`` holds.
+
+    Returns:
+        The name of each as installers compare it, and its folder, in the order of the names.
+    """
     return _listed(place, os.stat(place).st_mtime_ns)
 
 
 @functools.lru_cache(maxsize=64)
-def _listed(place: str, _changed: int) -> tuple[_Distribution, ...]:
+def _listed(place: str, _changed: int) -> list[tuple[str, str]]:
     """List a folder once, until something is installed into it or taken away: two callers ask."""
     in_egg = place.lower().endswith(".egg")
-    found = []
-    with os.scandir(place) as children:
-        for child in children:
-            name = child.name.lower()
-            if name.endswith((".dist-info", ".egg-info")):
-                if not name.startswith("~"):  # what pip leaves of an uninstallation cut short
-                    found.append(_Distribution(_key(_stem(name)[0]), child.path))
-            elif in_egg and name == "egg-info":
-                found.append(_Distribution(_key(_header(child.path)[0]), child.path))
-    return tuple(sorted(found))
+    distributions = []
+    for child in os.listdir(place):
+        name = child.lower()
+        if name.endswith((".dist-info", ".egg-info")):
+            if not name.startswith("~"):  # what pip leaves of an uninstallation cut short
+                distributions.append((_key(_stem(name)[0]), os.path.join(place, child)))
+        elif in_egg and name == "egg-info":
+            folder = os.path.join(place, child)
+            distributions.append((_key(_header(folder)[0]), folder))
+    return sorted(distributions)
 
 
 def _key(name: str) -> str:
     """Return a distribution's name as installers compare it."""
-    words = name.lower().replace("-", "_").replace(".", "_").split("_")
-    return "_".join(word for word in words if word)
+    parts = name.lower().replace("-", "_").replace(".", "_").split("_")
+    return "_".join(filter(None, parts))
 
 
 def _stem(folder: str) -> tuple[str, str]:
@@ -161,8 +157,8 @@ def _header(folder: str) -> tuple[str, str]:
 def _text(file: str) -> str:
     """Return a file's text, or nothing if there is none to read."""
     try:
-        with open(file, encoding="utf-8", errors="replace") as lines:
-            return lines.read()
+        with open(file, "rb", buffering=0) as raw:  # quicker than a file opened as text
+            return raw.read().decode("utf-8", errors="replace")
     except OSError:
         return ""
 

@@ -49,6 +49,8 @@ class HookGuard:
         self.record = record
         self.registrars: dict[str, Registrar[Any]] = {}
         """By registering hook: what its implementation is called with."""
+        self.hooks: dict[str, bool] = {}
+        """The hooks that it implements, and whether it works without each (``optionalhook``)."""
         self.plugin = GuardedPlugin()
         self._kinds = kinds
         self._fail = fail
@@ -63,6 +65,7 @@ class HookGuard:
             options = manager.parse_hookimpl_opts(plugin, name)
             if options is not None:
                 hook = options.get("specname") or name
+                self.hooks[hook] = bool(options.get("optionalhook"))
                 setattr(self.plugin, name, self._guarded(getattr(plugin, name), hook, options))
                 if hook in self._kinds:
                     registrar: Registrar[Any] = Registrar(self._kinds[hook], self.record.source)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import inspect
-import re
 from collections.abc import Mapping
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
@@ -22,9 +21,6 @@ from llamakit.plugin_manager.registry import Entry
 
 if TYPE_CHECKING:
     import click
-
-_PLACE = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_][\w.]*")
-"""Where a command is, such as ``llamakit.cli.reshard:reshard``."""
 
 
 def import_plugin(entry_point: EntryPoint) -> object:
@@ -77,29 +73,24 @@ def register(manager: pluggy.PluginManager, plugin: object, name: str, guard: Ho
         PluginError: it implements no hook, one that there is not, or one with other arguments.
     """
     guard.guard(manager, plugin)
+    _refuse_unknown_hooks(manager, guard)
     try:
-        try:
-            manager.register(guard.plugin, name)
-        except pluggy.PluginValidationError:
-            _refuse_arguments(manager, guard.plugin)
-            raise
-        _refuse_unknown_hooks(manager, guard)
-    except BaseException:
-        if manager.is_registered(guard.plugin):
+        manager.register(guard.plugin, name)
+    except pluggy.PluginValidationError:
+        if manager.is_registered(guard.plugin):  # pluggy 1.5 keeps what it refuses
             manager.unregister(guard.plugin)
+        _refuse_arguments(manager, guard.plugin)
         raise
 
 
 def _refuse_unknown_hooks(manager: pluggy.PluginManager, guard: HookGuard) -> None:
-    hooks = manager.get_hookcallers(guard.plugin) or []
-    if not hooks:
+    if not guard.hooks:
         raise PluginError("it implements no hook: is @hookimpl missing?")
-    for hook in hooks:
-        own = (it for it in hook.get_hookimpls() if it.plugin is guard.plugin)
-        if not hook.has_spec() and not all(it.optionalhook for it in own):
+    for hook, is_optional in guard.hooks.items():
+        if not is_optional and _spec(manager, hook) is None:
             raise PluginError(
-                f"it implements {hook.name}, which llamakit {__version__} does not have"
-                f"{_meant(manager, hook.name)}: {maybe_newer(guard.record.source)}"
+                f"it implements {hook}, which llamakit {__version__} does not have"
+                f"{_meant(manager, hook)}: {maybe_newer(guard.record.source)}"
             )
 
 
@@ -167,7 +158,8 @@ def _checked(entry: Entry) -> Entry:
 
 def _checked_place(entry: Entry) -> Entry:
     """Check a command that is registered by its place, ``module:attribute``, and not imported."""
-    if not _PLACE.fullmatch(entry.value):
+    module, _, attribute = entry.value.partition(":")
+    if not all(part.isidentifier() for part in [*module.split("."), *attribute.split(".")]):
         raise ValueError(f"the {entry} is {entry.value!r}; expected 'module:attribute'")
     if not entry.help:
         raise ValueError(f"the {entry} is imported when it is run, so it needs help=")

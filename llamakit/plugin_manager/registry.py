@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from typing import Any, Generic, NamedTuple, TypeVar
 
@@ -10,8 +9,6 @@ from llamakit.errors import PluginError, UnknownNameError
 from llamakit.plugin_manager.moved import where_it_is_now
 
 T = TypeVar("T")
-_NAME = re.compile(r"[^\s:,=-][^\s:,=]*")
-"""Behind a name may stand ``:K=V,K=V``."""
 
 
 class Source(NamedTuple):
@@ -58,7 +55,7 @@ class Entry(NamedTuple):
 
 
 class Registrar(Generic[T]):
-    """What a plugin's hook is handed: it writes down what the plugin registers.
+    """What a registering hook is called with: it records what the plugin registers.
 
     Nothing counts until the whole plugin has registered without an error.
     """
@@ -73,7 +70,7 @@ class Registrar(Generic[T]):
 
         Args:
             name: what users type, such as ``top-p``.
-            value: a factory, a Click command or a catalogue entry: the hook says which.
+            value: a factory, a Click command or a catalog entry: the hook says which.
             help: one line, shown by ``llamakit plugins`` and in ``--help``.
         Raises:
             TypeError: the name is not a string, or empty.
@@ -81,7 +78,8 @@ class Registrar(Generic[T]):
         """
         if not isinstance(name, str) or not name.strip():
             raise TypeError(f"the name of a {self._kind} is a non-empty string, not {name!r}")
-        if not _NAME.fullmatch(name):
+        # After a name there may be options, ``:K=V,K=V``.
+        if name[0] == "-" or name.split() != [name] or any(mark in name for mark in ":,="):
             raise ValueError(
                 f"nobody could type {name!r} as the name of a {self._kind}: it has to be one word "
                 "without : and , and =, and not to begin with -"

@@ -182,7 +182,7 @@ class Toolkit:
         except (TypeError, ValueError) as error:
             self._fail(record, "", error)
             return
-        record.hooks = [hook.name for hook in self._manager.get_hookcallers(guard.plugin) or ()]
+        record.hooks = sorted(guard.hooks)
         registries = {registry.kind: registry for registry in self.registries.values()}
         for entry in record.registered:
             registries[entry.kind].add(entry)

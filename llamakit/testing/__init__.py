@@ -16,11 +16,10 @@ if TYPE_CHECKING:
     from llamakit.testing.drafters import check_drafter
     from llamakit.testing.exporters import check_exporter
     from llamakit.testing.formats import check_checkpoint_form
-    from llamakit.testing.processors import check_logits_processor
     from llamakit.testing.prompt_formats import check_prompt_format
     from llamakit.testing.registration import check_plugin
     from llamakit.testing.rows import make_rows
-    from llamakit.testing.samplers import check_sampler
+    from llamakit.testing.sampling_checks import check_logits_processor, check_sampler
     from llamakit.testing.small import embedded_tokenizer, write_checkpoint
     from llamakit.testing.tokenizers import check_tokenizer
 
@@ -31,10 +30,10 @@ _HOMES = {
     "check_command": "commands",
     "check_drafter": "drafters",
     "check_exporter": "exporters",
-    "check_logits_processor": "processors",
+    "check_logits_processor": "sampling_checks",
     "check_plugin": "registration",
     "check_prompt_format": "prompt_formats",
-    "check_sampler": "samplers",
+    "check_sampler": "sampling_checks",
     "check_tokenizer": "tokenizers",
     "embedded_tokenizer": "small",
     "make_rows": "rows",

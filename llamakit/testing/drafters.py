@@ -12,7 +12,7 @@ from llamakit.testing.registration import check_registration_of
 from llamakit.testing.world import ContractError, left_alone
 
 SEQUENCES = ([1], [1, 5], [1, 5, 6, 7, 8] * 6, list(range(1, 600)), [1, *[9] * 40])
-"""What has been written so far: one id, a pattern that comes again, none that does, one id only."""
+"""Tokens so far: one, a pattern that repeats, none that does, one token again and again."""
 
 
 def check_drafter(factory: DrafterFactory, **options: Any) -> None:
@@ -36,7 +36,7 @@ def check_drafter(factory: DrafterFactory, **options: Any) -> None:
     for again in (draft, make(entry, options)):
         if _drafts(what, again) != first:
             raise ContractError(
-                f"{what} proposes other ids for the same sequence: keep nothing between calls"
+                f"{what} proposes other tokens for the same sequence: keep nothing between calls"
             )
     check_nonsense(entry, options, lambda made: _drafts(what, made))
 
@@ -53,11 +53,11 @@ def _checked(what: str, draft: Drafter, tokens: list[int]) -> list[int]:
         proposed: Any = draft(tokens)
     except Exception as error:
         raise ContractError(
-            f"{what} fails on a sequence of {len(tokens)} ids: {said(error)}; "
-            "propose no ids where there is nothing to say"
+            f"{what} fails on a sequence of {len(tokens)} tokens: {said(error)}; "
+            "propose none where nothing is likely"
         ) from error
     if tokens != before:
-        raise ContractError(f"{what} changes the ids that it is handed: work on a copy")
+        raise ContractError(f"{what} changes the tokens that it is called with: work on a copy")
     if fault := draft_fault(proposed, VOCABULARY):
         raise ContractError(f"{what} {fault}")
     return token_list(proposed)

@@ -147,7 +147,7 @@ def _check_reads(checkpoint: Checkpoint) -> None:
                     f"read({name!r}) returns"
                 )
     if checkpoint.nbytes_read <= 0:
-        raise ContractError("nbytes_read stays 0: add what read hands out, array.nbytes")
+        raise ContractError("nbytes_read stays 0: add array.nbytes of what read returns")
     try:
         checkpoint.read("layers.0.nonsense.weight")
     except KeyError:

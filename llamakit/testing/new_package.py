@@ -103,7 +103,7 @@ def plan_package(name: str, kind: str, parent: Path, taken: Mapping[str, str]) -
     package = NewPackage(short, kind, parent / f"{PREFIX}{short}", {})
     words = {
         "name": short,
-        "kind": kind.replace("-", " ") if kind != "models" else "download catalogue",
+        "kind": kind.replace("-", " ") if kind != "models" else "download catalog",
         "article": "An" if kind[0] in "aeiou" else "A",
         "package": package.package,
         "module": package.module,

@@ -79,7 +79,7 @@ def asking(
         except ContractError:
             raise
         except (Exception, SystemExit) as error:
-            when = f" after {written} ids of an answer" if written else ""
+            when = f" after {written} tokens of an answer" if written else ""
             raise ContractError(
                 f"{what} fails on logits {tuple(logits.shape)}{when}: {said(error)}"
             ) from error
@@ -99,11 +99,11 @@ def check_rows_are_left(what: str, ask: Step) -> None:
     ask(logits, handed)
     if before != [(row.tokens, row.prompt_length, row.stop_tokens) for row in rows]:
         raise ContractError(
-            f"{what} changes row.tokens: llamakit appends the id that is chosen; keep what is to "
-            "be remembered in row.state"
+            f"{what} changes row.tokens: llamakit appends the token that is chosen; keep what is "
+            "to be remembered in row.state"
         )
     if handed != rows:
-        raise ContractError(f"{what} changes the list of rows that it is handed: leave it")
+        raise ContractError(f"{what} changes the list of rows that it gets: leave it")
 
 
 def logits_of(row: int, turn: int) -> torch.Tensor:
@@ -123,7 +123,7 @@ def logits_of(row: int, turn: int) -> torch.Tensor:
 
 
 def one_id_left(token: int) -> torch.Tensor:
-    """Make ``(V,)`` logits of which all but one id are ruled out."""
+    """Make ``(V,)`` logits of which all but one token are ruled out."""
     import torch
 
     logits = torch.full((VOCABULARY,), -torch.inf)

@@ -87,7 +87,7 @@ def _check_dialog(what: str, form: PromptFormat, another: PromptFormat, dialog: 
         raise ContractError(f"{what} changes the dialog that it is handed: work on a copy")
     if first != _encoded(what, form, dialog) or first != _encoded(what, another, dialog):
         raise ContractError(
-            f"{what} gives other ids for the same dialog: keep nothing between calls"
+            f"{what} gives other tokens for the same dialog: keep nothing between calls"
         )
 
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 def try_commands(toolkit: Toolkit) -> None:
     """Have every third-party command write its help; mark the plugins of those that fail."""
-    for entry in _strangers(toolkit, "register_commands", "register_checkpoint_tools"):
+    for entry in _third_party(toolkit, "register_commands", "register_checkpoint_tools"):
         _attempt(toolkit, entry, _write_help)
 
 
@@ -35,7 +35,7 @@ def try_all(toolkit: Toolkit) -> None:
         "register_drafters": _draft,
     }
     for hook, use in uses.items():
-        for entry in _strangers(toolkit, hook):
+        for entry in _third_party(toolkit, hook):
             _attempt(toolkit, entry, _warn_of_options)
             _attempt(toolkit, entry, use)
 
@@ -50,7 +50,7 @@ def _warn_of_options(_: Toolkit, entry: Entry) -> None:
             say(f"{entry.source}: {not_typable(entry, option)}; its author can {TYPES}")
 
 
-def _strangers(toolkit: Toolkit, *hooks: str) -> Iterator[Entry]:
+def _third_party(toolkit: Toolkit, *hooks: str) -> Iterator[Entry]:
     for hook in hooks:
         yield from (it for it in toolkit.registries[hook] if not it.source.builtin)
 

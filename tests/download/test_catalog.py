@@ -54,7 +54,7 @@ def test_a_model_has_many_names(catalog, wanted, names):
     assert [model.name for model in models] == sorted(names, key=ALL.index)
 
 
-def test_the_catalogue_knows_llama_2(catalog):
+def test_the_catalog_knows_llama_2(catalog):
     assert {model.name for model in catalog} >= set(ALL)
     sizes = {model.name: (model.folder, model.shards) for model in catalog}
     assert sizes["7B"] == ("llama-2-7b", 1)

@@ -187,3 +187,15 @@ def test_integers_too_large_for_a_float_are_told_apart():
     found = compare(np.array([2**60, 5]), np.array([2**60 + 1, 5]))
 
     assert (found.bits, found.values, found.first) == (1, 1, 0)
+
+
+def test_progress_is_said_with_the_bytes_that_there_are(pair):
+    a, b = pair(dict.copy)
+    steps = []
+
+    diff(a, b, progress=steps.append)
+
+    total = sum(tensor.nbytes for tensor in random_model().values())
+    assert [step.total for step in steps] == [total] * (len(NAMES) + 1)
+    assert [step.nbytes for step in steps] == sorted(step.nbytes for step in steps)
+    assert (steps[0].nbytes, steps[-1].nbytes) == (0, total)

@@ -316,3 +316,12 @@ def test_a_model_without_a_list_is_read_even_beside_the_tokenizers_list(tmp_path
     assert report.good
     assert all(file.found for file in shards)
     assert any("there is no checklist" in sentence for sentence in found.not_checked)
+
+
+def test_progress_is_said_with_the_bytes_that_there_are(mha):
+    steps = []
+
+    report = verify(mha, progress=steps.append)
+
+    assert {step.total for step in steps} == {report.nbytes}
+    assert (steps[0].nbytes, steps[-1].nbytes) == (0, report.nbytes)

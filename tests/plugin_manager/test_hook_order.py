@@ -272,3 +272,23 @@ def test_an_implementation_under_another_name_says_which_hook_it_is(plugin, call
 
     assert "one" in toolkit.samplers
     assert toolkit.plugins[-1].hooks == ["register_samplers"]
+
+
+@pytest.mark.parametrize(
+    ("numbers", "fault"),
+    [
+        ((0, 1, 2), "has the vocab_size 0; expected how many tokens there are, an int"),
+        ((9, "1", 2), "has the bos_id '1'; expected an int from 0 to 8"),
+        ((9, 1, 9), "has the eos_id 9; expected an int from 0 to 8"),
+    ],
+)
+def test_a_tokenizer_whose_numbers_break_the_contract_is_passed_over(numbers, fault, plugin, call):
+    def load(path):
+        vocab_size, bos_id, eos_id = numbers
+        return types.SimpleNamespace(
+            path=path, vocab_size=vocab_size, bos_id=bos_id, eos_id=eos_id, encode=list, decode=str
+        )
+
+    toolkit = call("load_tokenizer", plugin("a", "load_tokenizer", load))
+
+    assert toolkit.plugins[-1].reason == f"load_tokenizer: TypeError: it {fault}"

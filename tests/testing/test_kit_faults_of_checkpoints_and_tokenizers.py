@@ -130,7 +130,7 @@ def count_nothing(self):
         ({"read": wide}, "float64"),
         ({"read": lenient}, "read returns something for a parameter that there is not"),
         ({"read": gets}, "AttributeError: layers.0.nonsense.weight: raise a KeyError"),
-        ({"read": count_nothing}, "nbytes_read stays 0: add what read hands out"),
+        ({"read": count_nothing}, "nbytes_read stays 0: add array.nbytes of what read returns"),
     ],
 )
 def test_a_form_that_breaks_a_rule_is_told_which(spoilt, sentence, folder):
@@ -242,9 +242,9 @@ def marks_up(text, *, bos=False, eos=False):
     ("spoilt", "sentence"),
     [
         ({"path": "x"}, "path is 'x': keep the Path that is loaded"),
-        ({"vocab_size": 0}, "vocab_size is 0: say how many ids there are"),
-        ({"bos_id": -1}, "bos_id is -1: write an int below vocab_size, 29"),
-        ({"eos_id": 29}, "eos_id is 29: write an int below vocab_size, 29"),
+        ({"vocab_size": 0}, "has the vocab_size 0; expected how many tokens there are"),
+        ({"bos_id": -1}, "has the bos_id -1; expected an int from 0 to 28"),
+        ({"eos_id": 29}, "has the eos_id 29; expected an int from 0 to 28"),
         ({"encode": lambda text, **_: text}, "encode('') returns '': return a list of ints"),
         ({"encode": lambda _, **__: [29]}, "returns [29]: return a list of ints below"),
         ({"encode": lambda _: [3]}, "encode fails on '': TypeError"),

@@ -1,4 +1,4 @@
-"""Each rule for prompt formats, drafters and the catalogue can fail."""
+"""Each rule for prompt formats, drafters and the catalog can fail."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ FORMATS = [
     (prompt_format(encode=lambda *_: [1]), "leaves the message's text out"),
     (prompt_format(encode=translates_markup), "turns the text '</s>' .* into a control id"),
     (prompt_format(encode=empties_the_dialog), "changes the dialog that it is handed"),
-    (prompt_format(encode=counts), "gives other ids for the same dialog"),
+    (prompt_format(encode=counts), "gives other tokens for the same dialog"),
     (prompt_format(encode=wants_a_user), "fails on a dialog of .* raise a DialogError"),
 ]
 
@@ -127,12 +127,15 @@ def forgets_nothing():
 
 
 DRAFTERS = [
-    (drafter(lambda tokens: tokens[7:8] or tokens[40]), "fails on a sequence of 1 ids: IndexError"),
+    (
+        drafter(lambda tokens: tokens[7:8] or tokens[40]),
+        "on a sequence of 1 tokens: IndexError",
+    ),
     (drafter(lambda _: 5), "proposed 5; expected a list of token IDs"),
     (drafter(lambda _: ["a"]), r"proposed \['a'\]; expected a list of token IDs"),
     (drafter(lambda _: [-1]), "proposed -1; expected token IDs from 0 to 1599"),
-    (drafter(empties), "changes the ids that it is handed"),
-    (forgets_nothing, "proposes other ids for the same sequence"),
+    (drafter(empties), "changes the tokens that it is called with"),
+    (forgets_nothing, "proposes other tokens for the same sequence"),
 ]
 
 
@@ -148,22 +151,23 @@ def test_a_drafter_that_keeps_the_rules_is_good():
 
 ENTRY = {"names": ["one"], "folder": "one", "shards": 1}
 ENTRIES = [
-    (["one"], "a catalogue entry is a dict, not list"),
+    (["one"], "the catalog entry is a list; expected a dict"),
     ({"names": ["one"], "shards": 1}, "has no 'folder'"),
-    (ENTRY | {"shard": 1}, "has no key 'shard'; did you mean 'shards'"),
-    (ENTRY | {"shards": 0}, "'shards' of the catalogue entry is 0: write a whole number above 0"),
-    (ENTRY | {"names": "one"}, "'names' .* write a list of texts"),
-    (ENTRY | {"names": [""]}, r"\[''\]: write a list of texts"),
-    (ENTRY | {"folder": ""}, "write a text"),
-    (ENTRY | {"folder": "../one"}, "below the one that users choose"),
+    (ENTRY | {"shard": 1}, "has no key 'shard' in its contract; did you mean 'shards'"),
+    (ENTRY | {"shards": 0}, "has 0 as 'shards'; expected a whole number above 0"),
+    (ENTRY | {"names": "one"}, "has 'one' as 'names'; expected a list of strings"),
+    (ENTRY | {"names": [""]}, r"has \[''\] as 'names'; expected a list of strings"),
+    (ENTRY | {"folder": ""}, "has '' as 'folder'; expected a string"),
+    (ENTRY | {"folder": "../one"}, "'folder'; expected a path inside the output folder"),
+    (ENTRY | {"root_files": ["/a"]}, "'root_files'; expected a path inside the output folder"),
 ]
 
 
 @pytest.mark.parametrize(("entry", "sentence"), ENTRIES, ids=[it for _, it in ENTRIES])
-def test_an_entry_of_the_catalogue_that_breaks_a_rule_is_told_which(entry, sentence):
+def test_an_entry_of_the_catalog_that_breaks_a_rule_is_told_which(entry, sentence):
     with pytest.raises(AssertionError, match=sentence):
         check_catalogue_entry(entry)
 
 
-def test_an_entry_of_the_catalogue_that_keeps_the_rules_is_good():
+def test_an_entry_of_the_catalog_that_keeps_the_rules_is_good():
     check_catalogue_entry(ENTRY)

@@ -68,8 +68,8 @@ PROCESSORS = [
         "own generator",
     ),
     (processor(lambda logits, rows: (rows[0].tokens.append(7), logits)[1]), "changes row.tokens"),
-    (remembers_outside_of_the_row, "gives other logits for the same rows"),
-    (processor(bans_by_place), "gives row . other logits when its neighbours change"),
+    (remembers_outside_of_the_row, "gives other results for the same rows"),
+    (processor(bans_by_place), "gives row . other results when its neighbours change"),
     (
         processor(
             lambda logits, _: logits.masked_fill(logits == logits.amax(-1, True), -torch.inf)

@@ -192,12 +192,12 @@ SAMPLERS = [
     (raises_a_type_error, "a factory raises nothing but ValueError"),
     (sets_the_device_when_built, "building sampler .* changes torch's default device"),
     (returns_nothing, "its factory returned NoneType; expected a function sample"),
-    (remembers_outside_of_the_row, "gives other ids for the same seeds"),
+    (remembers_outside_of_the_row, "gives other results for the same rows and seeds"),
     (sampler(fails), r"fails on logits \(4, 1600\): IndexError: no such row"),
-    (sampler(fails_later), r"fails on .* after 2 ids of an answer: KeyError: 'the third'"),
+    (sampler(fails_later), r"fails on .* after 2 tokens of an answer: KeyError: 'the third'"),
     (sampler(strays_later), r"returned Tensor .*; expected tokens from 0 to 1599"),
     (sampler(leaves), r"fails on logits \(4, 1600\): SystemExit: 3"),
-    (sampler(clears_the_rows), "changes the list of rows that it is handed"),
+    (sampler(clears_the_rows), "changes the list of rows that it gets"),
     (
         sampler(lambda logits, _: logits.argmax(dim=-1).tolist()),
         r"returned list; expected \(4,\) int64 tokens",
@@ -227,14 +227,14 @@ SAMPLERS = [
     (sampler(sets_the_environment), "changes the environment variables"),
     (sampler(changes_the_folder), "changes the current folder"),
     (sampler(prints), r"prints 'sampling\\n', which ends up in the answer"),
-    (sampler(appends), "changes row.tokens: llamakit appends the id"),
+    (sampler(appends), "changes row.tokens: llamakit appends the token"),
     (
         sampler(picks_the_second_where_one_is_left),
         "expected tokens that are not ruled out by a logit of -inf",
     ),
     (sampler(dies_where_one_id_is_left), "fails on logits .* AssertionError"),
-    (sampler(rotates_by_place), "gives row . other ids when its neighbours change"),
-    (sampler(draws_from_the_first_row), "gives row . other ids when its neighbours change"),
+    (sampler(rotates_by_place), "gives row . other results when its neighbours change"),
+    (sampler(draws_from_the_first_row), "gives row . other results when its neighbours change"),
 ]
 
 

@@ -159,7 +159,7 @@ def test_sentencepiece_keeps_the_contract():
 
 
 @pytest.mark.parametrize("entry", values(TOOLKIT.models))
-def test_every_entry_of_the_catalogue_keeps_the_contract(entry):
+def test_every_entry_of_the_catalog_keeps_the_contract(entry):
     check_catalogue_entry(entry)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import operator
+from typing import Any
 
 _ATTRIBUTES = {
     "open_checkpoint": (
@@ -15,14 +16,28 @@ _ATTRIBUTES = {
 
 
 def opened_fault(hook: str, opened: object) -> str:
-    """Say what a checkpoint or a tokenizer lacks, or nothing.
+    """Say what a checkpoint or a tokenizer lacks or has wrong, or nothing.
 
     Args:
         hook: ``open_checkpoint`` or ``load_tokenizer``.
         opened: what the hook returned.
     """
     missing = [name for name in _ATTRIBUTES[hook] if not _has(opened, name)]
-    return f"returned {type(opened).__name__}, without {', '.join(missing)}" if missing else ""
+    if missing:
+        return f"returned {type(opened).__name__}, without {', '.join(missing)}"
+    return tokenizer_fault(opened) if hook == "load_tokenizer" else ""
+
+
+def tokenizer_fault(tokenizer: Any) -> str:
+    """Say what is wrong with the numbers of a tokenizer, or nothing."""
+    vocab_size = tokenizer.vocab_size
+    if type(vocab_size) is not int or vocab_size < 1:
+        return f"has the vocab_size {vocab_size!r:.60}; expected how many tokens there are, an int"
+    for name in ("bos_id", "eos_id"):
+        token = getattr(tokenizer, name)
+        if type(token) is not int or not 0 <= token < vocab_size:
+            return f"has the {name} {token!r:.60}; expected an int from 0 to {vocab_size - 1}"
+    return ""
 
 
 def _has(thing: object, dotted: str) -> bool:

@@ -1,4 +1,4 @@
-"""A model of a stranger's in the download catalogue; told to, it breaks the download too."""
+"""A model of a stranger's in the download catalog; told to, it breaks the download too."""
 
 import json
 import os

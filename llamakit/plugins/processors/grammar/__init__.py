@@ -6,7 +6,6 @@ which tokens may follow; all others are ruled out.
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from llamakit import hookimpl
@@ -17,11 +16,6 @@ from llamakit.errors import (
     OptionError,
     UsageError,
 )
-from llamakit.files.regular_file import read_bytes
-from llamakit.json_reader import parse_json
-from llamakit.plugins.processors.grammar.constraint import Constraint
-from llamakit.plugins.processors.grammar.gbnf import GbnfError, is_gbnf, lark_of_gbnf
-from llamakit.plugins.processors.grammar.messages import engine_errors, shortened
 
 if TYPE_CHECKING:
     from llamakit.hookspecs import Registrar
@@ -34,6 +28,10 @@ def _read(file: str | None, text: str | None, kind: str) -> tuple[str, str]:
         raise UsageError(f"the {kind} needs either a file or a string")
     if file is None:
         return text or "", f"the {kind}"
+    from pathlib import Path
+
+    from llamakit.files.regular_file import read_bytes
+
     path = Path(file).expanduser()
     if not path.exists():
         raise UsageError(f"{path}: no such file; expected a {kind}")
@@ -62,9 +60,12 @@ def json_schema(
     Source: llguidance, https://github.com/guidance-ai/llguidance
     """
     _check_engine()
-    text, name = _read(file, schema, "JSON schema")
     import json
 
+    from llamakit.json_reader import parse_json
+    from llamakit.plugins.processors.grammar.constraint import Constraint
+
+    text, name = _read(file, schema, "JSON schema")
     try:
         content = parse_json(text, name)
     except InvalidJSONError as error:
@@ -92,6 +93,9 @@ def regex(tokenizer: Tokenizer, pattern: str = ".*") -> LogitsProcessor:
 
     from llguidance import LLMatcher
 
+    from llamakit.plugins.processors.grammar.constraint import Constraint
+    from llamakit.plugins.processors.grammar.messages import engine_errors, shortened
+
     name = f"the regular expression {shortened(pattern)!r}"
     with engine_errors(name):
         made = json.loads(LLMatcher.grammar_from_regex(pattern))  # noqa: TID251 - of the engine
@@ -110,6 +114,10 @@ def grammar(
     Source: llguidance, https://github.com/guidance-ai/llguidance
     """
     _check_engine()
+    from llamakit.plugins.processors.grammar.constraint import Constraint
+    from llamakit.plugins.processors.grammar.gbnf import GbnfError, is_gbnf, lark_of_gbnf
+    from llamakit.plugins.processors.grammar.messages import shortened
+
     source, name = _read(file, text, "grammar")
     try:
         return Constraint(tokenizer, lark_of_gbnf(source) if is_gbnf(source) else source, name)

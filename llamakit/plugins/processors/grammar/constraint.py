@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from llamakit.protocols import Row, Tokenizer
 
+
 NO_FORCING = '\n%llguidance {"no_forcing": true}\n'
 """Where only one string can follow, let the model choose how it is split into tokens."""
 
