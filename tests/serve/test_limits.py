@@ -25,7 +25,7 @@ def limited(llama: Llama) -> Iterator[Running]:
 @pytest.fixture(scope="module")
 def impatient(llama: Llama) -> Iterator[Running]:
     """A server that waits for a request for one second only."""
-    with thread(llama, limits=Limits(arrival=1.0)) as running:
+    with thread(llama, limits=Limits(arrival=2.0)) as running:
         yield running
 
 
