@@ -15,7 +15,7 @@ import hypothesis.strategies as st
 import numpy as np
 import pytest
 from hypothesis import given, settings
-from lazy_torch import torch
+from lazy_torch import needs_torch, torch
 
 from llamakit.api import diff, open_checkpoint, plan_reshard, reshard
 from llamakit.checkpoint.params import hidden_dim
@@ -427,6 +427,7 @@ def fail(array):
     raise ValueError("no such\ntensor")
 
 
+@needs_torch
 @pytest.mark.parametrize(
     ("mistake", "found"),
     [
@@ -453,6 +454,7 @@ def test_a_checkpoint_that_reads_something_else_is_told_so(source, tmp_path, mis
     assert not (tmp_path / "out").exists()
 
 
+@needs_torch
 def test_a_checkpoint_that_fails_to_read_is_named_with_the_parameter(source, tmp_path):
     checkpoint = Mistaken(open_checkpoint(source), fail)
     expected = (

@@ -8,7 +8,7 @@ import subprocess
 import sys
 
 import pytest
-from lazy_torch import torch
+from lazy_torch import needs_torch, torch
 from tools_kit import PARAMS, change_shard, random_model, write_model
 
 from llamakit import export, inspect
@@ -50,6 +50,7 @@ def test_memory_of_a_rank_is_what_its_shard_holds(reference_cases):
     assert memory[8].weights == nbytes
 
 
+@needs_torch
 def test_the_kv_cache_is_that_of_the_runtime(reference_cases):
     from llamakit.runtime.kv_cache import KVCache
 

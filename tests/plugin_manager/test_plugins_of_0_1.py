@@ -7,8 +7,10 @@ import subprocess
 import sys
 
 import pytest
+from lazy_torch import needs_torch
 
 
+@needs_torch
 def test_a_plugin_of_0_1_with_promised_imports_works_unchanged(
     run_llamakit, plugins, reference_cases
 ):
@@ -30,6 +32,7 @@ def test_a_plugin_of_0_1_with_promised_imports_works_unchanged(
     assert int(counted.stdout) > 0
 
 
+@needs_torch
 def test_the_checks_that_its_author_wrote_pass(plugins, isolated, reference_cases):
     env = {**isolated, **plugins("of_0_1")}
 
@@ -63,6 +66,7 @@ def test_a_plugin_that_imports_a_moved_module_is_told_where_it_is(moved_imports,
     )
 
 
+@needs_torch
 def test_a_moved_module_that_is_imported_in_use_is_told_too(moved_imports):
     assert moved_imports["in-use"]["reason"].endswith(
         "llamakit.streaming is now llamakit itself (Llama)"
@@ -77,6 +81,7 @@ def moved_imports(run_llamakit, plugins):
     return {it["name"]: it for it in json.loads(listed.stdout) if not it["builtin"]}
 
 
+@needs_torch
 def test_every_module_that_is_said_to_have_moved_is_gone_and_its_successor_there():
     from importlib import import_module
     from importlib.util import find_spec
