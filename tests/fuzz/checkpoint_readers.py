@@ -180,7 +180,7 @@ READERS = (
         ],
         file="params.json",
     ),
-    Reader("config", read_checkpoint, [json.dumps(CONFIG).encode()], file="config.json"),
+    Reader("config", read_checkpoint, [json.dumps(CONFIG).encode()], file="config.json", cases=300),
     Reader(
         "index",
         read_checkpoint,
@@ -191,6 +191,7 @@ READERS = (
             json.dumps({"weight_map": {"a": "../\x1b" + "a" * 2_000_000}}).encode(),
         ],
         file="model.safetensors.index.json",
+        cases=300,
     ),
     Reader(
         "checklist",

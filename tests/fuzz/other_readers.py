@@ -201,6 +201,7 @@ READERS = (
         [json.dumps(STATE).encode() + b"\n\1"],
         DEEP,
         file="a.part.state",
+        cases=200,
         opens=("/proc/sys/kernel/random/boot_id",),
     ),
     Reader(

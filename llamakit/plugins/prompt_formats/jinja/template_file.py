@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 from llamakit.errors import FileFormatError, UnknownNameError, UsageError
 from llamakit.files.regular_file import open_regular
 from llamakit.json_reader import read_json_file
-from llamakit.plugins.prompt_formats.jinja.user_text import is_unicode
 
 if TYPE_CHECKING:
     from llamakit.protocols import Tokenizer
@@ -54,25 +53,15 @@ def find(tokenizer: Tokenizer, file: str | None, template: str) -> TemplateFile:
         text = _template(path, template)
         if text is None:
             raise FileFormatError(f"{path} has no chat_template: give a file that has one")
-        return _checked(TemplateFile(path, text, _tokens(path, folder)))
+        return TemplateFile(path, text, _tokens(path, folder))
     for path in (folder / name for name in BESIDE):
         text = _template(path, template) if path.exists() else None
         if text is not None:
-            return _checked(TemplateFile(path, text, _tokens(path, folder)))
+            return TemplateFile(path, text, _tokens(path, folder))
     raise UsageError(
         f"no chat template beside {tokenizer.path} ({', '.join(BESIDE)}): name one with "
         "--prompt-format jinja:file=FILE"
     )
-
-
-def _checked(template: TemplateFile) -> TemplateFile:
-    for text in (template.text, *template.tokens.values()):
-        if not is_unicode(text):
-            raise FileFormatError(
-                f"{template.path}: its template or a token has a lone surrogate, such as \\ud800, "
-                "which is no character"
-            )
-    return template
 
 
 def _template(path: Path, wanted: str) -> str | None:
