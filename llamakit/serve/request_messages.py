@@ -16,10 +16,11 @@ def dialog_of(messages: Sequence[Mapping[str, Any]]) -> Dialog:
         DialogError: one has neither a content nor tool calls.
     """
     dialog: list[Any] = []
-    for number, message in enumerate(messages, start=1):
+    for index, message in enumerate(messages):
         content, calls = message.get("content"), message.get("tool_calls")
         if content is None and not calls:
-            raise DialogError(f"message {number} ({message['role']}) has no content")
+            lack = ".content is null" if "content" in message else " lacks 'content'"
+            raise DialogError(f"messages[{index}]{lack}")
         if not isinstance(content, str):
             content = "".join(part["text"] for part in content or ())
         role = "system" if message["role"] == "developer" else message["role"]

@@ -237,10 +237,10 @@ def test_tools_come_from_a_file(small: Named, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "said"),
     [
-        ("{", "tools.json: not JSON"),
+        ("{", "tools.json is not JSON"),
         ("[1]", "tools.json: tool 1 is 1; expected"),
         ('{"a": 1}', "tools.json: the tools are a dict; expected"),
-        ("[" * 10**5, "tools.json: not JSON"),
+        ("[" * 10**5, "tools.json is not JSON"),
         ('[{"type": "function", "function": {}}]', "tools.json: tool 1 is"),
     ],
 )

@@ -69,9 +69,9 @@ def refused(response: httpx.Response, status: int) -> dict[str, Any]:
         (CHAT, {"messages": [{"role": "user"}]}, "messages", "messages[0] lacks 'content'"),
         (
             CHAT,
-            {"messages": [{"role": "tool", "content": "a"}]},
+            {"messages": [{"role": "narrator", "content": "a"}]},
             "messages",
-            "messages[0].role is 'tool'; it has to be one of 'system'",
+            "messages[0].role is 'narrator'; it has to be one of 'system'",
         ),
         (
             CHAT,

@@ -127,7 +127,7 @@ def test_calls_and_their_answers_go_back_into_the_dialog(server_with_tools: Runn
             "messages",
             r"message 2 (tool) belongs to a tool call",
         ),
-        ({"messages": [{"role": "user"}]}, "messages", "message 1 (user) has no content"),
+        ({"messages": [{"role": "user"}]}, "messages", "messages[0] lacks 'content'"),
     ],
 )
 def test_a_format_without_tools_refuses_them(
