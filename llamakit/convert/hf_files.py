@@ -8,9 +8,9 @@ from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
-from llamakit.checkpoint.families import LLAMA_3
+from llamakit.checkpoint.families import LLAMA_3, LLAMA_4
 from llamakit.checkpoint.layout import EMBEDDING
-from llamakit.checkpoint.llama_generation import family_of, is_tiktoken
+from llamakit.checkpoint.llama_generation import family_of
 from llamakit.checkpoint.params import ModelParams
 from llamakit.checkpoint.rope_scaling import as_config, default_scaling
 from llamakit.convert.companion_files import check_copied
@@ -25,8 +25,11 @@ from llamakit.convert.sentencepiece_model import SentencePieceModel, read_senten
 from llamakit.errors import TokenizerError
 from llamakit.files.regular_file import read_bytes
 from llamakit.protocols import Checkpoint
+from llamakit.tokenizer.rank_file import is_rank_file
 from llamakit.tokenizer.sentencepiece import load
+from llamakit.tokenizer.special_tokens import special_tokens
 
+_SPECIAL_TOKENS = (LLAMA_3.special_tokens, LLAMA_4.special_tokens)
 _TOKENIZER_FILES = (
     "tokenizer.json",
     "tokenizer_config.json",
@@ -54,7 +57,7 @@ def write_hf_files(checkpoint: Checkpoint, destination: Path, tokenizer: Path | 
         TokenizerError: the tokenizer is another model's, or does what no tokenizer.json says.
     """
     model = _read_sentencepiece(checkpoint, tokenizer)
-    ends = _ends(checkpoint, model)
+    ends = _ends(checkpoint, model, tokenizer)
     context = context_length(checkpoint)
     files = {
         "config.json": _json(config(checkpoint) | ends),
@@ -145,19 +148,29 @@ def _dtype(checkpoint: Checkpoint) -> str:
     return checkpoint.parameters.get(EMBEDDING, widest).dtype
 
 
-def _ends(checkpoint: Checkpoint, model: SentencePieceModel | None) -> dict[str, object]:
+def _ends(
+    checkpoint: Checkpoint, model: SentencePieceModel | None, tokenizer: Path | None
+) -> dict[str, object]:
     """Name the token IDs that begin and end a string.
 
-    A Llama 3 ends a string, a message or a turn; the base models write only the first.
+    A Llama 3 or 4 ends a string, a message or a turn; the base models write only the first.
     """
     if model is not None:
         return {
             "bos_token_id": token_id(model, model.bos_piece),
             "eos_token_id": token_id(model, model.eos_piece),
         }
-    if family_of(checkpoint) is LLAMA_3:
-        return {"bos_token_id": 128000, "eos_token_id": [128001, 128008, 128009]}
-    return {"bos_token_id": 1, "eos_token_id": 2}
+    params, family = checkpoint.params, family_of(checkpoint)
+    if not family.special_tokens:
+        return {"bos_token_id": 1, "eos_token_id": 2}
+    # A vocabulary larger than the family's is padded.
+    ranks = min(params.vocab_size, family.vocabularies.start) - family.special_tokens
+    if tokenizer is not None and is_rank_file(tokenizer):
+        lines = sum(1 for line in read_bytes(tokenizer).splitlines() if line.strip())
+        if params.vocab_size - lines in _SPECIAL_TOKENS:
+            ranks = lines
+    special = special_tokens(ranks, params.vocab_size, params.use_scaled_rope)
+    return {"bos_token_id": ranks, "eos_token_id": [ranks + offset for offset in special.stops]}
 
 
 def _read_sentencepiece(checkpoint: Checkpoint, path: Path | None) -> SentencePieceModel | None:
@@ -166,7 +179,7 @@ def _read_sentencepiece(checkpoint: Checkpoint, path: Path | None) -> SentencePi
         return None
     if not path.exists():
         raise TokenizerError(f"no such tokenizer file: {path}; pass one with --tokenizer")
-    if path.suffix == ".json" or is_tiktoken(path):
+    if path.suffix == ".json" or is_rank_file(path):
         return None
     load(path)  # what SentencePiece itself does not load is refused in its words
     model = read_sentencepiece_model(path)

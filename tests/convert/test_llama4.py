@@ -98,26 +98,6 @@ def test_plain_layers_keep_their_fused_tensors(with_plain_layers: Path, tmp_path
     assert all(torch.equal(tensor, before[name]) for name, tensor in after.items())
 
 
-def test_transformers_gives_the_answers_of_the_reference(
-    case: Path, reference_cases_llama3: Path, tmp_path: Path
-) -> None:
-    expected = json.loads((reference_cases_llama3 / "llama4-moe-mp2.expected.json").read_text())
-
-    export(case, tmp_path / "hf", max_shard_size="200KB")
-
-    model = transformers.AutoModelForCausalLM.from_pretrained(tmp_path / "hf", dtype=torch.float32)
-    for prompt, answer in zip(expected["prompt_tokens"], expected["greedy"], strict=True):
-        tokens = [*prompt, *answer["tokens"]]
-        with torch.no_grad():
-            scores = model(torch.tensor([tokens])).logits[0, len(prompt) - 1 : -1].log_softmax(-1)
-        assert scores.argmax(-1).tolist() == answer["tokens"]
-        assert scores.max(-1).values.tolist() == pytest.approx(answer["logprobs"], abs=1e-4)
-    text = expected["long_prompt"]["tokens"]
-    with torch.no_grad():
-        logits = model(torch.tensor([text])).logits[0, -1].tolist()
-    assert logits == pytest.approx(expected["long_prompt"]["last_logits"], abs=1e-4)
-
-
 def test_plain_layers_compute_what_transformers_does(
     with_plain_layers: Path, tmp_path: Path
 ) -> None:

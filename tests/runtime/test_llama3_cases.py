@@ -96,6 +96,20 @@ def test_a_kept_prefix_and_drafts_change_no_token() -> None:
     assert [token for token in drafted if token is not None] == fresh
 
 
+def test_another_rope_factor_is_computed_on_request() -> None:
+    text = expected_of("llama31-mp8")["long_prompt"]["tokens"]
+    settings: dict[str, Any] = {"dtype": "float32", "max_seq_len": 2048}
+
+    with Llama.open(CASES / "llama31-mp8", rope_factor=8, **settings) as llama:
+        same = last_logits(llama, text, 1401)
+    with Llama.open(CASES / "llama31-mp8", rope_factor=32, **settings) as llama:
+        other = last_logits(llama, text, 1401)
+
+    expected = expected_of("llama31-mp8")["long_prompt"]["last_logits"]
+    assert same == pytest.approx(expected, abs=1e-4)
+    assert other != pytest.approx(expected, abs=1e-2)
+
+
 def test_steps_of_one_token_attend_within_chunks_as_a_prefill_does() -> None:
     text = expected_of("llama4-moe-mp2")["long_prompt"]["tokens"][:1030]
 
