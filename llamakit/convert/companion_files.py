@@ -43,13 +43,13 @@ def meta_companions(checkpoint: Checkpoint, size: int, dtype: str | None) -> lis
     """
     carried: dict[str, Path] = {it.name: it for it in companion_files(checkpoint, "meta")}
     params = carried.pop(PARAMS, None)
-    made = [
+    files = [
         _copy(params, checkpoint.path) if params else SmallFile(PARAMS, params_json(checkpoint)),
         *tokenizer_files(checkpoint.path),
         SmallFile(ORIGIN, _origin(checkpoint, size, dtype)),
     ]
-    taken = {file.name for file in made} | {MODEL_CHECKLIST}
-    return [*made, *carried_files(checkpoint, carried.values(), taken)]
+    taken = {file.name for file in files} | {MODEL_CHECKLIST}
+    return [*files, *carried_files(checkpoint, carried.values(), taken)]
 
 
 def carried_files(
@@ -118,8 +118,8 @@ def tokenizer_files(path: Path) -> list[SmallFile]:
         )
         return []
     beside = tokenizer.with_name(_TOKENIZER_LIST)
-    found = [tokenizer, beside] if beside.exists() else [tokenizer]
-    return [_copy(file, path) for file in found]
+    files = [tokenizer, beside] if beside.exists() else [tokenizer]
+    return [_copy(file, path) for file in files]
 
 
 def params_json(checkpoint: Checkpoint) -> bytes:

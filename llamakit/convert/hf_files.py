@@ -197,17 +197,17 @@ def _copies(tokenizer: Path) -> dict[str, bytes]:
     """Take a tokenizer that is not a SentencePiece model as it is, with the files next to it."""
     given = "tokenizer.json" if tokenizer.suffix == ".json" else "tokenizer.model"
     beside = {name: tokenizer.parent / name for name in _TOKENIZER_FILES}
-    found = {name: path for name, path in (beside | {given: tokenizer}).items() if path.exists()}
-    for path in found.values():
+    files = {name: path for name, path in (beside | {given: tokenizer}).items() if path.exists()}
+    for path in files.values():
         if path != tokenizer:
             check_copied(path, tokenizer.parent)
-    if "tokenizer.json" not in found:
+    if "tokenizer.json" not in files:
         _log().warning(
             "%s is a tiktoken model and is copied as it is; AutoTokenizer needs a tokenizer.json "
             "beside it, which comes with the model's Hugging Face folder",
             tokenizer,
         )
-    return {name: read_bytes(path) for name, path in found.items()}
+    return {name: read_bytes(path) for name, path in files.items()}
 
 
 def _json(values: Mapping[str, object], indent: int | None = 2) -> bytes:

@@ -116,18 +116,18 @@ def merges(model: SentencePieceModel) -> list[list[str]]:
     Returns:
         ``[left, right]`` strings; in the order of the joined piece's score.
     """
-    ids = {
+    tokens = {
         piece.text: token
         for token, piece in enumerate(model.pieces)
         if piece.type == PieceType.NORMAL
     }
-    by_score = sorted(ids, key=lambda text: (-model.pieces[ids[text]].score, ids[text]))
+    by_score = sorted(tokens, key=lambda text: (-model.pieces[tokens[text]].score, tokens[text]))
     return [
         [text[:split], text[split:]]
         for text in by_score
         # The longer left first: neighbours n, m, n of one run are n+m, n, as joined from the left.
         for split in range(len(text) - 1, 0, -1)
-        if text[:split] in ids and text[split:] in ids
+        if text[:split] in tokens and text[split:] in tokens
     ]
 
 

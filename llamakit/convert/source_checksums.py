@@ -122,13 +122,13 @@ def verify_checksums(expected: Mapping[Path, str]) -> None:
         DamagedFileError: one is not what the checklist says, or cannot be read.
     """
     try:
-        found = md5_files(list(expected))
+        checksums = md5_files(list(expected))
     except OSError as error:
         raise DamagedFileError(
             f"{error.filename} is in the checklist, but cannot be read: {error.strerror}. "
             "Download it again."
         ) from None
-    for path, md5 in found.items():
+    for path, md5 in checksums.items():
         _compare(path, md5, expected[path])
 
 

@@ -143,13 +143,13 @@ class NonFiniteCounts:
                 self._count(part, names)
 
     def _count(self, values: Array, names: list[str]) -> None:
-        found = Counts()
-        found.add(values)
-        if found != Counts():
+        new = Counts()
+        new.add(values)
+        if new != Counts():
             for name in names:
                 counts = self.counts.setdefault(name, Counts())
-                counts.nan += found.nan
-                counts.infinite += found.infinite
+                counts.nan += new.nan
+                counts.infinite += new.infinite
 
 
 def _with_values(tensors: Mapping[str, StoredTensor]) -> dict[str, StoredTensor]:

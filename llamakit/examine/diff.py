@@ -126,15 +126,17 @@ def diff(a: Checkpoint, b: Checkpoint) -> Steps[DiffReport]:
                 notes.append(f"{name} is in {side} only: {reason}")
                 names.remove(name)
     total = sum(_nbytes(a, name) for name in names)
-    found: dict[str, ParameterDiff] = {}
+    differences: dict[str, ParameterDiff] = {}
     yield StepProgress(0, total)
     done = 0
     with unchanged(stamps([*weight_files(a), *weight_files(b)])):
         for result in _compare_all(a, b, names):
-            found[result.name] = result
+            differences[result.name] = result
             done += _nbytes(a, result.name)
             yield StepProgress(done, total)
-    return DiffReport(a.path, b.path, numbers, tuple(found[name] for name in names), tuple(notes))
+    return DiffReport(
+        a.path, b.path, numbers, tuple(differences[name] for name in names), tuple(notes)
+    )
 
 
 def _does_not_count(name: str, a: Checkpoint, b: Checkpoint) -> str:
@@ -178,7 +180,7 @@ def _compare_parameter(
         return ParameterDiff(name, "only in B" if one is None else "only in A", one, other)
     if one.shape != other.shape:
         return ParameterDiff(name, "shape", one, other)
-    found = Comparison()
+    comparison = Comparison()
     width = math.prod(one.shape[1:])
     for start, end in _chunks(one.shape):
         if stop.is_set():
@@ -186,8 +188,8 @@ def _compare_parameter(
         bounds = {"start": start, "stop": end} if one.shape else {}
         part = compare(read_checked(a, name, **bounds), read_checked(b, name, **bounds))
         if part != Comparison():
-            found = merge(found, part, start * width)
-    return _describe(a, b, one, other, found)
+            comparison = merge(comparison, part, start * width)
+    return _describe(a, b, one, other, comparison)
 
 
 def _chunks(shape: tuple[int, ...]) -> Iterator[tuple[int, int]]:

@@ -146,7 +146,7 @@ def _faults(checkpoint: Checkpoint, tokenizer: Vocabulary) -> list[str]:
 
 def _oddities(checkpoint: Checkpoint, tokenizer: Vocabulary, dtypes: Counter[str]) -> list[str]:
     params, rows = checkpoint.params, checkpoint.params.vocab_size
-    found = {
+    conditions = {
         "no tokenizer in the folder or in its parent": tokenizer.path is None,
         f"the embedding has {rows} rows, the tokenizer only {tokenizer.size} tokens": (
             tokenizer.size is not None and tokenizer.size < rows
@@ -159,7 +159,7 @@ def _oddities(checkpoint: Checkpoint, tokenizer: Vocabulary, dtypes: Counter[str
         ),
         "the output layer is the embedding (tied)": params.tied_embeddings,
     }
-    present = [sentence for sentence, holds in found.items() if holds]
+    present = [sentence for sentence, holds in conditions.items() if holds]
     return [*oddities(checkpoint), *present, *_uncomputed(checkpoint)]
 
 

@@ -157,14 +157,14 @@ def _file_report(folder: Folder, name: str, file: _File | None) -> FileReport:
     if file.error is not None:
         reason = getattr(file.error, "strerror", None) or str(file.error)
         return FileReport(name, "unreadable", expected, note=reason, good=False)
-    found = file.md5.hexdigest() if file.md5 else None
-    if expected is not None and expected == found:
-        return FileReport(name, "ok", expected, found)
+    md5 = file.md5.hexdigest() if file.md5 else None
+    if expected is not None and expected == md5:
+        return FileReport(name, "ok", expected, md5)
     note = not_weights_in(path) or ""
     if expected is None:
-        return FileReport(name, "not listed", None, found, note, good=not note)
+        return FileReport(name, "not listed", None, md5, note, good=not note)
     note = note or ("empty" if not file.nbytes else "")
-    return FileReport(name, "mismatch", expected, found, note, good=False)
+    return FileReport(name, "mismatch", expected, md5, note, good=False)
 
 
 def _tell_sums(folder: Folder, files: Sequence[FileReport], findings: Findings) -> None:

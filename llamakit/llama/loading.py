@@ -7,7 +7,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from llamakit.checkpoint.llama4 import architecture_of
 from llamakit.checkpoint.rope_scaling import rope_type
 from llamakit.errors import LlamakitError, TokenizerError, UsageError
 from llamakit.plugin_manager.toolkit import Toolkit, default_toolkit
@@ -110,6 +109,7 @@ def _load_model(
     checkpoint: Checkpoint,
     progress: Callable[[int], None] | None,
 ) -> Transformer:
+    from llamakit.checkpoint.llama4 import architecture_of  # brings in numpy
     from llamakit.runtime import compiled_decoder, device, loader
     from llamakit.runtime.host_memory import has_room
     from llamakit.runtime.kernels import calibration
@@ -136,9 +136,8 @@ def _load_model(
         rope_factor=spec.rope_factor,
         progress=progress,
     )
-    if (
-        group.size == 1 and architecture_of(checkpoint.params) is None
-    ):  # experts are chosen by value
+    # Llama 4's experts are chosen by value, which cannot be compiled.
+    if group.size == 1 and architecture_of(checkpoint.params) is None:
         compiled_decoder.install(model, spec.compile)
     return model
 

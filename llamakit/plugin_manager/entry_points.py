@@ -42,21 +42,21 @@ def find_entry_points(group: str, path: Iterable[str] | None = None) -> list[Ent
         if _has_another_finder():
             return list(_ask_importlib(group))
         path = sys.path
-    found: list[EntryPoint] = []
+    entry_points: list[EntryPoint] = []
     seen: set[str] = set()
     for place in dict.fromkeys(entry for entry in path if isinstance(entry, str)):
         try:
             distributions = _distributions_in(place or ".")
         except NotADirectoryError:
-            found += _ask_importlib(group, path=[place], seen=seen)
+            entry_points += _ask_importlib(group, path=[place], seen=seen)
             continue
         except OSError:
             continue
         for key, folder in distributions:
             if key not in seen:
                 seen.add(key)
-                found += _read(folder, group)
-    return found
+                entry_points += _read(folder, group)
+    return entry_points
 
 
 def find_metadata(name: str) -> str | None:
@@ -124,14 +124,14 @@ def _read(folder: str, group: str) -> list[EntryPoint]:
 
 def _section(text: str, group: str) -> list[str]:
     """Return the lines of an ``entry_points.txt`` that stand under ``[group]``."""
-    found = []
+    lines = []
     section = ""
     for line in map(str.strip, text.splitlines()) if f"[{group}]" in text else ():
         if line.startswith("[") and line.endswith("]"):
             section = line.strip("[]")
         elif section == group and line and not line.startswith("#"):
-            found.append(line)
-    return found
+            lines.append(line)
+    return lines
 
 
 def _entry_point(line: str, package: str, version: str) -> EntryPoint:

@@ -168,14 +168,14 @@ def build(
     arguments = _arguments(entry, given)
     with attributed(entry):
         try:
-            made = entry.value(*positional, **named, **arguments)
+            result = entry.value(*positional, **named, **arguments)
         except ValueError as error:
             if isinstance(error, LlamakitError):
                 raise
             raise OptionError(f"{entry}: {error}") from error
-    if not entry.source.builtin and (fault := factory_result_fault(entry.kind, made)):
+    if not entry.source.builtin and (fault := factory_result_fault(entry.kind, result)):
         raise entry.breach(fault)
-    return guarded(made, entry)
+    return guarded(result, entry)
 
 
 def _why_no_option(entry: Entry, name: str, known: Iterable[str]) -> str:

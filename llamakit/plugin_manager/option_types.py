@@ -31,8 +31,8 @@ def read(value: object, annotation: Any) -> object:
             return _read_as(value, member)
         except ValueError:
             continue
-    words = [WORDS.get(member, spell(member)) for member in fitting]
-    raise ValueError(f"{value!r} is not {' or '.join(words)}")
+    expected = [WORDS.get(member, spell(member)) for member in fitting]
+    raise ValueError(f"{value!r} is not {' or '.join(expected)}")
 
 
 def _read_as(value: object, member: Any) -> object:
@@ -87,8 +87,8 @@ def members(annotation: Any) -> list[Any]:
     if origin is Literal:
         return [LiteralValue(value) for value in get_args(annotation)]
     if origin in (Union, types.UnionType):
-        found = [member for part in get_args(annotation) for member in members(part)]
-        return sorted(found, key=lambda member: {Path: 1, str: 2}.get(member, 0))
+        union = [member for part in get_args(annotation) for member in members(part)]
+        return sorted(union, key=lambda member: {Path: 1, str: 2}.get(member, 0))
     return [None if annotation is type(None) else annotation]
 
 

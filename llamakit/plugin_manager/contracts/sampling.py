@@ -116,8 +116,8 @@ def _described(result: Any) -> str:
     shape = tuple(getattr(result, "shape", ()))
     dtype, device = getattr(result, "dtype", ""), getattr(result, "device", "cpu")
     where = "" if str(device) == "cpu" else f"on {device}"
-    words = [type(result).__name__, str(shape) if dtype else "", str(dtype), where]
-    return " ".join(word for word in words if word)
+    parts = [type(result).__name__, str(shape) if dtype else "", str(dtype), where]
+    return " ".join(word for word in parts if word)
 
 
 def _on_device(logits: torch.Tensor) -> str:

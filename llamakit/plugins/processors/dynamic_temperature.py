@@ -46,8 +46,10 @@ def dynamic_temperature(
 
     def process(logits: torch.Tensor, rows: Sequence[Row]) -> torch.Tensor:  # (B, V) -> (B, V)
         entropy = torch.special.entr(logits.softmax(dim=-1)).sum(dim=-1, keepdim=True)
-        ids = logits.isfinite().sum(dim=-1, keepdim=True)
-        most = ids.clamp_min(2).log()  # one token alone has no entropy, whatever that is divided by
+        count = logits.isfinite().sum(dim=-1, keepdim=True)
+        most = count.clamp_min(
+            2
+        ).log()  # one token alone has no entropy, whatever that is divided by
         share = (entropy / most).clamp(0.0, 1.0)
         value: torch.Tensor = low + (high - low) * share.pow(exponent)
         return logits / value.clamp_min(COLDEST)

@@ -33,8 +33,8 @@ def typical(mass: float = 0.9) -> LogitsProcessor:
         logprobs = logits.log_softmax(dim=-1)
         entropy = -(logprobs * logprobs.exp()).nansum(dim=-1, keepdim=True)  # (B, 1)
         distance = (-logprobs - entropy).abs()
-        nearest, ids = distance.sort(dim=-1, stable=True)
-        gathered = logits.gather(-1, ids).softmax(dim=-1).cumsum(dim=-1)
+        nearest, tokens = distance.sort(dim=-1, stable=True)
+        gathered = logits.gather(-1, tokens).softmax(dim=-1).cumsum(dim=-1)
         last = (gathered < mass).sum(dim=-1, keepdim=True).clamp_max(logits.shape[-1] - 1)
         return logits.masked_fill(distance > nearest.gather(-1, last), -math.inf)
 

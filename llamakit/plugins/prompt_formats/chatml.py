@@ -80,8 +80,8 @@ def _holds_tag(number: int, role: str) -> SpecialTagError:
 def _special_ids(tokenizer: Tokenizer) -> Mapping[str, int]:
     """Return the special tokens of a tokenizer that tells them; others have none to write."""
     tell = getattr(tokenizer, "special_ids", None)
-    found: Mapping[str, int] = tell() if tell else {}
-    return found
+    special_ids: Mapping[str, int] = tell() if tell else {}
+    return special_ids
 
 
 @hookimpl

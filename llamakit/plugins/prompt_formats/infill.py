@@ -35,9 +35,9 @@ class InfillFormat:
         self._tokenizer = tokenizer
         self._suffix_first = suffix_first
         self._marker = marker
-        ids = _control_ids(tokenizer)
-        self._prefix, self._suffix, self._middle, end = ids
-        self._control = {*ids, tokenizer.bos_id, tokenizer.eos_id}
+        tags = _control_ids(tokenizer)
+        self._prefix, self._suffix, self._middle, end = tags
+        self._control = {*tags, tokenizer.bos_id, tokenizer.eos_id}
         self._blank = tokenizer.encode(BLANK)
         self.stop_tokens = (end, tokenizer.eos_id)
 

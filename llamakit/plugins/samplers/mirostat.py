@@ -28,11 +28,11 @@ class Mirostat:
 
         mu = self._mu(logits, rows)
         probs = self.drawn_from(logits, rows).softmax(dim=-1)
-        ids = draw_ids(probs, rows)
-        observed = -probs.gather(-1, ids.unsqueeze(-1)).squeeze(-1).log2()  # (B,)
+        tokens = draw_ids(probs, rows)
+        observed = -probs.gather(-1, tokens.unsqueeze(-1)).squeeze(-1).log2()  # (B,)
         for row, following in zip(rows, mu - self._eta * (observed - self._tau), strict=True):
             row.state[self] = following
-        return ids
+        return tokens
 
     def drawn_from(self, logits: torch.Tensor, rows: Sequence[Row]) -> torch.Tensor:
         """Return the ``(B, V)`` logits without the tokens that surprise too much."""

@@ -36,10 +36,10 @@ class TopP:
         from llamakit.sampling import draw_ids
 
         probs = (logits / self._temperature).softmax(dim=-1)
-        probs, ids = probs.sort(dim=-1, descending=True, stable=True)
+        probs, tokens = probs.sort(dim=-1, descending=True, stable=True)
         before = probs.cumsum(dim=-1) - probs  # mass of the likelier tokens
         probs = probs.masked_fill(before > self._p, 0.0)
-        return ids.gather(-1, draw_ids(probs, rows).unsqueeze(-1)).squeeze(-1)
+        return tokens.gather(-1, draw_ids(probs, rows).unsqueeze(-1)).squeeze(-1)
 
     def drawn_from(self, logits: torch.Tensor, rows: Sequence[Row]) -> torch.Tensor:
         """Return the ``(B, V)`` logits of the set, for those who look at probabilities."""
@@ -80,11 +80,11 @@ def keep_top_p(p: float = 0.9) -> LogitsProcessor:
     def process(logits: torch.Tensor, rows: Sequence[Row]) -> torch.Tensor:  # (B, V) -> (B, V)
         if p == 1:
             return logits  # rounding would take away the least likely
-        falling, ids = logits.sort(dim=-1, descending=True, stable=True)
+        falling, tokens = logits.sort(dim=-1, descending=True, stable=True)
         probs = falling.softmax(dim=-1)
         before = probs.cumsum(dim=-1) - probs  # mass of the likelier tokens
         dropped = before > p
-        return logits.masked_fill(dropped.scatter(-1, ids, dropped), -math.inf)
+        return logits.masked_fill(dropped.scatter(-1, tokens, dropped), -math.inf)
 
     return process
 

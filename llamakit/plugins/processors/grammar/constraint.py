@@ -42,8 +42,8 @@ class MatchState:
     def _consume(self, token: int) -> None:
         if not self._consumed and token in self._vocabulary.lone_spaces:
             return
-        ids = self._vocabulary.first_ids
-        engine_token = token if self._consumed or token >= len(ids) else int(ids[token])
+        first_ids = self._vocabulary.first_ids
+        engine_token = token if self._consumed or token >= len(first_ids) else int(first_ids[token])
         if not self._matcher.consume_token(engine_token):
             if "doesn't satisfy" not in self._matcher.get_error():
                 raise self._exhausted()  # it fits, but exceeds a limit of the engine
