@@ -136,6 +136,7 @@ class _Cli(click.Group):
 
     def invoke(self, ctx: click.Context) -> None:
         """Run the command; what a third-party one raises names its plugin."""
+        standard_streams.keep_warnings_on_one_line()
         try:
             super().invoke(ctx)
         except Exception:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import io
-import logging
 import os
 import sys
+from typing import TYPE_CHECKING
 
 from llamakit.printable import printable
+
+if TYPE_CHECKING:
+    import logging
 
 LONGEST_WARNING = 2000
 """Characters of a warning that are printed."""
@@ -17,7 +20,7 @@ def prepare() -> None:
     """Replace what is closed (``<&-``, ``>&-``) by the null device, and let no character fail.
 
     Bytes that are not UTF-8 arrive as surrogates, which prompts refuse in a sentence; characters
-    that the terminal's encoding lacks leave as escapes. Warnings are printed on one line.
+    that the terminal's encoding lacks leave as escapes.
     """
     for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
         if getattr(sys, name) is None:
@@ -29,6 +32,12 @@ def prepare() -> None:
         sys.stdin.reconfigure(errors="surrogateescape")
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")
+
+
+def keep_warnings_on_one_line() -> None:
+    """Print each warning on one line; for commands, since ``--help`` would wait for ``logging``."""
+    import logging
+
     logging.getLogger("llamakit").addFilter(_on_one_line)
 
 
