@@ -10,6 +10,7 @@ from llamakit.errors import NotACheckpointError
 from llamakit.llama.chunks import Chunk
 from llamakit.llama.llama import ChatPrediction, CompletionPrediction, Llama
 from llamakit.llama.loading import find_tokenizer, fit_tokenizer
+from llamakit.llama.moderation import Moderation, moderate
 from llamakit.llama.sampler_choice import choose_sampling
 from llamakit.plugin_manager.toolkit import default_toolkit
 from llamakit.protocols import Checkpoint, Tokenizer
@@ -30,6 +31,7 @@ __all__ = [
     "Chunk",
     "CompletionPrediction",
     "Llama",
+    "Moderation",
     "choose_sampling",
     "diff",
     "download_models",
@@ -38,6 +40,7 @@ __all__ = [
     "import_checkpoint",
     "inspect",
     "load_tokenizer",
+    "moderate",
     "open_checkpoint",
     "plan_reshard",
     "reshard",

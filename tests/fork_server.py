@@ -32,7 +32,9 @@ READ_AT_START = ("PYTHON", "OMP_", "MKL_", "LD_", "TORCH", "LC_", "LANG")
 def can_be_forked(words: Sequence[str], env: Mapping[str, str]) -> bool:
     """Whether this command loads torch, and asks for no variable that is read at the start."""
     names = env.keys() - {"PYTHONPATH"}  # is read again in the child
-    loads_torch = words[:1] in (["generate"], ["chat"], ["doctor"]) and find_spec("torch")
+    loads_torch = words[:1] in (["generate"], ["chat"], ["doctor"], ["moderate"]) and find_spec(
+        "torch"
+    )
     return bool(loads_torch) and not any(name.startswith(READ_AT_START) for name in names)
 
 

@@ -73,6 +73,15 @@ JOIN_TIMEOUT = click.option(
 )
 
 
+PROMPT_FORMAT = click.option(
+    "--prompt-format",
+    cls=NameOption,
+    registry="prompt_formats",
+    metavar="NAME[:K=V,...]",
+    help="How a dialog becomes tokens.  [default: that of the tokenizer's models]",
+)
+
+
 def join_timeout_of(arguments: Sequence[str]) -> float | None:
     """Return the join timeout that a command line names, whatever else is in it.
 
@@ -93,8 +102,7 @@ def join_timeout_of(arguments: Sequence[str]) -> float | None:
 def model_options(command: F) -> F:
     """Add the options that say which model to run, and how.
 
-    The function gets ``model`` (None: the bundled demo model), ``seed``, and ``loading``: a
-    ``LoadOptions``.
+    The function gets ``model`` (None: the bundled demo model) and ``loading``: a ``LoadOptions``.
     """
     return _add(
         _gather(command, "loading", LoadOptions),
@@ -168,14 +176,13 @@ def model_options(command: F) -> F:
             help="How far RoPE is scaled.  [default: as the files say; in Llama 3.1 and later, "
             "which do not, 32 for the 3.2 1B and 3B, else 8]",
         ),
-        click.option("--seed", metavar="N", type=int, help="The same seed, the same answer."),
     )
 
 
 def sampling_options(command: F) -> F:
     """Add the options that say how each token is chosen, and when to stop.
 
-    The function gets ``max_new_tokens``, ``prompt_format``, and ``sampling``: a
+    The function gets ``max_new_tokens``, ``prompt_format``, ``seed``, and ``sampling``: a
     ``SamplingOptions``.
     """
     return _add(
@@ -223,13 +230,8 @@ def sampling_options(command: F) -> F:
             type=click.IntRange(min=1),
             help="How many tokens an answer may have.",
         ),
-        click.option(
-            "--prompt-format",
-            cls=NameOption,
-            registry="prompt_formats",
-            metavar="NAME[:K=V,...]",
-            help="How a dialog becomes tokens.  [default: that of the tokenizer's models]",
-        ),
+        PROMPT_FORMAT,
+        click.option("--seed", metavar="N", type=int, help="The same seed, the same answer."),
     )
 
 

@@ -1,0 +1,98 @@
+"""``llamakit moderate``: judges texts and dialogs with a Llama Guard model."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from llamakit.cli.options import PROMPT_FORMAT, model_options
+
+if TYPE_CHECKING:
+    from llamakit.llama.moderation import Moderation
+    from llamakit.llama.options import LoadOptions
+    from llamakit.llama.prompts import Prompt
+    from llamakit.plugin_manager.toolkit import Toolkit
+    from llamakit.protocols import Dialog
+
+BATCH = 8
+"""Dialogs that are judged at the same time."""
+
+
+@click.command()
+@click.argument("text", nargs=-1)
+@click.option(
+    "--prompts",
+    type=click.Path(dir_okay=False, allow_dash=True),
+    metavar="FILE.jsonl",
+    help='One a line: {"prompt": "…"} or {"messages": […]}, whose last message is judged, with an '
+    '"id" if you like; - is standard input.',
+)
+@model_options
+@PROMPT_FORMAT
+@click.option(
+    "--threshold",
+    type=click.FloatRange(0, 1),
+    default=0.5,
+    show_default=True,
+    help='From this probability of "unsafe" on a text is flagged.',
+)
+@click.option("--json", "as_json", is_flag=True, help="One JSON object a text, a line each.")
+@click.pass_obj
+def moderate(
+    toolkit: Toolkit,
+    /,
+    text: tuple[str, ...],
+    prompts: str | None,
+    model: str | None,
+    loading: LoadOptions,
+    prompt_format: str | None,
+    threshold: float,
+    as_json: bool,
+) -> None:
+    """Say whether a text is safe, by a Llama Guard model.
+
+    TEXT is one or several, each a message of the user; - reads one from standard input. A line is
+    "safe" or "unsafe", the probability of "unsafe", and the categories that the model names.
+
+    \b
+    llamakit moderate -m Llama-Guard-3-1B/ "How do I bake bread?"
+    llamakit moderate -m Llama-Guard-3-8B/ --prompts dialogs.jsonl --json
+    """
+    from llamakit.cli.open_model import open_model
+    from llamakit.cli.terminal import json_text
+    from llamakit.llama.moderation import moderate as run
+    from llamakit.llama.prompts import read_prompts
+
+    asked = read_prompts(text, None if prompts is None else Path(prompts))
+    size = loading.max_batch_size or min(len(asked), BATCH)
+    with open_model(toolkit, model, replace(loading, max_batch_size=size)) as llama:
+        for start in range(0, len(asked), size):
+            part = asked[start : start + size]
+            verdicts = run(llama, [_dialog(it) for it in part], prompt_format)
+            for prompt, verdict in zip(part, verdicts, strict=True):
+                result = _as_dict(prompt, verdict, threshold)
+                click.echo(json_text(result) if as_json else _line(result))
+
+
+def _dialog(prompt: Prompt) -> Dialog:
+    if prompt.dialog is not None:
+        return prompt.dialog
+    return [{"role": "user", "content": prompt.text or ""}]
+
+
+def _as_dict(prompt: Prompt, verdict: Moderation, threshold: float) -> dict[str, Any]:
+    return {
+        **({} if prompt.id is None else {"id": prompt.id}),
+        "flagged": verdict.score >= threshold,
+        "score": verdict.score,
+        "categories": list(verdict.categories),
+        "text": verdict.text,
+    }
+
+
+def _line(result: dict[str, Any]) -> str:
+    word = "unsafe" if result["flagged"] else "safe"
+    return " ".join([word, f"{result['score']:.4f}", *result["categories"]])

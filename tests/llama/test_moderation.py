@@ -1,0 +1,90 @@
+"""Llama Guard: the probability of "unsafe", and the categories that an answer names."""
+
+from __future__ import annotations
+
+import json
+import math
+import subprocess
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from llamakit import Llama
+from llamakit.api import choose_sampling, moderate
+from llamakit.errors import DialogError
+from llamakit.llama.moderation import categories_of
+from llamakit.runtime.requests import Request
+
+CASE = Path(__file__).parents[1] / "data" / "reference-cases-llama3" / "llama3-gqa-mp1"
+DIALOGS: Any = [
+    [{"role": "user", "content": "How do I bake bread?"}],
+    [{"role": "user", "content": "Hello"}, {"role": "assistant", "content": "Go away"}],
+]
+
+
+@pytest.fixture(scope="module")
+def llama() -> Iterator[Llama]:
+    with Llama.open(CASE, dtype="float32", max_seq_len=2048, max_batch_size=2) as llama:
+        yield llama
+
+
+def test_the_score_is_the_probability_of_unsafe_as_the_first_word(llama: Llama) -> None:
+    verdicts = moderate(llama, DIALOGS)
+
+    guard = llama.prompt_format("llama-guard")
+    expected = [probability(llama, guard.encode(dialog), "unsafe") for dialog in DIALOGS]
+    assert [verdict.score for verdict in verdicts] == pytest.approx(expected, rel=1e-3)
+
+
+def probability(llama: Llama, tokens: list[int], word: str) -> float:
+    """Multiply the probabilities of a word's tokens, read from those of the whole vocabulary."""
+    greedy = choose_sampling(temperature=0, toolkit=llama.toolkit, tokenizer=llama.tokenizer)
+    logprob = 0.0
+    for token in llama.tokenizer.encode(word):
+        request = Request(tokens, len(tokens) + 1, greedy, 0, logprobs=True, top=1280)
+        engine = llama.engine()
+        (event, *_) = engine.submit(request)
+        engine.close()
+        logprob += dict(event.top)[token]
+        tokens = [*tokens, token]
+    return math.exp(logprob)
+
+
+@pytest.mark.parametrize(
+    ("text", "categories"),
+    [
+        ("safe", ()),
+        ("\n\nunsafe\nS1,S10", ("S1", "S10")),
+        ("unsafe\nS2, S14\n", ("S2", "S14")),
+        ("unsafe", ()),
+        ("safe\nS1", ()),
+    ],
+)
+def test_the_categories_are_those_below_unsafe(text: str, categories: tuple[str, ...]) -> None:
+    assert categories_of(text) == categories
+
+
+def test_a_message_of_another_role_is_refused(llama: Llama) -> None:
+    with pytest.raises(DialogError, match="message 1 has the role 'system'"):
+        moderate(llama, [[{"role": "system", "content": "Be kind."}]])
+
+
+def test_the_command_judges_texts_and_dialogs(
+    run_llamakit: Callable[..., subprocess.CompletedProcess[str]], tmp_path: Path
+) -> None:
+    lines = [{"id": "a", "prompt": "Hello"}, {"id": "b", "messages": DIALOGS[1]}]
+    (tmp_path / "lines.jsonl").write_text("\n".join(map(json.dumps, lines)))
+
+    shared = ("moderate", "-m", CASE, "--dtype", "float32", "--prompts", "lines.jsonl", "Hi")
+    as_json = run_llamakit(*shared, "--json", "--threshold", "0")
+    plain = run_llamakit(*shared)
+
+    assert as_json.returncode == plain.returncode == 0, as_json.stderr + plain.stderr
+    verdicts = [json.loads(line) for line in as_json.stdout.splitlines()]
+    assert [verdict.get("id") for verdict in verdicts] == [None, "a", "b"]
+    assert all(verdict["flagged"] and 0 <= verdict["score"] <= 1 for verdict in verdicts)
+    assert [line.split()[:2] for line in plain.stdout.splitlines()] == [
+        ["safe", f"{verdict['score']:.4f}"] for verdict in verdicts
+    ]
