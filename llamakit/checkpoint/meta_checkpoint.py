@@ -175,19 +175,26 @@ def open_meta(path: Path) -> MetaCheckpoint | None:
     shards = [shard.renamed(vision.text_tensors(shard.tensors)) for shard in stored]
     vocab_size = _vocab_size(shards, values.get("dim"))
     params = parse_params(values, params_path, vocab_size=vocab_size)
+    params, axis = _resolve(params, path, shards)
+    if params.family == LLAMA_4.name:
+        shards = [
+            shard.renamed(llama4.unstack(shard.tensors, params, len(shards))) for shard in shards
+        ]
+    check_none_missing(params.dim, shards)
+    return MetaCheckpoint(path, params, shards, axis, left_out=left_out)
+
+
+def _resolve(
+    params: ModelParams, path: Path, shards: Sequence[TensorFile]
+) -> tuple[ModelParams, int]:
+    """Complete the params with what the shards show; return also the embedding's axis."""
     embedding = shards[0].tensors.get(EMBEDDING)
     shape = None if embedding is None else embedding.shape
     axis = embedding_axis(shape, params.dim, len(shards), path)
     family = detect_family(params, path, axis, shards[0].tensors)
     tied = _is_tied(params, path, shards[0])
     params = replace(params, family=family.name, tied_embeddings=tied)
-    if family is LLAMA_4:
-        shards = [
-            shard.renamed(llama4.unstack(shard.tensors, params, len(shards))) for shard in shards
-        ]
-    check_none_missing(params.dim, shards)
-    axis = family.embedding_axis if axis is None else axis
-    return MetaCheckpoint(path, params, shards, axis, left_out=left_out)
+    return params, family.embedding_axis if axis is None else axis
 
 
 def _checked_slice(

@@ -18,6 +18,8 @@ from llamakit.checkpoint.capabilities import weight_files
 from llamakit.checkpoint.checked_read import read_checked
 from llamakit.checkpoint.dtypes import DTYPES, itemsize
 from llamakit.checkpoint.layout import OUTPUT, ROPE_FREQS
+from llamakit.checkpoint.rope_scaling import as_config, scaling_of
+from llamakit.errors import LlamakitError
 from llamakit.examine.steps import StepProgress, Steps
 from llamakit.examine.values import Comparison, compare, merge
 from llamakit.files.file_stamp import stamps, unchanged
@@ -117,6 +119,8 @@ def diff(a: Checkpoint, b: Checkpoint) -> Steps[DiffReport]:
         for name in _NUMBERS
         if getattr(a.params, name) != getattr(b.params, name)
     }
+    if (scalings := (_rope_scaling(a), _rope_scaling(b)))[0] != scalings[1]:
+        numbers["rope_scaling"] = scalings
     notes = []
     names = list(dict.fromkeys([*a.parameters, *b.parameters]))
     for name in list(names):
@@ -145,6 +149,15 @@ def _does_not_count(name: str, a: Checkpoint, b: Checkpoint) -> str:
     if name == OUTPUT and a.params.tied_embeddings and b.params.tied_embeddings:
         return "the output layer is the embedding"
     return ""
+
+
+def _rope_scaling(checkpoint: Checkpoint) -> Mapping[str, object] | None:
+    """Return how RoPE is scaled, whichever way the files say it."""
+    try:
+        scaling = scaling_of(checkpoint.params, checkpoint.path)
+    except LlamakitError:  # of a type that is not computed
+        return checkpoint.params.rope_scaling
+    return None if scaling is None else as_config(scaling)
 
 
 def _compare_all(a: Checkpoint, b: Checkpoint, names: list[str]) -> Iterator[ParameterDiff]:

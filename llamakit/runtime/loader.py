@@ -83,13 +83,13 @@ def load(
     embedding = checkpoint.parameters[EMBEDDING]
     embeddings = fetch(EMBEDDING)
     if not params.tied_embeddings:
-        logits = fetch(OUTPUT)
+        weight = fetch(OUTPUT)
     elif size == 1 or embedding.axis == 0:
-        logits = embeddings
+        weight = embeddings
     else:  # this rank's rows of what it has its columns of
-        logits = fetch(EMBEDDING, replace(embedding, axis=0))
+        weight = fetch(EMBEDDING, replace(embedding, axis=0))
     # The largest first: while it is packed nothing else is in memory yet.
-    output = layers.output(logits)
+    output = layers.output(weight)
     blocks = []
     with ThreadPoolExecutor(min(PACKERS, torch.get_num_threads())) as pool:
         for number, weights in enumerate(_one_ahead(_fetchers(params, fetch))):

@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 from safetensors.numpy import save_file
 
-from llamakit.api import inspect
+from llamakit.api import diff, export, import_checkpoint, inspect, reshard
 from llamakit.checkpoint.families import CODE_LLAMA, LLAMA_2, LLAMA_3, LLAMA_4
 from llamakit.checkpoint.hf_checkpoint import open_huggingface
 from llamakit.checkpoint.hf_names import to_huggingface
@@ -139,6 +139,19 @@ def test_a_scaling_that_is_not_computed_is_named(write_folder, kind):
 def test_a_scaling_without_a_factor_is_refused(write_folder, kind):
     with pytest.raises(ParamsError, match=f"type {kind} has no 'factor'"):
         check_loadable(open_huggingface(write_folder({"type": kind})), 1)
+
+
+def test_two_factors_are_a_difference(reference_cases_llama3, tmp_path):
+    source = reference_cases_llama3 / "llama31-mp8"
+    reshard(source, tmp_path / "other", 1)
+    params = json.loads((source / "params.json").read_text()) | {"rope_scaling_factor": 32.0}
+    (tmp_path / "other" / "params.json").write_text(json.dumps(params))
+    export(tmp_path / "other", tmp_path / "hf")
+    import_checkpoint(tmp_path / "hf", tmp_path / "back")
+
+    assert list(diff(source, tmp_path / "other").numbers) == ["rope_scaling"]
+    assert diff(tmp_path / "other", tmp_path / "hf").same
+    assert diff(tmp_path / "other", tmp_path / "back").same
 
 
 def test_dynamic_scaling_is_refused_beyond_the_context(write_folder):
