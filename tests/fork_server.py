@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import Any
 
 IMPORTED = ("click", "ml_dtypes", "platformdirs", "pluggy", "sentencepiece", "torch.distributed")
+LOAD_TORCH = ("chat", "doctor", "generate", "moderate")
 READ_AT_START = ("PYTHON", "OMP_", "MKL_", "LD_", "TORCH", "LC_", "LANG")
 """An interpreter or torch reads variables with these beginnings once, when it starts."""
 
@@ -32,10 +33,8 @@ READ_AT_START = ("PYTHON", "OMP_", "MKL_", "LD_", "TORCH", "LC_", "LANG")
 def can_be_forked(words: Sequence[str], env: Mapping[str, str]) -> bool:
     """Whether this command loads torch, and asks for no variable that is read at the start."""
     names = env.keys() - {"PYTHONPATH"}  # is read again in the child
-    loads_torch = words[:1] in (["generate"], ["chat"], ["doctor"], ["moderate"]) and find_spec(
-        "torch"
-    )
-    return bool(loads_torch) and not any(name.startswith(READ_AT_START) for name in names)
+    loads_torch = bool(words) and words[0] in LOAD_TORCH and find_spec("torch") is not None
+    return loads_torch and not any(name.startswith(READ_AT_START) for name in names)
 
 
 @contextmanager

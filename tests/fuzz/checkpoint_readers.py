@@ -6,6 +6,7 @@ import io
 import json
 import pickle
 import struct
+import tempfile
 import zipfile
 from pathlib import Path
 
@@ -35,12 +36,9 @@ INDEX = {"metadata": {"total_size": 16}, "weight_map": {"model.norm.weight": "a.
 
 
 def pth() -> bytes:
-    file = Path("/dev/shm" if Path("/dev/shm").is_dir() else "/tmp") / "llamakit-fuzz-seed.pth"
-    try:
-        arrays = {"norm.weight": np.ones(4, "float16"), "output.weight": np.ones((2, 3), "float32")}
-        return write_pth(file, arrays).read_bytes()
-    finally:
-        file.unlink()
+    arrays = {"norm.weight": np.ones(4, "float16"), "output.weight": np.ones((2, 3), "float32")}
+    with tempfile.TemporaryDirectory() as folder:
+        return write_pth(Path(folder) / "seed.pth", arrays).read_bytes()
 
 
 def pickled() -> bytes:
