@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from llamakit.llama.llama import Llama
-    from llamakit.protocols import Dialog
+    from llamakit.protocols import Dialog, Tokenizer
 
 PROMPT_FORMAT = "llama-guard"
 UNSAFE = "unsafe"
@@ -48,45 +48,37 @@ def moderate(
         PromptTooLongError: a dialog fills the context.
     Source: https://www.llama.com/docs/model-cards-and-prompt-formats/llama-guard-3/
     """
-    prompt = llama.prompt_format(prompt_format or PROMPT_FORMAT)
-    prompts = [prompt.encode(dialog) for dialog in dialogs]
+    guard = llama.prompt_format(prompt_format or PROMPT_FORMAT)
+    prompts = [guard.encode(dialog) for dialog in dialogs]
     answers, _ = llama.generate(prompts, ANSWER_TOKENS, temperature=0)
-    texts = [llama.tokenizer.decode(answer) for answer in answers]
-    scores = _unsafe_probabilities(llama, prompts, answers)
-    return [
-        Moderation(score, categories_of(text), text.strip())
-        for score, text in zip(scores, texts, strict=True)
-    ]
-
-
-def _unsafe_probabilities(
-    llama: Llama, prompts: Sequence[list[int]], answers: Sequence[Sequence[int]]
-) -> list[float]:
-    """Return the probability of "unsafe" where each answer's first word is."""
-    unsafe = llama.tokenizer.encode(UNSAFE)
     begun = [
-        prompt + _leading_space(llama, answer)
+        up_to_unsafe(llama.tokenizer, prompt, answer)
         for prompt, answer in zip(prompts, answers, strict=True)
     ]
-    _, scores = llama.generate(
-        [tokens + unsafe for tokens in begun], 1, temperature=0, logprobs=True, echo=True
-    )
-    assert scores is not None
+    _, logprobs = llama.generate(begun, 1, temperature=0, logprobs=True, echo=True)
+    assert logprobs is not None
     return [
-        math.exp(sum(score[len(tokens) : len(tokens) + len(unsafe)]))
-        for tokens, score in zip(begun, scores, strict=True)
+        verdict(llama.tokenizer, answer, scores[: len(tokens)])
+        for answer, tokens, scores in zip(answers, begun, logprobs, strict=True)
     ]
 
 
-def _leading_space(llama: Llama, answer: Sequence[int]) -> list[int]:
-    """Return the tokens of line ends and blanks before an answer's first word."""
+def up_to_unsafe(tokenizer: Tokenizer, prompt: list[int], answer: Sequence[int]) -> list[int]:
+    """Return the prompt, the blanks and line ends that the answer begins with, and "unsafe"."""
     count = 0
-    while count < len(answer) and llama.tokenizer.decode([answer[count]]).isspace():
+    while count < len(answer) and tokenizer.decode([answer[count]]).isspace():
         count += 1
-    return list(answer[:count])
+    return [*prompt, *answer[:count], *tokenizer.encode(UNSAFE)]
+
+
+def verdict(tokenizer: Tokenizer, answer: Sequence[int], logprobs: Sequence[float]) -> Moderation:
+    """Return what an answer and the log-probabilities of ``up_to_unsafe`` say."""
+    text = tokenizer.decode(list(answer)).strip()
+    length = len(tokenizer.encode(UNSAFE))
+    return Moderation(math.exp(sum(logprobs[-length:])), categories_of(text), text)
 
 
 def categories_of(text: str) -> tuple[str, ...]:
     """Return the codes that an answer names below "unsafe"."""
-    verdict, _, rest = text.strip().partition("\n")
-    return tuple(re.findall(r"\bS\d{1,2}\b", rest)) if verdict.strip() == UNSAFE else ()
+    first, _, rest = text.strip().partition("\n")
+    return tuple(re.findall(r"\bS\d{1,2}\b", rest)) if first.strip() == UNSAFE else ()

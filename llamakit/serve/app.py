@@ -19,6 +19,7 @@ from starlette.routing import Route
 
 from llamakit.errors import LlamakitError
 from llamakit.llama.llama import Llama
+from llamakit.serve import moderation_endpoint
 from llamakit.serve.admission import Admission
 from llamakit.serve.api_errors import ApiError
 from llamakit.serve.metrics import Metrics
@@ -49,6 +50,7 @@ ROUTES = {
     "/v1/models/{name:path}": ("GET", "model"),
     "/v1/completions": ("POST", "completions"),
     "/v1/chat/completions": ("POST", "chat"),
+    "/v1/moderations": ("POST", "moderations"),
     "/v1/llamakit/options": ("GET", "options"),
     "/tokenize": ("POST", "tokenize"),
     "/detokenize": ("POST", "detokenize"),
@@ -158,6 +160,23 @@ class Api:
     async def chat(self, request: Request) -> CompletionResponse:
         """``POST /v1/chat/completions``."""
         return await self._answer(request, self._parser.chat, ChatFormat)
+
+    async def moderations(self, request: Request) -> Response:
+        """``POST /v1/moderations``."""
+        body = await read_json(request, self._settings.limits)
+        asked = await self._in_thread(self._parser.moderation, body)
+        client = request.scope["llamakit.client"]
+        verdicts = await moderation_endpoint.moderate(
+            self.admission, self._parser, self._llama.tokenizer, asked, client
+        )
+        threshold = body.get("threshold")
+        return JSONResponse(
+            moderation_endpoint.as_openai(
+                verdicts,
+                self._settings.model_name,
+                moderation_endpoint.THRESHOLD if threshold is None else threshold,
+            )
+        )
 
     async def tokenize(self, request: Request) -> Response:
         """``POST /tokenize``."""

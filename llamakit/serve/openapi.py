@@ -52,6 +52,9 @@ def description() -> dict[str, Any]:
             "/v1/chat/completions": _post(
                 "Answer a dialog.", request_schemas.CHAT, _answer("chat.completion"), stream=True
             ),
+            "/v1/moderations": _post(
+                "Judge texts with a Llama Guard model.", request_schemas.MODERATION, MODERATED
+            ),
             "/v1/llamakit/options": _get(
                 "List the samplers, processors and prompt formats that a request may name.",
                 {"type": "object", "required": ["samplers", "processors", "prompt_formats"]},
@@ -93,6 +96,20 @@ TOKENS: Schema = {
         "tokens": TOKEN_LIST,
         "pieces": {"type": "array", "items": {"type": "string"}},
         "count": {"type": "integer"},
+    },
+}
+MODERATED: Schema = {
+    "type": "object",
+    "required": ["id", "model", "results"],
+    "properties": {
+        "results": {
+            "type": "array",
+            "minItems": 1,
+            "items": {
+                "type": "object",
+                "required": ["flagged", "score", "categories", "category_scores", "text"],
+            },
+        },
     },
 }
 DETOKENIZED: Schema = {

@@ -8,12 +8,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from llamakit.errors import DialogError, LlamakitError
+from llamakit.llama import moderation
 from llamakit.llama.dialog_encoding import ReadAnswer, answer_reader, encode_dialog, with_tools
 from llamakit.llama.llama import Llama
 from llamakit.llama.seeds import spread
 from llamakit.plugin_manager.contracts.prompt_formats import build_format
 from llamakit.plugin_manager.factories import parse_choice
-from llamakit.protocols import PromptFormat
+from llamakit.protocols import Dialog, PromptFormat
 from llamakit.runtime.requests import Request
 from llamakit.serve import request_schemas
 from llamakit.serve.api_errors import ApiError, as_api_error, bad
@@ -24,6 +25,8 @@ from llamakit.serve.server_settings import ServeSettings
 
 COMPLETION_TOKENS = 16
 """OpenAI's default for completions, which their clients rely on."""
+
+GREEDY: Mapping[str, Any] = {"temperature": 0}
 
 Body = Mapping[str, Any]
 
@@ -134,6 +137,42 @@ class RequestParser:
         body = self._checked(body, request_schemas.DETOKENIZE)
         self._check_tokens(body["tokens"], "tokens", self._llama.tokenizer.vocab_size)
         return self._llama.tokenizer.decode(body["tokens"])
+
+    def moderation(self, body: Body) -> CompletionRequest:
+        """Read the body of ``/v1/moderations``: the questions to a Llama Guard. Raises as before.
+
+        The prompt format is the server's if that is a Llama Guard's.
+        """
+        body = self._checked(body, request_schemas.MODERATION)
+        own = self._settings.prompt_format or ""
+        name = own if own.startswith(moderation.PROMPT_FORMAT) else moderation.PROMPT_FORMAT
+        try:
+            guard = self._llama.prompt_format(name)
+        except LlamakitError as error:
+            raise bad(f"this model is no Llama Guard: {name}: {error}") from error
+        given = body["input"]
+        dialogs: list[Dialog] = [
+            [{"role": "user", "content": text}]
+            for text in ([given] if isinstance(given, str) else given)
+        ]
+        try:
+            prompts = [guard.encode(dialog) for dialog in dialogs]
+        except LlamakitError as error:
+            raise as_api_error(error, "input") from error
+        most = self._settings.limits.new_tokens or moderation.ANSWER_TOKENS
+        return self._request(
+            GREEDY,
+            prompts,
+            limit=min(most, moderation.ANSWER_TOKENS),
+            stop_tokens=self._llama.stop_tokens.union(guard.stop_tokens),
+        )
+
+    def scored(self, prompts: Sequence[list[int]]) -> CompletionRequest:
+        """Return a request for the log-probabilities of prompts. Raises as ``completion``."""
+        stops = self._llama.stop_tokens
+        return self._request(
+            GREEDY, prompts, limit=1, stop_tokens=stops, top=0, echo=True, discard=True
+        )
 
     # Parts of a body ----------------------------------------------------------------------------
 

@@ -247,3 +247,19 @@ TOKENIZE = closed(
     }
 )
 DETOKENIZE = closed({"tokens": {"type": "array", "items": ID}}, ("tokens",))
+MODERATION = closed(
+    {
+        "model": TEXT,
+        "input": {
+            "description": "One text or several, each a message of the user.",
+            "anyOf": [TEXT, {"type": "array", "items": TEXT, "minItems": 1, "maxItems": 4096}],
+        },
+        "threshold": {
+            "type": "number",
+            "minimum": 0,
+            "maximum": 1,
+            "description": 'From this probability of "unsafe" on a text is flagged. [default: 0.5]',
+        },
+    },
+    ("input",),
+)
