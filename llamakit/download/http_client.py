@@ -166,12 +166,14 @@ class HttpClient:
 
     def _without_link(self, path: str, response: httpx.Response) -> Iterator[bytes]:
         """Yield a body; refuse one that begins with an error that repeats the link."""
-        begins = True
-        for chunk in response.iter_raw():
-            if begins:
-                self._refuse_link(path, chunk[:HEAD_NBYTES])
-            begins = False
-            yield chunk
+        chunks = response.iter_raw()
+        head = b""
+        while len(head) < HEAD_NBYTES and (chunk := next(chunks, b"")):
+            head += chunk  # a server may send it in pieces
+        self._refuse_link(path, head[:HEAD_NBYTES])
+        if head:
+            yield head
+        yield from chunks
 
     def _refuse_link(self, path: str, data: bytes) -> None:
         """Raise if the link is in what would be written to disk."""

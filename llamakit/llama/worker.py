@@ -1,7 +1,7 @@
 """The program of the ranks other than 0: it joins, loads its slice and follows rank 0.
 
-``llamakit generate --model-parallel-size N`` launches ``python -m llamakit.llama.worker`` N - 1
-times; under ``torchrun -m llamakit …`` every rank but 0 runs this instead of the command.
+``llamakit generate --model-parallel-size N`` launches it N - 1 times (``runtime/launch``); under
+``torchrun -m llamakit …`` every rank but 0 runs this instead of the command.
 """
 
 from __future__ import annotations
@@ -88,7 +88,3 @@ def dismiss() -> None:
     group = rank_setup.join(None, led=True)
     if isinstance(group, RankGroup):
         group.close()
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
+import atexit
+import contextlib
 import logging
+import os
+import shutil
+import stat
+import tempfile
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -14,6 +21,8 @@ from llamakit.runtime.model import Batch, Transformer
 
 PATIENCE = 30.0
 """Seconds of plain decoding after which compiling, which takes about as long, is worth it."""
+
+CACHE_VARIABLE = "TORCHINDUCTOR_CACHE_DIR"
 
 LEAST = 256
 """The least number of positions that attention covers."""
@@ -77,6 +86,25 @@ def visible(stop: int, length: int) -> int:
     return min(length, max(LEAST, 1 << (stop - 1).bit_length()))
 
 
+def use_private_cache() -> None:
+    """Have torch keep what it compiles where no other user can have put anything.
+
+    It loads pickles and libraries from there, and its own choice is a name in ``/tmp`` that
+    whoever comes first can take.
+    """
+    if CACHE_VARIABLE in os.environ:
+        return
+    folder = Path(tempfile.gettempdir(), f"llamakit-torch-{os.geteuid()}")
+    with contextlib.suppress(FileExistsError):
+        folder.mkdir(mode=0o700)
+    status = folder.lstat()
+    is_own = stat.S_ISDIR(status.st_mode) and status.st_uid == os.geteuid()
+    if not is_own or status.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+        folder = Path(tempfile.mkdtemp(prefix="llamakit-torch-"))
+        atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    os.environ[CACHE_VARIABLE] = str(folder)
+
+
 def install(model: Transformer, wanted: bool | None) -> None:
     """Compile a model's decoding step, now or later.
 
@@ -85,5 +113,6 @@ def install(model: Transformer, wanted: bool | None) -> None:
             False: never.
     """
     if wanted or (wanted is None and model.device.type == "cuda"):
+        use_private_cache()
         patience = 0.0 if wanted else PATIENCE
         model.decoder = CompiledDecoder(model, patience=patience, backend="inductor")

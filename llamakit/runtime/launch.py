@@ -33,10 +33,21 @@ NOTICE_TIMEOUT = 5
 """Seconds for a rank to notice by itself that another has exited."""
 
 
-SECRETS = re.compile(
-    r"LLAMAKIT_URL|.*(TOKEN|SECRET|PASSW|CREDENTIAL).*|.*(KEY|AUTH|PROXY)", re.IGNORECASE
+_SECRET_NAMES = re.compile(
+    r"LLAMAKIT_URL|.*(TOKEN|SECRET|PASS|CREDENTIAL|KEY|AUTH|PROXY).*|.*_(PAT|DSN)", re.IGNORECASE
 )
-"""Variables that a worker does not inherit: it needs neither the link, nor a key, nor a network."""
+_SECRET_VALUES = re.compile(r"://[^/\s]*@|[?&](Signature|X-Amz-Signature|sig)=", re.IGNORECASE)
+"""An address with a password in it, and a signed one."""
+
+_PROGRAM = """
+import sys
+sys.path[:] = sys.argv[1:]
+del sys.argv[1:]
+from llamakit.llama.worker import main
+sys.exit(main())
+"""
+"""What a worker runs. With ``-m`` it would import what is in the current folder, which may be a
+checkpoint of others with a ``torch.py`` in it; so it imports from where this process does."""
 
 
 class Workers:
@@ -65,10 +76,9 @@ class Workers:
         errors = tempfile.TemporaryFile()  # noqa: SIM115 (closed in join)
         self._errors.append(errors)
         threads = max(1, (os.cpu_count() or 1) // self.size)
-        inherited = {name: it for name, it in os.environ.items() if not SECRETS.fullmatch(name)}
         environment = (
             {"OMP_NUM_THREADS": str(threads)}
-            | inherited
+            | harmless_environment()
             | {
                 "RANK": str(links.rank),
                 "LOCAL_RANK": str(links.rank),
@@ -77,7 +87,7 @@ class Workers:
             }
         )
         process = subprocess.Popen(
-            [sys.executable, "-m", "llamakit.llama.worker"],
+            [sys.executable, "-c", _PROGRAM, *map(os.path.abspath, sys.path)],
             stdin=subprocess.DEVNULL,
             stdout=errors,
             stderr=errors,
@@ -147,6 +157,15 @@ class Workers:
         for errors in self._errors:
             errors.close()
         self._links.close()
+
+
+def harmless_environment() -> dict[str, str]:
+    """Return what a worker inherits: it needs neither the link, nor a key, nor a network."""
+    return {
+        name: value
+        for name, value in os.environ.items()
+        if not _SECRET_NAMES.fullmatch(name) and not _SECRET_VALUES.search(value)
+    }
 
 
 def end_with_parent() -> None:

@@ -113,11 +113,20 @@ def _master(size: int) -> tuple[str, int]:
     for name, value in (("MASTER_ADDR", host), ("MASTER_PORT", port)):
         if not value:
             raise _wrong(f"WORLD_SIZE is {size}, but {name} is not set")
-    if not re.fullmatch(r"[\w.:%-]{1,255}", host):
+    if not re.fullmatch(r"[\w.:%-]{1,255}", host) or not _is_encodable(host):
         raise _wrong(f"MASTER_ADDR is {host!r:.60}, expected a host's name or IP address")
     if not re.fullmatch("[0-9]{1,5}", port) or not 0 < int(port) < 1 << 16:
         raise _wrong(f"MASTER_PORT is {port!r:.60}, expected a port from 1 to {(1 << 16) - 1}")
     return host, int(port)
+
+
+def _is_encodable(host: str) -> bool:
+    """Tell whether the resolver takes a name: no label of it is empty, or has over 63 letters."""
+    try:
+        host.encode("idna")
+    except UnicodeError:
+        return False
+    return True
 
 
 def _wrong(what: str) -> ParallelError:

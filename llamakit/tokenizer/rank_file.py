@@ -14,7 +14,7 @@ from llamakit.files.regular_file import open_regular
 MAX_NBYTES = 8 << 20
 """Llama 4's file has under 4 MB, and 200,000 ranks."""
 MAX_RANKS = 1 << 20
-MAX_TOKEN_NBYTES = 4096
+MAX_TOKEN_NBYTES = 1024
 """The longest token of Llama 3 has 128 bytes."""
 
 _LINE = re.compile(rb"([A-Za-z0-9+/]+={0,2}) ([0-9]{1,9})\r?")

@@ -9,6 +9,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from llamakit.errors import TokenizerError
+from llamakit.printable import printable
 from llamakit.tokenizer.rank_file import is_rank_file, read_ranks
 from llamakit.tokenizer.special_tokens import SpecialTokens, special_tokens
 
@@ -106,12 +108,18 @@ class RankTokenizer:
         """Build the engine, which takes a moment, when a string is first encoded."""
         import tiktoken
 
-        return tiktoken.Encoding(
-            str(self.path),
-            pat_str=self._special.pattern,
-            mergeable_ranks={token: rank for rank, token in enumerate(self._ranks)},
-            special_tokens=self._words,
-        )
+        try:
+            return tiktoken.Encoding(
+                str(self.path),
+                pat_str=self._special.pattern,
+                mergeable_ranks={token: rank for rank, token in enumerate(self._ranks)},
+                special_tokens=self._words,
+            )
+        except ValueError as error:
+            raise TokenizerError(
+                f"{self.path}: its added tokens are too long for the engine that looks for them "
+                f"({printable(error)}): use the tokenizer that came with the weights"
+            ) from error
 
 
 def load(path: Path) -> RankTokenizer | None:

@@ -14,13 +14,18 @@ from typing import Any
 from llamakit.errors import InvalidJSONError, TokenizerError
 from llamakit.files.regular_file import open_regular
 from llamakit.json_reader import parse_json
-from llamakit.tokenizer.rank_file import check_ranks
+from llamakit.tokenizer.rank_file import MAX_TOKEN_NBYTES, check_ranks
 from llamakit.tokenizer.rank_tokenizer import RankTokenizer
 from llamakit.tokenizer.special_tokens import LLAMA_3_1_HF, LLAMA_4, SpecialTokens
 
 MAX_NBYTES = 40 << 20
 """The largest known, Llama 4's, has under 30 MB."""
 MAX_TOKENS = 1 << 21
+MAX_VOCAB_NBYTES = 4 << 20
+"""Of all tokens together: Llama 4's have 2 MB. Each is split at each of its bytes."""
+MAX_ADDED_LENGTH = 1 << 18
+"""Characters of all added tokens together: Llama 4's have 40,000, and the engine makes one
+pattern of those that text may become."""
 
 
 def _byte_characters() -> dict[str, int]:
@@ -74,6 +79,8 @@ def _tokenizer(value: dict[str, Any], path: Path) -> RankTokenizer:
     model = value.get("model") or {}
     special = _special(value, model)
     added: dict[str, int] = {it["content"]: it["id"] for it in value.get("added_tokens") or ()}
+    if not all(isinstance(text, str) for text in added):
+        raise TypeError("the content of an added token is no string")
     control = {it["content"] for it in value.get("added_tokens") or () if it.get("special")}
     ranks = _ranks(model["vocab"], set(added.values()), path)
     _check_added(added, len(ranks), special, path)
@@ -103,7 +110,11 @@ def _special(value: Mapping[str, Any], model: Mapping[str, Any]) -> SpecialToken
 
 def _ranks(vocab: Mapping[str, int], added: set[int], path: Path) -> list[bytes]:
     by_rank: dict[int, bytes] = {}
+    if (length := sum(map(len, vocab))) > MAX_VOCAB_NBYTES:
+        raise ValueError(f"its tokens have {length} bytes in all")
     for text, token in vocab.items():
+        if len(text) > MAX_TOKEN_NBYTES:
+            raise ValueError(f"a token of {len(text)} bytes")
         if token in added:
             continue
         if type(token) is not int or token in by_rank:
@@ -113,6 +124,8 @@ def _ranks(vocab: Mapping[str, int], added: set[int], path: Path) -> list[bytes]
 
 
 def _check_added(added: Mapping[str, int], first: int, special: SpecialTokens, path: Path) -> None:
+    if (length := sum(map(len, added))) > MAX_ADDED_LENGTH:
+        raise ValueError(f"its added tokens have {length} characters in all")
     for text, token in added.items():
         if type(token) is not int or not text or not first <= token < first + MAX_TOKENS:
             raise ValueError(f"the added token {text!r:.40} has the ID {token!r}")

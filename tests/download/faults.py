@@ -254,6 +254,9 @@ _ECHOES: dict[str, Callable[[Ask], Reply]] = {
     "as a list": lambda ask: text_reply(200, f"{'0' * 32}  {_part(ask)}\n".encode(), "text/plain"),
     "as a false list": lambda ask: text_reply(200, f"{_part(ask)}\n".encode(), "text/plain"),
     "as a file": _filled,
+    "as a file, in pieces": lambda ask: replace(
+        _filled(ask), chunks=[bytes([byte]) for byte in b"".join(_filled(ask).chunks)]
+    ),
 }
 
 

@@ -237,6 +237,16 @@ def test_an_etag_that_echoes_the_link_is_not_in_the_state(secret_server, out):
     assert_whole(out, secret_server.folder)
 
 
+def test_a_body_that_repeats_the_link_in_small_pieces_is_not_written(secret_server, out):
+    (echo,) = (fault for fault in echoes() if fault.name == "echo as a file, in pieces")
+    secret_server.fault(echo, path=SHARDS, times=99)
+
+    with pytest.raises(LlamakitError, match="sent parts of the link"):
+        fetch(secret_server, out)
+
+    assert secrets_in(written_below(out)) == []
+
+
 def test_what_is_searched_for_is_found_where_it_is(tmp_path):
     """The search itself: a part of the signature in a file's middle or in a name."""
     (tmp_path / "log").write_bytes(b"\0x" + OTHER[40:90].encode() + b"\n")

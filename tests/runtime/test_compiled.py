@@ -2,17 +2,26 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from other_user import OTHER, as_user, sticky
 
 from llamakit.api import open_checkpoint
-from llamakit.runtime.compiled_decoder import CompiledDecoder, visible
+from llamakit.runtime.compiled_decoder import (
+    CACHE_VARIABLE,
+    CompiledDecoder,
+    use_private_cache,
+    visible,
+)
 from llamakit.runtime.kernels.choice import Packer
 from llamakit.runtime.loader import load
 from llamakit.runtime.model import Batch, Transformer
+
+__all__ = ["sticky"]
 
 CPU = torch.device("cpu")
 
@@ -81,6 +90,28 @@ def test_nothing_is_compiled_before_it_pays(reference_cases: Path) -> None:
 
     assert before == 0
     assert counter.frame_count == 1
+
+
+@pytest.mark.parametrize("planted", [None, "mkdir", "link"])
+def test_what_is_compiled_is_kept_where_no_other_user_can_plant_code(
+    planted: str | None, sticky, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Torch unpickles what it finds in its cache."""
+    monkeypatch.delenv(CACHE_VARIABLE, raising=False)
+    monkeypatch.setattr("tempfile.tempdir", str(sticky))
+    folder = sticky / f"llamakit-torch-{os.geteuid()}"
+    if planted == "mkdir":
+        as_user(OTHER, lambda: folder.mkdir() or folder.chmod(0o777))
+    elif planted == "link":
+        as_user(OTHER, lambda: folder.symlink_to("/tmp"))
+
+    use_private_cache()
+
+    used = Path(os.environ.pop(CACHE_VARIABLE))
+    assert used.parent == sticky
+    assert (used == folder) is (planted is None)
+    assert used.lstat().st_uid == os.geteuid()
+    assert used.lstat().st_mode & 0o777 == 0o700
 
 
 def test_the_number_of_positions_looked_at_is_a_power_of_two_within_the_cache() -> None:

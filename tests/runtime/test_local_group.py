@@ -93,7 +93,9 @@ with Llama.open(demo.path(), model_parallel_size=2) as llama:
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
-def test_launched_ranks_listen_nowhere_and_have_no_secrets(tmp_path: Path) -> None:
+def test_launched_ranks_listen_nowhere_and_get_no_secrets_nor_code_from_the_folder(
+    tmp_path: Path,
+) -> None:
     secrets = {
         "LLAMAKIT_URL": "https://download.llamameta.net/*?Signature=SECRET",
         "LLAMAKIT_API_KEY": "SECRET-key",
@@ -102,10 +104,17 @@ def test_launched_ranks_listen_nowhere_and_have_no_secrets(tmp_path: Path) -> No
         "PGPASSWORD": "SECRET",
         "SSH_PRIVATE_KEY": "SECRET",
         "https_proxy": "http://user:SECRET@127.0.0.1:1",
+        "OPENAI_API_KEYS": "SECRET",
+        "SSH_PASSPHRASE": "SECRET",
+        "GH_PAT": "SECRET",
+        "DATABASE_URL": "postgres://user:SECRET@db/x",
+        "WEIGHTS": "https://bucket/x?X-Amz-Date=1&X-Amz-Signature=SECRET",
     }
+    for name in ("torch", "numpy", "llamakit", "json"):  # a checkpoint of others to run in
+        tmp_path.joinpath(f"{name}.py").write_text("import os; os._exit(66)\n")
 
     done = subprocess.run(
-        [sys.executable, "-c", LOOK_AROUND],
+        [sys.executable, "-c", f"import sys; del sys.path[0]\n{LOOK_AROUND}"],
         env={**os.environ, **secrets},
         cwd=tmp_path,
         capture_output=True,

@@ -78,6 +78,8 @@ def test_what_is_right_is_read(
         ({"MASTER_PORT": "65536"}, "MASTER_PORT is '65536', expected a port from 1 to 65535"),
         ({"MASTER_PORT": "http"}, "MASTER_PORT is 'http', expected a port from 1 to 65535"),
         ({"MASTER_ADDR": "tcp://10.0.7.1"}, "MASTER_ADDR is 'tcp://10.0.7.1', expected a host's"),
+        ({"MASTER_ADDR": "é..x"}, "MASTER_ADDR is 'é..x', expected a host's"),
+        ({"MASTER_ADDR": "a" * 64}, "MASTER_ADDR is 'aaaa"),
         ({"MASTER_ADDR": "a\nb\x1b[2J"}, r"MASTER_ADDR is 'a\nb\x1b[2J', expected a host's"),
     ],
 )

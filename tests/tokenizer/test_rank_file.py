@@ -41,7 +41,7 @@ def written(tmp_path: Path, *lines: bytes) -> Path:
         ([*BYTES, line(b"ab", 7)], r"line 257: rank 7 a second time"),
         ([*BYTES, line(b"a", 256)], r"the token b'a' has two ranks"),
         ([*BYTES[:65], line(b"ab", 65), *BYTES[66:]], r"no token is the byte 0x41 alone \(1 of 25"),
-        ([*BYTES, line(b"x" * 5000, 256)], r"line 257: a token of 5000 bytes; expected 1 to 4096"),
+        ([*BYTES, line(b"x" * 5000, 256)], r"line 257: a token of 5000 bytes; expected 1 to 1024"),
     ],
 )
 def test_a_damaged_file_is_one_sentence(tmp_path: Path, lines: list[bytes], said: str) -> None:

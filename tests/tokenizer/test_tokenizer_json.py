@@ -179,6 +179,48 @@ def test_a_tokenizer_of_another_kind_is_refused(
         load_tokenizer(written(tmp_path, changed))
 
 
+def _added(*contents: object) -> Any:
+    def change(value: dict[str, Any]) -> None:
+        value["added_tokens"] += [
+            {"content": content, "id": 100_000 + number, "special": False}
+            for number, content in enumerate(contents)
+        ]
+
+    return change
+
+
+def _long_token(value: dict[str, Any]) -> None:
+    """Cutting it at each of its bytes would take hours."""
+    value["model"]["vocab"]["a" * 3_000_000] = 512
+
+
+def _long_tokens(value: dict[str, Any]) -> None:
+    value["model"]["vocab"] |= {"a" * 1000 + f"{it}": 512 + it for it in range(5000)}
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (_long_token, "a token of 3000000 bytes|its tokens have 3"),
+        (_long_tokens, "its tokens have 5.* bytes in all"),
+        (_added(5), "the content of an added token is no string"),
+        (_added("a" * 3_000_000), "its added tokens have 3.* characters in all"),
+        (
+            _added(*(f"{it:a>1000}" for it in range(245))),
+            "added tokens are too long for the engine",
+        ),
+    ],
+)
+def test_what_the_engine_or_the_check_would_choke_on_is_refused(
+    content: dict[str, Any], tmp_path: Path, change: Any, said: str
+) -> None:
+    changed = copy.deepcopy(content)
+    change(changed)
+
+    with pytest.raises(TokenizerError, match=said):
+        load_tokenizer(written(tmp_path, changed)).encode("a")
+
+
 NONE = ["", "[]", "{", '{"model": []}', '{"model": {"type": "BPE"}}', "[" * 10**5]
 
 
