@@ -1,4 +1,4 @@
-"""Many prompts of mixed length: a batch that is always full, against fixed batches.
+"""Many prompts of mixed length: continuous batching, against fixed batches.
 
 A small random model answers the same prompts, each with as many tokens as was drawn for it:
 llamakit with a batch that waiting prompts join at once, llamakit in fixed batches of the same
@@ -106,7 +106,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         llama, peer = make(folder)
         work: dict[str, Callable[[Sequence[Asked]], int]] = {
-            "llamakit, always full": lambda them: ours(llama, them, options.batch),
+            "llamakit, continuous": lambda them: ours(llama, them, options.batch),
             "llamakit, fixed batches": lambda them: fixed(
                 them, options.batch, lambda part: ours(llama, part, options.batch)
             ),
@@ -124,7 +124,7 @@ def main() -> None:
                 seconds[name].append(time.perf_counter() - start)
     tokens = sum(it.new for it in asked)
     print(f"{len(asked)} prompts, {tokens} new tokens, {options.batch} at once")
-    best = seconds["llamakit, always full"]
+    best = seconds["llamakit, continuous"]
     for name, times in seconds.items():
         ratio = statistics.median(a / b for a, b in zip(times, best, strict=True))
         median = statistics.median(times)

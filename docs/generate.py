@@ -266,7 +266,7 @@ def reports() -> str:
 
 @generated
 def plugin_protocols() -> str:
-    """Describe what a plugin is handed, or has to look like, with every method."""
+    """Describe what a plugin is called with, or has to look like, with every method."""
     parts = [_classes(protocols.Message)]
     classes = (protocols.Tokenizer, protocols.OpenTokenizer)
     for cls in (*classes, protocols.PromptFormat, protocols.TextFormat):

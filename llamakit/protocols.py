@@ -1,6 +1,6 @@
 """What the packages pass to one another, and what a plugin has to implement.
 
-Shapes: B rows in the batch, V ids in the vocabulary.
+Shapes: B rows in the batch, V tokens in the vocabulary.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ class Row(Protocol):
     """One sequence being written. Rows join and leave a batch; what they carry stays with them."""
 
     tokens: list[int]
-    """The ids so far, the prompt's first."""
+    """The tokens so far, the prompt's first."""
 
     @property
     def prompt_length(self) -> int:
@@ -60,7 +60,7 @@ class Row(Protocol):
 
     @property
     def stop_tokens(self) -> Collection[int]:
-        """Ids that end this row's answer."""
+        """Tokens that end this row's answer."""
         ...
 
     generator: torch.Generator
@@ -78,15 +78,15 @@ class LogitsProcessor(Protocol):
 
 
 class Sampler(Protocol):
-    """Picks an id for each row.
+    """Picks a token for each row.
 
     One that edits the logits itself before it draws may have ``drawn_from(logits, rows)``, which
-    returns them as edited, ``(B, V)``. It is called before the draw, and only where somebody looks
-    at probabilities.
+    returns them as edited, ``(B, V)``. It is called before the draw, and only where a request asks
+    for probabilities.
     """
 
     def __call__(self, logits: torch.Tensor, rows: Sequence[Row], /) -> torch.Tensor:
-        """Return ``(B,)`` int64 ids for ``(B, V)`` float32 logits. Row i is rows[i]."""
+        """Return ``(B,)`` int64 token IDs for ``(B, V)`` float32 logits. Row i is rows[i]."""
         ...
 
 
@@ -95,19 +95,19 @@ LogitsProcessorFactory = Callable[..., LogitsProcessor]
 
 
 class Tokenizer(Protocol):
-    """Text to ids and back."""
+    """Text to tokens and back."""
 
     path: Path
     """Its file: messages name it."""
     vocab_size: int
-    """How many ids it has, the control ids among them."""
+    """How many tokens it has, the control tokens among them."""
     bos_id: int
-    """The id that a text begins with."""
+    """The token that a prompt begins with."""
     eos_id: int
-    """The id that ends an answer, where a prompt format names no others."""
+    """The token that ends an answer, where a prompt format names no others."""
 
     def encode(self, text: str, *, bos: bool = False, eos: bool = False) -> list[int]:
-        """Return the ids of ``text``; text never becomes a control id.
+        """Return the tokens of ``text``; text never becomes a control token.
 
         Args:
             bos: put ``bos_id`` before them.
@@ -116,20 +116,20 @@ class Tokenizer(Protocol):
         ...
 
     def decode(self, tokens: Sequence[int]) -> str:
-        """Return the text of ``tokens``; control ids have none."""
+        """Return the text of ``tokens``; control tokens have none."""
         ...
 
 
 class OpenTokenizer(Tokenizer, Protocol):
-    """A tokenizer that also tells what its ids are: the built-in ones do.
+    """A tokenizer that also says what its tokens are: the built-in ones do.
 
     All of it is optional. A tokenizer without the methods does for everything but prompt formats
-    that write special ids, and for constrained output: ask with ``getattr(tokenizer,
+    that write special tokens, and for constrained output: ask with ``getattr(tokenizer,
     "special_ids", None)``.
     """
 
     stop_ids: Collection[int]
-    """The ids that end an answer; without it, ``eos_id`` alone."""
+    """The tokens that end an answer; without it, ``eos_id`` alone."""
     prompt_format: str
     """The name of the prompt format that its chat models were trained with; without it,
     ``llama2``."""
@@ -137,21 +137,21 @@ class OpenTokenizer(Tokenizer, Protocol):
     def for_model(self, params: ModelParams) -> Tokenizer:
         """Return the tokenizer as the model with these numbers uses it.
 
-        For files that do not tell it themselves, as ranks do not tell the control ids.
+        For files that do not say it themselves, as tiktoken ranks do not name the control tokens.
         """
         ...
 
     def special_ids(self) -> Mapping[str, int]:
-        """Return the ids that a prompt format may write and that no text may become, by name."""
+        """Return the token IDs, by name, that a prompt format may write and no text may become."""
         ...
 
     def token_bytes(self) -> Sequence[bytes]:
-        """Return what each id adds to a text, in UTF-8; ``b""`` where it adds none."""
+        """Return what each token adds to a string, in UTF-8; ``b""`` where it adds none."""
         ...
 
 
 class PromptFormat(Protocol):
-    """A dialog to ids.
+    """A dialog to tokens.
 
     A format may also have ``stop_strings``, a sequence of texts that end an answer and are not
     part of it, for models that write the end of a turn as text. It is optional: without it there
@@ -160,7 +160,7 @@ class PromptFormat(Protocol):
 
     @property
     def stop_tokens(self) -> Sequence[int]:
-        """Ids that end an answer."""
+        """Tokens that end an answer."""
         ...
 
     def encode(self, dialog: Dialog) -> list[int]:
@@ -174,16 +174,16 @@ class PromptFormat(Protocol):
 
 
 class TextFormat(PromptFormat, Protocol):
-    """A prompt format that encodes a text without a dialog as well.
+    """A prompt format that encodes a string without a dialog as well.
 
-    ``generate`` hands it the prompts that are plain texts, which otherwise are continued.
+    ``generate`` passes it the prompts that are plain strings, which otherwise are continued.
     """
 
     keeps_space: bool
     """An answer continues where the prompt breaks off; a space at its start is its own."""
 
     def encode_text(self, text: str) -> list[int]:
-        """Return the prompt for a text.
+        """Return the prompt for a string.
 
         Raises:
             PromptError: the text is not what the format wants.
@@ -195,7 +195,7 @@ class ToolFormat(PromptFormat, Protocol):
     """A prompt format that writes tools, their calls and their answers as well."""
 
     has_tools: bool
-    """The model is told of tools, so its answers may be calls."""
+    """The prompt describes tools to the model, so its answers may be calls."""
 
     def with_tools(self, tools: object) -> ToolFormat:
         """Return the format with these tools described to the model.
@@ -362,14 +362,14 @@ class Exporter(Protocol):
 
 
 class Drafter(Protocol):
-    """Proposes ids for the model to check.
+    """Proposes tokens for the model to check.
 
     It may also have ``batch(sequences) -> drafts``, asked instead for all rows at once, and
     ``tokenizer``, which is compared with the model's.
     """
 
     def __call__(self, tokens: Sequence[int], /) -> Sequence[int]:
-        """Return the ids that probably follow ``tokens``; none is an answer too."""
+        """Return the tokens that probably follow ``tokens``; none is an answer too."""
         ...
 
 
@@ -382,7 +382,7 @@ class CatalogEntry(TypedDict, total=False):
     names: Sequence[str]
     """What else users call it; its registered name and its folder are known anyway."""
     folder: str
-    """Where it lies, relative to the link and to the output folder, with its checklist.chk."""
+    """Where it is, relative to the link and to the output folder, with its checklist.chk."""
     shards: int
     """How many ``consolidated.NN.pth`` there should be; the checklist decides."""
     shard_nbytes: int
@@ -392,9 +392,9 @@ class CatalogEntry(TypedDict, total=False):
     hosts: Sequence[str]
     """Hosts of the family's signed links. ``all`` means every model that has one."""
     root_files: Sequence[str]
-    """Shared files beside the folder; ``LICENSE`` and ``USE_POLICY.md`` if not given."""
+    """Shared files next to the folder; ``LICENSE`` and ``USE_POLICY.md`` if not given."""
     tokenizer_files: Sequence[str]
-    """Beside the folder too; ``tokenizer.model`` and ``tokenizer_checklist.chk`` if not given."""
+    """Next to the folder too; ``tokenizer.model`` and ``tokenizer_checklist.chk`` if not given."""
 
 
 CatalogueEntry = CatalogEntry

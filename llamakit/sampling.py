@@ -16,13 +16,13 @@ if TYPE_CHECKING:
 
 
 def draw_ids(probs: torch.Tensor, rows: Sequence[Row]) -> torch.Tensor:
-    """Draw one id for each row from the row's own generator.
+    """Draw one token for each row from the row's own generator.
 
     Args:
         probs: ``(B, V)`` float32, not negative; rows need not sum to 1.
         rows: the B rows.
     Returns:
-        ``(B,)`` int64. An id of probability 0 is never drawn.
+        ``(B,)`` int64. A token of probability 0 is never drawn.
     Source: the exponential race: if E is exponential, argmax p/E is distributed as p.
     """
     import torch
@@ -36,15 +36,15 @@ def draw_ids(probs: torch.Tensor, rows: Sequence[Row]) -> torch.Tensor:
 def count_ids(
     logits: torch.Tensor, rows: Sequence[Row], *, prompt: bool, last: int = 0
 ) -> torch.Tensor:
-    """Count how often each id stands in each row.
+    """Count how often each token occurs in each row.
 
     The counts stay on the device, in the row's state; a step adds only what is new.
 
     Args:
-        logits: ``(B, V)``: they say how many ids there are, and where the counts are wanted.
+        logits: ``(B, V)``: they say how many tokens there are, and where the counts are wanted.
         rows: the B rows.
-        prompt: count the prompt's ids too, not only the answer's.
-        last: count only this many of the latest ids; 0 counts all.
+        prompt: count the prompt's tokens too, not only the answer's.
+        last: count only this many of the latest tokens; 0 counts all.
     Returns:
         ``(B, V)`` float32.
     """
@@ -65,7 +65,7 @@ def _counts(like: torch.Tensor, row: Row, prompt: bool, last: int) -> torch.Tens
     counts: torch.Tensor
     old_start, old_stop, counts = row.state[key]
     new = tokens[max(old_stop, start) : stop]
-    if len(new) > 1:  # a prompt; one id is added without waiting for the device
+    if len(new) > 1:  # a prompt; one token is added without waiting for the device
         counts += torch.tensor(new, device=like.device).bincount(minlength=len(like))
     else:
         for token in new:

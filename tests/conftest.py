@@ -10,12 +10,15 @@ import sys
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
+import hypothesis
 import pytest
 from fork_server import can_be_forked, fork_server, run_forked
 
 Run = Callable[..., "subprocess.CompletedProcess[str]"]
 
 INHERITED = ("LLAMAKIT_", "MASTER_", "TORCHELASTIC_")
+hypothesis.settings.register_profile("busy machine", deadline=None)  # two tests run at a time
+hypothesis.settings.load_profile("busy machine")
 PACKAGES = Path(__file__).parent / "plugin_packages"
 BUILD = "import sys; from setuptools import build_meta; build_meta.build_wheel(sys.argv[1])"
 RANKS = {"RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "COLUMNS", "PYTHONPATH"}

@@ -1,4 +1,4 @@
-"""A random checkpoint in Meta's form, and the same weights as Hugging Face folder and GGUF."""
+"""A random checkpoint in Meta's format, and the same weights as Hugging Face folder and GGUF."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Files read once, on all cores, each block handed to everything that wants to see it.
+"""Files read once, on all cores, each block passed to everything that reads it.
 
 Computing a checksum releases Python's lock, so threads are enough.
 """

@@ -65,7 +65,7 @@ class ModelParams:
     rope_scaling: Mapping[str, object] | None = field(default=None, hash=False)
     """As a Hugging Face config.json has it."""
     family: str | None = None
-    """Which Llama it is, as ``families`` calls it; None: it is told from the numbers."""
+    """Which Llama it is, as ``families`` calls it; None: its numbers decide."""
     extra: Mapping[str, object] = field(default_factory=dict, hash=False)
     """Keys of params.json that nothing here reads, verbatim."""
 

@@ -39,7 +39,7 @@ def read_pickle(data: bytes, source: str) -> dict[str, TensorRecord]:
         data: the pickle.
         source: what it is from, for messages.
     Returns:
-        For each tensor where its values lie, in the order of the file.
+        For each tensor where its values are, in the order of the file.
     Raises:
         UnsafePickleError: it asks for something that no tensor needs; nothing was run.
         DamagedFileError: it is malformed, truncated or too large.

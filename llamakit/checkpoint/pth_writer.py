@@ -168,7 +168,7 @@ def _header(member: _Member) -> bytes:
 
 def _descriptor(member: _Member, crc: int) -> bytes:
     if not member.nbytes:
-        return b""  # as torch, which works out where values lie from the sizes alone
+        return b""  # as torch, which works out where values are from the sizes alone
     record = _DESCRIPTOR64 if member.wide else _DESCRIPTOR
     return record.pack(b"PK\7\x08", crc, member.nbytes, member.nbytes)
 

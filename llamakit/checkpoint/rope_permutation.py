@@ -44,7 +44,7 @@ def huggingface_rows(start: int, stop: int, head_dim: int) -> Array:
     """Say which of Hugging Face's rows are Meta's rows ``start:stop``.
 
     Args:
-        start: a row in Meta's order; it may lie inside a head.
+        start: a row in Meta's order; it may be inside a head.
         stop: the row after the last.
         head_dim: rows in one head.
     Returns:

@@ -34,7 +34,7 @@ MAX_NAME_LENGTH = 500
 
 @dataclass(frozen=True)
 class StoredTensor:
-    """Where the values of one tensor lie in a file."""
+    """Where the values of one tensor are in a file."""
 
     dtype: str
     shape: tuple[int, ...]

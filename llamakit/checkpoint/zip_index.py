@@ -1,4 +1,4 @@
-"""Where the members of a stored zip lie, so that they can be mapped instead of unpacked.
+"""Where the members of a stored zip are, so that they can be mapped instead of unpacked.
 
 Only what torch writes is read: one disk, nothing compressed, sizes up to 2**63 (zip64).
 

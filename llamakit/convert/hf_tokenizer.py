@@ -182,7 +182,7 @@ def _why_settings_do_not_fit(model: SentencePieceModel) -> str | None:
     reasons = {
         f"it is a {model.model_type} model": model.model_type != "BPE",
         "it has no byte fallback": not model.byte_fallback,
-        f"it changes characters (normalisation {model.normalization})": model.changes_characters,
+        f"it changes characters (normalization {model.normalization})": model.changes_characters,
         "it adds no space before a string": not model.add_dummy_prefix,
         "it removes repeated spaces": model.remove_extra_whitespaces,
         "it keeps spaces as they are": not model.escape_whitespaces,

@@ -23,7 +23,7 @@ class SourceReader:
     """Reads batches in order, some ahead. Use it as a context manager.
 
     Args:
-        checkpoint: where parameters are read that lie in no file as they are.
+        checkpoint: where parameters are read that are in no file as such.
         buffer_nbytes: the memory of the largest batch.
         direct: past the cache; None chooses.
     """

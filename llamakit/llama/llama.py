@@ -278,7 +278,7 @@ class Llama(LoadedModel):
 
         Args:
             prompt_format: ``NAME`` or ``NAME:k=v,k=v``; None is the tokenizer's.
-            tools: that the model is told of, in the form of OpenAI's API; its calls are in the
+            tools: described to the model, in the format of OpenAI's API; its calls are in the
                 text, where ``llamakit.llama.tool_call_reader.read_answer`` finds them.
         Raises:
             SpecialTagError: a message holds a tag of the prompt format.

@@ -33,7 +33,7 @@ class Answer:
     drafted: int | None = None
     accepted: int = 0
     read: ReadAnswer | None = None
-    """Finds tool calls, where the model was told of tools."""
+    """Finds tool calls, where the prompt describes tools."""
 
     def add(self, chunk: Chunk) -> None:
         """Add a chunk."""

@@ -28,7 +28,7 @@ class Prompt:
 
     Args:
         text: None when it is a dialog.
-        tools: that the model is told of, in the form of OpenAI's API; with a dialog only.
+        tools: described to the model, in the format of OpenAI's API; with a dialog only.
         id: what the file calls it; None where it has no name.
         seed: its own, if the file gives one.
     """

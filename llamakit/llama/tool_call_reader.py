@@ -1,6 +1,6 @@
 """Finds the tool calls in an answer, in all the ways that Llama 3 and 4 write them.
 
-A text that is not wholly in one of these ways is an answer like any other.
+Text that is not wholly in one of these ways is an answer like any other.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ def _function_tags(text: str) -> tuple[list[ToolCall], str]:
 
 
 def _object(text: str) -> tuple[dict[str, Any] | None, int]:
-    """Read the JSON object that a text begins with, in single quotes if need be; say its end."""
+    """Read the JSON object that the text begins with, in single quotes if need be; say its end."""
     for source in (text, text.replace("'", '"')):
         try:
             value, end = _DECODER.raw_decode(source)

@@ -16,7 +16,7 @@ def summary_of(factory: object) -> str:
 def exporter_options(exporter: object) -> dict[str, str]:
     """Return what an exporter's docstring says of its options: name -> help.
 
-    An exporter reads its options itself, as texts, so its signature does not tell them.
+    An exporter reads its options itself, as strings, so its signature does not name them.
     """
     return section(exporter, "Options:")
 

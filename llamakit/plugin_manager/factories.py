@@ -41,7 +41,7 @@ class Option(NamedTuple):
 
     @property
     def can_be_typed(self) -> bool:
-        """Whether a text becomes its value, so that the command line and requests can give it."""
+        """Whether a string becomes its value, so that the command line and requests can give it."""
         fitting = members(self.type)
         return any(member in WORDS or isinstance(member, LiteralValue) for member in fitting)
 
@@ -126,7 +126,7 @@ def parse_choice(text: str | Choice) -> Choice:
 
 
 def parse_options(pairs: Iterable[str]) -> dict[str, str]:
-    """Read ``k=v`` texts, such as those of ``--sampler-option``.
+    """Read ``k=v`` strings, such as those of ``--sampler-option``.
 
     Raises:
         OptionError: one has no ``=``, or an option is given twice.
@@ -153,8 +153,8 @@ def build(
 
     Args:
         entry: what a registry holds under the name.
-        options: values by name, or ``k=v`` texts. Hyphens and underscores in names are equal; a
-            value that is a text is read as the option's type.
+        options: values by name, or ``k=v`` strings. Hyphens and underscores in names are equal; a
+            value that is a string is read as the option's type.
         positional: what the factory takes before its options, such as the tokenizer.
         named: what it takes beside them by name.
     Returns:
@@ -221,7 +221,7 @@ def _parameters(factory: Callable[..., Any]) -> list[inspect.Parameter]:
 
 
 def _annotation(annotation: Any, factory: Callable[..., Any]) -> Any:
-    """Evaluate an annotation that is a text: ``from __future__ import annotations`` makes them.
+    """Evaluate an annotation that is a string: ``from __future__ import annotations`` makes them.
 
     One by one: those of other parameters may name what is imported for type checkers only.
     """

@@ -1,4 +1,4 @@
-"""Types of options: what an annotation allows, and what a text becomes by it."""
+"""Types of options: what an annotation allows, and what a string becomes by it."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ WORDS = {
     bool: "yes or no",
     int: "a whole number",
     float: "a number",
-    str: "a text",
+    str: "a string",
     Path: "a path",
 }
-"""The types that a text can become, in words."""
+"""The types that a string can become, in words."""
 
 
 def read(value: object, annotation: Any) -> object:
-    """Check a value against an annotation, or read it from a text.
+    """Check a value against an annotation, or read it from a string.
 
     Raises:
         ValueError: it does not fit.
@@ -50,7 +50,7 @@ def _read_as(value: object, member: Any) -> object:
 
 
 def _read_text(text: str, kind: Callable[[str], object]) -> object:
-    """Read a text as a bool, an int, a float, a str or a path."""
+    """Read a string as a bool, an int, a float, a str or a path."""
     if kind is bool:
         if text.lower() not in _TRUE + _FALSE:
             raise ValueError(text)
@@ -79,7 +79,7 @@ class LiteralValue(NamedTuple):
 def members(annotation: Any) -> list[Any]:
     """Flatten an annotation into types, ``LiteralValue`` values and None.
 
-    Types whose texts are told apart more easily come first: any text is a path, and a ``str``.
+    Types whose strings are told apart more easily come first: any text is a path, and a ``str``.
     """
     origin = get_origin(annotation)
     if origin is Annotated:

@@ -1,4 +1,4 @@
-"""What is known of each installed plugin, and what users are told when one is broken."""
+"""What is known of each installed plugin, and what users read when one is broken."""
 
 from __future__ import annotations
 

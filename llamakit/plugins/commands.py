@@ -16,8 +16,8 @@ COMMANDS = {
     "demo": ("demo:demo", "Show the whole way on the bundled demo model."),
     "doctor": ("doctor:doctor", "Say what models are computed with here."),
     "download": ("download:download", "Fetch models with the link from Meta's email."),
-    "generate": ("generate:generate", "Continue a text."),
-    "moderate": ("moderate:moderate", "Say whether a text is safe, by a Llama Guard model."),
+    "generate": ("generate:generate", "Continue a prompt."),
+    "moderate": ("moderate:moderate", "Say whether text is safe, by a Llama Guard model."),
     "plugins": ("plugins:plugins", "List the plugins, what each registers, and whether it works."),
     "serve": ("serve:serve", "Serve a model to OpenAI's clients and to a browser."),
 }

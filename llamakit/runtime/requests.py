@@ -66,7 +66,7 @@ class Event:
         accepted: how many of those the sampler chose too.
         top: the likeliest tokens with their log-probabilities, the likeliest first, if asked for.
         error: why the row failed; ``finish`` is ``failed`` then.
-        seen: what the sampler saw of the id, if asked for.
+        seen: what the sampler saw of the token, if asked for.
         prompt_top: with ``prompt_logprobs``, the likeliest tokens in the place of each of the
             prompt's tokens; nothing for the first.
     """

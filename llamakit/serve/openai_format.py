@@ -173,7 +173,7 @@ class ChatFormat(ResponseFormat):
     def stream_events(self, chunk: Chunk) -> list[dict[str, Any]]:
         """Return events for the role, the new text and the end.
 
-        Where the model is told of tools, the text comes with the end: only then is it known
+        Where the prompt describes tools, the text comes with the end: only then is it known
         whether it is a call.
         """
         self.count(chunk)

@@ -48,7 +48,7 @@ class CompletionRequest:
         top: how many alternatives each token is shown with; None shows no probabilities.
         seen: the probabilities that the sampler saw are shown too.
         discard: the answers are not returned, only the scores of the prompts.
-        read: finds tool calls in an answer's tokens; None where the model is told of no tools.
+        read: finds tool calls in an answer's tokens; None where the request has no tools.
     """
 
     choices: Sequence[Request]

@@ -20,12 +20,12 @@ from llamakit.testing.world import ContractError, left_alone
 def check_exporter(export: Exporter, **options: Any) -> None:
     """Check that an exporter writes a checkpoint as llamakit expects.
 
-    It is handed random checkpoints of 1 and of 2 shards, and once ``options["progress"]``, as
+    It is called with random checkpoints of 1 and of 2 shards, and once ``options["progress"]``, as
     ``llamakit export`` does on a terminal: a function that may be called with bytes.
 
     Args:
         export: what the plugin registers.
-        options: for the exporter, as ``--option K=V`` would hand them over.
+        options: for the exporter, as ``--option K=V`` would pass them.
 
     Raises:
         AssertionError: a rule is broken; the sentence says which, and what to do.
@@ -60,7 +60,7 @@ def _check_one(
     beside = sorted(path.name for path in place.iterdir() if path.name not in ("one", "two"))
     if beside:
         raise ContractError(
-            f"{what} leaves {', '.join(beside)} beside the destination: write below it only"
+            f"{what} leaves {', '.join(beside)} next to the destination: write below it only"
         )
     if contents(checkpoint.path) != before:
         raise ContractError(f"{what} changes the checkpoint that it reads")
@@ -78,7 +78,7 @@ def _export(
         return export(checkpoint, place, dict(options))
     except Exception as error:
         raise ContractError(
-            f"{what} fails on a checkpoint of {checkpoint.form}'s form: {said(error)}"
+            f"{what} fails on a checkpoint of the format {checkpoint.form}: {said(error)}"
         ) from error
 
 

@@ -77,7 +77,7 @@ def make(entry: Entry, options: Mapping[str, object], *positional: object) -> An
 
     Args:
         positional: what the factory takes before its options. A sampler or processor that asks
-            for the tokenizer by name gets the embedded checkpoint's.
+            for the tokenizer by name gets the bundled demo model's.
 
     Raises:
         ContractError: the factory fails, or changes what the process shares.

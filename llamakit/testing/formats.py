@@ -29,17 +29,17 @@ if TYPE_CHECKING:
 
 Open = Callable[[Path], Checkpoint | None]
 _MOST_DAMAGED = 20
-"""How many files are cut short, one at a time: a form may have one for each parameter."""
+"""How many files are cut short, one at a time: a format may have one for each parameter."""
 _INDEX_NBYTES = 1 << 20
 """Files up to this size may be an index; they are what opening reads."""
 
 
 def check_checkpoint_form(open_checkpoint: Open, path: Path) -> None:
-    """Check that a plugin opens its form of checkpoint as llamakit expects, and nothing else.
+    """Check that a plugin opens its format of checkpoint as llamakit expects, and nothing else.
 
     Args:
         open_checkpoint: the plugin's hook.
-        path: a whole checkpoint of the form; a small one, as all of it is read several times.
+        path: a whole checkpoint of the format; a small one, as all of it is read several times.
 
     Raises:
         AssertionError: a rule is broken; the sentence says which, and what to do.
@@ -80,7 +80,7 @@ def _open(open_checkpoint: Open, path: Path) -> Checkpoint:
         what = said(error)
         raise ContractError(f"open_checkpoint fails on a whole checkpoint: {what}") from error
     if opened is None:
-        raise ContractError(f"open_checkpoint returns None for {path}, which is of its form")
+        raise ContractError(f"open_checkpoint returns None for {path}, which is of its format")
     if fault := opened_fault("open_checkpoint", opened):
         raise ContractError(f"open_checkpoint is no good: it {fault}")
     return opened
@@ -92,7 +92,7 @@ def _check_index(checkpoint: Checkpoint, path: Path) -> None:
     if not isinstance(checkpoint.path, Path) or checkpoint.path.resolve() != path.resolve():
         raise ContractError(f"path is {checkpoint.path!r}: keep the Path that is opened, {path}")
     if not isinstance(checkpoint.form, str) or not checkpoint.form:
-        raise ContractError(f"form is {checkpoint.form!r}: call the form something")
+        raise ContractError(f"form is {checkpoint.form!r}: name the format")
     if checkpoint.nbytes_read != 0:
         raise ContractError(
             f"{checkpoint.nbytes_read} bytes of weights are read while opening: read the index "
@@ -191,7 +191,7 @@ def _bits(array: Array) -> Array:
 
 
 def _others(root: Path, form: str) -> Iterator[Path]:
-    """Make what is no checkpoint of the form: Meta's form, other files, a file."""
+    """Make what is no checkpoint of the format: Meta's format, other files, a file."""
     if form != "meta":
         yield write_checkpoint(root / "meta")
     (root / "empty").mkdir()
@@ -204,16 +204,16 @@ def _others(root: Path, form: str) -> Iterator[Path]:
 
 def _check_passed_over(open_checkpoint: Open, path: Path) -> None:
     __tracebackhide__ = True
-    what = "a checkpoint of Meta's form" if path.name == "meta" else f"{path.name}, which is none"
+    what = "a checkpoint in Meta's format" if path.name == "meta" else f"{path.name}, which is none"
     try:
         opened = open_checkpoint(path)
     except Exception as error:
         raise ContractError(
             f"open_checkpoint fails on {what}: {said(error)}; return None for what is not of the "
-            "form, so that the next plugin is asked"
+            "format, so that the next plugin is asked"
         ) from error
     if opened is not None:
-        raise ContractError(f"open_checkpoint opens {what}: look for what only the form has")
+        raise ContractError(f"open_checkpoint opens {what}: look for what only the format has")
 
 
 def _check_damage(open_checkpoint: Open, path: Path, copy: Path) -> None:

@@ -125,7 +125,7 @@ def plan_package(name: str, kind: str, parent: Path, taken: Mapping[str, str]) -
 
 
 def write_package(package: NewPackage) -> None:
-    """Write the files; the folder appears when all of them are whole.
+    """Write the files; the folder is renamed into place when all are written.
 
     Raises:
         DestinationError: there is something already, or no folder to make it in.

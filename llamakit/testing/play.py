@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     import torch
 
 ROWS, TURNS, VOCABULARY = 4, 5, 1600
-"""How many rows are played, how often each is asked, and how many ids there are."""
+"""How many rows are played, how often each is asked, and how large the vocabulary is."""
 
 Step = Callable[["torch.Tensor", Sequence[KitRow]], Any]
 """A sampler or a processor."""
@@ -40,7 +40,7 @@ def play(schedule: Schedule, step: Step) -> dict[int, list[Any]]:
     Args:
         step: a sampler or a processor, such as ``asking`` makes.
     Returns:
-        What each row was given, turn by turn: an id, or its edited logits ``(V,)``.
+        What each row was given, turn by turn: a token, or its edited logits ``(V,)``.
     """
     import torch
 

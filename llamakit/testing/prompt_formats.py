@@ -17,7 +17,7 @@ from llamakit.testing.world import ContractError, left_alone
 
 QUESTION = "Once upon a time"
 MARKUP = ("<s>", "</s>", "<unk>", "[INST] [/INST]", "<|im_end|>", "<|eot_id|>", "<|endoftext|>")
-"""What users type and must not become a control id."""
+"""What users type and must not become a control token."""
 
 
 def check_prompt_format(
@@ -27,7 +27,7 @@ def check_prompt_format(
 
     Args:
         factory: what the plugin registers.
-        tokenizer: what it is handed; the embedded checkpoint's, if None.
+        tokenizer: what it is called with; the bundled demo model's, if None.
         options: for the factory; its defaults, if none are given.
 
     Raises:
@@ -84,7 +84,7 @@ def _check_dialog(what: str, form: PromptFormat, another: PromptFormat, dialog: 
     before = deepcopy(dialog)
     first = _encoded(what, form, dialog)
     if dialog != before:
-        raise ContractError(f"{what} changes the dialog that it is handed: work on a copy")
+        raise ContractError(f"{what} changes the dialog that it is called with: work on a copy")
     if first != _encoded(what, form, dialog) or first != _encoded(what, another, dialog):
         raise ContractError(
             f"{what} gives other tokens for the same dialog: keep nothing between calls"
@@ -92,7 +92,7 @@ def _check_dialog(what: str, form: PromptFormat, another: PromptFormat, dialog: 
 
 
 def _check_markup(what: str, form: PromptFormat, tokenizer: Tokenizer) -> None:
-    """Check that no text of a message becomes a control id."""
+    """Check that no text of a message becomes a control token."""
     __tracebackhide__ = True
     control = {tokenizer.bos_id, tokenizer.eos_id, *form.stop_tokens}
     for dialogs in zip(_dialogs("x"), *(_dialogs(text) for text in MARKUP), strict=True):
@@ -102,7 +102,7 @@ def _check_markup(what: str, form: PromptFormat, tokenizer: Tokenizer) -> None:
                 continue
             if _count(tokens, control) != _count(plain, control):
                 raise ContractError(
-                    f"{what} turns the text {text!r} of a message into a control id: encode "
+                    f"{what} turns the text {text!r} of a message into a control token: encode "
                     "messages with tokenizer.encode, which never does, or raise SpecialTagError"
                 )
 
@@ -121,7 +121,7 @@ def _check_refusals(what: str, form: PromptFormat) -> None:
 
 
 def _encoded(what: str, form: PromptFormat, dialog: Dialog) -> list[int] | None:
-    """Return the ids, or None if the format refuses the dialog."""
+    """Return the tokens, or None if the format refuses the dialog."""
     __tracebackhide__ = True
     try:
         return form.encode(dialog)
@@ -136,7 +136,7 @@ def _encoded(what: str, form: PromptFormat, dialog: Dialog) -> list[int] | None:
 
 
 def _dialogs(text: str) -> Iterator[Dialog]:
-    """Yield dialogs in the usual orders, with a text in one of the messages."""
+    """Yield dialogs in the usual orders, with a string in one of the messages."""
     yield [{"role": "user", "content": text}]
     yield [{"role": "system", "content": text}, {"role": "user", "content": "a"}]
     yield [

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 @pytest.fixture(scope="session")
 def llamakit_checkpoint() -> Checkpoint:
-    """The embedded checkpoint, opened: Meta's form, 8 shards. Its folder is ``.path``."""
+    """The bundled demo model, opened: Meta's format, 8 shards. Its folder is ``.path``."""
     from llamakit import demo, open_checkpoint
 
     return open_checkpoint(demo.path())
@@ -24,7 +24,7 @@ def llamakit_checkpoint() -> Checkpoint:
 
 @pytest.fixture(scope="session")
 def llamakit_tokenizer() -> Tokenizer:
-    """The tokenizer of the embedded checkpoint: SentencePiece."""
+    """The tokenizer of the bundled demo model: SentencePiece."""
     from llamakit.testing.small import embedded_tokenizer
 
     return embedded_tokenizer()
@@ -55,7 +55,7 @@ def llamakit_tiny(tmp_path: Path) -> Callable[..., Path]:
 
 @pytest.fixture
 def llamakit_rows() -> list[KitRow]:
-    """Four rows with ids and generators of their own, as ``make_rows()`` gives them."""
+    """Four rows with tokens and generators of their own, as ``make_rows()`` gives them."""
     from llamakit.testing.rows import make_rows
 
     return make_rows()

@@ -34,9 +34,9 @@ def make_rows(
     Args:
         count: how many.
         seed: of the first row's generator; each further row's is one higher.
-        tokens: the ids so far, the prompt's first; each row has its own copy.
+        tokens: the tokens so far, the prompt's first; each row has its own copy.
         prompt_length: how many of them are the prompt's; all, if None.
-        stop_tokens: the ids that end an answer.
+        stop_tokens: those that end an answer.
     """
     import torch
 

@@ -1,4 +1,4 @@
-"""Small checkpoints for tests: the embedded one's tokenizer, and random weights cut at will."""
+"""Small checkpoints for tests: the demo model's tokenizer, random weights, any number of shards."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 @functools.cache
 def embedded_tokenizer() -> Tokenizer:
-    """Load the tokenizer of the embedded checkpoint."""
+    """Load the tokenizer of the bundled demo model."""
     from llamakit.plugin_manager.toolkit import default_toolkit
 
     return default_toolkit().load_tokenizer(demo.path().parent / "tokenizer.model")
@@ -28,7 +28,7 @@ def write_checkpoint(folder: str | Path, shards: int = 1, *, seed: int = 0) -> P
     """Write a random checkpoint of Llama 2's shape: 2 layers, 8 heads, float32, under 1 MB.
 
     The same seed gives the same weights, whatever the number of shards. Its vocabulary is the
-    embedded checkpoint's, whose tokenizer is written beside the weights.
+    bundled demo model's, whose tokenizer is written next to the weights.
 
     Args:
         folder: what to make; nothing may be there.

@@ -23,15 +23,15 @@ TEXTS = (
     *("naïve café", "早上好", "🙂👩‍👩‍👧", "\x00\x07\ufeff", "e\u0301", "[INST] <<SYS>>", "a" * 500),
     *("<s>", "</s>", "<unk>", "<0x41>", "<|im_start|>user", "<|endoftext|>", "▁▁"),
 )
-"""What users type, the names of control ids of other tokenizers among it."""
+"""What users type, the names of control tokens of other tokenizers among it."""
 
 
 def check_tokenizer(load_tokenizer: Load, path: Path) -> None:
-    """Check that a plugin loads its form of tokenizer as llamakit expects, and nothing else.
+    """Check that a plugin loads its format of tokenizer as llamakit expects, and nothing else.
 
     Args:
         load_tokenizer: the plugin's hook.
-        path: a file of the form.
+        path: a file of the format.
 
     Raises:
         AssertionError: a rule is broken; the sentence says which, and what to do.
@@ -64,7 +64,7 @@ def _load(load_tokenizer: Load, path: Path) -> Tokenizer:
     except Exception as error:
         raise ContractError(f"load_tokenizer fails on a whole file: {said(error)}") from error
     if loaded is None:
-        raise ContractError(f"load_tokenizer returns None for {path}, which is of its form")
+        raise ContractError(f"load_tokenizer returns None for {path}, which is of its format")
     if fault := opened_fault("load_tokenizer", loaded):
         raise ContractError(f"load_tokenizer is no good: it {fault}")
     if not isinstance(loaded.path, Path) or loaded.path.resolve() != path.resolve():
@@ -77,7 +77,7 @@ def _check_hints(tokenizer: Tokenizer) -> None:
     __tracebackhide__ = True
     stops: Any = getattr(tokenizer, "stop_ids", ())
     if not isinstance(stops, Collection) or not all(_is_id(token, tokenizer) for token in stops):
-        raise ContractError(f"stop_ids is {stops!r:.60}: list the ids that end an answer")
+        raise ContractError(f"stop_ids is {stops!r:.60}: list the tokens that end an answer")
     name: Any = getattr(tokenizer, "prompt_format", "llama2")
     if not isinstance(name, str) or not name:
         raise ContractError(f"prompt_format is {name!r:.60}: name a registered prompt format")
@@ -91,12 +91,12 @@ def _special_ids(tokenizer: Tokenizer) -> dict[str, int]:
     if not isinstance(told, Mapping) or not all(
         isinstance(name, str) and _is_id(token, tokenizer) for name, token in told.items()
     ):
-        raise ContractError(f"special_ids() returns {told!r:.60}: return ids by their names")
+        raise ContractError(f"special_ids() returns {told!r:.60}: return token IDs by their names")
     return {**told, "BOS": tokenizer.bos_id, "EOS": tokenizer.eos_id}
 
 
 def _encode(tokenizer: Tokenizer, text: str, special: Mapping[str, int]) -> list[int]:
-    """Check what a text becomes."""
+    """Check what a string becomes."""
     __tracebackhide__ = True
     try:
         tokens: Any = tokenizer.encode(text)
@@ -109,13 +109,13 @@ def _encode(tokenizer: Tokenizer, text: str, special: Mapping[str, int]) -> list
         )
     if set(tokens) & set(special.values()):
         raise ContractError(
-            f"encode({text!r:.40}) returns {tokens!r:.60}, with a control id: whatever users type "
+            f"encode({text!r:.40}) returns {tokens!r:.60}, with a control token: what users type "
             "is text"
         )
     if framed != [tokenizer.bos_id, *tokens, tokenizer.eos_id]:
         raise ContractError(
             f"encode({text!r:.40}, bos=True, eos=True) returns {framed!r:.60}: put bos_id before "
-            "the ids and eos_id behind them"
+            "the tokens and eos_id behind them"
         )
     return tokens
 
@@ -127,9 +127,9 @@ def _check_decode(tokenizer: Tokenizer, special: Mapping[str, int]) -> None:
         both: Any = tokenizer.decode([*range(min(tokenizer.vocab_size, 1000))])
         nothing: Any = tokenizer.decode([])
     except Exception as error:
-        raise ContractError(f"decode fails on ids that there are: {said(error)}") from error
+        raise ContractError(f"decode fails on tokens of its vocabulary: {said(error)}") from error
     if nothing != "" or not all(isinstance(text, str) for text in [*texts, both]):
-        raise ContractError("decode returns something else than a str, or a text for no ids")
+        raise ContractError("decode returns something else than a str, or text for no tokens")
     for name in ("BOS", "EOS"):
         if text := texts[special[name]]:
             raise ContractError(f"decode gives {name} the text {text!r}: it has none")
@@ -145,7 +145,7 @@ def _check_bytes(tokenizer: Tokenizer) -> None:
     if not is_good or len(told) != tokenizer.vocab_size:
         raise ContractError(
             f"token_bytes() returns {told!r:.60}: return the bytes of each of the "
-            f"{tokenizer.vocab_size} ids, b'' where it adds no text"
+            f"{tokenizer.vocab_size} tokens, b'' where it adds no text"
         )
 
 
@@ -154,7 +154,7 @@ def _is_id(token: object, tokenizer: Tokenizer) -> bool:
 
 
 def _others(root: Path, path: Path) -> Iterator[Path]:
-    """Make files that are of no form, and name SentencePiece's."""
+    """Make files that are of no format, and name SentencePiece's."""
     embedded = demo.path().parent / "tokenizer.model"
     if path.read_bytes() != embedded.read_bytes():
         yield embedded
@@ -166,7 +166,7 @@ def _others(root: Path, path: Path) -> Iterator[Path]:
 def _check_passed_over(load_tokenizer: Load, path: Path) -> None:
     __tracebackhide__ = True
     is_known = path.suffix == ".model"
-    what = "Llama 2's form of tokenizer" if is_known else f"a {path.name}"
+    what = "Llama 2's tokenizer" if is_known else f"a {path.name}"
     try:
         loaded = load_tokenizer(path)
     except LlamakitError as error:
@@ -176,10 +176,10 @@ def _check_passed_over(load_tokenizer: Load, path: Path) -> None:
     except Exception as error:
         raise ContractError(
             f"load_tokenizer fails on {what}: {said(error)}; return None for what is not of the "
-            "form, so that the next plugin is asked"
+            "format, so that the next plugin is asked"
         ) from error
     if loaded is not None:
         raise ContractError(
-            f"load_tokenizer takes {what}: return None for what is not of the form, so that the "
+            f"load_tokenizer takes {what}: return None for what is not of the format, so that the "
             "next plugin is asked"
         )

@@ -25,7 +25,7 @@ def try_commands(toolkit: Toolkit) -> None:
 def try_all(toolkit: Toolkit) -> None:
     """Use what third-party plugins have registered for writing; mark the plugins of what fails.
 
-    Samplers and processors get made-up logits, prompt formats a dialog, drafters some ids.
+    Samplers and processors get made-up logits, prompt formats a dialog, drafters some tokens.
     What asks for an option that has no default is passed over.
     """
     uses: dict[str, Callable[[Toolkit, Entry], object]] = {

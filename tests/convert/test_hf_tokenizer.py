@@ -217,7 +217,7 @@ def test_the_first_to_be_joined_is_the_piece_of_the_highest_score() -> None:
     [
         ({"model_type": "unigram"}, "it is a unigram model"),
         ({"model_type": "char"}, "it is a char model"),
-        ({"normalization_rule_name": "nmt_nfkc"}, r"changes characters \(normalisation nmt_nfkc"),
+        ({"normalization_rule_name": "nmt_nfkc"}, r"changes characters \(normalization nmt_nfkc"),
         ({"byte_fallback": False}, "it has no byte fallback"),
         ({"add_dummy_prefix": False}, "it adds no space before a string"),
         ({"remove_extra_whitespaces": True}, "it removes repeated spaces"),

@@ -136,7 +136,7 @@ def test_an_entry_that_is_none_is_left_out_and_names_its_plugin(entry, caplog):
     assert f"model X of the {source} is not a valid catalog entry" in record.message
 
 
-def test_a_strangers_model_is_fetched_like_any_other(plugins, download, tmp_path, out):
+def test_a_third_party_model_is_fetched_like_any_other(plugins, download, tmp_path, out):
     model = tmp_path / "served" / "small" / "1b"
     model.mkdir(parents=True)
     (model.parents[1] / "TERMS.txt").write_text("terms")

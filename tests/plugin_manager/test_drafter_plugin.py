@@ -1,4 +1,4 @@
-"""A stranger's drafter: asked, counted, and named when it fails."""
+"""A third-party drafter: called, counted, and named when it fails."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ COMMON = ("generate", "Once upon a time", "--temperature", "0", "--max-new-token
 
 
 @needs_torch
-def test_a_strangers_drafter_changes_no_answer(run_llamakit, plugins):
+def test_a_third_party_plugins_drafter_changes_no_answer(run_llamakit, plugins):
     env = plugins("drafter")
 
     plain = run_llamakit(*COMMON)

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from nowhere import Tokenizer
 
 BUILTIN = Source("top-p", "llamakit", "0.1.0", builtin=True)
-STRANGER = Source("second", "llamakit-second", "0.1", builtin=False)
+THIRD_PARTY = Source("second", "llamakit-second", "0.1", builtin=False)
 
 
 def keep(
@@ -29,7 +29,7 @@ def keep(
     temperature: float = 0.6,
     is_strict: bool = False,
     mode: Literal["fast", "exact"] = "fast",
-    limit: Optional[int] = None,  # noqa: UP045 - strangers write it so
+    limit: Optional[int] = None,  # noqa: UP045 - third-party plugins write it so
     label: str | None = None,
     mass: Annotated[float, "a probability"] = 0.9,
     untyped=3,
@@ -229,12 +229,12 @@ def test_what_a_factory_takes_by_name_is_handed_on():
     assert build(entry(factory), ["greeting=ciao"], tokenizer="it") == ("it", "ciao")
 
 
-def test_another_failure_of_a_strangers_factory_names_the_plugin():
+def test_another_failure_of_a_third_party_plugins_factory_names_the_plugin():
     def factory():
         return {}["absent"]
 
     with pytest.raises(PluginError, match=r"plugin 'second' \(llamakit-second 0\.1\) failed: Key"):
-        build(entry(factory, STRANGER))
+        build(entry(factory, THIRD_PARTY))
 
 
 def test_a_failure_of_a_builtin_is_not_hidden():
@@ -245,24 +245,24 @@ def test_a_failure_of_a_builtin_is_not_hidden():
         build(entry(factory, BUILTIN))
 
 
-def test_what_a_strangers_factory_makes_names_the_plugin_when_it_fails():
+def test_what_a_third_party_plugins_factory_makes_names_the_plugin_when_it_fails():
     def sample(logits, rows):
         raise RuntimeError("sizes do not match")
 
-    sampler = build(entry(lambda: sample, STRANGER))
+    sampler = build(entry(lambda: sample, THIRD_PARTY))
 
     with pytest.raises(PluginError, match=r"sampler keep of the plugin 'second' .* sizes do not"):
         sampler(None, [])
 
 
-def test_methods_of_what_a_stranger_made_are_guarded_and_its_values_are_not():
+def test_methods_of_what_a_third_party_plugin_made_are_guarded_and_its_values_are_not():
     def encode(dialog):
         if not dialog:
             raise DialogError("an empty dialog")
         return dialog[0]
 
     made = types.SimpleNamespace(stop_tokens=(2,), encode=encode)
-    prompt_format = build(Entry("prompt format", "keep", lambda: made, "", STRANGER))
+    prompt_format = build(Entry("prompt format", "keep", lambda: made, "", THIRD_PARTY))
 
     assert prompt_format.stop_tokens == (2,)
     assert prompt_format.encode(["hi"]) == "hi"
@@ -278,7 +278,7 @@ def test_running_out_of_memory_is_nobodys_fault(error):
         raise error
 
     with pytest.raises(type(error)) as caught:
-        build(entry(lambda: sample, STRANGER))()
+        build(entry(lambda: sample, THIRD_PARTY))()
 
     assert caught.value is error
 

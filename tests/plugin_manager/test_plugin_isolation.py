@@ -1,4 +1,4 @@
-"""What users see of a stranger's plugin, good or bad. Each is a real package that pip installs."""
+"""What users see of a third-party plugin, good or bad. Each is a real package that pip installs."""
 
 from __future__ import annotations
 
@@ -169,7 +169,7 @@ def test_a_builtin_keeps_its_name(run_llamakit, plugins):
 
 
 @pytest.mark.parametrize("order", [("clash_one", "clash_two"), ("clash_two", "clash_one")])
-def test_two_strangers_that_claim_one_name_both_lose_it(run_llamakit, plugins, order):
+def test_two_third_party_plugins_that_claim_one_name_both_lose_it(run_llamakit, plugins, order):
     env = plugins(*order)
     reason = (
         "the sampler contested is claimed by llamakit-clash-one and llamakit-clash-two: "
@@ -220,9 +220,9 @@ def test_switching_all_off_spares_the_builtins(run_llamakit, plugins):
 
     listed = listing(run_llamakit, env)
 
-    strangers = {plugin["status"] for plugin in listed.values() if not plugin["builtin"]}
+    third_party = {plugin["status"] for plugin in listed.values() if not plugin["builtin"]}
     builtins = {plugin["status"] for plugin in listed.values() if plugin["builtin"]}
-    assert strangers == {"disabled"}
+    assert third_party == {"disabled"}
     assert builtins == {"ok"}
 
 
@@ -237,12 +237,12 @@ def test_a_builtin_can_be_switched_off_by_name(run_llamakit):
 def test_a_command_of_a_plugin_that_is_switched_off_is_said_to_be(run_llamakit, plugins):
     env = plugins("command") | {"LLAMAKIT_DISABLE_PLUGINS": "explode,commands"}
 
-    strangers = run_llamakit("explode", env=env)
+    third_party = run_llamakit("explode", env=env)
     builtin = run_llamakit("doctor", env=env)
     other = run_llamakit("detonate", env=env)
 
-    assert [it.returncode for it in (strangers, builtin, other)] == [2, 2, 2]
-    assert strangers.stderr == (
+    assert [it.returncode for it in (third_party, builtin, other)] == [2, 2, 2]
+    assert third_party.stderr == (
         "llamakit: error: no command is called 'explode'; LLAMAKIT_DISABLE_PLUGINS switches off "
         "the plugin explode\n"
     )
@@ -269,26 +269,26 @@ def test_options_of_an_exporter_are_shown_as_its_docstring_explains_them(run_lla
     assert "no options" in without.stdout
 
 
-def test_a_strangers_command_stands_in_a_section_of_its_package(run_llamakit, plugins):
+def test_a_third_party_plugins_command_stands_in_a_section_of_its_package(run_llamakit, plugins):
     result = run_llamakit("--help", env=plugins("command"))
 
     assert "From llamakit-explode:\n  greet    Say hello." in result.stdout
 
 
-def test_a_strangers_command_says_whose_it_is(run_llamakit, plugins):
+def test_a_third_party_plugins_command_says_whose_it_is(run_llamakit, plugins):
     result = run_llamakit("greet", "-h", env=plugins("command"))
 
     assert "Usage: llamakit greet [OPTIONS]" in result.stdout
     assert "From the plugin 'explode' (llamakit-explode 0.7)." in result.stdout
 
 
-def test_a_strangers_command_runs(run_llamakit, plugins):
+def test_a_third_party_plugins_command_runs(run_llamakit, plugins):
     result = run_llamakit("greet", "--times", "2", env=plugins("command"))
 
     assert (result.returncode, result.stdout, result.stderr) == (0, "hello\nhello\n", "")
 
 
-def test_a_strangers_command_that_fails_is_one_sentence(run_llamakit, plugins):
+def test_a_third_party_plugins_command_that_fails_is_one_sentence(run_llamakit, plugins):
     result = run_llamakit("explode", env=plugins("command"))
 
     assert result.returncode == 1

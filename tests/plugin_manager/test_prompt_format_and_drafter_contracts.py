@@ -1,4 +1,4 @@
-"""What strangers' prompt formats and drafters hand back is checked where it is used."""
+"""What third-party prompt formats and drafters return is checked where it is used."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from llamakit.plugin_manager.contracts.prompt_formats import build_format
 from llamakit.plugin_manager.failures import guarded
 from llamakit.plugin_manager.registry import Entry, Source
 
-STRANGER = Source("second", "llamakit-second", "0.1", builtin=False)
+THIRD_PARTY = Source("second", "llamakit-second", "0.1", builtin=False)
 DIALOG = [{"role": "user", "content": "hello"}]
 TOKENIZER = types.SimpleNamespace(vocab_size=10)
 
 
 def form(encoded=(1, 5), **others):
-    """Build a stranger's format that encodes everything to the same."""
+    """Build a third-party format that encodes everything to the same."""
     made = types.SimpleNamespace(stop_tokens=(2,), encode=lambda _: encoded)
     vars(made).update(others)
     return build_format(
-        Entry("prompt format", "odd", lambda tokenizer: made, "", STRANGER),  # noqa: ARG005
+        Entry("prompt format", "odd", lambda tokenizer: made, "", THIRD_PARTY),  # noqa: ARG005
         {},
         TOKENIZER,
     )
@@ -79,7 +79,7 @@ def test_stop_strings_that_are_no_texts_are_told_of_the_plugin(stop_strings):
 
 def test_a_format_without_stop_tokens_is_told_of_the_plugin():
     made = types.SimpleNamespace(encode=list)
-    entry = Entry("prompt format", "odd", lambda _: made, "", STRANGER)
+    entry = Entry("prompt format", "odd", lambda _: made, "", THIRD_PARTY)
 
     with pytest.raises(
         PluginError, match="has the stop_tokens None; expected a sequence of token IDs"
@@ -88,7 +88,7 @@ def test_a_format_without_stop_tokens_is_told_of_the_plugin():
 
 
 def test_a_format_that_encodes_nothing_is_told_of_the_plugin():
-    entry = Entry("prompt format", "odd", lambda _: types.SimpleNamespace(), "", STRANGER)
+    entry = Entry("prompt format", "odd", lambda _: types.SimpleNamespace(), "", THIRD_PARTY)
 
     with pytest.raises(PluginError) as caught:
         build_format(entry, {}, TOKENIZER)
@@ -101,7 +101,7 @@ def test_a_format_that_encodes_nothing_is_told_of_the_plugin():
 
 
 def drafter(made):
-    entry = Entry("drafter", "odd", lambda: made, "", STRANGER)
+    entry = Entry("drafter", "odd", lambda: made, "", THIRD_PARTY)
     return checked_drafter(guarded(made, entry), entry)
 
 

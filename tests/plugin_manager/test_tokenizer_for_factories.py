@@ -101,7 +101,7 @@ def test_an_option_of_the_tokenizers_name_cannot_be_given(toolkit):
 
 
 @needs_torch
-def test_generate_hands_the_models_tokenizer_to_a_strangers_processor(run_llamakit, plugins):
+def test_generate_builds_a_third_party_processor_with_the_models_tokenizer(run_llamakit, plugins):
     words = ("generate", "--temperature", "0", "--max-new-tokens", "30", "Once upon a time")
     env = plugins("ban")
 

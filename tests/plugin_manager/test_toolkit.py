@@ -30,11 +30,11 @@ def toolkit():
 
 
 @pytest.fixture
-def stranger(monkeypatch):
+def third_party(monkeypatch):
     """Make a plugin out of functions; return its entry point."""
 
     def make(name, *hooks, package=None):
-        module = types.ModuleType(f"stranger_{name}")
+        module = types.ModuleType(f"third_party_{name}")
         for hook in hooks:
             setattr(module, hook.__name__, hookimpl(hook))
         monkeypatch.setitem(sys.modules, module.__name__, module)
@@ -43,10 +43,10 @@ def stranger(monkeypatch):
     return make
 
 
-def load(*strangers):
+def load(*third_party):
     """Load the built-in plugins and some others."""
     builtins = [each for each in find_entry_points("llamakit") if each.package == DISTRIBUTION]
-    return load_toolkit([*builtins, *strangers], disabled="")
+    return load_toolkit([*builtins, *third_party], disabled="")
 
 
 def test_builtins_are_what_entry_points_txt_lists(toolkit):
@@ -68,24 +68,24 @@ def test_an_unknown_name_says_what_was_probably_meant(toolkit):
         toolkit.samplers.get("gredy")
 
 
-def test_strangers_load_in_an_order_of_their_own(stranger):
+def test_third_party_plugins_load_in_an_order_of_their_own(third_party):
     def register_samplers(samplers):
         samplers.register(f"of-{len(seen)}", lambda: None)
         seen.append(1)
 
     seen = []
-    points = [stranger(name, register_samplers) for name in ("b", "c", "a")]
+    points = [third_party(name, register_samplers) for name in ("b", "c", "a")]
 
     toolkit = load(*points)
 
     assert [record.source.name for record in toolkit.plugins[-3:]] == ["a", "b", "c"]
 
 
-def test_a_misspelt_hook_says_which_was_probably_meant(stranger, capsys):
+def test_a_misspelt_hook_says_which_was_probably_meant(third_party, capsys):
     def register_sampler(samplers):
         pass
 
-    toolkit = load(stranger("x", register_sampler))
+    toolkit = load(third_party("x", register_sampler))
 
     assert "does not have; did you mean register_samplers? If not: it may be for a newer" in (
         toolkit.plugins[-1].reason
@@ -93,24 +93,24 @@ def test_a_misspelt_hook_says_which_was_probably_meant(stranger, capsys):
     assert capsys.readouterr().err.count("\n") == 1
 
 
-def test_what_a_plugin_prints_while_it_is_loaded_goes_to_stderr(stranger, capsys):
+def test_what_a_plugin_prints_while_it_is_loaded_goes_to_stderr(third_party, capsys):
     def register_samplers(samplers):
         print("registering")
 
-    load(stranger("x", register_samplers))
+    load(third_party("x", register_samplers))
 
     assert capsys.readouterr() == ("", "registering\n")
 
 
-def test_two_packages_may_call_their_plugins_the_same(stranger):
+def test_two_packages_may_call_their_plugins_the_same(third_party):
     def register_samplers(samplers):
         samplers.register("one", lambda: None)
 
     def register_drafters(drafters):
         drafters.register("two", lambda: None)
 
-    first = stranger("x", register_samplers, package="pack-a")
-    second = stranger("y", register_drafters, package="pack-b")._replace(name="x")
+    first = third_party("x", register_samplers, package="pack-a")
+    second = third_party("y", register_drafters, package="pack-b")._replace(name="x")
 
     toolkit = load(first, second)
 
@@ -119,11 +119,11 @@ def test_two_packages_may_call_their_plugins_the_same(stranger):
     assert [record.status for record in toolkit.plugins[-2:]] == ["ok", "ok"]
 
 
-def test_a_module_that_is_installed_under_two_names_counts_once(stranger, capsys):
+def test_a_module_that_is_installed_under_two_names_counts_once(third_party, capsys):
     def register_samplers(samplers):
         samplers.register("one", lambda: None)
 
-    point = stranger("x", register_samplers)
+    point = third_party("x", register_samplers)
 
     toolkit = load(point, point._replace(name="z"))
 
@@ -132,11 +132,11 @@ def test_a_module_that_is_installed_under_two_names_counts_once(stranger, capsys
     assert capsys.readouterr().err.count("\n") == 1
 
 
-def test_a_name_cannot_be_a_command_and_a_checkpoint_tool(stranger, capsys):
+def test_a_name_cannot_be_a_command_and_a_checkpoint_tool(third_party, capsys):
     def register_checkpoint_tools(tools):
         tools.register("generate", click.Command("generate"))
 
-    toolkit = load(stranger("x", register_checkpoint_tools))
+    toolkit = load(third_party("x", register_checkpoint_tools))
 
     assert "generate" not in toolkit.checkpoint_tools
     assert "the command generate is built in and keeps its name" in capsys.readouterr().err
@@ -172,11 +172,11 @@ def test_an_entry_point_that_names_no_plugin_is_broken(point, reason, capsys):
     assert capsys.readouterr().err.startswith("llamakit: plugin 'x' (p 1) is broken and skipped: ")
 
 
-def test_a_hook_with_another_argument_is_broken(stranger, capsys):
+def test_a_hook_with_another_argument_is_broken(third_party, capsys):
     def register_samplers(sampler):
         sampler.register("x", lambda: None)
 
-    toolkit = load(stranger("x", register_samplers))
+    toolkit = load(third_party("x", register_samplers))
 
     assert toolkit.plugins[-1].reason == (
         "its register_samplers takes sampler; the hook has the argument samplers, and an "
@@ -205,22 +205,22 @@ def test_a_hook_with_another_argument_is_broken(stranger, capsys):
         ),
     ],
 )
-def test_what_cannot_be_registered_breaks_its_plugin(register, reason, stranger, capsys):
+def test_what_cannot_be_registered_breaks_its_plugin(register, reason, third_party, capsys):
     def register_samplers(samplers):
         register(samplers)
 
-    toolkit = load(stranger("x", register_samplers))
+    toolkit = load(third_party("x", register_samplers))
 
     assert toolkit.plugins[-1].reason.startswith(reason)
     assert "x" not in toolkit.samplers
     assert capsys.readouterr().err.count("\n") == 1
 
 
-def test_both_packages_that_claim_a_name_are_named_where_it_is_used(stranger, capsys):
+def test_both_packages_that_claim_a_name_are_named_where_it_is_used(third_party, capsys):
     def register_samplers(samplers):
         samplers.register("same", lambda: None)
 
-    toolkit = load(stranger("x", register_samplers), stranger("y", register_samplers))
+    toolkit = load(third_party("x", register_samplers), third_party("y", register_samplers))
 
     with pytest.raises(PluginError, match="claimed by llamakit-x and llamakit-y"):
         toolkit.samplers.get("same")
@@ -230,7 +230,8 @@ def test_both_packages_that_claim_a_name_are_named_where_it_is_used(stranger, ca
 class Opened:
     """Something like a checkpoint, and like a tokenizer."""
 
-    path = form = nbytes_read = vocab_size = bos_id = eos_id = None
+    path = form = nbytes_read = None
+    vocab_size, bos_id, eos_id = 3, 1, 2
     params = types.SimpleNamespace(dim=8, context=16)
     parameters = types.MappingProxyType({})
 
@@ -240,33 +241,33 @@ class Opened:
     encode = decode = read
 
 
-def test_strangers_are_asked_before_builtins(stranger, reference_cases):
+def test_third_party_plugins_are_called_before_builtins(third_party, reference_cases):
     def open_checkpoint(path):
         return Opened()
 
     def load_tokenizer():
         return Opened()
 
-    toolkit = load(stranger("x", open_checkpoint, load_tokenizer))
+    toolkit = load(third_party("x", open_checkpoint, load_tokenizer))
 
     assert isinstance(toolkit.open_checkpoint(reference_cases / "gqa-mp1"), Opened)
     assert toolkit.load_tokenizer(reference_cases / "tokenizer.model").encode("same") == "same"
 
 
-def test_a_plugin_that_passes_leaves_the_path_to_the_next(stranger, reference_cases):
+def test_a_plugin_that_passes_leaves_the_path_to_the_next(third_party, reference_cases):
     def open_checkpoint(path):
         return None
 
-    toolkit = load(stranger("x", open_checkpoint))
+    toolkit = load(third_party("x", open_checkpoint))
 
     assert toolkit.open_checkpoint(reference_cases / "gqa-mp1").form == "meta"
 
 
-def test_an_error_that_a_plugin_means_is_the_answer(stranger, tmp_path):
+def test_an_error_that_a_plugin_means_is_the_answer(third_party, tmp_path):
     def open_checkpoint(path):
         raise LlamakitError("half of it is missing")
 
-    toolkit = load(stranger("x", open_checkpoint))
+    toolkit = load(third_party("x", open_checkpoint))
 
     with pytest.raises(LlamakitError, match="half of it is missing"):
         toolkit.open_checkpoint(tmp_path)
@@ -284,13 +285,13 @@ def test_an_error_that_a_plugin_means_is_the_answer(stranger, tmp_path):
         ),
     ],
 )
-def test_a_strangers_hook_that_fails_is_named_once_and_skipped(
-    answer, reason, stranger, reference_cases, capsys
+def test_a_third_party_plugins_hook_that_fails_is_named_once_and_skipped(
+    answer, reason, third_party, reference_cases, capsys
 ):
     def open_checkpoint(path):
         return answer()
 
-    toolkit = load(stranger("x", open_checkpoint))
+    toolkit = load(third_party("x", open_checkpoint))
 
     opened = [toolkit.open_checkpoint(reference_cases / "gqa-mp1") for _ in range(2)]
 
@@ -302,11 +303,11 @@ def test_a_strangers_hook_that_fails_is_named_once_and_skipped(
     )
 
 
-def test_a_text_is_no_tokenizer_though_it_has_encode(stranger, reference_cases):
+def test_a_text_is_no_tokenizer_though_it_has_encode(third_party, reference_cases):
     def load_tokenizer(path):
         return "text"
 
-    toolkit = load(stranger("x", load_tokenizer))
+    toolkit = load(third_party("x", load_tokenizer))
 
     found = toolkit.load_tokenizer(reference_cases / "tokenizer.model")
 
@@ -317,7 +318,7 @@ def test_a_text_is_no_tokenizer_though_it_has_encode(stranger, reference_cases):
     )
 
 
-def test_what_a_strangers_tokenizer_raises_names_its_plugin(stranger, reference_cases):
+def test_what_a_third_party_plugins_tokenizer_raises_names_its_plugin(third_party, reference_cases):
     class Fussy(Opened):
         path = reference_cases / "tokenizer.model"
 
@@ -327,7 +328,7 @@ def test_what_a_strangers_tokenizer_raises_names_its_plugin(stranger, reference_
     def load_tokenizer(path):
         return Fussy()
 
-    toolkit = load(stranger("x", load_tokenizer))
+    toolkit = load(third_party("x", load_tokenizer))
     tokenizer = toolkit.load_tokenizer(reference_cases / "tokenizer.model")
 
     with pytest.raises(PluginError) as caught:

@@ -108,4 +108,4 @@ def test_a_wrong_option_ends_with_status_2_and_one_line(run_llamakit: Run) -> No
     assert done.returncode == 2
     assert done.stdout == ""
     assert len(done.stderr.splitlines()) == 1
-    assert "processor logit-bias: 'hello there' is not one id but" in done.stderr
+    assert "processor logit-bias: 'hello there' is not one token but" in done.stderr

@@ -21,7 +21,7 @@ LOGITS = torch.tensor([[2.0, NOTHING, 0.0], [1.0, 3.0, NOTHING]])
 Work = Callable[[torch.Tensor, Any], torch.Tensor]
 
 
-def stranger(kind: str, work: Work) -> Sampling:
+def third_party(kind: str, work: Work) -> Sampling:
     """Choose tokens with a third-party plugin's sampler or processor."""
     toolkit = load_toolkit(disabled="all")
     source = Source("odd", "llamakit-odd", "1", builtin=False)
@@ -55,7 +55,7 @@ def rule_one_row_out(logits: torch.Tensor, _: Any) -> torch.Tensor:
 )
 def test_a_processor_whose_values_are_of_no_use_is_named(work: Work, expected: str) -> None:
     with pytest.raises(PluginError) as caught:
-        stranger("processor", work)(LOGITS.clone(), rows(2))
+        third_party("processor", work)(LOGITS.clone(), rows(2))
 
     assert str(caught.value) == (
         "the processor odd of the plugin 'odd' (llamakit-odd 1) returned Tensor (2, 3) "
@@ -64,20 +64,20 @@ def test_a_processor_whose_values_are_of_no_use_is_named(work: Work, expected: s
 
 
 def test_a_sampler_that_picks_what_is_ruled_out_is_named() -> None:
-    sampling = stranger("sampler", lambda *_: torch.tensor([0, 2]))
+    sampling = third_party("sampler", lambda *_: torch.tensor([0, 2]))
 
     with pytest.raises(PluginError, match=r"sampler odd of the plugin .* that are not ruled out"):
         sampling(LOGITS, rows(2))
 
 
-def test_a_stranger_that_writes_to_what_it_is_handed_hurts_nobody_else() -> None:
+def test_a_third_party_plugin_that_writes_to_its_arguments_hurts_nobody_else() -> None:
     def sampler(logits: torch.Tensor, rows: Any) -> torch.Tensor:
         rows.clear()
         return logits.zero_().argmax(dim=-1)
 
     logits, batch = LOGITS.clone(), rows(2)
 
-    ids = stranger("sampler", sampler)(logits, batch)
+    ids = third_party("sampler", sampler)(logits, batch)
 
     assert ids.tolist() == [0, 0]
     assert torch.equal(logits, LOGITS)
@@ -97,7 +97,7 @@ def test_a_factory_that_returns_nothing_is_named_before_a_model_is_loaded(
     nothing: Any = None
 
     with pytest.raises(PluginError) as caught:
-        stranger(kind, nothing)
+        third_party(kind, nothing)
 
     assert str(caught.value) == (
         f"the {kind} odd of the plugin 'odd' (llamakit-odd 1) cannot be used: its factory returned "
@@ -105,19 +105,19 @@ def test_a_factory_that_returns_nothing_is_named_before_a_model_is_loaded(
     )
 
 
-def test_a_stranger_is_not_blamed_for_what_it_was_given() -> None:
+def test_a_third_party_plugin_is_not_blamed_for_what_it_was_given() -> None:
     nothing_left = torch.full((2, 3), NOTHING)
 
-    ids = stranger("sampler", lambda *_: torch.tensor([0, 2]))(nothing_left, rows(2))
-    stranger("processor", lambda logits, _: logits)(nothing_left, rows(2))
-    stranger("processor", lambda logits, _: logits)(nothing_left * 0, rows(2))
+    ids = third_party("sampler", lambda *_: torch.tensor([0, 2]))(nothing_left, rows(2))
+    third_party("processor", lambda logits, _: logits)(nothing_left, rows(2))
+    third_party("processor", lambda logits, _: logits)(nothing_left * 0, rows(2))
 
     assert ids.tolist() == [0, 2]
 
 
-def test_a_stranger_that_does_as_it_should_is_left_alone() -> None:
-    picked = stranger("sampler", lambda *_: torch.tensor([2, 0]))(LOGITS, rows(2))
-    edited = stranger("processor", lambda logits, _: -logits.abs())(LOGITS, rows(2))
+def test_a_third_party_plugin_that_does_as_it_should_is_left_alone() -> None:
+    picked = third_party("sampler", lambda *_: torch.tensor([2, 0]))(LOGITS, rows(2))
+    edited = third_party("processor", lambda logits, _: -logits.abs())(LOGITS, rows(2))
 
     assert picked.tolist() == [2, 0]
     assert edited.tolist() == [2, 0]

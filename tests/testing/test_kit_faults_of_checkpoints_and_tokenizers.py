@@ -16,7 +16,7 @@ INDEX = "kit.index"
 
 
 class Wrapped:
-    """A good checkpoint of a form of its own, with one thing to spoil."""
+    """A good checkpoint of a format of its own, with one thing to spoil."""
 
     form = "kit"
 
@@ -36,7 +36,7 @@ class Wrapped:
 
 @pytest.fixture
 def folder(llamakit_tiny, tmp_path):
-    """A folder of the form."""
+    """A folder of the format."""
     place = tmp_path / "kit"
     place.mkdir()
     llamakit_tiny(1).rename(place / "inner")
@@ -117,7 +117,7 @@ def count_nothing(self):
     [
         ({"params": None}, "is no good: it returned Wrapped, without params.dim, params.context"),
         ({"path": "kit"}, "path is 'kit': keep the Path that is opened"),
-        ({"form": ""}, "form is '': call the form something"),
+        ({"form": ""}, "form is '': name the format"),
         ({"nbytes_read": 3}, "3 bytes of weights are read while opening"),
         ({"parameters": with_first(name="other")}, "is called 'other': give both the same name"),
         ({"parameters": with_first(shape=[4, 4])}, "has the shape [4, 4]: write a tuple of ints"),
@@ -159,7 +159,7 @@ def test_a_form_that_takes_everything_is_told(folder):
         """Open anything."""
         return Wrapped(folder, {"path": path})
 
-    with pytest.raises(AssertionError, match="opens a checkpoint of Meta's form: look for what"):
+    with pytest.raises(AssertionError, match="opens a checkpoint in Meta's format: look for what"):
         check_checkpoint_form(open_checkpoint, folder)
 
 
@@ -169,7 +169,9 @@ def test_a_form_that_fails_where_it_should_pass_is_told(folder):
         (path / INDEX).read_text()
         return form()(path)
 
-    with pytest.raises(AssertionError, match="fails on a checkpoint of Meta's form: FileNotFound"):
+    with pytest.raises(
+        AssertionError, match="fails on a checkpoint in Meta's format: FileNotFound"
+    ):
         check_checkpoint_form(open_checkpoint, folder)
 
 
@@ -196,7 +198,7 @@ def test_a_form_that_does_not_know_itself_is_told(folder):
     def open_checkpoint(path):
         """Open nothing."""
 
-    with pytest.raises(AssertionError, match=r"returns None for .*, which is of its form"):
+    with pytest.raises(AssertionError, match=r"returns None for .*, which is of its format"):
         check_checkpoint_form(open_checkpoint, folder)
 
 
@@ -248,18 +250,24 @@ def marks_up(text, *, bos=False, eos=False):
         ({"encode": lambda text, **_: text}, "encode('') returns '': return a list of ints"),
         ({"encode": lambda _, **__: [29]}, "returns [29]: return a list of ints below"),
         ({"encode": lambda _: [3]}, "encode fails on '': TypeError"),
-        ({"encode": lambda _, **__: [3]}, "returns [3]: put bos_id before the ids"),
-        ({"encode": marks_up}, "encode('</s>') returns [2], with a control id"),
-        ({"stop_ids": [2, 29]}, "stop_ids is [2, 29]: list the ids that end an answer"),
-        ({"stop_ids": 2}, "stop_ids is 2: list the ids that end an answer"),
+        ({"encode": lambda _, **__: [3]}, "returns [3]: put bos_id before the tokens"),
+        ({"encode": marks_up}, "encode('</s>') returns [2], with a control token"),
+        ({"stop_ids": [2, 29]}, "stop_ids is [2, 29]: list the tokens that end an answer"),
+        ({"stop_ids": 2}, "stop_ids is 2: list the tokens that end an answer"),
         ({"prompt_format": 3}, "prompt_format is 3: name a registered prompt format"),
-        ({"special_ids": lambda: {"<x>": 29}}, "special_ids() returns {'<x>': 29}: return ids"),
-        ({"special_ids": lambda: {"<x>": 3}}, "with a control id: whatever users type is text"),
+        (
+            {"special_ids": lambda: {"<x>": 29}},
+            "special_ids() returns {'<x>': 29}: return token IDs",
+        ),
+        ({"special_ids": lambda: {"<x>": 3}}, "with a control token: what users type is text"),
         ({"token_bytes": lambda: [b""]}, "token_bytes() returns [b'']: return the bytes of each"),
-        ({"token_bytes": lambda: [""] * 29}, "return the bytes of each of the 29 ids"),
+        ({"token_bytes": lambda: [""] * 29}, "return the bytes of each of the 29 tokens"),
         ({"decode": lambda tokens: "x" * len(tokens)}, "decode gives BOS the text 'x'"),
-        ({"decode": lambda _: "x"}, "a text for no ids"),
-        ({"decode": lambda tokens: "ab"[tokens[0]]}, "decode fails on ids that there are: Index"),
+        ({"decode": lambda _: "x"}, "text for no tokens"),
+        (
+            {"decode": lambda tokens: "ab"[tokens[0]]},
+            "decode fails on tokens of its vocabulary: Index",
+        ),
     ],
 )
 def test_a_tokenizer_that_breaks_a_rule_is_told_which(spoilt, sentence, tmp_path):
@@ -281,7 +289,7 @@ def test_a_tokenizer_that_takes_every_file_is_told(error, tmp_path):
             raise llamakit.LlamakitError("no letters")
         return Letters(file, {})
 
-    with pytest.raises(AssertionError, match="takes Llama 2's form of tokenizer: return None for"):
+    with pytest.raises(AssertionError, match="takes Llama 2's tokenizer: return None for"):
         check_tokenizer(load_tokenizer, path)
 
 

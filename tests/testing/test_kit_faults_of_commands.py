@@ -74,10 +74,10 @@ def prints(checkpoint, destination, options):
 
 EXPORTERS = [
     (takes_every_option, "takes an option that it does not have"),
-    (refuses_progress, "fails on a checkpoint of meta's form: OptionError"),
+    (refuses_progress, "fails on a checkpoint of the format meta: OptionError"),
     (chokes_on_options, "fails on an option that it does not have: KeyError"),
     (makes_nothing, "wrote nothing at its destination"),
-    (writes_beside, "leaves log.txt beside the destination"),
+    (writes_beside, "leaves log.txt next to the destination"),
     (writes_into_the_source, "changes the checkpoint that it reads"),
     (writes_random_numbers, "writes other bytes the second time"),
     (reports_nothing, "returned NoneType; expected a mapping"),

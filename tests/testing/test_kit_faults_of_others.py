@@ -85,8 +85,8 @@ FORMATS = [
         "returned a list with 1600 from encode; expected .* from 0 to 1599",
     ),
     (prompt_format(encode=lambda *_: [1]), "leaves the message's text out"),
-    (prompt_format(encode=translates_markup), "turns the text '</s>' .* into a control id"),
-    (prompt_format(encode=empties_the_dialog), "changes the dialog that it is handed"),
+    (prompt_format(encode=translates_markup), "turns the text '</s>' .* into a control token"),
+    (prompt_format(encode=empties_the_dialog), "changes the dialog that it is called with"),
     (prompt_format(encode=counts), "gives other tokens for the same dialog"),
     (prompt_format(encode=wants_a_user), "fails on a dialog of .* raise a DialogError"),
 ]

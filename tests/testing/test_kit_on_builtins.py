@@ -1,4 +1,4 @@
-"""Every built-in plugin keeps the contract that strangers are held to."""
+"""Every built-in plugin keeps the contract that third-party plugins keep."""
 
 from __future__ import annotations
 

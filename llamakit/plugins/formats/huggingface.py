@@ -1,4 +1,4 @@
-"""Open folders in Hugging Face's form: config.json and .safetensors."""
+"""Open folders in Hugging Face's format: config.json and .safetensors."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 @hookimpl
 def open_checkpoint(path: Path) -> Checkpoint | None:
-    """Open Hugging Face's form: model.safetensors or its index next to config.json."""
+    """Open Hugging Face's format: model.safetensors or its index next to config.json."""
     from llamakit.checkpoint.hf_checkpoint import open_huggingface
 
     return open_huggingface(path)

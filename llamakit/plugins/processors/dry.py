@@ -34,7 +34,7 @@ class Repetitions:
             breakers: tokens that no repetition reaches across.
         """
         start = max(self._start, len(tokens) - last) if last else self._start
-        end = len(tokens) - 1  # the place of the newest id
+        end = len(tokens) - 1  # the place of the newest token
         for place in range(self._known, end):
             self._places.setdefault(tokens[place], []).append(place)
         self._known = max(self._known, end)
@@ -53,7 +53,7 @@ class Repetitions:
 
 def _length(tokens: Sequence[int], place: int, start: int, breakers: frozenset[int]) -> int:
     """Return how many tokens up to ``place`` are the same as the newest ones."""
-    length = 1  # the newest id: that is why this place is looked at
+    length = 1  # the newest token: that is why this place is looked at
     while length < LONGEST and place - length >= start:
         earlier = tokens[place - length]
         if earlier != tokens[-1 - length] or earlier in breakers:
@@ -73,7 +73,7 @@ def dry(
 ) -> LogitsProcessor:
     """Subtract from the logit of a token that would make a repetition longer.
 
-    When the newest ``n`` tokens stand somewhere before, the token that followed them there loses
+    When the newest ``n`` tokens occur somewhere before, the token that followed them there loses
     ``multiplier * base ** (n - allowed_length)``, from ``n = allowed_length`` on. As in the
     original, a repetition counts up to 50 tokens. A token with one in its text is a breaker, as in
     llama.cpp; one that is spread over several tokens breaks nothing.
@@ -95,7 +95,7 @@ def dry(
     if allowed_length < 1:
         raise ValueError(f"allowed-length is {allowed_length}; it has to be at least 1")
     if last < 0:
-        raise ValueError(f"last is {last}; it has to be 0 (all ids) or more")
+        raise ValueError(f"last is {last}; it has to be 0 (all tokens) or more")
     import torch
 
     stops = breaker_ids(breakers, tokenizer)

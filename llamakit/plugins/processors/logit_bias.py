@@ -59,7 +59,7 @@ def read_biases(text: str, tokenizer: Tokenizer) -> dict[int, float]:
             raise ValueError(f"bias is written ID:VALUE,ID:VALUE, such as 13:-inf, not {pair!r}")
         token = _read_id(name.strip(), tokenizer)
         if token in values:
-            raise ValueError(f"bias names the id {token} twice, the second time in {pair!r}")
+            raise ValueError(f"bias names the token {token} twice, the second time in {pair!r}")
         values[token] = _read_value(value, pair)
     return values
 
@@ -69,12 +69,12 @@ def _read_id(name: str, tokenizer: Tokenizer) -> int:
         tokens = tokenizer.encode(name)
         if len(tokens) != 1:
             raise ValueError(
-                f"{name!r} is not one id but {len(tokens)}: {', '.join(map(str, tokens))}; "
-                "bias is for single ids"
+                f"{name!r} is not one token but {len(tokens)}: {', '.join(map(str, tokens))}; "
+                "bias is for single tokens"
             )
         return tokens[0]
     if int(name) >= tokenizer.vocab_size:
-        raise ValueError(f"there is no id {name}: the last is {tokenizer.vocab_size - 1}")
+        raise ValueError(f"there is no token {name}: the last is {tokenizer.vocab_size - 1}")
     return int(name)
 
 

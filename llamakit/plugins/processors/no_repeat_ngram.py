@@ -38,7 +38,7 @@ class Grams:
 
 
 def no_repeat_ngram(n: int = 3, prompt: bool = True) -> LogitsProcessor:
-    """Forbid a token that would make the same ``n`` tokens in a row stand there twice.
+    """Forbid a token that would make the same ``n`` tokens in a row occur twice.
 
     Where that forbids all tokens that are left, the row stays as it is.
 

@@ -79,7 +79,7 @@ def _check(penalty: float, least: float, most: float, last: int) -> None:
     if not least <= penalty <= most:
         raise ValueError(f"penalty is {penalty}; it has to be between {least:g} and {most:g}")
     if last < 0:
-        raise ValueError(f"last is {last}; it has to be 0 (all ids) or more")
+        raise ValueError(f"last is {last}; it has to be 0 (all tokens) or more")
 
 
 @hookimpl

@@ -30,7 +30,7 @@ def temperature(value: float = 0.6) -> LogitsProcessor:
     if not COLDEST <= value <= HOTTEST:
         raise ValueError(
             f"value is {value}; it has to be above 0 (0.00001 to 100000); "
-            "the sampler greedy always takes the most likely id"
+            "the sampler greedy always takes the most likely token"
         )
 
     def process(logits: torch.Tensor, rows: Sequence[Row]) -> torch.Tensor:  # (B, V) -> (B, V)

@@ -29,7 +29,7 @@ def xtc(threshold: float = 0.1, probability: float = 0.5) -> LogitsProcessor:
     """
     if not 0 < threshold <= 0.5:
         raise ValueError(
-            f"threshold is {threshold}; it has to be above 0 and at most 0.5: no two ids can be "
+            f"threshold is {threshold}; it has to be above 0 and at most 0.5: no two tokens can be "
             "likelier than that"
         )
     if not 0 <= probability <= 1:

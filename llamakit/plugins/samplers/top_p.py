@@ -58,7 +58,7 @@ def top_p(temperature: float = 0.6, p: float = 0.9) -> Sampler:
     if not COLDEST <= temperature <= HOTTEST:
         raise ValueError(
             f"temperature is {temperature}; it has to be above 0 (0.00001 to 100000); "
-            "0 itself, or the sampler greedy, always takes the most likely id"
+            "0 itself, or the sampler greedy, always takes the most likely token"
         )
     _check(p)
     return TopP(temperature, p)

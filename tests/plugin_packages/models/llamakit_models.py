@@ -1,4 +1,4 @@
-"""A model of a stranger's in the download catalog; told to, it breaks the download too."""
+"""A third-party model in the download catalog; when asked to, it breaks the download too."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""Export a checkpoint to GGUF, the form that llama.cpp and its relatives run.
+"""Export a checkpoint to GGUF, the format that llama.cpp and its relatives run.
 
 This module is imported at every start of llamakit, so it imports nothing: the work is in
 ``export.py``, which comes in when somebody exports.

@@ -227,7 +227,7 @@ def _name_uneven(tensors: list[Tensor], wanted: GGMLQuantizationType) -> None:
     uneven = [it.parameter for it in tensors if len(it.parameter.shape) > 1 and it.kind != wanted]
     if uneven:
         _log().warning(
-            "%s%s: rows of %d values cannot be cut into the blocks of %d that %s has; "
+            "%s%s: rows of %d values cannot be split into the blocks of %d that %s has; "
             "stored as f16",
             uneven[0].name,
             f" and {len(uneven) - 1} more" if len(uneven) > 1 else "",

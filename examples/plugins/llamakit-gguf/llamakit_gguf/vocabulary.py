@@ -15,7 +15,7 @@ from llamakit.errors import TokenizerError
 _PADDING_SCORE = -10000.0
 _SPACE = "▁"
 _PROBE = "a  ﬁ Å"
-"""Two spaces, a ligature and a letter of two code points: normalisation would change them."""
+"""Two spaces, a ligature and a letter of two code points: normalization would change them."""
 
 
 def read_tokenizer(path: Path, rows: int) -> SentencePieceProcessor:
@@ -37,13 +37,13 @@ def read_tokenizer(path: Path, rows: int) -> SentencePieceProcessor:
         ) from error
     if tokenizer.vocab_size() > rows:
         raise TokenizerError(
-            f"{path} has {tokenizer.vocab_size()} ids but the embedding has {rows} rows: it is "
+            f"{path} has {tokenizer.vocab_size()} tokens but the embedding has {rows} rows: it is "
             "the tokenizer of another model; pass the right one with --tokenizer"
         )
     if tokenizer.normalize(_PROBE).removeprefix(_SPACE) != _PROBE.replace(" ", _SPACE):
         raise TokenizerError(
             f"{path} changes characters or spaces before it encodes, which llama.cpp does not do "
-            "for a Llama, so its ids would differ; pass Meta's tokenizer with --tokenizer"
+            "for a Llama, so its tokens would differ; pass Meta's tokenizer with --tokenizer"
         )
     return tokenizer
 

@@ -1,4 +1,4 @@
-"""Checkpoints to export: the embedded one, and ones that are not on any disk."""
+"""Checkpoints to export: the bundled demo model, and ones that are not on any disk."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from llamakit.protocols import Parameter
 
 
 class Changed:
-    """The embedded checkpoint, with other numbers, parameters or values."""
+    """The bundled demo model, with other numbers, parameters or values."""
 
     form = "changed"
     nbytes_read = 0
@@ -27,7 +27,7 @@ class Changed:
         self._read = values or base.read
 
     def read(self, name, *, axis=0, start=0, stop=None):
-        """Read the embedded checkpoint, or what stands in for it."""
+        """Read the bundled demo model, or what stands in for it."""
         return self._read(name, axis=axis, start=start, stop=stop)
 
 

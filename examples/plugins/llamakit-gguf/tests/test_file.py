@@ -89,7 +89,7 @@ def test_q8_0_is_as_near_as_it_can_and_rows_that_do_not_fit_are_named(base, expo
     assert kind == "F16"
     np.testing.assert_array_equal(values, base.read("layers.1.feed_forward.w2.weight"))
     assert [record.getMessage() for record in caplog.records] == [
-        "layers.0.feed_forward.w2.weight and 3 more: rows of 624 values cannot be cut into the "
+        "layers.0.feed_forward.w2.weight and 3 more: rows of 624 values cannot be split into the "
         "blocks of 32 that q8_0 has; stored as f16"
     ]
 

@@ -25,7 +25,7 @@ def lora_merge(source, adapter, destination, size, force):
     """Add the LoRA ADAPTER to the checkpoint SRC, and write the result at DST.
 
     ADAPTER is a folder that PEFT saved: adapter_config.json and adapter_model.safetensors. The
-    result is a checkpoint in Meta's form like any other. Memory does not grow with the model.
+    result is a checkpoint in Meta's format like any other. Memory does not grow with the model.
     """
     from llamakit_lora.merge import merge
 

@@ -52,7 +52,7 @@ def merge(checkpoint: Checkpoint, folder: str | Path) -> Merged:
     """Add an adapter to a checkpoint; nothing is read of the weights yet.
 
     Args:
-        checkpoint: of any form that llamakit opens.
+        checkpoint: of any format that llamakit opens.
         folder: what PEFT's ``save_pretrained`` wrote.
 
     Raises:

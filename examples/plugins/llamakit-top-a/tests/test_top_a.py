@@ -53,12 +53,12 @@ def test_a_rows_id_does_not_depend_on_its_neighbours():
 
 
 @pytest.mark.parametrize("a", [-0.1, 1.5, float("nan")])
-def test_a_value_out_of_range_is_the_users_to_mend(a):
+def test_a_value_out_of_range_is_the_users_to_fix(a):
     with pytest.raises(llamakit.LlamakitError, match="it has to be between 0 and 1"):
         choose_sampling(sampler="top-a", sampler_options={"a": a})
 
 
-def test_the_embedded_model_answers_with_it_and_a_seed_repeats_the_answer():
+def test_the_bundled_demo_model_answers_with_it_and_a_seed_repeats_the_answer():
     model = llamakit.Llama.open(path())
     sampling = choose_sampling(sampler="top-a", sampler_options={"a": 0.1})
     prompt = [llamakit.load_tokenizer(path()).encode("Once upon a time", bos=True)]

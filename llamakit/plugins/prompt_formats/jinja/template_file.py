@@ -75,7 +75,7 @@ def _template(path: Path, wanted: str) -> str | None:
         named = {str(item["name"]): str(item["template"]) for item in value}
     except (TypeError, KeyError) as error:
         raise FileFormatError(
-            f"{path}: its chat_template is neither a text nor a list of names and templates"
+            f"{path}: its chat_template is neither a string nor a list of names and templates"
         ) from error
     if wanted not in named:
         raise UnknownNameError(f"template of {path}", wanted, named)

@@ -36,7 +36,7 @@ def register_prompt_formats(formats: Registrar[PromptFormatFactory]) -> None:
             trim: remove white space at both ends of messages, as Hugging Face's templates do;
                 Meta's code keeps it.
             date: write this date into the system message; "today" is today's. None writes none.
-            tools: a JSON file of tools, in OpenAI's form, that the model is told of.
+            tools: a JSON file of tools, in OpenAI's format, which are described to the model.
             tool_style: how tools are described and calls written; json if not given, while
                 Llama 3.2 was trained with python-list.
             builtin_tools: names of tools that the model knows (brave_search, wolfram_alpha,
@@ -59,7 +59,7 @@ def register_prompt_formats(formats: Registrar[PromptFormatFactory]) -> None:
         Args:
             trim: remove white space at both ends of messages; Meta's code keeps it.
             date: write this date into the system message; "today" is today's. None writes none.
-            tools: a JSON file of tools, in OpenAI's form, that the model is told of.
+            tools: a JSON file of tools, in OpenAI's format, which are described to the model.
             tool_style: how tools are described and calls written; python-list if not given.
         """
         from llamakit.plugins.prompt_formats.llama3.header_format import LLAMA_4, HeaderFormat
