@@ -131,10 +131,14 @@ def verify(
     Raises:
         NotACheckpointError: there is nothing to verify at a path.
     """
+    from llamakit.download.catalog import read_catalog, unserved_files
     from llamakit.examine.steps import finish
     from llamakit.examine.verify import verify as run
 
-    return finish(run([Path(path) for path in paths], default_toolkit(), deep=deep), progress)
+    toolkit = default_toolkit()
+    unserved = unserved_files(read_catalog(toolkit.models))
+    steps = run([Path(path) for path in paths], toolkit, deep=deep, unserved=unserved)
+    return finish(steps, progress)
 
 
 def inspect(
@@ -231,6 +235,7 @@ def reshard(
         NoSpaceError: there is no room.
     """
     from llamakit.convert.reshard import reshard as run
+    from llamakit.download.catalog import read_catalog, unserved_files
 
     return run(
         _opened(source),
@@ -238,6 +243,7 @@ def reshard(
         model_parallel_size,
         dtype=dtype,
         verify=verify,
+        unserved=unserved_files(read_catalog(default_toolkit().models)) if verify else (),
         force=force,
         direct=direct,
         progress=progress,

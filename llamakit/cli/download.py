@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from llamakit.cli.download_progress import ProgressDisplay, open_display
+from llamakit.cli.download_output import note_stop, show_plan, shown
+from llamakit.cli.download_progress import ProgressDisplay
 from llamakit.cli.link_prompt import (
     ask,
     ask_for_link,
@@ -17,13 +18,15 @@ from llamakit.cli.link_prompt import (
     read_checked_link,
 )
 from llamakit.cli.terminal import format_nbytes, note
-from llamakit.download.catalog import ALL, Model, choose, read_catalog
-from llamakit.download.events import Finished, Planned
+from llamakit.download.catalog import ALL, Model, choose, listing, read_catalog
+from llamakit.download.events import Finished
+from llamakit.download.fetcher import DownloadSettings
+from llamakit.download.hub_repo import PREFIX
 from llamakit.download.link import Link
 from llamakit.download.rate_limit import read_rate
 from llamakit.download.retry import RetryPolicy
-from llamakit.download.session import Download, DownloadSettings
-from llamakit.errors import LinkError, LinkExpiredError, LlamakitError, UsageError
+from llamakit.download.session import Download
+from llamakit.errors import LinkError, LinkExpiredError, UsageError
 
 if TYPE_CHECKING:
     from llamakit.plugin_manager.toolkit import Toolkit
@@ -76,6 +79,12 @@ if TYPE_CHECKING:
     show_default=True,
     help="How long to wait for the next byte.",
 )
+@click.option(
+    "--include",
+    metavar="PATTERN",
+    multiple=True,
+    help="Of a hub's repository, fetch these files only; may be repeated.",
+)
 @click.option("--repair", is_flag=True, help="Verify the files on disk, and replace wrong ones.")
 @click.option("--dry-run", is_flag=True, help="Show files, sizes, what is on disk, and free space.")
 @click.option("--json", "as_json", is_flag=True, help="Print events as lines of JSON.")
@@ -92,21 +101,28 @@ def download(
     retries: int,
     retry_wait: float,
     timeout: float,
+    include: tuple[str, ...],
     repair: bool,
     dry_run: bool,
     as_json: bool,
 ) -> None:
-    """Fetch models with the link from Meta's email.
+    """Fetch models with the link from Meta's email, or from the Hugging Face hub.
 
-    MODEL is a name such as 7B or 13B-chat (several: 7B,13B), or all; without one, you choose from
-    a list. The link comes from LLAMAKIT_URL, --url-file or a prompt without echo. If the download
-    is stopped, the same command resumes it. A file is renamed into place after its MD5 is verified.
-    The exit status is 3 when the link has expired.
+    MODEL is a name such as Llama3.1-8B-Instruct or 7B-chat (several: 7B,13B), or all, which means
+    the link's family; without one, you choose from a list. The link comes from LLAMAKIT_URL,
+    --url-file or a prompt without echo. If the download is stopped, the same command resumes it. A
+    file is renamed into place after its MD5 is verified. The exit status is 3 when the link has
+    expired.
+
+    hf:OWNER/NAME or hf:OWNER/NAME@REVISION is a repository of the hub, and its original/ folder if
+    it has one, unless --include names other files. It needs the extra hub; the token is that of the
+    hub's own tools: HF_TOKEN, or what hf auth login has stored.
 
     \b
-    llamakit download 7B-chat --url-file link.txt
+    llamakit download Llama3.1-8B-Instruct --url-file link.txt
     LLAMAKIT_URL='https://...' llamakit download 7B,13B --output-dir models
     llamakit download --repair --url-file link.txt
+    llamakit download hf:meta-llama/Llama-3.1-8B-Instruct
     """
     settings = DownloadSettings(
         connections=connections,
@@ -116,6 +132,15 @@ def download(
         repair=repair,
     )
     folder = Path(output_dir)
+    if any(name.startswith(PREFIX) for name in models):
+        if len(models) > 1 or url or url_file:
+            raise UsageError("a repository of the hub is downloaded alone, and without a link")
+        from llamakit.cli.hub_download import run_hub
+
+        run_hub(models[0], folder, settings, include, dry_run=dry_run, as_json=as_json)
+        return
+    if include:
+        raise UsageError("--include chooses files of a hub's repository: hf:owner/name")
     run(
         toolkit,
         models,
@@ -150,8 +175,7 @@ def run(
         LinkExpiredError: the link has expired, and there is no terminal to ask for a new one.
         LlamakitError: whatever ``Download.run`` raises.
     """
-    display = open_display(json_lines=as_json)
-    try:
+    with shown(as_json=as_json) as display:
         catalog = read_catalog(toolkit.models)
         names = names or _names(catalog, folder, repair=settings.repair)
         models = choose(names, catalog, None)  # refuse a wrong name before asking for a link
@@ -159,7 +183,8 @@ def run(
         if dry_run:
             link = read_checked_link(text) if text is not None else None
             models = choose(names, catalog, link)
-            _show_plan(Download(models, folder, settings), link, display, as_json=as_json)
+            events = Download(models, folder, settings).plan(link)
+            show_plan(events, display, about="" if link else "about ", as_json=as_json)
             return
         link = _link_if_needed(text, Download(models, folder, settings), display)
         if link is not None:
@@ -168,12 +193,6 @@ def run(
         display.close()
         if not as_json:
             click.echo(_next_steps(models, folder))
-    except (LlamakitError, OSError, KeyboardInterrupt) as error:
-        if as_json and not isinstance(error, BrokenPipeError):
-            _print_error(error)
-        raise
-    finally:
-        display.close()
 
 
 def _link_if_needed(text: str | None, run: Download, display: ProgressDisplay) -> Link | None:
@@ -223,8 +242,7 @@ def _fetch(
             note(str(error))
             link = _new_link(models, catalog)
         except KeyboardInterrupt:
-            display.close()
-            note("stopped; what is downloaded is kept: run the same command to resume")
+            note_stop(display)
             raise
 
 
@@ -251,34 +269,18 @@ def _names(catalog: Sequence[Model], folder: Path, *, repair: bool) -> list[str]
         )
     listed = [model for model in catalog if model.hosts]
     if not is_interactive():
-        known = ", ".join(model.name for model in listed)
-        raise UsageError(f"which models? Name them: llamakit download {known}, or all")
+        raise UsageError(
+            f"which models? Name them: llamakit download NAME, or all. The catalog has "
+            f"{listing(listed)}"
+        )
     for model in listed:
-        size = format_nbytes(model.shards * model.shard_nbytes)
         mark = "  (on disk, may be incomplete)" if model.name in on_disk else ""
-        click.echo(f"  {model.name:10} {size:>8}  {model.folder}{mark}", err=True)
-    return [ask("Models (Enter: all)", default=ALL, show_default=False)]
+        click.echo(f"  {model.name:32} {_size(model):>8}{mark}", err=True)
+    return [ask("Models (Enter: all of the link's family)", default=ALL, show_default=False)]
 
 
-def _show_plan(
-    run: Download, link: Link | None, display: ProgressDisplay, *, as_json: bool
-) -> None:
-    """Print the plan."""
-    from llamakit.cli.terminal import grid, rendered
-
-    for event in run.plan(link):
-        if as_json or not isinstance(event, Planned):
-            display.show(event)
-            continue
-        about = "" if link else "about "
-        table = grid("file", "size", "on disk", "")
-        for file in event.files:
-            size = "small" if file.nbytes is None else format_nbytes(file.nbytes)
-            prefix = "" if file.status == "there" or file.nbytes is None else about
-            table.add_row(file.path, prefix + size, format_nbytes(file.nbytes_there), file.status)
-        click.echo(rendered(table))
-        missing, free = map(format_nbytes, (event.nbytes_missing, event.free_nbytes))
-        click.echo(f"\n{about}{missing} to fetch; {free} are free")
+def _size(model: Model) -> str:
+    return format_nbytes(model.shards * model.shard_nbytes) if model.shard_nbytes else ""
 
 
 def _next_steps(models: Sequence[Model], folder: Path) -> str:
@@ -286,16 +288,3 @@ def _next_steps(models: Sequence[Model], folder: Path) -> str:
 
     first = shlex.quote(str(folder / models[0].folder))
     return f'Everything is there and verified. Next: llamakit generate -m {first} "Hello"'
-
-
-def _print_error(error: LlamakitError | OSError | KeyboardInterrupt) -> None:
-    from llamakit.cli.terminal import json_text
-
-    status = error.exit_status if isinstance(error, LlamakitError) else 1
-    message = str(error)
-    if isinstance(error, OSError) and error.strerror:
-        message = f"{error.strerror}: {error.filename}" if error.filename else error.strerror
-    if isinstance(error, KeyboardInterrupt):
-        status, message = 130, "interrupted"
-    line = {"event": "error", "message": message, "exit_status": status}
-    click.echo(json_text(line))

@@ -138,7 +138,7 @@ class TerminalBars:
                 is_complete = file.nbytes_there == file.nbytes
                 completed = file.nbytes_hashed if is_complete else file.nbytes_there
                 task = self._task(bars, file.path, file.nbytes)
-                name = f"{file.path} (MD5)" if is_complete else file.path
+                name = f"{file.path} (checksum)" if is_complete else file.path
                 bars.update(task, completed=completed, description=name)
             elif (ended := self._tasks.pop(file.path, None)) is not None:
                 bars.remove_task(ended)
@@ -202,7 +202,8 @@ def line_for(event: Event) -> str | None:
         case Restarted():
             line = f"{event.path} is fetched again: {event.reason}"
         case Arrived():
-            verified = ", MD5 verified" if event.md5 else ""
+            kind = "MD5" if event.md5 else "SHA-256"
+            verified = f", {kind} verified" if event.md5 or event.sha256 else ""
             line = f"{event.path}: {format_nbytes(event.nbytes)}{verified}"
         case Failed():
             line = f"{event.path} failed: {event.reason}"

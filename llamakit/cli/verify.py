@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from llamakit.examine.verify_report import FileReport, FolderReport, VerifyReport
 
-COLORS = {"ok": "green", "not listed": "yellow"}
+COLORS = {"ok": "green", "not listed": "yellow", "not served": "yellow"}
 
 
 @click.command()

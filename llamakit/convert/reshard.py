@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Collection
 from pathlib import Path
 
 from llamakit.checkpoint.atomic_folder import atomic_folder, check_destination, check_space
@@ -21,6 +22,7 @@ def reshard(
     *,
     dtype: str | None = None,
     verify: bool = False,
+    unserved: Collection[str] = (),
     force: bool = False,
     direct: bool | None = None,
     progress: ProgressCallback | None = None,
@@ -33,6 +35,7 @@ def reshard(
         size: the model parallel size.
         dtype: what weights are cast to, or None to keep their bytes.
         verify: check the source against its checklist too.
+        unserved: names of files that the checklist lists though the server does not have them.
         force: replace a folder that is there.
         direct: past the kernel's cache; None: where the file system allows it and it pays.
         progress: called with how many bytes are done.
@@ -48,7 +51,7 @@ def reshard(
     """
     plan = plan_shards(checkpoint, destination, size, dtype=dtype)
     check_destination(destination, force=force, source=checkpoint.path)
-    expected = source_checklist(checkpoint) if verify else {}
+    expected = source_checklist(checkpoint, unserved) if verify else {}
     on_the_way = read_in_order(plan.moves) & set(expected)
     verify_checksums({path: md5 for path, md5 in expected.items() if path not in on_the_way})
     with SourceChecksums({path: expected[path] for path in sorted(on_the_way)}) as checksums:
@@ -88,12 +91,17 @@ def make(
     }
 
 
-def source_checklist(checkpoint: Checkpoint) -> dict[Path, str]:
-    """Return the md5 of each file that a checkpoint's checklist names; warn if there is none."""
+def source_checklist(checkpoint: Checkpoint, unserved: Collection[str]) -> dict[Path, str]:
+    """Return the md5 of each file that a checkpoint's checklist names; warn if there is none.
+
+    Args:
+        unserved: names of files that may be missing, because the server does not have them.
+    """
     path = checkpoint.path / MODEL_CHECKLIST
     if not path.exists():
         logging.getLogger("llamakit").warning(
             "%s does not exist, so there is nothing to check the source against", path
         )
         return {}
-    return {checkpoint.path / name: md5 for name, md5 in read_checklist(path).entries.items()}
+    listed = {checkpoint.path / name: md5 for name, md5 in read_checklist(path).entries.items()}
+    return {file: md5 for file, md5 in listed.items() if file.name not in unserved or file.exists()}

@@ -22,29 +22,39 @@ class Model:
     Args:
         name: the name it is registered under.
         names: other names that users may type.
-        folder: its folder, on the server and on disk.
+        folder: its folder on disk, and on the server too if ``server_folders`` is empty.
+        server_folders: what it may be called on the server; the first that is there counts.
+        files: in its folder, fetched even if the checklist does not list them.
+        has_checklist: whether the server has a checklist of its folder.
+        unserved_files: which the checklist lists and the server does not have.
         shards: how many ``consolidated.NN.pth`` it should have; the checklist decides.
-        shard_nbytes: approximate size of one, for planning; the server has the exact sizes.
+        shard_nbytes: approximate size of one, for planning, 0 if unknown; the server decides.
         family: such as ``Llama 2``; a link is valid for one.
         hosts: that serve the family with signed links.
         root_files: shared by the models of the family, such as ``LICENSE``, next to the folders.
         tokenizer_files: the tokenizer and its checklist, next to the folders.
+        unverified: the fields that nobody has compared with Meta's server.
     """
 
     name: str
     names: tuple[str, ...]
     folder: str
+    server_folders: tuple[str, ...] = ()
+    files: tuple[str, ...] = ("params.json",)
+    has_checklist: bool = True
+    unserved_files: tuple[str, ...] = ()
     shards: int = 1
     shard_nbytes: int = 0
     family: str = ""
     hosts: tuple[str, ...] = ()
     root_files: tuple[str, ...] = ("LICENSE", "USE_POLICY.md")
     tokenizer_files: tuple[str, ...] = ("tokenizer.model", "tokenizer_checklist.chk")
+    unverified: tuple[str, ...] = ()
 
     @property
-    def shard_paths(self) -> list[str]:
-        """The paths of its shards, relative to the output folder."""
-        return [f"{self.folder}/consolidated.{number:02d}.pth" for number in range(self.shards)]
+    def shard_names(self) -> list[str]:
+        """The names of the shards that it should have."""
+        return [f"consolidated.{number:02d}.pth" for number in range(self.shards)]
 
 
 def read_catalog(entries: Iterable[Entry]) -> list[Model]:
@@ -69,7 +79,7 @@ def choose(names: Sequence[str], catalog: Sequence[Model], link: Link | None) ->
     Raises:
         UnknownNameError: a name that is not in the catalog.
         LinkError: the link is for another family, or was passed in place of a name.
-        UsageError: no model is named.
+        UsageError: no model is named, or ``all`` of a server that is not Meta's.
     """
     if any(sign in name for name in names for sign in ("//", "%2F", "?", "=")):
         raise LinkError(f"expected the names of models, found a link. {INSTRUCTIONS}")
@@ -80,9 +90,21 @@ def choose(names: Sequence[str], catalog: Sequence[Model], link: Link | None) ->
     if link is not None:
         check_family(models, catalog, link)
     if not models:
-        known = ", ".join(model.name for model in catalog)
-        raise UsageError(f"no model is named; the catalog has {known}")
+        raise UsageError(f"no model is named; {listing(catalog)}")
     return models
+
+
+def listing(catalog: Sequence[Model]) -> str:
+    """List the names of models by family, in one line."""
+    families: dict[str, list[str]] = {}
+    for model in catalog:
+        families.setdefault(model.family, []).append(model.name)
+    return "; ".join(f"{family}: {', '.join(names)}" for family, names in families.items())
+
+
+def unserved_files(catalog: Sequence[Model]) -> frozenset[str]:
+    """Return the files that some checklists list and that are not on the server."""
+    return frozenset(name for model in catalog for name in model.unserved_files)
 
 
 def check_family(models: Sequence[Model], catalog: Sequence[Model], link: Link) -> None:
@@ -98,10 +120,11 @@ def check_family(models: Sequence[Model], catalog: Sequence[Model], link: Link) 
                 f"the link is for {family} ({link.host}), but {model.name} is of "
                 f"{model.family or 'another family'}: request a link for that family from Meta"
             )
-        if link.policy is not None and not link.policy.covers(_address(link, model.folder)):
+        addresses = [_address(link, it) for it in model.server_folders or (model.folder,)]
+        if link.policy is not None and not any(map(link.policy.covers, addresses)):
             raise LinkError(
                 f"the link is signed for {link.policy.resource}, which does not cover "
-                f"{_address(link, model.folder)}: request a link for {model.name}"
+                f"{addresses[0]}: request a link for {model.name}"
             )
 
 
@@ -112,31 +135,30 @@ def _address(link: Link, folder: str) -> str:
 def _family(catalog: Sequence[Model], link: Link) -> str | None:
     """Return the family that a host serves; None for a mirror or a private server."""
     known = {host: model.family for model in catalog for host in model.hosts}
-    return {**OTHER_FAMILIES, **known}.get(link.host.lower())
+    return known.get(link.host.lower())
 
 
 def _all(catalog: Sequence[Model], link: Link | None) -> list[str]:
     family = _family(catalog, link) if link else None
-    listed = [model for model in catalog if model.hosts]
-    names = [model.name for model in listed if family is None or model.family == family]
-    if link and listed and not names:
-        families = ", ".join(dict.fromkeys(model.family for model in listed))
-        raise LinkError(
-            f"the link is for {family} ({link.host}), and the catalog has no model of it, only "
-            f"of {families}: request a link for these from Meta"
+    if link and family is None:
+        raise UsageError(
+            f"all means the family that a link of Meta's is for, and {link.host} is a server of "
+            f"another kind: name the models. The catalog has {listing(catalog)}"
         )
-    return names
+    listed = [model for model in catalog if model.hosts]
+    return [model.name for model in listed if family is None or model.family == family]
 
 
 def _find(name: str, catalog: Sequence[Model]) -> str:
     for model in catalog:
-        if _plain(name) in (_plain(known) for known in (model.name, model.folder, *model.names)):
+        known = (model.name, model.folder, *model.names, *model.server_folders)
+        if _plain(name) in map(_plain, known):
             return model.name
     raise UnknownNameError("model to download", name, (model.name for model in catalog))
 
 
 def _plain(name: str) -> str:
-    return name.strip().lower().replace("_", "-")
+    return name.strip().lower().replace("_", "-").replace(":", "-")
 
 
 def _model(entry: Entry) -> Model:
@@ -154,15 +176,3 @@ def _model(entry: Entry) -> Model:
         for key, value in entry.value.items()
     }
     return Model(name=entry.name, **{"names": (), **fields})
-
-
-OTHER_FAMILIES = {
-    "download2.llamameta.net": "Code Llama",
-    "download5.llamameta.net": "Llama Guard 2",
-    "download6.llamameta.net": "Llama 3",
-    "llama3-1.llamameta.net": "Llama 3.1",
-    "llama3-2-lightweight.llamameta.net": "Llama 3.2",
-    "llama3-2-multimodal.llamameta.net": "Llama 3.2",
-    "llama3-3.llamameta.net": "Llama 3.3",
-}
-"""Hosts of Meta's other links, so that the error for a wrong link can name its family."""

@@ -106,6 +106,8 @@ class Arrived:
     path: str
     nbytes: int
     md5: str | None
+    sha256: str | None = None
+    """What the hub gives of large files, in place of an MD5."""
 
 
 @dataclass(frozen=True)
@@ -145,6 +147,15 @@ Event = (
     | LinkEnded
     | Finished
 )
+
+
+def arrived(path: str, nbytes: int, checksum: str | None) -> Arrived:
+    """Return the event of a file with its checksum, of whatever kind."""
+    is_sha256 = checksum is not None and len(checksum) == 64
+    is_md5 = checksum is not None and len(checksum) == 32
+    return Arrived(
+        path, nbytes, checksum if is_md5 else None, sha256=checksum if is_sha256 else None
+    )
 
 
 def as_json(event: Event) -> dict[str, Any]:

@@ -8,9 +8,12 @@ from urllib.parse import urlsplit
 from llamakit.download.link import Link
 
 
-def exposure(link: Link) -> str | None:
-    """Say who can read the link on its way to the server.
+def exposure(link: Link, address: str = "the link", readable: str = "the link") -> str | None:
+    """Say who can read the link, or another secret, on its way to the server.
 
+    Args:
+        address: what begins with ``http://``.
+        readable: the secret that is sent there.
     Returns:
         A sentence; None if the link is encrypted, or stays on this machine.
     """
@@ -22,8 +25,9 @@ def exposure(link: Link) -> str | None:
         return None
     readers = f"the proxy {proxy} (http_proxy) and every" if proxy else "every"
     return (
-        f"the link begins with http://, which is not encrypted: {readers} network on the way to "
-        f"{link.host} can read the link, and change what arrives; use https:// if the server has it"
+        f"{address} begins with http://, which is not encrypted: {readers} network on the way to "
+        f"{link.host} can read {readable}, and change what arrives; use https:// if the server "
+        "has it"
     )
 
 

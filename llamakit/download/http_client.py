@@ -7,11 +7,9 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import re
 import socket
 import threading
-from collections.abc import Iterator
-from typing import NamedTuple
+from collections.abc import Iterator, Mapping, Sequence
 from urllib.parse import urlsplit
 
 import httpx
@@ -19,39 +17,46 @@ import httpx
 from llamakit._distribution import __version__
 from llamakit.checkpoint.not_weights import HEAD_NBYTES, describe_not_weights
 from llamakit.download import responses
+from llamakit.download.checksums import checksum_of
+from llamakit.download.http_errors import translated
 from llamakit.download.link import Link
 from llamakit.download.part_file import Identity
-from llamakit.download.redaction import RedactLogs, Redactor
-from llamakit.download.responses import NoRangesError, TransientError
-from llamakit.errors import DownloadError, LinkExpiredError
-from llamakit.printable import printable
+from llamakit.download.redaction import RedactLogs
+from llamakit.download.responses import Body, NoRangesError, RemoteFile, TransientError
+from llamakit.download.server_folders import ServerFolders
+from llamakit.errors import DownloadError
 
 MAX_REDIRECTS = 5
 MAX_SMALL_NBYTES = 16 << 20
 """Licenses, checklists and params.json are far smaller; a tokenizer has a few MB."""
 
-_ERROR_NUMBER = re.compile(r"^\[Errno -?\d+\] ")
+_REFUSED = (httpx.codes.UNAUTHORIZED, httpx.codes.FORBIDDEN, httpx.codes.GONE)
+_ABSENT = (httpx.codes.NOT_FOUND, httpx.codes.BAD_REQUEST, httpx.codes.METHOD_NOT_ALLOWED)
+_NOT_THERE = (httpx.codes.FORBIDDEN, httpx.codes.NOT_FOUND)
+"""S3 answers either for a file that it does not have."""
 _LOGGERS = ("httpx", *(f"httpcore.{name}" for name in ("connection", "http11", "proxy", "socks")))
 """A logging filter applies only to its own logger; httpcore's log the targets of redirects."""
 
 
-class RemoteFile(NamedTuple):
-    """What a server says about a file before it is fetched."""
-
-    identity: Identity
-    accepts_ranges: bool
-
-
 class HttpClient:
-    """Requests files with a link. Several threads may use it at the same time.
+    """Requests files of a link's server. Several threads may use it at the same time.
 
     Args:
         timeout: how long to wait for the next byte, in seconds.
         connections: how many threads use it.
+        folders: what folders may be called on the server, by their names on disk.
     """
 
-    def __init__(self, link: Link, *, timeout: float, connections: int) -> None:
+    def __init__(
+        self,
+        link: Link,
+        *,
+        timeout: float,
+        connections: int,
+        folders: Mapping[str, Sequence[str]] | None = None,
+    ) -> None:
         self._link = link
+        self._folders = ServerFolders(folders or {})
         self._redactor = link.redactor()
         self._lock = threading.Lock()
         self._sockets: set[socket.socket | None] = set()
@@ -96,10 +101,10 @@ class HttpClient:
                 total: int | None = 0
             elif response.status_code == httpx.codes.PARTIAL_CONTENT:
                 total = responses.content_range(headers).total
-                if (
-                    responses.content_length(headers) == 1
-                ):  # read to the end, the connection can be reused
-                    response.read()
+                if responses.content_length(headers) == 1:
+                    response.read()  # to the end: the connection can be reused
+                if total is None:
+                    total = self._end(path)
             else:
                 total = responses.content_length(headers)
             if total is None:
@@ -113,8 +118,18 @@ class HttpClient:
             )  # then this response is an exception
             return RemoteFile(Identity(path, total, responses.validator(headers)), ranges)
 
-    def small_file(self, path: str) -> bytes:
+    def _end(self, path: str) -> int | None:
+        """Ask where a file ends, by requesting its last byte; None if the server does not say."""
+        with self._request(path, "bytes=-1") as response:
+            if response.status_code != httpx.codes.PARTIAL_CONTENT:
+                return responses.content_length(response.headers)
+            return responses.content_range(response.headers).stop
+
+    def small_file(self, path: str, checksum: str | None = None) -> bytes:
         """Fetch a file of a few KB or MB with one request.
+
+        Args:
+            checksum: a file that has it may be a web page.
 
         Raises:
             TransientError, DownloadError: as ``probe``.
@@ -128,16 +143,17 @@ class HttpClient:
                         f"{path} is over {MAX_SMALL_NBYTES >> 20} MiB on {self._link.host}; "
                         "expected a small file: is the link for something else?"
                     )
-        if problem := describe_not_weights(bytes(data[:HEAD_NBYTES])):
+        is_right = checksum is not None and checksum_of(bytes(data), checksum) == checksum
+        if not is_right and (problem := describe_not_weights(bytes(data[:HEAD_NBYTES]))):
             raise self._page_error(path, problem)
         self._refuse_link(path, bytes(data))
         return bytes(data)
 
     @contextlib.contextmanager
-    def byte_range(self, identity: Identity, start: int, stop: int) -> Iterator[Iterator[bytes]]:
+    def byte_range(self, identity: Identity, start: int, stop: int) -> Iterator[Body]:
         """Request the bytes of a file from ``start`` to ``stop``; yield them as they arrive.
 
-        The server may send more of them, or fewer.
+        The server may send more of them, or fewer, and announce fewer.
 
         Raises:
             TransientError, DownloadError: as ``probe``, also while the bytes are read.
@@ -152,17 +168,17 @@ class HttpClient:
                     response.headers, identity, responses.content_length(response.headers)
                 )
                 raise NoRangesError
-            responses.check_range(response.headers, start, identity)
-            yield self._without_link(identity.path, response)
+            end = responses.check_range(response.headers, start, identity)
+            yield Body(self._without_link(identity.path, response), min(stop, end))
 
     @contextlib.contextmanager
-    def full_file(self, identity: Identity) -> Iterator[Iterator[bytes]]:
+    def full_file(self, identity: Identity) -> Iterator[Body]:
         """Request a whole file, from a server without ranges. Raises as ``byte_range``."""
         with self._request(identity.path, None) as response:
             responses.check_same(
                 response.headers, identity, responses.content_length(response.headers)
             )
-            yield self._without_link(identity.path, response)
+            yield Body(self._without_link(identity.path, response), identity.nbytes)
 
     def _without_link(self, path: str, response: httpx.Response) -> Iterator[bytes]:
         """Yield a body; refuse one that begins with an error that repeats the link."""
@@ -184,26 +200,40 @@ class HttpClient:
 
     @contextlib.contextmanager
     def _request(self, path: str, byte_range: str | None) -> Iterator[httpx.Response]:
-        """Send a request, follow redirects, check the response, translate httpx's errors."""
-        with _translated(self._link.host, self._redactor, self._timeout):
-            address = self._link.url(path)
-            extensions = {"target": _target(address)}
-            for _ in range(MAX_REDIRECTS + 1):
-                headers = {} if byte_range is None else {"Range": byte_range}
-                request = self._client.build_request(
-                    "GET", address, headers=headers, extensions=extensions
-                )
-                self.nrequests += 1
-                response = self._client.send(request, stream=True)
-                with self._tracked(response):
-                    location = response.headers.get("Location", "")
-                    response.headers = httpx.Headers(self._redactor.headers(response.headers))
-                    if not response.has_redirect_location:
-                        self._check(path, response)
-                        yield response
-                        return
-                    extensions = {}
-                    address = self._redirected(path, address, location)
+        """Send a request, check the response, translate httpx's errors."""
+        with translated(self._link.host, self._redactor, self._timeout):
+            while True:
+                place = self._folders.path(path)
+                with self._response(place, byte_range) as response:
+                    if response.status_code in _NOT_THERE and self._folders.try_next(path):
+                        continue
+                    self._check(place, response)
+                    self._folders.confirm(path)
+                    yield response
+                    return
+
+    @contextlib.contextmanager
+    def _response(self, path: str, byte_range: str | None) -> Iterator[httpx.Response]:
+        """Send a request, and follow redirects."""
+        first = address = self._link.url(path)
+        extensions = {"target": _target(address)}
+        for _ in range(MAX_REDIRECTS + 1):
+            headers = {} if byte_range is None else {"Range": byte_range}
+            if _origin(address) == _origin(first):
+                headers |= self._link.headers
+            request = self._client.build_request(
+                "GET", address, headers=headers, extensions=extensions
+            )
+            self.nrequests += 1
+            response = self._client.send(request, stream=True)
+            with self._tracked(response):
+                location = response.headers.get("Location", "")
+                response.headers = httpx.Headers(self._redactor.headers(response.headers))
+                if not response.has_redirect_location:
+                    yield response
+                    return
+                extensions = {}
+                address = self._redirected(path, address, location)
         raise TransientError(f"{self._link.host} redirects {path} in a circle", max_attempts=3)
 
     @contextlib.contextmanager
@@ -226,9 +256,9 @@ class HttpClient:
     def _check(self, path: str, response: httpx.Response) -> None:
         """Refuse a response that does not contain bytes of the file."""
         code, host = response.status_code, self._link.host
-        if code in (httpx.codes.UNAUTHORIZED, httpx.codes.FORBIDDEN, httpx.codes.GONE):
-            raise self._refusal(path, code)
-        if code in (httpx.codes.NOT_FOUND, httpx.codes.BAD_REQUEST, httpx.codes.METHOD_NOT_ALLOWED):
+        if code in _REFUSED:
+            raise self._link.refusal(path, code)
+        if code in _ABSENT:
             raise DownloadError(
                 f"{host} has no {path} (HTTP {code}): is the link for this model, and the base "
                 "address right?"
@@ -246,15 +276,6 @@ class HttpClient:
             raise TransientError(
                 f"{host} sent {path} compressed, though it was asked not to", max_attempts=3
             )
-
-    def _refusal(self, path: str, code: int) -> DownloadError:
-        if not self._link.is_signed:
-            return DownloadError(f"{self._link.host} refuses {path} (HTTP {code})")
-        return LinkExpiredError(
-            f"{self._link.host} refuses {path} (HTTP {code}): the link has expired (its time, "
-            "or its number of requests). What is downloaded is kept: run the same command with a "
-            "new link from Meta to resume."
-        )
 
     def _page_error(self, path: str, page: str) -> TransientError:
         shown = self._redactor.redacted(page)
@@ -285,26 +306,6 @@ def _target(address: str) -> bytes:
     return (parts.path + ("?" + parts.query if parts.query else "")).encode("ascii")
 
 
-@contextlib.contextmanager
-def _translated(host: str, redactor: Redactor, timeout: float) -> Iterator[None]:
-    """Turn httpx's errors into ours, without the address that they may contain."""
-    try:
-        yield
-    except httpx.TimeoutException:
-        raise TransientError(f"no byte from {host} for {timeout:g} s") from None
-    except httpx.ConnectError as error:
-        if "CERTIFICATE_VERIFY_FAILED" in str(error):
-            raise DownloadError(
-                f"the certificate of {host} cannot be verified: is the clock right, and a "
-                "proxy between? SSL_CERT_FILE names other authorities"
-            ) from None
-        if "WRONG_VERSION_NUMBER" in str(error):
-            raise DownloadError(f"{host} answers without TLS: is the link http:// ?") from None
-        why = printable(_ERROR_NUMBER.sub("", redactor.redacted(str(error))))
-        raise TransientError(f"no connection to {host}: {why}") from None
-    except httpx.TransportError as error:
-        why = printable(_ERROR_NUMBER.sub("", redactor.redacted(str(error))))
-        why = why or type(error).__name__
-        raise TransientError(f"the connection to {host} broke: {why}") from None
-    except (httpx.InvalidURL, httpx.HTTPError, UnicodeError):
-        raise DownloadError(f"no request to {host} is possible: the address is malformed") from None
+def _origin(address: str) -> tuple[str, str]:
+    parts = urlsplit(address)
+    return parts.scheme, parts.netloc

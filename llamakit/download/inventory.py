@@ -8,16 +8,18 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from llamakit.checkpoint.checklist import MODEL_CHECKLIST, Checklist
-from llamakit.checkpoint.hashing import BlockRead, FilePass, Md5, read_files
+from llamakit.checkpoint.hashing import BlockRead, FilePass, read_files
 from llamakit.checkpoint.not_weights import not_weights
 from llamakit.download.catalog import Model
+from llamakit.download.checksums import Hasher, kind
 from llamakit.download.events import Checked, Checking, FilePlan, Planned
-from llamakit.download.http_client import RemoteFile
 from llamakit.download.part_file import resumable_nbytes
+from llamakit.download.responses import RemoteFile
 from llamakit.download.verified_files import VerifiedFiles
 
 CHECKLIST_SUFFIX = ".chk"
-SHARD_SUFFIXES = (".pth", ".safetensors")
+_SMALL_NBYTES = 8 << 20
+LARGE_SUFFIXES = (".pth", ".safetensors", ".pt", ".pte", ".bin", ".gguf")
 
 
 @dataclass(frozen=True)
@@ -26,24 +28,31 @@ class RequiredFile:
 
     Args:
         path: relative to the output folder and to the link.
-        md5: from its checklist; None if no checklist lists it.
-        nbytes: approximate size, for planning; 0 for a small file.
+        checksum: from its checklist or the hub; None if nothing lists it.
+        nbytes: approximate size, for planning; 0 if unknown.
+        is_exact: whether its size is exact, and no server has to be asked.
     """
 
     path: str
-    md5: str | None = None
+    checksum: str | None = None
     nbytes: int = 0
+    is_exact: bool = False
 
     @property
     def is_small(self) -> bool:
         """Whether it is fetched with one request."""
-        return not self.nbytes
+        return self.nbytes <= _SMALL_NBYTES if self.is_exact else not is_large(self.path)
+
+
+def is_large(path: str) -> bool:
+    """Tell by its name whether a file holds weights: its size is asked for before it is fetched."""
+    return path.endswith(LARGE_SUFFIXES)
 
 
 def checklist_paths(models: Sequence[Model]) -> list[str]:
     """List the checklists: those next to the folders, then each model's."""
     shared = [path for path in _root_paths(models) if path.endswith(CHECKLIST_SUFFIX)]
-    return shared + [_checklist_path(model) for model in models]
+    return shared + [_checklist_path(model) for model in models if model.has_checklist]
 
 
 def required_files(models: Sequence[Model], lists: Mapping[str, Checklist]) -> list[RequiredFile]:
@@ -112,19 +121,20 @@ def _checklist_path(model: Model) -> str:
 
 
 def _model_files(model: Model, checklist: Checklist | None) -> list[RequiredFile]:
-    params = f"{model.folder}/params.json"
-    if checklist is None:
-        shards = [
-            RequiredFile(path, None, max(1, model.shard_nbytes)) for path in model.shard_paths
-        ]
-        return [RequiredFile(params), *shards]
-    listed = {f"{model.folder}/{name}": md5 for name, md5 in checklist.entries.items()}
-    listed.pop(_checklist_path(model), None)
-    files = [
-        RequiredFile(path, md5, max(1, model.shard_nbytes) if path.endswith(SHARD_SUFFIXES) else 0)
-        for path, md5 in sorted(listed.items())
+    entries: Mapping[str, str | None] = checklist.entries if checklist else {}
+    if checklist is None and model.has_checklist:
+        entries = dict.fromkeys(model.shard_names)
+    unlisted = [name for name in model.files if name not in entries]
+    omitted = (MODEL_CHECKLIST, *model.unserved_files)
+    names = unlisted + sorted(name for name in entries if name not in omitted)
+    return [
+        RequiredFile(
+            f"{model.folder}/{name}",
+            entries.get(name),
+            model.shard_nbytes if is_large(name) else 0,
+        )
+        for name in names
     ]
-    return files if params in listed else [RequiredFile(params), *files]
 
 
 def _free_nbytes(folder: Path) -> int:
@@ -143,32 +153,34 @@ def check(
     Yields:
         ``Checked`` once for each, and ``Checking`` while they are read.
     """
-    to_read: dict[Path, tuple[RequiredFile, Md5]] = {}
+    to_read: dict[Path, tuple[RequiredFile, Hasher]] = {}
     for file in files:
         path = folder / file.path
         if not path.is_file():
             continue
         size = path.stat().st_size
-        if description := not_weights(path):
+        if not file.is_exact and (description := not_weights(path)):
             yield Checked(file.path, size, good=False, note=f"it is {description}", is_page=True)
-        elif file.md5 is None or verified.contains(file.path, file.md5):
+        elif file.checksum is None or verified.contains(file.path, file.checksum):
             yield Checked(file.path, size, good=True)
         else:
-            to_read[path] = (file, Md5())
+            to_read[path] = (file, Hasher(file.checksum, size))
     total = sum(path.stat().st_size for path in to_read)
-    for event in read_files([FilePass(path, [md5]) for path, (_, md5) in to_read.items()]):
+    for event in read_files([FilePass(path, [one]) for path, (_, one) in to_read.items()]):
         if isinstance(event, BlockRead):
             yield Checking(event.nbytes, total)
             continue
         if event.error is not None:
             raise event.error
-        file, md5 = to_read[event.path]
-        yield _compared(file, event.path.stat().st_size, md5.hexdigest(), verified)
+        file, hasher = to_read[event.path]
+        yield _compared(file, event.path, hasher.hexdigest(), verified)
 
 
-def _compared(file: RequiredFile, nbytes: int, found: str, verified: VerifiedFiles) -> Checked:
-    assert file.md5 is not None
-    if found == file.md5:
+def _compared(file: RequiredFile, path: Path, found: str, verified: VerifiedFiles) -> Checked:
+    assert file.checksum is not None
+    nbytes = path.stat().st_size
+    if found == file.checksum:
         verified.add(file.path, found)
         return Checked(file.path, nbytes, good=True)
-    return Checked(file.path, nbytes, good=False, note=f"expected MD5 {file.md5}, found {found}")
+    note = f"expected {kind(file.checksum)} {file.checksum}, found {found}"
+    return Checked(file.path, nbytes, good=False, note=note, is_page=bool(not_weights(path)))

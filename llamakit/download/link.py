@@ -6,15 +6,23 @@ debugger's view of variables does not reveal it.
 
 from __future__ import annotations
 
-import base64
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from itertools import islice
-from urllib.parse import SplitResult, quote, unquote, urlsplit
+from urllib.parse import SplitResult, quote, urlsplit
 
 from llamakit.download.link_policy import Policy, read_policy
+from llamakit.download.link_wrappers import (
+    SIGNING,
+    START,
+    innermost,
+    nkeys,
+    signing_keys,
+    with_ampersands,
+)
 from llamakit.download.redaction import Redactor
-from llamakit.errors import LinkError
+from llamakit.errors import DownloadError, LinkError, LinkExpiredError
 
 INSTRUCTIONS = (
     "Copy the whole link from Meta's email into a file and pass it with --url-file FILE, or set "
@@ -26,18 +34,14 @@ MAX_NBYTES = 64 << 10
 _INVISIBLE = re.compile("[\u00ad\u200b-\u200f\u202a-\u202e\u2060\ufeff]")
 _QUOTED_PRINTABLE = re.compile(r"(?:Policy|Expires|Key-Pair-Id)=(?:=?\n)?3D")
 _QUOTE_MARKS = re.compile(r"^(?:[ \t]*>)+[ \t]?", re.MULTILINE)
-_START = re.compile(r"https?(?::|%3A|%253A)(?:/|%2F|%252F){2}", re.IGNORECASE)
 _SCHEME = re.compile(r"(?<![\w+.-])([a-z][a-z0-9+.-]{0,20})://", re.IGNORECASE)
 _END = re.compile("[\"'`<>{}|^()\u2018\u2019\u201c\u201d\u00ab\u00bb\u2039\u203a]|\\]")
 _PIECE = re.compile(r"(\s*)(\S+)")
 _BARE = re.compile(r"(?<![\w.-])[\w-]+(?:\.[\w-]+)+(?::\d+)?/\S")
 _IN_ADDRESS = re.compile(r"[\w%*&=?~.+:/;@,!$-]+", re.ASCII)
 _WILDCARD = re.compile(r"\*|%2A|%252A", re.IGNORECASE)
-_SIGNING = ("Policy", "Signature", "Key-Pair-Id")
 _TO_THE_ID = r"([^?]+\?.*[?&]Key-Pair-Id=[A-Za-z0-9]+)"
 _AFTER_THE_ID = re.compile(_TO_THE_ID + "[^&A-Za-z0-9].*", re.DOTALL)
-_PARAMETERS_AFTER_THE_ID = re.compile(_TO_THE_ID + "&(?!.*(?:Policy|Expires|Signature)=).*")
-_PROOFPOINT = re.compile(r"urldefense\.(?:proofpoint\.)?com/v[12]/url\?u=([^&]+)")
 _ID_LENGTH, _OLD_ID_LENGTH = 13, 20
 """Length of a key pair's id: K and 12 or 13 characters more, or APKA and 16."""
 _KEY_LENGTH, _KEY_CHANGES = 16, 4
@@ -82,6 +86,21 @@ class Link:
         """Whether requests are encrypted on their way."""
         return self._before.lower().startswith("https:")
 
+    @property
+    def headers(self) -> Mapping[str, str]:
+        """Of a request to this server, and to no other that it redirects to."""
+        return {}
+
+    def refusal(self, path: str, code: int) -> DownloadError:
+        """Return the error for a status such as 403."""
+        if not self.is_signed:
+            return DownloadError(f"{self.host} refuses {path} (HTTP {code})")
+        return LinkExpiredError(
+            f"{self.host} refuses {path} (HTTP {code}): the link has expired (its time, or its "
+            "number of requests). What is downloaded is kept: run the same command with a new "
+            "link from Meta to resume."
+        )
+
     def redactor(self) -> Redactor:
         """Return what finds its secrets: values of the query, a password, a key in the path."""
         parts = urlsplit(self._before + self._after)
@@ -119,18 +138,12 @@ def _clean(text: str) -> str:
         text = text.replace("=\n", "").replace("=3D", "=")
     text = _QUOTE_MARKS.sub("", text)
     text = text.replace("\\\n", "\n").replace("\\", "")  # a shell's escapes
-    return _with_ampersands(text).replace("&quot;", '"')
-
-
-def _with_ampersands(text: str) -> str:
-    while "&amp;" in text:
-        text = text.replace("&amp;", "&")
-    return re.sub(r"&#0*38;|&#[xX]0*26;", "&", text)
+    return with_ampersands(text).replace("&quot;", '"')
 
 
 def _unwrap(text: str) -> str:
     """Return the link without line breaks: the first signed address, else the first."""
-    starts = [match.start() for match in islice(_START.finditer(text), _MAX_ADDRESSES)]
+    starts = [match.start() for match in islice(START.finditer(text), _MAX_ADDRESSES)]
     if not starts:
         if scheme := _SCHEME.search(text):
             raise LinkError(
@@ -143,9 +156,9 @@ def _unwrap(text: str) -> str:
     best = ""
     for start in starts:
         address = _joined(text[start:])
-        if not best or _nkeys(address) > _nkeys(best):
+        if not best or nkeys(address) > nkeys(best):
             best = address
-        if _nkeys(best) == len(_SIGNING):
+        if nkeys(best) == len(SIGNING):
             break
     return _AFTER_THE_ID.sub(r"\1", best).rstrip(".,;:!")
 
@@ -161,13 +174,13 @@ def _joined(text: str) -> str:
     rest = 1
     for count, (_, piece) in enumerate(pieces[1:], 2):
         raw += piece
-        if _nkeys(_innermost(raw)) > _nkeys(_innermost(whole)):
+        if nkeys(innermost(raw)) > nkeys(innermost(whole)):
             whole, rest = raw, count
     for space, piece in pieces[rest:]:
         if not _continues(whole, space, piece):
             break
         whole += piece
-    return _innermost(whole)
+    return innermost(whole)
 
 
 def _pieces(text: str) -> list[tuple[str, str]]:
@@ -186,16 +199,16 @@ def _pieces(text: str) -> list[tuple[str, str]]:
 
 def _is_another(pieces: list[tuple[str, str]], piece: str) -> bool:
     """Tell whether a piece is the beginning of another address."""
-    return bool(_START.match(piece)) and not pieces[-1][1].endswith(("=", "_"))
+    return bool(START.match(piece)) and not pieces[-1][1].endswith(("=", "_"))
 
 
 def _continues(whole: str, space: str, piece: str) -> bool:
     """Tell whether a piece continues an address that could be complete, or is a word after it."""
-    if not _nkeys(_innermost(whole)):
+    if not nkeys(innermost(whole)):
         return piece.startswith(("*", "?", "&", "/"))
     if piece.startswith("&") or ("/v3/__" in whole and "__;" not in whole):
         return True
-    last, _, value = _innermost(whole).rpartition("&")[2].partition("=")
+    last, _, value = innermost(whole).rpartition("&")[2].partition("=")
     if last == "Signature":
         return len(value) % 4 != 0
     more = re.match("[A-Z0-9]+(?![a-z])", piece)
@@ -203,59 +216,6 @@ def _continues(whole: str, space: str, piece: str) -> bool:
         return False
     length = _OLD_ID_LENGTH if value.startswith("A") else _ID_LENGTH
     return len(value) < length or ("\n" in space and len(value) == length and len(more[0]) == 1)
-
-
-def _innermost(address: str) -> str:
-    """Undo redirectors, and percent-encoding of the whole address."""
-    address = _with_ampersands(address)
-    while inner := _START.search(address, len("https://")):
-        address = _inner(address, inner)
-    if match := _PROOFPOINT.search(address):
-        address = unquote(match[1].replace("-", "%").replace("_", "/"))
-    for _ in range(2):
-        is_plain = address.lower().startswith(("http://", "https://"))
-        if not is_plain or _nkeys(unquote(address)) > _nkeys(address):
-            address = unquote(address)
-    return address
-
-
-def _inner(address: str, inner: re.Match[str]) -> str:
-    """Return the address inside a redirector's address.
-
-    If percent-encoded, it ends where the redirector's next parameter begins; urldefense.com puts
-    two underscores before and after it.
-    """
-    text = address[inner.start() :]
-    head = text.partition("&")[0]
-    if "%" in inner[0] or _nkeys(unquote(head)) > _nkeys(head):
-        return unquote(head)
-    if address[: inner.start()].endswith("__"):
-        return _stars_replaced(*text.partition("__;")[::2])
-    return _PARAMETERS_AFTER_THE_ID.sub(r"\1", text)
-
-
-def _stars_replaced(address: str, suffix: str) -> str:
-    """Put back the characters that urldefense.com replaces by asterisks and lists at the end."""
-    try:
-        listed = base64.urlsafe_b64decode(suffix.partition("!")[0] + "==").decode()
-    except ValueError:
-        return address
-    if len(listed) != address.count("*"):
-        return address
-    letters = iter(listed)
-    return re.sub(r"\*", lambda _: next(letters), address)
-
-
-def _nkeys(address: str) -> int:
-    """Count the parts of a signature that an address has."""
-    return len(_signing_keys(address.partition("?")[2]))
-
-
-def _signing_keys(query: str) -> set[str]:
-    """Return which parts of a signature a query has."""
-    pairs = (part.partition("=") for part in query.split("&"))
-    keys = {"Policy" if key == "Expires" else key for key, _, value in pairs if value}
-    return keys & set(_SIGNING)
 
 
 def _looks_random(segment: str) -> bool:
@@ -266,8 +226,8 @@ def _looks_random(segment: str) -> bool:
 
 def _missing(query: str) -> list[str]:
     """List the parts of a signature that a signed query lacks."""
-    keys = _signing_keys(query)
-    return [key for key in _SIGNING if keys and key not in keys]
+    keys = signing_keys(query)
+    return [key for key in SIGNING if keys and key not in keys]
 
 
 def _split(address: str) -> SplitResult:

@@ -59,8 +59,7 @@ class PartFile:
 
     def __init__(self, final: Path, identity: Identity) -> None:
         self.final, self.identity = final, identity
-        self.path = final.with_name(final.name + ".part")
-        self.state_path = final.with_name(final.name + ".part.state")
+        self.path, self.state_path = partial_paths(final)
         self._grown = threading.Condition()
         self._frontier = 0  # all blocks below it are written
         self._is_closed = False
@@ -229,9 +228,14 @@ class PartFile:
         return open_own(self.state_path, os.O_RDWR), len(line)
 
 
+def partial_paths(final: Path) -> tuple[Path, Path]:
+    """Return where a partial download of a file is, and its state."""
+    return final.with_name(final.name + ".part"), final.with_name(final.name + ".part.state")
+
+
 def resumable_nbytes(final: Path) -> int:
     """Return how many bytes of a file an earlier run has written, from any server."""
-    state = final.with_name(final.name + ".part.state")
+    _, state = partial_paths(final)
     with contextlib.suppress(OSError):
         marks = read_bytes(state).partition(b"\n")[2]
         return (len(marks) - marks.count(ABSENT)) * BLOCK_NBYTES

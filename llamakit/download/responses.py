@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from datetime import datetime, timezone
 from email.utils import parsedate_to_datetime
 from typing import NamedTuple
@@ -41,6 +41,20 @@ class ChangedError(Exception):
     """The file has changed on the server."""
 
 
+class RemoteFile(NamedTuple):
+    """What a server says about a file before it is fetched."""
+
+    identity: Identity
+    accepts_ranges: bool
+
+
+class Body(NamedTuple):
+    """The bytes of a file that a server sends, up to ``stop`` by its own account."""
+
+    chunks: Iterator[bytes]
+    stop: int
+
+
 class ContentRange(NamedTuple):
     """The bytes of a response: ``start`` to ``stop``, of ``total``, None where it is not sent."""
 
@@ -68,9 +82,11 @@ def content_length(headers: Mapping[str, str]) -> int | None:
     return int(text) if _COUNT.fullmatch(text) else None
 
 
-def check_range(headers: Mapping[str, str], start: int, identity: Identity) -> None:
+def check_range(headers: Mapping[str, str], start: int, identity: Identity) -> int:
     """Check that a 206 has the bytes from ``start`` on of the file that is being fetched.
 
+    Returns:
+        The end of the bytes that it has.
     Raises:
         ChangedError: the file has changed.
         TransientError: it has other bytes.
@@ -81,6 +97,7 @@ def check_range(headers: Mapping[str, str], start: int, identity: Identity) -> N
         raise TransientError(
             f"the server sent bytes from {received.start} on; {start} was requested", max_attempts=3
         )
+    return received.stop
 
 
 def check_same(headers: Mapping[str, str], identity: Identity, nbytes: int | None) -> None:

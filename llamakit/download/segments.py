@@ -1,10 +1,10 @@
 """Schedules which connection fetches which bytes of which file.
 
 Requests are few, because a signed link allows a limited number: as long as there are as many files
-as connections, each connection fetches a whole file with one request. Where several share a file,
-they fetch it in order, segment by segment, so that the MD5 can be computed meanwhile. An idle
-connection takes over half of the largest remaining segment, or nearly all of one that is far
-slower than the others.
+as connections, each connection fetches a whole file with one request, or 27 GB of it. Where several
+share a file, they fetch it in order, segment by segment, so that the MD5 can be computed meanwhile.
+An idle connection takes over half of the largest remaining segment, or nearly all of one that is
+far slower than the others.
 """
 
 from __future__ import annotations
@@ -19,6 +19,8 @@ from typing import Generic, TypeVar
 SEGMENTS_PER_FILE = 64
 MIN_SEGMENT_NBYTES = 8 << 20
 MAX_SEGMENT_NBYTES = 256 << 20
+MAX_REQUEST_NBYTES = 27_000_000_000
+"""CloudFront sends no more than about 30 GB in one response; Meta's own tool asks for this much."""
 MIN_TAKE_OVER_NBYTES = 8 << 20
 """Below that, another request does not pay."""
 
@@ -152,8 +154,11 @@ class Schedule(Generic[T]):
 
     def _next_segment(self, one: _Target[T]) -> Segment[T]:
         start, stop = one.gaps.pop(0)
-        if not one.in_one and self._share(one) > 1:
-            size = min(max(one.nbytes // SEGMENTS_PER_FILE, MIN_SEGMENT_NBYTES), MAX_SEGMENT_NBYTES)
+        if not one.in_one:
+            size = MAX_REQUEST_NBYTES
+            if self._share(one) > 1:
+                size = max(one.nbytes // SEGMENTS_PER_FILE, MIN_SEGMENT_NBYTES)
+                size = min(size, MAX_SEGMENT_NBYTES)
             split = (start + size) // self._align * self._align
             if split < stop:
                 one.gaps.insert(0, (split, stop))

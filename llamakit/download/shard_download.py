@@ -6,8 +6,8 @@ import queue
 import time
 from collections.abc import Callable, Generator, Iterator, Sequence
 
+from llamakit.download.checksums import kind
 from llamakit.download.events import (
-    Arrived,
     Event,
     Failed,
     FileProgress,
@@ -15,10 +15,10 @@ from llamakit.download.events import (
     Progress,
     Restarted,
     Retrying,
+    arrived,
 )
-from llamakit.download.http_client import RemoteFile
 from llamakit.download.part_file import PartFile
-from llamakit.download.responses import ChangedError, NoRangesError
+from llamakit.download.responses import ChangedError, NoRangesError, RemoteFile
 from llamakit.download.small_files import WRONG_TWICE
 from llamakit.download.transfer import Report, Transfer, TransferTarget
 from llamakit.errors import DamagedFileError, DownloadError, LinkExpiredError
@@ -31,7 +31,7 @@ ProbeAgain = Callable[[str], Generator[Event, None, RemoteFile]]
 
 
 Compare = Callable[[str], Generator[Event, None, None]]
-"""Called when the MD5 of a file is wrong; raises if the checklist on disk is out of date."""
+"""Called when the checksum of a file is wrong; raises if the checklist on disk is out of date."""
 
 
 def fetch_shards(
@@ -135,11 +135,11 @@ class _Run:
         else:
             raise result
 
-    def _complete(self, target: TransferTarget, md5: str) -> Iterator[Event]:
-        if target.md5 in (None, md5):
+    def _complete(self, target: TransferTarget, checksum: str) -> Iterator[Event]:
+        if target.checksum in (None, checksum):
             self._pending.remove(target)
             self._transfer.drop(target)
-            yield Arrived(target.path, target.part.identity.nbytes, md5)
+            yield arrived(target.path, target.part.identity.nbytes, checksum)
             return
         try:
             yield from self._compare(target.path)
@@ -147,7 +147,8 @@ class _Run:
             yield self._fail(target, error)
             return
         target.mismatches += 1
-        mismatch = f"expected MD5 {target.md5}, received {md5}"
+        name = kind(target.checksum)
+        mismatch = f"expected {name} {target.checksum}, received {checksum}"
         if target.mismatches == 1:
             self._restart(target)
             yield Restarted(target.path, mismatch)
@@ -186,6 +187,6 @@ class _Run:
 
 
 def _progress(target: TransferTarget) -> FileProgress:
-    part, md5_thread = target.part, target.md5_thread
-    hashed = md5_thread.nbytes_hashed if md5_thread else 0
+    part, hash_thread = target.part, target.hash_thread
+    hashed = hash_thread.nbytes_hashed if hash_thread else 0
     return FileProgress(target.path, part.identity.nbytes, part.nbytes_there, hashed)

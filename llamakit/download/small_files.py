@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Generator, Sequence
 from dataclasses import replace
 from functools import partial
@@ -151,8 +150,3 @@ def keep_small(folder: Path, path: str, data: bytes) -> None:
     place = PurePosixPath(path)
     with disk_errors_explained(folder / path, kept=True):
         write_atomically(make_folders(folder, Path(place.parent)) / place.name, data)
-
-
-def md5_of(data: bytes) -> str:
-    """Return 32 lower-case hex digits."""
-    return hashlib.md5(data, usedforsecurity=False).hexdigest()

@@ -9,17 +9,16 @@ import os
 import queue
 import threading
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
 from llamakit.download.events import Retrying
+from llamakit.download.hash_thread import HashThread
 from llamakit.download.http_client import HttpClient
-from llamakit.download.md5_thread import Md5Thread
 from llamakit.download.part_file import BLOCK_NBYTES, PartFile
 from llamakit.download.rate_limit import RateLimit
-from llamakit.download.responses import NoRangesError, TransientError
+from llamakit.download.responses import Body, NoRangesError, TransientError
 from llamakit.download.retry import RetryPolicy, retry
 from llamakit.download.segments import Schedule, Segment
 from llamakit.errors import LinkExpiredError
@@ -40,19 +39,19 @@ class TransferTarget:
     """A file that is being fetched.
 
     Args:
-        md5: from its checklist; None if no checklist lists it.
+        checksum: from its checklist or the hub; None if nothing lists it.
         in_one: fetch it with one request, since the server has no ranges.
     """
 
     path: str
     final: Path
-    md5: str | None
+    checksum: str | None
     part: PartFile
     in_one: bool = False
     refused_ranges: int = 0
     restarts: int = 0
     mismatches: int = 0
-    md5_thread: Md5Thread | None = field(default=None, repr=False)
+    hash_thread: HashThread | None = field(default=None, repr=False)
 
 
 @dataclass(frozen=True)
@@ -60,7 +59,7 @@ class Report:
     """What a thread reports about a file.
 
     Args:
-        result: the MD5 of the complete file, or the error.
+        result: the checksum of the complete file, or the error.
     """
 
     target: TransferTarget
@@ -120,11 +119,12 @@ class Transfer:
             thread.join(timeout=max(0.0, deadline - time.monotonic()))
 
     def add(self, target: TransferTarget) -> None:
-        """Fetch a file, and compute its MD5 meanwhile."""
+        """Fetch a file, and compute its checksum meanwhile."""
         part = target.part
         self._open[target] = part
-        target.md5_thread = Md5Thread(part, partial(self._finish, target, part))
-        target.md5_thread.start()
+        finish = partial(self._finish, target, part)
+        target.hash_thread = HashThread(part, target.checksum, finish)
+        target.hash_thread.start()
         self._schedule.add(target, part.identity.nbytes, part.gaps(), in_one=target.in_one)
 
     def fetch_in_one(self, target: TransferTarget) -> None:
@@ -145,8 +145,8 @@ class Transfer:
         return self._schedule.is_empty() or (self._link_expired and not self._schedule.is_busy())
 
     def _finish(self, target: TransferTarget, part: PartFile, result: str | Exception) -> None:
-        """Rename a file whose MD5 is right into place; report its MD5 or the error."""
-        if result == target.md5 or (target.md5 is None and isinstance(result, str)):
+        """Rename a file that is right into place; report its checksum or the error."""
+        if result == target.checksum or (target.checksum is None and isinstance(result, str)):
             try:
                 part.publish()
             except OSError as error:
@@ -185,12 +185,12 @@ class Transfer:
 
     def _fetch_range(self, segment: Segment[TransferTarget], part: PartFile) -> None:
         target = segment.target
-        if segment.is_done:  # another connection has taken over the rest
-            return
         try:
-            with self._server.byte_range(part.identity, segment.position, segment.stop) as chunks:
-                target.refused_ranges = 0
-                self._write(segment, part, chunks)
+            while not segment.is_done:  # another connection may have taken over the rest
+                position, stop = segment.position, segment.stop
+                with self._server.byte_range(part.identity, position, stop) as body:
+                    target.refused_ranges = 0
+                    self._write(segment, part, body)
         except NoRangesError:
             target.refused_ranges += 1
             if target.refused_ranges >= _MAX_REFUSED_RANGES:
@@ -201,19 +201,17 @@ class Transfer:
 
     def _fetch_whole(self, segment: Segment[TransferTarget], part: PartFile) -> None:
         segment.position = 0
-        with self._server.full_file(part.identity) as chunks:
-            self._write(segment, part, chunks)
+        with self._server.full_file(part.identity) as body:
+            self._write(segment, part, body)
 
-    def _write(
-        self, segment: Segment[TransferTarget], part: PartFile, chunks: Iterator[bytes]
-    ) -> None:
+    def _write(self, segment: Segment[TransferTarget], part: PartFile, body: Body) -> None:
         """Write chunks as they arrive, up to the end of the segment, which may move meanwhile.
 
         The iterator is read to its end: only then can the connection be reused.
         """
         marked = segment.position // BLOCK_NBYTES * BLOCK_NBYTES
         with part.opened() as descriptor, disk_errors_explained(part.path, kept=True):
-            for chunk in chunks:
+            for chunk in body.chunks:
                 if self._stop.is_set() or part.is_closed:
                     raise _StoppedError
                 if segment.is_done:
@@ -227,10 +225,11 @@ class Transfer:
                     marked = part.mark(marked, segment.position)
                 if self._limit:
                     self._stop.wait(self._limit.delay(len(data)))
-        if not segment.is_done:
+        stop = min(segment.stop, body.stop)
+        if segment.position < stop:
             raise TransientError(
                 f"the server ended {segment.target.path} at byte {segment.position}, "
-                f"{segment.stop - segment.position} before the end of the requested range"
+                f"{stop - segment.position} before the end that it announced"
             )
 
     def _sync(self) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from llamakit.checkpoint.capabilities import has_capability, weight_files
@@ -21,9 +21,11 @@ from llamakit.examine.deep_checks import (
 )
 from llamakit.examine.folders import Folder, find_folders, not_weights_in
 from llamakit.examine.steps import Opener, StepProgress, Steps, warnings_of
-from llamakit.examine.verify_report import FileReport, FolderReport, NonFinite, VerifyReport
+from llamakit.examine.verify_report import FileReport, FolderReport, NonFinite, Status, VerifyReport
 from llamakit.files.regular_file import open_regular
 from llamakit.protocols import Checkpoint
+
+_NOT_SERVED = "in Meta's checklist, but not among the files that Meta's link gives; not needed"
 
 _TENSOR_FILES: Mapping[str, Callable[[Path], TensorFile]] = {
     ".pth": PthFile.open,
@@ -31,13 +33,21 @@ _TENSOR_FILES: Mapping[str, Callable[[Path], TensorFile]] = {
 }
 
 
-def verify(paths: Sequence[Path], opener: Opener, *, deep: bool = False) -> Steps[VerifyReport]:
+def verify(
+    paths: Sequence[Path],
+    opener: Opener,
+    *,
+    deep: bool = False,
+    unserved: Collection[str] = (),
+) -> Steps[VerifyReport]:
     """Verify folders; every file that counts is read, whatever was read before.
 
     Args:
         paths: folders of models, folders that hold several, or folders with a tokenizer.
         opener: opens checkpoints and tokenizers.
         deep: look for what checksums do not show.
+        unserved: names of files that checklists list though the server does not have them; where
+            they are missing, a note says so.
 
     Raises:
         NotACheckpointError: there is nothing to verify at a path.
@@ -47,7 +57,7 @@ def verify(paths: Sequence[Path], opener: Opener, *, deep: bool = False) -> Step
     done = yield from _read(files)
     for file in files.values():
         file.conclude()
-    reports = [_report(folder, files, opener, deep=deep) for folder in folders.values()]
+    reports = [_report(folder, files, opener, unserved, deep=deep) for folder in folders.values()]
     return VerifyReport(tuple(reports), done)
 
 
@@ -126,11 +136,16 @@ class _File:
 
 
 def _report(
-    folder: Folder, files: Mapping[Path, _File], opener: Opener, *, deep: bool
+    folder: Folder,
+    files: Mapping[Path, _File],
+    opener: Opener,
+    unserved: Collection[str],
+    *,
+    deep: bool,
 ) -> FolderReport:
     """Put together what was found in a folder."""
     mine = {name: files.get(folder.path / name) for name in (*folder.expected, *folder.unlisted)}
-    reports = tuple(_file_report(folder, name, file) for name, file in mine.items())
+    reports = tuple(_file_report(folder, name, file, unserved) for name, file in mine.items())
     read = [file for file in mine.values() if file is not None]
     findings = Findings(list(folder.faults))
     _tell_sums(folder, reports, findings)
@@ -148,12 +163,17 @@ def _report(
     )
 
 
-def _file_report(folder: Folder, name: str, file: _File | None) -> FileReport:
+def _file_report(
+    folder: Folder, name: str, file: _File | None, unserved: Collection[str]
+) -> FileReport:
     path, expected = folder.path / name, folder.expected.get(name)
+    if file is None and path.exists():
+        return FileReport(name, "unreadable", expected, note="not a file", good=False)
     if file is None:
-        if path.exists():
-            return FileReport(name, "unreadable", expected, note="not a file", good=False)
-        return FileReport(name, "missing", expected, good=False)
+        is_served = name not in unserved
+        status: Status = "missing" if is_served else "not served"
+        note = "" if is_served else _NOT_SERVED
+        return FileReport(name, status, expected, note=note, good=not is_served)
     if file.error is not None:
         reason = getattr(file.error, "strerror", None) or str(file.error)
         return FileReport(name, "unreadable", expected, note=reason, good=False)
@@ -170,8 +190,9 @@ def _file_report(folder: Folder, name: str, file: _File | None) -> FileReport:
 def _tell_sums(folder: Folder, files: Sequence[FileReport], findings: Findings) -> None:
     if folder.checklists:
         good = sum(file.status == "ok" for file in files)
+        served = len(folder.expected) - sum(file.status == "not served" for file in files)
         lists = " and ".join(folder.checklists)
-        findings.checked.append(f"{good} of {len(folder.expected)} MD5s of {lists} are right")
+        findings.checked.append(f"{good} of {served} MD5s of {lists} are right")
     if not folder.is_covered:
         unlisted = "the model" if folder.checklists else "the files"
         findings.not_checked.append(

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-Status = Literal["ok", "mismatch", "missing", "not listed", "unreadable"]
+Status = Literal["ok", "mismatch", "missing", "not served", "not listed", "unreadable"]
 
 
 @dataclass(frozen=True)

@@ -287,6 +287,15 @@ def test_verify_passes_what_is_whole(listed, tmp_path):
     assert (tmp_path / "out").is_dir()
 
 
+def test_verify_passes_without_a_file_that_nobody_serves(listed, tmp_path):
+    with (listed / "checklist.chk").open("a") as file:
+        file.write(f"{'0' * 32}  ./orig_params.json\n")
+
+    reshard(listed, tmp_path / "out", 2, verify=True)
+
+    assert (tmp_path / "out").is_dir()
+
+
 @pytest.mark.parametrize("name", ["consolidated.00.pth", "consolidated.07.pth", "params.json"])
 def test_verify_notices_a_byte_anywhere(listed, tmp_path, name):
     data = bytearray((listed / name).read_bytes())

@@ -145,6 +145,26 @@ def wrong_range() -> Fault:
     return Fault("wrong_range", answer, lambda ask: ask.span is not None and ask.content.nbytes > 1)
 
 
+def cut_range(most: int) -> Fault:
+    """A range that is longer is answered with its beginning, said so, as a CDN may."""
+
+    def answer(ask: Ask) -> Reply:
+        start, stop = ask.bounds
+        return good_reply(replace(ask, span=(start, min(stop, start + most))))
+
+    return Fault("cut_range", answer, lambda ask: ask.span is not None and ask.nbytes > most)
+
+
+def no_total() -> Fault:
+    """The whole size is not said in the answer to a range."""
+
+    def answer(ask: Ask) -> Reply:
+        start, stop = ask.bounds
+        return good_reply(ask).with_headers(Content_Range=f"bytes {start}-{stop - 1}/*")
+
+    return Fault("no_total", answer, lambda ask: ask.span is not None)
+
+
 def longer(by: int) -> Fault:
     """Say that the file has more bytes; they are zeros where the request reaches them."""
     return _resized("longer", by)

@@ -8,9 +8,10 @@ from fnmatch import fnmatch
 from download_kit import make_model
 
 from llamakit.download.catalog import Model
+from llamakit.download.fetcher import DownloadSettings
 from llamakit.download.link import read_link
 from llamakit.download.retry import RetryPolicy
-from llamakit.download.session import Download, DownloadSettings
+from llamakit.download.session import Download
 
 MB = 1 << 20
 SHARDS = "*/consolidated.*"

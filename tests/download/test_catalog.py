@@ -83,13 +83,29 @@ def test_a_link_in_the_place_of_a_name_is_not_repeated(catalog):
     assert "Signature" not in str(caught.value)
 
 
-@pytest.mark.parametrize("wanted", ["7B", "all"])
 @pytest.mark.parametrize(
-    ("host", "family"), [("download6.llamameta.net", "Llama 3"), ("LLAMA3-1.llamameta.net", "3.1")]
+    ("host", "family", "one_of_it"),
+    [
+        ("download2.llamameta.net", "Code Llama", "CodeLlama-7b"),
+        ("download5.llamameta.net", "Llama Guard 2", "Llama-Guard-2-8B"),
+        ("download6.llamameta.net", "Llama 3", "Llama-3-8B"),
+        ("LLAMA3-1.llamameta.net", "Llama 3.1", "Llama3.1-8B"),
+        ("llama3-2-lightweight.llamameta.net", "Llama 3.2 1B and 3B", "Llama3.2-1B"),
+        ("llama3-2-multimodal.llamameta.net", "Llama 3.2 Vision", "Llama3.2-11B-Vision"),
+        ("llama3-3.llamameta.net", "Llama 3.3", "Llama3.3-70B-Instruct"),
+        ("llama4.llamameta.net", "Llama 4", "Llama-4-Scout-17B-16E"),
+    ],
 )
-def test_a_link_for_another_family_is_refused(catalog, wanted, host, family):
-    with pytest.raises(LinkError, match=f"the link is for .*{family}.*request a link"):
-        choose([wanted], catalog, link_to(host))
+def test_a_link_is_for_the_family_of_its_host_alone(catalog, host, family, one_of_it):
+    link = link_to(host)
+
+    chosen = choose(["all"], catalog, link)
+
+    assert {model.family for model in chosen} == {family}
+    assert one_of_it in {model.name for model in chosen}
+    for other in {"7B", "Llama-3-8B-Instruct", "Llama3.2-3B"} - {it.name for it in chosen}:
+        with pytest.raises(LinkError, match=f"the link is for {family} .*{other} is of.*request"):
+            choose([other], catalog, link)
 
 
 def test_a_link_that_does_not_cover_a_model_is_refused(catalog):
@@ -162,7 +178,7 @@ def test_a_third_party_model_is_fetched_like_any_other(plugins, download, tmp_pa
         (["8B"], "no model to download is called '8B'"),
         (["7B", "--url", "x", "--url-file", "y"], "both pass a link"),
         (["7B"], "no link was given"),
-        ([], "which models? Name them: llamakit download 7B"),
+        ([], "which models? Name them: llamakit download NAME, or all. The catalog has"),
         (["--repair"], "has none"),
         (["7B", "--limit-rate", "fast"], "--limit-rate: 'fast'"),
         (["7B", "--url-file", "absent.txt"], "absent.txt cannot be read: No such file"),

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import pytest
+from asking import NBYTES
 from faults import (
     close,
     corrupt,
+    cut_range,
     drop_connect,
     gzip,
     hang,
@@ -13,6 +15,7 @@ from faults import (
     ignore_range,
     longer,
     no_ranges,
+    no_total,
     other_etag,
     overrun,
     redirect,
@@ -26,6 +29,7 @@ from faults import (
 from fetching import MB, SHARDED, SHARDS, asked, assert_whole, fetch, files_in, kinds
 from server import Server
 
+from llamakit.download import segments
 from llamakit.download.events import Restarted, Retrying
 from llamakit.errors import DamagedFileError, DownloadError
 
@@ -169,6 +173,36 @@ def test_a_server_that_does_not_say_a_size_is_refused(server, out):
 
     with pytest.raises(DownloadError, match="does not report the size"):
         fetch(server, out)
+
+
+def test_a_size_that_is_not_said_is_where_the_last_byte_is(server, out):
+    server.fault(no_total(), path=SHARDS, times=99)
+
+    fetch(server, out)
+
+    assert_whole(out, server.folder)
+
+
+def test_ranges_that_a_server_cuts_are_asked_for_piece_by_piece(server, out):
+    server.fault(cut_range(100_000), path=SHARDS, times=99)
+
+    events = fetch(server, out, connections=1)
+
+    assert_whole(out, server.folder)
+    starts = [start for start, _ in asked(server)]
+    assert starts == list(range(0, NBYTES, 100_000))
+    assert not {"Retrying", "Restarted"} & set(kinds(events))
+
+
+def test_no_request_is_for_more_than_a_cdn_sends(large, out, monkeypatch):
+    monkeypatch.setattr(segments, "MAX_REQUEST_NBYTES", 4 * MB)
+
+    fetch(large, out, connections=1)
+
+    assert_whole(out, large.folder)
+    spans = asked(large)
+    assert [start for start, _ in spans] == list(range(0, 20 * MB + 1, 4 * MB))
+    assert max(stop - start for start, stop in spans) == 4 * MB
 
 
 def test_a_redirect_to_another_server_is_followed(server, large_folder, out, tmp_path):

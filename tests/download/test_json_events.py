@@ -17,7 +17,7 @@ FIELDS = {
     "progress": {"files"},
     "retrying": {"path", "reason", "seconds"},
     "restarted": {"path", "reason"},
-    "arrived": {"path", "nbytes", "md5"},
+    "arrived": {"path", "nbytes", "md5", "sha256"},
     "failed": {"path", "reason"},
     "link-ended": {"reason"},
     "finished": {"nfiles", "nbytes_fetched", "nrequests", "seconds"},

@@ -92,5 +92,5 @@ def test_bars_come_and_go_with_their_files():
     display.close()
 
     assert before == [("verifying files on disk", 5, 9)]
-    assert during == ["all", "a", "b (MD5)"]
+    assert during == ["all", "a", "b (checksum)"]
     assert after == ["all", "a"]

@@ -11,9 +11,10 @@ from faults import corrupt, status
 from fetching import MB, MODEL, SHARDED, SHARDS, asked, assert_whole, fetch, files_in, steps
 
 from llamakit.download.events import Arrived, Checked, Planned, Retrying
+from llamakit.download.fetcher import DownloadSettings
 from llamakit.download.link import read_link
 from llamakit.download.rate_limit import read_rate
-from llamakit.download.session import Download, DownloadSettings
+from llamakit.download.session import Download
 from llamakit.errors import DamagedFileError, OptionError
 
 SHARD = "llama-2-7b/consolidated.00.pth"

@@ -44,6 +44,19 @@ def test_each_connection_gets_a_file_of_its_own_while_there_are_enough():
     assert {(one.start, one.stop) for one in claimed} == {(0, 100 * MB)}
 
 
+def test_a_shard_of_405b_takes_no_request_of_more_than_27_gb():
+    nbytes = 101_470_976_045
+    schedule = Schedule(8, ALIGN)
+    for rank in range(8):
+        schedule.add(rank, nbytes, [(0, nbytes)])
+
+    claimed = claim_all(schedule)
+
+    assert max(one.stop - one.start for one in claimed) <= 27_000_000_000
+    for rank in range(8):
+        assert covered(one for one in claimed if one.target == rank) == [(0, nbytes)]
+
+
 def test_connections_that_share_a_file_take_it_in_order_in_a_few_large_pieces():
     schedule = Schedule(8, ALIGN)
     schedule.add("a", 100 * MB, [(0, 100 * MB)])

@@ -26,9 +26,9 @@ def catalog_entry_fault(entry: Any) -> str:
             return f"has no key {key!r} in its contract{suggestion(str(key), types)}"
         if expected := _expected(types[key], value):
             return f"has {value!r:.60} as {key!r}; expected {expected}"
-    for key in ("folder", "root_files", "tokenizer_files"):
+    for key in ("folder", "server_folders", "files", "root_files", "tokenizer_files"):
         paths = [entry[key]] if key == "folder" else entry.get(key, ())
-        if not all(map(_is_inside, paths)):
+        if not all(map(is_inside, paths)):
             return f"has {entry[key]!r:.60} as {key!r}; expected a path inside the output folder"
     return ""
 
@@ -37,14 +37,17 @@ def _expected(kind: Any, value: Any) -> str:
     """Say what a value should be, or nothing if it is that."""
     if kind is str:
         return "" if isinstance(value, str) and value else "a string, not an empty one"
+    if kind is bool:
+        return "" if isinstance(value, bool) else "True or False"
     if kind is int:
-        return "" if type(value) is int and value > 0 else "a whole number above 0"
+        return "" if type(value) is int and value >= 0 else "a whole number, 0 if unknown"
     is_list = isinstance(value, Sequence) and not isinstance(value, str)
     if is_list and all(isinstance(item, str) and item for item in value):
         return ""
     return "a list of strings, none of them empty"
 
 
-def _is_inside(path: str) -> bool:
+def is_inside(path: str) -> bool:
+    """Tell whether a path from elsewhere stays in the folder that it is relative to."""
     parts = PurePosixPath(path).parts
     return bool(parts) and not path.startswith("/") and ".." not in parts

@@ -1,29 +1,33 @@
-"""Computes the MD5 of a file while it is downloaded, in order, as far as there is no gap."""
+"""Computes the checksum of a file while it is downloaded, in order, as far as there is no gap."""
 
 from __future__ import annotations
 
-import hashlib
 import os
 import threading
 from collections.abc import Callable
 
+from llamakit.download.checksums import Hasher
 from llamakit.download.part_file import PartFile
 from llamakit.errors import DownloadError
 
 _READ_NBYTES = 1 << 20
 
 
-class Md5Thread(threading.Thread):
-    """Computes the MD5 of a file that is being written.
+class HashThread(threading.Thread):
+    """Computes the checksum of a file that is being written.
 
     Args:
-        done: called in this thread with the MD5 when the file is complete, or with the error;
+        expected: the checksum; another of its kind is computed.
+        done: called in this thread with the checksum when the file is complete, or with the error;
             not called if the file is closed before.
     """
 
-    def __init__(self, part: PartFile, done: Callable[[str | Exception], None]) -> None:
-        super().__init__(name="llamakit-md5", daemon=True)
+    def __init__(
+        self, part: PartFile, expected: str | None, done: Callable[[str | Exception], None]
+    ) -> None:
+        super().__init__(name="llamakit-hash", daemon=True)
         self._part = part
+        self._expected = expected
         self._done = done
         self.nbytes_hashed = 0
 
@@ -37,7 +41,7 @@ class Md5Thread(threading.Thread):
             self._done(result)
 
     def _hash(self) -> str | None:
-        md5 = hashlib.md5(usedforsecurity=False)
+        hasher = Hasher(self._expected, self._part.identity.nbytes)
         buffer = memoryview(bytearray(_READ_NBYTES))
         with self._part.opened() as descriptor:
             while self.nbytes_hashed < self._part.identity.nbytes:
@@ -51,6 +55,6 @@ class Md5Thread(threading.Thread):
                         f"{self._part.path} became shorter while it was written: is another "
                         "program changing it? Run the same command again."
                     )
-                md5.update(buffer[:read])
+                hasher.update(self.nbytes_hashed, buffer[:read])
                 self.nbytes_hashed += read
-        return md5.hexdigest()
+        return hasher.hexdigest()
