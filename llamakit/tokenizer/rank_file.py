@@ -1,4 +1,4 @@
-"""Reads tiktoken's rank files, of Llama 3 and later: a token in base64 and its rank a line."""
+"""tiktoken's rank files, of Llama 3 and later: a token in base64 and its rank a line."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import base64
 import binascii
 import re
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 
 from llamakit.errors import TokenizerError
@@ -47,6 +48,12 @@ def read_ranks(path: Path) -> list[bytes]:
                 raise TokenizerError(f"{path}, line {number}: rank {rank} a second time: {_REMEDY}")
             by_rank[rank] = token
     return check_ranks(by_rank, path)
+
+
+def format_ranks(ranks: Sequence[bytes]) -> bytes:
+    """Return a rank file, byte for byte as Meta writes it."""
+    lines = (b"%s %d\n" % (base64.b64encode(token), rank) for rank, token in enumerate(ranks))
+    return b"".join(lines)
 
 
 def _parse(line: bytes, where: str) -> tuple[int, bytes]:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from llamakit.errors import TokenizerError
 from llamakit.printable import printable
+from llamakit.tokenizer.added_tokens import AddedToken, read_added_tokens
 from llamakit.tokenizer.rank_file import is_rank_file, read_ranks
 from llamakit.tokenizer.special_tokens import SpecialTokens, special_tokens
 
@@ -40,36 +41,40 @@ class RankTokenizer:
         ranks: Sequence[bytes],
         special: SpecialTokens,
         *,
-        names: Mapping[str, int] | None = None,
-        words: Mapping[str, int] | None = None,
+        added: Sequence[AddedToken] = (),
     ) -> None:
         """Make a tokenizer.
 
         Args:
             ranks: the bytes of each token.
             special: the version's special tokens.
-            names: the special tokens by name, where a file says it; None takes the version's.
-            words: added tokens that text may become, by their text.
+            added: what the files of a fine-tune name otherwise or add. Text may become those that
+                are not special.
         """
         first = len(ranks)
         self.path = path
+        self.ranks = ranks
         self.prompt_format = special.prompt_format
-        self._ranks, self._special = ranks, special
-        self._names = dict(names or {name: first + it for it, name in enumerate(special.names)})
-        self._words = dict(words or {})
+        self._special, self._added = special, added
+        named = {first + offset: name for offset, name in enumerate(special.names)}
+        named |= {it.id: it.content for it in added}
+        words = {it.id for it in added if not it.special}
+        self._names = {name: token for token, name in named.items() if token not in words}
+        self._names |= {it.content: it.id for it in added if it.special}
+        self._words = {named[token]: token for token in words}
         self.bos_id = self._names.get(special.names[0], first)
         self.eos_id = self._names.get(special.names[special.eos], first + special.eos)
-        self.stop_ids = frozenset(
-            self._names.get(special.names[offset], first + offset) for offset in special.stops
-        )
+        self.stop_ids = frozenset(first + offset for offset in special.stops)
         self.vocab_size = 1 + max(
             *self._names.values(), *self._words.values(), *self.stop_ids, self.bos_id
         )
 
     def for_model(self, params: ModelParams) -> RankTokenizer:
         """Return the tokenizer as a model uses it: the file does not say which tokens follow."""
-        special = special_tokens(len(self._ranks), params.vocab_size, params.use_scaled_rope)
-        return self if special is self._special else RankTokenizer(self.path, self._ranks, special)
+        special = special_tokens(len(self.ranks), params.vocab_size, params.use_scaled_rope)
+        if special is self._special:
+            return self
+        return RankTokenizer(self.path, self.ranks, special, added=self._added)
 
     def encode(self, text: str, *, bos: bool = False, eos: bool = False) -> list[int]:
         """Return the tokens of ``text``; text never becomes a control token."""
@@ -98,7 +103,7 @@ class RankTokenizer:
 
     @functools.cached_property
     def _token_bytes(self) -> list[bytes]:
-        pieces = [*self._ranks, *[b""] * (self.vocab_size - len(self._ranks))]
+        pieces = [*self.ranks, *[b""] * (self.vocab_size - len(self.ranks))]
         for text, token in self._words.items():
             pieces[token] = text.encode()
         return pieces
@@ -112,7 +117,7 @@ class RankTokenizer:
             return tiktoken.Encoding(
                 str(self.path),
                 pat_str=self._special.pattern,
-                mergeable_ranks={token: rank for rank, token in enumerate(self._ranks)},
+                mergeable_ranks={token: rank for rank, token in enumerate(self.ranks)},
                 special_tokens=self._words,
             )
         except ValueError as error:
@@ -131,7 +136,8 @@ def load(path: Path) -> RankTokenizer | None:
     if not is_rank_file(path):
         return None
     ranks = read_ranks(path)
-    return RankTokenizer(path, ranks, special_tokens(len(ranks)))
+    added = read_added_tokens(path.parent, len(ranks))
+    return RankTokenizer(path, ranks, special_tokens(len(ranks)), added=added)
 
 
 def _parts(text: str) -> Iterator[str]:

@@ -8,8 +8,8 @@ from pathlib import Path
 
 from llamakit.errors import TokenizerError
 from llamakit.files.regular_file import open_regular
-from llamakit.json_reader import read_json_file
 from llamakit.printable import printable
+from llamakit.tokenizer.added_tokens import read_added_tokens
 
 SPACE = "\N{LOWER ONE EIGHTH BLOCK}"
 """The character that SentencePiece uses for a space."""
@@ -50,7 +50,7 @@ class SentencePieceTokenizer:
         """Return the special tokens by name: a prompt format may use them, text never becomes one.
 
         They are the control pieces, the user-defined pieces that are spelled ``<…>`` or ``[…]``,
-        and the tokens that a tokenizer_config.json next to the file adds after the pieces.
+        and the tokens that a Hugging Face folder adds after the pieces.
 
         Raises:
             TokenizerError: that file is not what it should be.
@@ -59,7 +59,7 @@ class SentencePieceTokenizer:
         special = {model.id_to_piece(token): token for token in self._special_pieces()}
         return {
             **special,
-            **_added_tokens(self.path.with_name("tokenizer_config.json"), len(model)),
+            **{it.content: it.id for it in read_added_tokens(self.path.parent, len(model))},
         }
 
     def token_bytes(self) -> list[bytes]:
@@ -98,25 +98,6 @@ class SentencePieceTokenizer:
                 and not (model.is_unknown(token) or model.is_byte(token))
             )
         ]
-
-
-def _added_tokens(path: Path, first: int) -> dict[str, int]:
-    """Read the tokens that a tokenizer_config.json adds after the pieces.
-
-    Args:
-        first: the first token that is no piece's.
-    """
-    if not path.exists():
-        return {}
-    try:
-        added = read_json_file(path).get("added_tokens_decoder") or {}
-        tokens = {str(value["content"]): int(token) for token, value in added.items()}
-    except (ValueError, AttributeError, KeyError, TypeError) as error:
-        raise TokenizerError(
-            f"{path}: its added_tokens_decoder cannot be read ({printable(error)}); expected "
-            '{"32000": {"content": "<|im_start|>"}}: copy the file again or remove it'
-        ) from error
-    return {text: token for text, token in tokens.items() if token >= first}
 
 
 def load(path: Path) -> SentencePieceTokenizer:

@@ -6,7 +6,7 @@ ranks say the same. What a fine-tune has added or renamed is kept.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -14,29 +14,14 @@ from typing import Any
 from llamakit.errors import InvalidJSONError, TokenizerError
 from llamakit.files.regular_file import open_regular
 from llamakit.json_reader import parse_json
+from llamakit.tokenizer.added_tokens import MAX_NBYTES, AddedToken, listed_tokens
+from llamakit.tokenizer.byte_level import from_text
 from llamakit.tokenizer.rank_file import MAX_TOKEN_NBYTES, check_ranks
 from llamakit.tokenizer.rank_tokenizer import RankTokenizer
 from llamakit.tokenizer.special_tokens import LLAMA_3_1_HF, LLAMA_4, SpecialTokens
 
-MAX_NBYTES = 40 << 20
-"""The largest known, Llama 4's, has under 30 MB."""
-MAX_TOKENS = 1 << 21
 MAX_VOCAB_NBYTES = 4 << 20
 """Of all tokens together: Llama 4's have 2 MB. Each is split at each of its bytes."""
-MAX_ADDED_LENGTH = 1 << 18
-"""Characters of all added tokens together: Llama 4's have 40,000, and the engine makes one
-pattern of those that text may become."""
-
-
-def _byte_characters() -> dict[str, int]:
-    """Map the characters that byte-level BPE writes for bytes back to them, as GPT-2 has it."""
-    visible = [*range(33, 127), *range(161, 173), *range(174, 256)]
-    others = [byte for byte in range(256) if byte not in visible]
-    shown = {chr(byte): byte for byte in visible}
-    return shown | {chr(256 + number): byte for number, byte in enumerate(others)}
-
-
-_BYTES = _byte_characters()
 
 
 class _DifferentError(Exception):
@@ -78,20 +63,11 @@ def _read(path: Path) -> dict[str, Any]:
 def _tokenizer(value: dict[str, Any], path: Path) -> RankTokenizer:
     model = value.get("model") or {}
     special = _special(value, model)
-    added: dict[str, int] = {it["content"]: it["id"] for it in value.get("added_tokens") or ()}
-    if not all(isinstance(text, str) for text in added):
-        raise TypeError("the content of an added token is no string")
-    control = {it["content"] for it in value.get("added_tokens") or () if it.get("special")}
-    ranks = _ranks(model["vocab"], set(added.values()), path)
+    added = sorted(listed_tokens(value))
+    ranks = _ranks(model["vocab"], {it.id for it in added}, path)
     _check_added(added, len(ranks), special, path)
     _check_merges(model["merges"], ranks)
-    return RankTokenizer(
-        path,
-        ranks,
-        special,
-        names={name: token for name, token in added.items() if name in control},
-        words={name: token for name, token in added.items() if name not in control},
-    )
+    return RankTokenizer(path, ranks, special, added=added)
 
 
 def _special(value: Mapping[str, Any], model: Mapping[str, Any]) -> SpecialTokens:
@@ -119,20 +95,18 @@ def _ranks(vocab: Mapping[str, int], added: set[int], path: Path) -> list[bytes]
             continue
         if type(token) is not int or token in by_rank:
             raise ValueError(f"the token ID {token!r} of {text!r:.40}")
-        by_rank[token] = bytes(_BYTES[character] for character in text)
+        by_rank[token] = from_text(text)
     return check_ranks(by_rank, path)
 
 
-def _check_added(added: Mapping[str, int], first: int, special: SpecialTokens, path: Path) -> None:
-    if (length := sum(map(len, added))) > MAX_ADDED_LENGTH:
-        raise ValueError(f"its added tokens have {length} characters in all")
-    for text, token in added.items():
-        if type(token) is not int or not text or not first <= token < first + MAX_TOKENS:
-            raise ValueError(f"the added token {text!r:.40} has the ID {token!r}")
-    if len(set(added.values())) != len(added):
-        raise ValueError("two added tokens have one ID")
+def _check_added(
+    added: Sequence[AddedToken], first: int, special: SpecialTokens, path: Path
+) -> None:
+    if added and added[0].id < first:
+        raise ValueError(f"the added token {added[0].content!r:.40} has the ID {added[0].id}")
+    names = {it.content for it in added}
     for offset in (0, special.eos):
-        if special.names[offset] not in added:
+        if special.names[offset] not in names:
             raise TokenizerError(
                 f"{path} has no token {special.names[offset]}, with which texts of its family "
                 f"{'end' if offset else 'begin'}: it is another model's, or damaged"
@@ -149,7 +123,7 @@ def _check_merges(merges: list[Any], ranks: list[bytes]) -> None:
     joined = []
     for merge in merges:
         left, right = merge.split(" ") if isinstance(merge, str) else merge
-        joined.append(known[_bytes(left) + _bytes(right)])
+        joined.append(known[from_text(left) + from_text(right)])
     if any(before > after for before, after in pairwise(joined)):
         raise _DifferentError("its merges are not in the order of its token IDs")
     if len(joined) != sum(1 for _ in _splits(known)):
@@ -161,7 +135,3 @@ def _splits(known: Mapping[bytes, int]) -> Iterator[tuple[bytes, bytes]]:
         for cut in range(1, len(token)):
             if token[:cut] in known and token[cut:] in known:
                 yield token[:cut], token[cut:]
-
-
-def _bytes(text: str) -> bytes:
-    return bytes(map(_BYTES.__getitem__, text))

@@ -424,7 +424,7 @@ def test_the_template_beside_the_tokenizer_is_taken(rich_tokenizer: Tokenizer, t
     (tmp_path / "chat_template.jinja").write_text("{{ messages[0].content }}</s>")
     assert from_options(tokenizer).encode(dialog) == [*hello, tokenizer.eos_id]
     config.write_text('{"added_tokens_decoder": {"x": 1}}')
-    with pytest.raises(LlamakitError, match="added_tokens_decoder cannot be read"):
+    with pytest.raises(LlamakitError, match="its added tokens cannot be read"):
         from_options(tokenizer)
 
 

@@ -14,67 +14,21 @@ from hypothesis import strategies as st
 from tokenizers import Tokenizer as Judge
 
 from llamakit import load_tokenizer
+from llamakit.convert.hf_rank_tokenizer import rank_tokenizer_json
 from llamakit.errors import TokenizerError
 from llamakit.llama.loading import find_tokenizer
 from llamakit.plugins.formats import tokenizer_json as plugin
 from llamakit.testing import check_tokenizer
+from llamakit.tokenizer.added_tokens import AddedToken
 from llamakit.tokenizer.rank_tokenizer import RankTokenizer
 from llamakit.tokenizer.special_tokens import LLAMA_3_1_HF
-from llamakit.tokenizer.tokenizer_json import _BYTES
 
 SIGNS = "abcXYZ ',.!0123456789\n\r\t_éßЖдمصह中日안ไ😀👩\u200d\u00a0\u3000½ǅ"
 
 
-def written_as(token: bytes) -> str:
-    characters = {byte: character for character, byte in _BYTES.items()}
-    return "".join(map(characters.__getitem__, token))
-
-
 def tokenizer_json(ranks: list[bytes], names: tuple[str, ...]) -> dict[str, Any]:
-    known = {token: rank for rank, token in enumerate(ranks)}
-    merges = [
-        (rank, known[token[:cut]], known[token[cut:]])
-        for token, rank in known.items()
-        for cut in range(1, len(token))
-        if token[:cut] in known and token[cut:] in known
-    ]
-    byte_level = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True}
-    split = {"type": "Split", "pattern": {"Regex": LLAMA_3_1_HF.pattern}}
-    flags = {"single_word": False, "lstrip": False, "rstrip": False, "normalized": False}
-    return {
-        "version": "1.0",
-        "truncation": None,
-        "padding": None,
-        "added_tokens": [
-            {"id": len(ranks) + offset, "content": name, **flags, "special": True}
-            for offset, name in enumerate(names)
-        ],
-        "normalizer": None,
-        "pre_tokenizer": {
-            "type": "Sequence",
-            "pretokenizers": [
-                {**split, "behavior": "Isolated", "invert": False},
-                {**byte_level, "use_regex": False},
-            ],
-        },
-        "post_processor": None,
-        "decoder": {**byte_level, "use_regex": True},
-        "model": {
-            "type": "BPE",
-            "dropout": None,
-            "unk_token": None,
-            "continuing_subword_prefix": None,
-            "end_of_word_suffix": None,
-            "fuse_unk": False,
-            "byte_fallback": False,
-            "ignore_merges": True,
-            "vocab": {written_as(token): rank for token, rank in known.items()},
-            "merges": [
-                [written_as(ranks[left]), written_as(ranks[right])]
-                for _, left, right in sorted(merges)
-            ],
-        },
-    }
+    added = [AddedToken(len(ranks) + offset, name) for offset, name in enumerate(names)]
+    return json.loads(rank_tokenizer_json(ranks, added, LLAMA_3_1_HF))  # type: ignore[no-any-return]
 
 
 @pytest.fixture(scope="session")

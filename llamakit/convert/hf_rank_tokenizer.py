@@ -1,0 +1,163 @@
+"""The tokenizer of Llama 3 and 4 as Hugging Face's files: tiktoken ranks as byte-level BPE.
+
+From Meta's ``tokenizer.model`` they are, byte for byte, those of the hub's Llama 3.1 and later.
+Strings become the same tokens, with two exceptions that the format imposes: the name of a special
+token in a string becomes that token, and runs of over 25,000 characters are not cut.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+
+from llamakit.tokenizer.added_tokens import AddedToken
+from llamakit.tokenizer.byte_level import to_text
+from llamakit.tokenizer.special_tokens import LLAMA_3_1, LLAMA_3_1_HF, SpecialTokens
+
+_FLAGS = {"single_word": False, "lstrip": False, "rstrip": False, "normalized": False}
+_SORTED_FLAGS = dict(sorted(_FLAGS.items()))
+_INDENT = 6 * " "
+
+
+def hub_names(special: SpecialTokens) -> tuple[str, ...]:
+    """Return the names that Hugging Face's folders have for special tokens, by offset."""
+    return LLAMA_3_1_HF.names if special is LLAMA_3_1 else special.names
+
+
+def rank_tokenizer_json(
+    ranks: Sequence[bytes], added: Sequence[AddedToken], special: SpecialTokens
+) -> bytes:
+    """Return the tokenizer.json of ranks.
+
+    Args:
+        ranks: the bytes of each token.
+        added: the tokens that follow, the beginning of a string first.
+        special: the version's, for the pattern that splits strings.
+    Source: what the tokenizers package writes, with merges as strings.
+    """
+    written = [to_text(token) for token in ranks]
+    value: dict[str, object] = {
+        "version": "1.0",
+        "truncation": None,
+        "padding": None,
+        "added_tokens": [
+            {"id": it.id, "content": it.content, **_FLAGS, "special": it.special} for it in added
+        ],
+        "normalizer": None,
+        "pre_tokenizer": {
+            "type": "Sequence",
+            "pretokenizers": [
+                {
+                    "type": "Split",
+                    "pattern": {"Regex": special.pattern},
+                    "behavior": "Isolated",
+                    "invert": False,
+                },
+                _byte_level(False, True, False),
+            ],
+        },
+        "post_processor": _post_processor(added[0]),
+        "decoder": _byte_level(True, True, True),
+        "model": {
+            "type": "BPE",
+            "dropout": None,
+            "unk_token": None,
+            "continuing_subword_prefix": None,
+            "end_of_word_suffix": None,
+            "fuse_unk": False,
+            "byte_fallback": False,
+            "ignore_merges": True,
+            "vocab": {},
+            "merges": [],
+        },
+    }
+    text = json.dumps(value, ensure_ascii=False, indent=2)
+    vocab = _lines({token: rank for rank, token in enumerate(written)})
+    merges = _lines([f"{written[left]} {written[right]}" for left, right in _merges(ranks)])
+    text = text.replace('"vocab": {}', f'"vocab": {vocab}').replace(
+        '"merges": []', f'"merges": {merges}'
+    )
+    return text.encode()
+
+
+def rank_special_tokens_map(bos: str, eos: str) -> dict[str, object]:
+    """Say what a special_tokens_map.json holds."""
+    return {name: {"content": it, **_SORTED_FLAGS} for name, it in _ends(bos, eos).items()}
+
+
+def rank_tokenizer_config(
+    added: Sequence[AddedToken], bos: str, eos: str, context: int
+) -> dict[str, object]:
+    """Say what a tokenizer_config.json holds, a chat template aside.
+
+    Args:
+        added: the tokens that follow the ranks.
+        context: how many tokens the model was made for.
+    """
+    return {
+        "added_tokens_decoder": {
+            str(it.id): {"content": it.content, **_SORTED_FLAGS, "special": it.special}
+            for it in added
+        },
+        **_ends(bos, eos),
+        "clean_up_tokenization_spaces": False,
+        "model_input_names": ["input_ids", "attention_mask"],
+        "model_max_length": context,
+        "tokenizer_class": "PreTrainedTokenizerFast",
+    }
+
+
+def _lines(values: Mapping[str, int] | Sequence[str]) -> str:
+    """Write a long list or object as ``indent=2`` has it, in half the memory."""
+    if not values:
+        return json.dumps(values)
+    text = json.dumps(values, ensure_ascii=False, separators=(f",\n{_INDENT}", ": "))
+    return f"{text[0]}\n{_INDENT}{text[1:-1]}\n    {text[-1]}"
+
+
+def _ends(bos: str, eos: str) -> dict[str, str]:
+    return {"bos_token": bos, "eos_token": eos}
+
+
+def _merges(ranks: Sequence[bytes]) -> Iterator[tuple[int, int]]:
+    """Yield the ranks of the two parts of each split of each token, in the order of ranks."""
+    known: Mapping[bytes, int] = {token: rank for rank, token in enumerate(ranks)}
+    for token in ranks:
+        splits = ((token[:cut], token[cut:]) for cut in range(1, len(token)))
+        yield from sorted(
+            (known[left], known[right])
+            for left, right in splits
+            if left in known and right in known
+        )
+
+
+def _byte_level(prefix: bool, trim: bool, regex: bool) -> dict[str, object]:
+    return {
+        "type": "ByteLevel",
+        "add_prefix_space": prefix,
+        "trim_offsets": trim,
+        "use_regex": regex,
+    }
+
+
+def _post_processor(bos: AddedToken) -> dict[str, object]:
+    """Put the first token before a string, and before each of two."""
+
+    def segment(kind: str, name: str, type_id: int) -> dict[str, object]:
+        return {kind: {"id": name, "type_id": type_id}}
+
+    single = [segment("SpecialToken", bos.content, 0), segment("Sequence", "A", 0)]
+    second = [segment("SpecialToken", bos.content, 1), segment("Sequence", "B", 1)]
+    known = {"id": bos.content, "ids": [bos.id], "tokens": [bos.content]}
+    return {
+        "type": "Sequence",
+        "processors": [
+            _byte_level(True, False, True),
+            {
+                "type": "TemplateProcessing",
+                "single": single,
+                "pair": single + second,
+                "special_tokens": {bos.content: known},
+            },
+        ],
+    }
