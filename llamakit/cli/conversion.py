@@ -18,6 +18,7 @@ def describe_report(report: Mapping[str, Any], *, as_json: bool) -> str:
     lines = [
         f"{file['nbytes']:>15,}  {file['name']}" for file in (files if _lists_files(files) else ())
     ]
+    lines += [note for note in report.get("notes", ()) if isinstance(note, str)]
     lines.append(f"wrote {report['destination']}")
     return "\n".join(lines)
 

@@ -34,6 +34,11 @@ if TYPE_CHECKING:
     help="For hf: its tokenizer.  [default: the one in SRC or next to it]",
 )
 @click.option(
+    "--instruct/--base",
+    default=None,
+    help="For hf: trained on dialogs or not.  [default: by SRC's chat template, or its name]",
+)
+@click.option(
     "--option", "more", metavar="K=V", multiple=True, help="An option of a plugin's exporter."
 )
 @click.option("--force", is_flag=True, help="Replace DST if it exists.")
@@ -49,7 +54,7 @@ def export(
     more: tuple[str, ...],
     force: bool,
     as_json: bool,
-    **options: str | None,
+    **options: str | bool | None,
 ) -> None:
     """Write the checkpoint SRC in another format at DST: a Hugging Face folder, or a plugin's.
 

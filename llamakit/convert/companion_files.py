@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,21 +12,33 @@ from llamakit._distribution import __version__
 from llamakit.checkpoint.capabilities import companion_files, weight_files
 from llamakit.checkpoint.checked_read import describe
 from llamakit.checkpoint.checklist import MODEL_CHECKLIST
+from llamakit.checkpoint.generation_config import listed_tokens
 from llamakit.checkpoint.layout import EMBEDDING
 from llamakit.checkpoint.llama_generation import ORIGIN
 from llamakit.checkpoint.params import ModelParams, hidden_dim, to_meta_json
 from llamakit.checkpoint.rope_scaling import as_config, default_scaling, scaling_of
 from llamakit.convert.conversion_plan import SmallFile
-from llamakit.errors import PluginError, UnsupportedModelError
-from llamakit.files.links import leads_outside
-from llamakit.files.regular_file import check_regular
+from llamakit.convert.model_kind import is_instruct
+from llamakit.convert.source_files import (
+    GENERATION_CONFIG,
+    TOKENIZER,
+    copy_of,
+    find_tokenizer,
+    license_files,
+    tokenizer_companions,
+)
+from llamakit.errors import PluginError, TokenizerError, UnsupportedModelError
+from llamakit.printable import printable
 from llamakit.protocols import Checkpoint
+from llamakit.tokenizer import tokenizer_json
+from llamakit.tokenizer.rank_file import format_ranks
+from llamakit.tokenizer.special_tokens import ALL_NAMES
 
 PARAMS = "params.json"
-TOKENIZER = "tokenizer.model"
 _WEIGHTS = ("consolidated", "model.safetensors", "model-")
 """How the names of files of weights, and of their index, begin."""
 _TOKENIZER_LIST = "tokenizer_checklist.chk"
+_SHOWN = 8
 
 
 def meta_companions(checkpoint: Checkpoint, size: int, dtype: str | None) -> list[SmallFile]:
@@ -43,13 +55,23 @@ def meta_companions(checkpoint: Checkpoint, size: int, dtype: str | None) -> lis
     """
     carried: dict[str, Path] = {it.name: it for it in companion_files(checkpoint, "meta")}
     params = carried.pop(PARAMS, None)
+    path, tokenizer = checkpoint.path, find_tokenizer(checkpoint.path)
     files = [
-        _copy(params, checkpoint.path) if params else SmallFile(PARAMS, params_json(checkpoint)),
-        *tokenizer_files(checkpoint.path),
+        copy_of(params, path) if params else SmallFile(PARAMS, params_json(checkpoint)),
+        *_tokenizer_model(tokenizer, path),
         SmallFile(ORIGIN, _origin(checkpoint, size, dtype)),
     ]
     taken = {file.name for file in files} | {MODEL_CHECKLIST}
-    return [*files, *carried_files(checkpoint, carried.values(), taken)]
+    copied = [
+        *tokenizer_companions(tokenizer.parent if tokenizer else path),
+        *license_files(path, tokenizer),
+    ]
+    return [
+        *files,
+        *(copy_of(file, path) for file in copied if file.name not in carried),
+        *(file for file in _generation_config(checkpoint) if file.name not in carried),
+        *carried_files(checkpoint, carried.values(), taken),
+    ]
 
 
 def carried_files(
@@ -70,56 +92,55 @@ def carried_files(
                 f"{describe(checkpoint)} has {file} carried along, and the conversion writes a "
                 f"{file.name} of its own: tell the author of the plugin that opens it"
             )
-    return [_copy(file, checkpoint.path) for file in files]
+    return [copy_of(file, checkpoint.path) for file in files]
 
 
-def check_copied(file: Path, checkpoint: Path) -> None:
-    """Check a file that is copied as it is; warn if a link leads it out of the checkpoint.
+def _tokenizer_model(tokenizer: Path | None, path: Path) -> list[SmallFile]:
+    """Copy a tokenizer.model and its checklist, or make one of the tokenizer.json of a Llama 3.
 
-    Whoever made the checkpoint chose where the link leads, and whoever gets the copy can read what
-    is there.
+    What that cannot hold, the added tokens of a fine-tune, is named; the files next to it have it.
 
     Args:
-        checkpoint: its folder.
-    Raises:
-        NotRegularFileError: it is a FIFO, a socket, a device or a folder.
+        tokenizer: as ``find_tokenizer`` returns it.
+        path: the folder of the checkpoint.
     """
-    check_regular(file, file.stat())
-    if outside := leads_outside(file, checkpoint):
-        logging.getLogger("llamakit").warning(
-            "%s is a link to %s, outside of the checkpoint; what is there is copied. If that is no "
-            "file of the model, remove the copy",
-            file,
-            outside,
-        )
-
-
-def _copy(file: Path, checkpoint: Path) -> SmallFile:
-    check_copied(file, checkpoint)
-    return SmallFile(file.name, file)
-
-
-def find_tokenizer_file(path: Path) -> Path | None:
-    """Find a checkpoint's tokenizer.model in its folder or in the one above."""
-    for folder in (path, path.resolve().parent):
-        if (folder / TOKENIZER).exists():
-            return folder / TOKENIZER
-    return None
-
-
-def tokenizer_files(path: Path) -> list[SmallFile]:
-    """Say which files of the tokenizer are copied; warn if there is none."""
-    tokenizer = find_tokenizer_file(path)
-    if tokenizer is None:
-        logging.getLogger("llamakit").warning(
-            "no %s in %s nor in its parent: none is copied; put it beside the result yourself",
-            TOKENIZER,
-            path,
-        )
+    if tokenizer is not None and tokenizer.name == TOKENIZER:
+        beside = tokenizer.with_name(_TOKENIZER_LIST)
+        return [copy_of(file, path) for file in (tokenizer, beside) if file.exists()]
+    reason = f"no {TOKENIZER} in {path} nor in its parent"
+    try:
+        ranks = None if tokenizer is None else tokenizer_json.load(tokenizer)
+    except TokenizerError as error:
+        ranks, reason = None, f"{reason}, and none can be made of what is there ({error})"
+    if ranks is None:
+        _log().warning("%s: none is written; put it beside the result yourself", reason)
         return []
-    beside = tokenizer.with_name(_TOKENIZER_LIST)
-    files = [tokenizer, beside] if beside.exists() else [tokenizer]
-    return [_copy(file, path) for file in files]
+    if unknown := [it.content for it in ranks.added if it.content not in ALL_NAMES]:
+        _log().warning(
+            "a %s cannot hold the added tokens %s; they are in the files next to it, which "
+            "llamakit reads and Meta's code does not",
+            TOKENIZER,
+            _listed(unknown),
+        )
+    return [SmallFile(TOKENIZER, format_ranks(ranks.ranks))]
+
+
+def _listed(names: Sequence[str]) -> str:
+    more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
+    return ", ".join(printable(name) for name in names[:_SHOWN]) + more
+
+
+def _generation_config(checkpoint: Checkpoint) -> list[SmallFile]:
+    """Copy a generation_config.json, or make one of what a config.json says."""
+    path, rows = checkpoint.path / GENERATION_CONFIG, checkpoint.params.vocab_size
+    if path.exists():
+        return [copy_of(path, checkpoint.path)]
+    ends = {
+        key: listed if len(listed) > 1 else listed[0]
+        for key in ("bos_token_id", "eos_token_id")
+        if (listed := listed_tokens(checkpoint.path, key, rows))
+    }
+    return [SmallFile(GENERATION_CONFIG, (json.dumps(ends) + "\n").encode())] if ends else []
 
 
 def params_json(checkpoint: Checkpoint) -> bytes:
@@ -170,7 +191,7 @@ def _check_hidden(params: ModelParams, values: Mapping[str, object], path: Path)
 def _origin(checkpoint: Checkpoint, size: int, dtype: str | None) -> bytes:
     """Say what the shards were made from; the same whenever and wherever it is done."""
     embedding = checkpoint.parameters[EMBEDDING]
-    values = {
+    values: dict[str, object] = {
         "made_by": f"llamakit {__version__}",
         "from": {
             "folder": checkpoint.path.resolve().name,
@@ -185,4 +206,10 @@ def _origin(checkpoint: Checkpoint, size: int, dtype: str | None) -> bytes:
         "tied_embeddings": checkpoint.params.tied_embeddings,
         "dtype": dtype or embedding.dtype,
     }
+    if is_instruct(checkpoint.path):
+        values["instruct"] = True
     return (json.dumps(values, indent=2) + "\n").encode()
+
+
+def _log() -> logging.Logger:
+    return logging.getLogger("llamakit")

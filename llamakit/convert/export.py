@@ -19,12 +19,13 @@ from llamakit.checkpoint.hf_names import to_huggingface
 from llamakit.checkpoint.layout import OUTPUT, check_parameters, expected_shapes
 from llamakit.checkpoint.quantized_files import check_not_quantized
 from llamakit.checkpoint.safetensors_writer import SafetensorsLayout
-from llamakit.convert.companion_files import carried_files, check_copied, find_tokenizer_file
+from llamakit.convert.companion_files import carried_files
 from llamakit.convert.conversion_plan import ConversionPlan, SmallFile, carry_out, source_stamps
-from llamakit.convert.hf_files import HF_FILES, write_hf_files
+from llamakit.convert.hf_files import hf_files
 from llamakit.convert.llama4_names import with_llama4_names
 from llamakit.convert.meta_format import plan_safetensors
 from llamakit.convert.moves import WeightFile, make_move, spec_for_slice, whole
+from llamakit.convert.source_files import HF_FILES, find_tokenizer
 from llamakit.errors import OptionError, suggestion
 from llamakit.protocols import Checkpoint
 
@@ -32,7 +33,6 @@ DEFAULT_MAX_SHARD_SIZE = "5GB"
 INDEX = "model.safetensors.index.json"
 _SIZE = re.compile(r"([0-9]+(?:\.[0-9]+)?) *([KMGT]?)(i?)B?", re.IGNORECASE)
 _COMMON = ("direct", "progress")
-_ROOM_FOR_SMALL_FILES = 16 << 20
 
 
 def export_hf(
@@ -44,9 +44,11 @@ def export_hf(
         checkpoint: what is read.
         destination: the folder to make.
         options: ``max_shard_size``, such as ``"5GB"`` or a number of bytes; ``tokenizer``, a
-            file; ``progress`` and ``direct``, as ``reshard`` takes them.
+            file; ``instruct``, true or false; ``progress`` and ``direct``, as ``reshard`` takes
+            them.
     Returns:
-        ``files`` with the name and size of each, ``nbytes``, ``nbytes_read``.
+        ``files`` with the name and size of each, ``nbytes``, ``nbytes_read``, and ``notes``: what
+        was decided, a sentence each.
 
     Raises:
         OptionError: an option that there is not, or of a wrong value.
@@ -54,17 +56,16 @@ def export_hf(
         TokenizerError: the tokenizer is of another model.
         NoSpaceError: there is no room.
     """
-    _check_options(options, ("max_shard_size", "tokenizer"))
+    _check_options(options, ("max_shard_size", "tokenizer", "instruct"))
     limit = parse_size(options.get("max_shard_size") or DEFAULT_MAX_SHARD_SIZE)
-    plan = plan_huggingface(checkpoint, destination, limit)
-    check_space(destination.parent, plan.nbytes + _ROOM_FOR_SMALL_FILES)
     given = options.get("tokenizer")
-    tokenizer = Path(given) if given else _find_tokenizer(checkpoint.path)
+    tokenizer = Path(given) if given else find_tokenizer(checkpoint.path)
+    small, note = hf_files(checkpoint, tokenizer, instruct=options.get("instruct"))
+    plan = plan_huggingface(checkpoint, destination, limit, small)
+    check_space(destination.parent, plan.nbytes)
     destination.mkdir()
-    # First, for it refuses some models, and the weights take long.
-    small = write_hf_files(checkpoint, destination, tokenizer)
     written = _carry_out(plan, destination, options)
-    return _report(plan, destination, [*small, *written])
+    return {**_report(plan, destination, written), "notes": [note]}
 
 
 def export_safetensors(
@@ -90,13 +91,16 @@ def export_safetensors(
     return _report(plan, destination, _carry_out(plan, destination, options))
 
 
-def plan_huggingface(checkpoint: Checkpoint, destination: Path, limit: int) -> ConversionPlan:
-    """Plan the weights, the index and what is carried along of a Hugging Face folder.
+def plan_huggingface(
+    checkpoint: Checkpoint, destination: Path, limit: int, files_beside: Sequence[SmallFile]
+) -> ConversionPlan:
+    """Plan a Hugging Face folder.
 
     Args:
         checkpoint: what is read.
         destination: the folder to make.
         limit: how many bytes of weights a file may have; a larger tensor has a file alone.
+        files_beside: as ``hf_files`` returns them.
 
     Raises:
         ParametersError: parameters are missing, or are of another model.
@@ -130,6 +134,8 @@ def plan_huggingface(checkpoint: Checkpoint, destination: Path, limit: int) -> C
         files.append(WeightFile(_file_name(index, len(groups)), SafetensorsLayout(tensors)))
     small = [SmallFile(INDEX, _index(files))] if len(files) > 1 else []
     small += carried_files(checkpoint, carried, (INDEX, *HF_FILES))
+    taken = {file.name for file in small}
+    small = [*(file for file in files_beside if file.name not in taken), *small]
     sources = source_stamps(checkpoint, moves, small)
     return ConversionPlan(
         checkpoint, destination, tuple(moves), tuple(files), tuple(small), sources, False
@@ -179,15 +185,6 @@ def _index(files: Sequence[WeightFile]) -> bytes:
         "weight_map": {name: stored[name][0].name for name in sorted(stored)},
     }
     return (json.dumps(index, indent=2) + "\n").encode()
-
-
-def _find_tokenizer(path: Path) -> Path | None:
-    """Find the tokenizer of a checkpoint of any format."""
-    complete = path / "tokenizer.json"
-    tokenizer = find_tokenizer_file(path) or (complete if complete.exists() else None)
-    if tokenizer is not None:
-        check_copied(tokenizer, path)
-    return tokenizer
 
 
 def _check_options(options: Mapping[str, Any], known: Sequence[str]) -> None:

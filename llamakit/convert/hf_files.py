@@ -2,84 +2,71 @@
 
 from __future__ import annotations
 
-import json
 import logging
-from collections.abc import Mapping
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from llamakit.checkpoint.families import LLAMA_3, LLAMA_4
+from llamakit.checkpoint.generation_config import listed_tokens
 from llamakit.checkpoint.layout import EMBEDDING
 from llamakit.checkpoint.llama_generation import family_of
 from llamakit.checkpoint.params import ModelParams
 from llamakit.checkpoint.rope_scaling import as_config, default_scaling
-from llamakit.convert.companion_files import check_copied
-from llamakit.convert.hf_tokenizer import (
-    special_tokens_map,
-    token_id,
-    tokenizer_config,
-    tokenizer_json,
+from llamakit.convert.conversion_plan import SmallFile
+from llamakit.convert.hf_tokenizer_files import (
+    TokenizerParts,
+    as_json,
+    read_parts,
+    read_source,
+    tokenizer_files,
 )
 from llamakit.convert.llama4_names import llama4_config
-from llamakit.convert.sentencepiece_model import SentencePieceModel, read_sentencepiece_model
-from llamakit.errors import TokenizerError
-from llamakit.files.regular_file import read_bytes
+from llamakit.convert.model_kind import model_kind
+from llamakit.convert.source_files import GENERATION_CONFIG, copy_of, license_files
 from llamakit.protocols import Checkpoint
-from llamakit.tokenizer.rank_file import is_rank_file
-from llamakit.tokenizer.sentencepiece import load
 from llamakit.tokenizer.special_tokens import special_tokens
 
-_SPECIAL_TOKENS = (LLAMA_3.special_tokens, LLAMA_4.special_tokens)
-_TOKENIZER_FILES = (
-    "tokenizer.json",
-    "tokenizer_config.json",
-    "special_tokens_map.json",
-    "tokenizer.model",
-)
-HF_FILES = ("config.json", "generation_config.json", *_TOKENIZER_FILES)
-"""What ``write_hf_files`` writes, or some of it."""
+_SAMPLING = {"do_sample": True, "temperature": 0.6, "top_p": 0.9}
+"""As Meta's code samples, and the hub's folders say."""
 
 
-def write_hf_files(checkpoint: Checkpoint, destination: Path, tokenizer: Path | None) -> list[str]:
-    """Write all files of a Hugging Face folder but the weights and their index.
+def hf_files(
+    checkpoint: Checkpoint, tokenizer: Path | None, *, instruct: bool | None = None
+) -> tuple[list[SmallFile], str]:
+    """Say what a Hugging Face folder has besides the weights and their index.
 
-    The same checkpoint and tokenizer give the same bytes. Nothing is written if an error is raised.
+    The same checkpoint and tokenizer give the same bytes.
 
     Args:
         checkpoint: what config.json describes.
-        destination: a folder that is there.
-        tokenizer: a tokenizer.model or a tokenizer.json. A tiktoken model, as Llama 3 has it, is
-            copied as it is: no tokenizer.json is made of it, and a warning says so if none is
-            beside it.
+        tokenizer: a tokenizer.model or a tokenizer.json; what is next to it is copied.
+        instruct: whether the model was trained on dialogs; None tells it from what is there.
     Returns:
-        The names of the files, in the order written.
+        The files, and a sentence that says whether it is a base or an instruct model.
     Raises:
         TokenizerError: the tokenizer is another model's, or does what no tokenizer.json says.
+        FileFormatError: a file next to the tokenizer is damaged.
     """
-    model = _read_sentencepiece(checkpoint, tokenizer)
-    ends = _ends(checkpoint, model, tokenizer)
-    context = context_length(checkpoint)
-    files = {
-        "config.json": _json(config(checkpoint) | ends),
-        "generation_config.json": _json({**ends, "max_length": context}),
-    }
-    if tokenizer is None:
-        _log().warning(
-            "%s has no tokenizer, so what is written has none; pass one with --tokenizer",
-            checkpoint.path,
-        )
-    elif model is not None:
-        files |= {
-            "tokenizer.json": _json(tokenizer_json(model), indent=None),
-            "tokenizer_config.json": _json(tokenizer_config(model, context)),
-            "special_tokens_map.json": _json(special_tokens_map(model)),
-            "tokenizer.model": read_bytes(tokenizer),
-        }
+    source = None if tokenizer is None else read_source(tokenizer)
+    kind = model_kind(checkpoint.path, instruct, template=source.template if source else None)
+    parts = read_parts(source, checkpoint, instruct=kind.instruct) if source else None
+    context, path = context_length(checkpoint), checkpoint.path
+    ends = _ends(checkpoint, parts, kind.instruct)
+    files = [SmallFile("config.json", as_json(config(checkpoint) | ends))]
+    generation = path / GENERATION_CONFIG
+    if generation.exists():
+        files.append(copy_of(generation, path))
     else:
-        files |= _copies(tokenizer)
-    for name, data in files.items():
-        (destination / name).write_bytes(data)
-    return list(files)
+        values = as_json({**ends, **_SAMPLING, "max_length": context})
+        files.append(SmallFile(GENERATION_CONFIG, values))
+    if source is None:
+        _log().warning(
+            "%s has no tokenizer, so what is written has none; pass one with --tokenizer", path
+        )
+    else:
+        files += tokenizer_files(source, parts, path, context, kind)
+    files += [copy_of(file, path) for file in license_files(path, tokenizer)]
+    return files, kind.note
 
 
 def config(checkpoint: Checkpoint) -> dict[str, object]:
@@ -149,69 +136,28 @@ def _dtype(checkpoint: Checkpoint) -> str:
 
 
 def _ends(
-    checkpoint: Checkpoint, model: SentencePieceModel | None, tokenizer: Path | None
+    checkpoint: Checkpoint, parts: TokenizerParts | None, instruct: bool
 ) -> dict[str, object]:
-    """Name the token IDs that begin and end a string.
+    """Name the tokens that begin and end a text: as the source lists them, else its tokenizer."""
+    rows, path = checkpoint.params.vocab_size, checkpoint.path
+    begin, end = (listed_tokens(path, key, rows) for key in ("bos_token_id", "eos_token_id"))
+    bos, stops = (parts.bos, parts.stops) if parts else _usual_ends(checkpoint, instruct)
+    stops = end or stops
+    return {
+        "bos_token_id": begin[0] if begin else bos,
+        "eos_token_id": list(stops) if len(stops) > 1 else stops[0],
+    }
 
-    A Llama 3 or 4 ends a string, a message or a turn; the base models write only the first.
-    """
-    if model is not None:
-        return {
-            "bos_token_id": token_id(model, model.bos_piece),
-            "eos_token_id": token_id(model, model.eos_piece),
-        }
+
+def _usual_ends(checkpoint: Checkpoint, instruct: bool) -> tuple[int, Sequence[int]]:
+    """Return the tokens of a family whose tokenizer is not there."""
     params, family = checkpoint.params, family_of(checkpoint)
     if not family.special_tokens:
-        return {"bos_token_id": 1, "eos_token_id": 2}
+        return 1, [2]
     # A vocabulary larger than the family's is padded.
-    ranks = min(params.vocab_size, family.vocabularies.start) - family.special_tokens
-    if tokenizer is not None and is_rank_file(tokenizer):
-        lines = sum(1 for line in read_bytes(tokenizer).splitlines() if line.strip())
-        if params.vocab_size - lines in _SPECIAL_TOKENS:
-            ranks = lines
-    special = special_tokens(ranks, params.vocab_size, params.use_scaled_rope)
-    return {"bos_token_id": ranks, "eos_token_id": [ranks + offset for offset in special.stops]}
-
-
-def _read_sentencepiece(checkpoint: Checkpoint, path: Path | None) -> SentencePieceModel | None:
-    """Read the tokenizer if it is a SentencePiece model, and check that it is this model's."""
-    if path is None:
-        return None
-    if not path.exists():
-        raise TokenizerError(f"no such tokenizer file: {path}; pass one with --tokenizer")
-    if path.suffix == ".json" or is_rank_file(path):
-        return None
-    load(path)  # what SentencePiece itself does not load is refused in its words
-    model = read_sentencepiece_model(path)
-    rows = checkpoint.params.vocab_size
-    if len(model.pieces) > rows:
-        raise TokenizerError(
-            f"{path} has {len(model.pieces)} tokens but the embedding of {checkpoint.path} has "
-            f"{rows} rows: it is the tokenizer of another model; pass the right one with "
-            "--tokenizer"
-        )
-    return model
-
-
-def _copies(tokenizer: Path) -> dict[str, bytes]:
-    """Take a tokenizer that is not a SentencePiece model as it is, with the files next to it."""
-    given = "tokenizer.json" if tokenizer.suffix == ".json" else "tokenizer.model"
-    beside = {name: tokenizer.parent / name for name in _TOKENIZER_FILES}
-    files = {name: path for name, path in (beside | {given: tokenizer}).items() if path.exists()}
-    for path in files.values():
-        if path != tokenizer:
-            check_copied(path, tokenizer.parent)
-    if "tokenizer.json" not in files:
-        _log().warning(
-            "%s is a tiktoken model and is copied as it is; AutoTokenizer needs a tokenizer.json "
-            "beside it, which comes with the model's Hugging Face folder",
-            tokenizer,
-        )
-    return {name: read_bytes(path) for name, path in files.items()}
-
-
-def _json(values: Mapping[str, object], indent: int | None = 2) -> bytes:
-    return (json.dumps(values, ensure_ascii=False, indent=indent) + "\n").encode()
+    first = min(params.vocab_size, family.vocabularies.start) - family.special_tokens
+    special = special_tokens(first, params.vocab_size, params.use_scaled_rope)
+    return first, [first + offset for offset in (special.stops if instruct else [special.eos])]
 
 
 def _log() -> logging.Logger:

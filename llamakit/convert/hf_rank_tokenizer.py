@@ -10,8 +10,10 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping, Sequence
 
+from llamakit.convert.chat_template import header_template
 from llamakit.tokenizer.added_tokens import AddedToken
 from llamakit.tokenizer.byte_level import to_text
+from llamakit.tokenizer.rank_tokenizer import RankTokenizer
 from llamakit.tokenizer.special_tokens import LLAMA_3_1, LLAMA_3_1_HF, SpecialTokens
 
 _FLAGS = {"single_word": False, "lstrip": False, "rstrip": False, "normalized": False}
@@ -19,9 +21,52 @@ _SORTED_FLAGS = dict(sorted(_FLAGS.items()))
 _INDENT = 6 * " "
 
 
-def hub_names(special: SpecialTokens) -> tuple[str, ...]:
-    """Return the names that Hugging Face's folders have for special tokens, by offset."""
-    return LLAMA_3_1_HF.names if special is LLAMA_3_1 else special.names
+class RankParts:
+    """The files that are made of ranks.
+
+    Args:
+        tokenizer: as the model uses it.
+        instruct: an answer of the model ends where a turn does.
+    """
+
+    def __init__(self, tokenizer: RankTokenizer, *, instruct: bool) -> None:
+        special = tokenizer.special
+        self._ranks, self._special = tokenizer.ranks, special
+        first = self.bos = len(self._ranks)
+        names = LLAMA_3_1_HF.names if special is LLAMA_3_1 else special.names
+        tokens = {first + offset: AddedToken(first + offset, it) for offset, it in enumerate(names)}
+        theirs = {it.content for it in tokenizer.added}
+        tokens = {token: it for token, it in tokens.items() if it.content not in theirs}
+        tokens |= {it.id: it for it in tokenizer.added}
+        self._added = [tokens[token] for token in sorted(tokens)]
+        stops = special.stops if instruct else (special.eos,)
+        self.stops = [first + offset for offset in stops]
+        # the end of a turn is an instruct model's end of a text
+        bos, eos = tokens[first].content, tokens[self.stops[-1]].content
+        self._ends = {"bos_token": bos, "eos_token": eos}
+        self.template = header_template(special, {it.id - first: it.content for it in self._added})
+
+    def tokenizer_json(self) -> bytes:
+        """Return the tokenizer.json."""
+        return rank_tokenizer_json(self._ranks, self._added, self._special)
+
+    def config(self, context: int) -> dict[str, object]:
+        """Say what the tokenizer_config.json holds, a chat template aside."""
+        return {
+            "added_tokens_decoder": {
+                str(it.id): {"content": it.content, **_SORTED_FLAGS, "special": it.special}
+                for it in self._added
+            },
+            **self._ends,
+            "clean_up_tokenization_spaces": False,
+            "model_input_names": ["input_ids", "attention_mask"],
+            "model_max_length": context,
+            "tokenizer_class": "PreTrainedTokenizerFast",
+        }
+
+    def special_tokens_map(self) -> dict[str, object]:
+        """Say what the special_tokens_map.json holds."""
+        return {name: {"content": it, **_SORTED_FLAGS} for name, it in self._ends.items()}
 
 
 def rank_tokenizer_json(
@@ -80,43 +125,12 @@ def rank_tokenizer_json(
     return text.encode()
 
 
-def rank_special_tokens_map(bos: str, eos: str) -> dict[str, object]:
-    """Say what a special_tokens_map.json holds."""
-    return {name: {"content": it, **_SORTED_FLAGS} for name, it in _ends(bos, eos).items()}
-
-
-def rank_tokenizer_config(
-    added: Sequence[AddedToken], bos: str, eos: str, context: int
-) -> dict[str, object]:
-    """Say what a tokenizer_config.json holds, a chat template aside.
-
-    Args:
-        added: the tokens that follow the ranks.
-        context: how many tokens the model was made for.
-    """
-    return {
-        "added_tokens_decoder": {
-            str(it.id): {"content": it.content, **_SORTED_FLAGS, "special": it.special}
-            for it in added
-        },
-        **_ends(bos, eos),
-        "clean_up_tokenization_spaces": False,
-        "model_input_names": ["input_ids", "attention_mask"],
-        "model_max_length": context,
-        "tokenizer_class": "PreTrainedTokenizerFast",
-    }
-
-
 def _lines(values: Mapping[str, int] | Sequence[str]) -> str:
     """Write a long list or object as ``indent=2`` has it, in half the memory."""
     if not values:
         return json.dumps(values)
     text = json.dumps(values, ensure_ascii=False, separators=(f",\n{_INDENT}", ": "))
     return f"{text[0]}\n{_INDENT}{text[1:-1]}\n    {text[-1]}"
-
-
-def _ends(bos: str, eos: str) -> dict[str, str]:
-    return {"bos_token": bos, "eos_token": eos}
 
 
 def _merges(ranks: Sequence[bytes]) -> Iterator[tuple[int, int]]:

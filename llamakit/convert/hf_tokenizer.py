@@ -13,10 +13,13 @@ that the format imposes:
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import json
+from collections.abc import Mapping, Sequence
 
+from llamakit.convert.chat_template import llama2_template
 from llamakit.convert.sentencepiece_model import PieceType, SentencePieceModel
 from llamakit.errors import TokenizerError
+from llamakit.tokenizer.added_tokens import AddedToken
 
 SPACE = "▁"
 """What SentencePiece writes for a space."""
@@ -25,10 +28,61 @@ _BYTE_PIECES = frozenset(f"<0x{byte:02X}>" for byte in range(256))
 _KNOWN_TYPES = (PieceType.NORMAL, PieceType.UNKNOWN, PieceType.CONTROL, PieceType.BYTE)
 
 
-def tokenizer_json(model: SentencePieceModel) -> dict[str, object]:
+class SentencePieceParts:
+    """The files that are made of a SentencePiece model.
+
+    Args:
+        added: tokens that a fine-tune adds behind the pieces.
+    """
+
+    def __init__(self, model: SentencePieceModel, added: Sequence[AddedToken] = ()) -> None:
+        self._model, self._added = model, added
+        self.bos = token_id(model, model.bos_piece)
+        self.stops = [token_id(model, model.eos_piece)]
+        self.template = llama2_template()
+
+    def tokenizer_json(self) -> bytes:
+        """Return the tokenizer.json.
+
+        Raises:
+            TokenizerError: the model does something that the format cannot express.
+        """
+        return (
+            json.dumps(tokenizer_json(self._model, self._added), ensure_ascii=False) + "\n"
+        ).encode()
+
+    def config(self, context: int) -> dict[str, object]:
+        """Say what the tokenizer_config.json holds, a chat template aside."""
+        return {
+            # ``LlamaTokenizer`` changes the tokens of leading and repeated spaces
+            "tokenizer_class": "PreTrainedTokenizerFast",
+            **self.special_tokens_map(),
+            "add_bos_token": True,
+            "add_eos_token": False,
+            "clean_up_tokenization_spaces": False,
+            "model_input_names": ["input_ids", "attention_mask"],
+            "model_max_length": context,
+        }
+
+    def special_tokens_map(self) -> dict[str, object]:
+        """Say what the special_tokens_map.json holds."""
+        model = self._model
+        return {
+            "bos_token": model.bos_piece,
+            "eos_token": model.eos_piece,
+            "unk_token": model.unk_piece,
+        }
+
+
+def tokenizer_json(
+    model: SentencePieceModel, added: Sequence[AddedToken] = ()
+) -> dict[str, object]:
     """Say what a tokenizer.json for this model holds.
 
     The merges are pairs, which the tokenizers package reads since 0.20.
+
+    Args:
+        added: tokens that a fine-tune adds behind the pieces.
 
     Raises:
         TokenizerError: the model does something that the format cannot express.
@@ -39,7 +93,7 @@ def tokenizer_json(model: SentencePieceModel) -> dict[str, object]:
         "version": "1.0",
         "truncation": None,
         "padding": None,
-        "added_tokens": _added_tokens(model),
+        "added_tokens": _added_tokens(model, added),
         "normalizer": _sequence(
             "normalizers",
             {"type": "Prepend", "prepend": SPACE},
@@ -66,35 +120,6 @@ def tokenizer_json(model: SentencePieceModel) -> dict[str, object]:
             "vocab": vocab,
             "merges": merges(model),
         },
-    }
-
-
-def tokenizer_config(model: SentencePieceModel, context: int) -> dict[str, object]:
-    """Say what a tokenizer_config.json for this model holds.
-
-    The class is the one that takes tokenizer.json as it is: ``LlamaTokenizer`` changes the
-    tokens of leading and repeated spaces.
-
-    Args:
-        context: how many tokens the model was made for.
-    """
-    return {
-        "tokenizer_class": "PreTrainedTokenizerFast",
-        **special_tokens_map(model),
-        "add_bos_token": True,
-        "add_eos_token": False,
-        "clean_up_tokenization_spaces": False,
-        "model_input_names": ["input_ids", "attention_mask"],
-        "model_max_length": context,
-    }
-
-
-def special_tokens_map(model: SentencePieceModel) -> dict[str, object]:
-    """Say what a special_tokens_map.json for this model holds."""
-    return {
-        "bos_token": model.bos_piece,
-        "eos_token": model.eos_piece,
-        "unk_token": model.unk_piece,
     }
 
 
@@ -135,19 +160,18 @@ def _sequence(parts: str, *steps: Mapping[str, object]) -> dict[str, object]:
     return {"type": "Sequence", parts: list(steps)}
 
 
-def _added_tokens(model: SentencePieceModel) -> list[dict[str, object]]:
-    return [
-        {
-            "id": token,
-            "content": piece.text,
-            "single_word": False,
-            "lstrip": False,
-            "rstrip": False,
-            "normalized": False,
-            "special": True,
-        }
+def _added_tokens(
+    model: SentencePieceModel, added: Sequence[AddedToken]
+) -> list[dict[str, object]]:
+    own = [
+        AddedToken(token, piece.text)
         for token, piece in enumerate(model.pieces)
         if piece.type in (PieceType.UNKNOWN, PieceType.CONTROL)
+    ]
+    flags = dict.fromkeys(("single_word", "lstrip", "rstrip", "normalized"), False)
+    return [
+        {"id": it.id, "content": it.content, **flags, "special": it.special}
+        for it in (*own, *added)
     ]
 
 

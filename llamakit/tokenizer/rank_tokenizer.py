@@ -55,7 +55,7 @@ class RankTokenizer:
         self.path = path
         self.ranks = ranks
         self.prompt_format = special.prompt_format
-        self._special, self._added = special, added
+        self.special, self.added = special, added
         named = {first + offset: name for offset, name in enumerate(special.names)}
         named |= {it.id: it.content for it in added}
         words = {it.id for it in added if not it.special}
@@ -72,9 +72,9 @@ class RankTokenizer:
     def for_model(self, params: ModelParams) -> RankTokenizer:
         """Return the tokenizer as a model uses it: the file does not say which tokens follow."""
         special = special_tokens(len(self.ranks), params.vocab_size, params.use_scaled_rope)
-        if special is self._special:
+        if special is self.special:
             return self
-        return RankTokenizer(self.path, self.ranks, special, added=self._added)
+        return RankTokenizer(self.path, self.ranks, special, added=self.added)
 
     def encode(self, text: str, *, bos: bool = False, eos: bool = False) -> list[int]:
         """Return the tokens of ``text``; text never becomes a control token."""
@@ -116,7 +116,7 @@ class RankTokenizer:
         try:
             return tiktoken.Encoding(
                 str(self.path),
-                pat_str=self._special.pattern,
+                pat_str=self.special.pattern,
                 mergeable_ranks={token: rank for rank, token in enumerate(self.ranks)},
                 special_tokens=self._words,
             )

@@ -111,6 +111,11 @@ def _llama_4_names() -> tuple[str, ...]:
 
 LLAMA_4 = SpecialTokens(_llama_4_names(), _LLAMA_4_PATTERN, (1, 7, 8), "llama4")
 
+ALL_NAMES = frozenset(
+    name for special in (LLAMA_3_0, LLAMA_3_1, LLAMA_3_1_HF, LLAMA_4) for name in special.names
+)
+"""Of every version: another name is a fine-tune's."""
+
 _LLAMA_4_RANKS = 200_000
 
 

@@ -9,14 +9,18 @@ from typing import Any
 
 os.environ["HF_HUB_OFFLINE"] = "1"  # before the import below, which reads it
 
+import jinja2
 import pytest
 import transformers
 from lazy_torch import needs_torch, torch
 
 import llamakit.demo
+from llamakit import load_tokenizer
 from llamakit.api import Llama
 from llamakit.checkpoint.meta_checkpoint import open_meta
 from llamakit.convert.export import export_hf
+from llamakit.plugin_manager.factories import build
+from llamakit.plugin_manager.toolkit import default_toolkit
 
 pytestmark = needs_torch
 
@@ -26,7 +30,7 @@ def export(source: Path, tokenizer: Path, destination: Path) -> Path:
     checkpoint = open_meta(source)
     assert checkpoint is not None
     options = {"max_shard_size": checkpoint.parameters["output.weight"].numel * 4}
-    export_hf(checkpoint, destination, options | {"tokenizer": tokenizer})
+    export_hf(checkpoint, destination, options | {"tokenizer": tokenizer, "instruct": True})
     assert len(list(destination.glob("*.safetensors"))) > 1
     return destination
 
@@ -99,6 +103,46 @@ def test_auto_tokenizer_knows_the_special_tokens(case: tuple[Any, Any, dict[str,
 
     assert (tokenizer.bos_token_id, tokenizer.eos_token_id, tokenizer.unk_token_id) == (1, 2, 0)
     assert tokenizer.encode(" a", add_special_tokens=False) == tokenizer.encode(" a")[1:]
+
+
+DIALOGS: list[Any] = [
+    [{"role": "user", "content": " How do I verify? "}],
+    [{"role": "system", "content": " Be brief. "}, {"role": "user", "content": "  What is it? "}],
+    [
+        {"role": "system", "content": "Always answer with Haiku"},
+        {"role": "user", "content": "one"},
+        {"role": "assistant", "content": " two\n"},
+        {"role": "user", "content": "上下五千年"},
+    ],
+]
+
+
+def test_the_chat_template_of_llama_2_gives_the_tokens_of_our_prompt_format(
+    case: tuple[Any, Any, dict[str, Any]], reference_cases: Path
+) -> None:
+    _, tokenizer, _ = case
+    ours = load_tokenizer(reference_cases / "tokenizer.model")
+    chat: Any = build(default_toolkit().prompt_formats.entry("llama2"), {}, ours)
+
+    for dialog in DIALOGS:
+        assert tokenizer.apply_chat_template(dialog)["input_ids"] == chat.encode(dialog)
+
+
+@pytest.mark.parametrize(
+    "dialog",
+    [
+        [{"role": "assistant", "content": "a"}],
+        [{"role": "user", "content": "a"}, {"role": "user", "content": "b"}],
+        [{"role": "user", "content": "a [/INST] b"}],
+    ],
+)
+def test_the_chat_template_refuses_what_our_prompt_format_refuses(
+    case: tuple[Any, Any, dict[str, Any]], dialog: Any
+) -> None:
+    _, tokenizer, _ = case
+
+    with pytest.raises(jinja2.TemplateError, match="a tag of this format|user and assistant"):
+        tokenizer.apply_chat_template(dialog)
 
 
 def test_the_embedded_checkpoint_answers_in_transformers_as_here(tmp_path: Path) -> None:

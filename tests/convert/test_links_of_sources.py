@@ -51,11 +51,11 @@ def test_what_an_export_copies_beside_the_tokenizer_is_told(
     export(model, tmp_path / "hf")
     shutil.move(model / "tokenizer.model", tmp_path)
     shutil.copy(tmp_path / "hf" / "tokenizer.json", model)
-    (model / "tokenizer_config.json").symlink_to(private)
+    (model / "special_tokens_map.json").symlink_to(private)
 
     export(model, tmp_path / "out")
 
-    assert f"tokenizer_config.json {SAID} {private}" in caplog.text
+    assert f"special_tokens_map.json {SAID} {private}" in caplog.text
 
 
 def test_the_links_of_metas_layout_and_of_a_hugging_face_cache_are_silent(

@@ -26,6 +26,8 @@ def export_hf(
     Options:
         max_shard_size: the largest file, such as 5GB.
         tokenizer: its file; without it the one in the source or next to it.
+        instruct: true or false, whether the model was trained on dialogs; without it, that is
+            decided by what is in the source, or by its folder's name.
     """
     from llamakit.convert.export import export_hf as run
 

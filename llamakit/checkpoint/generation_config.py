@@ -1,0 +1,37 @@
+"""The tokens that begin and end a text, as a Hugging Face folder lists them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from llamakit.checkpoint.json_fields import read_json
+from llamakit.errors import ParamsError
+
+CONFIGS = ("generation_config.json", "config.json")
+"""Where folders list them; the first that lists any counts."""
+
+
+def listed_tokens(folder: Path, key: str, vocab_size: int) -> list[int]:
+    """Read the ``eos_token_id``, or the like, of a folder: one, a list or none.
+
+    Raises:
+        ParamsError: the configuration is not JSON, or what it lists are not token IDs.
+    """
+    for name in CONFIGS:
+        path = folder / name
+        if path.exists() and (listed := _token_ids(path, key, vocab_size)):
+            return listed
+    return []
+
+
+def _token_ids(path: Path, key: str, vocab_size: int) -> list[int]:
+    value = read_json(path).get(key)
+    listed: list[Any] = value if isinstance(value, list) else [] if value is None else [value]
+    wrong = [it for it in listed if type(it) is not int or not 0 <= it < vocab_size]
+    if wrong:
+        raise ParamsError(
+            f"{path}: its {key} has {wrong[0]!r:.40}; expected token IDs from 0 to "
+            f"{vocab_size - 1}: correct it, or copy the file again from where the weights are"
+        )
+    return listed
