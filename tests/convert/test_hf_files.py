@@ -189,6 +189,19 @@ def test_no_tokenizer_is_a_warning(tmp_path: Path, caplog: pytest.LogCaptureFixt
     assert "has no tokenizer" in caplog.text
 
 
+@pytest.mark.parametrize(
+    ("instruct", "end"), [(True, [128001, 128008, 128009]), (False, 128001)]
+)
+def test_a_llama_3_without_its_tokenizer_has_the_usual_ends(
+    tmp_path: Path, instruct: bool, end: object
+) -> None:
+    write_hf_files(Described(LLAMA_3, tmp_path), tmp_path, None, instruct)
+
+    for name in WRITTEN[:2]:
+        written = json.loads((tmp_path / name).read_text())
+        assert (written["bos_token_id"], written["eos_token_id"]) == (128000, end)
+
+
 def test_a_tokenizer_json_is_copied_with_what_lies_beside_it(
     reference_cases: Path, tmp_path: Path
 ) -> None:

@@ -141,7 +141,7 @@ def test_the_chat_template_refuses_what_our_prompt_format_refuses(
 ) -> None:
     _, tokenizer, _ = case
 
-    with pytest.raises(jinja2.TemplateError, match="a tag of this format|user and assistant"):
+    with pytest.raises(jinja2.TemplateError, match=r"a tag of this format|user and assistant"):
         tokenizer.apply_chat_template(dialog)
 
 
