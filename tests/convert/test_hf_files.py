@@ -189,9 +189,7 @@ def test_no_tokenizer_is_a_warning(tmp_path: Path, caplog: pytest.LogCaptureFixt
     assert "has no tokenizer" in caplog.text
 
 
-@pytest.mark.parametrize(
-    ("instruct", "end"), [(True, [128001, 128008, 128009]), (False, 128001)]
-)
+@pytest.mark.parametrize(("instruct", "end"), [(True, [128001, 128008, 128009]), (False, 128001)])
 def test_a_llama_3_without_its_tokenizer_has_the_usual_ends(
     tmp_path: Path, instruct: bool, end: object
 ) -> None:
