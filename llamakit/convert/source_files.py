@@ -68,6 +68,7 @@ def license_files(path: Path, tokenizer: Path | None) -> list[Path]:
     by_name = {
         file.name: file
         for folder in reversed(folders)
+        if folder.is_dir()  # a format of a plugin's may be a file
         for file in sorted(folder.iterdir())
         if _LICENSE.fullmatch(file.name) and file.is_file()
     }

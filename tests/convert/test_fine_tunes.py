@@ -15,6 +15,7 @@ import transformers
 
 from llamakit import load_tokenizer
 from llamakit.api import export, import_checkpoint, open_checkpoint, reshard
+from llamakit.convert.source_files import license_files
 from llamakit.llama.loading import load_tokenizer as load_for
 from llamakit.llama.stop_tokens import stop_tokens
 from llamakit.plugin_manager.factories import build
@@ -187,3 +188,10 @@ def test_a_tokenizer_json_that_no_tokenizer_model_can_be_made_of_says_why(
     assert "none can be made of what is there" in caplog.text
     assert not (tmp_path / "meta" / "tokenizer.model").exists()
     assert (tmp_path / "meta" / "tokenizer.json").exists()
+
+
+def test_a_checkpoint_that_is_a_file_has_no_license_in_it(tmp_path: Path) -> None:
+    path = tmp_path / "model.npz"
+    path.touch()
+
+    assert license_files(path, None) == []
