@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     import torch
 
     from llamakit.checkpoint.params import ModelParams
-    from llamakit.llama.tool_calls import ParsedAnswer
 
 Role = Literal["system", "user", "assistant", "tool", "ipython"]
 
@@ -189,6 +188,45 @@ class TextFormat(PromptFormat, Protocol):
             PromptError: the text is not what the format wants.
         """
         ...
+
+
+@dataclass(frozen=True)
+class ToolCall:
+    """A call that the model asks for.
+
+    Args:
+        arguments: by the names of the tool's parameters; JSON values.
+    """
+
+    name: str
+    arguments: Mapping[str, Any]
+
+    def as_openai(self) -> dict[str, Any]:
+        """Return an entry of OpenAI's ``tool_calls``, with an ID of its own."""
+        import json
+        import secrets
+
+        arguments = json.dumps(self.arguments, ensure_ascii=False)
+        return {
+            "id": f"call_{secrets.token_hex(12)}",
+            "type": "function",
+            "function": {"name": self.name, "arguments": arguments},
+        }
+
+
+@dataclass(frozen=True)
+class ParsedAnswer:
+    """An answer, its calls apart from its text."""
+
+    content: str
+    tool_calls: Sequence[ToolCall] = ()
+
+    def as_message(self) -> Message:
+        """Return OpenAI's message of the assistant, which may go back into the dialog."""
+        if not self.tool_calls:
+            return {"role": "assistant", "content": self.content}
+        calls = [call.as_openai() for call in self.tool_calls]
+        return {"role": "assistant", "content": self.content, "tool_calls": calls}
 
 
 class ToolFormat(PromptFormat, Protocol):

@@ -11,25 +11,17 @@ from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from llamakit.checkpoint.families import (
-    CODE_LLAMA,
-    FAMILIES,
-    LLAMA_2,
-    LLAMA_3,
-    LLAMA_4,
-    Family,
-)
+from llamakit.checkpoint.families import FAMILIES, LLAMA_3, Family
 from llamakit.checkpoint.json_fields import read_json
+from llamakit.checkpoint.params import ModelParams, family_by_numbers
 from llamakit.errors import ParamsError
 from llamakit.files.regular_file import open_regular
 
 if TYPE_CHECKING:
-    from llamakit.checkpoint.params import ModelParams
     from llamakit.protocols import Checkpoint
 
 ORIGIN = "reshard.json"
 """Written next to shards that llamakit made: their source, and how the embedding is split."""
-_LLAMA_4_KEYS = frozenset({"moe_args", "nope_layer_interval", "attention_chunk_size"})
 _EMBEDDING, _ROPE_FREQS = "tok_embeddings.weight", "rope.freqs"
 _TIKTOKEN_LINE = re.compile(rb"[A-Za-z0-9+/]+={0,2} [0-9]+\r?\n")
 _TOKENIZER_JSON_HEAD = 1 << 20
@@ -43,11 +35,6 @@ def family_of(checkpoint: Checkpoint) -> Family:
     embedding = checkpoint.parameters.get(_EMBEDDING)
     axis = None if embedding is None else embedding.axis
     return detect_family(checkpoint.params, checkpoint.path, axis, checkpoint.parameters)
-
-
-def family_by_numbers(params: ModelParams) -> Family:
-    """Return the family that the params name, or else the one that their numbers show."""
-    return FAMILIES.get(params.family or "") or detect_family(params)
 
 
 def detect_family(
@@ -64,29 +51,15 @@ def detect_family(
         axis: the axis on which the embedding is split, where several shards show it.
         names: of the parameters.
     """
-    if _LLAMA_4_KEYS & set(params.extra):
-        return LLAMA_4
-    if sum(_evidence(params, path, axis, names)) > 0:
-        return LLAMA_3
-    return CODE_LLAMA if params.rope_theta == CODE_LLAMA.rope_theta else LLAMA_2
+    return family_by_numbers(params, sum(_evidence(path, axis, names)))
 
 
-def _evidence(
-    params: ModelParams, path: Path | None, axis: int | None, names: Collection[str]
-) -> Iterator[int]:
-    """Yield the weight of each piece of evidence: for Llama 3 if positive, else for Llama 2."""
+def _evidence(path: Path | None, axis: int | None, names: Collection[str]) -> Iterator[int]:
+    """Yield the weight of what is no number: for Llama 3 if positive, else for Llama 2."""
     if axis is not None:
         yield 2 if axis == LLAMA_3.embedding_axis else -2
     if path is not None:
         yield 2 * _tokenizer_evidence(path)
-    if params.vocab_size in LLAMA_3.vocabularies:
-        yield 2
-    if params.vocab_size in LLAMA_2.vocabularies:
-        yield -2
-    if params.use_scaled_rope:
-        yield 2
-    if params.rope_theta == LLAMA_3.rope_theta:
-        yield 1
     if _ROPE_FREQS in names:  # a table that Llama 3's shards no longer have
         yield -1
 

@@ -14,15 +14,10 @@ from llamakit.checkpoint.checklist import MODEL_CHECKLIST
 from llamakit.checkpoint.dtypes import Array
 from llamakit.checkpoint.families import LLAMA_4, WIDEST_TIED
 from llamakit.checkpoint.layout import EMBEDDING, OUTPUT, axis_of, expected_shapes
-from llamakit.checkpoint.llama_generation import (
-    detect_family,
-    embedding_axis,
-    family_by_numbers,
-    read_origin,
-)
-from llamakit.checkpoint.params import ModelParams, parse_params, read_params
+from llamakit.checkpoint.llama_generation import detect_family, embedding_axis, read_origin
+from llamakit.checkpoint.params import ModelParams, family_by_numbers, parse_params, read_params
 from llamakit.checkpoint.shard_checks import check_shards
-from llamakit.checkpoint.shard_plan import copies, legal_sizes, pieces
+from llamakit.checkpoint.shard_plan import copies, pieces, valid_sizes
 from llamakit.checkpoint.shards import (
     check_alike,
     check_none_missing,
@@ -121,7 +116,7 @@ class MetaCheckpoint:
         yield from self.left_out
         if not (self.path / MODEL_CHECKLIST).is_file():
             yield f"no {MODEL_CHECKLIST}, so llamakit verify has no checksums to compare with"
-        if len(self.shards) not in legal_sizes(self.params):
+        if len(self.shards) not in valid_sizes(self.params):
             yield (
                 f"there are {len(self.shards)} shards, but the model cannot be split into so many"
             )

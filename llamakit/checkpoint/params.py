@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from llamakit.checkpoint.families import CODE_LLAMA, FAMILIES, LLAMA_2, LLAMA_3, LLAMA_4, Family
 from llamakit.checkpoint.json_fields import Fields, read_json
-from llamakit.checkpoint.llama_generation import family_by_numbers
 from llamakit.errors import ParamsError
 from llamakit.printable import printable
 
@@ -23,6 +23,7 @@ _CARRIED = frozenset(
 )
 """Known, and kept in ``extra``: those of Llama 4 are read by ``llama4``."""
 
+_LLAMA_4_KEYS = frozenset({"moe_args", "nope_layer_interval", "attention_chunk_size"})
 _SHOWN = 8
 _MAX_LAYERS = 4096
 _MAX_HEADS = 1 << 16
@@ -81,6 +82,25 @@ class ModelParams:
             return self.max_seq_len
         family = family_by_numbers(self)
         return (self.use_scaled_rope and family.scaled_context) or family.context
+
+
+def family_by_numbers(params: ModelParams, evidence: int = 0) -> Family:
+    """Return the family that the params name, or else the one that their numbers show.
+
+    Args:
+        evidence: what else there is: for Llama 3 if positive, for Llama 2 if negative. A number
+            counts 1 or 2.
+    """
+    if params.family in FAMILIES:
+        return FAMILIES[params.family]
+    if _LLAMA_4_KEYS & set(params.extra):
+        return LLAMA_4
+    evidence += 2 * (params.vocab_size in LLAMA_3.vocabularies)
+    evidence -= 2 * (params.vocab_size in LLAMA_2.vocabularies)
+    evidence += 2 * params.use_scaled_rope + (params.rope_theta == LLAMA_3.rope_theta)
+    if evidence > 0:
+        return LLAMA_3
+    return CODE_LLAMA if params.rope_theta == CODE_LLAMA.rope_theta else LLAMA_2
 
 
 def hidden_dim(dim: int, multiple_of: int, ffn_dim_multiplier: float | None = None) -> int:

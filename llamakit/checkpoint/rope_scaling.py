@@ -13,8 +13,7 @@ from llamakit.checkpoint.families import (
     RopeScaling,
 )
 from llamakit.checkpoint.json_fields import Fields
-from llamakit.checkpoint.llama_generation import family_by_numbers
-from llamakit.checkpoint.params import ModelParams
+from llamakit.checkpoint.params import ModelParams, family_by_numbers
 from llamakit.errors import ParamsError, UnsupportedModelError
 
 _DEFAULT = "default"

@@ -34,7 +34,7 @@ class Piece:
     stop: int
 
 
-def legal_sizes(params: ModelParams) -> list[int]:
+def valid_sizes(params: ModelParams) -> list[int]:
     """List the model parallel sizes that a model can be split into, 1 first."""
     sizes = range(1, params.n_heads + 1)
     return [size for size in sizes if not _reasons(params, size)]
@@ -52,7 +52,7 @@ def check_size(params: ModelParams, size: int) -> None:
     """
     reasons = _reasons(params, size)
     if reasons:
-        fits = ", ".join(map(str, legal_sizes(params)))
+        fits = ", ".join(map(str, valid_sizes(params)))
         raise UnevenSplitError(
             f"cannot split the model into {size} equal shards: {'; '.join(reasons)}. "
             f"Sizes that fit: {fits}."

@@ -25,7 +25,7 @@ def demo() -> None:
     from pathlib import Path
 
     from llamakit import demo
-    from llamakit.demo.server import served
+    from llamakit.demo.download_server import served
 
     model = demo.NAME
     with (

@@ -14,7 +14,7 @@ from llamakit.checkpoint.llama_generation import family_of
 from llamakit.checkpoint.params import ModelParams
 from llamakit.checkpoint.quantized_files import check_not_quantized
 from llamakit.checkpoint.rope_scaling import scaling_of
-from llamakit.checkpoint.shard_plan import legal_sizes
+from llamakit.checkpoint.shard_plan import valid_sizes
 from llamakit.errors import LlamakitError, ParametersError
 from llamakit.examine.memory_estimate import RankMemory, rank_memory
 from llamakit.examine.steps import Opener, warnings_of
@@ -110,7 +110,7 @@ def inspect(
     uncounted = {ROPE_FREQS, OUTPUT} if params.tied_embeddings else {ROPE_FREQS}
     tokenizer = find_vocabulary(checkpoint, opener)
     length = max_seq_len or params.context
-    sizes = legal_sizes(params)
+    sizes = valid_sizes(params)
     return Inspection(
         path=path,
         form=checkpoint.form,

@@ -6,8 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from llamakit.errors import DialogError
-from llamakit.llama.tool_calls import ParsedAnswer
-from llamakit.protocols import Dialog, PromptFormat
+from llamakit.protocols import Dialog, ParsedAnswer, PromptFormat
 
 ReadAnswer = Callable[[Sequence[int]], ParsedAnswer]
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from llamakit.llama.tool_calls import ToolCall
+from llamakit.protocols import ToolCall
 
 _DEEPEST = 32
 """Lists and objects in one another."""

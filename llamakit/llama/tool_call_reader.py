@@ -11,7 +11,8 @@ from collections.abc import Iterator
 from typing import Any
 
 from llamakit.llama.python_list import read_python_list
-from llamakit.llama.tool_calls import CODE_INTERPRETER, ParsedAnswer, ToolCall
+from llamakit.llama.tool_calls import CODE_INTERPRETER
+from llamakit.protocols import ParsedAnswer, ToolCall
 
 _HEADER = re.compile(
     r"<\|(?:start_header_id|header_start)\|>assistant<\|(?:end_header_id|header_end)\|>\n\n"

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import json
-import secrets
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Any
 
 from llamakit.errors import DialogError, InvalidJSONError
 from llamakit.json_reader import parse_json
 from llamakit.printable import printable
-from llamakit.protocols import Message
+from llamakit.protocols import Message, ToolCall
 
 CODE_INTERPRETER = "code_interpreter"
 """The tool that runs the code which a model writes behind its python tag."""
@@ -19,42 +16,6 @@ _EXPECTED = (
     '{"name": "f", "arguments": {"city": "Paris"}}, or OpenAI\'s {"type": "function", "function": '
     '{"name": "f", "arguments": "{\\"city\\": \\"Paris\\"}"}}'
 )
-
-
-@dataclass(frozen=True)
-class ToolCall:
-    """A call that the model asks for.
-
-    Args:
-        arguments: by the names of the tool's parameters; JSON values.
-    """
-
-    name: str
-    arguments: Mapping[str, Any]
-
-    def as_openai(self) -> dict[str, Any]:
-        """Return an entry of OpenAI's ``tool_calls``, with an ID of its own."""
-        arguments = json.dumps(self.arguments, ensure_ascii=False)
-        return {
-            "id": f"call_{secrets.token_hex(12)}",
-            "type": "function",
-            "function": {"name": self.name, "arguments": arguments},
-        }
-
-
-@dataclass(frozen=True)
-class ParsedAnswer:
-    """An answer, its calls apart from its text."""
-
-    content: str
-    tool_calls: Sequence[ToolCall] = field(default=())
-
-    def as_message(self) -> Message:
-        """Return OpenAI's message of the assistant, which may go back into the dialog."""
-        if not self.tool_calls:
-            return {"role": "assistant", "content": self.content}
-        calls = [call.as_openai() for call in self.tool_calls]
-        return {"role": "assistant", "content": self.content, "tool_calls": calls}
 
 
 def tool_calls_of(message: Message, number: int) -> list[ToolCall]:

@@ -22,6 +22,7 @@ from llamakit.llama.llama import Llama
 from llamakit.serve import moderation_endpoint
 from llamakit.serve.admission import Admission
 from llamakit.serve.api_errors import ApiError
+from llamakit.serve.completion_responses import CompletionResponse, failed
 from llamakit.serve.metrics import Metrics
 from llamakit.serve.middleware import (
     ApiKeyMiddleware,
@@ -36,7 +37,6 @@ from llamakit.serve.options_endpoint import describe_options
 from llamakit.serve.page_files import Page
 from llamakit.serve.request_body import read_json
 from llamakit.serve.request_parser import CompletionRequest, RequestParser, has_to_build
-from llamakit.serve.responses import CompletionResponse, failed
 from llamakit.serve.server_settings import ServeSettings
 from llamakit.serve.token_texts import TokenTexts
 

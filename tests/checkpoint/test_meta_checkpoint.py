@@ -14,7 +14,7 @@ from pth_files import save_pth, to_torch
 
 from llamakit.checkpoint.layout import check_parameters
 from llamakit.checkpoint.meta_checkpoint import open_meta
-from llamakit.checkpoint.shard_plan import legal_sizes, slice_for_rank
+from llamakit.checkpoint.shard_plan import slice_for_rank, valid_sizes
 from llamakit.errors import (
     DamagedFileError,
     MissingShardError,
@@ -398,8 +398,8 @@ def test_an_older_model_without_an_output_layer_is_refused(tmp_path, params, wei
 
 
 def test_sizes_of_a_reference_case(mha_mp8, gqa_mp1):
-    assert legal_sizes(open_meta(mha_mp8).params) == [1, 2, 4, 8]
-    assert legal_sizes(open_meta(gqa_mp1).params) == [1, 2, 4, 8]
+    assert valid_sizes(open_meta(mha_mp8).params) == [1, 2, 4, 8]
+    assert valid_sizes(open_meta(gqa_mp1).params) == [1, 2, 4, 8]
     with pytest.raises(UnevenSplitError):
         slice_for_rank(
             replace(open_meta(gqa_mp1).parameters[WQ], shape=(63, 64)),

@@ -11,9 +11,9 @@ from llamakit.checkpoint.shard_plan import (
     Piece,
     Slice,
     check_size,
-    legal_sizes,
     pieces,
     slice_for_rank,
+    valid_sizes,
 )
 from llamakit.errors import UnevenSplitError
 from llamakit.protocols import Parameter
@@ -42,15 +42,15 @@ def models(draw):
 
 
 def valid_size(params):
-    return st.sampled_from(legal_sizes(params))
+    return st.sampled_from(valid_sizes(params))
 
 
 def test_the_sizes_of_70b_are_those_that_its_heads_allow():
-    assert legal_sizes(LLAMA_2_70B) == [1, 2, 4, 8, 16, 32, 64]
+    assert valid_sizes(LLAMA_2_70B) == [1, 2, 4, 8, 16, 32, 64]
 
 
 def test_key_value_heads_are_divided_or_repeated_evenly():
-    assert legal_sizes(SMALL) == [1, 2, 4, 12]
+    assert valid_sizes(SMALL) == [1, 2, 4, 12]
 
 
 def test_a_size_that_does_not_fit_is_refused_with_every_reason():

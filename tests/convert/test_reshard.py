@@ -20,7 +20,7 @@ from lazy_torch import needs_torch, torch
 from llamakit.api import diff, open_checkpoint, plan_reshard, reshard
 from llamakit.checkpoint.params import hidden_dim
 from llamakit.checkpoint.pth_reader import PthFile
-from llamakit.checkpoint.shard_plan import legal_sizes
+from llamakit.checkpoint.shard_plan import valid_sizes
 from llamakit.convert import disk
 from llamakit.convert.source_checksums import read_in_order
 from llamakit.errors import (
@@ -416,7 +416,7 @@ def test_a_checkpoint_of_ones_own_making_is_written(source, tmp_path):
 
     one, out = open_checkpoint(source), open_checkpoint(tmp_path / "out")
     assert all(np.array_equal(out.read(name), 2 * one.read(name)) for name in one.parameters)
-    assert legal_sizes(out.params) == legal_sizes(one.params)
+    assert valid_sizes(out.params) == valid_sizes(one.params)
 
 
 class Mistaken(Doubled):

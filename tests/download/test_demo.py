@@ -8,7 +8,7 @@ import subprocess
 import sys
 
 from llamakit import demo
-from llamakit.demo.server import served
+from llamakit.demo.download_server import served
 
 
 def test_the_embedded_checkpoint_is_downloaded_from_the_demo_server(download, out):

@@ -23,7 +23,7 @@ from llamakit.checkpoint.params import ModelParams, parse_params, read_params, t
 from llamakit.checkpoint.pickle_reader import read_pickle
 from llamakit.checkpoint.pth_reader import PthFile
 from llamakit.checkpoint.safetensors_reader import SafetensorsFile
-from llamakit.checkpoint.shard_plan import legal_sizes
+from llamakit.checkpoint.shard_plan import valid_sizes
 from llamakit.checkpoint.tensor_file import TensorFile
 from llamakit.examine.contents import NonFiniteCounts
 
@@ -110,7 +110,7 @@ def read_params_json(_: bytes, path: Path) -> None:
     json.dumps(to_meta_json(params)).encode()
     if params.n_layers < 100:
         expected_parameters(params, 0)
-    legal_sizes(params)
+    valid_sizes(params)
 
 
 def read_checkpoint(_: bytes, path: Path) -> None:

@@ -13,8 +13,9 @@ from hypothesis import strategies as st
 
 from llamakit.errors import DialogError
 from llamakit.llama.tool_call_reader import read_answer
-from llamakit.llama.tool_calls import ParsedAnswer, ToolCall, tool_calls_of
+from llamakit.llama.tool_calls import tool_calls_of
 from llamakit.plugins.prompt_formats.llama3.tools import call_text
+from llamakit.protocols import ParsedAnswer, ToolCall
 
 PARIS = ToolCall("get_weather", {"city": "Paris"})
 ROME = ToolCall("get_weather", {"city": "Rome", "days": 3})

@@ -39,7 +39,7 @@ def test_the_sampler_of_the_architecture_page_is_found_and_explained(run_llamaki
         "status": "ok",
         "reason": "",
         "hooks": ["register_samplers"],
-        "registered": [{"kind": "sampler", "name": "nth", "help": "the n-th most likely id"}],
+        "registered": [{"kind": "sampler", "name": "nth", "help": "the n-th most likely token"}],
     }
 
 

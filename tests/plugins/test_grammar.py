@@ -18,7 +18,7 @@ from llamakit._distribution import install_command
 from llamakit.api import choose_sampling
 from llamakit.errors import LlamakitError, OptionError, PromptError, TokenizerError, UsageError
 from llamakit.plugin_manager.factories import Choice
-from llamakit.plugins.processors.grammar.vocabulary import TokenVocabulary
+from llamakit.plugins.processors.grammar.token_vocabulary import TokenVocabulary
 from llamakit.tokenizer.sentencepiece import SentencePieceTokenizer, load
 
 Run = Callable[..., "subprocess.CompletedProcess[str]"]

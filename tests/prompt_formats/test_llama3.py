@@ -11,9 +11,9 @@ import pytest
 
 from llamakit import load_tokenizer
 from llamakit.errors import DialogError, FileFormatError, OptionError, TokenizerError
-from llamakit.llama.tool_calls import ToolCall
 from llamakit.plugin_manager.factories import build
 from llamakit.plugin_manager.toolkit import default_toolkit
+from llamakit.protocols import ToolCall
 from llamakit.testing import check_prompt_format
 from llamakit.tokenizer.rank_file import read_ranks
 from llamakit.tokenizer.rank_tokenizer import RankTokenizer

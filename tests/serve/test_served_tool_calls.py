@@ -11,8 +11,8 @@ from server_kit import QUESTION, Running, thread
 
 from llamakit.api import Llama
 from llamakit.llama.tool_call_reader import read_answer
-from llamakit.llama.tool_calls import ParsedAnswer
 from llamakit.plugin_manager.registry import Entry, Source
+from llamakit.protocols import ParsedAnswer
 
 TOOLS: Any = [{"type": "function", "function": {"name": "f", "parameters": {"type": "object"}}}]
 CALL = r'\{"name": "f", "parameters": \{"n": [0-9]\}\}'

@@ -1,4 +1,4 @@
-"""Choose the n-th most likely id."""
+"""Choose the n-th most likely token."""
 
 from llamakit import hookimpl
 
@@ -12,4 +12,4 @@ def nth(rank: int = 2):
 
 @hookimpl
 def register_samplers(samplers):
-    samplers.register("nth", nth, help="the n-th most likely id")
+    samplers.register("nth", nth, help="the n-th most likely token")

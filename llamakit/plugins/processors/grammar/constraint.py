@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from llamakit.errors import OptionError, PromptError
 from llamakit.plugins.processors.grammar.messages import engine_errors, engine_message
-from llamakit.plugins.processors.grammar.vocabulary import TokenVocabulary, vocabulary_of
+from llamakit.plugins.processors.grammar.token_vocabulary import TokenVocabulary, vocabulary_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -1,8 +1,9 @@
 """Hugging Face's chat templates as a prompt format.
 
-``template_file`` finds a template. ``renderer`` has a process, ``worker``, render it within limits,
-in the sandbox of ``chat_environment``; ``user_text`` keeps apart there what the template wrote and
-what came from messages, and ``pieces`` cuts it at special tokens. ``format`` makes tokens of it.
+``template_file`` finds a template. ``renderer`` has a process, ``render_process``, render it within
+limits, in the sandbox of ``chat_environment``. There, ``user_text`` keeps apart what the template
+wrote and what came from messages, and ``pieces`` splits it at special tokens. ``format`` makes
+tokens of it.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Jinja's sandbox as transformers sets it up: what a template finds, and what it cannot reach.
 
 It keeps a template away from Python objects. What a template may spend is bounded by the process
-that it is rendered in: see ``worker``.
+that it is rendered in: see ``render_process``.
 """
 
 from __future__ import annotations

@@ -34,7 +34,7 @@ _ENVIRONMENT = ("LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH", "SYSTEMROOT")
 _PROGRAM = """
 import sys
 sys.path[:] = sys.argv[2:]
-from llamakit.plugins.prompt_formats.jinja.worker import main
+from llamakit.plugins.prompt_formats.jinja.render_process import main
 main(sys.argv[1])
 """
 
@@ -81,7 +81,7 @@ class Renderer:
         """Render a dialog; return strings and names of special tokens in turn, a string first.
 
         Args:
-            request: what ``worker`` reads.
+            request: what ``render_process`` reads.
         Raises:
             RenderingError: the template is wrong, or went beyond a limit.
         """

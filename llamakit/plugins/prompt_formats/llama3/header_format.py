@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 from llamakit.errors import DialogError, TokenizerError
 from llamakit.llama.tool_call_reader import read_answer
-from llamakit.llama.tool_calls import CODE_INTERPRETER, ParsedAnswer, ToolCall, tool_calls_of
+from llamakit.llama.tool_calls import CODE_INTERPRETER, tool_calls_of
 from llamakit.plugins.prompt_formats.llama3.tools import Style, call_text, check_tools, describe
+from llamakit.protocols import ParsedAnswer, ToolCall
 
 if TYPE_CHECKING:
     from llamakit.protocols import Dialog, Message, Tokenizer

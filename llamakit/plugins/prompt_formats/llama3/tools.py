@@ -10,7 +10,8 @@ from typing import Any, Literal
 from llamakit.errors import DialogError, FileFormatError, InvalidJSONError
 from llamakit.files.regular_file import open_regular
 from llamakit.json_reader import parse_json
-from llamakit.llama.tool_calls import CODE_INTERPRETER, ToolCall
+from llamakit.llama.tool_calls import CODE_INTERPRETER
+from llamakit.protocols import ToolCall
 
 Style = Literal["json", "function-tag", "python-list"]
 
