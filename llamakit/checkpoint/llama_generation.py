@@ -68,7 +68,9 @@ def _tokenizer_evidence(path: Path) -> int:
     """Return 1 for a tokenizer such as Llama 3's, -1 for one such as Llama 2's, else 0."""
     for folder in (path, path.resolve().parent):
         if (folder / "tokenizer.model").is_file():
-            return 1 if is_tiktoken(folder / "tokenizer.model") else -1
+            if is_tiktoken(folder / "tokenizer.model"):
+                return 1
+            return -1 if _is_sentencepiece(folder / "tokenizer.model") else 0
     try:
         with (path / "tokenizer.json").open("rb") as file:
             head = file.read(_TOKENIZER_JSON_HEAD)
@@ -114,5 +116,14 @@ def is_tiktoken(path: Path) -> bool:
     try:
         with open_regular(path) as file:
             return _TIKTOKEN_LINE.match(file.readline(1024)) is not None
+    except OSError:
+        return False
+
+
+def _is_sentencepiece(path: Path) -> bool:
+    """Say whether a tokenizer file begins as SentencePiece's do: with a piece, which is field 1."""
+    try:
+        with open_regular(path) as file:
+            return file.read(1) == b"\n"
     except OSError:
         return False
