@@ -97,7 +97,7 @@ def _tokenizer_evidence(path: Path) -> int:
         if (folder / "tokenizer.model").is_file():
             return 1 if is_tiktoken(folder / "tokenizer.model") else -1
     try:
-        with (path / "tokenizer.json").open("rb") as file:
+        with open_regular(path / "tokenizer.json") as file:
             head = file.read(_TOKENIZER_JSON_HEAD)
     except OSError:
         return 0
