@@ -72,7 +72,7 @@ def _tokenizer_evidence(path: Path) -> int:
                 return 1
             return -1 if _is_sentencepiece(folder / "tokenizer.model") else 0
     try:
-        with (path / "tokenizer.json").open("rb") as file:
+        with open_regular(path / "tokenizer.json") as file:
             head = file.read(_TOKENIZER_JSON_HEAD)
     except OSError:
         return 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,8 +16,10 @@ from llamakit.convert.moves import Move, WeightFile, nbytes_read
 from llamakit.convert.source_checksums import SourceChecksums
 from llamakit.errors import LlamakitError
 from llamakit.files.file_stamp import Stamp, stamps, unchanged
-from llamakit.files.regular_file import read_bytes
+from llamakit.files.regular_file import open_regular
 from llamakit.protocols import Checkpoint
+
+_BLOCK_NBYTES = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -143,9 +146,16 @@ def carry_out(
 
 
 def _write_small(path: Path, file: SmallFile) -> str:
-    data = file.content if isinstance(file.content, bytes) else read_bytes(file.content)
-    path.write_bytes(data)
-    return hashlib.md5(data, usedforsecurity=False).hexdigest()
+    content = file.content
+    md5 = hashlib.md5(usedforsecurity=False)
+    with (
+        io.BytesIO(content) if isinstance(content, bytes) else open_regular(content) as source,
+        path.open("wb") as copy,
+    ):
+        while block := source.read(_BLOCK_NBYTES):  # of others, it may have gigabytes
+            md5.update(block)
+            copy.write(block)
+    return md5.hexdigest()
 
 
 def source_stamps(

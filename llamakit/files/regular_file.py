@@ -13,7 +13,7 @@ import stat
 from pathlib import Path
 from typing import BinaryIO
 
-from llamakit.errors import NotRegularFileError
+from llamakit.errors import FileFormatError, NotRegularFileError
 from llamakit.files.links import is_trusted
 
 _KINDS = (
@@ -23,6 +23,10 @@ _KINDS = (
     (stat.S_ISCHR, "a device"),
     (stat.S_ISBLK, "a device"),
 )
+
+
+MAX_NBYTES = 64 << 20
+"""Of a file that is read as a whole: the largest is Llama 4's tokenizer.json, with 28 MB."""
 
 
 def open_regular(path: Path) -> BinaryIO:
@@ -36,13 +40,20 @@ def open_regular(path: Path) -> BinaryIO:
 
 
 def read_bytes(path: Path) -> bytes:
-    """Read a whole regular file.
+    """Read a whole regular file, such as a tokenizer.
 
     Raises:
+        FileFormatError: it has more than ``MAX_NBYTES``.
         NotRegularFileError, OSError: as ``open_regular``.
     """
     with open_regular(path) as file:
-        return file.read()
+        data = file.read(MAX_NBYTES + 1)
+    if len(data) > MAX_NBYTES:
+        raise FileFormatError(
+            f"{path} has {path.stat().st_size} bytes; expected at most {MAX_NBYTES}: copy the file "
+            "again"
+        )
+    return data
 
 
 def open_descriptor(path: Path, flags: int, mode: int = 0o666) -> int:

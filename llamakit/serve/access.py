@@ -10,6 +10,8 @@ from pathlib import Path
 from llamakit.errors import FileFormatError, UsageError
 
 SHORTEST_KEY = 8
+LARGEST_KEY_FILE = 1 << 20
+"""Characters that are read of a file of keys."""
 LOOPBACK_NAMES = ("localhost", "127.0.0.1", "[::1]")
 
 
@@ -25,10 +27,14 @@ def read_keys(file: str | None) -> tuple[str, ...]:
     where = "LLAMAKIT_API_KEY"
     if file is not None:
         try:
-            lines = Path(file).read_text(encoding="utf-8").splitlines()
+            with Path(file).open(encoding="utf-8") as stream:  # which may be a pipe's end
+                text = stream.read(LARGEST_KEY_FILE + 1)
         except UnicodeDecodeError as error:
             raise FileFormatError(f"{file} is not UTF-8 text; expected a key a line") from error
-        keys = [line.strip() for line in lines if line.strip() and not line.startswith("#")]
+        if len(text) > LARGEST_KEY_FILE:
+            raise FileFormatError(f"{file} has over {LARGEST_KEY_FILE} characters; expected keys")
+        lines = map(str.strip, text.splitlines())
+        keys = [line for line in lines if line and not line.startswith("#")]
         where = file
         if not keys:
             raise FileFormatError(f"{file} holds no key; expected one a line")

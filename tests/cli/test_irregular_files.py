@@ -162,3 +162,16 @@ def test_a_link_to_a_regular_file_is_read(model, tmp_path, capsys):
 
     assert main(["inspect", str(tmp_path / "model"), "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["params"]["dim"] > 0
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("command", ["inspect", "verify", "import"])
+def test_the_only_tokenizer_of_a_hugging_face_folder_is_not_waited_for(
+    model, tmp_path, kind, command
+):
+    """Which family a model is of is asked of its tokenizer.json, before anything else reads it."""
+    (model("hf") / "tokenizer.model").unlink()
+    put(kind, tmp_path / "model" / "tokenizer.json")
+    more = [str(tmp_path / "out")] if command == "import" else []
+
+    assert main([command, str(tmp_path / "model"), *more]) in (0, 1)

@@ -5,9 +5,11 @@ from __future__ import annotations
 import errno
 import hashlib
 import json
+import os
 import re
 import subprocess
 import tempfile
+import tracemalloc
 import zipfile
 from pathlib import Path
 
@@ -515,3 +517,18 @@ def test_tied_embeddings_stay_one(make_meta, tmp_path):
     back = torch.load(tmp_path / "back" / "consolidated.00.pth")
     assert back["output.weight"].data_ptr() == back["tok_embeddings.weight"].data_ptr()
     assert torch.equal(back["output.weight"], shard["output.weight"])
+
+
+def test_a_tokenizer_of_gigabytes_is_not_read_into_memory(make_meta, tmp_path):
+    source = tmp_path / "one"
+    make_meta(source, GQA, 1)
+    (source / "tokenizer.model").write_bytes(b"")
+    os.truncate(source / "tokenizer.model", 200 << 20)  # without blocks on the disk
+    tracemalloc.start()
+
+    reshard(source, tmp_path / "two", 2)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+
+    assert peak < 100 << 20
+    assert (tmp_path / "two" / "tokenizer.model").stat().st_size == 200 << 20

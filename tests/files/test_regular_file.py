@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from llamakit.errors import NotRegularFileError
+from llamakit.errors import FileFormatError, NotRegularFileError
 from llamakit.files.regular_file import open_regular, read_bytes
 
 
@@ -51,3 +51,12 @@ def test_a_regular_file_and_a_link_to_one_are_read(tmp_path):
 def test_a_file_that_is_not_there_is_told_as_ever(tmp_path):
     with pytest.raises(FileNotFoundError):
         open_regular(tmp_path / "file")
+
+
+def test_a_file_that_is_too_large_to_be_read_as_a_whole_is_refused(tmp_path):
+    path = tmp_path / "tokenizer.model"
+    path.touch()
+    os.truncate(path, 10**12)  # without blocks on the disk
+
+    with pytest.raises(FileFormatError, match="has 1000000000000 bytes; expected"):
+        read_bytes(path)

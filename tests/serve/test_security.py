@@ -80,7 +80,7 @@ def test_keys_come_from_a_file_or_the_environment(
 
     assert read_keys(None) == ("environment-key",)
     assert read_keys(str(file)) == ("first-key-0123", "second-key-0123")
-    for content in ("", "short", "with a space in it", "é" * 20):
+    for content in ("", "short", "with a space in it", "é" * 20, "long-key" * 200_000):
         file.write_text(content)
         with pytest.raises(LlamakitError, match="key"):
             read_keys(str(file))
