@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import hashlib
 import json
+import math
 import os
 import re
 import subprocess
@@ -532,3 +533,10 @@ def test_a_tokenizer_of_gigabytes_is_not_read_into_memory(make_meta, tmp_path):
 
     assert peak < 100 << 20
     assert (tmp_path / "two" / "tokenizer.model").stat().st_size == 200 << 20
+
+
+def test_a_plan_counts_the_bytes_of_each_parameter_once(reference_cases, tmp_path):
+    plan = plan_reshard(reference_cases / "mha-mp8", tmp_path / "out", 2)
+
+    parameters = open_checkpoint(reference_cases / "mha-mp8").parameters.values()
+    assert plan.nbytes_read == sum(2 * math.prod(it.shape) for it in parameters)
