@@ -50,3 +50,25 @@ def test_a_script_of_the_reference_api_runs(
     (answer,) = [text for text in printed if text]  # rank 0 alone prints, as with the reference
     assert any(line.startswith("> ") for line in answer.splitlines())
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("name", ["chat", "text"])
+def test_a_script_of_the_reference_api_runs_with_a_llama_3(
+    name: str, isolated: dict[str, str]
+) -> None:
+    script = ROOT / "examples" / ("converse.py" if name == "chat" else "complete.py")
+    cases = ROOT / "tests" / "data" / "reference-cases-llama3"
+
+    done = subprocess.run(
+        [sys.executable, str(script), "--ckpt_dir", str(cases / "llama3-gqa-mp1")]
+        + ["--tokenizer_path", str(cases / "tokenizer.model")]
+        + ["--max_seq_len", "4096", "--max_batch_size", "4", "--max_gen_len", "5"],
+        capture_output=True,
+        encoding="utf-8",
+        check=False,
+        timeout=180,
+        env=isolated,
+    )
+
+    assert done.returncode == 0, done.stderr
+    assert any(line.startswith("> ") for line in done.stdout.splitlines())
