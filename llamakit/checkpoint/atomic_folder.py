@@ -142,7 +142,9 @@ def remove_leftovers(destination: Path) -> None:
         if lock is None:
             continue
         try:
-            if _is_private(os.fstat(lock)) and _is_still(leftover, lock):
+            is_ours = _is_private(os.fstat(lock)) and _is_still(leftover, lock)
+            # Where all may rename, another user can give any of this user's folders that name.
+            if is_ours and {it.name for it in leftover.iterdir()} <= {destination.name, _REPLACED}:
                 _put_back(lock, destination)
                 shutil.rmtree(leftover, ignore_errors=True)
         finally:

@@ -120,3 +120,15 @@ def _umask():
     mask = os.umask(0)
     os.umask(mask)
     return mask
+
+
+def test_a_folder_of_the_user_s_that_was_given_a_leftover_s_name_stays(sticky, precious):
+    """Where the folder above is not sticky, everybody may rename everything in it."""
+    sticky.chmod(0o777)
+    taken = sticky / ".out.llamakit-0123456789abcdef"
+    as_user(OTHER, lambda: precious.rename(taken))
+
+    as_user(VICTIM, lambda: replace(sticky / "out"))
+
+    assert (taken / "file").read_text() == "precious"
+    assert (sticky / "out" / "file").read_text() == "new"

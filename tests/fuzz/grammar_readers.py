@@ -32,6 +32,18 @@ def built(factory: Callable[..., object], argument: str) -> Callable[[bytes, Pat
     )
 
 
+def chain(count: int) -> bytes:
+    """Make a schema of references to references, which the engine follows by recursion."""
+    links = {f"a{it}": {"items": {"$ref": f"#/$defs/a{it + 1}"}} for it in range(count)}
+    return json.dumps({"$defs": {**links, f"a{count}": {}}, "$ref": "#/$defs/a0"}).encode()
+
+
+def rules(count: int) -> bytes:
+    """Make a grammar of rules that lead to rules."""
+    lines = ["root ::= a0", *(f'a{it} ::= a{it + 1} | "x{it}"' for it in range(count))]
+    return "\n".join([*lines, f'a{count} ::= "y"']).encode()
+
+
 READERS = (
     Reader(
         "JSON schema",
@@ -46,6 +58,9 @@ READERS = (
             b'{"type": "array", "minItems": 99999999999999999999}',
             b'{"type": "integer", "multipleOf": 0}',
             b'{"$ref": "#"}',
+            chain(1400),
+            chain(20_000),
+            b'{"pattern": "%s"}' % (b"a?" * 30_000),
             b'{"type": "string", "pattern": "(((((((((("}',
         ],
         cases=150,
@@ -54,7 +69,16 @@ READERS = (
         "regular expression",
         built(regex, "pattern"),
         [b"[a-z]+(foo|bar){1,3}", rb"\d{4}-\d\d?"],
-        [b"(" * 100_000, b"a{1000000}", b"(a{1000}){1000}", b"\xff", b"\0", b"(?i)" * 1000, b"[[["],
+        [
+            b"(" * 100_000,
+            b"a?" * 100_000,
+            b"a{1000000}",
+            b"(a{1000}){1000}",
+            b"\xff",
+            b"\0",
+            b"(?i)" * 1000,
+            b"[[[",
+        ],
         cases=300,
     ),
     Reader(
@@ -66,6 +90,9 @@ READERS = (
             b"root ::= " + b"(" * 100_000,
             b'root ::= "a"{1,2000}{1,2000}',
             b"start: %json {",
+            rules(1300),
+            rules(20_000),
+            b"root ::= [" + b"a-z" * 100_000 + b"]",
             b'start: %json {"type": []}',
             b"start: /(/",
             b"start: start",

@@ -286,8 +286,9 @@ def test_a_row_that_goes_back_is_followed(tokenizer: Any):
 
 
 def test_what_is_more_than_the_engine_bears_is_told_apart_from_what_does_not_fit(tokenizer: Any):
-    ways = [{"properties": {"a": {"const": it}}, "required": ["a"]} for it in range(3000)]
-    process = processor(tokenizer, "json-schema", schema=json.dumps({"anyOf": ways}))
+    ways = [{"properties": {"a": {"const": it}}} for it in range(1850)]
+    schema = json.dumps({"anyOf": ways}, separators=(",", ":"))
+    process = processor(tokenizer, "json-schema", schema=schema)
 
     with pytest.raises(PromptError) as caught:
         allowed_by(process, row(*tokenizer.encode("{")))

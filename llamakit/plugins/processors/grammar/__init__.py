@@ -6,7 +6,7 @@ which tokens may follow; all others are ruled out.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from llamakit import hookimpl
 from llamakit.errors import (
@@ -18,6 +18,8 @@ from llamakit.errors import (
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from llamakit.hookspecs import Registrar
     from llamakit.protocols import LogitsProcessor, LogitsProcessorFactory, Tokenizer
 
@@ -64,8 +66,14 @@ def json_schema(
 
     from llamakit.json_reader import parse_json
     from llamakit.plugins.processors.grammar.constraint import Constraint
+    from llamakit.plugins.processors.grammar.messages import (
+        MAX_PATTERN_LENGTH,
+        MAX_SCHEMA_LENGTH,
+        check_length,
+    )
 
     text, name = _read(file, schema, "JSON schema")
+    check_length(text, name, MAX_SCHEMA_LENGTH)
     try:
         content = parse_json(text, name)
     except InvalidJSONError as error:
@@ -74,11 +82,24 @@ def json_schema(
         content = {}
     if not isinstance(content, dict):
         raise OptionError(f'{name} cannot be used: expected an object, such as {{"type": "array"}}')
+    for pattern in _patterns(content):
+        check_length(pattern, f"a pattern of {name}", MAX_PATTERN_LENGTH)
     guidance = content.get("x-guidance", {})
     if not isinstance(guidance, dict):
         raise OptionError(f"{name} cannot be used: its x-guidance has to be an object")
     content["x-guidance"] = {"whitespace_flexible": not compact, **guidance}
     return Constraint(tokenizer, f"start: %json {json.dumps(content)}", name)
+
+
+def _patterns(schema: dict[str, Any] | list[Any]) -> Iterator[str]:
+    """Yield what may be a regular expression anywhere in a schema."""
+    if isinstance(schema, dict):
+        yield from schema
+        if isinstance(pattern := schema.get("pattern"), str):
+            yield pattern
+    for part in schema.values() if isinstance(schema, dict) else schema:
+        if isinstance(part, dict | list):
+            yield from _patterns(part)
 
 
 def regex(tokenizer: Tokenizer, pattern: str = ".*") -> LogitsProcessor:
@@ -94,9 +115,15 @@ def regex(tokenizer: Tokenizer, pattern: str = ".*") -> LogitsProcessor:
     from llguidance import LLMatcher
 
     from llamakit.plugins.processors.grammar.constraint import Constraint
-    from llamakit.plugins.processors.grammar.messages import engine_errors, shortened
+    from llamakit.plugins.processors.grammar.messages import (
+        MAX_PATTERN_LENGTH,
+        check_length,
+        engine_errors,
+        shortened,
+    )
 
     name = f"the regular expression {shortened(pattern)!r}"
+    check_length(pattern, name, MAX_PATTERN_LENGTH)
     with engine_errors(name):
         made = json.loads(LLMatcher.grammar_from_regex(pattern))  # noqa: TID251 - of the engine
     (lark,) = made["grammars"]
@@ -116,9 +143,14 @@ def grammar(
     _check_engine()
     from llamakit.plugins.processors.grammar.constraint import Constraint
     from llamakit.plugins.processors.grammar.gbnf import GbnfError, is_gbnf, lark_of_gbnf
-    from llamakit.plugins.processors.grammar.messages import shortened
+    from llamakit.plugins.processors.grammar.messages import (
+        MAX_GRAMMAR_LENGTH,
+        check_length,
+        shortened,
+    )
 
     source, name = _read(file, text, "grammar")
+    check_length(source, name, MAX_GRAMMAR_LENGTH)
     try:
         return Constraint(tokenizer, lark_of_gbnf(source) if is_gbnf(source) else source, name)
     except GbnfError as error:

@@ -5,7 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from llamakit.errors import OptionError, PromptError
-from llamakit.plugins.processors.grammar.messages import engine_errors, engine_message
+from llamakit.plugins.processors.grammar.messages import (
+    engine_errors,
+    engine_message,
+    on_large_stack,
+)
 from llamakit.plugins.processors.grammar.token_vocabulary import TokenVocabulary, vocabulary_of
 
 if TYPE_CHECKING:
@@ -90,17 +94,20 @@ class Constraint:
     """An answer that reaches the token limit may be invalid: commands print a note."""
 
     def __init__(self, tokenizer: Tokenizer, grammar: str, name: str) -> None:
-        from llguidance import LLMatcher
-
         self._vocabulary = vocabulary_of(tokenizer)
         with engine_errors(name):
-            grammar = LLMatcher.grammar_from_lark(grammar + NO_FORCING)
-            is_wrong, messages = LLMatcher.validate_grammar_with_warnings(
-                grammar, self._vocabulary.engine
-            )
-            if is_wrong:
-                raise OptionError(f"{name} cannot be used: {engine_message(messages[0])}")
-            self._matcher = LLMatcher(self._vocabulary.engine, grammar, log_level=0)
+            self._matcher = on_large_stack(lambda: self._compiled(grammar, name))
+
+    def _compiled(self, grammar: str, name: str) -> LLMatcher:
+        from llguidance import LLMatcher
+
+        grammar = LLMatcher.grammar_from_lark(grammar + NO_FORCING)
+        is_wrong, messages = LLMatcher.validate_grammar_with_warnings(
+            grammar, self._vocabulary.engine
+        )
+        if is_wrong:
+            raise OptionError(f"{name} cannot be used: {engine_message(messages[0])}")
+        return LLMatcher(self._vocabulary.engine, grammar, log_level=0)
 
     def __call__(self, logits: torch.Tensor, rows: Sequence[Row]) -> torch.Tensor:
         """Return the logits with ``-inf`` where a token does not fit; ``(B, V)``."""

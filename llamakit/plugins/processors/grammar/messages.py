@@ -3,13 +3,50 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
 
 from llamakit.errors import LlamakitError, OptionError
 from llamakit.printable import printable
 
+T = TypeVar("T")
+STACK_NBYTES = 256 << 20
+"""Of address space: memory is taken as it is used."""
 MAX_LENGTH = 160
 """Characters of a string that a message repeats."""
+
+MAX_SCHEMA_LENGTH = 1 << 16
+MAX_GRAMMAR_LENGTH = 1 << 15
+"""Characters; the longest of llama.cpp's grammars have 20,000."""
+MAX_PATTERN_LENGTH = 4096
+"""Characters of a regular expression, by which its time grows quadratically."""
+
+
+def check_length(text: str, name: str, most: int) -> None:
+    """Refuse what would take the engine minutes, or more stack than ``on_large_stack`` gives.
+
+    Args:
+        name: of the string, as the subject of a sentence.
+    Raises:
+        OptionError: it is too long.
+    """
+    if len(text) > most:
+        raise OptionError(f"{name} cannot be used: it has {len(text)} characters, over {most}")
+
+
+def on_large_stack(work: Callable[[], T]) -> T:
+    """Do some work on a thread with a stack that no grammar of ``MAX_SCHEMA_LENGTH`` fills.
+
+    The engine follows rules and references by recursion: 1000 of them would end the process.
+    """
+    before = threading.stack_size(STACK_NBYTES)
+    try:
+        with ThreadPoolExecutor(1) as pool:
+            return pool.submit(work).result()
+    finally:
+        threading.stack_size(before)
 
 
 @contextlib.contextmanager
