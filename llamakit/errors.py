@@ -211,7 +211,7 @@ class PluginError(LlamakitError):
     """A plugin that is broken where it is needed."""
 
 
-_LONGEST_NAME, _MOST_NAMES = 60, 60
+_LONGEST_NAME, _MOST_LISTED, _MOST_COMPARED = 60, 60, 1000
 """Of what somebody else names: a file, a plugin, a client."""
 
 
@@ -224,9 +224,9 @@ def suggestion(name: str, known: Iterable[str]) -> str:
     import difflib  # seldom needed, and --help starts without it
 
     known = sorted(known)
-    close = difflib.get_close_matches(name[:_LONGEST_NAME], known[:_MOST_NAMES], n=1)
+    close = difflib.get_close_matches(name[:_LONGEST_NAME], known[:_MOST_COMPARED], n=1)
     if close:
         return f"; did you mean {printable(close[0])!r}?"
-    listed = ", ".join(printable(it, _LONGEST_NAME) for it in known[:_MOST_NAMES])
-    more = f" and {len(known) - _MOST_NAMES} more" if len(known) > _MOST_NAMES else ""
+    listed = ", ".join(printable(it, _LONGEST_NAME) for it in known[:_MOST_LISTED])
+    more = f" and {len(known) - _MOST_LISTED} more" if len(known) > _MOST_LISTED else ""
     return f"; there are: {listed}{more}" if known else "; there are none"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import tempfile
 import traceback
 from collections.abc import Callable
 from pathlib import Path
@@ -39,8 +40,9 @@ def as_user(uid: int, act: Callable[[], object]) -> None:
 @pytest.fixture
 def sticky(tmp_path: Path) -> Path:
     """A folder that everybody can write to, as /tmp is, and that other users can reach."""
-    for folder in (tmp_path, *tmp_path.parents[:2]):
-        folder.chmod(folder.stat().st_mode | 0o011)
+    for folder in (tmp_path, *tmp_path.parents):
+        if folder.is_relative_to(tempfile.gettempdir()) and folder.stat().st_uid == os.geteuid():
+            folder.chmod(folder.stat().st_mode | 0o011)
     place = tmp_path / "sticky"
     place.mkdir()
     place.chmod(0o1777)

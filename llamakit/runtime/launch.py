@@ -39,13 +39,10 @@ _SECRET_NAMES = re.compile(
 _SECRET_VALUES = re.compile(r"://[^/\s]*@|[?&](Signature|X-Amz-Signature|sig)=", re.IGNORECASE)
 """An address with a password in it, and a signed one."""
 
-_PROGRAM = """
-import sys
-sys.path[:] = sys.argv[1:]
-del sys.argv[1:]
-from llamakit.llama.worker import main
-sys.exit(main())
-"""
+_PROGRAM = (
+    "import sys; sys.path[:] = sys.argv[1:]; del sys.argv[1:]; "
+    "from llamakit.llama.worker import main; sys.exit(main())"
+)
 """What a worker runs. With ``-m`` it would import what is in the current folder, which may be a
 checkpoint of others with a ``torch.py`` in it; so it imports from where this process does."""
 

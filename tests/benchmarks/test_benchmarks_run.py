@@ -28,7 +28,7 @@ def test_the_gpu_benchmark_runs_its_code_paths_on_a_cpu() -> None:
     )
 
     lines = [line for line in out.splitlines() if line.endswith("%")]
-    assert [line[:38].strip() for line in lines] == [
+    assert [line[:38].strip() for line in lines] == 2 * [
         "llamakit bf16",
         "llamakit bf16, compiled",
         "transformers bf16",

@@ -127,7 +127,10 @@ def test_under_torchrun_rank_0_serves_and_sigterm_finishes_what_runs(
 def kill_worker(pid: int) -> None:
     """Kill the other rank of a server."""
     found = subprocess.run(
-        ["ps", "-o", "pid=,args=", "--ppid", str(pid)], capture_output=True, text=True, check=True
+        ["ps", "-ww", "-o", "pid=,args=", "--ppid", str(pid)],
+        capture_output=True,
+        text=True,
+        check=True,
     )
     (worker,) = [line for line in found.stdout.splitlines() if "llamakit.llama.worker" in line]
     os.kill(int(worker.split()[0]), signal.SIGKILL)
