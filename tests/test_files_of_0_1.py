@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from llamakit.checkpoint.llama_generation import embedding_axis
+from llamakit.checkpoint.family_detection import embedding_axis
 from llamakit.checkpoint.params import ModelParams
 from llamakit.cli.chat.session_file import load
 from llamakit.download.part_file import Identity, PartFile

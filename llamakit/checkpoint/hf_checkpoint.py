@@ -10,11 +10,11 @@ from dataclasses import replace
 from pathlib import Path
 
 from llamakit.checkpoint.dtypes import Array
+from llamakit.checkpoint.family_detection import detect_family
 from llamakit.checkpoint.hf_config import parse_config
 from llamakit.checkpoint.hf_names import is_rotated, to_meta
 from llamakit.checkpoint.json_fields import Fields, read_json
 from llamakit.checkpoint.layout import EMBEDDING, OUTPUT, axis_of, expected_shapes
-from llamakit.checkpoint.llama_generation import detect_family
 from llamakit.checkpoint.params import ModelParams, family_by_numbers
 from llamakit.checkpoint.rope_permutation import huggingface_rows
 from llamakit.checkpoint.safetensors_reader import SafetensorsFile

@@ -9,8 +9,8 @@ from pathlib import Path
 
 from llamakit.checkpoint.not_weights import HEAD_NBYTES, describe_not_weights
 from llamakit.errors import InvalidJSONError, ParamsError
+from llamakit.files.json_reader import MAX_NBYTES, parse_json
 from llamakit.files.regular_file import open_regular
-from llamakit.json_reader import MAX_NBYTES, parse_json
 
 MAX_COUNT = 1 << 31
 

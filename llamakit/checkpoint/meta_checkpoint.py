@@ -13,8 +13,8 @@ from llamakit.checkpoint import llama4, vision
 from llamakit.checkpoint.checklist import MODEL_CHECKLIST
 from llamakit.checkpoint.dtypes import Array
 from llamakit.checkpoint.families import LLAMA_4, WIDEST_TIED
+from llamakit.checkpoint.family_detection import detect_family, embedding_axis, read_origin
 from llamakit.checkpoint.layout import EMBEDDING, OUTPUT, axis_of, expected_shapes
-from llamakit.checkpoint.llama_generation import detect_family, embedding_axis, read_origin
 from llamakit.checkpoint.params import ModelParams, family_by_numbers, parse_params, read_params
 from llamakit.checkpoint.shard_checks import check_shards
 from llamakit.checkpoint.shard_plan import copies, pieces, valid_sizes

@@ -23,7 +23,7 @@ from llamakit.checkpoint.tensor_file import (
 )
 from llamakit.errors import DamagedFileError
 from llamakit.files.file_stamp import Stamp, stamp
-from llamakit.json_reader import parse_json
+from llamakit.files.json_reader import parse_json
 from llamakit.printable import printable
 
 MAX_HEADER_NBYTES = 8 << 20

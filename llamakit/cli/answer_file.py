@@ -14,9 +14,9 @@ from typing import IO, Any
 
 from llamakit.errors import DestinationError, FileFormatError
 from llamakit.files.disk_errors import naming
+from llamakit.files.json_reader import MAX_NBYTES, parse_json
 from llamakit.files.links import follow_own_links
 from llamakit.files.regular_file import open_descriptor, open_regular
-from llamakit.json_reader import MAX_NBYTES, parse_json
 from llamakit.llama.prompts import Prompt, digest
 
 LINE_START = b'{"index": '

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from llamakit.cli.options import NameOption
+from llamakit.cli.shared_options import NameOption
 
 if TYPE_CHECKING:
     from llamakit.plugin_manager.toolkit import Toolkit

@@ -12,7 +12,7 @@ import click
 
 from llamakit.cli.answer_file import AnswerFile, check_names, name_of
 from llamakit.cli.open_model import check_choices, open_model
-from llamakit.cli.options import (
+from llamakit.cli.shared_options import (
     constraint_options,
     draft_option,
     model_options,

@@ -19,7 +19,7 @@ from llamakit.cli import standard_streams
 from llamakit.cli.terminal import note
 from llamakit.errors import LlamakitError, ParallelError, UnknownNameError
 from llamakit.plugin_manager.failures import attributed, is_full_disk, is_out_of_memory
-from llamakit.plugin_manager.loader import load_command
+from llamakit.plugin_manager.plugin_loader import load_command
 from llamakit.plugin_manager.registry import Entry
 from llamakit.plugin_manager.toolkit import Toolkit, default_toolkit
 
@@ -75,7 +75,7 @@ def _run(arguments: Sequence[str] | None) -> int | None:
 
 def _follow(arguments: Sequence[str] | None) -> int:
     """Be a rank other than 0."""
-    from llamakit.cli.options import join_timeout_of
+    from llamakit.cli.shared_options import join_timeout_of
     from llamakit.llama import worker
 
     return worker.main(join_timeout_of(sys.argv[1:] if arguments is None else arguments))

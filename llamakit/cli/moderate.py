@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from llamakit.cli.options import PROMPT_FORMAT, model_options
+from llamakit.cli.shared_options import PROMPT_FORMAT, model_options
 
 if TYPE_CHECKING:
     from llamakit.llama.moderation import Moderation

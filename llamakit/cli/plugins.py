@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from llamakit.errors import UnknownNameError
-from llamakit.plugin_manager.loader import load_command
+from llamakit.plugin_manager.plugin_loader import load_command
 from llamakit.testing.new_package import KINDS
 
 if TYPE_CHECKING:

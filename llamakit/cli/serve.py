@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from llamakit.cli.open_model import check_choices, open_model
-from llamakit.cli.options import draft_option, model_options, sampling_options
+from llamakit.cli.shared_options import draft_option, model_options, sampling_options
 from llamakit.cli.terminal import note
 from llamakit.errors import MissingExtraError
 from llamakit.serve.access import allowed_hosts, check_auth, read_keys

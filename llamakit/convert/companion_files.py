@@ -12,9 +12,9 @@ from llamakit._distribution import __version__
 from llamakit.checkpoint.capabilities import companion_files, weight_files
 from llamakit.checkpoint.checked_read import describe
 from llamakit.checkpoint.checklist import MODEL_CHECKLIST
+from llamakit.checkpoint.family_detection import ORIGIN
 from llamakit.checkpoint.generation_config import listed_tokens
 from llamakit.checkpoint.layout import EMBEDDING
-from llamakit.checkpoint.llama_generation import ORIGIN
 from llamakit.checkpoint.params import ModelParams, hidden_dim, to_meta_json
 from llamakit.checkpoint.rope_scaling import as_config, default_scaling, scaling_of
 from llamakit.convert.conversion_plan import SmallFile

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from llamakit.checkpoint.family_detection import family_of
 from llamakit.checkpoint.generation_config import listed_tokens
 from llamakit.checkpoint.layout import EMBEDDING
-from llamakit.checkpoint.llama_generation import family_of
 from llamakit.checkpoint.params import ModelParams
 from llamakit.checkpoint.rope_scaling import as_config, default_scaling
 from llamakit.convert.conversion_plan import SmallFile

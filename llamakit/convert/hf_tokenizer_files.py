@@ -27,7 +27,7 @@ from llamakit.convert.source_files import (
     tokenizer_companions,
 )
 from llamakit.errors import FileFormatError, TokenizerError
-from llamakit.json_reader import read_json_file
+from llamakit.files.json_reader import read_json_file
 from llamakit.protocols import Checkpoint
 from llamakit.tokenizer import rank_tokenizer, sentencepiece, tokenizer_json
 from llamakit.tokenizer.added_tokens import read_added_tokens

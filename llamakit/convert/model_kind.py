@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from llamakit.checkpoint.llama_generation import read_origin
+from llamakit.checkpoint.family_detection import read_origin
 
 FOLDERS_OF_THE_HUB = ("original", "mp8", "mp16")
 """Where the hub's repositories have Meta's files: the folder above has the model's name."""

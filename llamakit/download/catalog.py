@@ -9,7 +9,7 @@ from typing import Any
 
 from llamakit.download.link import INSTRUCTIONS, Link
 from llamakit.errors import LinkError, PluginError, UnknownNameError, UsageError
-from llamakit.plugin_manager.contracts.catalog import catalog_entry_fault
+from llamakit.plugin_manager.contracts.catalog_entries import catalog_entry_fault
 from llamakit.plugin_manager.registry import Entry
 
 ALL = "all"

@@ -16,7 +16,7 @@ from llamakit.download.link import Link
 from llamakit.download.redaction import Redactor
 from llamakit.download.responses import TransientError
 from llamakit.errors import DownloadError, MissingExtraError, UsageError
-from llamakit.plugin_manager.contracts.catalog import is_inside
+from llamakit.plugin_manager.contracts.catalog_entries import is_inside
 from llamakit.printable import printable
 
 if TYPE_CHECKING:

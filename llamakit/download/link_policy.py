@@ -10,7 +10,7 @@ from datetime import datetime, timedelta, timezone
 from typing import Any
 
 from llamakit.errors import LinkError, LinkExpiredError
-from llamakit.json_reader import parse_json
+from llamakit.files.json_reader import parse_json
 
 
 @dataclass(frozen=True)

@@ -21,8 +21,8 @@ from typing import Any
 
 from llamakit.files.atomic_file import write_atomically
 from llamakit.files.disk_errors import disk_errors_explained, naming
+from llamakit.files.json_reader import parse_json
 from llamakit.files.regular_file import open_own, read_bytes
-from llamakit.json_reader import parse_json
 
 BLOCK_NBYTES = 256 << 10
 """How many bytes a killed connection loses at most."""

@@ -15,8 +15,8 @@ from pathlib import Path
 
 from llamakit.errors import DestinationError
 from llamakit.files.atomic_file import write_atomically
+from llamakit.files.json_reader import parse_json
 from llamakit.files.regular_file import open_own
-from llamakit.json_reader import parse_json
 
 NAME = ".llamakit-download.json"
 

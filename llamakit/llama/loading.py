@@ -13,9 +13,9 @@ from llamakit.plugin_manager.toolkit import Toolkit, default_toolkit
 from llamakit.protocols import Checkpoint, Tokenizer
 
 if TYPE_CHECKING:
-    from llamakit.runtime.draft_model import DraftModel
     from llamakit.runtime.executor import Executor
     from llamakit.runtime.model import Transformer
+    from llamakit.runtime.model_drafter import DraftModel
     from llamakit.runtime.rank_group import Group
 
 FAILURES = (LlamakitError, OSError, RuntimeError, MemoryError)
@@ -155,7 +155,7 @@ def open_draft_model(
     Raises:
         LlamakitError: it cannot be loaded.
     """
-    from llamakit.runtime.draft_model import DraftModel
+    from llamakit.runtime.model_drafter import DraftModel
     from llamakit.runtime.model_support import check_loadable
     from llamakit.runtime.rank_group import Group
 

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import IO, Any, cast
 
 from llamakit.errors import DialogError, FileFormatError, InvalidJSONError, PromptError, UsageError
+from llamakit.files.json_reader import MAX_NBYTES, parse_json
 from llamakit.files.regular_file import open_regular
-from llamakit.json_reader import MAX_NBYTES, parse_json
 from llamakit.printable import printable
 from llamakit.protocols import Dialog
 

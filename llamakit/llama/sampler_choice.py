@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from llamakit.errors import UsageError
-from llamakit.plugin_manager.contracts.sampling import (
+from llamakit.plugin_manager.contracts.samplers import (
     checked_step,
     processor_fault,
     sampler_fault,

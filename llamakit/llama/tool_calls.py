@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from llamakit.errors import DialogError, InvalidJSONError
-from llamakit.json_reader import parse_json
+from llamakit.files.json_reader import parse_json
 from llamakit.printable import printable
 from llamakit.protocols import Message, ToolCall
 

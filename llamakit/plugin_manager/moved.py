@@ -23,7 +23,7 @@ MOVED = {
     "llamakit.strangers": "llamakit.plugin_manager.contracts, which may change",
     "llamakit.drafters": "llamakit.llama.drafter_choice, which may change",
     "llamakit.prompts": "llamakit.llama.prompts, which may change",
-    "llamakit.options": "llamakit.cli.options, which may change",
+    "llamakit.options": "llamakit.cli.shared_options, which may change",
     "llamakit.tables": "llamakit.cli.terminal, which may change",
     "llamakit.console": "llamakit.cli.terminal, which may change",
     "llamakit.answer_file": "llamakit.cli.answer_file, which may change",

@@ -21,7 +21,7 @@ from llamakit.errors import LlamakitError, PluginError
 from llamakit.plugin_manager.entry_points import EntryPoint, find_entry_points, find_metadata
 from llamakit.plugin_manager.failures import OPENED
 from llamakit.plugin_manager.guarded_hooks import HookGuard
-from llamakit.plugin_manager.loader import checked_entries, import_plugin, register
+from llamakit.plugin_manager.plugin_loader import checked_entries, import_plugin, register
 from llamakit.plugin_manager.plugin_record import PluginRecord, say, why_not_loaded
 from llamakit.plugin_manager.registry import Entry, Registry, Source, in_one_line
 

@@ -24,7 +24,7 @@ from llamakit.checkpoint.params import ModelParams
 from llamakit.checkpoint.rope_scaling import scaling_of
 from llamakit.checkpoint.shard_plan import slice_for_rank
 from llamakit.protocols import Checkpoint, Parameter
-from llamakit.runtime import llama4
+from llamakit.runtime import llama4_layers
 from llamakit.runtime.attention import Attention
 from llamakit.runtime.host_memory import trim
 from llamakit.runtime.kernels.choice import Packer
@@ -95,7 +95,7 @@ def load(
         for number, weights in enumerate(_one_ahead(_fetchers(params, fetch))):
             make = partial(_block, pool=pool)
             if architecture is not None:
-                make = partial(llama4.make_block, architecture=architecture, pool=pool)
+                make = partial(llama4_layers.make_block, architecture=architecture, pool=pool)
             blocks.append(make(number, weights, layers, norm, params.head_dim))
             if progress:
                 progress(number + 1)

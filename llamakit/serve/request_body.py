@@ -9,7 +9,7 @@ from typing import Any
 from starlette.requests import ClientDisconnect, Request
 
 from llamakit.errors import InvalidJSONError
-from llamakit.json_reader import parse_json
+from llamakit.files.json_reader import parse_json
 from llamakit.serve.api_errors import ApiError, bad
 from llamakit.serve.server_settings import Limits
 

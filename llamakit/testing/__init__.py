@@ -11,33 +11,33 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from llamakit.testing.catalogs import check_catalogue_entry
-    from llamakit.testing.commands import check_checkpoint_tool, check_command
-    from llamakit.testing.drafters import check_drafter
-    from llamakit.testing.exporters import check_exporter
-    from llamakit.testing.formats import check_checkpoint_form
-    from llamakit.testing.prompt_formats import check_prompt_format
-    from llamakit.testing.registration import check_plugin
+    from llamakit.testing.catalog_checks import check_catalogue_entry
+    from llamakit.testing.checkpoint_checks import check_checkpoint_form
+    from llamakit.testing.command_checks import check_checkpoint_tool, check_command
+    from llamakit.testing.drafter_checks import check_drafter
+    from llamakit.testing.exporter_checks import check_exporter
+    from llamakit.testing.prompt_format_checks import check_prompt_format
+    from llamakit.testing.registration_checks import check_plugin
     from llamakit.testing.rows import make_rows
     from llamakit.testing.sampling_checks import check_logits_processor, check_sampler
-    from llamakit.testing.small import embedded_tokenizer, write_checkpoint
-    from llamakit.testing.tokenizers import check_tokenizer
+    from llamakit.testing.small_checkpoints import embedded_tokenizer, write_checkpoint
+    from llamakit.testing.tokenizer_checks import check_tokenizer
 
 _HOMES = {
-    "check_catalogue_entry": "catalogs",
-    "check_checkpoint_form": "formats",
-    "check_checkpoint_tool": "commands",
-    "check_command": "commands",
-    "check_drafter": "drafters",
-    "check_exporter": "exporters",
+    "check_catalogue_entry": "catalog_checks",
+    "check_checkpoint_form": "checkpoint_checks",
+    "check_checkpoint_tool": "command_checks",
+    "check_command": "command_checks",
+    "check_drafter": "drafter_checks",
+    "check_exporter": "exporter_checks",
     "check_logits_processor": "sampling_checks",
-    "check_plugin": "registration",
-    "check_prompt_format": "prompt_formats",
+    "check_plugin": "registration_checks",
+    "check_prompt_format": "prompt_format_checks",
     "check_sampler": "sampling_checks",
-    "check_tokenizer": "tokenizers",
-    "embedded_tokenizer": "small",
+    "check_tokenizer": "tokenizer_checks",
+    "embedded_tokenizer": "small_checkpoints",
     "make_rows": "rows",
-    "write_checkpoint": "small",
+    "write_checkpoint": "small_checkpoints",
 }
 
 __all__ = [

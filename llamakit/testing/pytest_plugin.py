@@ -25,7 +25,7 @@ def llamakit_checkpoint() -> Checkpoint:
 @pytest.fixture(scope="session")
 def llamakit_tokenizer() -> Tokenizer:
     """The tokenizer of the bundled demo model: SentencePiece."""
-    from llamakit.testing.small import embedded_tokenizer
+    from llamakit.testing.small_checkpoints import embedded_tokenizer
 
     return embedded_tokenizer()
 
@@ -45,7 +45,7 @@ def llamakit_tiny(tmp_path: Path) -> Callable[..., Path]:
     """A function that writes a random checkpoint: ``llamakit_tiny(shards=2)`` is its folder."""
 
     def write(shards: int = 1, *, seed: int = 0) -> Path:
-        from llamakit.testing.small import write_checkpoint
+        from llamakit.testing.small_checkpoints import write_checkpoint
 
         folder = tmp_path / f"tiny-{shards}-{seed}"
         return folder if folder.exists() else write_checkpoint(folder, shards, seed=seed)

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from llamakit.plugin_manager.contracts.sampling import Contract, processor_fault, sampler_fault
+from llamakit.plugin_manager.contracts.samplers import Contract, processor_fault, sampler_fault
 from llamakit.protocols import LogitsProcessorFactory, SamplerFactory
-from llamakit.testing import play
-from llamakit.testing.factory import check_factory, check_nonsense, entry_for, make
-from llamakit.testing.registration import check_registration_of
-from llamakit.testing.world import ContractError, left_alone
+from llamakit.testing import batch_runs
+from llamakit.testing.factory_checks import check_factory, check_nonsense, entry_for, make
+from llamakit.testing.process_state import ContractError, left_alone
+from llamakit.testing.registration_checks import check_registration_of
 
 
 def check_sampler(factory: SamplerFactory, **options: Any) -> None:
@@ -49,29 +49,33 @@ def _check(
     check_registration_of(factory)
     check_factory(entry)
     name = str(entry)
-    step = play.asking(name, make(entry, options), fault_of)
+    step = batch_runs.checked(name, make(entry, options), fault_of)
     with left_alone(name):
-        step(*play.batch())
-    play.check_rows_are_left(name, step)
-    _check_the_same_again(name, step, play.asking(name, make(entry, options), fault_of))
+        step(*batch_runs.batch())
+    batch_runs.check_rows_are_left(name, step)
+    _check_the_same_again(name, step, batch_runs.checked(name, make(entry, options), fault_of))
     _check_alone_as_together(name, step)
     _check_one_token_left(step)
-    check_nonsense(entry, options, lambda made: play.asking(name, made, fault_of)(*play.batch()))
+    check_nonsense(
+        entry,
+        options,
+        lambda step: batch_runs.checked(name, step, fault_of)(*batch_runs.batch()),
+    )
 
 
-def _check_one_token_left(step: play.Step) -> None:
+def _check_one_token_left(step: batch_runs.Step) -> None:
     """Check a row of which a grammar, say, has left one token."""
     __tracebackhide__ = True
-    logits, rows = play.batch()
-    logits[1] = play.one_id_left(31)
+    logits, rows = batch_runs.batch()
+    logits[1] = batch_runs.one_token_left(31)
     step(logits, rows)
 
 
-def _check_the_same_again(name: str, step: play.Step, another: play.Step) -> None:
+def _check_the_same_again(name: str, step: batch_runs.Step, another: batch_runs.Step) -> None:
     __tracebackhide__ = True
-    first = play.play(play.TOGETHER, step)
+    first = batch_runs.run(batch_runs.TOGETHER, step)
     for again in (step, another):
-        results = play.play(play.TOGETHER, again)
+        results = batch_runs.run(batch_runs.TOGETHER, again)
         if not all(_are_equal(results[number], first[number]) for number in first):
             raise ContractError(
                 f"{name} gives other results for the same rows and seeds: draw from row.generator "
@@ -79,12 +83,15 @@ def _check_the_same_again(name: str, step: play.Step, another: play.Step) -> Non
             )
 
 
-def _check_alone_as_together(name: str, step: play.Step) -> None:
+def _check_alone_as_together(name: str, step: batch_runs.Step) -> None:
     __tracebackhide__ = True
-    together = play.play(play.TOGETHER, step)
-    schedules = [play.COMING_AND_GOING, *map(play.alone, range(play.ROWS))]
+    together = batch_runs.run(batch_runs.TOGETHER, step)
+    schedules = [
+        batch_runs.COMING_AND_GOING,
+        *map(batch_runs.alone, range(batch_runs.ROWS)),
+    ]
     for schedule in schedules:
-        for number, results in play.play(schedule, step).items():
+        for number, results in batch_runs.run(schedule, step).items():
             if not _are_equal(results, together[number]):
                 raise ContractError(
                     f"{name} gives row {number} other results when its neighbours change: compute "

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from llamakit.errors import LlamakitError, PluginError
-from llamakit.plugin_manager.loader import load_command
+from llamakit.plugin_manager.plugin_loader import load_command
 from llamakit.plugin_manager.plugin_record import say
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ def try_all(toolkit: Toolkit) -> None:
 def _warn_of_options(_: Toolkit, entry: Entry) -> None:
     """Name the options of a factory that nobody can type, in a line each."""
     from llamakit.plugin_manager.factories import options_of
-    from llamakit.testing.factory import TYPES, not_typable
+    from llamakit.testing.factory_checks import TYPES, not_typable
 
     for option in options_of(entry.value):
         if not option.can_be_typed:
@@ -95,8 +95,8 @@ def _choose(toolkit: Toolkit, *, sampler: str, processors: list[str] | None = No
     import torch
 
     from llamakit.llama.sampler_choice import choose_sampling
-    from llamakit.testing import play
-    from llamakit.testing.small import embedded_tokenizer
+    from llamakit.testing import batch_runs
+    from llamakit.testing.small_checkpoints import embedded_tokenizer
 
     sampling = choose_sampling(
         sampler=sampler,
@@ -104,14 +104,14 @@ def _choose(toolkit: Toolkit, *, sampler: str, processors: list[str] | None = No
         toolkit=toolkit,
         tokenizer=embedded_tokenizer(),
     )
-    logits, rows = play.batch()
+    logits, rows = batch_runs.batch()
     with torch.inference_mode():
         sampling(logits, rows)
 
 
 def _format(_: Toolkit, entry: Entry) -> None:
     from llamakit.plugin_manager.contracts.prompt_formats import build_format
-    from llamakit.testing.small import embedded_tokenizer
+    from llamakit.testing.small_checkpoints import embedded_tokenizer
 
     form = build_format(entry, {}, embedded_tokenizer())
     form.encode([{"role": "user", "content": "Once upon a time"}])

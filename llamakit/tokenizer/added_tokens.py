@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from llamakit.errors import LlamakitError, TokenizerError
-from llamakit.json_reader import read_json_file
+from llamakit.files.json_reader import read_json_file
 from llamakit.printable import printable
 
 MAX_TOKENS = 1 << 21

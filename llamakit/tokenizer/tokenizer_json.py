@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from llamakit.errors import InvalidJSONError, TokenizerError
+from llamakit.files.json_reader import parse_json
 from llamakit.files.regular_file import open_regular
-from llamakit.json_reader import parse_json
 from llamakit.tokenizer.added_tokens import MAX_NBYTES, AddedToken, listed_tokens
 from llamakit.tokenizer.byte_level import from_text
 from llamakit.tokenizer.rank_file import MAX_TOKEN_NBYTES, check_ranks

@@ -10,9 +10,9 @@ from safetensors.numpy import save_file
 
 from llamakit.api import diff, export, import_checkpoint, inspect, reshard
 from llamakit.checkpoint.families import CODE_LLAMA, LLAMA_2, LLAMA_3, LLAMA_4
+from llamakit.checkpoint.family_detection import detect_family
 from llamakit.checkpoint.hf_checkpoint import open_huggingface
 from llamakit.checkpoint.hf_names import to_huggingface
-from llamakit.checkpoint.llama_generation import detect_family
 from llamakit.checkpoint.meta_checkpoint import open_meta
 from llamakit.checkpoint.params import ModelParams, read_params
 from llamakit.checkpoint.rope_scaling import scaling_of

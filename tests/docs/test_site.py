@@ -15,7 +15,7 @@ import pytest
 
 from llamakit import hookspecs, protocols
 from llamakit.cli.main import build_cli
-from llamakit.plugin_manager.loader import load_command
+from llamakit.plugin_manager.plugin_loader import load_command
 from llamakit.plugin_manager.toolkit import load_toolkit
 
 ROOT = Path(__file__).parents[2]

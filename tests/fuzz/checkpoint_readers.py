@@ -15,9 +15,9 @@ from fuzz_kit import Reader
 from pth_files import write_pth
 
 from llamakit.checkpoint.checklist import read_checklist
+from llamakit.checkpoint.family_detection import embedding_axis
 from llamakit.checkpoint.hf_checkpoint import open_huggingface
 from llamakit.checkpoint.layout import expected_parameters
-from llamakit.checkpoint.llama_generation import embedding_axis
 from llamakit.checkpoint.not_weights import describe_not_weights
 from llamakit.checkpoint.params import ModelParams, parse_params, read_params, to_meta_json
 from llamakit.checkpoint.pickle_reader import read_pickle

@@ -52,7 +52,7 @@ def test_the_checks_that_its_author_wrote_pass(plugins, isolated, reference_case
     [
         ("registry", "llamakit.hookspecs (Registrar)"),
         ("toolkit", "llamakit itself (open_checkpoint, load_tokenizer)"),
-        ("options", "llamakit.cli.options, which may change"),
+        ("options", "llamakit.cli.shared_options, which may change"),
         ("tables", "llamakit.cli.terminal, which may change"),
         ("factories", "llamakit.plugin_manager.factories, which may change"),
     ],

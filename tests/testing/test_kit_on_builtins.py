@@ -9,7 +9,7 @@ import pytest
 from llamakit import demo, export
 from llamakit._distribution import DISTRIBUTION
 from llamakit.plugin_manager.entry_points import find_entry_points
-from llamakit.plugin_manager.loader import load_command
+from llamakit.plugin_manager.plugin_loader import load_command
 from llamakit.plugin_manager.toolkit import load_toolkit
 from llamakit.plugins.formats import huggingface, meta, sentencepiece
 from llamakit.testing import (

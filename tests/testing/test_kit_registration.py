@@ -8,7 +8,7 @@ import textwrap
 
 import pytest
 
-from llamakit.testing import check_plugin, check_sampler, embedded_tokenizer, play
+from llamakit.testing import batch_runs, check_plugin, check_sampler, embedded_tokenizer
 
 REGISTER = '''
 from llamakit import hookimpl
@@ -146,9 +146,9 @@ def test_a_failed_check_shows_the_line_of_the_test_and_the_sentence(tmp_path, is
 
     assert done.returncode == 1
     assert (
-        ">       check_sampler(bad)\nE       llamakit.testing.world.ContractError: sampler bad"
-        in (done.stdout)
-    )
+        ">       check_sampler(bad)\n"
+        "E       llamakit.testing.process_state.ContractError: sampler bad"
+    ) in done.stdout
 
 
 def test_the_kit_costs_other_projects_nothing(tmp_path, isolated):
@@ -165,5 +165,5 @@ def test_the_kit_costs_other_projects_nothing(tmp_path, isolated):
     assert done.returncode == 0, done.stdout
 
 
-def test_the_kits_logits_have_the_ids_of_the_tokenizer_that_it_hands_over():
-    assert embedded_tokenizer().vocab_size == play.VOCABULARY
+def test_the_kits_logits_have_a_value_for_each_token_of_its_tokenizer():
+    assert embedded_tokenizer().vocab_size == batch_runs.VOCABULARY

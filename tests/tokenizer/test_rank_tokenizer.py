@@ -15,7 +15,7 @@ from llamakit import load_tokenizer
 from llamakit.plugins.formats import tiktoken as plugin
 from llamakit.runtime.text_stream import TextStream
 from llamakit.testing import check_tokenizer
-from llamakit.testing.small import embedded_tokenizer
+from llamakit.testing.small_checkpoints import embedded_tokenizer
 from llamakit.tokenizer.rank_file import read_ranks
 from llamakit.tokenizer.rank_tokenizer import RankTokenizer
 from llamakit.tokenizer.special_tokens import LLAMA_3_0, LLAMA_3_1, LLAMA_3_1_HF, LLAMA_4

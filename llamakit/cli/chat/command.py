@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from llamakit.cli.options import (
+from llamakit.cli.shared_options import (
     constraint_options,
     draft_option,
     model_options,

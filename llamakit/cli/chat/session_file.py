@@ -8,7 +8,7 @@ from pathlib import Path
 from llamakit.cli.chat.conversation import Conversation
 from llamakit.errors import DestinationError, FileFormatError
 from llamakit.files.atomic_file import write_atomically
-from llamakit.json_reader import read_json_file
+from llamakit.files.json_reader import read_json_file
 from llamakit.llama.prompts import check_dialog
 
 FORMAT = "llamakit chat 1"

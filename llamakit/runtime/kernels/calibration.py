@@ -19,7 +19,7 @@ from typing import Any
 import torch
 
 from llamakit.files.atomic_file import write_atomically
-from llamakit.json_reader import read_json_file
+from llamakit.files.json_reader import read_json_file
 from llamakit.runtime.kernels import half_precision, quantized
 from llamakit.runtime.kernels.choice import Packer
 from llamakit.runtime.kernels.kernel import Kernel, Plain

@@ -64,7 +64,7 @@ def json_schema(
     _check_engine()
     import json
 
-    from llamakit.json_reader import parse_json
+    from llamakit.files.json_reader import parse_json
     from llamakit.plugins.processors.grammar.constraint import Constraint
     from llamakit.plugins.processors.grammar.messages import (
         MAX_PATTERN_LENGTH,

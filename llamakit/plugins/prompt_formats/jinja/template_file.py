@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from llamakit.errors import FileFormatError, UnknownNameError, UsageError
+from llamakit.files.json_reader import read_json_file
 from llamakit.files.regular_file import open_regular
-from llamakit.json_reader import read_json_file
 
 if TYPE_CHECKING:
     from llamakit.protocols import Tokenizer

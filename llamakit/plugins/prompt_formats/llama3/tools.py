@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 from llamakit.errors import DialogError, FileFormatError, InvalidJSONError
+from llamakit.files.json_reader import parse_json
 from llamakit.files.regular_file import open_regular
-from llamakit.json_reader import parse_json
 from llamakit.llama.tool_calls import CODE_INTERPRETER
 from llamakit.protocols import ToolCall
 

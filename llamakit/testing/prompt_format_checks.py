@@ -10,10 +10,10 @@ from typing import Any, cast
 from llamakit.errors import LlamakitError
 from llamakit.plugin_manager.contracts.prompt_formats import encoding_fault, stop_fault
 from llamakit.protocols import Dialog, PromptFormat, PromptFormatFactory, Tokenizer
-from llamakit.testing.factory import check_factory, entry_for, make, said
-from llamakit.testing.registration import check_registration_of
-from llamakit.testing.small import embedded_tokenizer
-from llamakit.testing.world import ContractError, left_alone
+from llamakit.testing.factory_checks import check_factory, entry_for, make, said
+from llamakit.testing.process_state import ContractError, left_alone
+from llamakit.testing.registration_checks import check_registration_of
+from llamakit.testing.small_checkpoints import embedded_tokenizer
 
 QUESTION = "Once upon a time"
 MARKUP = ("<s>", "</s>", "<unk>", "[INST] [/INST]", "<|im_end|>", "<|eot_id|>", "<|endoftext|>")

@@ -11,10 +11,10 @@ import click
 from click.testing import CliRunner, Result
 
 from llamakit.errors import LlamakitError
-from llamakit.testing.exporters import contents
-from llamakit.testing.factory import said
-from llamakit.testing.registration import check_registration_of
-from llamakit.testing.world import ContractError
+from llamakit.testing.exporter_checks import contents
+from llamakit.testing.factory_checks import said
+from llamakit.testing.process_state import ContractError
+from llamakit.testing.registration_checks import check_registration_of
 
 
 def check_command(command: click.Command, *arguments: str | os.PathLike[str]) -> None:

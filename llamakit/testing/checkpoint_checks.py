@@ -17,12 +17,12 @@ from llamakit.checkpoint.params import ModelParams
 from llamakit.errors import LlamakitError
 from llamakit.plugin_manager.contracts.opened import opened_fault
 from llamakit.protocols import Checkpoint, Parameter
-from llamakit.testing.checkpoint_capabilities import check_capabilities
-from llamakit.testing.exporters import contents
-from llamakit.testing.factory import said
-from llamakit.testing.registration import check_registration_of
-from llamakit.testing.small import write_checkpoint
-from llamakit.testing.world import ContractError, left_alone
+from llamakit.testing.capability_checks import check_capabilities
+from llamakit.testing.exporter_checks import contents
+from llamakit.testing.factory_checks import said
+from llamakit.testing.process_state import ContractError, left_alone
+from llamakit.testing.registration_checks import check_registration_of
+from llamakit.testing.small_checkpoints import write_checkpoint
 
 if TYPE_CHECKING:
     from llamakit.checkpoint.dtypes import Array

@@ -6,15 +6,15 @@ from collections.abc import Callable, Sequence
 from copy import deepcopy
 from typing import TYPE_CHECKING, Any
 
-from llamakit.testing.factory import said
+from llamakit.testing.factory_checks import said
+from llamakit.testing.process_state import ContractError
 from llamakit.testing.rows import KitRow, make_rows
-from llamakit.testing.world import ContractError
 
 if TYPE_CHECKING:
     import torch
 
 ROWS, TURNS, VOCABULARY = 4, 5, 1600
-"""How many rows are played, how often each is asked, and how large the vocabulary is."""
+"""How many rows there are, how many steps each is in, and how large the vocabulary is."""
 
 Step = Callable[["torch.Tensor", Sequence[KitRow]], Any]
 """A sampler or a processor."""
@@ -34,30 +34,30 @@ def alone(row: int) -> Schedule:
     return [[row]] * TURNS
 
 
-def play(schedule: Schedule, step: Step) -> dict[int, list[Any]]:
+def run(schedule: Schedule, step: Step) -> dict[int, list[Any]]:
     """Ask for one batch after another; each row's logits depend on its own turn only.
 
     Args:
-        step: a sampler or a processor, such as ``asking`` makes.
+        step: a sampler or a processor, such as ``checked`` makes.
     Returns:
-        What each row was given, turn by turn: a token, or its edited logits ``(V,)``.
+        What each row got, turn by turn: a token, or its edited logits ``(V,)``.
     """
     import torch
 
     numbers = sorted({number for batch in schedule for number in batch})
     rows = {number: _row(number) for number in numbers}
-    given: dict[int, list[Any]] = {number: [] for number in numbers}
+    results: dict[int, list[Any]] = {number: [] for number in numbers}
     for batch in schedule:
-        logits = torch.stack([logits_of(number, len(given[number])) for number in batch])
-        made = step(logits, [rows[number] for number in batch])
-        for number, value in zip(batch, made, strict=True):
-            is_id = value.dim() == 0
-            rows[number].tokens.append(int(value) if is_id else 5 + len(given[number]) % 3)
-            given[number].append(int(value) if is_id else value)
-    return given
+        logits = torch.stack([logits_of(number, len(results[number])) for number in batch])
+        outputs = step(logits, [rows[number] for number in batch])
+        for number, value in zip(batch, outputs, strict=True):
+            is_token = value.dim() == 0
+            rows[number].tokens.append(int(value) if is_token else 5 + len(results[number]) % 3)
+            results[number].append(int(value) if is_token else value)
+    return results
 
 
-def asking(
+def checked(
     what: str,
     step: Step,
     fault_of: Callable[[Any, torch.Tensor], str],
@@ -70,7 +70,7 @@ def asking(
     """
     import torch
 
-    def ask(logits: torch.Tensor, rows: Sequence[KitRow]) -> Any:
+    def checked_step(logits: torch.Tensor, rows: Sequence[KitRow]) -> Any:
         __tracebackhide__ = True
         written = len(rows[0].tokens) - rows[0].prompt_length
         try:
@@ -87,22 +87,22 @@ def asking(
             raise ContractError(f"{what} {fault}")
         return result
 
-    return ask
+    return checked_step
 
 
-def check_rows_are_left(what: str, ask: Step) -> None:
+def check_rows_are_left(what: str, step: Step) -> None:
     """Check that a sampler or a processor leaves its rows as they are, but for their state."""
     __tracebackhide__ = True
     logits, rows = batch()
-    handed = list(rows)
+    passed = list(rows)
     before = deepcopy([(row.tokens, row.prompt_length, row.stop_tokens) for row in rows])
-    ask(logits, handed)
+    step(logits, passed)
     if before != [(row.tokens, row.prompt_length, row.stop_tokens) for row in rows]:
         raise ContractError(
             f"{what} changes row.tokens: llamakit appends the token that is chosen; keep what is "
             "to be remembered in row.state"
         )
-    if handed != rows:
+    if passed != rows:
         raise ContractError(f"{what} changes the list of rows that it gets: leave it")
 
 
@@ -122,7 +122,7 @@ def logits_of(row: int, turn: int) -> torch.Tensor:
     return logits
 
 
-def one_id_left(token: int) -> torch.Tensor:
+def one_token_left(token: int) -> torch.Tensor:
     """Make ``(V,)`` logits of which all but one token are ruled out."""
     import torch
 

@@ -6,10 +6,10 @@ from typing import Any
 
 from llamakit.plugin_manager.contracts.drafters import draft_fault, token_list
 from llamakit.protocols import Drafter, DrafterFactory
-from llamakit.testing.factory import check_factory, check_nonsense, entry_for, make, said
-from llamakit.testing.play import VOCABULARY
-from llamakit.testing.registration import check_registration_of
-from llamakit.testing.world import ContractError, left_alone
+from llamakit.testing.batch_runs import VOCABULARY
+from llamakit.testing.factory_checks import check_factory, check_nonsense, entry_for, make, said
+from llamakit.testing.process_state import ContractError, left_alone
+from llamakit.testing.registration_checks import check_registration_of
 
 SEQUENCES = ([1], [1, 5], [1, 5, 6, 7, 8] * 6, list(range(1, 600)), [1, *[9] * 40])
 """Tokens so far: one, a pattern that repeats, none that does, one token again and again."""

@@ -12,7 +12,7 @@ from llamakit.checkpoint.hf_names import is_rotated
 from llamakit.checkpoint.rope_permutation import unpermute_rotary
 from llamakit.errors import LlamakitError
 from llamakit.protocols import Checkpoint, Parameter, RawRegion
-from llamakit.testing.world import ContractError
+from llamakit.testing.process_state import ContractError
 
 if TYPE_CHECKING:
     from llamakit.checkpoint.dtypes import Array

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from llamakit.errors import InvalidJSONError, LlamakitError
-from llamakit.json_reader import MAX_CONTAINERS, MAX_DEPTH, parse_json, read_json_file
+from llamakit.files.json_reader import MAX_CONTAINERS, MAX_DEPTH, parse_json, read_json_file
 
 
 @pytest.mark.parametrize(

@@ -11,11 +11,11 @@ from llamakit import demo
 from llamakit.errors import LlamakitError
 from llamakit.plugin_manager.contracts.opened import opened_fault
 from llamakit.protocols import Tokenizer
-from llamakit.testing.exporters import contents
-from llamakit.testing.factory import said
-from llamakit.testing.formats import check_first_line
-from llamakit.testing.registration import check_registration_of
-from llamakit.testing.world import ContractError, left_alone
+from llamakit.testing.checkpoint_checks import check_first_line
+from llamakit.testing.exporter_checks import contents
+from llamakit.testing.factory_checks import said
+from llamakit.testing.process_state import ContractError, left_alone
+from llamakit.testing.registration_checks import check_registration_of
 
 Load = Callable[[Path], Tokenizer | None]
 TEXTS = (

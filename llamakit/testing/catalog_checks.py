@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from llamakit.plugin_manager.contracts.catalog import catalog_entry_fault
+from llamakit.plugin_manager.contracts.catalog_entries import catalog_entry_fault
 from llamakit.protocols import CatalogEntry
-from llamakit.testing.world import ContractError
+from llamakit.testing.process_state import ContractError
 
 
 def check_catalogue_entry(entry: CatalogEntry) -> None:

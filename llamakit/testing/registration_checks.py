@@ -16,7 +16,7 @@ from typing import Any
 from llamakit._distribution import DISTRIBUTION
 from llamakit.plugin_manager.entry_points import EntryPoint, find_entry_points
 from llamakit.plugin_manager.toolkit import GROUP, load_toolkit
-from llamakit.testing.world import ContractError
+from llamakit.testing.process_state import ContractError
 
 _HEAVY = ("torch", "numpy", "transformers", "sentencepiece", "scipy", "pandas", "safetensors")
 _PATIENCE = 180
@@ -24,7 +24,7 @@ _PATIENCE = 180
 _PROGRAM = """
 import json, sys
 sys.path[:] = json.loads(sys.argv[2])
-from llamakit.testing.registration import describe
+from llamakit.testing.registration_checks import describe
 sys.stdout.write("\\n" + json.dumps(describe(sys.argv[1], json.loads(sys.argv[3]))))
 """
 

@@ -11,10 +11,10 @@ from typing import Any
 from llamakit.errors import LlamakitError
 from llamakit.plugin_manager.contracts.exporters import export_fault
 from llamakit.protocols import Checkpoint, Exporter
-from llamakit.testing.factory import said
-from llamakit.testing.registration import check_registration_of
-from llamakit.testing.small import write_checkpoint
-from llamakit.testing.world import ContractError, left_alone
+from llamakit.testing.factory_checks import said
+from llamakit.testing.process_state import ContractError, left_alone
+from llamakit.testing.registration_checks import check_registration_of
+from llamakit.testing.small_checkpoints import write_checkpoint
 
 
 def check_exporter(export: Exporter, **options: Any) -> None:

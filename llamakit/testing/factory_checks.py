@@ -12,8 +12,8 @@ from llamakit.plugin_manager.contracts.factory_results import factory_result_fau
 from llamakit.plugin_manager.docstrings import summary_of
 from llamakit.plugin_manager.factories import Option, build, options_of, takes_tokenizer
 from llamakit.plugin_manager.registry import Entry, Source
-from llamakit.testing.small import embedded_tokenizer
-from llamakit.testing.world import ContractError, left_alone
+from llamakit.testing.process_state import ContractError, left_alone
+from llamakit.testing.small_checkpoints import embedded_tokenizer
 
 TYPES = "use int, float, bool, str, Path, Literal[…], or one of these with | None"
 """What the annotation of an option can be."""
