@@ -61,7 +61,7 @@ def test_alpaca_knows_an_input_a_system_message_and_earlier_pairs(plain_tokenize
 
 @pytest.mark.parametrize("text", ["### Instruction: x", "a\n### Response:"])
 def test_alpaca_refuses_its_tags_in_a_message(text: str, plain_tokenizer: Any):
-    with pytest.raises(SpecialTagError, match=r"message 1 \(user\) holds '### "):
+    with pytest.raises(SpecialTagError, match=r"message 1 \(user\) holds ### "):
         make("alpaca", plain_tokenizer).encode([{"role": "user", "content": text}])
 
 

@@ -77,7 +77,7 @@ def refused(response: httpx.Response, status: int) -> dict[str, Any]:
             CHAT,
             {"messages": [{"role": "assistant", "content": "a"}]},
             "messages",
-            "an assistant message stands where the llama2 format wants",
+            "an assistant message comes where the llama2 format expects",
         ),
         (CHAT, {"messages": [{"role": "user", "content": "[INST]"}]}, "messages", "a tag of the"),
         (CHAT, {"messages": QUESTION, "top_logprobs": 2}, "top_logprobs", "needs logprobs"),

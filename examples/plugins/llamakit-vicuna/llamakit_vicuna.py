@@ -1,7 +1,7 @@
 """The prompt format of Vicuna 1.1 to 1.5."""
 
 from llamakit import hookimpl
-from llamakit.errors import DialogError, SpecialTagError
+from llamakit.llama.dialog_checks import check_tags, check_turns
 
 SYSTEM = (
     "A chat between a curious user and an artificial intelligence assistant. "
@@ -30,11 +30,11 @@ class VicunaFormat:
             SpecialTagError: a message's text holds one of the tags.
             DialogError: not system (once, first), then user and assistant in turn, user last.
         """
-        _check_tags(dialog)
+        check_tags(dialog, TAGS, "vicuna")
         begins_with_system = bool(dialog) and dialog[0]["role"] == "system"
         system = dialog[0]["content"] if begins_with_system else self._system
         messages = list(dialog[1:] if begins_with_system else dialog)
-        _check_roles(messages)
+        check_turns(messages, "vicuna")
         lead, tokens = f"{system.strip()} ", []
         for user, answer in zip(messages[:-1:2], messages[1::2], strict=True):
             text = f"{lead}{_question(user)} {answer['content'].strip()}"
@@ -56,29 +56,6 @@ def vicuna(tokenizer, system: str = SYSTEM):
 
 def _question(message):
     return f"USER: {message['content'].strip()} ASSISTANT:"
-
-
-def _check_tags(dialog):
-    for number, message in enumerate(dialog, start=1):
-        for tag in TAGS:
-            if tag in message["content"]:
-                raise SpecialTagError(
-                    f"message {number} ({message['role']}) holds {tag}, a tag of the vicuna "
-                    "format: the model would take it for the beginning of a turn; write it in "
-                    "another way"
-                )
-
-
-def _check_roles(messages):
-    for number, message in enumerate(messages):
-        expected = "assistant" if number % 2 else "user"
-        if message["role"] != expected:
-            raise DialogError(
-                f"a {message['role']} message stands where the vicuna format wants the "
-                f"{expected}'s: first an optional system message, then user and assistant in turn"
-            )
-    if len(messages) % 2 == 0:
-        raise DialogError("the dialog has to end with a user message, the one to be answered")
 
 
 @hookimpl

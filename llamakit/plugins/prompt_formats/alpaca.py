@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from llamakit import hookimpl
-from llamakit.errors import DialogError, SpecialTagError
+from llamakit.llama.dialog_checks import check_tags, check_turns
 
 if TYPE_CHECKING:
     from llamakit.hookspecs import Registrar
@@ -40,9 +40,9 @@ class AlpacaFormat:
             SpecialTagError: a message's text holds one of the tags.
             DialogError: not system (once, first), then user and assistant in turn, user last.
         """
-        _check_tags(dialog)
+        check_tags(dialog, TAGS, "alpaca")
         system, messages = _split_system(dialog)
-        _check_roles(messages)
+        check_turns(messages, "alpaca")
         encode = self._tokenizer.encode
         header = f"{_header(messages[0]) if system is None else system.strip()}\n\n"
         tokens: list[int] = []
@@ -66,30 +66,6 @@ def _split_system(dialog: Dialog) -> tuple[str | None, list[Message]]:
     if messages and messages[0]["role"] == "system":
         return messages[0]["content"], messages[1:]
     return None, messages
-
-
-def _check_tags(dialog: Dialog) -> None:
-    for number, message in enumerate(dialog, start=1):
-        for tag in TAGS:
-            if tag in message["content"]:
-                raise SpecialTagError(
-                    f"message {number} ({message['role']}) holds {tag!r}, a tag of the alpaca "
-                    "format: the model would take it for the end or the beginning of a turn; "
-                    "write it in another way"
-                )
-
-
-def _check_roles(messages: list[Message]) -> None:
-    for number, message in enumerate(messages):
-        expected = "assistant" if number % 2 else "user"
-        if message["role"] != expected:
-            article = "an" if message["role"] == "assistant" else "a"
-            raise DialogError(
-                f"{article} {message['role']} message stands where the alpaca format wants the "
-                f"{expected}'s: first an optional system message, then user and assistant in turn"
-            )
-    if len(messages) % 2 == 0:
-        raise DialogError("the dialog has to end with a user message, the one to be answered")
 
 
 @hookimpl

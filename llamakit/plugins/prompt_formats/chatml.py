@@ -29,7 +29,9 @@ class ChatMLFormat:
     def __init__(self, tokenizer: Tokenizer, bos: bool = True) -> None:
         self._tokenizer = tokenizer
         self._bos = bos
-        special = _special_ids(tokenizer)
+        special: Mapping[str, int] = getattr(
+            tokenizer, "special_ids", dict
+        )()  # where it lists them
         self._tags = [special[tag] for tag in (START, END) if tag in special]
         self._is_text = len(self._tags) < 2
         self.stop_tokens = (tokenizer.eos_id, *([] if self._is_text else self._tags))
@@ -75,13 +77,6 @@ def _holds_tag(number: int, role: str) -> SpecialTagError:
         "the tags of the chatml format: the model would take it for the end or the beginning of "
         "a turn; write it in another way"
     )
-
-
-def _special_ids(tokenizer: Tokenizer) -> Mapping[str, int]:
-    """Return the special tokens of a tokenizer that tells them; others have none to write."""
-    tell = getattr(tokenizer, "special_ids", None)
-    special_ids: Mapping[str, int] = tell() if tell else {}
-    return special_ids
 
 
 @hookimpl

@@ -31,7 +31,7 @@ class InfillFormat:
 
     def __init__(self, tokenizer: Tokenizer, suffix_first: bool, marker: str) -> None:
         if not marker:
-            raise ValueError("marker is empty; it is the text that stands where to fill in")
+            raise ValueError("marker is empty; it is the text at whose place to fill in")
         self._tokenizer = tokenizer
         self._suffix_first = suffix_first
         self._marker = marker
@@ -83,14 +83,13 @@ class InfillFormat:
         if not self._control.isdisjoint(tokens):
             raise SpecialTagError(
                 "the text holds a tag of the infill format, which this tokenizer makes a control "
-                "id of: write it in another way"
+                "token of: write it in another way"
             )
         return tokens
 
 
 def _control_ids(tokenizer: Tokenizer) -> list[int]:
-    tell = getattr(tokenizer, "special_ids", None)
-    special: Mapping[str, int] = tell() if tell else {}
+    special: Mapping[str, int] = getattr(tokenizer, "special_ids", dict)()
     missing = [piece for piece in (PREFIX, SUFFIX, MIDDLE, END) if piece not in special]
     if missing:
         raise TokenizerError(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from llamakit import hookimpl
-from llamakit.errors import DialogError, SpecialTagError
+from llamakit.llama.dialog_checks import check_tags, check_turns
 
 if TYPE_CHECKING:
     from llamakit.hookspecs import Registrar
@@ -33,9 +33,9 @@ class Llama2Format:
             SpecialTagError: a message's text holds one of the tags.
             DialogError: not system (once, first), then user and assistant in turn, user last.
         """
-        _check_tags(dialog)
+        check_tags(dialog, TAGS, "llama2")
         messages = _fold_system(dialog)
-        _check_roles(messages)
+        check_turns(messages, "llama2")
         encode = self._tokenizer.encode
         tokens = []
         for user, answer in zip(messages[:-1:2], messages[1::2], strict=True):
@@ -55,30 +55,6 @@ def _fold_system(dialog: Dialog) -> list[Message]:
         content = B_SYS + messages[0]["content"] + E_SYS + messages[1]["content"]
         messages[:2] = [{"role": messages[1]["role"], "content": content}]
     return messages
-
-
-def _check_tags(dialog: Dialog) -> None:
-    for number, message in enumerate(dialog, start=1):
-        for tag in TAGS:
-            if tag in message["content"]:
-                raise SpecialTagError(
-                    f"message {number} ({message['role']}) holds {tag}, a tag of the llama2 "
-                    "format: the model would take it for the end or the beginning of a turn; "
-                    "write it in another way"
-                )
-
-
-def _check_roles(messages: list[Message]) -> None:
-    for number, message in enumerate(messages):
-        expected = "assistant" if number % 2 else "user"
-        if message["role"] != expected:
-            article = "an" if message["role"] == "assistant" else "a"
-            raise DialogError(
-                f"{article} {message['role']} message stands where the llama2 format wants the "
-                f"{expected}'s: first an optional system message, then user and assistant in turn"
-            )
-    if len(messages) % 2 == 0:
-        raise DialogError("the dialog has to end with a user message, the one to be answered")
 
 
 @hookimpl

@@ -212,8 +212,7 @@ def _check_roles(dialog: Dialog) -> None:
 
 
 def _special_ids(tokenizer: Tokenizer, tags: Tags) -> Mapping[str, int]:
-    tell = getattr(tokenizer, "special_ids", None)
-    special: Mapping[str, int] = tell() if tell else {}
+    special: Mapping[str, int] = getattr(tokenizer, "special_ids", dict)()
     if missing := [name for name in (tags.start, tags.stop, tags.end) if name not in special]:
         family = "Llama 3" if tags is LLAMA_3 else "Llama 4"
         raise TokenizerError(
