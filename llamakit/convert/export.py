@@ -17,7 +17,7 @@ from llamakit.checkpoint.capabilities import companion_files
 from llamakit.checkpoint.file_layout import TensorSpec
 from llamakit.checkpoint.hf_names import to_huggingface
 from llamakit.checkpoint.layout import OUTPUT, check_parameters, expected_shapes
-from llamakit.checkpoint.quantized_files import check_not_quantized
+from llamakit.checkpoint.model_support import check_not_quantized
 from llamakit.checkpoint.safetensors_writer import SafetensorsLayout
 from llamakit.convert.companion_files import carried_files
 from llamakit.convert.conversion_plan import ConversionPlan, SmallFile, carry_out, source_stamps

@@ -10,8 +10,8 @@ from llamakit.checkpoint import llama4
 from llamakit.checkpoint.capabilities import model_parallel_size, stored_names
 from llamakit.checkpoint.file_layout import FileLayout, TensorSpec
 from llamakit.checkpoint.layout import EMBEDDING, OUTPUT, check_parameters
+from llamakit.checkpoint.model_support import check_not_quantized
 from llamakit.checkpoint.pth_writer import PthLayout
-from llamakit.checkpoint.quantized_files import check_not_quantized
 from llamakit.checkpoint.safetensors_writer import SafetensorsLayout
 from llamakit.checkpoint.shard_plan import check_size
 from llamakit.convert.companion_files import meta_companions

@@ -11,8 +11,8 @@ from typing import Any
 from llamakit.checkpoint.capabilities import oddities, weight_files
 from llamakit.checkpoint.family_detection import family_of
 from llamakit.checkpoint.layout import EMBEDDING, OUTPUT, ROPE_FREQS, check_parameters
+from llamakit.checkpoint.model_support import check_not_quantized
 from llamakit.checkpoint.params import ModelParams
-from llamakit.checkpoint.quantized_files import check_not_quantized
 from llamakit.checkpoint.rope_scaling import scaling_of
 from llamakit.checkpoint.shard_plan import valid_sizes
 from llamakit.errors import LlamakitError, ParametersError

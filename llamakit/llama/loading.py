@@ -59,8 +59,8 @@ def load_on_ranks(
     Raises:
         LlamakitError: the checkpoint cannot be loaded on so many ranks.
     """
+    from llamakit.checkpoint.model_support import check_loadable
     from llamakit.runtime import rank_setup
-    from llamakit.runtime.model_support import check_loadable
     from llamakit.runtime.rank_environment import read_environment
     from llamakit.runtime.rank_group import RankGroup
 
@@ -155,8 +155,8 @@ def open_draft_model(
     Raises:
         LlamakitError: it cannot be loaded.
     """
+    from llamakit.checkpoint.model_support import check_loadable
     from llamakit.runtime.model_drafter import DraftModel
-    from llamakit.runtime.model_support import check_loadable
     from llamakit.runtime.rank_group import Group
 
     checkpoint = default_toolkit().open_checkpoint(Path(path))

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from llamakit.errors import LlamakitError, OptionError, suggestion
-from llamakit.plugin_manager.contracts.factory_results import factory_result_fault
+from llamakit.plugin_manager.contracts.returned_objects import factory_result_fault
 from llamakit.plugin_manager.docstrings import section
 from llamakit.plugin_manager.failures import attributed, guarded
 from llamakit.plugin_manager.option_types import WORDS, LiteralValue, members, read, spell

@@ -18,7 +18,7 @@ import pluggy
 
 from llamakit.errors import PluginError
 from llamakit.hookspecs import hookimpl
-from llamakit.plugin_manager.contracts.opened import opened_fault
+from llamakit.plugin_manager.contracts.returned_objects import opened_fault
 from llamakit.plugin_manager.failures import OPENED, guarded, speaks_for_itself
 from llamakit.plugin_manager.plugin_record import PluginRecord
 from llamakit.plugin_manager.registry import Entry, Registrar

@@ -20,6 +20,7 @@ from torch import nn
 from llamakit.checkpoint.checked_read import read_checked
 from llamakit.checkpoint.layout import EMBEDDING, OUTPUT, layer_shapes
 from llamakit.checkpoint.llama4 import architecture_of
+from llamakit.checkpoint.model_support import check_loadable
 from llamakit.checkpoint.params import ModelParams
 from llamakit.checkpoint.rope_scaling import scaling_of
 from llamakit.checkpoint.shard_plan import slice_for_rank
@@ -30,7 +31,6 @@ from llamakit.runtime.host_memory import trim
 from llamakit.runtime.kernels.choice import Packer
 from llamakit.runtime.linear import Layers, ParallelLayers, PlainLayers
 from llamakit.runtime.model import Block, FeedForward, RMSNorm, Transformer
-from llamakit.runtime.model_support import check_loadable
 from llamakit.runtime.rope import frequencies
 
 ATTENTION = tuple(f"attention.{name}.weight" for name in ("wq", "wk", "wv", "wo"))

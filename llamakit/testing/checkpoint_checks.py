@@ -15,7 +15,7 @@ from llamakit.checkpoint.dtypes import DTYPES
 from llamakit.checkpoint.layout import check_parameters
 from llamakit.checkpoint.params import ModelParams
 from llamakit.errors import LlamakitError
-from llamakit.plugin_manager.contracts.opened import opened_fault
+from llamakit.plugin_manager.contracts.returned_objects import opened_fault
 from llamakit.protocols import Checkpoint, Parameter
 from llamakit.testing.capability_checks import check_capabilities
 from llamakit.testing.exporter_checks import contents

@@ -8,7 +8,7 @@ from typing import Any
 
 from llamakit._distribution import DISTRIBUTION, __version__
 from llamakit.errors import LlamakitError
-from llamakit.plugin_manager.contracts.factory_results import factory_result_fault
+from llamakit.plugin_manager.contracts.returned_objects import factory_result_fault
 from llamakit.plugin_manager.docstrings import summary_of
 from llamakit.plugin_manager.factories import Option, build, options_of, takes_tokenizer
 from llamakit.plugin_manager.registry import Entry, Source

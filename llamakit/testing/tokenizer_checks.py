@@ -9,7 +9,7 @@ from typing import Any
 
 from llamakit import demo
 from llamakit.errors import LlamakitError
-from llamakit.plugin_manager.contracts.opened import opened_fault
+from llamakit.plugin_manager.contracts.returned_objects import opened_fault
 from llamakit.protocols import Tokenizer
 from llamakit.testing.checkpoint_checks import check_first_line
 from llamakit.testing.exporter_checks import contents

@@ -14,11 +14,11 @@ from llamakit.checkpoint.family_detection import detect_family
 from llamakit.checkpoint.hf_checkpoint import open_huggingface
 from llamakit.checkpoint.hf_names import to_huggingface
 from llamakit.checkpoint.meta_checkpoint import open_meta
+from llamakit.checkpoint.model_support import check_loadable
 from llamakit.checkpoint.params import ModelParams, read_params
 from llamakit.checkpoint.rope_scaling import scaling_of
 from llamakit.errors import ParamsError, UnsupportedModelError, UsageError
 from llamakit.llama.loading import check_length
-from llamakit.runtime.model_support import check_loadable
 
 SMALL = ModelParams(dim=16, n_layers=2, n_heads=4, n_kv_heads=2, vocab_size=1280, hidden_dim=48)
 RANKS = b"IQ== 0\nIg== 1\n"

@@ -8,7 +8,7 @@ import pytest
 from lazy_torch import torch
 
 from llamakit.api import export, inspect, open_checkpoint, reshard, verify
-from llamakit.runtime.model_support import check_loadable
+from llamakit.checkpoint.model_support import check_loadable
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""The contract of what hooks open: checkpoints and tokenizers."""
+"""The contract of the objects that hooks open and factories return: what each must have."""
 
 from __future__ import annotations
 
@@ -13,6 +13,14 @@ _ATTRIBUTES = {
     "load_tokenizer": ("path", "vocab_size", "bos_id", "eos_id", "encode", "decode"),
 }
 """By hook: what the object must have; a string, for one, has ``encode`` and is no tokenizer."""
+
+_METHODS = {
+    "sampler": ("__call__", "a function sample(logits, rows)"),
+    "processor": ("__call__", "a function process(logits, rows)"),
+    "prompt format": ("encode", "something with encode(dialog) and stop_tokens"),
+    "drafter": ("__call__", "a function draft(tokens)"),
+}
+"""By kind: a method that the object must have, and what was expected, for messages."""
 
 
 def opened_fault(hook: str, opened: object) -> str:
@@ -38,6 +46,18 @@ def tokenizer_fault(tokenizer: Any) -> str:
         if type(token) is not int or not 0 <= token < vocab_size:
             return f"has the {name} {token!r:.60}; expected an int from 0 to {vocab_size - 1}"
     return ""
+
+
+def factory_result_fault(kind: str, result: object) -> str:
+    """Say what is wrong with the object that a factory returned, or nothing.
+
+    Args:
+        kind: of the factory, such as ``sampler``.
+    """
+    method, expected = _METHODS.get(kind, ("", ""))
+    if not method or callable(getattr(result, method, None)):
+        return ""
+    return f"cannot be used: its factory returned {type(result).__name__}; expected {expected}"
 
 
 def _has(thing: object, dotted: str) -> bool:
