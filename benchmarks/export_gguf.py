@@ -29,7 +29,7 @@ from pathlib import Path
 from convert import SHAPES, make_checkpoint, measure, report
 
 import llamakit
-from llamakit.demo import path as embedded
+from llamakit.demo import path as demo_path
 
 ROOT = Path(__file__).parents[1]
 PEER = "llama-cpp-python==0.3.36"
@@ -115,7 +115,7 @@ def make_environment(folder: Path) -> None:
 def compare_answers(environment: Path, folder: Path) -> None:
     """Print, for small real checkpoints, whether llama.cpp answers as llamakit does."""
     print(f"{'':12} {'type':5} {'bytes':>10}  greedy ids    ids of texts")
-    for model in (embedded(), REFERENCE / "gqa-mp1", REFERENCE / "mha-mp8"):
+    for model in (demo_path(), REFERENCE / "gqa-mp1", REFERENCE / "mha-mp8"):
         for outtype, dtype in DTYPES.items():
             file = export(environment, model, folder / f"{model.name}-{outtype}", outtype)
             rounded = model
@@ -149,10 +149,10 @@ def compare_converters(environment: Path, folder: Path, shape: str, rounds: int)
     """Print how long and in how much memory both write the same file; both from cold files."""
     source, source_hf = folder / "source", folder / "source-hf"
     nbytes = make_checkpoint(source, SHAPES[shape])
-    llamakit.export(source, source_hf, tokenizer=llamakit.load_tokenizer(embedded()).path)
+    llamakit.export(source, source_hf, tokenizer=llamakit.load_tokenizer(demo_path()).path)
     print(f"{nbytes / 1e9:.2f} GB, {os.cpu_count()} cores", flush=True)
     (script,) = environment.glob("source/*/vendor/llama.cpp/convert_hf_to_gguf.py")
-    tokenizer = str(llamakit.load_tokenizer(embedded()).path)
+    tokenizer = str(llamakit.load_tokenizer(demo_path()).path)
     ours, theirs, copy = folder / "ours", folder / "theirs", folder / "copy"
     for outtype in ("f16", "q8_0"):
         programs = {

@@ -1,4 +1,4 @@
-"""What rounding the weights costs: perplexity of the embedded model on text it was not trained on.
+"""What rounding the weights costs: the demo model's perplexity on text it was not trained on.
 
     python benchmarks/perplexity.py
 

@@ -45,7 +45,7 @@ def _clone() -> Path | None:
     from urllib.parse import unquote, urlsplit
 
     # A clone's folder may have an .egg-info too, which does not say where it was installed from.
-    installed = [it for it in distributions(name=DISTRIBUTION) if it.read_text("METADATA")]
+    installed = [one for one in distributions(name=DISTRIBUTION) if one.read_text("METADATA")]
     text = installed[0].read_text("direct_url.json") if installed else None
     if not installed:  # it runs from the clone's folder
         folder = pathlib.Path(__file__).parents[1]

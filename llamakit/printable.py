@@ -23,12 +23,12 @@ def printable(text: object, max_length: int = MAX_LENGTH) -> str:
         escaped as Python does it, such as ``\x1b``.
     """
     string = str(text)
-    cut = string if len(string) <= max_length else f"{string[:max_length]}…"
-    return cut if cut.isprintable() else "".join(map(_escaped, cut))
+    shown = string if len(string) <= max_length else f"{string[:max_length]}…"
+    return shown if shown.isprintable() else "".join(map(_escaped, shown))
 
 
 def printable_lines(text: str) -> str:
-    """Return text with everything but its line ends printable; nothing is cut."""
+    """Return text with everything but its line ends printable; nothing is left out."""
     return "\n".join(printable(line, len(line)) for line in text.split("\n"))
 
 

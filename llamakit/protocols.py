@@ -264,7 +264,7 @@ class Parameter:
     dtype: str
     """``float32``, ``bfloat16``, ``float16`` …"""
     axis: int | None
-    """The axis that model parallelism cuts, or None: every rank holds the whole."""
+    """The axis that model parallelism splits, or None: every rank holds the whole."""
 
     @property
     def numel(self) -> int:

@@ -25,7 +25,7 @@ LAYERS: tuple[tuple[str, tuple[tuple[str, str], ...]], ...] = (
         "the work",
         (
             ("runtime", "tokens in, tokens out"),
-            ("convert", "carries plans out"),
+            ("convert", "executes plans"),
             ("examine", "verify, inspect, diff"),
             ("download", "a link to files"),
         ),

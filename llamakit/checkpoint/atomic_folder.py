@@ -144,7 +144,10 @@ def remove_leftovers(destination: Path) -> None:
         try:
             is_ours = _is_private(os.fstat(lock)) and _is_still(leftover, lock)
             # Where all may rename, another user can give any of this user's folders that name.
-            if is_ours and {it.name for it in leftover.iterdir()} <= {destination.name, _REPLACED}:
+            if is_ours and {each.name for each in leftover.iterdir()} <= {
+                destination.name,
+                _REPLACED,
+            }:
                 _put_back(lock, destination)
                 shutil.rmtree(leftover, ignore_errors=True)
         finally:

@@ -101,8 +101,8 @@ def has_capability(checkpoint: Checkpoint, name: str) -> bool:
     the unchanged bytes are.
     """
     definers = type(checkpoint).__mro__
-    reads = next((index for index, it in enumerate(definers) if "read" in vars(it)), -1)
-    offers = next((index for index, it in enumerate(definers) if name in vars(it)), len(definers))
+    reads = next((at for at, base in enumerate(definers) if "read" in vars(base)), -1)
+    offers = next((at for at, base in enumerate(definers) if name in vars(base)), len(definers))
     return offers <= reads and "read" not in getattr(checkpoint, "__dict__", {})
 
 

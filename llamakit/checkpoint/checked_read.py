@@ -33,15 +33,15 @@ def read_checked(
     parameter = checkpoint.parameters[name]
     bounds = {"axis": axis, "start": start, "stop": stop} if parameter.shape else {}
     with naming_the_plugin(checkpoint, f"read {name}"):
-        found: Any = checkpoint.read(name, **bounds)  # type: ignore[arg-type]
+        value: Any = checkpoint.read(name, **bounds)  # type: ignore[arg-type]
     shape = _shape(parameter, axis, start, stop)
-    is_array = isinstance(found, np.ndarray | np.generic)
-    if not is_array or found.shape != shape or found.dtype != DTYPES.get(parameter.dtype):
+    is_array = isinstance(value, np.ndarray | np.generic)
+    if not is_array or value.shape != shape or value.dtype != DTYPES.get(parameter.dtype):
         raise ParametersError(
-            f"{describe(checkpoint)} read {name} as {_describe_array(found)}; its index says "
+            f"{describe(checkpoint)} read {name} as {_describe_array(value)}; its index says "
             f"{parameter.dtype} {shape}: tell the author of the plugin that opens it"
         )
-    array: Array = found
+    array: Array = value
     return array
 
 
@@ -91,8 +91,8 @@ def _shape(parameter: Parameter, axis: int, start: int, stop: int | None) -> tup
     return tuple(shape)
 
 
-def _describe_array(found: Any) -> str:
+def _describe_array(value: Any) -> str:
     """Say what was read: the dtype and shape of an array, the type of anything else."""
-    if isinstance(found, np.ndarray | np.generic):
-        return f"{found.dtype} {found.shape}"
-    return f"{type(found).__name__}, which is no numpy array"
+    if isinstance(value, np.ndarray | np.generic):
+        return f"{value.dtype} {value.shape}"
+    return f"{type(value).__name__}, which is no numpy array"

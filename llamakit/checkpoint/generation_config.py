@@ -28,7 +28,7 @@ def listed_tokens(folder: Path, key: str, vocab_size: int) -> list[int]:
 def _token_ids(path: Path, key: str, vocab_size: int) -> list[int]:
     value = read_json(path).get(key)
     listed: list[Any] = value if isinstance(value, list) else [] if value is None else [value]
-    wrong = [it for it in listed if type(it) is not int or not 0 <= it < vocab_size]
+    wrong = [token for token in listed if type(token) is not int or not 0 <= token < vocab_size]
     if wrong:
         raise ParamsError(
             f"{path}: its {key} has {wrong[0]!r:.40}; expected token IDs from 0 to "

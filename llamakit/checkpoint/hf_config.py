@@ -62,9 +62,9 @@ def _check_supported(values: Mapping[str, object], path: Path) -> None:
         ("quantization_config", None, None),
     )
     for key, wanted, default in expected:
-        found = values.get(key, default)
-        if found != wanted:
-            shown = "set" if isinstance(found, dict | list) else f"{found!r:.80}"
+        value = values.get(key, default)
+        if value != wanted:
+            shown = "set" if isinstance(value, dict | list) else f"{value!r:.80}"
             raise UnsupportedModelError(
                 f"{path}: {key!r} is {shown}; expected {wanted!r}. Only Llama models whose "
                 "weights are plain numbers without biases can be read."

@@ -122,15 +122,15 @@ def check_parameters(checkpoint: Checkpoint) -> None:
         ParametersError: some are missing, extra or of another shape; each is named.
     """
     expected = expected_shapes(checkpoint.params)
-    found = {name: parameter.shape for name, parameter in checkpoint.parameters.items()}
-    allowed = {ROPE_FREQS: found.get(ROPE_FREQS), OUTPUT: expected[EMBEDDING]} | expected
+    shapes = {name: parameter.shape for name, parameter in checkpoint.parameters.items()}
+    allowed = {ROPE_FREQS: shapes.get(ROPE_FREQS), OUTPUT: expected[EMBEDDING]} | expected
     source = "config.json" if checkpoint.form == "huggingface" else "params.json"
     faults = {
-        "missing": [name for name in expected if name not in found],
-        "not of this model": [name for name in found if name not in allowed],
+        "missing": [name for name in expected if name not in shapes],
+        "not of this model": [name for name in shapes if name not in allowed],
         "of another shape": [
             f"{name} is {shape}, {source} implies {allowed[name]}"
-            for name, shape in found.items()
+            for name, shape in shapes.items()
             if name in allowed and shape != allowed[name]
         ],
     }

@@ -152,9 +152,9 @@ def open_meta(path: Path) -> MetaCheckpoint | None:
         ParamsError: params.json is absent or wrong.
         ParametersError: the shards are not of one model.
     """
-    found = find_shards(path)
+    files = find_shards(path)
     params_path = path / "params.json"
-    if not found:
+    if not files:
         if not params_path.exists() or (path / "config.json").exists():
             return None
         raise MissingShardError(
@@ -162,7 +162,7 @@ def open_meta(path: Path) -> MetaCheckpoint | None:
             "Download the model's weights."
         )
     values = read_params(params_path)
-    stored = [open_shard(shard) for shard in found]
+    stored = [open_shard(shard) for shard in files]
     warn_of_renamed(stored)
     check_alike(stored)
     left_out = tuple(vision.left_out(stored[0].tensors))

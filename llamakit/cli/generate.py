@@ -166,7 +166,7 @@ def _printed(
     if logprobs and not as_json:
         _print_logprobs(llama, answers)
     processors = settings["sampling"].processors
-    if not as_json and any(getattr(it, "is_constraint", False) for it in processors):
+    if not as_json and any(getattr(processor, "is_constraint", False) for processor in processors):
         _note_incomplete(answers)
     if settings["draft"] is not None:
         drafted = sum(answer.drafted or 0 for answer in answers)

@@ -209,7 +209,7 @@ def _table(described: list[dict[str, Any]]) -> RenderableType:
         package = "built in" if plugin["builtin"] else f"{plugin['package']} {plugin['version']}"
         others = [hook for hook in plugin["hooks"] if not hook.startswith("register_")]
         offers = ", ".join(
-            [*(f"{it['kind']} {it['name']}" for it in plugin["registered"]), *others]
+            [*(f"{row['kind']} {row['name']}" for row in plugin["registered"]), *others]
         )
         status = Text(plugin["status"], style=colors[plugin["status"]])
         remarks = "; ".join(filter(None, (offers, plugin["reason"])))
@@ -221,7 +221,7 @@ def _details(described: list[dict[str, Any]]) -> RenderableType:
     """Lay out the output of ``show``."""
     from rich.console import Group
 
-    parts = [_entry_details(it) if "kind" in it else _table([it]) for it in described]
+    parts = [_entry_details(row) if "kind" in row else _table([row]) for row in described]
     return Group(*(part for pair in zip(parts, [""] * len(parts), strict=True) for part in pair))
 
 

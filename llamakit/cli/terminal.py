@@ -54,7 +54,9 @@ def rendered(*parts: RenderableType) -> str:
     console = Console(width=width, highlight=False)
     with console.capture() as capture:
         for part in parts:
-            segments = (Segment(printable_lines(it.text), it.style) for it in console.render(part))
+            segments = (
+                Segment(printable_lines(piece.text), piece.style) for piece in console.render(part)
+            )
             console.print(Segments(segments))
     return "\n".join(line.rstrip() for line in capture.get().splitlines())
 

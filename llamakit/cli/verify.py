@@ -98,8 +98,9 @@ def _sentences(folder: FolderReport) -> list[RenderableType]:
     from rich.text import Text
 
     counts = [
-        f"{it.name} has {it.nan} NaN and {it.infinite} infinite values, in {', '.join(it.files)}"
-        for it in folder.non_finite
+        f"{one.name} has {one.nan} NaN and {one.infinite} infinite values, in "
+        + ", ".join(one.files)
+        for one in folder.non_finite
     ]
     return [
         *(Text(f"wrong: {sentence}", style="red") for sentence in (*folder.faults, *counts)),

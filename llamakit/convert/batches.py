@@ -72,7 +72,7 @@ def batches(moves: Iterable[Move], limit: int = BATCH_NBYTES) -> Iterator[CopyBa
     """Split moves into batches.
 
     Args:
-        moves: in the order in which they are carried out.
+        moves: in the order in which they are executed.
         limit: about how many bytes are read for a batch. One row of all regions, or the rows
             that a turn takes together, are never split.
     """

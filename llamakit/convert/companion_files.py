@@ -51,10 +51,10 @@ def meta_companions(checkpoint: Checkpoint, size: int, dtype: str | None) -> lis
 
     Raises:
         UnsupportedModelError: a params.json cannot say what this model is.
-        PluginError: the checkpoint has files carried along that have other files' names.
+        PluginError: the checkpoint has companion files with the names of others.
     """
-    carried: dict[str, Path] = {it.name: it for it in companion_files(checkpoint, "meta")}
-    params = carried.pop(PARAMS, None)
+    companions: dict[str, Path] = {file.name: file for file in companion_files(checkpoint, "meta")}
+    params = companions.pop(PARAMS, None)
     path, tokenizer = checkpoint.path, find_tokenizer(checkpoint.path)
     files = [
         copy_of(params, path) if params else SmallFile(PARAMS, params_json(checkpoint)),
@@ -68,13 +68,13 @@ def meta_companions(checkpoint: Checkpoint, size: int, dtype: str | None) -> lis
     ]
     return [
         *files,
-        *(copy_of(file, path) for file in copied if file.name not in carried),
-        *(file for file in _generation_config(checkpoint) if file.name not in carried),
-        *carried_files(checkpoint, carried.values(), taken),
+        *(copy_of(file, path) for file in copied if file.name not in companions),
+        *(file for file in _generation_config(checkpoint) if file.name not in companions),
+        *companion_copies(checkpoint, companions.values(), taken),
     ]
 
 
-def carried_files(
+def companion_copies(
     checkpoint: Checkpoint, files: Iterable[Path], taken: Collection[str]
 ) -> list[SmallFile]:
     """Say which files of a format of its own are copied next to the weights.
@@ -89,7 +89,7 @@ def carried_files(
     for file in files:
         if file.name in taken or file.name.startswith(_WEIGHTS):
             raise PluginError(
-                f"{describe(checkpoint)} has {file} carried along, and the conversion writes a "
+                f"{describe(checkpoint)} has the companion file {file}, and a conversion writes a "
                 f"{file.name} of its own: tell the author of the plugin that opens it"
             )
     return [copy_of(file, checkpoint.path) for file in files]
@@ -115,7 +115,7 @@ def _tokenizer_model(tokenizer: Path | None, path: Path) -> list[SmallFile]:
     if ranks is None:
         _log().warning("%s: none is written; put it beside the result yourself", reason)
         return []
-    if unknown := [it.content for it in ranks.added if it.content not in ALL_NAMES]:
+    if unknown := [added.content for added in ranks.added if added.content not in ALL_NAMES]:
         _log().warning(
             "a %s cannot hold the added tokens %s; they are in the files next to it, which "
             "llamakit reads and Meta's code does not",

@@ -11,7 +11,7 @@ from pathlib import Path
 from llamakit.checkpoint.atomic_folder import check_destination, check_space
 from llamakit.checkpoint.capabilities import weight_files
 from llamakit.checkpoint.checklist import MODEL_CHECKLIST, format_checklist
-from llamakit.convert.execute import ProgressCallback, carry, memory_nbytes
+from llamakit.convert.execute import ProgressCallback, execute_moves, memory_nbytes
 from llamakit.convert.moves import Move, WeightFile, nbytes_read
 from llamakit.convert.source_checksums import SourceChecksums
 from llamakit.errors import LlamakitError
@@ -77,7 +77,7 @@ class ConversionPlan:
         return memory_nbytes(self.moves)
 
     def refusals(self, *, force: bool = False) -> list[str]:
-        """Say why the plan cannot be carried out, as things are now."""
+        """Say why the plan cannot be executed, as things are now."""
         reasons = []
         try:
             check_destination(self.destination, force=force, source=self.checkpoint.path)
@@ -103,7 +103,7 @@ class ConversionPlan:
         }
 
 
-def carry_out(
+def execute_plan(
     plan: ConversionPlan,
     folder: Path,
     *,
@@ -116,9 +116,9 @@ def carry_out(
     Args:
         plan: what to write.
         folder: where, an empty folder.
-        direct: as ``carry``.
-        checksums: as ``carry``.
-        progress: as ``carry``.
+        direct: as ``execute_moves``.
+        checksums: as ``execute_moves``.
+        progress: as ``execute_moves``.
     Returns:
         The md5 of each file by its name, where there is a checklist; else None.
 
@@ -126,7 +126,7 @@ def carry_out(
         DamagedFileError: a file of the source has changed since the plan was made.
     """
     with unchanged(plan.sources):
-        written = carry(
+        written = execute_moves(
             plan.checkpoint,
             plan.moves,
             plan.weights,

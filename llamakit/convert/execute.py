@@ -1,4 +1,4 @@
-"""Carries moves out: reads batches, turns and casts them, and puts them into files."""
+"""Executes moves: reads batches, turns and casts them, and puts them into files."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ ProgressCallback = Callable[[int], None]
 """Called with how many bytes have been read and put into files since the last time."""
 
 
-def carry(
+def execute_moves(
     checkpoint: Checkpoint,
     moves: Sequence[Move],
     files: Sequence[WeightFile],
@@ -79,7 +79,7 @@ def carry(
 
 
 def memory_nbytes(moves: Sequence[Move]) -> int:
-    """Return how much memory ``carry`` takes for its buffers, in bytes."""
+    """Return how much memory ``execute_moves`` takes for its buffers, in bytes."""
     files = open_at_a_time(moves)
     return AHEAD * largest(moves) + block_count(files) * block_nbytes(files)
 
@@ -106,7 +106,7 @@ def open_at_a_time(moves: Sequence[Move]) -> int:
 def _columns_of(move: Move, sink: Sink, arrays: Sequence[Array]) -> list[Array]:
     """Take a sink's columns from what the reads of its batch brought."""
     width = DTYPES[move.new_dtype].itemsize
-    return [arrays[it.read][:, it.start * width : it.stop * width] for it in sink.slices]
+    return [arrays[part.read][:, part.start * width : part.stop * width] for part in sink.slices]
 
 
 def _converted(move: Move, array: Array, infinite: Counter[str]) -> Array:

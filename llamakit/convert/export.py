@@ -19,8 +19,8 @@ from llamakit.checkpoint.hf_names import to_huggingface
 from llamakit.checkpoint.layout import OUTPUT, check_parameters, expected_shapes
 from llamakit.checkpoint.model_support import check_not_quantized
 from llamakit.checkpoint.safetensors_writer import SafetensorsLayout
-from llamakit.convert.companion_files import carried_files
-from llamakit.convert.conversion_plan import ConversionPlan, SmallFile, carry_out, source_stamps
+from llamakit.convert.companion_files import companion_copies
+from llamakit.convert.conversion_plan import ConversionPlan, SmallFile, execute_plan, source_stamps
 from llamakit.convert.hf_files import hf_files
 from llamakit.convert.llama4_names import with_llama4_names
 from llamakit.convert.meta_format import plan_safetensors
@@ -64,7 +64,7 @@ def export_hf(
     plan = plan_huggingface(checkpoint, destination, limit, small)
     check_space(destination.parent, plan.nbytes)
     destination.mkdir()
-    written = _carry_out(plan, destination, options)
+    written = _execute(plan, destination, options)
     return {**_report(plan, destination, written), "notes": [note]}
 
 
@@ -88,7 +88,7 @@ def export_safetensors(
     plan = plan_safetensors(checkpoint, destination)
     check_space(destination.parent, plan.nbytes)
     destination.mkdir()
-    return _report(plan, destination, _carry_out(plan, destination, options))
+    return _report(plan, destination, _execute(plan, destination, options))
 
 
 def plan_huggingface(
@@ -104,11 +104,11 @@ def plan_huggingface(
 
     Raises:
         ParametersError: parameters are missing, or are of another model.
-        PluginError: the checkpoint has files carried along that have other files' names.
+        PluginError: the checkpoint has companion files with the names of others.
     """
     check_not_quantized(checkpoint)
     check_parameters(checkpoint)
-    carried = companion_files(checkpoint, "huggingface")
+    companions = companion_files(checkpoint, "huggingface")
     renamed = with_llama4_names(checkpoint)
     checkpoint = renamed or checkpoint
     names = list(
@@ -133,7 +133,7 @@ def plan_huggingface(
             tensors.append(spec_for_slice(theirs, parameter, target, parameter.dtype))
         files.append(WeightFile(_file_name(index, len(groups)), SafetensorsLayout(tensors)))
     small = [SmallFile(INDEX, _index(files))] if len(files) > 1 else []
-    small += carried_files(checkpoint, carried, (INDEX, *HF_FILES))
+    small += companion_copies(checkpoint, companions, (INDEX, *HF_FILES))
     taken = {file.name for file in small}
     small = [*(file for file in files_beside if file.name not in taken), *small]
     sources = source_stamps(checkpoint, moves, small)
@@ -193,9 +193,9 @@ def _check_options(options: Mapping[str, Any], known: Sequence[str]) -> None:
             raise OptionError(f"this export has no option {name!r}{suggestion(name, known)}")
 
 
-def _carry_out(plan: ConversionPlan, folder: Path, options: Mapping[str, Any]) -> list[str]:
+def _execute(plan: ConversionPlan, folder: Path, options: Mapping[str, Any]) -> list[str]:
     direct, progress = (options.get(name) for name in _COMMON)
-    return list(carry_out(plan, folder, direct=direct, progress=progress))
+    return list(execute_plan(plan, folder, direct=direct, progress=progress))
 
 
 def _report(plan: ConversionPlan, folder: Path, names: Sequence[str]) -> dict[str, object]:

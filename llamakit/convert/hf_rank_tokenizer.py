@@ -2,7 +2,7 @@
 
 From Meta's ``tokenizer.model`` they are, byte for byte, those of the hub's Llama 3.1 and later.
 Strings become the same tokens, with two exceptions that the format imposes: the name of a special
-token in a string becomes that token, and runs of over 25,000 characters are not cut.
+token in a string becomes that token, and runs of over 25,000 characters are not split.
 """
 
 from __future__ import annotations
@@ -34,17 +34,21 @@ class RankParts:
         self._ranks, self._special = tokenizer.ranks, special
         first = self.bos = len(self._ranks)
         names = LLAMA_3_1_HF.names if special is LLAMA_3_1 else special.names
-        tokens = {first + offset: AddedToken(first + offset, it) for offset, it in enumerate(names)}
-        theirs = {it.content for it in tokenizer.added}
-        tokens = {token: it for token, it in tokens.items() if it.content not in theirs}
-        tokens |= {it.id: it for it in tokenizer.added}
+        tokens = {
+            first + offset: AddedToken(first + offset, name) for offset, name in enumerate(names)
+        }
+        theirs = {entry.content for entry in tokenizer.added}
+        tokens = {token: entry for token, entry in tokens.items() if entry.content not in theirs}
+        tokens |= {new.id: new for new in tokenizer.added}
         self._added = [tokens[token] for token in sorted(tokens)]
         stops = special.stops if instruct else (special.eos,)
         self.stops = [first + offset for offset in stops]
         # the end of a turn is an instruct model's end of a text
         bos, eos = tokens[first].content, tokens[self.stops[-1]].content
         self._ends = {"bos_token": bos, "eos_token": eos}
-        self.template = header_template(special, {it.id - first: it.content for it in self._added})
+        self.template = header_template(
+            special, {new.id - first: new.content for new in self._added}
+        )
 
     def tokenizer_json(self) -> bytes:
         """Return the tokenizer.json."""
@@ -54,8 +58,8 @@ class RankParts:
         """Say what the tokenizer_config.json holds, a chat template aside."""
         return {
             "added_tokens_decoder": {
-                str(it.id): {"content": it.content, **_SORTED_FLAGS, "special": it.special}
-                for it in self._added
+                str(entry.id): {"content": entry.content, **_SORTED_FLAGS, "special": entry.special}
+                for entry in self._added
             },
             **self._ends,
             "clean_up_tokenization_spaces": False,
@@ -66,7 +70,7 @@ class RankParts:
 
     def special_tokens_map(self) -> dict[str, object]:
         """Say what the special_tokens_map.json holds."""
-        return {name: {"content": it, **_SORTED_FLAGS} for name, it in self._ends.items()}
+        return {name: {"content": entry, **_SORTED_FLAGS} for name, entry in self._ends.items()}
 
 
 def rank_tokenizer_json(
@@ -86,7 +90,8 @@ def rank_tokenizer_json(
         "truncation": None,
         "padding": None,
         "added_tokens": [
-            {"id": it.id, "content": it.content, **_FLAGS, "special": it.special} for it in added
+            {"id": new.id, "content": new.content, **_FLAGS, "special": new.special}
+            for new in added
         ],
         "normalizer": None,
         "pre_tokenizer": {
@@ -137,7 +142,7 @@ def _merges(ranks: Sequence[bytes]) -> Iterator[tuple[int, int]]:
     """Yield the ranks of the two parts of each split of each token, in the order of ranks."""
     known: Mapping[bytes, int] = {token: rank for rank, token in enumerate(ranks)}
     for token in ranks:
-        splits = ((token[:cut], token[cut:]) for cut in range(1, len(token)))
+        splits = ((token[:at], token[at:]) for at in range(1, len(token)))
         yield from sorted(
             (known[left], known[right])
             for left, right in splits

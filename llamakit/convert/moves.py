@@ -148,8 +148,8 @@ def targets_for_size(parameter: Parameter, checkpoint: Checkpoint, size: int) ->
         return [Target(0, 1, tuple(range(size)))]
     ranks: dict[tuple[int, int], list[int]] = {}
     for rank in range(size):
-        cut = slice_for_rank(parameter, checkpoint.params, rank, size)
-        ranks.setdefault((cut.start, cut.stop), []).append(rank)
+        part = slice_for_rank(parameter, checkpoint.params, rank, size)
+        ranks.setdefault((part.start, part.stop), []).append(rank)
     return [Target(start, stop, tuple(files)) for (start, stop), files in ranks.items()]
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from llamakit.checkpoint.atomic_folder import atomic_folder, check_destination, check_space
 from llamakit.checkpoint.checklist import MODEL_CHECKLIST, read_checklist
-from llamakit.convert.conversion_plan import ConversionPlan, carry_out
+from llamakit.convert.conversion_plan import ConversionPlan, execute_plan
 from llamakit.convert.execute import ProgressCallback
 from llamakit.convert.meta_format import plan_shards
 from llamakit.convert.source_checksums import SourceChecksums, read_in_order, verify_checksums
@@ -77,7 +77,7 @@ def make(
     with atomic_folder(plan.destination, force=force, source=source) as folder:
         check_space(plan.destination.parent, plan.nbytes)
         folder.mkdir()
-        written = carry_out(plan, folder, direct=direct, checksums=checksums, progress=progress)
+        written = execute_plan(plan, folder, direct=direct, checksums=checksums, progress=progress)
         files = [
             {"name": name, "nbytes": (folder / name).stat().st_size, "md5": md5}
             for name, md5 in written.items()

@@ -38,7 +38,7 @@ def read_in_order(moves: Iterable[Move]) -> set[Path]:
 
 
 class SourceChecksums:
-    """The MD5s of files that ``carry`` reads in order. Use it as a context manager.
+    """The MD5s of files that ``execute_moves`` reads in order. Use it as a context manager.
 
     Args:
         expected: the md5 of each, by its path.

@@ -221,7 +221,7 @@ class OutputFile:
         self._filled(block, place)
 
     def _put_bytes(self, data: Array) -> None:
-        """Add values that go on in the next block."""
+        """Add values that continue in the next block."""
         at = 0
         while at < len(data):
             block = self._current()

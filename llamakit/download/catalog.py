@@ -120,7 +120,7 @@ def check_family(models: Sequence[Model], catalog: Sequence[Model], link: Link) 
                 f"the link is for {family} ({link.host}), but {model.name} is of "
                 f"{model.family or 'another family'}: request a link for that family from Meta"
             )
-        addresses = [_address(link, it) for it in model.server_folders or (model.folder,)]
+        addresses = [_address(link, folder) for folder in model.server_folders or (model.folder,)]
         if link.policy is not None and not any(map(link.policy.covers, addresses)):
             raise LinkError(
                 f"the link is signed for {link.policy.resource}, which does not cover "

@@ -148,7 +148,7 @@ class Fetcher:
         for _ in range(2):
             ask = partial(server.small_file, file.path, file.checksum)
             data = yield from retried(file.path, ask, self.settings.retry_policy)
-            if file.checksum in (None, found := checksum_of(data, file.checksum)):
+            if file.checksum in (None, actual := checksum_of(data, file.checksum)):
                 keep_small(self.folder, file.path, data)
                 if file.checksum:
                     verified.add(file.path, file.checksum)
@@ -157,7 +157,7 @@ class Fetcher:
             yield from compare(file.path)
         raise DamagedFileError(
             f"{file.path}: expected {kind(file.checksum)} {file.checksum}, fetched {len(data)} "
-            f"bytes with {found}, twice: {WRONG_TWICE}"
+            f"bytes with {actual}, twice: {WRONG_TWICE}"
         )
 
     def _fetch_large(

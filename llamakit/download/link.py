@@ -104,7 +104,7 @@ class Link:
     def redactor(self) -> Redactor:
         """Return what finds its secrets: values of the query, a password, a key in the path."""
         parts = urlsplit(self._before + self._after)
-        segments = [it for it in parts.path.split("/") if _looks_random(it)]
+        segments = [segment for segment in parts.path.split("/") if _looks_random(segment)]
         values = (part.partition("=")[2] for part in parts.query.split("&"))
         return Redactor((*values, *segments, parts.netloc.rpartition("@")[0]))
 

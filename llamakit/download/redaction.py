@@ -37,7 +37,7 @@ class Redactor:
     def __init__(self, secrets: Iterable[str]) -> None:
         self._parts: set[str] = set()
         for secret in secrets:
-            text = "".join(it for it, _, _ in _units(secret))
+            text = "".join(unit for unit, _, _ in _units(secret))
             self._parts |= {text[at : at + SHORTEST] for at in range(len(text) - SHORTEST + 1)}
 
     def redacted(self, text: str) -> str:
@@ -72,14 +72,14 @@ class Redactor:
         """Return where secret parts are, in order; those that touch are one."""
         units = _units(text)
         plain = "".join(character for character, _, _ in units)
-        found: list[tuple[int, int]] = []
+        ranges: list[tuple[int, int]] = []
         for at in range(len(plain) - SHORTEST + 1):
             if plain[at : at + SHORTEST] in self._parts:
                 start, stop = units[at][1], units[at + SHORTEST - 1][2]
-                if found and start <= found[-1][1]:
-                    start = found.pop()[0]
-                found.append((start, stop))
-        return found
+                if ranges and start <= ranges[-1][1]:
+                    start = ranges.pop()[0]
+                ranges.append((start, stop))
+        return ranges
 
 
 class RedactLogs(logging.Filter):
@@ -97,7 +97,7 @@ class RedactLogs(logging.Filter):
 
 def _units(text: str) -> list[tuple[str, int, int]]:
     """Split a string into characters as they are meant, and where each of them is written."""
-    return [(_character(it), it.start(), it.end()) for it in _UNIT.finditer(text)]
+    return [(_character(unit), unit.start(), unit.end()) for unit in _UNIT.finditer(text)]
 
 
 def _character(unit: re.Match[str]) -> str:

@@ -81,7 +81,7 @@ class DiffReport:
     @property
     def differing(self) -> tuple[ParameterDiff, ...]:
         """The parameters that differ."""
-        return tuple(it for it in self.parameters if it.kind != "equal")
+        return tuple(difference for difference in self.parameters if difference.kind != "equal")
 
     @property
     def same(self) -> bool:
@@ -96,7 +96,7 @@ class DiffReport:
             "b": str(self.b),
             "params": {name: list(values) for name, values in self.numbers.items()},
             "equal": len(self.parameters) - len(self.differing),
-            "differing": [_plain(asdict(it)) for it in self.differing],
+            "differing": [_plain(asdict(difference)) for difference in self.differing],
             "notes": list(self.notes),
         }
 
@@ -216,27 +216,27 @@ def _chunks(shape: tuple[int, ...]) -> Iterator[tuple[int, int]]:
 
 
 def _describe(
-    a: Checkpoint, b: Checkpoint, one: Parameter, other: Parameter, found: Comparison
+    a: Checkpoint, b: Checkpoint, one: Parameter, other: Parameter, comparison: Comparison
 ) -> ParameterDiff:
     kind: Kind = "equal"
     if one.dtype != other.dtype:
         kind = "dtype"
-    elif found.bits:
-        kind = "values" if found.values else "bytes"
-    first = _index(found.first, one.shape)
+    elif comparison.bits:
+        kind = "values" if comparison.values else "bytes"
+    first = _index(comparison.first, one.shape)
     return ParameterDiff(
         one.name,
         kind,
         one,
         other,
-        bits=found.bits if one.dtype == other.dtype else 0,
-        values=found.values,
-        nan_in_one=found.nan_in_one,
+        bits=comparison.bits if one.dtype == other.dtype else 0,
+        values=comparison.values,
+        nan_in_one=comparison.nan_in_one,
         first=first,
         first_values=None if first is None else (_value(a, one, first), _value(b, other, first)),
-        max_abs=found.max_abs,
-        max_rel=found.max_rel,
-        worst=_index(found.worst, one.shape),
+        max_abs=comparison.max_abs,
+        max_rel=comparison.max_rel,
+        worst=_index(comparison.worst, one.shape),
     )
 
 

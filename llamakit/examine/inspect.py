@@ -105,7 +105,7 @@ def inspect(
     parameters = tuple(checkpoint.parameters.values())
     embedding = checkpoint.parameters.get(EMBEDDING)
     axis = None if embedding is None else embedding.axis
-    dtypes = Counter(it.dtype for it in parameters if it.name != ROPE_FREQS)
+    dtypes = Counter(parameter.dtype for parameter in parameters if parameter.name != ROPE_FREQS)
     usual = dtypes.most_common(1)[0][0] if dtypes else "float32"
     uncounted = {ROPE_FREQS, OUTPUT} if params.tied_embeddings else {ROPE_FREQS}
     tokenizer = find_vocabulary(checkpoint, opener)
@@ -116,7 +116,7 @@ def inspect(
         form=checkpoint.form,
         generation=family_of(checkpoint).name,
         params=params,
-        numel=sum(it.numel for it in parameters if it.name not in uncounted),
+        numel=sum(parameter.numel for parameter in parameters if parameter.name not in uncounted),
         dtypes=dict(dtypes.most_common()),
         shards=len(weight_files(checkpoint)) or None,
         embedding_axis=axis,

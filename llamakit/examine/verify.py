@@ -115,7 +115,7 @@ class _File:
 
     @property
     def consumers(self) -> list[Consumer]:
-        return [it for it in (self.md5, self.crcs, self.non_finite) if it is not None]
+        return [result for result in (self.md5, self.crcs, self.non_finite) if result is not None]
 
     def _look_inside(self) -> None:
         opened = _open_tensors(self.path, self.faults)

@@ -1,4 +1,4 @@
-"""Writes a small file atomically and durably: the whole of it is there after any stop, or the old.
+"""Writes a small file atomically and durably: after any stop it is complete, or the old one.
 
 The bytes are written to a file without a name (``O_TMPFILE``), which a kill leaves nothing of.
 Only when they are on the disk does the file get a name: its own if that is free, else one next to

@@ -133,7 +133,7 @@ def check_dialog(value: Any, where: str) -> Dialog:
     Raises:
         FileFormatError: it is not a list of messages.
     """
-    messages = [_message(it) for it in value] if isinstance(value, list) else [None]
+    messages = [_message(message) for message in value] if isinstance(value, list) else [None]
     if None in messages:
         raise FileFormatError(
             f"{where}: messages have to be a list of objects with a role (system, user, "

@@ -79,11 +79,11 @@ def _json_calls(text: str) -> list[ToolCall]:
     if text[:1] not in ("{", "["):
         return []
     try:
-        found = [_json_call(value) for value in _json_values(text)]
+        values = [_json_call(value) for value in _json_values(text)]
     except (ValueError, RecursionError):
         return []
-    calls = [call for call in found if call is not None]
-    return calls if len(calls) == len(found) else []
+    calls = [call for call in values if call is not None]
+    return calls if len(calls) == len(values) else []
 
 
 def _json_values(text: str) -> Iterator[Any]:

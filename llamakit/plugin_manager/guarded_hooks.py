@@ -105,7 +105,7 @@ class HookGuard:
     def _wrap(
         self, function: Callable[..., Any], hook: str, arguments: Sequence[Any], is_old: bool
     ) -> Generator[None, Any, Any]:
-        """Run a wrapper around the inner call, whose result stands where the wrapper fails."""
+        """Run a wrapper around the inner call, whose result is kept if the wrapper fails."""
         wrapper = self._started(function, hook, arguments)
         inner: pluggy.Result[Any]
         try:

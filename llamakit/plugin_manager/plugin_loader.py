@@ -109,7 +109,9 @@ def _meant(manager: pluggy.PluginManager, name: str) -> str:
     """Say which hook was probably meant, if one is called much like it."""
     import difflib  # seldom needed, and --help starts without it
 
-    known = {it.removeprefix("register_"): it for it in vars(hookspecs) if _spec(manager, it)}
+    known = {
+        spec.removeprefix("register_"): spec for spec in vars(hookspecs) if _spec(manager, spec)
+    }
     close = difflib.get_close_matches(name.removeprefix("register_"), known, 1, 0.7)
     return f"; did you mean {known[close[0]]}? If not" if close else ""
 

@@ -1,4 +1,4 @@
-"""Names and what they stand for: who registered what, and what happens when two claim one name."""
+"""Names and their values: who registered what, and what happens when two claim one name."""
 
 from __future__ import annotations
 

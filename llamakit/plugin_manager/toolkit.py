@@ -220,8 +220,8 @@ class Toolkit:
 
     def _expected(self, hook: str) -> list[str]:
         """Say what each plugin looks for, by the first line of its hook's docstring."""
-        implementations = reversed(getattr(self._manager.hook, hook).get_hookimpls())
-        docstrings = (it.function.__doc__ or "" for it in implementations if not it.wrapper)
+        impls = reversed(getattr(self._manager.hook, hook).get_hookimpls())
+        docstrings = (impl.function.__doc__ or "" for impl in impls if not impl.wrapper)
         lines = (docstring.strip().partition("\n")[0] for docstring in docstrings)
         return [line.rstrip(".") for line in lines if line]
 

@@ -119,7 +119,7 @@ def make_block(
 ) -> Block:
     """Pack one layer; each weight is removed from ``weights`` as it is packed."""
     wqkv = pool.submit(
-        layers.column, *(weights.pop(f"attention.w{it}.weight") for it in ("q", "k", "v"))
+        layers.column, *(weights.pop(f"attention.w{letter}.weight") for letter in ("q", "k", "v"))
     )
     wo = pool.submit(layers.row, weights.pop("attention.wo.weight"))
     feed_forward = (

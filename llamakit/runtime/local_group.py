@@ -29,7 +29,7 @@ _HERE = b"h"
 
 def register(links: Links) -> None:
     """Make the group that ``links`` connect known to torch.distributed as ``BACKEND``."""
-    peers = [(rank, it) for rank, it in enumerate(links.peers) if it is not None]
+    peers = [(rank, link) for rank, link in enumerate(links.peers) if link is not None]
     memory = mmap.mmap(links.memory.fileno(), 2 * links.size * SLOT_NBYTES)
     together = Exchange(links.rank, peers, memory)
 
@@ -93,7 +93,7 @@ class Exchange:
 
     def receive(self, root: int, into: memoryview) -> None:
         """Receive what a rank sends. Raises as ``parts``."""
-        peer = next(it for rank, it in self._peers if rank == root)
+        peer = next(link for rank, link in self._peers if rank == root)
         try:
             while into:
                 if not (count := peer.recv_into(into)):

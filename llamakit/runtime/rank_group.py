@@ -243,8 +243,10 @@ class RankGroup(Group):
         own[1 : 1 + len(data)] = torch.tensor(list(data), dtype=torch.uint8)
         every = [torch.empty_like(own) for _ in range(self.size)]
         distributed.all_gather(every, own)
-        texts = (it[1:].numpy().tobytes().rstrip(b"\0").decode("utf-8", "replace") for it in every)
-        return [text if it[0] else None for it, text in zip(every, texts, strict=True)]
+        texts = (
+            one[1:].numpy().tobytes().rstrip(b"\0").decode("utf-8", "replace") for one in every
+        )
+        return [text if row[0] else None for row, text in zip(every, texts, strict=True)]
 
     def _explain(self, error: RuntimeError) -> RuntimeError | ParallelError:
         """Return an error that names the rank that exited, if that is why a collective failed."""

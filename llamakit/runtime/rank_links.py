@@ -46,7 +46,7 @@ class Links:
     @property
     def descriptors(self) -> list[int]:
         """What a worker has to inherit."""
-        sockets = [it.fileno() for it in self.peers if it is not None]
+        sockets = [peer.fileno() for peer in self.peers if peer is not None]
         return [*sockets, self.memory.fileno(), self.store.fileno()]
 
     def close(self) -> None:

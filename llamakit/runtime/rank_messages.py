@@ -83,21 +83,21 @@ def _plain(value: Any) -> Any:
     if isinstance(value, BaseException):
         return {_TYPE: _ERROR, "name": type(value).__name__, "message": str(value)}
     if isinstance(value, Scores):
-        return {_TYPE: "Scores", **{name: _plain(it) for name, it in value._asdict().items()}}
+        return {_TYPE: "Scores", **{name: _plain(item) for name, item in value._asdict().items()}}
     if is_dataclass(value) and type(value).__name__ in _TYPES:
         values = {field.name: _plain(getattr(value, field.name)) for field in fields(value)}
         return {_TYPE: type(value).__name__, **values}
     if isinstance(value, dict):
         return {_TYPE: "dict", "items": [[_plain(k), _plain(v)] for k, v in value.items()]}
     if isinstance(value, tuple | list):
-        return [_plain(it) for it in value]
+        return [_plain(item) for item in value]
     raise TypeError(f"ranks cannot send {type(value).__name__}")
 
 
 def _restored(value: Any) -> Any:
     """Turn what JSON has into a value; lists become tuples."""
     if isinstance(value, list):
-        nested = any(isinstance(it, list | dict) for it in value)
+        nested = any(isinstance(item, list | dict) for item in value)
         return tuple(map(_restored, value)) if nested else tuple(value)
     if not isinstance(value, dict):
         return value
@@ -107,7 +107,7 @@ def _restored(value: Any) -> Any:
         return _error(str(values["name"]), str(values["message"]))
     if kind == "dict":
         return dict(_restored(values["items"]))
-    return _TYPES[kind](**{name: _restored(it) for name, it in values.items()})
+    return _TYPES[kind](**{name: _restored(item) for name, item in values.items()})
 
 
 def _error(name: str, message: str) -> Exception:

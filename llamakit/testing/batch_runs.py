@@ -58,14 +58,14 @@ def run(schedule: Schedule, step: Step) -> dict[int, list[Any]]:
 
 
 def checked(
-    what: str,
+    name: str,
     step: Step,
     fault_of: Callable[[Any, torch.Tensor], str],
 ) -> Step:
     """Wrap a sampler or a processor so that each of its answers is checked.
 
     Args:
-        what: its name in messages.
+        name: its name in messages.
         fault_of: the contract; called with what was returned, and the logits as they were.
     """
     import torch
@@ -81,16 +81,16 @@ def checked(
         except (Exception, SystemExit) as error:
             when = f" after {written} tokens of an answer" if written else ""
             raise ContractError(
-                f"{what} fails on logits {tuple(logits.shape)}{when}: {said(error)}"
+                f"{name} fails on logits {tuple(logits.shape)}{when}: {said(error)}"
             ) from error
         if fault := fault_of(result, logits):
-            raise ContractError(f"{what} {fault}")
+            raise ContractError(f"{name} {fault}")
         return result
 
     return checked_step
 
 
-def check_rows_are_left(what: str, step: Step) -> None:
+def check_rows_are_left(name: str, step: Step) -> None:
     """Check that a sampler or a processor leaves its rows as they are, but for their state."""
     __tracebackhide__ = True
     logits, rows = batch()
@@ -99,11 +99,11 @@ def check_rows_are_left(what: str, step: Step) -> None:
     step(logits, passed)
     if before != [(row.tokens, row.prompt_length, row.stop_tokens) for row in rows]:
         raise ContractError(
-            f"{what} changes row.tokens: llamakit appends the token that is chosen; keep what is "
+            f"{name} changes row.tokens: llamakit appends the token that is chosen; keep what is "
             "to be remembered in row.state"
         )
     if passed != rows:
-        raise ContractError(f"{what} changes the list of rows that it gets: leave it")
+        raise ContractError(f"{name} changes the list of rows that it gets: leave it")
 
 
 def logits_of(row: int, turn: int) -> torch.Tensor:

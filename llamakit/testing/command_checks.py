@@ -73,8 +73,8 @@ def _check_refusal(
     __tracebackhide__ = True
     with TemporaryDirectory() as other:
         Path(other, "notes.txt").write_text("not a checkpoint", "utf-8")
-        words = [other if Path(word) == source else word for word in arguments]
-        result = _run(tool, *words)
+        strings = [other if Path(word) == source else word for word in arguments]
+        result = _run(tool, *strings)
     if not result.exit_code:
         raise ContractError(
             f"the checkpoint tool {tool.name} ends well on a folder that holds no "
@@ -125,8 +125,8 @@ def _run(command: click.Command, *arguments: str | os.PathLike[str]) -> Result:
     """Run a command as ``llamakit`` would, with the toolkit as its object."""
     from llamakit.plugin_manager.toolkit import default_toolkit
 
-    words = [os.fspath(word) for word in arguments]
-    return CliRunner().invoke(command, words, obj=default_toolkit(), prog_name=command.name)
+    strings = [os.fspath(word) for word in arguments]
+    return CliRunner().invoke(command, strings, obj=default_toolkit(), prog_name=command.name)
 
 
 def _typed(arguments: tuple[str | os.PathLike[str], ...]) -> str:

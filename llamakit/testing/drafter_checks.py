@@ -29,35 +29,35 @@ def check_drafter(factory: DrafterFactory, **options: Any) -> None:
     entry = entry_for("drafter", factory)
     check_registration_of(factory)
     check_factory(entry)
-    what = str(entry)
+    name = str(entry)
     draft: Drafter = make(entry, options)
-    with left_alone(what):
-        first = _drafts(what, draft)
+    with left_alone(name):
+        first = _drafts(name, draft)
     for again in (draft, make(entry, options)):
-        if _drafts(what, again) != first:
+        if _drafts(name, again) != first:
             raise ContractError(
-                f"{what} proposes other tokens for the same sequence: keep nothing between calls"
+                f"{name} proposes other tokens for the same sequence: keep nothing between calls"
             )
-    check_nonsense(entry, options, lambda made: _drafts(what, made))
+    check_nonsense(entry, options, lambda draft_again: _drafts(name, draft_again))
 
 
-def _drafts(what: str, draft: Drafter) -> list[list[int]]:
+def _drafts(name: str, draft: Drafter) -> list[list[int]]:
     __tracebackhide__ = True
-    return [_checked(what, draft, list(tokens)) for tokens in SEQUENCES]
+    return [_checked(name, draft, list(tokens)) for tokens in SEQUENCES]
 
 
-def _checked(what: str, draft: Drafter, tokens: list[int]) -> list[int]:
+def _checked(name: str, draft: Drafter, tokens: list[int]) -> list[int]:
     __tracebackhide__ = True
     before = list(tokens)
     try:
         proposed: Any = draft(tokens)
     except Exception as error:
         raise ContractError(
-            f"{what} fails on a sequence of {len(tokens)} tokens: {said(error)}; "
+            f"{name} fails on a sequence of {len(tokens)} tokens: {said(error)}; "
             "propose none where nothing is likely"
         ) from error
     if tokens != before:
-        raise ContractError(f"{what} changes the tokens that it is called with: work on a copy")
+        raise ContractError(f"{name} changes the tokens that it is called with: work on a copy")
     if fault := draft_fault(proposed, VOCABULARY):
-        raise ContractError(f"{what} {fault}")
+        raise ContractError(f"{name} {fault}")
     return token_list(proposed)

@@ -33,7 +33,7 @@ def check_exporter(export: Exporter, **options: Any) -> None:
     from llamakit.plugin_manager.toolkit import default_toolkit
 
     __tracebackhide__ = True
-    what = f"exporter {getattr(export, '__name__', export)}"
+    name = f"exporter {getattr(export, '__name__', export)}"
     check_registration_of(export)
     with TemporaryDirectory() as root:
         for shards in (1, 2):
@@ -41,49 +41,49 @@ def check_exporter(export: Exporter, **options: Any) -> None:
             checkpoint = default_toolkit().open_checkpoint(source)
             place = Path(root, f"made-{shards}")
             place.mkdir()
-            _check_one(what, export, checkpoint, place, options)
-        _check_unknown_option(what, export, checkpoint, Path(root), options)
+            _check_one(name, export, checkpoint, place, options)
+        _check_unknown_option(name, export, checkpoint, Path(root), options)
 
 
 def _check_one(
-    what: str, export: Exporter, checkpoint: Checkpoint, place: Path, options: Mapping[str, Any]
+    name: str, export: Exporter, checkpoint: Checkpoint, place: Path, options: Mapping[str, Any]
 ) -> None:
     """Check one export, done twice."""
     __tracebackhide__ = True
     before = contents(checkpoint.path)
-    with left_alone(what):
-        report = _export(what, export, checkpoint, place / "one", options)
+    with left_alone(name):
+        report = _export(name, export, checkpoint, place / "one", options)
     with_progress = {**options, "progress": lambda _: None}
-    _export(what, export, checkpoint, place / "two", with_progress)
+    _export(name, export, checkpoint, place / "two", with_progress)
     if fault := export_fault(report, place / "one"):
-        raise ContractError(f"{what} {fault}")
+        raise ContractError(f"{name} {fault}")
     beside = sorted(path.name for path in place.iterdir() if path.name not in ("one", "two"))
     if beside:
         raise ContractError(
-            f"{what} leaves {', '.join(beside)} next to the destination: write below it only"
+            f"{name} leaves {', '.join(beside)} next to the destination: write below it only"
         )
     if contents(checkpoint.path) != before:
-        raise ContractError(f"{what} changes the checkpoint that it reads")
+        raise ContractError(f"{name} changes the checkpoint that it reads")
     if contents(place / "one") != contents(place / "two"):
         raise ContractError(
-            f"{what} writes other bytes the second time: leave dates and random numbers out"
+            f"{name} writes other bytes the second time: leave dates and random numbers out"
         )
 
 
 def _export(
-    what: str, export: Exporter, checkpoint: Checkpoint, place: Path, options: Mapping[str, Any]
+    name: str, export: Exporter, checkpoint: Checkpoint, place: Path, options: Mapping[str, Any]
 ) -> Any:
     __tracebackhide__ = True
     try:
         return export(checkpoint, place, dict(options))
     except Exception as error:
         raise ContractError(
-            f"{what} fails on a checkpoint of the format {checkpoint.form}: {said(error)}"
+            f"{name} fails on a checkpoint of the format {checkpoint.form}: {said(error)}"
         ) from error
 
 
 def _check_unknown_option(
-    what: str, export: Exporter, checkpoint: Checkpoint, root: Path, options: Mapping[str, Any]
+    name: str, export: Exporter, checkpoint: Checkpoint, root: Path, options: Mapping[str, Any]
 ) -> None:
     __tracebackhide__ = True
     try:
@@ -92,10 +92,10 @@ def _check_unknown_option(
         return
     except Exception as error:
         raise ContractError(
-            f"{what} fails on an option that it does not have: {said(error)}; raise an OptionError"
+            f"{name} fails on an option that it does not have: {said(error)}; raise an OptionError"
         ) from error
     raise ContractError(
-        f"{what} takes an option that it does not have, so a misspelt one would "
+        f"{name} takes an option that it does not have, so a misspelt one would "
         "pass: raise an OptionError that lists those it has"
     )
 

@@ -34,7 +34,7 @@ def check_factory(entry: Entry, positional: int = 0) -> None:
 
     Args:
         entry: the factory.
-        positional: how many parameters stand before its options, for llamakit to fill.
+        positional: how many parameters come before its options, for llamakit to fill.
 
     Raises:
         ContractError: no docstring, or a parameter that is no proper option.
@@ -87,7 +87,7 @@ def make(entry: Entry, options: Mapping[str, object], *positional: object) -> An
     named = {"tokenizer": embedded_tokenizer()} if asks else {}
     try:
         with left_alone(f"building {entry}"):
-            made = build(entry, options, *positional, **named)
+            product = build(entry, options, *positional, **named)
     except (LlamakitError, ContractError):
         raise
     except Exception as error:
@@ -95,9 +95,9 @@ def make(entry: Entry, options: Mapping[str, object], *positional: object) -> An
             f"building {entry} with {dict(options) or 'its defaults'} fails: "
             f"{said(error)}; a factory raises nothing but ValueError, for a value out of range"
         ) from error
-    if fault := factory_result_fault(entry.kind, made):
+    if fault := factory_result_fault(entry.kind, product):
         raise ContractError(f"{entry} {fault}")
-    return made
+    return product
 
 
 def nonsense(entry: Entry, options: Mapping[str, object]) -> Iterator[dict[str, object]]:
@@ -121,11 +121,11 @@ def check_nonsense(
     __tracebackhide__ = True
     for given in nonsense(entry, options):
         try:
-            made = make(entry, given, *positional)
+            product = make(entry, given, *positional)
         except LlamakitError:
             continue
         try:
-            use(made)
+            use(product)
         except Exception as error:
             raise ContractError(
                 f"{entry} takes {given} and fails when it is used: {said(error)}. Check the range "

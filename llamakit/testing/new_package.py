@@ -101,7 +101,7 @@ def plan_package(name: str, kind: str, parent: Path, taken: Mapping[str, str]) -
             "keeps it, and two others both lose it; choose another"
         )
     package = NewPackage(short, kind, parent / f"{PREFIX}{short}", {})
-    words = {
+    values = {
         "name": short,
         "kind": kind.replace("-", " ") if kind != "models" else "download catalog",
         "article": "An" if kind[0] in "aeiou" else "A",
@@ -112,7 +112,7 @@ def plan_package(name: str, kind: str, parent: Path, taken: Mapping[str, str]) -
         "try_it": KINDS[kind].format(name=short),
     }
     files = {
-        target.format(module=package.module): _fill(source, words)
+        target.format(module=package.module): _fill(source, values)
         for target, source in {
             "pyproject.toml": "common/pyproject.toml",
             "README.md": "common/README.md",
@@ -146,8 +146,8 @@ def write_package(package: NewPackage) -> None:
 def _check_name(name: str, short: str) -> None:
     if _NAME.fullmatch(short) and len(short) <= _LONGEST:
         return
-    words = re.findall(r"[a-z0-9]+", short.lower())
-    likely = "-".join(words).lstrip("0123456789-")[:_LONGEST].rstrip("-")
+    values = re.findall(r"[a-z0-9]+", short.lower())
+    likely = "-".join(values).lstrip("0123456789-")[:_LONGEST].rstrip("-")
     hint = f"; {likely} would do" if likely else ""
     raise UsageError(
         f"{name!r} cannot be the name of a package and a module: lower-case letters and digits, "
@@ -161,6 +161,6 @@ def _versions() -> str:
     return f">={major}.{minor},<{int(major) + 1}"
 
 
-def _fill(source: str, words: Mapping[str, str]) -> str:
+def _fill(source: str, values: Mapping[str, str]) -> str:
     template = (_TEMPLATES / f"{source}.tmpl").read_text("utf-8")
-    return Template(template).substitute(words)
+    return Template(template).substitute(values)

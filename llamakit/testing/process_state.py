@@ -27,11 +27,11 @@ class _Part(NamedTuple):
 
 
 @contextlib.contextmanager
-def left_alone(what: str) -> Iterator[None]:
+def left_alone(name: str) -> Iterator[None]:
     """Check that what is done inside changes nothing that the whole process shares.
 
     Args:
-        what: who is watched, such as ``the sampler nth``.
+        name: who is watched, such as ``the sampler nth``.
 
     Raises:
         ContractError: something has changed (it is put back), or something was printed.
@@ -51,11 +51,11 @@ def left_alone(what: str) -> Iterator[None]:
             part.restore(value)
     for part, _ in changed:
         raise ContractError(
-            f"{what} changes {part.name}, which all of the process shares: {part.remedy}"
+            f"{name} changes {part.name}, which all of the process shares: {part.remedy}"
         )
     if printed.getvalue():
         raise ContractError(
-            f"{what} prints {printed.getvalue()[:40]!r}, which ends up in the answer or in JSON: "
+            f"{name} prints {printed.getvalue()[:40]!r}, which ends up in the answer or in JSON: "
             "take the print out, or use logging"
         )
 
@@ -66,9 +66,9 @@ def _set_environment(values: dict[str, str]) -> None:
 
 
 _DRAW = "draw from row.generator (llamakit.sampling.draw_ids does)"
-_HANDED = "hand the value to the calls that need it"
+_BY_ARGUMENT = "pass the value to the calls that need it"
 _PLAIN = (
-    _Part("the environment variables", lambda: dict(os.environ), _set_environment, _HANDED),
+    _Part("the environment variables", lambda: dict(os.environ), _set_environment, _BY_ARGUMENT),
     _Part("the current folder", Path.cwd, os.chdir, "use whole paths"),
     _Part("the state of Python's random", random.getstate, random.setstate, _DRAW),
     _Part(

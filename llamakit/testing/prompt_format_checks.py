@@ -37,72 +37,72 @@ def check_prompt_format(
     entry = entry_for("prompt format", factory)
     check_registration_of(factory)
     check_factory(entry, positional=1)
-    what, tokenizer = str(entry), tokenizer or embedded_tokenizer()
+    name, tokenizer = str(entry), tokenizer or embedded_tokenizer()
     form: PromptFormat = make(entry, options, tokenizer)
-    _check_stop_tokens(what, form, tokenizer)
-    with left_alone(what):
-        _check_ids(what, form, tokenizer)
+    _check_stop_tokens(name, form, tokenizer)
+    with left_alone(name):
+        _check_ids(name, form, tokenizer)
     another: PromptFormat = make(entry, options, tokenizer)
     for dialog in _dialogs(QUESTION):
-        _check_dialog(what, form, another, dialog)
-    _check_markup(what, form, tokenizer)
-    _check_refusals(what, form)
+        _check_dialog(name, form, another, dialog)
+    _check_markup(name, form, tokenizer)
+    _check_refusals(name, form)
 
 
-def _check_stop_tokens(what: str, form: PromptFormat, tokenizer: Tokenizer) -> None:
+def _check_stop_tokens(name: str, form: PromptFormat, tokenizer: Tokenizer) -> None:
     __tracebackhide__ = True
     if fault := stop_fault(form, tokenizer.vocab_size):
-        raise ContractError(f"{what} {fault}")
+        raise ContractError(f"{name} {fault}")
     if not list(form.stop_tokens):
         raise ContractError(
-            f"{what} has no stop_tokens, so no answer would end before its limit: "
+            f"{name} has no stop_tokens, so no answer would end before its limit: "
             "(tokenizer.eos_id,) is usual"
         )
 
 
-def _check_ids(what: str, form: PromptFormat, tokenizer: Tokenizer) -> None:
+def _check_ids(name: str, form: PromptFormat, tokenizer: Tokenizer) -> None:
     __tracebackhide__ = True
     dialog: Dialog = [{"role": "user", "content": QUESTION}]
     try:
         tokens = form.encode(dialog)
     except Exception as error:
         raise ContractError(
-            f"{what} does not encode a single user message: {said(error)}"
+            f"{name} does not encode a single user message: {said(error)}"
         ) from error
     if fault := encoding_fault(tokens, "encode", tokenizer.vocab_size):
-        raise ContractError(f"{what} {fault}")
+        raise ContractError(f"{name} {fault}")
     if QUESTION not in tokenizer.decode(tokens):
         raise ContractError(
-            f"{what} leaves the message's text out: {QUESTION!r} became "
+            f"{name} leaves the message's text out: {QUESTION!r} became "
             f"{tokenizer.decode(tokens)!r}"
         )
 
 
-def _check_dialog(what: str, form: PromptFormat, another: PromptFormat, dialog: Dialog) -> None:
+def _check_dialog(name: str, form: PromptFormat, another: PromptFormat, dialog: Dialog) -> None:
     """Check a dialog that the format may refuse, though not with just any error."""
     __tracebackhide__ = True
     before = deepcopy(dialog)
-    first = _encoded(what, form, dialog)
+    first = _encoded(name, form, dialog)
     if dialog != before:
-        raise ContractError(f"{what} changes the dialog that it is called with: work on a copy")
-    if first != _encoded(what, form, dialog) or first != _encoded(what, another, dialog):
+        raise ContractError(f"{name} changes the dialog that it is called with: work on a copy")
+    if first != _encoded(name, form, dialog) or first != _encoded(name, another, dialog):
         raise ContractError(
-            f"{what} gives other tokens for the same dialog: keep nothing between calls"
+            f"{name} gives other tokens for the same dialog: keep nothing between calls"
         )
 
 
-def _check_markup(what: str, form: PromptFormat, tokenizer: Tokenizer) -> None:
+def _check_markup(name: str, form: PromptFormat, tokenizer: Tokenizer) -> None:
     """Check that no text of a message becomes a control token."""
     __tracebackhide__ = True
     control = {tokenizer.bos_id, tokenizer.eos_id, *form.stop_tokens}
     for dialogs in zip(_dialogs("x"), *(_dialogs(text) for text in MARKUP), strict=True):
-        plain, *typed = (_encoded(what, form, dialog) for dialog in dialogs)
+        plain, *typed = (_encoded(name, form, dialog) for dialog in dialogs)
         for tokens, text in zip(typed, MARKUP, strict=True):
             if plain is None or tokens is None:
                 continue
             if _count(tokens, control) != _count(plain, control):
                 raise ContractError(
-                    f"{what} turns the text {text!r} of a message into a control token: encode "
+                    f"{name} turns the text {text!r} of a message into a control token: encode "
                     "messages with tokenizer.encode, which never does, or raise SpecialTagError"
                 )
 
@@ -111,16 +111,16 @@ def _count(tokens: Sequence[int], control: set[int]) -> Counter[int]:
     return Counter(token for token in tokens if token in control)
 
 
-def _check_refusals(what: str, form: PromptFormat) -> None:
+def _check_refusals(name: str, form: PromptFormat) -> None:
     """Check that a dialog in no order is answered or refused, and with a sentence."""
     __tracebackhide__ = True
     user, assistant = {"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}
     odd = [[], [assistant], [user, user], [user, assistant], [{"role": "nobody", "content": "c"}]]
     for dialog in odd:
-        _encoded(what, form, cast("Dialog", dialog))
+        _encoded(name, form, cast("Dialog", dialog))
 
 
-def _encoded(what: str, form: PromptFormat, dialog: Dialog) -> list[int] | None:
+def _encoded(name: str, form: PromptFormat, dialog: Dialog) -> list[int] | None:
     """Return the tokens, or None if the format refuses the dialog."""
     __tracebackhide__ = True
     try:
@@ -130,7 +130,7 @@ def _encoded(what: str, form: PromptFormat, dialog: Dialog) -> list[int] | None:
     except Exception as error:
         roles = ", ".join(message["role"] for message in dialog) or "no messages"
         raise ContractError(
-            f"{what} fails on a dialog of {roles}: {said(error)}; raise a DialogError that says "
+            f"{name} fails on a dialog of {roles}: {said(error)}; raise a DialogError that says "
             "what is expected"
         ) from error
 

@@ -100,8 +100,8 @@ def _shared() -> dict[str, object]:
 @functools.cache
 def _fault(module: str) -> str:
     """Say what is wrong with a plugin, or nothing."""
-    words = [module, json.dumps(sys.path), json.dumps(_HEAVY)]
-    command = [sys.executable, "-c", _PROGRAM, *words]
+    arguments = [module, json.dumps(sys.path), json.dumps(_HEAVY)]
+    command = [sys.executable, "-c", _PROGRAM, *arguments]
     try:
         done = subprocess.run(
             command, capture_output=True, text=True, timeout=_PATIENCE, check=False
@@ -115,32 +115,32 @@ def _fault(module: str) -> str:
     return _complaint(module, json.loads(last))  # noqa: TID251 - of the program above
 
 
-def _complaint(module: str, found: dict[str, Any]) -> str:
-    if found["status"] != "ok":
-        absent = f"but there is no {module}:" in found["reason"]
+def _complaint(module: str, state: dict[str, Any]) -> str:
+    if state["status"] != "ok":
+        absent = f"but there is no {module}:" in state["reason"]
         return (
             f"there is no module {module}: is the name right, and is its package installed?"
             if absent
-            else f"the plugin {module} is broken: {found['reason']}"
+            else f"the plugin {module} is broken: {state['reason']}"
         )
-    if found["heavy"]:
+    if state["heavy"]:
         return (
-            f"the plugin {module} imports {', '.join(found['heavy'])} when it is loaded, which "
+            f"the plugin {module} imports {', '.join(state['heavy'])} when it is loaded, which "
             "every `llamakit --help` would wait for: import it inside the function that needs it"
         )
-    if found["printed"]:
+    if state["printed"]:
         return (
-            f"the plugin {module} prints {found['printed']!r} when it is loaded, into whatever "
+            f"the plugin {module} prints {state['printed']!r} when it is loaded, into whatever "
             "command is run: take the print out"
         )
-    if found["changed"]:
+    if state["changed"]:
         return (
-            f"the plugin {module} changes {' and '.join(found['changed'])} when it is loaded; "
+            f"the plugin {module} changes {' and '.join(state['changed'])} when it is loaded; "
             "every command would run with that: leave them"
         )
-    if found["unexplained"]:
+    if state["unexplained"]:
         return (
-            f"the plugin {module} registers {', '.join(found['unexplained'])} without a help: "
+            f"the plugin {module} registers {', '.join(state['unexplained'])} without a help: "
             'pass register(…, help="one line")'
         )
     return ""
@@ -155,7 +155,7 @@ def _plugins_of(module: str) -> list[str]:
     if top in ("", "llamakit"):
         return []
     points = find_entry_points(GROUP)
-    return sorted({it.module for it in points if it.module.partition(".")[0] == top})
+    return sorted({point.module for point in points if point.module.partition(".")[0] == top})
 
 
 def _is_hook(value: object) -> bool:

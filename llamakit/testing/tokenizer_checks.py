@@ -87,12 +87,14 @@ def _special_ids(tokenizer: Tokenizer) -> dict[str, int]:
     """Return what no text may become, by name; check it where the tokenizer tells it."""
     __tracebackhide__ = True
     tell = getattr(tokenizer, "special_ids", None)
-    told: Any = {} if tell is None else tell()
-    if not isinstance(told, Mapping) or not all(
-        isinstance(name, str) and _is_id(token, tokenizer) for name, token in told.items()
+    values: Any = {} if tell is None else tell()
+    if not isinstance(values, Mapping) or not all(
+        isinstance(name, str) and _is_id(token, tokenizer) for name, token in values.items()
     ):
-        raise ContractError(f"special_ids() returns {told!r:.60}: return token IDs by their names")
-    return {**told, "BOS": tokenizer.bos_id, "EOS": tokenizer.eos_id}
+        raise ContractError(
+            f"special_ids() returns {values!r:.60}: return token IDs by their names"
+        )
+    return {**values, "BOS": tokenizer.bos_id, "EOS": tokenizer.eos_id}
 
 
 def _encode(tokenizer: Tokenizer, text: str, special: Mapping[str, int]) -> list[int]:
@@ -140,11 +142,11 @@ def _check_bytes(tokenizer: Tokenizer) -> None:
     tell = getattr(tokenizer, "token_bytes", None)
     if tell is None:
         return
-    told: Any = tell()
-    is_good = isinstance(told, Sequence) and all(isinstance(it, bytes) for it in told)
-    if not is_good or len(told) != tokenizer.vocab_size:
+    values: Any = tell()
+    is_good = isinstance(values, Sequence) and all(isinstance(piece, bytes) for piece in values)
+    if not is_good or len(values) != tokenizer.vocab_size:
         raise ContractError(
-            f"token_bytes() returns {told!r:.60}: return the bytes of each of the "
+            f"token_bytes() returns {values!r:.60}: return the bytes of each of the "
             f"{tokenizer.vocab_size} tokens, b'' where it adds no text"
         )
 
@@ -155,9 +157,9 @@ def _is_id(token: object, tokenizer: Tokenizer) -> bool:
 
 def _others(root: Path, path: Path) -> Iterator[Path]:
     """Make files that are of no format, and name SentencePiece's."""
-    embedded = demo.path().parent / "tokenizer.model"
-    if path.read_bytes() != embedded.read_bytes():
-        yield embedded
+    bundled = demo.path().parent / "tokenizer.model"
+    if path.read_bytes() != bundled.read_bytes():
+        yield bundled
     for name, text in (("tokenizer.json", '{"model": {}}'), ("params.json", "{}")):
         (root / name).write_text(text, "utf-8")
         yield root / name

@@ -52,7 +52,7 @@ def _warn_of_options(_: Toolkit, entry: Entry) -> None:
 
 def _third_party(toolkit: Toolkit, *hooks: str) -> Iterator[Entry]:
     for hook in hooks:
-        yield from (it for it in toolkit.registries[hook] if not it.source.builtin)
+        yield from (entry for entry in toolkit.registries[hook] if not entry.source.builtin)
 
 
 def _attempt(toolkit: Toolkit, entry: Entry, use: Callable[[Toolkit, Entry], object]) -> None:

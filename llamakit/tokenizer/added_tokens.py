@@ -62,7 +62,9 @@ def listed_tokens(tokenizer_json: Any) -> list[AddedToken]:
         ValueError, KeyError, TypeError, AttributeError: they are not what they should be.
     """
     listed = tokenizer_json.get("added_tokens") or ()
-    return _checked([_token(it["id"], it["content"], it.get("special", False)) for it in listed])
+    return _checked(
+        [_token(entry["id"], entry["content"], entry.get("special", False)) for entry in listed]
+    )
 
 
 def _read(path: Path) -> list[AddedToken]:
@@ -78,7 +80,7 @@ def _read(path: Path) -> list[AddedToken]:
 def _of_config(value: Any) -> list[AddedToken]:
     listed = (value.get("added_tokens_decoder") or {}).items()
     return _checked(
-        [_token(int(id_), it["content"], it.get("special", True)) for id_, it in listed]
+        [_token(int(id_), token["content"], token.get("special", True)) for id_, token in listed]
     )
 
 
@@ -102,9 +104,9 @@ def _token(token: Any, content: Any, special: Any) -> AddedToken:
 
 
 def _checked(listed: list[AddedToken]) -> list[AddedToken]:
-    if (length := sum(len(it.content) for it in listed)) > MAX_LENGTH:
+    if (length := sum(len(token.content) for token in listed)) > MAX_LENGTH:
         raise ValueError(f"its added tokens have {length} characters in all")
-    ids, names = {it.id for it in listed}, {it.content for it in listed}
+    ids, names = {token.id for token in listed}, {token.content for token in listed}
     if len(ids) < len(listed) or len(names) < len(listed):
         raise ValueError("two added tokens have one ID or one name")
     return listed

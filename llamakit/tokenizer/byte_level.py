@@ -23,7 +23,7 @@ def from_text(text: str) -> bytes:
     """Return the bytes of a token.
 
     Raises:
-        KeyError: a character stands for no byte.
+        KeyError: a character is none of the 256.
     """
     return bytes(map(BYTES.__getitem__, text))
 

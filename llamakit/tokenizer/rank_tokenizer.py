@@ -21,9 +21,9 @@ if TYPE_CHECKING:
     from llamakit.checkpoint.params import ModelParams
 
 LONGEST_PART = 400_000
-"""Characters; a text is cut here whatever there is, as in the reference."""
+"""Characters; a string is split here whatever there is, as in the reference."""
 LONGEST_RUN = 25_000
-"""Characters of space, or of none, in a row: a longer run is cut, which changes the tokens."""
+"""Characters of space, or of none, in a row: a longer run is split, which changes the tokens."""
 
 _RUNS = re.compile(r"\s+|\S+")
 """Python's ``\\s`` is ``str.isspace()``, which the reference asks."""
@@ -57,11 +57,11 @@ class RankTokenizer:
         self.prompt_format = special.prompt_format
         self.special, self.added = special, added
         named = {first + offset: name for offset, name in enumerate(special.names)}
-        named |= {it.id: it.content for it in added}
-        words = {it.id for it in added if not it.special}
-        self._names = {name: token for token, name in named.items() if token not in words}
-        self._names |= {it.content: it.id for it in added if it.special}
-        self._words = {named[token]: token for token in words}
+        named |= {entry.id: entry.content for entry in added}
+        text_tokens = {entry.id for entry in added if not entry.special}
+        self._names = {name: token for token, name in named.items() if token not in text_tokens}
+        self._names |= {entry.content: entry.id for entry in added if entry.special}
+        self._words = {named[token]: token for token in text_tokens}
         self.bos_id = self._names.get(special.names[0], first)
         self.eos_id = self._names.get(special.names[special.eos], first + special.eos)
         self.stop_ids = frozenset(first + offset for offset in special.stops)
@@ -91,7 +91,7 @@ class RankTokenizer:
         Bytes that are not UTF-8, or not yet, become U+FFFD.
         """
         pieces, count = self.token_bytes(), self.vocab_size
-        return b"".join(pieces[it] for it in tokens if it < count).decode("utf-8", "replace")
+        return b"".join(pieces[id_] for id_ in tokens if id_ < count).decode("utf-8", "replace")
 
     def special_ids(self) -> Mapping[str, int]:
         """Return the special tokens by name: a prompt format may use them, text never does."""
@@ -141,22 +141,22 @@ def load(path: Path) -> RankTokenizer | None:
 
 
 def _parts(text: str) -> Iterator[str]:
-    """Cut a text as the reference does before its engine sees it.
+    """Split a string as the reference does before its engine sees it.
 
-    The engine would overflow its stack otherwise, and the cuts change tokens.
+    The engine would overflow its stack otherwise, and the splits change tokens.
     """
     for start in range(0, len(text), LONGEST_PART):
         part = text[start : start + LONGEST_PART]
-        cuts = [0, *_cuts(part), len(part)]
-        yield from (part[begin:end] for begin, end in itertools.pairwise(cuts))
+        ends = [0, *_run_ends(part), len(part)]
+        yield from (part[begin:end] for begin, end in itertools.pairwise(ends))
 
 
-def _cuts(part: str) -> list[int]:
+def _run_ends(part: str) -> list[int]:
     """Say where runs of space, or of none, are too long."""
     if len(part) <= LONGEST_RUN:
         return []
     return [
-        cut
+        end
         for run in _RUNS.finditer(part)
-        for cut in range(run.start() + LONGEST_RUN, run.end(), LONGEST_RUN)
+        for end in range(run.start() + LONGEST_RUN, run.end(), LONGEST_RUN)
     ]

@@ -59,7 +59,7 @@ class SentencePieceTokenizer:
         special = {model.id_to_piece(token): token for token in self._special_pieces()}
         return {
             **special,
-            **{it.content: it.id for it in read_added_tokens(self.path.parent, len(model))},
+            **{new.content: new.id for new in read_added_tokens(self.path.parent, len(model))},
         }
 
     def token_bytes(self) -> list[bytes]:

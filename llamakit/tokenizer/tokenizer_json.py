@@ -64,7 +64,7 @@ def _tokenizer(value: dict[str, Any], path: Path) -> RankTokenizer:
     model = value.get("model") or {}
     special = _special(value, model)
     added = sorted(listed_tokens(value))
-    ranks = _ranks(model["vocab"], {it.id for it in added}, path)
+    ranks = _ranks(model["vocab"], {token.id for token in added}, path)
     _check_added(added, len(ranks), special, path)
     _check_merges(model["merges"], ranks)
     return RankTokenizer(path, ranks, special, added=added)
@@ -104,7 +104,7 @@ def _check_added(
 ) -> None:
     if added and added[0].id < first:
         raise ValueError(f"the added token {added[0].content!r:.40} has the ID {added[0].id}")
-    names = {it.content for it in added}
+    names = {token.content for token in added}
     for offset in (0, special.eos):
         if special.names[offset] not in names:
             raise TokenizerError(
@@ -132,6 +132,6 @@ def _check_merges(merges: list[Any], ranks: list[bytes]) -> None:
 
 def _splits(known: Mapping[bytes, int]) -> Iterator[tuple[bytes, bytes]]:
     for token in known:
-        for cut in range(1, len(token)):
-            if token[:cut] in known and token[cut:] in known:
-                yield token[:cut], token[cut:]
+        for at in range(1, len(token)):
+            if token[:at] in known and token[at:] in known:
+                yield token[:at], token[at:]

@@ -37,7 +37,9 @@ def test_the_gpu_benchmark_runs_its_code_paths_on_a_cpu() -> None:
     assert out.count("ids that differ from float32's") == 2
 
 
-def test_the_decoding_benchmark_compares_with_transformers_and_checks_ids(tmp_path: Path) -> None:
+def test_the_decoding_benchmark_checks_its_tokens_against_transformers(
+    tmp_path: Path,
+) -> None:
     out = run(
         *("decode.py", "--shape", "tiny", "--rounds", "1", "--new", "3", "--only", "b1,int8-b1"),
         *("--folder", str(tmp_path), "--threads", "1"),

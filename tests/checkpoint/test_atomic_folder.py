@@ -184,7 +184,7 @@ def test_a_link_to_a_folder_is_followed(tmp_path):
     assert (tmp_path / "real" / "file").read_text() == "new"
 
 
-def test_too_little_space_is_told_with_numbers(tmp_path):
+def test_too_little_space_is_reported_with_numbers(tmp_path):
     free = shutil.disk_usage(tmp_path).free
 
     with pytest.raises(NoSpaceError, match=r"GB free, and .* GB are needed"):
@@ -192,7 +192,7 @@ def test_too_little_space_is_told_with_numbers(tmp_path):
 
 
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT, errno.EFBIG])
-def test_a_full_disk_is_told_in_a_sentence(tmp_path, number):
+def test_a_full_disk_is_reported_in_a_sentence(tmp_path, number):
     with (  # noqa: PT012
         pytest.raises(NoSpaceError, match="free some space"),
         atomic_folder(tmp_path / "out") as folder,

@@ -6,12 +6,12 @@ import pytest
 from llamakit.plugins.formats import huggingface, meta
 
 
-def test_meta_opens_its_own_form_and_no_other(mha_mp8, tmp_path):
+def test_meta_opens_its_own_format_and_no_other(mha_mp8, tmp_path):
     assert meta.open_checkpoint(mha_mp8).form == "meta"
     assert meta.open_checkpoint(tmp_path) is None
 
 
-def test_huggingface_leaves_metas_form_alone(mha_mp8, tmp_path):
+def test_huggingface_leaves_metas_format_alone(mha_mp8, tmp_path):
     assert huggingface.open_checkpoint(mha_mp8) is None
     assert huggingface.open_checkpoint(tmp_path) is None
 

@@ -177,7 +177,7 @@ def test_names_go_there_and_back(write_folder):
 
 
 @pytest.mark.parametrize("name", ["rope.freqs", "layers.0.attention.wx.weight", "norm", ""])
-def test_a_name_that_the_other_form_has_not_is_none(name):
+def test_a_name_that_the_other_format_has_not_is_none(name):
     assert to_huggingface(name) is None
     assert to_meta(name) is None
 
@@ -363,7 +363,7 @@ def test_a_config_without_weights_is_refused(write_folder):
         open_huggingface(folder)
 
 
-def test_a_folder_in_another_form_is_left_to_others(tmp_path, params, weights, write_meta):
+def test_a_folder_in_another_format_is_left_to_others(tmp_path, params, weights, write_meta):
     assert open_huggingface(tmp_path) is None
     assert open_huggingface(tmp_path / "absent") is None
     write_meta(tmp_path, params, weights)

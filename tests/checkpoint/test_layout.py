@@ -39,12 +39,12 @@ def checkpoint(parameters, params=PARAMS, form="meta"):
         ("rope.freqs", None),
     ],
 )
-def test_each_parameter_is_cut_on_its_axis(name, axis):
+def test_each_parameter_is_split_on_its_axis(name, axis):
     assert axis_of(name, 1) == axis
 
 
 @pytest.mark.parametrize("axis", [0, 1])
-def test_the_embedding_is_cut_as_its_generation_has_it(axis):
+def test_the_embedding_is_split_as_its_generation_has_it(axis):
     assert axis_of("tok_embeddings.weight", axis) == axis
 
 
@@ -96,11 +96,11 @@ def test_every_missing_extra_and_misshapen_parameter_is_named():
     assert "output.weight is (25, 16), params.json implies (24, 16)" in message
 
 
-def test_a_long_list_is_cut_after_eight():
+def test_a_long_list_is_shortened_after_eight():
     with pytest.raises(ParametersError, match=r"layers\.0\.feed_forward\.w3\.weight and 13 more"):
         check_parameters(checkpoint({}))
 
 
-def test_the_file_of_the_form_is_named():
+def test_the_file_of_the_format_is_named():
     with pytest.raises(ParametersError, match=r"do not fit config\.json"):
         check_parameters(checkpoint({}, form="huggingface"))

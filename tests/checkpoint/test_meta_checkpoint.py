@@ -111,7 +111,7 @@ def test_what_a_rank_reads_is_what_its_shard_would_hold(
             assert np.array_equal(array, shards[rank].array(name))
 
 
-def test_bytes_are_counted_as_they_are_handed_out(gqa_mp1):
+def test_bytes_are_counted_as_they_are_returned(gqa_mp1):
     checkpoint = open_meta(gqa_mp1)
 
     checkpoint.read(WQ, start=8, stop=24)
@@ -326,7 +326,7 @@ def test_parameters_of_odd_shapes_are_named_not_stumbled_over(
         check_parameters(checkpoint)
 
 
-def test_a_folder_in_another_form_is_left_to_others(tmp_path):
+def test_a_folder_in_another_format_is_left_to_others(tmp_path):
     assert open_meta(tmp_path) is None
     assert open_meta(tmp_path / "absent") is None
     (tmp_path / "config.json").write_text("{}")

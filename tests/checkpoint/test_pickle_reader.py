@@ -319,6 +319,6 @@ def test_a_flipped_bit_raises_nothing_foreign(bit):
 
 @relaxed
 @given(st.integers(0, len(STATE_DICT) - 1))
-def test_a_pickle_cut_anywhere_is_damage(length):
+def test_a_pickle_truncated_anywhere_is_damage(length):
     with pytest.raises(DamagedFileError):
         read_pickle(STATE_DICT[:length], "x.pth")

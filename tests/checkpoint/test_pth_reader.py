@@ -201,7 +201,7 @@ def test_a_comment_after_the_zip_is_no_fault(saved):
 
 
 @pytest.mark.parametrize("kept", [0.3, 0.6, 0.9, 0.999])
-def test_a_file_cut_short_is_said_to_be_with_its_size(path, kept):
+def test_a_file_truncated_is_said_to_be_with_its_size(path, kept):
     torch.save({"a": torch.zeros(5000), "b": torch.zeros(5000)}, path)
     whole = path.read_bytes()
     path.write_bytes(whole[: int(len(whole) * kept)])
@@ -216,7 +216,7 @@ def test_a_file_cut_short_is_said_to_be_with_its_size(path, kept):
     assert int(message.split("at least ", 1)[1].split(";", 1)[0]) <= len(whole)
 
 
-def test_a_file_cut_within_its_index_is_said_to_be_cut_short(saved):
+def test_a_file_truncated_within_its_index_is_said_to_be_truncated(saved):
     saved.write_bytes(saved.read_bytes()[:200])
 
     with pytest.raises(DamagedFileError, match="truncated: it has 200 bytes and needs more"):
@@ -225,7 +225,7 @@ def test_a_file_cut_within_its_index_is_said_to_be_cut_short(saved):
 
 @relaxed
 @given(data=st.data())
-def test_a_file_cut_anywhere_is_refused(data, saved, tmp_path):
+def test_a_file_truncated_anywhere_is_refused(data, saved, tmp_path):
     whole = saved.read_bytes()
     cut = tmp_path / "cut.pth"
     cut.write_bytes(whole[: data.draw(st.integers(0, len(whole) - 1))])

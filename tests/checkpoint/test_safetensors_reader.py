@@ -86,7 +86,7 @@ def test_metadata_is_no_tensor(saved):
 
 @relaxed
 @given(data=st.data())
-def test_a_file_cut_anywhere_is_refused(data, saved, tmp_path):
+def test_a_file_truncated_anywhere_is_refused(data, saved, tmp_path):
     whole = saved.read_bytes()
     cut = tmp_path / "cut.safetensors"
     cut.write_bytes(whole[: data.draw(st.integers(0, len(whole) - 1))])
@@ -95,7 +95,7 @@ def test_a_file_cut_anywhere_is_refused(data, saved, tmp_path):
         SafetensorsFile.open(cut)
 
 
-def test_a_file_cut_in_its_values_is_said_to_be_with_both_sizes(saved):
+def test_a_file_truncated_in_its_values_is_said_to_be_with_both_sizes(saved):
     whole = saved.read_bytes()
     saved.write_bytes(whole[:-3])
 

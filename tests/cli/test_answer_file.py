@@ -37,7 +37,7 @@ def test_what_was_appended_is_held(path: Path) -> None:
 
 
 @pytest.mark.parametrize("cut", [1, 5, 12, 30, 60])
-def test_a_line_that_was_cut_off_is_dropped_wherever_it_was_cut(path: Path, cut: int) -> None:
+def test_a_truncated_line_is_dropped_wherever_it_ends(path: Path, cut: int) -> None:
     whole = path.read_bytes()
     lines = whole.splitlines(keepends=True)
     path.write_bytes(b"".join(lines[:2]) + lines[2][:cut])
@@ -56,7 +56,7 @@ def test_a_last_line_that_lacks_only_its_end_is_kept(path: Path) -> None:
     assert path.read_bytes() == whole
 
 
-def test_a_prompt_of_the_same_number_and_another_text_is_not_answered(path: Path) -> None:
+def test_a_prompt_of_the_same_number_and_another_string_is_not_answered(path: Path) -> None:
     other = Prompt("another")
 
     with AnswerFile(path) as file:
@@ -116,7 +116,9 @@ def test_every_line_is_on_disk_at_once(path: Path) -> None:
         assert json.loads(path.read_bytes().splitlines()[-1])["text"] == "\u2028 \n"
 
 
-def test_a_full_disk_is_told_with_the_file_and_a_cut_line_is_dropped_next_time(small_disk) -> None:
+def test_a_full_disk_names_the_file_and_a_truncated_line_is_dropped_later(
+    small_disk,
+) -> None:
     path = small_disk(16 << 10) / "answers.jsonl"
     line = {"index": 0, "id": 0, "prompt": "one", "text": "x" * 10_000}
 

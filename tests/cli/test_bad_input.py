@@ -58,7 +58,7 @@ def test_shard_03_missing(run_llamakit: Run, model: Path) -> None:
     assert "consolidated.03.pth" in refused(run_llamakit, model)
 
 
-def test_a_shard_cut_short(run_llamakit: Run, model: Path) -> None:
+def test_a_truncated_shard(run_llamakit: Run, model: Path) -> None:
     shard = model / "consolidated.05.pth"
     os.truncate(shard, 30_000)
 

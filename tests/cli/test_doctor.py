@@ -41,7 +41,7 @@ def test_doctor_remembers_what_it_measured(run_llamakit: Run, tmp_path: Path) ->
 
 @pytest.mark.parametrize("ranks", ["1", "2"])
 @pytest.mark.parametrize("quantize", ["int8", "int4"])
-def test_the_embedded_model_answers_in_few_bits_on_one_rank_and_on_two(
+def test_the_demo_model_answers_in_few_bits_on_one_rank_and_on_two(
     run_llamakit: Run, quantize: str, ranks: str
 ) -> None:
     words = ["generate", "Once upon a time", "--temperature", "0", "--max-new-tokens", "6"]

@@ -21,7 +21,7 @@ def model(reference_cases: Path) -> str:
     return str(reference_cases / "gqa-mp1")
 
 
-def test_the_embedded_model_answers_and_only_the_answer_is_on_stdout(run_llamakit: Run) -> None:
+def test_the_demo_model_answers_and_only_the_answer_is_on_stdout(run_llamakit: Run) -> None:
     done = run_llamakit("generate", STORY, "--temperature", "0", "--max-new-tokens", "40")
 
     assert done.returncode == 0, done.stderr
@@ -31,7 +31,7 @@ def test_the_embedded_model_answers_and_only_the_answer_is_on_stdout(run_llamaki
     assert done.stdout.isascii()
 
 
-def test_the_same_seed_gives_the_same_answer_whatever_stands_beside_it(
+def test_the_same_seed_gives_the_same_answer_whatever_is_next_to_it(
     run_llamakit: Run, model: str
 ) -> None:
     common = ("generate", "-m", model, "--json", "--seed", "3", "--max-new-tokens", "8")
@@ -94,7 +94,7 @@ def test_echo_and_logprobs(run_llamakit: Run, model: str) -> None:
     assert answer["prompt_logprobs"][0] == 0.0
 
 
-def test_a_stop_string_is_cut_from_the_answer(run_llamakit: Run) -> None:
+def test_a_stop_string_is_left_out_of_the_answer(run_llamakit: Run) -> None:
     common = ("generate", STORY, "--temperature", "0", "--max-new-tokens", "40", "--json")
     full = json.loads(run_llamakit(*common).stdout)["text"]
 

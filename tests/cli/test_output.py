@@ -35,7 +35,7 @@ def answers(folder: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in (folder / "answers.jsonl").read_text().splitlines()]
 
 
-def test_a_killed_run_goes_on_and_ends_as_if_never_killed(
+def test_a_killed_run_resumes_and_ends_as_if_never_killed(
     common: list[str], run_llamakit: Run, isolated: dict[str, str], tmp_path: Path
 ) -> None:
     write_prompts(tmp_path, *(f"question {number % 37}" for number in range(40)))

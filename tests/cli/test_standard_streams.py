@@ -36,7 +36,9 @@ def test_a_chat_with_closed_input_ends(isolated: dict[str, str]) -> None:
     assert (done.returncode, "Traceback" in done.stderr) == (0, False)
 
 
-def test_a_line_that_is_not_utf_8_is_refused_and_the_chat_goes_on(isolated: dict[str, str]) -> None:
+def test_a_line_that_is_no_utf_8_is_refused_and_the_chat_continues(
+    isolated: dict[str, str],
+) -> None:
     script = b"caf\xe9\n/system h\xfcllo\n/system fine\n/system\n"
 
     done = shell(f"{LLAMAKIT} chat", isolated, script)

@@ -73,7 +73,7 @@ def test_there_and_back_on_the_command_line(run_llamakit, reference_cases, tmp_p
         (("import", "SRC", "no/out"), 2, "mkdir -p"),
     ],
 )
-def test_wrong_words_are_told_in_a_sentence(
+def test_wrong_words_are_reported_in_a_sentence(
     run_llamakit, reference_cases, tmp_path, words, status, told
 ):
     source = str(reference_cases / "mha-mp8")

@@ -121,7 +121,7 @@ def test_the_rotary_base_is_written_for_old_and_new(
     ],
     ids=["3.2 1B", "3.2 3B", "another as wide", "3.1 8B", "as the file says"],
 )
-def test_the_scaled_rotary_factor_is_told_from_the_exact_shape(
+def test_the_scaled_rotary_factor_follows_from_the_exact_shape(
     shape: tuple[int, ...],
     tied: bool,
     said: float | None,
@@ -200,7 +200,7 @@ def test_a_llama_3_without_its_tokenizer_has_the_usual_ends(
         assert (written["bos_token_id"], written["eos_token_id"]) == (128000, end)
 
 
-def test_a_tokenizer_json_is_copied_with_what_lies_beside_it(
+def test_a_tokenizer_json_is_copied_with_what_is_next_to_it(
     reference_cases: Path, tmp_path: Path
 ) -> None:
     (tmp_path / "one").mkdir()

@@ -145,7 +145,7 @@ def test_the_chat_template_refuses_what_our_prompt_format_refuses(
         tokenizer.apply_chat_template(dialog)
 
 
-def test_the_embedded_checkpoint_answers_in_transformers_as_here(tmp_path: Path) -> None:
+def test_the_demo_model_answers_in_transformers_as_here(tmp_path: Path) -> None:
     source = llamakit.demo.path()
     folder = export(source, source.parent / "tokenizer.model", tmp_path / "hf")
     llama = Llama.build(str(source), max_seq_len=256, dtype="float32")

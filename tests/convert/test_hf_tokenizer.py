@@ -85,17 +85,17 @@ def train(path: Path, corpus: list[str] | None = None, **settings: Any) -> Path:
     return path
 
 
-@pytest.mark.parametrize("pair", PAIRS, ids=["reference", "embedded"])
+@pytest.mark.parametrize("pair", PAIRS, ids=["reference", "demo"])
 @settings(max_examples=300, deadline=None)
 @given(text=TEXTS)
-def test_ids_and_text_are_those_of_sentencepiece(pair: Pair, text: str) -> None:
+def test_tokens_and_text_are_those_of_sentencepiece(pair: Pair, text: str) -> None:
     if any(special in text for special in SPECIAL):
         return
 
     pair.check(text)
 
 
-@pytest.mark.parametrize("pair", PAIRS, ids=["reference", "embedded"])
+@pytest.mark.parametrize("pair", PAIRS, ids=["reference", "demo"])
 @pytest.mark.parametrize(
     "text",
     [
@@ -111,13 +111,13 @@ def test_ids_and_text_are_those_of_sentencepiece(pair: Pair, text: str) -> None:
         "=" * 99,
     ],
 )
-def test_odd_texts_have_the_ids_of_sentencepiece(pair: Pair, text: str) -> None:
+def test_odd_strings_have_the_tokens_of_sentencepiece(pair: Pair, text: str) -> None:
     pair.check(text)
 
 
 @settings(max_examples=200, deadline=None)
 @given(data=st.data())
-def test_any_ids_but_bytes_have_the_text_of_sentencepiece(data: st.DataObject) -> None:
+def test_any_tokens_but_bytes_have_the_text_of_sentencepiece(data: st.DataObject) -> None:
     pair = data.draw(st.sampled_from(PAIRS))
     ids = st.sampled_from([1, 2, *range(259, pair.theirs.vocab_size())])
     tokens = data.draw(st.lists(ids))
@@ -137,7 +137,7 @@ def test_runs_and_repetitions_are_joined_as_sentencepiece_joins_them(
         pair.check("".join(chance.choices(alphabet, k=chance.randrange(60))))
 
 
-def test_a_text_begins_with_the_first_token_and_so_does_each_of_a_pair() -> None:
+def test_a_string_begins_with_the_first_token_and_so_does_each_of_a_pair() -> None:
     pair = PAIRS[0]
     one, other = pair.theirs.encode("one"), pair.theirs.encode(" other")
 
@@ -276,7 +276,7 @@ def test_a_damaged_model_is_read_or_refused(
         tokenizer_json(read_sentencepiece_model(path))
 
 
-def test_a_model_that_is_cut_short_is_refused(tmp_path: Path) -> None:
+def test_a_model_that_is_truncated_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "tokenizer.model"
     path.write_bytes(REFERENCE.read_bytes()[:5000])
 

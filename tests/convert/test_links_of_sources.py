@@ -24,7 +24,7 @@ def private(tmp_path):
     return path
 
 
-def test_a_tokenizer_that_leads_out_of_the_checkpoint_is_told(model, private, tmp_path, caplog):
+def test_a_tokenizer_that_leads_out_of_the_checkpoint_is_reported(model, private, tmp_path, caplog):
     (model / "tokenizer.model").symlink_to(private)
 
     reshard(model, tmp_path / "out", 1)
@@ -32,7 +32,7 @@ def test_a_tokenizer_that_leads_out_of_the_checkpoint_is_told(model, private, tm
     assert f"{model / 'tokenizer.model'} {SAID} {private}, outside of the checkpoint" in caplog.text
 
 
-def test_its_checklist_and_params_are_told_too(model, reference_cases, tmp_path, caplog):
+def test_its_checklist_and_params_are_reported_too(model, reference_cases, tmp_path, caplog):
     shutil.copy(reference_cases / "tokenizer.model", model)
     (model / "tokenizer_checklist.chk").symlink_to("/etc/passwd")
     (model / "params.json").rename(tmp_path / "params")
@@ -44,7 +44,7 @@ def test_its_checklist_and_params_are_told_too(model, reference_cases, tmp_path,
     assert f"params.json {SAID} {tmp_path / 'params'}" in caplog.text
 
 
-def test_what_an_export_copies_beside_the_tokenizer_is_told(
+def test_what_an_export_copies_next_to_the_tokenizer_is_reported(
     model, reference_cases, tmp_path, caplog, private
 ):
     shutil.copy(reference_cases / "tokenizer.model", model)

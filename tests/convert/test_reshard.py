@@ -184,7 +184,7 @@ def test_no_tokenizer_is_a_warning(make_meta, tmp_path, caplog):
 
 
 @pytest.mark.parametrize("axis", [0, 1])
-def test_one_shard_remembers_how_the_embedding_is_cut(make_meta, tmp_path, axis, tensor_bytes):
+def test_one_shard_remembers_how_the_embedding_is_split(make_meta, tmp_path, axis, tensor_bytes):
     source = make_meta(tmp_path / "two", GQA, 2, axis=axis)
     (source / "tokenizer.model").write_bytes(b"a tokenizer")
 
@@ -212,7 +212,7 @@ def test_a_cast_is_torchs(make_meta, tmp_path, stored, wanted):
             assert torch.equal(cast[name], tensor.to(getattr(torch, wanted)))
 
 
-def test_values_that_a_cast_makes_infinite_are_told(tmp_path, source, caplog):
+def test_values_that_a_cast_makes_infinite_are_reported(tmp_path, source, caplog):
     shard = torch.load(source / "consolidated.03.pth")
     shard = {name: tensor.float() for name, tensor in shard.items()}
     for path in source.glob("*.pth"):
@@ -339,7 +339,7 @@ def test_verify_without_a_checklist_is_a_warning(source, tmp_path, caplog):
     assert "nothing to check the source against" in caplog.text
 
 
-def test_a_source_that_is_cut_while_it_is_read_is_noticed(source, tmp_path):
+def test_a_source_that_is_truncated_while_it_is_read_is_noticed(source, tmp_path):
     checkpoint = open_checkpoint(source)
     with (source / "consolidated.02.pth").open("r+b") as file:
         file.truncate(3000)
@@ -452,7 +452,7 @@ def fail(array):
         pytest.param(lambda array: array.astype("f4"), "float32 (24, 16)", id="another dtype"),
     ],
 )
-def test_a_checkpoint_that_reads_something_else_is_told_so(source, tmp_path, mistake, found):
+def test_a_checkpoint_that_reads_something_else_is_reported(source, tmp_path, mistake, found):
     checkpoint = Mistaken(open_checkpoint(source), mistake)
     expected = re.escape(
         f"the checkpoint of the format 'mistaken' (opened by {__name__}) read "

@@ -167,7 +167,7 @@ def test_the_checkpoint_tutorials_tool_averages_shard_by_shard(
             assert torch.equal(value, expected.to(first[name].dtype)), name
 
 
-def test_the_checkpoint_tutorials_tool_cuts_the_average_anew(
+def test_the_checkpoint_tutorials_tool_splits_the_average_again(
     average_package, two_models, shell, tmp_path
 ):
     import numpy as np

@@ -106,7 +106,7 @@ def test_one_request_for_the_list_tells_of_all_files(tmp_path, out):
 
 
 @pytest.mark.parametrize("repair", [True, False])
-def test_a_small_file_of_another_version_is_told_too(server, out, repair):
+def test_a_small_file_of_another_version_is_reported_too(server, out, repair):
     fetch(server, out)
     change(server.folder, "tokenizer.model")
     (out / "tokenizer.model").unlink()

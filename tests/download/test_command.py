@@ -99,7 +99,7 @@ def test_a_link_that_has_ended_ends_with_status_3_and_no_request(server, downloa
     assert server.requests == []
 
 
-def test_a_link_that_ends_midway_ends_with_status_3_and_a_new_one_goes_on(large, download, out):
+def test_a_link_that_ends_midway_ends_with_status_3_and_a_new_one_resumes(large, download, out):
     large.fault(status(403), path=SHARDS, skip=3)  # the probe and two segments are good
 
     done = download("--connections", "2", link=large.link)
@@ -148,7 +148,7 @@ def test_a_dry_run_shows_what_there_is_to_do_and_writes_nothing(large, download,
 
 
 @pytest.mark.parametrize("answers", [True, False], ids=["a body that stalls", "no answer"])
-def test_ctrl_c_ends_at_once_and_the_next_run_goes_on(isolated, large, out, answers):
+def test_ctrl_c_ends_at_once_and_the_next_run_resumes(isolated, large, out, answers):
     over = threading.Event()
     large.fault(hang(after=3 * MB) if answers else silent(over), path=SHARDS, skip=2)
     child = subprocess.Popen(

@@ -11,15 +11,15 @@ from llamakit import demo
 from llamakit.demo.download_server import served
 
 
-def test_the_embedded_checkpoint_is_downloaded_from_the_demo_server(download, out):
+def test_the_demo_model_is_downloaded_from_the_demo_server(download, out):
     with served(demo.path().parent) as link:
         done = download(model="demo", link=link)
 
     assert done.returncode == 0, done.stderr
     assert "consolidated.07.pth" in done.stderr
-    embedded = {path.name for path in demo.path().iterdir()}
-    assert {path.name for path in (out / demo.NAME).iterdir()} == embedded
-    for name in embedded:
+    names = {path.name for path in demo.path().iterdir()}
+    assert {path.name for path in (out / demo.NAME).iterdir()} == names
+    for name in names:
         assert (out / demo.NAME / name).read_bytes() == (demo.path() / name).read_bytes()
 
 

@@ -51,7 +51,7 @@ def test_close_before_the_end(server, shard):
     assert b"Content-Length: 200000\r\n" in data
 
 
-def test_hang_and_go_on(server, shard):
+def test_hang_and_continue(server, shard):
     server.fault(hang(after=100_000, seconds=0.3))
 
     begun = time.monotonic()

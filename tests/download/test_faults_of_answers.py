@@ -183,7 +183,7 @@ def test_a_size_that_is_not_said_is_where_the_last_byte_is(server, out):
     assert_whole(out, server.folder)
 
 
-def test_ranges_that_a_server_cuts_are_asked_for_piece_by_piece(server, out):
+def test_ranges_that_a_server_shortens_are_asked_for_piece_by_piece(server, out):
     server.fault(cut_range(100_000), path=SHARDS, times=99)
 
     events = fetch(server, out, connections=1)

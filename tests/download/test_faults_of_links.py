@@ -90,7 +90,7 @@ def test_what_is_under_way_when_the_link_ends_is_still_taken(sharded, out):
     assert len(list(out.glob("*/*.pth"))) == 3
 
 
-def test_a_new_signature_for_the_same_files_goes_on_where_the_old_one_ended(sharded, out):
+def test_a_new_signature_for_the_same_files_resumes_where_the_old_one_ended(sharded, out):
     sharded.fault(status(403), path=SHARDS, skip=8 + 3)  # eight remote_files, three shards
     with pytest.raises(LinkExpiredError):
         fetch(sharded, out, model=SHARDED, connections=1)

@@ -308,7 +308,7 @@ def test_without_the_extra_the_command_says_what_installs_it(out, monkeypatch):
 
 
 @pytest.mark.parametrize("name", ["hf:", "hf:Tiny", "hf:../x", "hf:a/..", "hf:a/b/c", "hf:a/b@"])
-def test_a_name_of_another_form_is_a_usage_error(name):
+def test_a_name_of_another_pattern_is_a_usage_error(name):
     with pytest.raises(UsageError, match="expected hf:owner/name"):
         parse_repo(name)
 

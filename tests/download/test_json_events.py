@@ -70,7 +70,7 @@ def test_a_good_run_arrives_and_finishes(server, events_of):
     }
 
 
-def test_trouble_is_told_as_it_happens(server, events_of):
+def test_trouble_is_reported_as_it_happens(server, events_of):
     server.fault(status(500), path="/LICENSE")
     server.fault(corrupt(1000), path=SHARDS)
 

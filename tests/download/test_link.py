@@ -181,7 +181,7 @@ def test_every_signature_comes_out_byte_for_byte(letters):
 @example("https://a:99999999/*")
 @example("https%3A%2F%2Fhost%2F%0D%0Ax")
 @example("http://h/*?Policy=e30_&Signature=a&Key-Pair-Id=K")
-def test_any_text_is_a_link_or_gets_a_sentence(text):
+def test_any_string_is_a_link_or_gets_a_sentence(text):
     try:
         link = read_link(text)
     except LinkError as error:
@@ -261,7 +261,7 @@ def test_another_scheme_is_refused(text):
         read_link(text)
 
 
-def test_a_server_without_tls_is_told_from_a_network_that_fails():
+def test_a_server_without_tls_is_distinguished_from_a_network_that_fails():
     with socketserver.TCPServer(("127.0.0.1", 0), _SaysHttp) as plain:
         thread = threading.Thread(target=plain.handle_request)
         thread.start()

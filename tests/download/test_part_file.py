@@ -217,7 +217,7 @@ def test_an_empty_file_has_no_gap(final):
     [[(0, 1)], [(0, 3)], [(1, 3), (0, 1)], [(1, 2), (0, 3)]],
     ids=["the next", "several", "a hole is filled", "over what is there"],
 )
-def test_whoever_waits_for_bytes_in_order_is_told(final, marks):
+def test_whoever_waits_for_bytes_in_order_is_reported(final, marks):
     part = PartFile(final, IDENTITY)
     told = []
     waiting = threading.Thread(target=lambda: told.append(part.wait_for_more(0)), daemon=True)

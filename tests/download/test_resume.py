@@ -58,7 +58,7 @@ def test_after_another_start_of_the_machine_what_was_not_synced_is_fetched_again
     assert large.nbytes - before == 20 * MB + 12_345 - BLOCK_NBYTES + 1
 
 
-def test_another_server_with_the_same_files_goes_on_only_by_the_validator(large, out, begun):
+def test_another_server_with_the_same_files_resumes_only_by_the_validator(large, out, begun):
     with Server(large.folder, query="") as mirror:
         fetch(mirror, out)
 
@@ -88,7 +88,7 @@ def test_what_is_there_of_a_file_that_changed_meanwhile_is_dropped(large, out, b
     assert large.nbytes - before == 20 * MB + 12_345 + 1
 
 
-def test_what_is_there_and_damaged_is_found_and_fetched_anew(large, out, begun):
+def test_what_is_there_and_damaged_is_found_and_fetched_again(large, out, begun):
     with begun.with_suffix("").open("r+b") as file:
         file.write(b"damaged")
 

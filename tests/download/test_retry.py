@@ -47,7 +47,7 @@ def test_no_retries_means_one_attempt(server, out):
     assert len(asked(server)) == 1
 
 
-def test_going_further_starts_the_count_anew():
+def test_going_further_starts_the_count_again():
     reached = iter([0, 0, 0, 5, 5, 5, 5])
 
     def fails():

@@ -79,7 +79,7 @@ def test_a_large_file_takes_no_more_than_a_few_dozen_requests():
     assert len(claimed) <= 70
 
 
-def test_only_the_gaps_are_handed_out():
+def test_only_the_gaps_are_assigned():
     gaps = [(ALIGN, 3 * ALIGN), (9 * MB, 40 * MB)]
     schedule = Schedule(2, ALIGN)
     schedule.add("a", 40 * MB, gaps)
@@ -87,7 +87,7 @@ def test_only_the_gaps_are_handed_out():
     assert covered(claim_all(schedule)) == gaps
 
 
-def test_what_is_left_of_a_segment_is_handed_out_again_from_its_last_whole_block():
+def test_what_is_left_of_a_segment_is_assigned_again_from_its_last_whole_block():
     schedule = Schedule(1, ALIGN)
     schedule.add("a", 10 * MB, [(0, 10 * MB)])
     segment = schedule.claim()
@@ -164,7 +164,7 @@ def test_no_request_is_spent_on_one_that_does_not_crawl(seconds, fast, slow):
     assert schedule.claim() is None
 
 
-def test_a_file_for_one_connection_is_not_shared_and_begins_anew():
+def test_a_file_for_one_connection_is_not_shared_and_begins_again():
     schedule = Schedule(8, ALIGN)
     schedule.add("a", 100 * MB, [(0, 100 * MB)], in_one=True)
     segment = schedule.claim()
@@ -189,7 +189,7 @@ def test_a_file_that_is_dropped_ends_its_segments_and_comes_back_no_more():
     assert schedule.is_empty()
 
 
-def test_a_late_failure_of_an_old_segment_does_not_drop_a_file_that_was_added_anew():
+def test_a_late_failure_of_an_old_segment_does_not_drop_a_file_that_was_added_again():
     schedule = Schedule(2, ALIGN)
     schedule.add("a", 20 * MB, [(0, 20 * MB)])
     early, late = schedule.claim(), schedule.claim()

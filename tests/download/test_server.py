@@ -46,7 +46,7 @@ def test_refuses_a_range_beyond_the_end(server):
     assert response.headers["Content-Range"] == f"bytes */{NBYTES}"
 
 
-def test_refuses_head_but_answers_it_where_told(folder):
+def test_refuses_head_but_answers_it_where_asked(folder):
     with Server(folder) as refusing, Server(folder, head=200) as willing:
         refused, _ = get(refusing, method="HEAD")
         answered, body = get(willing, method="HEAD")
@@ -215,7 +215,7 @@ def test_leaves_no_thread_behind_that_clients_hold_up(folder):
     stuck.close()
 
 
-def test_serves_without_signatures_where_told(folder, shard):
+def test_serves_without_signatures_where_asked(folder, shard):
     with Server(folder, query="") as server:
         _, body = get(server, query="")
 

@@ -25,7 +25,7 @@ def test_a_link_is_asked_for_and_not_shown(server, terminal, out):
     assert not [part for part in server.link.partition("?")[2].split("&") if part[-40:] in shown]
 
 
-def test_no_bar_is_left_where_the_last_line_stands(server, terminal, out):
+def test_no_bar_is_left_where_the_last_line_is(server, terminal, out):
     fetch(server, out)
     child = terminal("7B")
 

@@ -72,7 +72,7 @@ def test_inspect_in_json(run_llamakit, reference_cases):
     assert told["tensors"][0]["name"] == "tok_embeddings.weight"
 
 
-def test_inspect_without_a_path_shows_the_embedded_model(run_llamakit):
+def test_inspect_without_a_path_shows_the_demo_model(run_llamakit):
     done = run_llamakit("inspect", "--json")
 
     assert done.returncode == 0

@@ -37,7 +37,7 @@ def pair(tmp_path):
     return pair
 
 
-def test_a_checkpoint_is_the_same_as_itself_in_any_form(reference_cases, tmp_path):
+def test_a_checkpoint_is_the_same_as_itself_in_any_format(reference_cases, tmp_path):
     source = reference_cases / "mha-mp8"
     reshard(source, tmp_path / "two", 2)
     export(source, tmp_path / "hf")
@@ -145,7 +145,7 @@ def test_infinity_is_as_far_as_it_gets(pair):
 
 
 @pytest.mark.parametrize(("dtype", "equal"), [("float32", True), ("bfloat16", False)])
-def test_another_dtype_is_told_and_the_values_are_compared(tmp_path, dtype, equal):
+def test_another_dtype_is_reported_and_the_values_are_compared(tmp_path, dtype, equal):
     weights = random_model()
     a = write_model(tmp_path / "a", weights)
     b = write_model(tmp_path / "b", {name: it.astype(dtype) for name, it in weights.items()}, 2)
@@ -157,7 +157,7 @@ def test_another_dtype_is_told_and_the_values_are_compared(tmp_path, dtype, equa
     assert {it.values == 0 for it in report.differing} == {equal}
 
 
-def test_another_shape_and_a_missing_parameter_are_told(tmp_path):
+def test_another_shape_and_a_missing_parameter_are_reported(tmp_path):
     weights = random_model()
     a = write_model(tmp_path / "a", weights)
     fewer = {name: it for name, it in weights.items() if name != "norm.weight"}
@@ -181,7 +181,7 @@ def test_other_numbers_make_another_model(tmp_path):
     assert not report.differing
 
 
-def test_integers_too_large_for_a_float_are_told_apart():
+def test_integers_too_large_for_a_float_are_distinguished():
     from llamakit.examine.values import compare
 
     found = compare(np.array([2**60, 5]), np.array([2**60 + 1, 5]))

@@ -35,7 +35,7 @@ def test_parameters_are_counted_as_torch_counts_them(reference_cases):
     assert inspect(reference_cases / "gqa-mp1").numel == expected
 
 
-def test_shards_and_axis_are_told(reference_cases):
+def test_shards_and_axis_are_reported(reference_cases):
     found = inspect(reference_cases / "mha-mp8")
 
     assert (found.shards, found.embedding_axis) == (8, 1)
@@ -73,7 +73,7 @@ def test_a_huggingface_folder_says_the_same(reference_cases, tmp_path):
         assert getattr(one, name) == getattr(other, name)
 
 
-def test_what_is_odd_is_told(tmp_path):
+def test_what_is_odd_is_reported(tmp_path):
     folder = write_model(tmp_path / "m", random_model(), params=PARAMS | {"colour": "blue"})
     change_shard(
         folder / "consolidated.00.pth",

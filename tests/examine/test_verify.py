@@ -36,7 +36,7 @@ def test_a_whole_download_is_good(mha):
     )
 
 
-def test_every_status_is_told(mha):
+def test_every_status_is_reported(mha):
     (mha / "consolidated.01.pth").unlink()
     with (mha / "consolidated.02.pth").open("r+b") as file:
         file.write(b"\0\0")
@@ -304,7 +304,7 @@ def test_a_fresh_checklist_is_right(tmp_path):
     assert set(statuses(verify(folder), "model").values()) == {"ok"}
 
 
-def test_a_model_without_a_list_is_read_even_beside_the_tokenizers_list(tmp_path):
+def test_a_model_without_a_list_is_read_even_next_to_the_tokenizers_list(tmp_path):
     folder = copy_case(tmp_path / "root", checklist=False)
     for name in ("tokenizer.model", "tokenizer_checklist.chk"):
         shutil.copy(folder.parent / name, folder)

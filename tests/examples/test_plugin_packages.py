@@ -16,7 +16,7 @@ PACKAGES = Path(__file__).parents[2] / "examples" / "plugins"
 NAMES = ["llamakit-gguf", "llamakit-lora", "llamakit-top-a", "llamakit-vicuna"]
 PUBLIC = {"llamakit.errors", "llamakit.protocols", "llamakit.sampling", "llamakit.api"}
 """The modules that ``docs/reference/python.md`` names."""
-PUBLIC |= {"llamakit.demo"}  # the embedded model, which the tutorials use
+PUBLIC |= {"llamakit.demo"}  # the bundled demo model, which the tutorials use
 TOKENS = 16
 QUESTION = "What is the name of the dog?"
 
@@ -29,7 +29,7 @@ def good(done):
 
 @pytest.fixture(scope="module")
 def greedy_text():
-    """What the embedded model answers to a text, without any plugin of these."""
+    """What the bundled demo model answers to a text, without any plugin of these."""
     model = llamakit.Llama.open(demo.path(), dtype="float32")
     settings = {"temperature": 0, "max_new_tokens": TOKENS}
     return lambda prompt: "".join(model.stream_text(prompt, **settings))

@@ -30,7 +30,7 @@ def file_system(request, monkeypatch):
 
 @pytest.mark.usefixtures("file_system")
 @pytest.mark.parametrize("old", [None, b"old"])
-def test_the_file_has_the_bytes_and_nothing_is_beside_it(tmp_path, old):
+def test_the_file_has_the_bytes_and_nothing_is_next_to_it(tmp_path, old):
     path = tmp_path / "file"
     if old is not None:
         path.write_bytes(old)

@@ -38,7 +38,7 @@ def removed(path):
         (removed, "cannot be read any more"),
     ],
 )
-def test_a_change_is_told_with_what_has_changed(tmp_path, change, told):
+def test_a_change_is_reported_with_what_has_changed(tmp_path, change, told):
     path = tmp_path / "shard"
     path.write_bytes(b"the same size")
 

@@ -48,7 +48,7 @@ def test_a_regular_file_and_a_link_to_one_are_read(tmp_path):
     assert read_bytes(tmp_path / "file") == read_bytes(tmp_path / "link") == b"bytes"
 
 
-def test_a_file_that_is_not_there_is_told_as_ever(tmp_path):
+def test_a_file_that_is_not_there_is_an_os_error_as_ever(tmp_path):
     with pytest.raises(FileNotFoundError):
         open_regular(tmp_path / "file")
 

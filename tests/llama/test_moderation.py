@@ -71,7 +71,7 @@ def test_a_message_of_another_role_is_refused(llama: Llama) -> None:
         moderate(llama, [[{"role": "system", "content": "Be kind."}]])
 
 
-def test_the_command_judges_texts_and_dialogs(
+def test_the_command_judges_strings_and_dialogs(
     run_llamakit: Callable[..., subprocess.CompletedProcess[str]], tmp_path: Path
 ) -> None:
     lines = [{"id": "a", "prompt": "Hello"}, {"id": "b", "messages": DIALOGS[1]}]

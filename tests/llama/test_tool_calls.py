@@ -108,7 +108,7 @@ def test_text_around_function_tags_and_built_in_calls_is_kept() -> None:
         *("[f(a=" + "[" * 100 + "]" * 100 + ")]", "[f(n=" + "9" * 5000 + ")]", "[f(a='x)]"),
     ],
 )
-def test_any_other_text_is_an_answer_as_it_is(text: str) -> None:
+def test_any_other_string_is_an_answer_as_it_is(text: str) -> None:
     assert read_answer(text) == ParsedAnswer(text)
 
 
@@ -136,7 +136,7 @@ def test_what_is_written_into_a_prompt_is_read_back(arguments: dict[str, Any], s
 
 
 @given(st.text("[]{}()<>=\"'\\,:f1 \nfunctioname|python_tag", max_size=60))
-def test_whatever_a_model_writes_no_text_is_an_error(text: str) -> None:
+def test_whatever_a_model_writes_no_string_is_an_error(text: str) -> None:
     for tagged in (False, True):
         json.dumps(read_answer(text, tagged=tagged).as_message())
 

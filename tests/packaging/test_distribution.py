@@ -80,7 +80,7 @@ def test_a_clone_that_is_gone_is_not_advised(site: Path, tmp_path: Path) -> None
     assert advice(site, "install_command('serve')") == "pip install 'llamakit-core[serve]'"
 
 
-def test_somebody_elses_llamakit_is_named_once_and_nothing_of_it_is_built_in(
+def test_another_llamakit_is_named_once_and_nothing_of_it_is_built_in(
     site: Path, run_llamakit: Run
 ) -> None:
     entry_points = "[llamakit]\ngreedy = hostile\n"

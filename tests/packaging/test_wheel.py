@@ -1,4 +1,4 @@
-"""What a user installs: the wheel holds the embedded checkpoint, and it is small."""
+"""What a user installs: the wheel holds the bundled demo model, and it is small."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ ROOT = Path(__file__).parents[2]
 LIMIT = 8_000_000
 
 
-def embedded_files() -> list[Path]:
+def demo_files() -> list[Path]:
     folder = demo.path()
     return [*folder.iterdir(), *folder.parent.glob("tokenizer*")]
 
 
-def test_the_embedded_checkpoint_is_cut_8_ways_and_under_8_mb() -> None:
-    files = embedded_files()
+def test_the_demo_model_is_split_8_ways_and_under_8_mb() -> None:
+    files = demo_files()
 
     assert sum(file.name.startswith("consolidated.") for file in files) == 8
     assert sum(file.stat().st_size for file in files) < LIMIT
@@ -65,7 +65,7 @@ def test_the_wheel_holds_it_and_the_entry_points(tmp_path: Path) -> None:
         names = archive.namelist()
         (entry_points,) = (name for name in names if name.endswith("entry_points.txt"))
         written = archive.read(entry_points).decode()
-    for file in embedded_files():
+    for file in demo_files():
         assert f"llamakit/{file.relative_to(demo.path().parents[1])}" in names
     for template in (ROOT / "llamakit/testing/templates").rglob("*.tmpl"):
         assert str(template.relative_to(ROOT)) in names

@@ -59,7 +59,7 @@ def test_every_command_has_help_on_one_line_and_of_its_own(run_llamakit):
         assert run_llamakit(name, "-h").stdout.startswith(f"Usage: llamakit {name}")
 
 
-def test_the_version_is_told(run_llamakit):
+def test_the_version_is_reported(run_llamakit):
     assert run_llamakit("--version").stdout == f"llamakit, version {llamakit.__version__}\n"
 
 

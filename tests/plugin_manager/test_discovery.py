@@ -131,7 +131,7 @@ def test_a_malformed_line_is_kept_for_the_toolkit_to_report(tmp_path):
     assert [(point.name, point.module) for point in found] == [("no equals sign", ""), ("a", "b")]
 
 
-def test_what_an_uninstallation_cut_short_leaves_is_no_plugin(tmp_path):
+def test_what_an_uninstallation_stopped_midway_leaves_is_no_plugin(tmp_path):
     lines = ["[llamakit]", "greedy = llamakit.plugins.samplers.greedy"]
     distribution(tmp_path, "llamakit", "1", lines, folder="~lamakit-1.dist-info")
 

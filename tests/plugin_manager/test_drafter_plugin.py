@@ -40,4 +40,4 @@ def test_a_wrong_drafter_is_refused_before_anything_is_loaded(run_llamakit):
 
     assert done.returncode == 2
     assert "did you mean 'prompt-lookup'" in done.stderr
-    assert "embedded" not in done.stderr
+    assert "demo model" not in done.stderr

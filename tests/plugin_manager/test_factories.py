@@ -95,7 +95,7 @@ def test_required_parameters_and_docstrings_are_not_needed():
         ("mass = 0.5", "mass", 0.5),
     ],
 )
-def test_texts_are_read_as_the_type_of_the_option(text, name, value):
+def test_strings_are_read_as_the_type_of_the_option(text, name, value):
     made = build(entry(keep), [text])
 
     assert made[name] == value
@@ -133,7 +133,7 @@ def test_what_does_not_fit_is_refused_with_a_sentence(options, message):
     assert caught.value.exit_status == 2
 
 
-def test_an_option_that_no_text_becomes_can_be_given_from_python():
+def test_an_option_that_no_string_becomes_can_be_given_from_python():
     def factory(sizes: list[int] = (1, 2)):
         return sizes
 
@@ -142,7 +142,7 @@ def test_an_option_that_no_text_becomes_can_be_given_from_python():
         build(entry(factory), ["sizes=3"])
 
 
-def test_a_text_becomes_a_path_where_the_annotation_says_so():
+def test_a_string_becomes_a_path_where_the_annotation_says_so():
     def read(
         file: Path = Path(),
         other: Path | None = None,
@@ -196,7 +196,7 @@ def test_a_parameter_that_is_no_option_is_said_to_be_none():
 
 
 @pytest.mark.parametrize("kind", [int, float | None, bool, Path, Literal["a", "b"], str | None])
-def test_an_option_of_a_type_that_a_text_becomes_can_be_typed(kind):
+def test_an_option_of_a_type_that_a_string_becomes_can_be_typed(kind):
     assert Option("it", kind, None, "").can_be_typed
 
 
@@ -215,14 +215,14 @@ def test_a_value_that_the_factory_refuses_is_a_usage_error():
     assert str(caught.value) == "sampler top-p: p is 3.0; it has to be between 0 and 1"
 
 
-def test_what_comes_before_the_options_is_handed_on():
+def test_what_comes_before_the_options_is_passed_on():
     def factory(tokenizer, greeting: str = "hello"):
         return tokenizer, greeting
 
     assert build(entry(factory), ["greeting=ciao"], "the tokenizer") == ("the tokenizer", "ciao")
 
 
-def test_what_a_factory_takes_by_name_is_handed_on():
+def test_what_a_factory_takes_by_name_is_passed_on():
     def factory(greeting: str = "hello", *, tokenizer):
         return tokenizer, greeting
 

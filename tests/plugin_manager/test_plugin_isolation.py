@@ -269,7 +269,7 @@ def test_options_of_an_exporter_are_shown_as_its_docstring_explains_them(run_lla
     assert "no options" in without.stdout
 
 
-def test_a_third_party_plugins_command_stands_in_a_section_of_its_package(run_llamakit, plugins):
+def test_a_third_party_plugins_command_is_in_a_section_of_its_package(run_llamakit, plugins):
     result = run_llamakit("--help", env=plugins("command"))
 
     assert "From llamakit-explode:\n  greet    Say hello." in result.stdout

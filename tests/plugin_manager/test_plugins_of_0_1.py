@@ -57,7 +57,7 @@ def test_the_checks_that_its_author_wrote_pass(plugins, isolated, reference_case
         ("factories", "llamakit.plugin_manager.factories, which may change"),
     ],
 )
-def test_a_plugin_that_imports_a_moved_module_is_told_where_it_is(moved_imports, name, now):
+def test_a_plugin_that_imports_a_moved_module_is_shown_its_new_path(moved_imports, name, now):
     plugin = moved_imports[name]
 
     assert plugin["status"] == "broken"
@@ -67,7 +67,7 @@ def test_a_plugin_that_imports_a_moved_module_is_told_where_it_is(moved_imports,
 
 
 @needs_torch
-def test_a_moved_module_that_is_imported_in_use_is_told_too(moved_imports):
+def test_a_moved_module_that_is_imported_in_use_is_shown_too(moved_imports):
     assert moved_imports["in-use"]["reason"].endswith(
         "llamakit.streaming is now llamakit itself (Llama)"
     )

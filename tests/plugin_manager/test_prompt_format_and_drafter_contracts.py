@@ -29,7 +29,7 @@ def form(encoded=(1, 5), **others):
     )
 
 
-def test_a_format_that_encodes_to_ids_is_used_as_it_is():
+def test_a_format_that_encodes_to_tokens_is_used_as_it_is():
     made = form([1, 5], stop_strings=("end",), encode_text=lambda _: [1, 6])
 
     assert made.encode(DIALOG) == [1, 5]
@@ -52,7 +52,7 @@ def test_a_format_that_encodes_to_ids_is_used_as_it_is():
     ],
 )
 @pytest.mark.parametrize("method", ["encode", "encode_text"])
-def test_what_is_no_list_of_ids_is_told_of_the_plugin(encoded, found, method):
+def test_what_is_no_list_of_tokens_is_reported_with_the_plugin(encoded, found, method):
     made = form(encoded, encode_text=lambda _: encoded)
 
     with pytest.raises(PluginError) as caught:
@@ -66,18 +66,18 @@ def test_what_is_no_list_of_ids_is_told_of_the_plugin(encoded, found, method):
 
 
 @pytest.mark.parametrize("stop_tokens", [None, "</s>", 2, [10], [2.0]])
-def test_stop_tokens_that_are_no_ids_are_told_of_the_plugin(stop_tokens):
+def test_stop_tokens_that_are_no_token_ids_are_reported_with_the_plugin(stop_tokens):
     with pytest.raises(PluginError, match=r"odd of the plugin 'second' .* has the stop_tokens"):
         form(stop_tokens=stop_tokens)
 
 
 @pytest.mark.parametrize("stop_strings", ["end", [1], [""], None])
-def test_stop_strings_that_are_no_texts_are_told_of_the_plugin(stop_strings):
+def test_stop_strings_of_another_type_are_reported_with_the_plugin(stop_strings):
     with pytest.raises(PluginError, match=r"odd of the plugin 'second' .* has the stop_strings"):
         form(stop_strings=stop_strings)
 
 
-def test_a_format_without_stop_tokens_is_told_of_the_plugin():
+def test_a_format_without_stop_tokens_is_reported_with_the_plugin():
     made = types.SimpleNamespace(encode=list)
     entry = Entry("prompt format", "odd", lambda _: made, "", THIRD_PARTY)
 
@@ -87,7 +87,7 @@ def test_a_format_without_stop_tokens_is_told_of_the_plugin():
         build_format(entry, {}, TOKENIZER)
 
 
-def test_a_format_that_encodes_nothing_is_told_of_the_plugin():
+def test_a_format_that_encodes_nothing_is_reported_with_the_plugin():
     entry = Entry("prompt format", "odd", lambda _: types.SimpleNamespace(), "", THIRD_PARTY)
 
     with pytest.raises(PluginError) as caught:
@@ -106,20 +106,20 @@ def drafter(made):
 
 
 @pytest.mark.parametrize("draft", ["abc", [1.5], None, 3, [None]])
-def test_a_draft_that_is_no_list_of_ids_is_told_of_the_plugin(draft):
+def test_a_draft_that_is_no_list_of_tokens_is_reported_with_the_plugin(draft):
     with pytest.raises(PluginError, match=r"drafter odd of the plugin 'second' .* proposed"):
         drafter(lambda _: draft)([1, 2])
 
 
 @pytest.mark.parametrize("drafts", [[[1]], [["a"], []], 3])
-def test_drafts_that_are_no_lists_of_ids_are_told_of_the_plugin(drafts):
+def test_drafts_that_are_no_lists_of_tokens_are_reported_with_the_plugin(drafts):
     made = types.SimpleNamespace(batch=lambda _: drafts)
 
     with pytest.raises(PluginError, match=r"drafter odd of the plugin 'second' .* proposed"):
         drafter(made).batch([[1], [2]])
 
 
-def test_a_draft_of_numpys_ints_is_one_of_ids_and_the_sequence_is_the_drafters_own():
+def test_a_draft_of_numpys_ints_is_one_of_token_ids_and_the_sequence_is_the_drafters_own():
     def draft(tokens):
         tokens.clear()
         return numpy.array([4, 5])

@@ -53,7 +53,7 @@ def test_the_tokenizer_is_no_option():
     assert [option.name for option in options_of(needy)] == ["loud"]
 
 
-def test_a_sampler_and_a_processor_are_handed_the_tokenizer(toolkit):
+def test_a_sampler_and_a_processor_are_called_with_the_tokenizer(toolkit):
     sampling = choose_sampling(
         sampler="needy",
         sampler_options=["loud=yes"],
@@ -115,7 +115,7 @@ def test_generate_builds_a_third_party_processor_with_the_models_tokenizer(run_l
 
 
 @needs_torch
-def test_chat_hands_it_over_at_the_start_and_in_set(run_llamakit, plugins):
+def test_chat_passes_it_at_the_start_and_in_set(run_llamakit, plugins):
     script = "What is a shard?\n/set processors ban:letter=a\nWhat is a shard?\n"
 
     done = run_llamakit(

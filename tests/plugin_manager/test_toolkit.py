@@ -303,7 +303,7 @@ def test_a_third_party_plugins_hook_that_fails_is_named_once_and_skipped(
     )
 
 
-def test_a_text_is_no_tokenizer_though_it_has_encode(third_party, reference_cases):
+def test_a_string_is_no_tokenizer_though_it_has_encode(third_party, reference_cases):
     def load_tokenizer(path):
         return "text"
 

@@ -184,7 +184,7 @@ def test_dry_follows_the_original(
     assert found.tolist() == pytest.approx(expected.tolist())
 
 
-def test_dry_breaks_at_every_id_whose_text_has_a_breaker_in_it() -> None:
+def test_dry_breaks_at_every_token_whose_text_has_a_breaker_in_it() -> None:
     line_end, colon = TOKENIZER.encode("a\n")[-1], BREAKER
     scores = torch.zeros(1, TOKENIZER.vocab_size)
 
@@ -234,7 +234,7 @@ def test_the_processor_top_p_keeps_what_the_reference_draws_from(
         assert torch.equal(made, scores)
 
 
-def test_a_text_that_is_one_id_is_biased_by_name() -> None:
+def test_a_string_that_is_one_token_is_biased_by_name() -> None:
     (the,) = TOKENIZER.encode("the")
     scores = torch.zeros(1, TOKENIZER.vocab_size + 4)  # vocabularies are padded now and then
 

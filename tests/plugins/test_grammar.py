@@ -136,7 +136,7 @@ def answers(
 
 @pytest.mark.parametrize("temperature", [0.0, 1.0])
 @pytest.mark.parametrize("name", CHECKS)
-def test_every_answer_of_the_embedded_model_parses(name: str, temperature: float, llama: Llama):
+def test_every_answer_of_the_demo_model_parses(name: str, temperature: float, llama: Llama):
     choice, check = CHECKS[name]
     sampling = choose_sampling(
         processors=[choice], temperature=temperature, top_p=1.0, tokenizer=llama.tokenizer
@@ -246,7 +246,7 @@ def test_white_space_in_json_may_be_any_or_as_little_as_can_be(tokenizer: Any):
         allowed_by(tight, row(*ids))
 
 
-def test_when_nothing_may_follow_only_the_rows_stop_ids_are_left(tokenizer: Any):
+def test_when_nothing_may_follow_only_the_rows_stop_tokens_are_left(tokenizer: Any):
     process = processor(tokenizer, "regex", pattern="the")
     the = tokenizer._model.piece_to_id("▁the")
 
@@ -256,7 +256,7 @@ def test_when_nothing_may_follow_only_the_rows_stop_ids_are_left(tokenizer: Any)
     assert not {2, the} & allowed_by(process, row(stop_tokens=(2, the)))  # would end too early
 
 
-def test_ids_beyond_the_tokenizer_are_taken_away_and_logits_kept(tokenizer: Any):
+def test_tokens_beyond_the_tokenizer_are_taken_away_and_logits_kept(tokenizer: Any):
     process = processor(tokenizer, "regex", pattern="(the|a)+")
     logits = torch.randn(2, 1700)
 
@@ -285,7 +285,7 @@ def test_a_row_that_goes_back_is_followed(tokenizer: Any):
         allowed_by(process, one)
 
 
-def test_what_is_more_than_the_engine_bears_is_told_apart_from_what_does_not_fit(tokenizer: Any):
+def test_what_is_more_than_the_engine_bears_is_distinguished_from_what_does_not_fit(tokenizer: Any):
     ways = [{"properties": {"a": {"const": it}}} for it in range(1850)]
     schema = json.dumps({"anyOf": ways}, separators=(",", ":"))
     process = processor(tokenizer, "json-schema", schema=schema)
@@ -378,7 +378,7 @@ def test_a_chat_is_constrained_and_set_changes_it(run_llamakit: Run):
     assert "processors regex:pattern=(yes|no)" in done.stderr
 
 
-def test_two_forms_at_once_are_a_usage_error(run_llamakit: Run):
+def test_two_constraints_at_once_are_a_usage_error(run_llamakit: Run):
     done = run_llamakit("generate", "--regex", "a", "--grammar", "x.lark", "Once")
 
     assert done.returncode == 2

@@ -108,7 +108,7 @@ def test_mirostat_draws_from_what_is_not_too_surprising() -> None:
 
 
 @pytest.mark.parametrize("probability", [0.1, 0.5, 0.9])
-def test_xtc_acts_as_often_as_it_is_told(probability: float) -> None:
+def test_xtc_acts_as_often_as_its_option_says(probability: float) -> None:
     draws = 4000
     process = processor(f"xtc:threshold=0.2,probability={probability}")
 
@@ -127,7 +127,7 @@ def test_xtc_acts_never_or_always(probability: int) -> None:
     assert set((made[:, 0] == -torch.inf).tolist()) == {bool(probability)}
 
 
-def test_xtc_draws_anew_at_every_step() -> None:
+def test_xtc_draws_again_at_every_step() -> None:
     one, process = rows(1), processor("xtc:threshold=0.2,probability=0.5")
 
     made = [bool(process(LOGITS[None], one)[0, 0].isfinite()) for _ in range(40)]

@@ -248,7 +248,7 @@ def test_a_format_that_cannot_be_built_is_a_sentence(run_llamakit: Run):
     assert "Traceback" not in done.stderr
 
 
-def test_a_chat_goes_on_in_another_format(run_llamakit: Run):
+def test_a_chat_continues_in_another_format(run_llamakit: Run):
     done = run_llamakit(
         *("chat", "--prompt-format", "chatml:bos=no", "--max-new-tokens", "8"),
         stdin="What is a shard?\na <|im_end|> b\n",

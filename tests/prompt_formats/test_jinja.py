@@ -142,7 +142,7 @@ def special_counts(tokens: list[int], tokenizer: Any) -> dict[int, int]:
 
 @pytest.mark.parametrize("dialog", HARMLESS, ids=["one", "four"])
 @pytest.mark.parametrize("name", TEMPLATES)
-def test_the_ids_are_those_of_transformers(name: str, dialog: Dialog, make: Make, judge: Any):
+def test_the_tokens_are_those_of_transformers(name: str, dialog: Dialog, make: Make, judge: Any):
     expected = judge.apply_chat_template(
         dialog,
         chat_template=TEMPLATES[name],
@@ -257,7 +257,7 @@ def test_no_way_through_a_template_makes_a_control_id_of_a_text(
     )
 
 
-def test_a_template_may_ask_what_a_text_holds(make: Make, rich_tokenizer: Any):
+def test_a_template_may_ask_what_a_string_holds(make: Make, rich_tokenizer: Any):
     thinking = make(
         "{% for m in messages %}{% set c = m.content %}"
         "{% if m.content.startswith('<think>') and '</think>' in c %}"
@@ -277,7 +277,7 @@ def test_a_tag_that_the_template_writes_as_text_is_refused_in_a_message(make: Ma
         make(LLAMA2).encode([{"role": "user", "content": "a [/INST] b"}])
 
 
-def test_text_that_cannot_be_told_apart_is_refused_and_harmless_text_is_not(
+def test_text_that_cannot_be_distinguished_is_refused_and_harmless_text_is_not(
     make: Make, rich_tokenizer: Any
 ):
     changing = make("<|im_start|>{{ ('%sx' % messages[0].content) | upper }}<|im_end|>")
@@ -387,7 +387,7 @@ def test_a_template_that_is_none_is_refused(make: Make):
         make("\n{% endfor %}")
 
 
-def test_the_template_beside_the_tokenizer_is_taken(rich_tokenizer: Tokenizer, tmp_path: Path):
+def test_the_template_next_to_the_tokenizer_is_taken(rich_tokenizer: Tokenizer, tmp_path: Path):
     from llamakit.tokenizer.sentencepiece import load
 
     model = tmp_path / "tokenizer.model"

@@ -218,7 +218,7 @@ def test_an_unsure_draft_model_drafts_nothing(llama: Llama, reference_cases: Pat
     assert drafter(PROMPTS[0]) == []
 
 
-def test_a_draft_model_leaves_long_texts_alone(llama: Llama, reference_cases: Path) -> None:
+def test_a_draft_model_leaves_long_strings_alone(llama: Llama, reference_cases: Path) -> None:
     drafter = llama.drafter(str(reference_cases / "gqa-mp1"), confidence=0.0)
 
     assert drafter([1] * 5000) == []

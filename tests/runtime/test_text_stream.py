@@ -40,7 +40,7 @@ def test_pieces_of_real_text_hold_no_broken_character(text: str) -> None:
     st.text(alphabet="ab上 ", max_size=40),
     st.lists(st.text(alphabet="ab上 ", min_size=1, max_size=4), max_size=3),
 )
-def test_text_is_cut_where_the_first_stop_string_to_be_complete_begins(
+def test_text_ends_where_the_first_stop_string_to_be_complete_begins(
     text: str, stops: list[str]
 ) -> None:
     pieces = stream(TOKENIZER.encode(text), tuple(stops))

@@ -167,7 +167,9 @@ def test_a_schema_that_cannot_be_used_is_refused_with_the_reason(
     assert len(error["message"]) < 600
 
 
-def test_a_processor_that_leaves_few_tokens_leaves_those_that_fit_the_form(server: Running) -> None:
+def test_a_processor_that_leaves_few_tokens_keeps_those_of_the_schema(
+    server: Running,
+) -> None:
     answer = server.post(
         CHAT,
         {

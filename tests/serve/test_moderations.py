@@ -36,21 +36,21 @@ def test_openais_client_gets_the_verdicts(running: Running, guard: Llama) -> Non
     assert [result.flagged for result in answer.results] == [True, True]
 
 
-def test_one_text_is_one_result_and_flagged_from_the_threshold_on(running: Running) -> None:
+def test_one_string_is_one_result_and_flagged_from_the_threshold_on(running: Running) -> None:
     answer = running.post("/v1/moderations", {"input": TEXTS[0]}).json()
 
     (result,) = answer["results"]
     assert result["flagged"] == (result["score"] >= 0.5)
 
 
-def test_a_text_that_fills_the_context_is_refused(running: Running) -> None:
+def test_a_string_that_fills_the_context_is_refused(running: Running) -> None:
     answer = running.post("/v1/moderations", {"input": "no " * 3000})
 
     assert answer.status_code == 400
     assert answer.json()["error"]["code"] == "context_length_exceeded"
 
 
-def test_a_model_without_llama_3s_tokenizer_is_told_so(server: Running) -> None:
+def test_a_model_without_llama_3s_tokenizer_is_reported(server: Running) -> None:
     answer = server.post("/v1/moderations", {"input": "Hello"})
 
     assert answer.status_code == 400

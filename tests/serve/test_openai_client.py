@@ -91,7 +91,7 @@ def test_n_answers_differ_and_come_again_with_their_seed(client: OpenAI) -> None
 
 
 @pytest.mark.parametrize("several", [False, True])
-def test_a_stop_text_ends_an_answer_and_is_not_part_of_it(
+def test_a_stop_string_ends_an_answer_and_is_not_part_of_it(
     client: OpenAI, several: bool, llama: Llama
 ) -> None:
     whole = alone(llama, STORY, 30)

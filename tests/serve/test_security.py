@@ -210,7 +210,7 @@ def test_an_option_that_is_a_path_is_refused_from_requests() -> None:
     assert [option.names_a_file for option in options_of(typed)] == [True, False]
 
 
-def test_a_path_is_read_from_a_text_on_the_command_line() -> None:
+def test_a_path_is_read_from_a_string_on_the_command_line() -> None:
     found = build(_entry(lambda: None), {})
     assert found is None
 

@@ -133,12 +133,12 @@ def count_nothing(self):
         ({"read": count_nothing}, "nbytes_read stays 0: add array.nbytes of what read returns"),
     ],
 )
-def test_a_form_that_breaks_a_rule_is_told_which(spoilt, sentence, folder):
+def test_a_format_that_breaks_a_rule_is_named(spoilt, sentence, folder):
     with pytest.raises(AssertionError, match=re.escape(sentence)):
         check_checkpoint_form(form(**spoilt), folder)
 
 
-def test_a_form_whose_values_change_is_told(folder):
+def test_a_format_whose_values_change_is_reported(folder):
     opened = iter(range(100))
 
     def open_checkpoint(path):
@@ -154,7 +154,7 @@ def test_a_form_whose_values_change_is_told(folder):
         check_checkpoint_form(open_checkpoint, folder)
 
 
-def test_a_form_that_takes_everything_is_told(folder):
+def test_a_format_that_takes_everything_is_reported(folder):
     def open_checkpoint(path):
         """Open anything."""
         return Wrapped(folder, {"path": path})
@@ -163,7 +163,7 @@ def test_a_form_that_takes_everything_is_told(folder):
         check_checkpoint_form(open_checkpoint, folder)
 
 
-def test_a_form_that_fails_where_it_should_pass_is_told(folder):
+def test_a_format_that_fails_where_it_should_pass_is_reported(folder):
     def open_checkpoint(path):
         """Open a folder with kit.index."""
         (path / INDEX).read_text()
@@ -175,7 +175,7 @@ def test_a_form_that_fails_where_it_should_pass_is_told(folder):
         check_checkpoint_form(open_checkpoint, folder)
 
 
-def test_a_form_that_does_not_say_what_is_damaged_is_told(folder):
+def test_a_format_that_does_not_say_what_is_damaged_is_reported(folder):
     def open_checkpoint(path):
         """Open a folder with kit.index."""
         if (path / INDEX).is_file():
@@ -186,7 +186,7 @@ def test_a_form_that_does_not_say_what_is_damaged_is_told(folder):
         check_checkpoint_form(open_checkpoint, folder)
 
 
-def test_a_form_that_says_nothing_is_told(folder):
+def test_a_format_that_says_nothing_is_reported(folder):
     def open_checkpoint(path):
         return form()(path)
 
@@ -194,7 +194,7 @@ def test_a_form_that_says_nothing_is_told(folder):
         check_checkpoint_form(open_checkpoint, folder)
 
 
-def test_a_form_that_does_not_know_itself_is_told(folder):
+def test_a_format_that_does_not_know_itself_is_reported(folder):
     def open_checkpoint(path):
         """Open nothing."""
 
@@ -202,7 +202,7 @@ def test_a_form_that_does_not_know_itself_is_told(folder):
         check_checkpoint_form(open_checkpoint, folder)
 
 
-def test_a_form_that_keeps_the_rules_is_good(folder):
+def test_a_format_that_keeps_the_rules_is_good(folder):
     check_checkpoint_form(form(), folder)
 
 
@@ -270,7 +270,7 @@ def marks_up(text, *, bos=False, eos=False):
         ),
     ],
 )
-def test_a_tokenizer_that_breaks_a_rule_is_told_which(spoilt, sentence, tmp_path):
+def test_a_tokenizer_that_breaks_a_rule_is_named(spoilt, sentence, tmp_path):
     path = tmp_path / "tokenizer.letters"
     path.write_text("letters")
 
@@ -279,7 +279,7 @@ def test_a_tokenizer_that_breaks_a_rule_is_told_which(spoilt, sentence, tmp_path
 
 
 @pytest.mark.parametrize("error", [False, True])
-def test_a_tokenizer_that_takes_every_file_is_told(error, tmp_path):
+def test_a_tokenizer_that_takes_every_file_is_reported(error, tmp_path):
     path = tmp_path / "tokenizer.letters"
     path.write_text("letters")
 

@@ -87,7 +87,7 @@ EXPORTERS = [
 
 
 @pytest.mark.parametrize(("exporter", "sentence"), EXPORTERS, ids=[it for _, it in EXPORTERS])
-def test_an_exporter_that_breaks_a_rule_is_told_which(exporter, sentence):
+def test_an_exporter_that_breaks_a_rule_is_named(exporter, sentence):
     with pytest.raises(AssertionError, match=sentence):
         check_exporter(exporter)
 
@@ -137,7 +137,7 @@ COMMANDS = [
 
 
 @pytest.mark.parametrize(("broken", "sentence"), COMMANDS, ids=[it for _, it in COMMANDS])
-def test_a_command_that_breaks_a_rule_is_told_which(broken, sentence):
+def test_a_command_that_breaks_a_rule_is_named(broken, sentence):
     with pytest.raises(AssertionError, match=sentence):
         check_command(broken)
 
@@ -174,7 +174,7 @@ TOOLS = [
 
 
 @pytest.mark.parametrize(("function", "sentence"), TOOLS, ids=[it for _, it in TOOLS])
-def test_a_checkpoint_tool_that_breaks_a_rule_is_told_which(function, sentence, llamakit_tiny):
+def test_a_checkpoint_tool_that_breaks_a_rule_is_named(function, sentence, llamakit_tiny):
     tool = command(function, click.argument("source"))
 
     with pytest.raises(AssertionError, match=sentence):

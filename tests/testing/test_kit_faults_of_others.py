@@ -93,7 +93,7 @@ FORMATS = [
 
 
 @pytest.mark.parametrize(("factory", "sentence"), FORMATS, ids=[it for _, it in FORMATS])
-def test_a_prompt_format_that_breaks_a_rule_is_told_which(factory, sentence):
+def test_a_prompt_format_that_breaks_a_rule_is_named(factory, sentence):
     with pytest.raises(AssertionError, match=sentence):
         check_prompt_format(factory)
 
@@ -140,7 +140,7 @@ DRAFTERS = [
 
 
 @pytest.mark.parametrize(("factory", "sentence"), DRAFTERS, ids=[it for _, it in DRAFTERS])
-def test_a_drafter_that_breaks_a_rule_is_told_which(factory, sentence):
+def test_a_drafter_that_breaks_a_rule_is_named(factory, sentence):
     with pytest.raises(AssertionError, match=sentence):
         check_drafter(factory)
 
@@ -166,7 +166,7 @@ ENTRIES = [
 
 
 @pytest.mark.parametrize(("entry", "sentence"), ENTRIES, ids=[it for _, it in ENTRIES])
-def test_an_entry_of_the_catalog_that_breaks_a_rule_is_told_which(entry, sentence):
+def test_an_entry_of_the_catalog_that_breaks_a_rule_is_named(entry, sentence):
     with pytest.raises(AssertionError, match=sentence):
         check_catalogue_entry(entry)
 

@@ -80,7 +80,7 @@ PROCESSORS = [
 
 
 @pytest.mark.parametrize(("factory", "sentence"), PROCESSORS, ids=[it for _, it in PROCESSORS])
-def test_a_processor_that_breaks_a_rule_is_told_which(factory, sentence):
+def test_a_processor_that_breaks_a_rule_is_named(factory, sentence):
     with pytest.raises(AssertionError, match=sentence):
         check_logits_processor(factory)
 

@@ -239,7 +239,7 @@ SAMPLERS = [
 
 
 @pytest.mark.parametrize(("factory", "sentence"), SAMPLERS, ids=[it for _, it in SAMPLERS])
-def test_a_sampler_that_breaks_a_rule_is_told_which(factory, sentence):
+def test_a_sampler_that_breaks_a_rule_is_named(factory, sentence):
     with pytest.raises(AssertionError, match=sentence):
         check_sampler(factory)
 
@@ -255,7 +255,7 @@ def test_what_a_broken_plugin_has_changed_is_put_back():
     assert after == before
 
 
-def test_a_sampler_that_asks_for_the_tokenizer_is_handed_one():
+def test_a_sampler_that_asks_for_the_tokenizer_is_passed_one():
     def factory(tokenizer):
         """Pick."""
         assert tokenizer.vocab_size == 1600
@@ -265,7 +265,7 @@ def test_a_sampler_that_asks_for_the_tokenizer_is_handed_one():
 
 
 @pytest.mark.parametrize("kind", [list[str], Exception, dict])
-def test_an_option_that_nobody_can_type_is_told(kind):
+def test_an_option_that_nobody_can_type_is_reported(kind):
     def factory(words=()):
         """Pick.
 

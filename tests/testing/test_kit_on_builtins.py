@@ -54,7 +54,7 @@ OPTIONS = {
 }
 """What must be said to a factory, by name."""
 NOT_FOR_ALL = {"infill", "json-schema"}
-"""What does not go with the embedded tokenizer, or not with every history."""
+"""What does not go with the bundled tokenizer, or not with every history."""
 TEMPLATE = "{% for it in messages %}{{ it['role'] }}: {{ it['content'] }}\n{% endfor %}"
 
 
@@ -118,7 +118,7 @@ def test_every_prompt_format_keeps_the_contract(factory, options, tmp_path):
 
 
 def _tokenizer_for(name):
-    """Return the tokenizer of the family that a format is for; None is the embedded one."""
+    """Return the tokenizer of the family that a format is for; None is the bundled one."""
     special = {"llama3": LLAMA_3_1, "llama4": LLAMA_4, "llama_guard": LLAMA_3_1}.get(name)
     return None if special is None else RankTokenizer(RANKS, read_ranks(RANKS), special)
 
@@ -144,11 +144,11 @@ def test_every_drafter_keeps_the_contract(factory, options):
 
 
 @pytest.mark.parametrize("shards", [1, 8])
-def test_metas_form_keeps_the_contract(shards, llamakit_tiny):
+def test_metas_format_keeps_the_contract(shards, llamakit_tiny):
     check_checkpoint_form(meta.open_checkpoint, llamakit_tiny(shards))
 
 
-def test_hugging_faces_form_keeps_the_contract(llamakit_tiny, tmp_path):
+def test_hugging_faces_format_keeps_the_contract(llamakit_tiny, tmp_path):
     export(llamakit_tiny(1), tmp_path / "hf")
 
     check_checkpoint_form(huggingface.open_checkpoint, tmp_path / "hf")

@@ -56,26 +56,26 @@ def test_a_plugin_that_registers_well_is_good(module):
         ),
     ],
 )
-def test_a_plugin_that_does_more_than_register_is_told(name, before, sentence, module):
+def test_a_plugin_that_does_more_than_register_is_reported(name, before, sentence, module):
     with pytest.raises(AssertionError, match=sentence):
         check_plugin(module(f"llamakit_kit_{name}", before + "\n"))
 
 
-def test_a_plugin_that_takes_a_builtins_name_is_told(module):
+def test_a_plugin_that_takes_a_builtins_name_is_reported(module):
     plugin = REGISTER.format(name="greedy", help=', help="mine"')
 
     with pytest.raises(AssertionError, match="the sampler greedy is built in and keeps its name"):
         check_plugin(module("llamakit_kit_grabs", plugin=plugin))
 
 
-def test_a_plugin_that_explains_nothing_is_told(module):
+def test_a_plugin_that_explains_nothing_is_reported(module):
     plugin = REGISTER.format(name="mute", help="")
 
     with pytest.raises(AssertionError, match="registers sampler mute without a help"):
         check_plugin(module("llamakit_kit_mute", plugin=plugin))
 
 
-def test_a_module_that_is_not_there_is_told():
+def test_a_module_that_is_not_there_is_reported():
     with pytest.raises(AssertionError, match="there is no module llamakit_kit_absent: is the"):
         check_plugin("llamakit_kit_absent")
 

@@ -79,7 +79,7 @@ def test_every_kind_shows_up(site, run_llamakit):
         ]
 
 
-def test_a_form_and_a_tokenizer_are_opened_by_what_they_register(site, run_llamakit):
+def test_a_format_and_a_tokenizer_are_opened_by_what_they_register(site, run_llamakit):
     listed = run_llamakit("plugins", "--json", env={"PYTHONPATH": str(site)})
 
     hooks = {it["name"]: it["hooks"] for it in json.loads(listed.stdout)}
@@ -87,7 +87,7 @@ def test_a_form_and_a_tokenizer_are_opened_by_what_they_register(site, run_llama
     assert hooks["my-tokenizer"] == ["load_tokenizer"]
 
 
-def test_a_checkpoint_of_a_new_form_is_one_like_any_other(site, run_llamakit, tmp_path):
+def test_a_checkpoint_of_a_new_format_is_one_like_any_other(site, run_llamakit, tmp_path):
     env = {"PYTHONPATH": str(site)}
     source = demo.path()
     exported = run_llamakit("export", source, "made", "--format", "my-checkpoint-form", env=env)

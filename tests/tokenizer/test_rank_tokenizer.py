@@ -33,7 +33,7 @@ def test_the_strings_of_the_reference_become_its_tokens(meta: RankTokenizer) -> 
     assert not wrong
 
 
-def test_all_named_tokens_have_the_ids_of_the_reference(meta: RankTokenizer) -> None:
+def test_all_special_tokens_have_the_ids_of_the_reference(meta: RankTokenizer) -> None:
     expected = json.loads((SHARED / "llama3-tokenizer.expected.json").read_text())
 
     assert expected["special_tokens"].items() <= dict(meta.special_ids()).items()
@@ -52,7 +52,7 @@ def test_all_named_tokens_have_the_ids_of_the_reference(meta: RankTokenizer) -> 
         ("ab" * 13_000, 13000, [370]),
     ],
 )
-def test_long_runs_are_cut_as_in_the_reference(
+def test_long_runs_are_split_as_in_the_reference(
     meta: RankTokenizer, text: str, count: int, last: list[int]
 ) -> None:
     tokens = meta.encode(text)
@@ -60,7 +60,7 @@ def test_long_runs_are_cut_as_in_the_reference(
     assert (len(tokens), tokens[-len(last) :]) == (count, last)
 
 
-def test_a_text_is_cut_every_400_000_characters(small: RankTokenizer) -> None:
+def test_a_string_is_split_every_400_000_characters(small: RankTokenizer) -> None:
     half = "the shard " * 40_000
     assert len(half) == 400_000
 

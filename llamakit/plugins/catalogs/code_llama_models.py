@@ -29,5 +29,5 @@ def register_models(models: Registrar[CatalogEntry]) -> None:
                 "tokenizer_files": (),
                 "unverified": ("shard_nbytes",),
             }
-            words = f"Code Llama {size.upper()}{kind.replace('-', ' ')}"
-            models.register(name, entry, help=words)
+            title = f"Code Llama {size.upper()}{kind.replace('-', ' ')}"
+            models.register(name, entry, help=title)

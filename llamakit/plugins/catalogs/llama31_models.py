@@ -51,5 +51,5 @@ def register_models(models: Registrar[CatalogEntry]) -> None:
             if size == "405B":
                 entry["files"] = (*entry["files"], *FP8_SCALES)
             form_name = form or ("fp8" if number == "405B" else "")
-            words = f"Llama 3.1 {number}{kind.replace('-', ' ')} {form_name}"
-            models.register(name, entry, help=words.strip())
+            title = f"Llama 3.1 {number}{kind.replace('-', ' ')} {form_name}"
+            models.register(name, entry, help=title.strip())

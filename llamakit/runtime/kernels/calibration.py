@@ -117,7 +117,7 @@ def remembered(folder: Path | None = None) -> dict[str, str] | None:
 def remembered_timings(folder: Path | None = None) -> list[Timing]:
     """Return what was measured here, if anything was."""
     with contextlib.suppress(TypeError):
-        return [Timing(**it) for it in _read(folder).get("timings", ())]
+        return [Timing(**timing) for timing in _read(folder).get("timings", ())]
     return []
 
 
@@ -178,12 +178,16 @@ def _timing(name: str, kernels: list[Kernel], x: torch.Tensor) -> Timing:
 
 def _cost(timings: list[Timing], name: str, rows: tuple[int, ...]) -> float:
     """Return the product of the times: twice as slow counts alike at every number of rows."""
-    return math.prod(it.seconds for it in timings if it.kernel == name and it.rows in rows)
+    return math.prod(one.seconds for one in timings if one.kernel == name and one.rows in rows)
 
 
 def _remember(winners: dict[str, str], timings: list[Timing]) -> None:
     folder = _folder(None)
-    record = {"machine": machine(), "bfloat16": winners, "timings": [asdict(it) for it in timings]}
+    record = {
+        "machine": machine(),
+        "bfloat16": winners,
+        "timings": [asdict(one) for one in timings],
+    }
     with contextlib.suppress(OSError):  # a read-only home: the result is only shown
         folder.mkdir(parents=True, exist_ok=True)
         write_atomically(folder / _FILE, f"{json.dumps(record, indent=2)}\n".encode())

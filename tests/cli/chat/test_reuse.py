@@ -69,7 +69,7 @@ def test_a_turn_computes_only_what_it_adds(talk: Counted) -> None:
     assert talk.chat.conversation.messages[-1]["content"] == talk.afresh().strip()
 
 
-def test_retry_computes_one_id_of_the_prompt(talk: Counted) -> None:
+def test_retry_computes_one_token_of_the_prompt(talk: Counted) -> None:
     talk.take("How do I verify a checkpoint?")
     answer = talk.chat.conversation.messages[-1]["content"]
 

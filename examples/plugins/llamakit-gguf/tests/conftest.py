@@ -27,7 +27,7 @@ class Changed:
         self._read = values or base.read
 
     def read(self, name, *, axis=0, start=0, stop=None):
-        """Read the bundled demo model, or what stands in for it."""
+        """Read the bundled demo model, or what replaces it."""
         return self._read(name, axis=axis, start=start, stop=stop)
 
 

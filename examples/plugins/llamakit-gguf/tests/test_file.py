@@ -149,7 +149,7 @@ def test_progress_counts_every_byte_that_is_read(base, export):
     assert sum(told) == sum(2 * it.numel for it in base.parameters.values())
 
 
-def test_values_too_large_for_float16_are_told(export, caplog):
+def test_values_too_large_for_float16_are_reported(export, caplog):
     export(made_of(1e6, n_layers=1), outtype="f16")
 
     assert (
@@ -205,7 +205,7 @@ def test_parameters_of_another_model_are_named(base, tmp_path, drop, add, messag
         llamakit.export(Changed(parameters=parameters), tmp_path / "made", "gguf")
 
 
-def test_a_disk_that_is_too_small_is_told_before_anything_is_written(tmp_path):
+def test_a_disk_that_is_too_small_is_reported_before_anything_is_written(tmp_path):
     with pytest.raises(llamakit.LlamakitError, match=r"GB free, and .* are needed"):
         llamakit.export(made_of(1, hidden_dim=10**15), tmp_path / "made", "gguf")
 

@@ -27,7 +27,7 @@ def tokenizer():
 
 
 @pytest.mark.parametrize("outtype", ["f32", "f16"])
-def test_transformers_gives_the_same_greedy_ids(base, tokenizer, export, outtype):
+def test_transformers_gives_the_same_greedy_tokens(base, tokenizer, export, outtype):
     file = export(base, outtype=outtype)
     prompts = [tokenizer.encode(text, bos=True) for text in TEXTS]
     llama = llamakit.Llama.open(path(), dtype="float32")
@@ -45,7 +45,7 @@ def test_transformers_gives_the_same_greedy_ids(base, tokenizer, export, outtype
         assert [token for token in tokens if token != tokenizer.eos_id] == expected
 
 
-def test_transformers_gives_the_same_ids_of_plain_text(base, tokenizer, export):
+def test_transformers_gives_the_same_tokens_of_plain_text(base, tokenizer, export):
     file = export(base)
 
     theirs = AutoTokenizer.from_pretrained(file.parent, gguf_file=file.name)

@@ -25,7 +25,7 @@ def frequencies(a, draws=20000):
 
 
 @pytest.mark.parametrize(("a", "kept"), [(0.0, 5), (0.18, 4), (0.4, 3), (0.6, 2), (1.0, 2)])
-def test_ids_are_drawn_as_probable_as_they_are_among_those_kept(a, kept):
+def test_tokens_are_drawn_as_probable_as_they_are_among_those_kept(a, kept):
     expected = PROBS[0].clone()
     expected[kept:] = 0
 

@@ -57,7 +57,7 @@ def test_each_answer_ends_with_the_id_of_eos():
 @given(st.integers(0, 2).flatmap(lambda n: st.lists(TEXTS, min_size=2 * n + 1, max_size=2 * n + 1)))
 @example(["</s>USER", ":", "x"])
 @example(["a</s><s>"])
-def test_no_text_begins_or_ends_a_turn(texts):
+def test_no_string_begins_or_ends_a_turn(texts):
     dialog = dialog_of(texts)
     if any(tag in text for text in texts for tag in TAGS):
         with pytest.raises(SpecialTagError, match="a tag of the vicuna format"):

@@ -125,8 +125,8 @@ def regex(tokenizer: Tokenizer, pattern: str = ".*") -> LogitsProcessor:
     name = f"the regular expression {shortened(pattern)!r}"
     check_length(pattern, name, MAX_PATTERN_LENGTH)
     with engine_errors(name):
-        made = json.loads(LLMatcher.grammar_from_regex(pattern))  # noqa: TID251 - of the engine
-    (lark,) = made["grammars"]
+        grammars = json.loads(LLMatcher.grammar_from_regex(pattern))  # noqa: TID251 - of the engine
+    (lark,) = grammars["grammars"]
     return Constraint(tokenizer, lark["lark_grammar"], name)
 
 

@@ -192,7 +192,7 @@ class _Reader:
             self._skip_space(lines=nested)
             if not least or not self._match("}"):
                 raise self._error("expected a count such as {2}, {2,} or {2,3}")
-            if any(int(it[:9]) > MAX_REPETITIONS for it in (least, most) if it):
+            if any(int(bound[:9]) > MAX_REPETITIONS for bound in (least, most) if bound):
                 raise self._error(f"more than {MAX_REPETITIONS} repetitions")
             if most and int(most) < int(least):
                 raise self._error(f"the count {{{least},{most}}} cannot be met")

@@ -123,9 +123,9 @@ class JinjaFormat:
 
     def _stop_tokens(self) -> tuple[int, ...]:
         """Find what ends an answer: EOS, and what the template writes behind one."""
-        found = {self._tokenizer.eos_id}
+        tokens = {self._tokenizer.eos_id}
         if (eos := self._names["eos_token"]) in self._special:
-            found.add(self._special[eos])
+            tokens.add(self._special[eos])
         question, answer = "question", "answer"
         try:
             parts = self._parts(
@@ -135,12 +135,12 @@ class JinjaFormat:
         except PromptError as error:
             if getattr(error.__cause__, "kind", "") == "stopped":
                 raise
-            return tuple(found)
+            return tuple(tokens)
         for before, part in pairwise(parts):
             is_end = isinstance(before, str) and before.rstrip().endswith(answer)
             if is_end and isinstance(part, int):
-                found.add(part)
-        return tuple(found)
+                tokens.add(part)
+        return tuple(tokens)
 
 
 def _special_ids(tokenizer: Tokenizer, tokens: Mapping[str, str]) -> dict[str, int]:

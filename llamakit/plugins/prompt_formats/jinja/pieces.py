@@ -1,4 +1,4 @@
-"""A rendering cut at the special tokens that its template wrote.
+"""A rendering split at the special tokens that its template wrote.
 
 Done where the template was rendered, since what it wrote decides how long this takes.
 """
@@ -20,10 +20,10 @@ class AmbiguousTextError(Exception):
     """What is a message's and what is the template's cannot be distinguished."""
 
 
-def cut(
+def split_rendering(
     plain: str, covered: str, cover: Cover, contents: Sequence[str], special: Sequence[str]
 ) -> list[str]:
-    """Cut a rendering at its special tokens.
+    """Split a rendering at its special tokens.
 
     Args:
         plain: the rendered dialog.
@@ -45,7 +45,7 @@ def cut(
 
 
 def _split(text: str, special: Sequence[str]) -> list[str]:
-    """Cut a string at the names of special tokens, the longest name first."""
+    """Split a string at the names of special tokens, the longest name first."""
     names = sorted(filter(str.strip, special), key=len, reverse=True)
     return re.split(f"({'|'.join(map(re.escape, names))})", text) if names else [text]
 
@@ -53,7 +53,7 @@ def _split(text: str, special: Sequence[str]) -> list[str]:
 def _check_harmless(
     contents: Sequence[str], special: Sequence[str], plain: str, covered: str
 ) -> None:
-    """Let a template do with strings what covered ones do not stand, if it cannot matter.
+    """Allow a template to change strings as covered ones cannot be, if it makes no difference.
 
     No text has a sign that names of special tokens are written with, and the same tokens come
     out either way.

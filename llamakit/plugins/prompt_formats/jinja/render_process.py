@@ -21,7 +21,7 @@ from jinja2.exceptions import SecurityError, TemplateSyntaxError
 
 from llamakit.plugins.prompt_formats.jinja.chat_environment import RaisedError, chat_environment
 from llamakit.plugins.prompt_formats.jinja.framing import NO_MEMORY, read_message, write_message
-from llamakit.plugins.prompt_formats.jinja.pieces import AmbiguousTextError, cut
+from llamakit.plugins.prompt_formats.jinja.pieces import AmbiguousTextError, split_rendering
 from llamakit.plugins.prompt_formats.jinja.user_text import Cover, CoveredText, is_unicode
 
 try:
@@ -150,7 +150,7 @@ def _pieces(template: Template, request: dict[str, Any], characters: int) -> lis
         for texts in (contents, hidden)
     )
     _check_output(plain, characters)
-    pieces = cut(plain, covered, cover, contents, special)
+    pieces = split_rendering(plain, covered, cover, contents, special)
     if len(pieces) > MOST_PIECES:
         raise SecurityError(f"it writes more than {MOST_PIECES // 2} special tokens")
     return pieces

@@ -87,12 +87,12 @@ def _tokens(template: Path, folder: Path) -> dict[str, str]:
     places = (template, template.with_name(CONFIG), folder / CONFIG)
     for path in places:
         if path.suffix == ".json" and path.exists():
-            found = {
+            values = {
                 name: value.get("content") if isinstance(value, dict) else value
                 for name, value in _json(path).items()
                 if name.endswith("_token")
             }
-            if tokens := {name: it for name, it in found.items() if isinstance(it, str)}:
+            if tokens := {name: it for name, it in values.items() if isinstance(it, str)}:
                 return tokens
     return {}
 

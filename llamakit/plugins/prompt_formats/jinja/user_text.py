@@ -73,9 +73,9 @@ class CoveredText(str):
 
     @classmethod
     def _made(cls, covered: str, cover: Cover) -> CoveredText:
-        made = cls(covered)
-        made.cover = cover
-        return made
+        text = cls(covered)
+        text.cover = cover
+        return text
 
     def __str__(self) -> str:
         return self
@@ -119,7 +119,7 @@ def _searching(name: str) -> Callable[..., Any]:
     return method
 
 
-def _cutting(name: str) -> Callable[..., Any]:
+def _slicing(name: str) -> Callable[..., Any]:
     """Return a method that works on covered and plain characters alike."""
     plain = getattr(str, name)
 
@@ -134,8 +134,8 @@ def _uncovering(name: str) -> Callable[..., Any]:
     plain = getattr(str, name)
 
     def method(self: CoveredText, *args: Any, **kwargs: Any) -> Any:
-        made = plain(self.cover.off(self), *args, **kwargs)
-        return CoveredText.of(made, self.cover) if isinstance(made, str) else made
+        text = plain(self.cover.off(self), *args, **kwargs)
+        return CoveredText.of(text, self.cover) if isinstance(text, str) else text
 
     return method
 
@@ -149,13 +149,13 @@ SEARCHING = (
     *("split", "rsplit", "partition", "rpartition", "strip", "lstrip", "rstrip"),
     *("removeprefix", "removesuffix"),
 )
-CUTTING = ("__add__", "__getitem__", "__mul__", "__rmul__", "splitlines")
+SLICING = ("__add__", "__getitem__", "__mul__", "__rmul__", "splitlines")
 UNCOVERING = (
     *("upper", "lower", "title", "capitalize", "swapcase", "casefold"),
     *("isalnum", "isalpha", "isascii", "isdecimal", "isdigit", "isidentifier", "islower"),
     *("isnumeric", "isprintable", "istitle", "isupper"),
 )
-for _names, _make in ((SEARCHING, _searching), (CUTTING, _cutting), (UNCOVERING, _uncovering)):
+for _names, _make in ((SEARCHING, _searching), (SLICING, _slicing), (UNCOVERING, _uncovering)):
     for _name in _names:
         setattr(CoveredText, _name, _make(_name))
 CoveredText.replace = _replace  # type: ignore[method-assign,assignment]
