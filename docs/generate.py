@@ -41,7 +41,7 @@ USED_BY = {
     "register_logits_processors": "`generate`, `chat` and `serve` (`--processor`, and `processors` "
     "in requests), `choose_sampling` in Python.",
     "register_prompt_formats": "`chat`, `serve`, `generate` (`--prompt-format`) for prompts that "
-    "are dialogs, and for texts where the format encodes them, and the chat methods of `Llama`.",
+    "are dialogs, and for strings where the format encodes them, and the chat methods of `Llama`.",
     "register_checkpoint_tools": "`llamakit NAME`; `llamakit --help` lists the built-in ones under "
     "*Checkpoint tools*, those of other packages under *From PACKAGE*.",
     "register_exporters": "`export` (`--format`), and `llamakit.export` in Python.",

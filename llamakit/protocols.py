@@ -152,7 +152,7 @@ class OpenTokenizer(Tokenizer, Protocol):
 class PromptFormat(Protocol):
     """A dialog to tokens.
 
-    A format may also have ``stop_strings``, a sequence of texts that end an answer and are not
+    A format may also have ``stop_strings``, a sequence of strings that end an answer and are not
     part of it, for models that write the end of a turn as text. It is optional: without it there
     are none.
     """
@@ -239,7 +239,7 @@ class ToolFormat(PromptFormat, Protocol):
         """Return the format with these tools described to the model.
 
         Args:
-            tools: a list, in the form of OpenAI's API.
+            tools: a list, in the format of OpenAI's API.
         Raises:
             DialogError: they are something else.
         """

@@ -213,7 +213,7 @@ def _file_name(index: Path, name: object) -> str:
     if not isinstance(name, str) or not fits:
         raise DamagedFileError(
             f"{index} names {name!r:.100} as a file of weights; expected the name of a "
-            ".safetensors beside it. Download it again."
+            ".safetensors next to it. Download it again."
         )
     return name
 

@@ -1,4 +1,4 @@
-"""How a model's rotary frequencies are scaled: told from its files, and written to them."""
+"""How a model's rotary frequencies are scaled: read from its files, and written to them."""
 
 from __future__ import annotations
 

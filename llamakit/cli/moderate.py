@@ -1,4 +1,4 @@
-"""``llamakit moderate``: judges texts and dialogs with a Llama Guard model."""
+"""``llamakit moderate``: judges strings and dialogs with a Llama Guard model."""
 
 from __future__ import annotations
 
@@ -37,9 +37,9 @@ BATCH = 8
     type=click.FloatRange(0, 1),
     default=0.5,
     show_default=True,
-    help='From this probability of "unsafe" on a text is flagged.',
+    help='From this probability of "unsafe" a string is flagged.',
 )
-@click.option("--json", "as_json", is_flag=True, help="One JSON object a text, a line each.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object a string, a line each.")
 @click.pass_obj
 def moderate(
     toolkit: Toolkit,
@@ -52,7 +52,7 @@ def moderate(
     threshold: float,
     as_json: bool,
 ) -> None:
-    """Say whether a text is safe, by a Llama Guard model.
+    """Say whether a string is safe, by a Llama Guard model.
 
     TEXT is one or several, each a message of the user; - reads one from standard input. A line is
     "safe" or "unsafe", the probability of "unsafe", and the categories that the model names.

@@ -105,15 +105,15 @@ def _tokenizer_model(tokenizer: Path | None, path: Path) -> list[SmallFile]:
         path: the folder of the checkpoint.
     """
     if tokenizer is not None and tokenizer.name == TOKENIZER:
-        beside = tokenizer.with_name(_TOKENIZER_LIST)
-        return [copy_of(file, path) for file in (tokenizer, beside) if file.exists()]
+        checklist = tokenizer.with_name(_TOKENIZER_LIST)
+        return [copy_of(file, path) for file in (tokenizer, checklist) if file.exists()]
     reason = f"no {TOKENIZER} in {path} nor in its parent"
     try:
         ranks = None if tokenizer is None else tokenizer_json.load(tokenizer)
     except TokenizerError as error:
         ranks, reason = None, f"{reason}, and none can be made of what is there ({error})"
     if ranks is None:
-        _log().warning("%s: none is written; put it beside the result yourself", reason)
+        _log().warning("%s: none is written; put it next to the result yourself", reason)
         return []
     if unknown := [added.content for added in ranks.added if added.content not in ALL_NAMES]:
         _log().warning(

@@ -24,7 +24,7 @@ _BLOCK_NBYTES = 1 << 20
 
 @dataclass(frozen=True)
 class SmallFile:
-    """A file beside the weights."""
+    """A file next to the weights."""
 
     name: str
     content: bytes | Path
@@ -139,8 +139,8 @@ def execute_plan(
         for file in plan.small_files:
             written[file.name] = _write_small(folder / file.name, file)
     if plan.has_checklist:
-        sums_written = {name: md5 for name, md5 in written.items() if md5 is not None}
-        (folder / MODEL_CHECKLIST).write_bytes(format_checklist(sums_written).encode())
+        listed = {name: md5 for name, md5 in written.items() if md5 is not None}
+        (folder / MODEL_CHECKLIST).write_bytes(format_checklist(listed).encode())
         written[MODEL_CHECKLIST] = None
     return written
 

@@ -40,7 +40,7 @@ def hf_files(
     Args:
         checkpoint: what config.json describes.
         tokenizer: a tokenizer.model or a tokenizer.json; what is next to it is copied.
-        instruct: whether the model was trained on dialogs; None tells it from what is there.
+        instruct: whether the model was trained on dialogs; None: what is there decides.
     Returns:
         The files, and a sentence that says whether it is a base or an instruct model.
     Raises:
@@ -138,7 +138,7 @@ def _dtype(checkpoint: Checkpoint) -> str:
 def _ends(
     checkpoint: Checkpoint, parts: TokenizerParts | None, instruct: bool
 ) -> dict[str, object]:
-    """Name the tokens that begin and end a text: as the source lists them, else its tokenizer."""
+    """Name the tokens that begin and end a string: as the source lists them, else its tokenizer."""
     rows, path = checkpoint.params.vocab_size, checkpoint.path
     begin, end = (listed_tokens(path, key, rows) for key in ("bos_token_id", "eos_token_id"))
     bos, stops = (parts.bos, parts.stops) if parts else _usual_ends(checkpoint, instruct)

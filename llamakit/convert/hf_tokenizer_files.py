@@ -43,13 +43,13 @@ class TokenizerSource:
 
     Args:
         path: a tokenizer.model, or a tokenizer.json where there is none.
-        beside: by name; a tokenizer.json too.
+        companions: by name; a tokenizer.json too.
         config: what the tokenizer_config.json says; empty if there is none.
         template: the file with a chat template.
     """
 
     path: Path
-    beside: Mapping[str, Path]
+    companions: Mapping[str, Path]
     config: Mapping[str, Any]
     template: str | None
 
@@ -70,16 +70,16 @@ def read_source(path: Path) -> TokenizerSource:
     """
     if not path.exists():
         raise TokenizerError(f"no such tokenizer file: {path}; pass one with --tokenizer")
-    beside = {file.name: file for file in tokenizer_companions(path.parent)}
+    companions = {file.name: file for file in tokenizer_companions(path.parent)}
     if path.suffix == ".json":
-        beside[TOKENIZER_JSON] = path
-    config = read_json_file(beside[TOKENIZER_CONFIG]) if TOKENIZER_CONFIG in beside else {}
+        companions[TOKENIZER_JSON] = path
+    config = read_json_file(companions[TOKENIZER_CONFIG]) if TOKENIZER_CONFIG in companions else {}
     if not isinstance(config, dict):
-        raise FileFormatError(f"{beside[TOKENIZER_CONFIG]}: expected a JSON object")
-    template = next((name for name in TEMPLATES if name in beside), None)
+        raise FileFormatError(f"{companions[TOKENIZER_CONFIG]}: expected a JSON object")
+    template = next((name for name in TEMPLATES if name in companions), None)
     if template is None and config.get("chat_template"):
         template = TOKENIZER_CONFIG
-    return TokenizerSource(path, beside, config, template)
+    return TokenizerSource(path, companions, config, template)
 
 
 def read_parts(
@@ -131,7 +131,7 @@ def tokenizer_files(
         context: how many tokens the model was made for.
         kind: of the model; one that takes dialogs gets a chat template, unless the source has one.
     """
-    files = {name: copy_of(file, checkpoint, name) for name, file in source.beside.items()}
+    files = {name: copy_of(file, checkpoint, name) for name, file in source.companions.items()}
     if source.model is not None:
         files[TOKENIZER] = copy_of(source.model, checkpoint, TOKENIZER)
     if parts is None:

@@ -88,7 +88,7 @@ def parse_repo(text: str) -> HubRepo:
     """Parse ``hf:owner/name@revision``.
 
     Raises:
-        UsageError: it is not of that form.
+        UsageError: it is not such a name.
     """
     match = _NAME.fullmatch(text.strip())
     if match is None:

@@ -1,4 +1,4 @@
-"""Undoes what redirectors and mail filters make of an address, and tells how whole a link is."""
+"""Undoes what redirectors and mail filters make of an address, and says how complete a link is."""
 
 from __future__ import annotations
 

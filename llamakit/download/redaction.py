@@ -59,7 +59,7 @@ class Redactor:
     def headers(self, headers: Mapping[str, str]) -> dict[str, str]:
         """Return a response's headers; a value with a secret is replaced by a digest of it.
 
-        The digest still tells one ETag from another.
+        The digest still distinguishes one ETag from another.
         """
         return {
             name: f"{MARK} {hashlib.sha256(value.encode()).hexdigest()[:32]}"

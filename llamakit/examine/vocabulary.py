@@ -13,7 +13,7 @@ from llamakit.protocols import Checkpoint, Tokenizer
 
 @dataclass(frozen=True)
 class Vocabulary:
-    """A tokenizer beside a checkpoint."""
+    """A tokenizer next to a checkpoint."""
 
     path: Path | None
     """None: there is none, in the folder or in its parent."""
@@ -41,7 +41,7 @@ def find_vocabulary(checkpoint: Checkpoint, opener: Opener) -> Vocabulary:
 
 
 def _compared(tokenizer: Tokenizer, checkpoint: Checkpoint) -> Vocabulary:
-    """Compare a tokenizer with a checkpoint, which tells some files what follows their tokens."""
+    """Compare a tokenizer with a checkpoint, which decides what follows the tokens of some."""
     for_model = getattr(tokenizer, "for_model", None)
     fitted: Tokenizer = tokenizer if for_model is None else for_model(checkpoint.params)
     path, size, rows = fitted.path, fitted.vocab_size, checkpoint.params.vocab_size

@@ -121,7 +121,7 @@ def _prompt(value: Any, where: str) -> Prompt:
     dialog = check_dialog(value["messages"], where) if text is None else None
     tools = value.get("tools")
     if tools is not None and (not isinstance(tools, list) or dialog is None):
-        raise FileFormatError(f"{where}: tools have to be a list, beside messages")
+        raise FileFormatError(f"{where}: tools have to be a list, next to messages")
     return Prompt(text, dialog, tools, value.get("id"), seed)
 
 

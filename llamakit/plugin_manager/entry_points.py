@@ -123,7 +123,7 @@ def _read(folder: str, group: str) -> list[EntryPoint]:
 
 
 def _section(text: str, group: str) -> list[str]:
-    """Return the lines of an ``entry_points.txt`` that stand under ``[group]``."""
+    """Return the lines of an ``entry_points.txt`` below ``[group]``."""
     lines = []
     section = ""
     for line in map(str.strip, text.splitlines()) if f"[{group}]" in text else ():

@@ -156,7 +156,7 @@ def build(
         options: values by name, or ``k=v`` strings. Hyphens and underscores in names are equal; a
             value that is a string is read as the option's type.
         positional: what the factory takes before its options, such as the tokenizer.
-        named: what it takes beside them by name.
+        named: what else it takes, by name.
     Returns:
         What the factory makes. When it is a third party's, whatever it raises later (while
         sampling, say) is a ``PluginError`` that names the plugin.

@@ -79,7 +79,7 @@ class LiteralValue(NamedTuple):
 def members(annotation: Any) -> list[Any]:
     """Flatten an annotation into types, ``LiteralValue`` values and None.
 
-    Types whose strings are told apart more easily come first: any text is a path, and a ``str``.
+    Types whose strings are recognized more easily come first: any string is a path, and a ``str``.
     """
     origin = get_origin(annotation)
     if origin is Annotated:

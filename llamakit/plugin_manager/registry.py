@@ -103,7 +103,7 @@ class Registry(Generic[T]):
     def __init__(self, kind: str, beside: Registry[Any] | None = None) -> None:
         self.kind = kind
         self.off: list[str] = []
-        """Plugins that are switched off: messages about a name that is unknown tell of them."""
+        """Plugins that are switched off: messages about a name that is unknown mention them."""
         self._claims: dict[str, list[Entry]] = {} if beside is None else beside._claims
 
     def add(self, entry: Entry) -> None:
@@ -150,7 +150,7 @@ class Registry(Generic[T]):
 
 
 def in_one_line(error: BaseException) -> str:
-    """Write an error as ``Type: message``, without line ends; tell where a moved module is."""
+    """Write an error as ``Type: message``, without line ends; say where a moved module is."""
     if isinstance(error, SystemExit):
         return f"it called sys.exit({error.code!r})"
     now = where_it_is_now(error)

@@ -287,5 +287,5 @@ def default_toolkit() -> Toolkit:
 
 
 def _id(source: Source) -> str:
-    """Return what tells plugins apart: two packages may use one name for their plugins."""
+    """Return what distinguishes plugins: two packages may use one name for their plugins."""
     return f"{source.package}:{source.name}"

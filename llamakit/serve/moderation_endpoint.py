@@ -1,4 +1,4 @@
-"""``POST /v1/moderations``: a Llama Guard's verdict on texts, in OpenAI's format."""
+"""``POST /v1/moderations``: a Llama Guard's verdict on strings, in OpenAI's format."""
 
 from __future__ import annotations
 

@@ -53,7 +53,7 @@ def description() -> dict[str, Any]:
                 "Answer a dialog.", request_schemas.CHAT, _answer("chat.completion"), stream=True
             ),
             "/v1/moderations": _post(
-                "Judge texts with a Llama Guard model.", request_schemas.MODERATION, MODERATED
+                "Judge strings with a Llama Guard model.", request_schemas.MODERATION, MODERATED
             ),
             "/v1/llamakit/options": _get(
                 "List the samplers, processors and prompt formats that a request may name.",

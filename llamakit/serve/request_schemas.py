@@ -258,7 +258,7 @@ MODERATION = closed(
             "type": "number",
             "minimum": 0,
             "maximum": 1,
-            "description": 'From this probability of "unsafe" on a text is flagged. [default: 0.5]',
+            "description": 'From this probability of "unsafe" a string is flagged. [default: 0.5]',
         },
     },
     ("input",),

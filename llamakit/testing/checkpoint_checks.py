@@ -1,4 +1,4 @@
-"""The contract of forms of checkpoints: what a plugin's ``open_checkpoint`` opens."""
+"""The contract of checkpoint formats: what a plugin's ``open_checkpoint`` opens."""
 
 from __future__ import annotations
 

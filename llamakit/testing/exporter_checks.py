@@ -57,10 +57,10 @@ def _check_one(
     _export(name, export, checkpoint, place / "two", with_progress)
     if fault := export_fault(report, place / "one"):
         raise ContractError(f"{name} {fault}")
-    beside = sorted(path.name for path in place.iterdir() if path.name not in ("one", "two"))
-    if beside:
+    others = sorted(path.name for path in place.iterdir() if path.name not in ("one", "two"))
+    if others:
         raise ContractError(
-            f"{name} leaves {', '.join(beside)} next to the destination: write below it only"
+            f"{name} leaves {', '.join(others)} next to the destination: write below it only"
         )
     if contents(checkpoint.path) != before:
         raise ContractError(f"{name} changes the checkpoint that it reads")

@@ -30,7 +30,7 @@ def entry_for(kind: str, factory: object) -> Entry:
 
 
 def check_factory(entry: Entry, positional: int = 0) -> None:
-    """Check what ``llamakit plugins show`` tells of a factory.
+    """Check what ``llamakit plugins show`` says of a factory.
 
     Args:
         entry: the factory.

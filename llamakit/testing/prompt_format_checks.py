@@ -38,33 +38,33 @@ def check_prompt_format(
     check_registration_of(factory)
     check_factory(entry, positional=1)
     name, tokenizer = str(entry), tokenizer or embedded_tokenizer()
-    form: PromptFormat = make(entry, options, tokenizer)
-    _check_stop_tokens(name, form, tokenizer)
+    prompt_format: PromptFormat = make(entry, options, tokenizer)
+    _check_stop_tokens(name, prompt_format, tokenizer)
     with left_alone(name):
-        _check_ids(name, form, tokenizer)
+        _check_tokens(name, prompt_format, tokenizer)
     another: PromptFormat = make(entry, options, tokenizer)
     for dialog in _dialogs(QUESTION):
-        _check_dialog(name, form, another, dialog)
-    _check_markup(name, form, tokenizer)
-    _check_refusals(name, form)
+        _check_dialog(name, prompt_format, another, dialog)
+    _check_markup(name, prompt_format, tokenizer)
+    _check_refusals(name, prompt_format)
 
 
-def _check_stop_tokens(name: str, form: PromptFormat, tokenizer: Tokenizer) -> None:
+def _check_stop_tokens(name: str, prompt_format: PromptFormat, tokenizer: Tokenizer) -> None:
     __tracebackhide__ = True
-    if fault := stop_fault(form, tokenizer.vocab_size):
+    if fault := stop_fault(prompt_format, tokenizer.vocab_size):
         raise ContractError(f"{name} {fault}")
-    if not list(form.stop_tokens):
+    if not list(prompt_format.stop_tokens):
         raise ContractError(
             f"{name} has no stop_tokens, so no answer would end before its limit: "
             "(tokenizer.eos_id,) is usual"
         )
 
 
-def _check_ids(name: str, form: PromptFormat, tokenizer: Tokenizer) -> None:
+def _check_tokens(name: str, prompt_format: PromptFormat, tokenizer: Tokenizer) -> None:
     __tracebackhide__ = True
     dialog: Dialog = [{"role": "user", "content": QUESTION}]
     try:
-        tokens = form.encode(dialog)
+        tokens = prompt_format.encode(dialog)
     except Exception as error:
         raise ContractError(
             f"{name} does not encode a single user message: {said(error)}"
@@ -78,25 +78,27 @@ def _check_ids(name: str, form: PromptFormat, tokenizer: Tokenizer) -> None:
         )
 
 
-def _check_dialog(name: str, form: PromptFormat, another: PromptFormat, dialog: Dialog) -> None:
+def _check_dialog(
+    name: str, prompt_format: PromptFormat, another: PromptFormat, dialog: Dialog
+) -> None:
     """Check a dialog that the format may refuse, though not with just any error."""
     __tracebackhide__ = True
     before = deepcopy(dialog)
-    first = _encoded(name, form, dialog)
+    first = _encoded(name, prompt_format, dialog)
     if dialog != before:
         raise ContractError(f"{name} changes the dialog that it is called with: work on a copy")
-    if first != _encoded(name, form, dialog) or first != _encoded(name, another, dialog):
+    if first != _encoded(name, prompt_format, dialog) or first != _encoded(name, another, dialog):
         raise ContractError(
             f"{name} gives other tokens for the same dialog: keep nothing between calls"
         )
 
 
-def _check_markup(name: str, form: PromptFormat, tokenizer: Tokenizer) -> None:
+def _check_markup(name: str, prompt_format: PromptFormat, tokenizer: Tokenizer) -> None:
     """Check that no text of a message becomes a control token."""
     __tracebackhide__ = True
-    control = {tokenizer.bos_id, tokenizer.eos_id, *form.stop_tokens}
+    control = {tokenizer.bos_id, tokenizer.eos_id, *prompt_format.stop_tokens}
     for dialogs in zip(_dialogs("x"), *(_dialogs(text) for text in MARKUP), strict=True):
-        plain, *typed = (_encoded(name, form, dialog) for dialog in dialogs)
+        plain, *typed = (_encoded(name, prompt_format, dialog) for dialog in dialogs)
         for tokens, text in zip(typed, MARKUP, strict=True):
             if plain is None or tokens is None:
                 continue
@@ -111,20 +113,20 @@ def _count(tokens: Sequence[int], control: set[int]) -> Counter[int]:
     return Counter(token for token in tokens if token in control)
 
 
-def _check_refusals(name: str, form: PromptFormat) -> None:
+def _check_refusals(name: str, prompt_format: PromptFormat) -> None:
     """Check that a dialog in no order is answered or refused, and with a sentence."""
     __tracebackhide__ = True
     user, assistant = {"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}
     odd = [[], [assistant], [user, user], [user, assistant], [{"role": "nobody", "content": "c"}]]
     for dialog in odd:
-        _encoded(name, form, cast("Dialog", dialog))
+        _encoded(name, prompt_format, cast("Dialog", dialog))
 
 
-def _encoded(name: str, form: PromptFormat, dialog: Dialog) -> list[int] | None:
+def _encoded(name: str, prompt_format: PromptFormat, dialog: Dialog) -> list[int] | None:
     """Return the tokens, or None if the format refuses the dialog."""
     __tracebackhide__ = True
     try:
-        return form.encode(dialog)
+        return prompt_format.encode(dialog)
     except LlamakitError:
         return None
     except Exception as error:

@@ -56,7 +56,7 @@ def check_registration_of(thing: object) -> None:
 
 
 def describe(module: str, heavy: list[str]) -> dict[str, Any]:
-    """Load one plugin beside the built-in ones, and say what became of it and of the process.
+    """Load one plugin next to the built-in ones, and say what became of it and of the process.
 
     This is what the fresh process does.
 

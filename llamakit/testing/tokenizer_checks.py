@@ -84,10 +84,9 @@ def _check_hints(tokenizer: Tokenizer) -> None:
 
 
 def _special_ids(tokenizer: Tokenizer) -> dict[str, int]:
-    """Return what no text may become, by name; check it where the tokenizer tells it."""
+    """Return what no string may become, by name; check it where the tokenizer lists it."""
     __tracebackhide__ = True
-    tell = getattr(tokenizer, "special_ids", None)
-    values: Any = {} if tell is None else tell()
+    values: Any = getattr(tokenizer, "special_ids", dict)()
     if not isinstance(values, Mapping) or not all(
         isinstance(name, str) and _is_id(token, tokenizer) for name, token in values.items()
     ):

@@ -113,8 +113,8 @@ def _format(_: Toolkit, entry: Entry) -> None:
     from llamakit.plugin_manager.contracts.prompt_formats import build_format
     from llamakit.testing.small_checkpoints import embedded_tokenizer
 
-    form = build_format(entry, {}, embedded_tokenizer())
-    form.encode([{"role": "user", "content": "Once upon a time"}])
+    prompt_format = build_format(entry, {}, embedded_tokenizer())
+    prompt_format.encode([{"role": "user", "content": "Once upon a time"}])
 
 
 def _draft(toolkit: Toolkit, entry: Entry) -> None:

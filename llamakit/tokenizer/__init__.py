@@ -1,1 +1,1 @@
-"""Text to tokens and back: SentencePiece for Llama 1, Llama 2 and Code Llama."""
+"""Text to tokens and back: ``sentencepiece`` for Llama 1 and 2, ``rank_tokenizer`` for 3 and 4."""

@@ -108,7 +108,7 @@ def _check_added(
     for offset in (0, special.eos):
         if special.names[offset] not in names:
             raise TokenizerError(
-                f"{path} has no token {special.names[offset]}, with which texts of its family "
+                f"{path} has no token {special.names[offset]}, with which strings of its family "
                 f"{'end' if offset else 'begin'}: it is another model's, or damaged"
             )
 

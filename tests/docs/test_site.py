@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import inspect
 import re
 import subprocess
@@ -195,3 +196,12 @@ def test_every_file_that_the_architecture_page_names_exists():
     for name in named:
         places = (ROOT / name, ROOT / "llamakit" / name, ROOT / "llamakit" / "plugins" / name)
         assert name == "plugins/KIND/" or any(place.exists() for place in places), name
+
+
+def test_every_module_that_a_package_describes_is_in_it():
+    for package in ("checkpoint", "convert", "download", "examine", "runtime", "cli/chat"):
+        file = ROOT / "llamakit" / package / "__init__.py"
+        described = ast.get_docstring(ast.parse(file.read_text("utf-8"))) or ""
+        modules = {path.stem for path in file.parent.iterdir()}
+
+        assert set(re.findall(r"``([a-z_0-9]+)``", described)) <= modules, file

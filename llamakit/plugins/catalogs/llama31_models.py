@@ -1,4 +1,4 @@
-"""The models of Llama 3.1 in the download catalog, 405B in three forms."""
+"""The models of Llama 3.1 in the download catalog, 405B in three formats."""
 
 from __future__ import annotations
 

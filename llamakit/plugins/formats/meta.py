@@ -1,4 +1,4 @@
-"""Open folders in Meta's form: consolidated.NN.pth and params.json."""
+"""Open folders in Meta's format: consolidated.NN.pth and params.json."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 @hookimpl
 def open_checkpoint(path: Path) -> Checkpoint | None:
-    """Open Meta's form: consolidated.00.pth (01, 02 …) next to params.json."""
+    """Open Meta's format: consolidated.00.pth (01, 02 …) next to params.json."""
     from llamakit.checkpoint.meta_checkpoint import open_meta
 
     return open_meta(path)

@@ -50,7 +50,7 @@ def read_biases(text: str, tokenizer: Tokenizer) -> dict[int, float]:
     """Read ``ID:VALUE,ID:VALUE``.
 
     Raises:
-        ValueError: something else stands there, or a token that the tokenizer does not have.
+        ValueError: there is something else, or a token that the tokenizer does not have.
     """
     values: dict[int, float] = {}
     for pair in text.split(",") if text else ():

@@ -50,7 +50,7 @@ class InfillFormat:
         """
         if [message["role"] for message in dialog] != ["user"]:
             raise DialogError(
-                f"the infill format answers one user message, a text with {self._marker} in it, "
+                f"the infill format answers one user message, a string with {self._marker} in it, "
                 f"and this dialog has {len(dialog)} messages: in a chat, /reset before each"
             )
         return self.encode_text(dialog[0]["content"])

@@ -45,7 +45,7 @@ class TokenVocabulary:
 
 
 class _EngineVocabulary:
-    """The vocabulary in the form that ``TokenizerWrapper`` requires."""
+    """The vocabulary in the format that ``TokenizerWrapper`` requires."""
 
     def __init__(self, vocabulary: TokenVocabulary) -> None:
         self.eos_token_id, self.bos_token_id = vocabulary.eos_id, vocabulary.bos_id

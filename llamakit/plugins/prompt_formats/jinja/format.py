@@ -145,9 +145,8 @@ class JinjaFormat:
 
 def _special_ids(tokenizer: Tokenizer, tokens: Mapping[str, str]) -> dict[str, int]:
     """Return the tokens that the template may write, by name; at least BOS and EOS."""
-    tell = getattr(tokenizer, "special_ids", None)
-    if tell is not None:
-        return dict(tell())
+    if hasattr(tokenizer, "special_ids"):
+        return dict(tokenizer.special_ids())
     return {
         tokens.get("bos_token", "<s>"): tokenizer.bos_id,
         tokens.get("eos_token", "</s>"): tokenizer.eos_id,

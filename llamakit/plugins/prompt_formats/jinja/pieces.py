@@ -62,7 +62,7 @@ def _check_harmless(
     is_harmless = signs.isdisjoint("".join(contents)) and not any(map(str.isalnum, special))
     if not is_harmless or _split(plain, special)[1::2] != _split(covered, special)[1::2]:
         raise AmbiguousTextError(
-            "changes the texts of messages in a way that hides where they begin and end, and a "
+            "changes the text of messages in a way that hides where they begin and end, and a "
             "message has signs that special tokens are written with "
             f"({' '.join(sorted(signs))}): write it without them"
         )

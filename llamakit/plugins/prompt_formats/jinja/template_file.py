@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from llamakit.protocols import Tokenizer
 
 CONFIG = "tokenizer_config.json"
-BESIDE = ("chat_template.jinja", CONFIG, "chat_template.json")
+TEMPLATE_FILES = ("chat_template.jinja", CONFIG, "chat_template.json")
 """Where transformers keeps templates, in the order that it looks."""
 LARGEST = 4_000_000
 """Bytes that a file may have: templates have thousands."""
@@ -54,12 +54,12 @@ def find(tokenizer: Tokenizer, file: str | None, template: str) -> TemplateFile:
         if text is None:
             raise FileFormatError(f"{path} has no chat_template: give a file that has one")
         return TemplateFile(path, text, _tokens(path, folder))
-    for path in (folder / name for name in BESIDE):
+    for path in (folder / name for name in TEMPLATE_FILES):
         text = _template(path, template) if path.exists() else None
         if text is not None:
             return TemplateFile(path, text, _tokens(path, folder))
     raise UsageError(
-        f"no chat template beside {tokenizer.path} ({', '.join(BESIDE)}): name one with "
+        f"no chat template next to {tokenizer.path} ({', '.join(TEMPLATE_FILES)}): name one with "
         "--prompt-format jinja:file=FILE"
     )
 

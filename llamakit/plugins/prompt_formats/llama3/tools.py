@@ -1,4 +1,4 @@
-"""Tools as Llama 3 and 4 are told of them, and their calls as they are written in a prompt."""
+"""Tools as they are described to Llama 3 and 4, and their calls as they are written in a prompt."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _EXPECTED = (
 
 
 def read_tools(path: Path) -> list[Mapping[str, Any]]:
-    """Read a JSON file of tools, in OpenAI's form.
+    """Read a JSON file of tools, in OpenAI's format.
 
     Raises:
         FileFormatError: it is something else.
