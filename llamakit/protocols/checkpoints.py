@@ -1,0 +1,195 @@
+"""Checkpoints of any format, what exports them, and where they can be downloaded."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal, Protocol, TypedDict, runtime_checkable
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    import numpy
+
+    from llamakit.checkpoint.params import ModelParams
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """What the index of a checkpoint says of one parameter, whole."""
+
+    name: str
+    """Meta's name, such as ``layers.0.attention.wq.weight``."""
+    shape: tuple[int, ...]
+    """The shape of the whole parameter, over all shards."""
+    dtype: str
+    """``float32``, ``bfloat16``, ``float16`` …"""
+    axis: int | None
+    """The axis that model parallelism splits, or None: every rank holds the whole."""
+
+    @property
+    def numel(self) -> int:
+        """How many values it holds."""
+        count = 1
+        for length in self.shape:
+            count *= length
+        return count
+
+
+@runtime_checkable
+class Checkpoint(Protocol):
+    """A model on disk, whatever its format: opened from its indexes, read piece by piece."""
+
+    path: Path
+    """Its folder: messages name it, a tokenizer is looked for in it and in its parent, and no
+    conversion replaces it."""
+    form: str
+    """``meta``, ``huggingface``, or what a plugin calls its own."""
+    params: ModelParams
+    parameters: Mapping[str, Parameter]
+    """By Meta's name, in the order of the model."""
+
+    @property
+    def nbytes_read(self) -> int:
+        """How many bytes of weights ``read`` has returned so far."""
+        ...
+
+    def read(
+        self, name: str, *, axis: int = 0, start: int = 0, stop: int | None = None
+    ) -> numpy.ndarray[Any, Any]:
+        """Read one parameter, or the slice ``start:stop`` of it along ``axis``.
+
+        Only the bytes of that slice are touched. bfloat16 is ``ml_dtypes.bfloat16``;
+        ``llamakit.to_torch`` makes a tensor of the array. Conversions call this from several
+        threads, for rows (axis 0).
+
+        Raises:
+            KeyError: no such parameter.
+            DamagedFileError: the file ends before the bytes do.
+        """
+        ...
+
+
+RowOrder = Literal["meta", "huggingface"]
+"""Of the rows of query and key projections, which the rotary embedding pairs: neighbours in Meta's
+order, halves of a head in Hugging Face's."""
+
+
+@dataclass(frozen=True)
+class RawRegion:
+    """A part of a parameter that is in one place of a file: row-major, little-endian, no gaps."""
+
+    path: Path
+    """The file."""
+    offset: int
+    """Bytes from the start of the file to the first value."""
+    shape: tuple[int, ...]
+    """As the whole parameter's, but for the length along its ``axis``."""
+    order: RowOrder = "meta"
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What a check of a checkpoint has shown, as one sentence."""
+
+    sentence: str
+    kind: Literal["checked", "fault", "not checked"]
+
+
+class CheckpointCapabilities(Checkpoint, Protocol):
+    """What a checkpoint may offer besides.
+
+    Each method is optional, and what lacks one works by ``read`` alone. They count as methods of
+    the class, and where a derived class has a ``read`` of its own, what it inherits does not count.
+    """
+
+    def raw_regions(self, name: str) -> Sequence[RawRegion] | None:
+        """Say where the bytes of a parameter are, so that conversions copy them from the files.
+
+        Returns:
+            Regions that follow one another along the parameter's ``axis``, or axis 0 where that
+            is None, and split no attention head; None to have ``read`` called.
+        """
+        ...
+
+    def stored_names(self) -> Sequence[str]:
+        """Return the names of all parameters in the order that conversions go through them.
+
+        That of the bytes in the files is the quickest. Without it: that of ``parameters``.
+        """
+        ...
+
+    def model_parallel_size(self) -> int:
+        """Return how many shards the weights are split into; without it: 1."""
+        ...
+
+    def weight_files(self) -> Sequence[Path]:
+        """Return the files of weights, which ``inspect`` counts and ``reshard.json`` lists."""
+        ...
+
+    def companion_files(self, target: str) -> Sequence[Path]:
+        """Return the files that a conversion copies, as they are, next to what it writes.
+
+        Args:
+            target: ``meta`` or ``huggingface``. A ``params.json`` takes the place of the one that
+                a conversion to ``meta`` would write; a file by any other name that a conversion
+                writes is refused.
+        """
+        ...
+
+    def deep_checks(self) -> Iterable[Finding]:
+        """Check the values, for ``verify --deep``, and say what that has shown.
+
+        Raises:
+            CheckpointError: something is wrong; it counts as a fault.
+        """
+        ...
+
+    def oddities(self) -> Iterable[str]:
+        """Say what is unusual but not wrong, for ``inspect``: a sentence each."""
+        ...
+
+
+class Exporter(Protocol):
+    """Writes a checkpoint in another format."""
+
+    def __call__(
+        self, checkpoint: Checkpoint, destination: Path, options: Mapping[str, Any], /
+    ) -> Mapping[str, Any]:
+        """Write ``checkpoint`` to ``destination``, which does not exist; report what was done."""
+        ...
+
+
+class CatalogEntry(TypedDict, total=False):
+    """One model that ``llamakit download`` knows. Only ``folder`` has to be there."""
+
+    names: Sequence[str]
+    """What else users call it; its registered name and its folder are known anyway."""
+    folder: str
+    """Where it is, relative to the link and to the output folder, with its checklist.chk."""
+    server_folders: Sequence[str]
+    """What the folder may be called on the server, if not as on disk; the first found counts."""
+    files: Sequence[str]
+    """In the folder, fetched even if the checklist does not list them; else ``params.json``."""
+    has_checklist: bool
+    """False for a folder without checklist.chk: then ``files`` is all that is fetched."""
+    unserved_files: Sequence[str]
+    """Files that the checklist lists and the server does not have: not fetched, not missed."""
+    shards: int
+    """How many ``consolidated.NN.pth`` there should be; the checklist decides."""
+    shard_nbytes: int
+    """About how large one is, for planning, 0 if unknown; the server's own sizes hold."""
+    family: str
+    """Such as ``Llama 2``; a signed link is good for one family."""
+    hosts: Sequence[str]
+    """Hosts of the family's signed links. ``all`` means every model that has one."""
+    root_files: Sequence[str]
+    """Shared files next to the folder; ``LICENSE`` and ``USE_POLICY.md`` if not given."""
+    tokenizer_files: Sequence[str]
+    """Next to the folder too; ``tokenizer.model`` and ``tokenizer_checklist.chk`` if not given."""
+    unverified: Sequence[str]
+    """The keys whose values nobody has compared with the server."""
+
+
+CatalogueEntry = CatalogEntry
+"""The name of ``CatalogEntry`` in 0.1."""
