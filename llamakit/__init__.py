@@ -28,23 +28,8 @@ if TYPE_CHECKING:
     from llamakit.errors import LlamakitError
     from llamakit.hookspecs import hookimpl
 
-_HOMES = {
-    "Llama": "llamakit.api",
-    "LlamakitError": "llamakit.errors",
-    "__version__": "llamakit._distribution",
-    "diff": "llamakit.api",
-    "download_models": "llamakit.api",
-    "export": "llamakit.api",
-    "hookimpl": "llamakit.hookspecs",
-    "import_checkpoint": "llamakit.api",
-    "inspect": "llamakit.api",
-    "load_tokenizer": "llamakit.api",
-    "open_checkpoint": "llamakit.api",
-    "plan_reshard": "llamakit.api",
-    "reshard": "llamakit.api",
-    "to_torch": "llamakit.api",
-    "verify": "llamakit.api",
-}
+_ELSEWHERE = {"LlamakitError": "errors", "__version__": "_distribution", "hookimpl": "hookspecs"}
+"""The modules of the names that are not from ``api``."""
 
 __all__ = [
     "Llama",
@@ -66,9 +51,10 @@ __all__ = [
 
 
 def __getattr__(name: str) -> object:
-    if name not in _HOMES:
+    if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = globals()[name] = getattr(import_module(_HOMES[name]), name)
+    module = import_module(f"{__name__}.{_ELSEWHERE.get(name, 'api')}")
+    value = globals()[name] = getattr(module, name)
     return value
 
 

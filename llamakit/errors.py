@@ -40,7 +40,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from llamakit._distribution import install_command
-from llamakit.printable import printable
+from llamakit.printable import listed, printable
 
 
 class LlamakitError(Exception):
@@ -227,6 +227,5 @@ def suggestion(name: str, known: Iterable[str]) -> str:
     close = difflib.get_close_matches(name[:_LONGEST_NAME], known[:_MOST_COMPARED], n=1)
     if close:
         return f"; did you mean {printable(close[0])!r}?"
-    listed = ", ".join(printable(known_name, _LONGEST_NAME) for known_name in known[:_MOST_LISTED])
-    more = f" and {len(known) - _MOST_LISTED} more" if len(known) > _MOST_LISTED else ""
-    return f"; there are: {listed}{more}" if known else "; there are none"
+    names = listed(known, _MOST_LISTED, _LONGEST_NAME)
+    return f"; there are: {names}" if known else "; there are none"

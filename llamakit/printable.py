@@ -7,9 +7,12 @@ forges a line of ours, a bidirectional override shows a name backwards.
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 
 MAX_LENGTH = 160
 """Characters of foreign text that a message repeats: the longest name of Meta's has 40."""
+MOST_LISTED = 8
+"""Foreign names that a message repeats."""
 
 
 def printable(text: object, max_length: int = MAX_LENGTH) -> str:
@@ -25,6 +28,17 @@ def printable(text: object, max_length: int = MAX_LENGTH) -> str:
     string = str(text)
     shown = string if len(string) <= max_length else f"{string[:max_length]}…"
     return shown if shown.isprintable() else "".join(map(_escaped, shown))
+
+
+def listed(names: Sequence[str], most: int = MOST_LISTED, max_length: int = MAX_LENGTH) -> str:
+    """Return foreign names as a list on one line, such as ``a, b and 3 more``.
+
+    Args:
+        most: how many are named.
+        max_length: of each name, in characters.
+    """
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(printable(name, max_length) for name in names[:most]) + more
 
 
 def printable_lines(text: str) -> str:

@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from llamakit.printable import printable, printable_json, printable_lines
+from llamakit.printable import listed, printable, printable_json, printable_lines
 
 
 @pytest.mark.parametrize(
@@ -36,3 +36,8 @@ def test_json_stays_the_same_value() -> None:
 
     assert json.loads(text) == value
     assert text.replace("\n", "").isprintable()
+
+
+def test_a_long_list_names_the_first_and_counts_the_rest():
+    assert listed(["a", "b\x1b", "c" * 9], most=2) == r"a, b\x1b and 1 more"
+    assert listed(["a", "ccc"], max_length=2) == "a, cc…"

@@ -6,6 +6,7 @@ models are in parent folders. Each piece of evidence has a weight, and the sum d
 
 from __future__ import annotations
 
+import contextlib
 import re
 from collections.abc import Collection, Iterator
 from pathlib import Path
@@ -16,6 +17,7 @@ from llamakit.checkpoint.json_fields import read_json
 from llamakit.checkpoint.params import ModelParams, family_by_numbers
 from llamakit.errors import ParamsError
 from llamakit.files.regular_file import open_regular
+from llamakit.files.tokenizer_kind import tokenizer_kind
 
 if TYPE_CHECKING:
     from llamakit.protocols import Checkpoint
@@ -23,7 +25,7 @@ if TYPE_CHECKING:
 ORIGIN = "reshard.json"
 """Written next to shards that llamakit made: their source, and how the embedding is split."""
 _EMBEDDING, _ROPE_FREQS = "tok_embeddings.weight", "rope.freqs"
-_TIKTOKEN_LINE = re.compile(rb"[A-Za-z0-9+/]+={0,2} [0-9]+\r?\n")
+_KINDS = {"ranks": 1, "sentencepiece": -1, None: 0}
 _TOKENIZER_JSON_HEAD = 1 << 20
 """The settings of a tokenizer.json come before its vocabulary."""
 
@@ -68,9 +70,9 @@ def _tokenizer_evidence(path: Path) -> int:
     """Return 1 for a tokenizer such as Llama 3's, -1 for one such as Llama 2's, else 0."""
     for folder in (path, path.resolve().parent):
         if (folder / "tokenizer.model").is_file():
-            if is_tiktoken(folder / "tokenizer.model"):
-                return 1
-            return -1 if _is_sentencepiece(folder / "tokenizer.model") else 0
+            with contextlib.suppress(OSError):
+                return _KINDS[tokenizer_kind(folder / "tokenizer.model")]
+            return 0
     try:
         with open_regular(path / "tokenizer.json") as file:
             head = file.read(_TOKENIZER_JSON_HEAD)
@@ -109,21 +111,3 @@ def read_origin(path: Path) -> dict[str, object]:
         return read_json(path / ORIGIN)
     except ParamsError:
         return {}
-
-
-def is_tiktoken(path: Path) -> bool:
-    """Say whether a tokenizer file is Llama 3's: lines of base64 and a rank."""
-    try:
-        with open_regular(path) as file:
-            return _TIKTOKEN_LINE.match(file.readline(1024)) is not None
-    except OSError:
-        return False
-
-
-def _is_sentencepiece(path: Path) -> bool:
-    """Say whether a tokenizer file begins as SentencePiece's do: with a piece, which is field 1."""
-    try:
-        with open_regular(path) as file:
-            return file.read(1) == b"\n"
-    except OSError:
-        return False

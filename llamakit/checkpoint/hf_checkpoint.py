@@ -27,12 +27,11 @@ from llamakit.errors import (
     ParametersError,
     UnsupportedModelError,
 )
-from llamakit.printable import printable
+from llamakit.printable import listed, printable
 from llamakit.protocols import Parameter, RawRegion, RowOrder
 
 _SINGLE = "model.safetensors"
 _INDEX = "model.safetensors.index.json"
-_SHOWN = 8
 _COMPARED_ROWS = 1024
 _SAFETENSORS = re.compile(r"[^/\\]{1,200}\.safetensors")
 """Hugging Face's files are called model-00001-of-00191.safetensors."""
@@ -195,7 +194,7 @@ def _follow_index(path: Path) -> dict[str, SafetensorsFile]:
     absent = [name for name in names if not (path / name).exists()]
     if absent or not names:
         raise MissingShardError(
-            f"{path} lacks {_listed(absent) or 'every file of weights'} of the {len(names)} files "
+            f"{path} lacks {listed(absent) or 'every file of weights'} of the {len(names)} files "
             f"that {_INDEX} names. Download what is missing."
         )
     files = {name: SafetensorsFile.open(path / name) for name in names}
@@ -233,7 +232,7 @@ def _meta_name(theirs: str, file: SafetensorsFile) -> str | None:
 def _check_known(path: Path, unknown: list[str]) -> None:
     if unknown:
         raise ParametersError(
-            f"{path} holds tensors that no Llama has: {_listed(unknown)}. Expected names such as "
+            f"{path} holds tensors that no Llama has: {listed(unknown)}. Expected names such as "
             "model.layers.0.self_attn.q_proj.weight; save the model with transformers' "
             "save_pretrained."
         )
@@ -249,8 +248,3 @@ def _check_whole_heads(
                 f"{file.path}: {theirs} is {shape}; config.json implies heads of "
                 f"{params.head_dim} rows. Bring both from the same download."
             )
-
-
-def _listed(names: list[str]) -> str:
-    more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
-    return ", ".join(name[:200] for name in names[:_SHOWN]) + more

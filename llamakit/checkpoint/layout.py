@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
 
 from llamakit.checkpoint import llama4
 from llamakit.checkpoint.params import ModelParams
 from llamakit.errors import ParametersError
+from llamakit.printable import listed
 from llamakit.protocols import Checkpoint, Parameter
 
 EMBEDDING = "tok_embeddings.weight"
@@ -29,7 +29,6 @@ _LAYER_AXES: dict[str, int | None] = {
 }
 _LAYER_NAME = re.compile(r"layers\.[0-9]+\.(.+)")
 _KEY_VALUE_NAME = re.compile(r"layers\.[0-9]+\.attention\.w[kv]\.weight")
-_SHOWN = 8
 
 
 def axis_of(name: str, embedding_axis: int) -> int | None:
@@ -135,14 +134,11 @@ def check_parameters(checkpoint: Checkpoint) -> None:
         ],
     }
     if any(faults.values()):
-        listed = "; ".join(f"{fault}: {_shorten(what)}" for fault, what in faults.items() if what)
+        described = "; ".join(
+            f"{fault}: {listed(items)}" for fault, items in faults.items() if items
+        )
         raise ParametersError(
-            f"{checkpoint.path}: the parameters do not fit {source}. {listed}. "
+            f"{checkpoint.path}: the parameters do not fit {source}. {described}. "
             f"Either the weights or {source} are of another model, or a part is missing; "
             "bring both from the same download."
         )
-
-
-def _shorten(items: Sequence[str]) -> str:
-    more = f" and {len(items) - _SHOWN} more" if len(items) > _SHOWN else ""
-    return ", ".join(items[:_SHOWN]) + more

@@ -10,7 +10,7 @@ from pathlib import Path
 from llamakit.checkpoint.families import CODE_LLAMA, FAMILIES, LLAMA_2, LLAMA_3, LLAMA_4, Family
 from llamakit.checkpoint.json_fields import Fields, read_json
 from llamakit.errors import ParamsError
-from llamakit.printable import printable
+from llamakit.printable import listed
 
 _KNOWN = frozenset(
     {"dim", "n_layers", "n_heads", "n_kv_heads", "vocab_size", "multiple_of", "ffn_dim_multiplier"}
@@ -24,7 +24,6 @@ _CARRIED = frozenset(
 """Known, and kept in ``extra``: those of Llama 4 are read by ``llama4``."""
 
 _LLAMA_4_KEYS = frozenset({"moe_args", "nope_layer_interval", "attention_chunk_size"})
-_SHOWN = 8
 _MAX_LAYERS = 4096
 _MAX_HEADS = 1 << 16
 """405B has 126 layers and 128 heads."""
@@ -258,12 +257,9 @@ def _norm_eps(fields: Fields, path: Path) -> float:
 def _name_unknown_keys(params: ModelParams, path: Path) -> None:
     unknown = sorted(key for key in params.extra if key not in _CARRIED)
     if unknown:
-        _log().warning("%s: kept, but of no effect here: %s", path, _listed(unknown))
-
-
-def _listed(names: list[str]) -> str:
-    more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
-    return ", ".join(repr(printable(name)) for name in names[:_SHOWN]) + more
+        _log().warning(
+            "%s: kept, but of no effect here: %s", path, listed([repr(name) for name in unknown])
+        )
 
 
 def _log() -> logging.Logger:

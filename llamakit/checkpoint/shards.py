@@ -12,11 +12,11 @@ from llamakit.checkpoint.pth_reader import PthFile
 from llamakit.checkpoint.safetensors_reader import SafetensorsFile
 from llamakit.checkpoint.tensor_file import TensorFile
 from llamakit.errors import MissingShardError, ParametersError
+from llamakit.printable import listed
 
 _SHARD = re.compile(r"consolidated\.([0-9]{1,9})\.(pth|safetensors)")
 _ARCHIVE = re.compile(r"consolidated\.([0-9]{1,9})")
 _FIRST_QUERY = "layers.0.attention.wq.weight"
-_SHOWN = 8
 
 
 def open_shard(path: Path) -> TensorFile:
@@ -68,10 +68,9 @@ def _check_numbers(path: Path, numbers: Counter[int], suffix: str) -> None:
         if number not in numbers
     ]
     if absent:
-        more = f" and {len(absent) - _SHOWN} more" if len(absent) > _SHOWN else ""
         raise MissingShardError(
             f"{path} has {len(numbers)} shards, the last of number {last:02d}; missing are "
-            f"{', '.join(absent[:_SHOWN])}{more}. Download what is missing."
+            f"{listed(absent)}. Download what is missing."
         )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -28,7 +28,7 @@ from llamakit.convert.source_files import (
     tokenizer_companions,
 )
 from llamakit.errors import PluginError, TokenizerError, UnsupportedModelError
-from llamakit.printable import printable
+from llamakit.printable import listed
 from llamakit.protocols import Checkpoint
 from llamakit.tokenizer import tokenizer_json
 from llamakit.tokenizer.rank_file import format_ranks
@@ -38,7 +38,6 @@ PARAMS = "params.json"
 _WEIGHTS = ("consolidated", "model.safetensors", "model-")
 """How the names of files of weights, and of their index, begin."""
 _TOKENIZER_LIST = "tokenizer_checklist.chk"
-_SHOWN = 8
 
 
 def meta_companions(checkpoint: Checkpoint, size: int, dtype: str | None) -> list[SmallFile]:
@@ -120,14 +119,9 @@ def _tokenizer_model(tokenizer: Path | None, path: Path) -> list[SmallFile]:
             "a %s cannot hold the added tokens %s; they are in the files next to it, which "
             "llamakit reads and Meta's code does not",
             TOKENIZER,
-            _listed(unknown),
+            listed(unknown),
         )
     return [SmallFile(TOKENIZER, format_ranks(ranks.ranks))]
-
-
-def _listed(names: Sequence[str]) -> str:
-    more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
-    return ", ".join(printable(name) for name in names[:_SHOWN]) + more
 
 
 def _generation_config(checkpoint: Checkpoint) -> list[SmallFile]:

@@ -28,10 +28,10 @@ from llamakit.convert.source_files import (
 )
 from llamakit.errors import FileFormatError, TokenizerError
 from llamakit.files.json_reader import read_json_file
+from llamakit.files.tokenizer_kind import tokenizer_kind
 from llamakit.protocols import Checkpoint
 from llamakit.tokenizer import rank_tokenizer, sentencepiece, tokenizer_json
 from llamakit.tokenizer.added_tokens import read_added_tokens
-from llamakit.tokenizer.rank_file import is_rank_file
 
 TokenizerParts = RankParts | SentencePieceParts
 """What the files are made of."""
@@ -58,7 +58,7 @@ class TokenizerSource:
         """The SentencePiece model, if it is one or one is next to it."""
         is_json = self.path.suffix == ".json"
         model = self.path.with_name(TOKENIZER) if is_json else self.path
-        return None if not model.exists() or is_rank_file(model) else model
+        return None if not model.exists() or tokenizer_kind(model) == "ranks" else model
 
 
 def read_source(path: Path) -> TokenizerSource:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from llamakit.errors import NotACheckpointError, TokenizerError
+from llamakit.printable import listed
 
 _SHOWN = 4
 """How many names of files a message shows."""
@@ -32,11 +33,11 @@ def not_a_checkpoint(
     inside = [name for name in names if (path / name).is_dir() and is_openable(path / name)]
     if inside:
         return NotACheckpointError(
-            f"{path} is not a checkpoint itself, but holds {_list(inside)}: "
+            f"{path} is not a checkpoint itself, but holds {listed(inside, _SHOWN)}: "
             f"give one of them, such as {path / inside[0]}"
         )
     return NotACheckpointError(
-        f"{path} is not a checkpoint: found {_list(names)}{_expectation(expected)}"
+        f"{path} is not a checkpoint: found {listed(names, _SHOWN)}{_expectation(expected)}"
     )
 
 
@@ -50,7 +51,7 @@ def not_a_tokenizer(path: Path, expected: Sequence[str]) -> TokenizerError:
         return TokenizerError(f"no such tokenizer file: {path}{_what_is_there(path)}")
     if path.is_dir():
         inside = sorted(child.name for child in path.glob("tokenizer*"))
-        hint = f"; it holds {_list(inside)}" if inside else ""
+        hint = f"; it holds {listed(inside, _SHOWN)}" if inside else ""
         return TokenizerError(f"{path} is a folder, but a tokenizer is a file{hint}")
     if not path.is_file():
         return TokenizerError(f"{path} is a FIFO, a socket or a device, but a tokenizer is a file")
@@ -71,9 +72,3 @@ def _what_is_there(path: Path) -> str:
 def _expectation(expected: Sequence[str]) -> str:
     """End the sentence with what plugins look for (the first lines of their hooks)."""
     return "".join(f"\n  expected: {line.removeprefix('Open ')}" for line in expected)
-
-
-def _list(names: Sequence[str]) -> str:
-    """List the first few names."""
-    more = len(names) - _SHOWN
-    return ", ".join(names[:_SHOWN]) + (f" and {more} more" if more > 0 else "")

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import base64
 import binascii
-import re
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
 from llamakit.errors import TokenizerError
 from llamakit.files.regular_file import open_regular
+from llamakit.files.tokenizer_kind import RANK_LINE
 
 MAX_NBYTES = 8 << 20
 """Llama 4's file has under 4 MB, and 200,000 ranks."""
@@ -18,16 +18,7 @@ MAX_RANKS = 1 << 20
 MAX_TOKEN_NBYTES = 1024
 """The longest token of Llama 3 has 128 bytes."""
 
-_LINE = re.compile(rb"([A-Za-z0-9+/]+={0,2}) ([0-9]{1,9})\r?")
-_HEAD_NBYTES = 8192
 _REMEDY = "copy the file again from where the weights are"
-
-
-def is_rank_file(path: Path) -> bool:
-    """Tell a rank file by its first line that is not blank."""
-    with open_regular(path) as file:
-        head = file.read(_HEAD_NBYTES).lstrip(b"\r\n")
-    return _LINE.fullmatch(head.partition(b"\n")[0]) is not None
 
 
 def read_ranks(path: Path) -> list[bytes]:
@@ -57,7 +48,7 @@ def format_ranks(ranks: Sequence[bytes]) -> bytes:
 
 
 def _parse(line: bytes, where: str) -> tuple[int, bytes]:
-    if (match := _LINE.fullmatch(line)) is None:
+    if (match := RANK_LINE.fullmatch(line)) is None:
         raise TokenizerError(
             f"{where}: {line!r:.60}; expected the base64 of a token, a space and its rank: "
             f"{_REMEDY}"

@@ -10,9 +10,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from llamakit.errors import TokenizerError
+from llamakit.files.tokenizer_kind import tokenizer_kind
 from llamakit.printable import printable
 from llamakit.tokenizer.added_tokens import AddedToken, read_added_tokens
-from llamakit.tokenizer.rank_file import is_rank_file, read_ranks
+from llamakit.tokenizer.rank_file import read_ranks
 from llamakit.tokenizer.special_tokens import SpecialTokens, special_tokens
 
 if TYPE_CHECKING:
@@ -133,7 +134,7 @@ def load(path: Path) -> RankTokenizer | None:
     Raises:
         TokenizerError: it is damaged.
     """
-    if not is_rank_file(path):
+    if tokenizer_kind(path) != "ranks":
         return None
     ranks = read_ranks(path)
     added = read_added_tokens(path.parent, len(ranks))

@@ -18,6 +18,7 @@ from llamakit.download.link import read_link
 from llamakit.download.part_file import Identity, PartFile
 from llamakit.download.responses import ChangedError, TransientError
 from llamakit.download.verified_files import NAME, VerifiedFiles
+from llamakit.files.tokenizer_kind import tokenizer_kind
 from llamakit.llama.prompts import read_prompts
 from llamakit.plugins.prompt_formats.jinja import template_file
 from llamakit.plugins.prompt_formats.llama3.tools import read_tools
@@ -27,7 +28,7 @@ from llamakit.serve import request_schemas
 from llamakit.serve.request_body import parse
 from llamakit.serve.schema_validation import check as check_schema
 from llamakit.tokenizer import tokenizer_json as tokenizer_json_reader
-from llamakit.tokenizer.rank_file import is_rank_file, read_ranks
+from llamakit.tokenizer.rank_file import read_ranks
 from llamakit.tokenizer.sentencepiece import load
 from llamakit.tokenizer.special_tokens import LLAMA_3_1_HF
 
@@ -99,7 +100,7 @@ TOKENS |= {"pre_tokenizer": {"pretokenizers": [{"pattern": {"Regex": LLAMA_3_1_H
 READERS = (
     Reader(
         "ranks",
-        lambda _, path: read_ranks(path) if is_rank_file(path) else None,
+        lambda _, path: read_ranks(path) if tokenizer_kind(path) == "ranks" else None,
         [RANKS],
         [b"QQ== 0\n" * 1_000_000, b"QQ== 99999999\n", b"Q" * 2_000_000 + b" 0\n"],
         file="tokenizer.model",

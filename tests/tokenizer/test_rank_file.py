@@ -10,8 +10,9 @@ import pytest
 
 from llamakit import load_tokenizer
 from llamakit.errors import TokenizerError
+from llamakit.files.tokenizer_kind import tokenizer_kind
 from llamakit.tokenizer import rank_file as module
-from llamakit.tokenizer.rank_file import is_rank_file, read_ranks
+from llamakit.tokenizer.rank_file import read_ranks
 
 
 def line(token: bytes, rank: int) -> bytes:
@@ -74,7 +75,7 @@ def test_a_file_that_is_too_large_is_not_read(
     "content", [b"", b"\n\n", b"<html>", b"{}", b"\x0a\x0e\x0a\x05<unk>", b"a b"]
 )
 def test_other_files_are_no_rank_files(tmp_path: Path, content: bytes) -> None:
-    assert not is_rank_file(written(tmp_path, content))
+    assert tokenizer_kind(written(tmp_path, content)) != "ranks"
 
 
 def test_whatever_is_done_to_a_file_it_loads_or_is_a_sentence(
