@@ -28,7 +28,7 @@ def test_an_unfinished_shard_resumes_from_the_blocks_that_were_on_disk(tmp_path)
 
     part = PartFile(final, Identity("llama-2-7b/consolidated.00.pth", 600_000, '"abc"'))
 
-    assert part.resumed_nbytes == BLOCK
+    assert part.nbytes_there == BLOCK
     assert part.gaps() == [(BLOCK, 600_000)]
     part.close()
 

@@ -50,7 +50,6 @@ class DiskFile:
 
     def __init__(self, path: Path, *, write: bool = False, direct: bool | None = None) -> None:
         self.path = path
-        self._writes = write
         flags = os.O_RDWR | os.O_CREAT | os.O_EXCL if write else os.O_RDONLY
         wanted = getattr(os, "O_DIRECT", 0) if direct is not False else 0
         try:

@@ -51,7 +51,6 @@ class Lanes:
 
     def __init__(self, files: int, *, hashed: bool, direct: bool | None) -> None:
         self.direct = direct
-        self._hashed = hashed
         hashers = min(files, os.cpu_count() or 1) if hashed else 0
         self._hashers = [ThreadPoolExecutor(1, "llamakit-md5") for _ in range(hashers)]
         writers = min(files, _WRITERS)

@@ -74,8 +74,6 @@ class PartFile:
                 os.ftruncate(descriptor, identity.nbytes)
             self._marks = bytearray(marks if marks is not None else count)
             self._state, self._marks_at = self._write_state()
-        self.resumed_nbytes = self.nbytes_there
-        """How many bytes an earlier run has written."""
 
     @property
     def nbytes_there(self) -> int:

@@ -45,14 +45,7 @@ def frequency_penalty(penalty: float = 0.5, prompt: bool = False, last: int = 0)
         last: how many of the latest tokens count; 0 is all.
     Source: OpenAI, https://platform.openai.com/docs/api-reference/completions/create
     """
-    _check(penalty, -2, 2, last)
-    from llamakit.sampling import count_ids
-
-    def process(logits: torch.Tensor, rows: Sequence[Row]) -> torch.Tensor:  # (B, V) -> (B, V)
-        counts = count_ids(logits, rows, prompt=prompt, last=last)
-        return logits - penalty * counts
-
-    return process
+    return _subtraction(penalty, prompt, last, once=False)
 
 
 def presence_penalty(penalty: float = 0.5, prompt: bool = False, last: int = 0) -> LogitsProcessor:
@@ -64,12 +57,16 @@ def presence_penalty(penalty: float = 0.5, prompt: bool = False, last: int = 0) 
         last: how many of the latest tokens count; 0 is all.
     Source: OpenAI, https://platform.openai.com/docs/api-reference/completions/create
     """
+    return _subtraction(penalty, prompt, last, once=True)
+
+
+def _subtraction(penalty: float, prompt: bool, last: int, *, once: bool) -> LogitsProcessor:
     _check(penalty, -2, 2, last)
     from llamakit.sampling import count_ids
 
     def process(logits: torch.Tensor, rows: Sequence[Row]) -> torch.Tensor:  # (B, V) -> (B, V)
         counts = count_ids(logits, rows, prompt=prompt, last=last)
-        return logits - penalty * (counts > 0)
+        return logits - penalty * ((counts > 0) if once else counts)
 
     return process
 
