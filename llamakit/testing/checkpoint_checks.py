@@ -18,7 +18,7 @@ from llamakit.errors import LlamakitError
 from llamakit.plugin_manager.contracts.returned_objects import opened_fault
 from llamakit.protocols import Checkpoint, Parameter
 from llamakit.testing.capability_checks import check_capabilities
-from llamakit.testing.exporter_checks import contents
+from llamakit.testing.exporter_checks import contents, files_of
 from llamakit.testing.factory_checks import said
 from llamakit.testing.process_state import ContractError, left_alone
 from llamakit.testing.registration_checks import check_registration_of
@@ -72,18 +72,29 @@ def check_first_line(hook: Callable[..., object], example: str) -> None:
         )
 
 
-def _open(open_checkpoint: Open, path: Path) -> Checkpoint:
+def call_hook(hook: Callable[[Path], Any], name: str, path: Path, kind: str) -> Any:
+    """Call a hook on what is of its format; return what it opens.
+
+    Args:
+        name: ``open_checkpoint`` or ``load_tokenizer``.
+        kind: what ``path`` is, a checkpoint or a file.
+    """
     __tracebackhide__ = True
     try:
-        opened = open_checkpoint(path)
+        opened = hook(path)
     except Exception as error:
-        what = said(error)
-        raise ContractError(f"open_checkpoint fails on a whole checkpoint: {what}") from error
+        raise ContractError(f"{name} fails on a whole {kind}: {said(error)}") from error
     if opened is None:
-        raise ContractError(f"open_checkpoint returns None for {path}, which is of its format")
-    if fault := opened_fault("open_checkpoint", opened):
-        raise ContractError(f"open_checkpoint is no good: it {fault}")
+        raise ContractError(f"{name} returns None for {path}, which is of its format")
+    if fault := opened_fault(name, opened):
+        raise ContractError(f"{name} is no good: it {fault}")
     return opened
+
+
+def _open(open_checkpoint: Open, path: Path) -> Checkpoint:
+    __tracebackhide__ = True
+    checkpoint: Checkpoint = call_hook(open_checkpoint, "open_checkpoint", path, "checkpoint")
+    return checkpoint
 
 
 def _check_index(checkpoint: Checkpoint, path: Path) -> None:
@@ -120,7 +131,9 @@ def _fault_of(name: str, parameter: object) -> str:
         return f"is a {type(parameter).__name__}: make a llamakit.protocols.Parameter"
     if parameter.name != name:
         return f"is called {parameter.name!r}: give both the same name"
-    if not isinstance(parameter.shape, tuple) or any(type(it) is not int for it in parameter.shape):
+    if not isinstance(parameter.shape, tuple) or any(
+        type(size) is not int for size in parameter.shape
+    ):
         return f"has the shape {parameter.shape!r}: write a tuple of ints"
     if parameter.dtype not in DTYPES:
         return f"has the dtype {parameter.dtype!r}: one of {', '.join(DTYPES)}"
@@ -223,8 +236,7 @@ def _check_damage(open_checkpoint: Open, path: Path, copy: Path) -> None:
         shutil.copytree(path, copy)
     else:
         shutil.copy(path, copy)
-    files = [copy] if copy.is_file() else sorted(it for it in copy.rglob("*") if it.is_file())
-    small = [file for file in files if 0 < file.stat().st_size <= _INDEX_NBYTES]
+    small = [file for file in files_of(copy) if 0 < file.stat().st_size <= _INDEX_NBYTES]
     for file in small[:_MOST_DAMAGED]:
         whole = file.read_bytes()
         file.write_bytes(whole[: len(whole) // 2])

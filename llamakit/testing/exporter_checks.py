@@ -102,7 +102,12 @@ def _check_unknown_option(
 
 def contents(path: Path) -> dict[str, str]:
     """Return a hash of every file of a folder (or of the one file) by its name."""
-    files = [path] if path.is_file() else sorted(it for it in path.rglob("*") if it.is_file())
     return {
-        str(file.relative_to(path)): hashlib.sha256(file.read_bytes()).hexdigest() for file in files
+        str(file.relative_to(path)): hashlib.sha256(file.read_bytes()).hexdigest()
+        for file in files_of(path)
     }
+
+
+def files_of(path: Path) -> list[Path]:
+    """Return the files below a folder in their order, or the one file."""
+    return [path] if path.is_file() else sorted(filter(Path.is_file, path.rglob("*")))

@@ -9,9 +9,8 @@ from typing import Any
 
 from llamakit import demo
 from llamakit.errors import LlamakitError
-from llamakit.plugin_manager.contracts.returned_objects import opened_fault
 from llamakit.protocols import Tokenizer
-from llamakit.testing.checkpoint_checks import check_first_line
+from llamakit.testing.checkpoint_checks import call_hook, check_first_line
 from llamakit.testing.exporter_checks import contents
 from llamakit.testing.factory_checks import said
 from llamakit.testing.process_state import ContractError, left_alone
@@ -59,14 +58,7 @@ def check_tokenizer(load_tokenizer: Load, path: Path) -> None:
 
 def _load(load_tokenizer: Load, path: Path) -> Tokenizer:
     __tracebackhide__ = True
-    try:
-        loaded = load_tokenizer(path)
-    except Exception as error:
-        raise ContractError(f"load_tokenizer fails on a whole file: {said(error)}") from error
-    if loaded is None:
-        raise ContractError(f"load_tokenizer returns None for {path}, which is of its format")
-    if fault := opened_fault("load_tokenizer", loaded):
-        raise ContractError(f"load_tokenizer is no good: it {fault}")
+    loaded: Tokenizer = call_hook(load_tokenizer, "load_tokenizer", path, "file")
     if not isinstance(loaded.path, Path) or loaded.path.resolve() != path.resolve():
         raise ContractError(f"path is {loaded.path!r}: keep the Path that is loaded, {path}")
     return loaded

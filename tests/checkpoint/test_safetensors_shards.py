@@ -1,4 +1,4 @@
-"""Meta's shards in .safetensors, as export writes them, open as Meta's form does."""
+"""Meta's shards in .safetensors, as export writes them, open as Meta's format does."""
 
 from __future__ import annotations
 

@@ -285,7 +285,7 @@ def test_text_that_cannot_be_distinguished_is_refused_and_harmless_text_is_not(
     tokens = changing.encode([{"role": "user", "content": "hello"}])
 
     assert rich_tokenizer.decode(tokens) == "HELLOX"
-    with pytest.raises(SpecialTagError, match="changes the texts of messages"):
+    with pytest.raises(SpecialTagError, match="changes the text of messages"):
         changing.encode([{"role": "user", "content": "hello <s>"}])
 
 
