@@ -243,9 +243,7 @@ class RankGroup(Group):
         own[1 : 1 + len(data)] = torch.tensor(list(data), dtype=torch.uint8)
         every = [torch.empty_like(own) for _ in range(self.size)]
         distributed.all_gather(every, own)
-        texts = (
-            one[1:].numpy().tobytes().rstrip(b"\0").decode("utf-8", "replace") for one in every
-        )
+        texts = (t[1:].numpy().tobytes().rstrip(b"\0").decode("utf-8", "replace") for t in every)
         return [text if row[0] else None for row, text in zip(every, texts, strict=True)]
 
     def _explain(self, error: RuntimeError) -> RuntimeError | ParallelError:
