@@ -1,15 +1,31 @@
-"""The tokens that begin and end a text, as a Hugging Face folder lists them."""
+"""The tokens that begin a string and end an answer, as a folder lists them."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 from llamakit.checkpoint.json_fields import read_json
 from llamakit.errors import ParamsError
+from llamakit.protocols import Checkpoint, Tokenizer
 
 CONFIGS = ("generation_config.json", "config.json")
 """Where folders list them; the first that lists any counts."""
+
+
+def stop_tokens(tokenizer: Tokenizer, checkpoint: Checkpoint) -> frozenset[int]:
+    """Return the tokens that end an answer.
+
+    They are the tokenizer's ``stop_ids``, or its ``eos_id`` where it has none, and the
+    ``eos_token_id`` of the folder's configuration, which fine-tunes extend.
+
+    Raises:
+        ParamsError: the configuration is not JSON, or its ``eos_token_id`` are not token IDs.
+    """
+    own: Iterable[int] = getattr(tokenizer, "stop_ids", (tokenizer.eos_id,))
+    listed = listed_tokens(checkpoint.path, "eos_token_id", checkpoint.params.vocab_size)
+    return frozenset([*own, *listed])
 
 
 def listed_tokens(folder: Path, key: str, vocab_size: int) -> list[int]:

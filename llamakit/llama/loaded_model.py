@@ -15,12 +15,12 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from llamakit.checkpoint.generation_config import stop_tokens as stop_tokens_of
 from llamakit.errors import UsageError
 from llamakit.llama.chunks import Chunk, check_prompt, to_chunk
 from llamakit.llama.drafter_choice import choose_drafter
 from llamakit.llama.sampler_choice import choose_sampling
 from llamakit.llama.seeds import Seeds
-from llamakit.llama.stop_tokens import stop_tokens as stop_tokens_of
 from llamakit.plugin_manager.contracts.prompt_formats import build_format
 from llamakit.plugin_manager.factories import parse_choice
 from llamakit.plugin_manager.toolkit import Toolkit

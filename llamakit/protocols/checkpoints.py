@@ -13,6 +13,18 @@ if TYPE_CHECKING:
 
     from llamakit.checkpoint.params import ModelParams
 
+__all__ = [
+    "CatalogEntry",
+    "CatalogueEntry",
+    "Checkpoint",
+    "CheckpointCapabilities",
+    "Exporter",
+    "Finding",
+    "Parameter",
+    "RawRegion",
+    "RowOrder",
+]
+
 
 @dataclass(frozen=True)
 class Parameter:

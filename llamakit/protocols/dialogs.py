@@ -4,11 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal, Protocol, TypedDict
+from typing import Any, Literal, Protocol, TypedDict
 
-if TYPE_CHECKING:
-    pass
-
+__all__ = [
+    "Dialog",
+    "Message",
+    "ParsedAnswer",
+    "PromptFormat",
+    "PromptFormatFactory",
+    "Role",
+    "TextFormat",
+    "ToolCall",
+    "ToolFormat",
+]
 
 Role = Literal["system", "user", "assistant", "tool", "ipython"]
 

@@ -15,6 +15,18 @@ if TYPE_CHECKING:
 
     from llamakit.checkpoint.params import ModelParams
 
+__all__ = [
+    "Drafter",
+    "DrafterFactory",
+    "LogitsProcessor",
+    "LogitsProcessorFactory",
+    "OpenTokenizer",
+    "Row",
+    "Sampler",
+    "SamplerFactory",
+    "Tokenizer",
+]
+
 
 class Row(Protocol):
     """One sequence being written. Rows join and leave a batch; what they carry stays with them."""

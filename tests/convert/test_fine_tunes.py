@@ -15,9 +15,9 @@ import transformers
 
 from llamakit import load_tokenizer
 from llamakit.api import export, import_checkpoint, open_checkpoint, reshard
+from llamakit.checkpoint.generation_config import stop_tokens
 from llamakit.convert.source_files import license_files
 from llamakit.llama.loading import load_tokenizer as load_for
-from llamakit.llama.stop_tokens import stop_tokens
 from llamakit.plugin_manager.factories import build
 from llamakit.plugin_manager.toolkit import default_toolkit
 

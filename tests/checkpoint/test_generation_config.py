@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from llamakit import open_checkpoint
+from llamakit.checkpoint.generation_config import stop_tokens
 from llamakit.errors import ParamsError
-from llamakit.llama.stop_tokens import stop_tokens
 from llamakit.protocols import Checkpoint
 from llamakit.testing import embedded_tokenizer, write_checkpoint
 
