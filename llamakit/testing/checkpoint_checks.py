@@ -49,10 +49,10 @@ def check_checkpoint_form(open_checkpoint: Open, path: Path) -> None:
     check_registration_of(open_checkpoint)
     check_first_line(open_checkpoint, "a folder with index.json and a .npy for each parameter")
     with left_alone("open_checkpoint"):
-        checkpoint = _open(open_checkpoint, path)
+        checkpoint: Checkpoint = call_hook(open_checkpoint, "open_checkpoint", path, "checkpoint")
     _check_index(checkpoint, path)
     _check_reads(checkpoint)
-    _check_again(checkpoint, _open(open_checkpoint, path))
+    _check_again(checkpoint, call_hook(open_checkpoint, "open_checkpoint", path, "checkpoint"))
     check_capabilities(checkpoint)
     if contents(path) != before:
         raise ContractError("the checkpoint changes while it is opened and read: open it to read")
@@ -89,12 +89,6 @@ def call_hook(hook: Callable[[Path], Any], name: str, path: Path, kind: str) -> 
     if fault := opened_fault(name, opened):
         raise ContractError(f"{name} is no good: it {fault}")
     return opened
-
-
-def _open(open_checkpoint: Open, path: Path) -> Checkpoint:
-    __tracebackhide__ = True
-    checkpoint: Checkpoint = call_hook(open_checkpoint, "open_checkpoint", path, "checkpoint")
-    return checkpoint
 
 
 def _check_index(checkpoint: Checkpoint, path: Path) -> None:
