@@ -25,6 +25,15 @@ SAFETENSORS = (
     "model.safetensors.index.json",
 )
 
+PROMPT_GUARD_2: CatalogEntry = {
+    "files": ("model.safetensors", *TOKENIZER),
+    "has_checklist": False,
+    "shards": 0,
+    "family": LLAMA4[0],
+    "hosts": LLAMA4[1],
+    "unverified": ("files", "has_checklist", "hosts", "shard_nbytes"),
+}
+
 MODELS: dict[str, CatalogEntry] = {
     "Llama-Guard-2-8B": {
         "names": ("meta-llama/Meta-Llama-Guard-2-8B", "meta-llama/Llama-Guard-2-8B"),
@@ -83,22 +92,7 @@ MODELS: dict[str, CatalogEntry] = {
         "hosts": LLAMA31[1],
         "unverified": ("files", "has_checklist", "shard_nbytes"),
     },
-    "Llama-Prompt-Guard-2-86M": {
-        "files": ("model.safetensors", *TOKENIZER),
-        "has_checklist": False,
-        "shards": 0,
-        "family": LLAMA4[0],
-        "hosts": LLAMA4[1],
-        "unverified": ("files", "has_checklist", "hosts", "shard_nbytes"),
-    },
-    "Llama-Prompt-Guard-2-22M": {
-        "files": ("model.safetensors", *TOKENIZER),
-        "has_checklist": False,
-        "shards": 0,
-        "family": LLAMA4[0],
-        "hosts": LLAMA4[1],
-        "unverified": ("files", "has_checklist", "hosts", "shard_nbytes"),
-    },
+    **dict.fromkeys(("Llama-Prompt-Guard-2-86M", "Llama-Prompt-Guard-2-22M"), PROMPT_GUARD_2),
 }
 
 
