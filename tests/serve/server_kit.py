@@ -114,7 +114,7 @@ def process(env: Mapping[str, str], *words: str, launcher: Sequence[str] = ()) -
 @contextlib.contextmanager
 def thread(llama: Llama, host: str = "127.0.0.1", **settings: Any) -> Iterator[Running]:
     """Run a server in a thread of this process."""
-    made = ServeSettings(port=0, model_name="demo", **{"grace": 0.0, **settings})
+    made = ServeSettings(port=0, **{"model_name": "demo", "grace": 0.0, **settings})
     with threaded(Server(llama, made, listen(host, 0))) as running:
         yield running
 

@@ -132,4 +132,4 @@ def breaker_ids(breakers: str, tokenizer: Tokenizer) -> frozenset[int]:
 @hookimpl
 def register_logits_processors(processors: Registrar[LogitsProcessorFactory]) -> None:
     """Offer ``dry``."""
-    processors.register("dry", dry, help="penalise tokens that would make a repetition longer")
+    processors.register("dry", dry, help="penalize tokens that would make a repetition longer")

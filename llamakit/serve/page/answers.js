@@ -4,6 +4,7 @@ import { stream } from "./api.js";
 import { chatFields, requestFields, words } from "./choices.js";
 import { contentOf } from "./store.js";
 
+const TOO_LONG = "context_length_exceeded";
 const BURST = 50; // ms after the first piece
 const FEW = 16; // pieces that are too few to tell a pace
 
@@ -17,6 +18,7 @@ class Run {
     this.asked = performance.now();
     this.began = this.settled = this.latest = 0;
     this.pieces = this.early = 0;
+    this.leftOut = 0; // messages at the beginning that did not fit the context
   }
 
   /** Take in one event of the stream. */
@@ -63,12 +65,12 @@ export class Answers {
   constructor(settings, tell) {
     this.settings = settings;
     this.tell = tell;
-    this.runs = new Map();
+    this.runs = new Set();
   }
 
   /** Return the run of a dialog, if there is one. */
   of(dialog) {
-    return this.runs.get(dialog?.id);
+    return [...this.runs].find((run) => run.dialog.id === dialog?.id);
   }
 
   /** End the answer of a dialog; what there is of it stays. Returns when it has ended. */
@@ -88,20 +90,14 @@ export class Answers {
     const message = isNew ? { role: "assistant", versions: [], shown: 0 } : last;
     if (isNew) dialog.messages.push(message);
     const run = new Run(dialog, message);
-    const { choices } = this.settings;
     const before = message.shown;
-    run.version.note.about = words(choices);
+    run.version.note.about = words(this.settings.choices);
+    run.leftOut = this.leftOutBefore(dialog);
     message.shown = message.versions.push(run.version) - 1;
-    this.runs.set(dialog.id, run);
+    this.runs.add(run);
     this.tell.begun(run);
-    const body = {
-      messages: outgoing(dialog),
-      stream_options: { include_usage: true },
-      ...requestFields(choices),
-      ...chatFields(choices),
-    };
-    run.written = this.follow(run, body).then((failed) => {
-      this.runs.delete(dialog.id);
+    run.written = this.follow(run).then((failed) => {
+      this.runs.delete(run);
       if (!run.version.content && !run.version.note.finish) {
         message.versions.pop();
         message.shown = before;
@@ -111,8 +107,54 @@ export class Answers {
     });
   }
 
+  /**
+   * Return whether what was refused may succeed now: a request that would be the same one and has
+   * something wrong with it cannot.
+   */
+  mayRetry(dialog, error) {
+    if (error.isPassing) return true;
+    const request = this.request(dialog.system, dialog.messages, error.leftOut);
+    return error.request !== decisive(request, error);
+  }
+
+  request(system, messages, leftOut) {
+    const { choices } = this.settings;
+    return {
+      messages: outgoing(system, messages.slice(leftOut)),
+      stream_options: { include_usage: true },
+      ...requestFields(choices),
+      ...chatFields(choices),
+    };
+  }
+
+  /** Return how many messages did not fit the context when the answer before was written. */
+  leftOutBefore(dialog) {
+    const answer = dialog.messages.findLast(({ role }) => role === "assistant");
+    const note = answer?.versions[answer.shown]?.note;
+    return note?.room === this.settings.description.context ? (note.leftOut ?? 0) : 0;
+  }
+
+  /**
+   * Have an answer written; what does not fit the context is left out of the request, exchange by
+   * exchange, and stays in the dialog. Returns what went wrong, or null.
+   */
+  async follow(run) {
+    const messages = run.dialog.messages.slice(0, -1);
+    for (;;) {
+      const request = this.request(run.dialog.system, messages, run.leftOut);
+      const failed = await this.read(run, request);
+      const next = messages.findIndex((it, at) => it.role === "user" && at > run.leftOut);
+      if (failed?.code === TOO_LONG && next > 0 && !run.version.content) {
+        run.leftOut = next;
+        continue;
+      }
+      if (failed) Object.assign(failed, { leftOut: run.leftOut, request: decisive(request, failed) });
+      return failed;
+    }
+  }
+
   /** Read a stream to its end. Returns what went wrong, or null. */
-  async follow(run, body) {
+  async read(run, body) {
     const { signal } = run.controller;
     let failed = null;
     try {
@@ -125,16 +167,27 @@ export class Answers {
       if (run.version.content) run.version.note.finish = signal.aborted ? "stopped" : "failed";
     }
     run.version.note.tokens ??= run.pieces;
+    if (run.leftOut) {
+      Object.assign(run.version.note, {
+        leftOut: run.leftOut,
+        room: this.settings.description.context,
+      });
+    }
     const rate = run.rate();
     if (rate !== null) run.version.note.rate = rate;
     return failed;
   }
 }
 
+/** Return, as JSON, what of a request decides whether it is refused once more. */
+function decisive({ messages, prompt_format, ...rest }, { code }) {
+  return JSON.stringify([messages, prompt_format, code === TOO_LONG ? null : rest]);
+}
+
 /** Return the messages as the server wants them: questions that follow one another are one. */
-function outgoing(dialog) {
-  const found = dialog.system.trim() ? [{ role: "system", content: dialog.system }] : [];
-  for (const message of dialog.messages.slice(0, -1)) {
+function outgoing(system, messages) {
+  const found = system.trim() ? [{ role: "system", content: system }] : [];
+  for (const message of messages) {
     const { role } = message;
     const content = contentOf(message);
     const last = found.at(-1);

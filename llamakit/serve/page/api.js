@@ -2,7 +2,8 @@
 
 const KEY = "llamakit.key";
 const GONE = "The server does not answer. Is llamakit serve still running?";
-const INTERRUPTED = "The connection to the server ended within the answer.";
+const INTERRUPTED = "The connection to the server was lost during the answer.";
+const STATUSES = { invalid_request_error: 400, timeout_error: 408, rate_limit_error: 429 };
 
 let key = sessionKey();
 
@@ -30,11 +31,22 @@ export function setKey(given) {
   }
 }
 
-/** What the server answers when it does not do what it is asked; the message is a sentence. */
+/**
+ * What the server answers when it does not do what it is asked; the message is a sentence.
+ *
+ * `status` is 0 where it did not answer, `code` is a word for programs, and `until` is the time in
+ * milliseconds before which it will not do it.
+ */
 class ApiError extends Error {
-  constructor(sentence, status = 0) {
+  constructor(sentence, { status = 0, code = null, param = null, wait = 0 } = {}) {
     super(sentence);
-    this.status = status;
+    Object.assign(this, { status, code, param, until: Date.now() + wait * 1000 });
+  }
+
+  /** Whether the same request may succeed later: neither it nor a plugin is what is wrong. */
+  get isPassing() {
+    const isUnknown = this.status === 500 && [null, "internal_error"].includes(this.code);
+    return [0, 408, 429].includes(this.status) || this.status > 500 || isUnknown;
   }
 }
 
@@ -58,7 +70,7 @@ export async function* stream(path, body, signal) {
         const data = event.replace(/^data: ?/, "");
         if (data === "[DONE]") return;
         const value = JSON.parse(data);
-        if (value.error) throw new ApiError(sentence(value.error.message));
+        if (value.error) throw within(value.error);
         yield value;
       }
     }
@@ -67,6 +79,12 @@ export async function* stream(path, body, signal) {
     throw new ApiError(INTERRUPTED);
   }
   throw new ApiError(INTERRUPTED);
+}
+
+// An answer that has begun has the status 200: what its error would have been is in its type.
+function within({ message, type, code, param }) {
+  const status = STATUSES[type] ?? 500;
+  return new ApiError(sentence(message), { status, code, param });
 }
 
 // Not every browser can walk through a stream with "for await".
@@ -105,21 +123,24 @@ async function send(path, options) {
     throw new ApiError(GONE);
   }
   if (response.ok) return response;
-  throw new ApiError(await explain(response), response.status);
+  throw await refusal(response);
 }
 
-async function explain(response) {
-  if (response.status === 401) {
-    return key ? "The server does not accept this API key." : "The server asks for an API key.";
+async function refusal(response) {
+  const { status } = response;
+  if (status === 401) {
+    const words = key ? "does not accept this API key" : "requires an API key";
+    return new ApiError(`The server ${words}.`, { status });
   }
-  let message = `The server answers with the status ${response.status}`;
+  let error = { message: `The server answers with the status ${status}` };
   try {
-    message = (await response.json()).error.message;
+    error = (await response.json()).error ?? error;
   } catch {
     // no words came with it
   }
-  const wait = response.headers.get("Retry-After");
-  return sentence(message) + (wait ? ` Try again in ${wait} s.` : "");
+  const wait = Number(response.headers.get("Retry-After")) || 0;
+  const words = sentence(String(error.message)) + (wait ? ` Try again in ${wait} s.` : "");
+  return new ApiError(words, { status, code: error.code, param: error.param, wait });
 }
 
 function sentence(message) {

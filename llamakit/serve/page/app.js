@@ -5,6 +5,7 @@ import { Chat } from "./chat.js";
 import { DialogList } from "./dialogs.js";
 import { at, button, make } from "./dom.js";
 import { listenToKeys } from "./keys.js";
+import { enterSends } from "./messages.js";
 import { Panels } from "./panels.js";
 import { Probabilities } from "./probabilities.js";
 import { Settings } from "./settings.js";
@@ -27,7 +28,7 @@ async function start() {
       at("notice").append(button("Enter a key", () => askForKey(error.message)));
       askForKey(error.message);
     } else {
-      at("notice").append(button("Try again", start));
+      if (error.isPassing) at("notice").append(button("Try again", start));
     }
   }
 }
@@ -59,7 +60,7 @@ function build(description) {
   listenToKeys({ tabs, panels, chat, probabilities, begin: () => at("new-dialog").click() });
   at("frame").hidden = false;
   chat.toEnd();
-  at("message").focus();
+  if (enterSends()) at("message").focus(); // on a phone it would raise the keyboard
 }
 
 function describe({ model, context, dtype, device, ranks, version }) {
@@ -72,7 +73,7 @@ function describe({ model, context, dtype, device, ranks, version }) {
 at("key-form").addEventListener("submit", (event) => {
   event.preventDefault();
   if (!/^[!-~]+$/.test(at("key").value.trim())) {
-    at("key-words").textContent = "A key has letters, digits and signs of ASCII only, and no space.";
+    at("key-words").textContent = "A key consists of ASCII letters, digits and signs, without spaces.";
     return;
   }
   setKey(at("key").value);
@@ -80,5 +81,5 @@ at("key-form").addEventListener("submit", (event) => {
   start();
 });
 at("key-cancel").addEventListener("click", () => at("key-dialog").close());
-at("change-key").addEventListener("click", () => askForKey("Another key for this tab:"));
+at("change-key").addEventListener("click", () => askForKey("Use another key in this tab:"));
 start();

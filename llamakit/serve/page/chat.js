@@ -1,11 +1,15 @@
 // The chat: one dialog as it is shown, and what a person does to it.
 
 import { Answers } from "./answers.js";
-import { announce, at, button, make, notify, swap } from "./dom.js";
-import { editor, fillRunning, messageElement, sends } from "./messages.js";
-import { contentOf, keep, newDialog, remove, save, titleOf } from "./store.js";
+import { Composer } from "./composer.js";
+import { announce, at, notify } from "./dom.js";
+import { offerExamples } from "./examples.js";
+import { editor, fillRunning, messageElement } from "./messages.js";
+import { contentOf, hasUnsaved, keep, load, newDialog, remove, save, titleOf } from "./store.js";
+import { clearOffer, offerAnswer, sayTrouble } from "./trouble.js";
 
 const NEAR = 80; // pixels from the end within which the view follows an answer
+const SAVING = 1000; // ms between saves of an answer that is being written
 
 export class Chat {
   /**
@@ -19,65 +23,73 @@ export class Chat {
     this.dialog = null;
     this.errors = new Map();
     this.waiting = new Set();
+    this.saved = new WeakMap(); // when a run was saved last
     this.gone = new Set();
     this.answers = new Answers(settings, {
       begun: (run) => this.refresh(run.dialog),
       grown: (run) => this.grow(run),
       ended: (run, failed) => this.end(run, failed),
     });
+    settings.changed = () => this.drawOffer();
+    this.composer = new Composer({
+      send: (text) => this.send(text),
+      edit: () => this.editLatest(),
+      stop: () => this.stop(),
+    });
+    offerExamples(this.model, (text) => this.send(text));
     this.listen();
   }
 
   listen() {
-    const text = at("message");
-    at("composer").addEventListener("submit", (event) => {
-      event.preventDefault();
-      this.send(text.value);
-    });
-    text.addEventListener("keydown", (event) => {
-      if (sends(event)) {
-        event.preventDefault();
-        this.send(text.value);
-      } else if (event.key === "ArrowUp" && !text.value) {
-        event.preventDefault();
-        this.editLatest();
-      }
-    });
-    text.addEventListener("input", () => this.fit());
-    at("stop").addEventListener("click", () => this.stop());
     at("system").addEventListener("input", () => {
       this.dialog.system = at("system").value;
+      this.hasNewSystem = true;
       this.markSystem();
+      this.drawOffer();
     });
     at("system").addEventListener("change", () => this.keepSystem());
     window.addEventListener("pagehide", () => {
       this.keepSystem();
-      for (const { dialog } of this.answers.runs.values()) this.keep(dialog);
+      for (const run of this.answers.runs) this.keepRun(run);
+    });
+    window.addEventListener("beforeunload", (event) => {
+      if (hasUnsaved()) event.preventDefault();
     });
   }
 
   /** Show a dialog. */
   open(dialog) {
+    this.replace(dialog);
+    this.toEnd();
+  }
+
+  /** Show a dialog, or another state of the shown one, without scrolling. */
+  replace(dialog) {
+    this.keepSystem(); // of the dialog before
     this.dialog = this.answers.of(dialog)?.dialog ?? dialog;
     at("system").value = this.dialog.system;
     this.markSystem();
     keep("open", this.dialog.id);
     this.draw();
-    this.toEnd();
+  }
+
+  /** Return a dialog as it is here: one that is answered or shown, else as it is stored. */
+  current(dialog) {
+    const shown = this.dialog.id === dialog.id ? this.dialog : load(dialog.id);
+    return this.answers.of(dialog)?.dialog ?? shown ?? dialog;
   }
 
   /** Show a dialog without messages, with the system message of the one before. */
   begin() {
     this.open(newDialog(this.dialog?.system));
     this.tell.changed();
-    at("message").focus();
+    this.composer.focus();
   }
 
   /** Send what a person has typed. */
   send(text) {
     if (!text.trim() || this.answers.of(this.dialog)) return;
-    at("message").value = "";
-    this.fit();
+    this.composer.clear();
     this.dialog.messages.push({ role: "user", content: text });
     this.answer();
   }
@@ -86,7 +98,7 @@ export class Chat {
   answer() {
     this.errors.delete(this.dialog.id);
     this.keep(this.dialog);
-    const wasTrouble = at("trouble").contains(document.activeElement);
+    const wasTrouble = at("offer").contains(document.activeElement);
     this.answers.write(this.dialog);
     if (wasTrouble) at("stop").focus(); // the button that was pressed is gone
     this.toEnd();
@@ -94,7 +106,8 @@ export class Chat {
 
   /** Return whether redrawing would discard what a person is editing. */
   isBusy() {
-    return Boolean(this.answers.of(this.dialog) || at("messages").querySelector("form"));
+    const isEdited = this.hasNewSystem || at("messages").querySelector("form");
+    return Boolean(this.answers.of(this.dialog) || isEdited);
   }
 
   /** End the answer that is being written. Returns whether there is one. */
@@ -108,7 +121,7 @@ export class Chat {
   retry(position) {
     this.truncate(position + 1, "What came after that answer is removed.");
     this.answer();
-    at("message").focus();
+    this.composer.focus();
   }
 
   /** Show another version of the last answer. */
@@ -157,7 +170,7 @@ export class Chat {
         this.truncate(position, "What came after that message is removed.");
         this.dialog.messages.push({ role: "user", content: text });
         this.answer();
-        at("message").focus();
+        this.composer.focus();
       } else {
         message.shown =
           message.versions.push({ content: text, note: { about: "edited by you" } }) - 1;
@@ -192,14 +205,24 @@ export class Chat {
     if (this.gone.has(dialog.id)) return;
     if (touch) dialog.changed = Date.now();
     try {
-      save(dialog);
+      if (save(dialog)) {
+        notify("Another tab has changed this dialog too: this version is saved as another dialog.");
+        if (dialog === this.dialog) keep("open", dialog.id);
+      }
     } catch (error) {
       notify(error.message);
     }
     this.tell.changed();
   }
 
+  /** Keep a dialog with what there is of its answer; without any, its question is kept already. */
+  keepRun(run) {
+    this.saved.set(run, performance.now());
+    if (run.version.content) this.keep(run.dialog);
+  }
+
   grow(run) {
+    if (performance.now() - (this.saved.get(run) ?? run.asked) > SAVING) this.keepRun(run);
     if (run.dialog !== this.dialog || this.waiting.has(run)) return;
     this.waiting.add(run);
     requestAnimationFrame(() => {
@@ -212,8 +235,8 @@ export class Chat {
   }
 
   end(run, failed) {
-    if (failed) this.errors.set(run.dialog.id, failed.message);
     this.keep(run.dialog);
+    if (failed) this.errors.set(run.dialog.id, failed);
     if (run.dialog === this.dialog) {
       const follow = this.isAtEnd();
       this.draw();
@@ -248,36 +271,31 @@ export class Chat {
     );
     if (run) fillRunning(at("messages").lastElementChild, run);
     at("welcome").hidden = dialog.messages.length > 0;
-    if (run) swap(at("stop"), at("send"));
-    else swap(at("send"), at("stop"));
-    this.drawTrouble(run);
+    this.composer.offer({ isRunning: Boolean(run), hasMessages: dialog.messages.length > 0 });
+    sayTrouble(run ? null : this.errors.get(dialog.id));
+    this.drawOffer();
   }
 
-  /** Say what went wrong, and offer an answer where a question has none. */
-  drawTrouble(run) {
-    const trouble = at("trouble");
-    trouble.replaceChildren();
-    if (run) return;
-    const error = this.errors.get(this.dialog.id);
-    if (error) trouble.append(make("p", { role: "alert", text: error }));
-    if (this.dialog.messages.at(-1)?.role === "user") {
-      trouble.append(button(error ? "Try again" : "Get an answer", () => this.answer()));
-    }
+  drawOffer() {
+    const { dialog } = this;
+    clearOffer();
+    if (this.answers.of(dialog) || dialog.messages.at(-1)?.role !== "user") return;
+    offerAnswer(this.errors.get(dialog.id), {
+      answer: () => this.answer(),
+      edit: () => this.editLatest(),
+      enterKey: this.tell.refused,
+      mayRetry: (error) => this.answers.mayRetry(dialog, error),
+    });
   }
 
   keepSystem() {
-    if (this.dialog?.messages.length) this.keep(this.dialog, { touch: false });
+    if (this.hasNewSystem && this.dialog) this.keep(this.dialog, { touch: false });
+    this.hasNewSystem = false;
   }
 
   markSystem() {
     const { system } = this.dialog;
     at("system-summary").textContent = system.trim() ? `System message: ${system}` : "System message";
-  }
-
-  fit() {
-    const text = at("message");
-    text.style.height = "auto";
-    text.style.height = `${Math.min(text.scrollHeight + 2, 240)}px`;
   }
 
   isAtEnd() {

@@ -1,6 +1,8 @@
 // What a person has chosen about the next token, as a value: defaults, checks, and the fields of a
 // request that it becomes.
 
+const LONGEST_VALUE = 30; // characters of an option, where a few words say what is chosen
+
 /** Return what is chosen before anybody has chosen anything. */
 export function defaults(description) {
   const { temperature, top_p: topP, sampler, prompt_format: format } = description.defaults;
@@ -85,7 +87,11 @@ export function words(choices) {
   return parts.join(" · ");
 }
 
+function brief(text) {
+  return text.length > LONGEST_VALUE ? `${text.slice(0, LONGEST_VALUE - 1)}…` : text;
+}
+
 function spell(name, options) {
-  const pairs = Object.entries(options).map(([key, value]) => `${key}=${value}`);
+  const pairs = Object.entries(options).map(([key, value]) => `${key}=${brief(String(value))}`);
   return pairs.length ? `${name} (${pairs.join(", ")})` : name;
 }

@@ -22,7 +22,7 @@ export class DialogList {
     at("import-file").addEventListener("change", (event) => this.import(event.target));
     onChangeElsewhere((id) => {
       const { dialog } = chat;
-      if ((!id || id === dialog.id) && !chat.isBusy()) chat.open(load(dialog.id) ?? dialog);
+      if ((!id || id === dialog.id) && !chat.isBusy()) chat.replace(load(dialog.id) ?? dialog);
       this.draw();
     });
   }
@@ -57,8 +57,10 @@ export class DialogList {
     const item = make(
       "li",
       { class: isShown ? "shown" : null },
-      button(title, () => this.open(dialog.id), {
+      button(make("span", { text: title }), () => this.open(dialog.id), {
         class: "dialog",
+        dir: "auto",
+        title,
         "aria-current": isShown ? "true" : null,
         "data-key": `Open ${dialog.id}`,
       }),
@@ -94,13 +96,13 @@ export class DialogList {
       this.focus(`Rename ${dialog.id}`);
     };
     const done = () => {
-      const target = this.chat.dialog.id === dialog.id ? this.chat.dialog : dialog;
+      const target = this.chat.current(dialog);
       Object.assign(target, { title: input.value.trim(), named: Boolean(input.value.trim()) });
       this.chat.keep(target, { touch: false });
       if (target === this.chat.dialog) at("dialog-title").textContent = titleOf(target);
       back();
     };
-    const form = make("form", { class: "joined" }, input, make("button", { text: "Keep" }));
+    const form = make("form", { class: "joined" }, input, make("button", { text: "Save" }));
     form.addEventListener("submit", (event) => {
       event.preventDefault();
       done();
@@ -118,7 +120,7 @@ export class DialogList {
   delete(dialog) {
     const { chat } = this;
     const wasShown = chat.dialog.id === dialog.id;
-    chat.delete(wasShown ? chat.dialog : (chat.answers.of(dialog)?.dialog ?? dialog));
+    chat.delete(chat.current(dialog));
     this.draw();
     (wasShown ? at("message") : at("new-dialog")).focus();
   }

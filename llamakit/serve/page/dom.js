@@ -62,7 +62,7 @@ export function announce(text) {
   }, 50);
 }
 
-let leaving = 0;
+const MOST_NOTES = 3;
 
 /**
  * Show a note for a few seconds.
@@ -70,19 +70,25 @@ let leaving = 0;
  * @param {{label: string, act: function()}=} offer something that can be done, such as undo
  */
 export function notify(text, offer) {
-  const note = at("note");
-  const hide = () => note.replaceChildren();
-  clearTimeout(leaving);
-  note.replaceChildren(make("span", { text }));
+  const notes = at("note");
+  const note = make("div", { class: "note" }, make("span", { text }));
+  const hide = () => note.remove();
+  // the same once more takes the place of what was said before; an offer stays for its time
+  for (const other of [...notes.children]) {
+    if (other.firstChild.textContent === text || !other.dataset.offer) other.remove();
+  }
+  while (notes.children.length >= MOST_NOTES) notes.firstChild.remove();
   if (offer) {
     const act = () => {
       hide();
       offer.act();
     };
+    note.dataset.offer = "true";
     note.append(button(offer.label, act, { class: "quiet" }));
   }
   note.append(button("✕", hide, { class: "quiet", "aria-label": "Close the note" }));
-  leaving = setTimeout(hide, offer ? 12000 : 6000);
+  notes.append(note);
+  setTimeout(hide, offer ? 12000 : 6000);
 }
 
 /** Offer a string as a file. */

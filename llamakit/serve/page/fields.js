@@ -26,7 +26,7 @@ export function field(option, value, listener) {
   const control = controlOf(option, shown, send);
   control.id = id;
   if (option.description) control.setAttribute("aria-describedby", `${id}-help`);
-  const label = make("label", { for: id, text: option.name });
+  const label = make("label", { for: id, class: "identifier", text: option.name });
   const help = option.description
     ? make("p", { class: "help", id: `${id}-help`, text: plain(option.description) })
     : null;
@@ -35,9 +35,11 @@ export function field(option, value, listener) {
   return row;
 }
 
-/** Docstrings mark code; a form does not. */
+/** Write a plugin's help as the page writes: docstrings mark code, and some begin in lower case. */
 export function plain(text) {
-  return text.replaceAll("`", "");
+  const words = text.replaceAll("`", "").trim();
+  const end = !words || /[.!?…:)]$/.test(words) ? "" : ".";
+  return words.charAt(0).toUpperCase() + words.slice(1) + end;
 }
 
 function controlOf(option, value, send) {
@@ -62,7 +64,7 @@ function tick(value, send) {
 
 function choice(values, value, send) {
   const options = values.map((it, position) =>
-    make("option", { value: String(position), text: it === null ? "none" : String(it) }),
+    make("option", { value: String(position), text: it === null ? "None" : String(it) }),
   );
   const select = make("select", {}, ...options);
   select.value = String(values.indexOf(value));
@@ -82,7 +84,7 @@ export function number({ whole, value, none, least, most, empty }, send) {
     inputmode: whole ? "numeric" : "decimal",
     min: least,
     max: most,
-    placeholder: empty ?? (none ? "none" : "default"),
+    placeholder: empty ?? (none ? "None" : "Default"),
     value: value ?? "",
   });
   input.addEventListener("input", () => {
@@ -98,7 +100,7 @@ function words(value, none, send) {
   return make("input", {
     type: "text",
     value: value ?? "",
-    placeholder: none ? "none" : null,
+    placeholder: none ? "None" : null,
     autocomplete: "off",
     spellcheck: "false",
     on: { input: ({ target }) => send(none && target.value === "" ? null : target.value) },

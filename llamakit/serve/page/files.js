@@ -21,7 +21,7 @@ export function exportMany(dialogs) {
 /** Return a name for a dialog's file. */
 export function fileName(dialog) {
   const words = titleOf(dialog).toLowerCase().match(/[\p{L}\p{N}]+/gu) ?? ["dialog"];
-  return `${words.join("-").slice(0, 40)}.json`;
+  return `${[...words.join("-")].slice(0, 40).join("")}.json`;
 }
 
 /** Read the text of a file. Throws an Error whose message is a sentence. */
@@ -95,7 +95,10 @@ function answer({ content, versions, shown }) {
 
 // Only what the page shows of an answer, and only where it has the type that it should have.
 function note(given) {
-  const kinds = { tokens: "number", rate: "number", context: "number", finish: "string", about: "string" };
+  const kinds = {
+    ...{ tokens: "number", rate: "number", context: "number", leftOut: "number", room: "number" },
+    ...{ finish: "string", about: "string" },
+  };
   const pairs = Object.entries(kinds).filter(([name, kind]) => typeof given?.[name] === kind);
   return Object.fromEntries(pairs.map(([name]) => [name, given[name]]));
 }

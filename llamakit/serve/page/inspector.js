@@ -20,7 +20,7 @@ export function inspect(token, position, asked, goOn) {
     ),
   ];
   if (token.logprob === null) {
-    return [...found, make("p", { text: "It is the first token, so it has no probability." })];
+    return [...found, make("p", { text: "The first token has no probability: nothing comes before it." })];
   }
   const bits = (-token.logprob / Math.LN2).toFixed(2);
   found.push(
@@ -29,9 +29,9 @@ export function inspect(token, position, asked, goOn) {
     }),
   );
   if (token.sampler) {
-    found.push(make("p", { text: `${percent(token.sampler.logprob)} when the sampler drew` }));
+    found.push(make("p", { text: `${percent(token.sampler.logprob)} after processors, temperature and top-p` }));
   } else {
-    found.push(make("p", { class: "help", text: "It is the prompt's: no sampler has drawn it." }));
+    found.push(make("p", { class: "help", text: "Part of the prompt, so it was not sampled." }));
   }
   return [...found, table(rows(token, asked), token.sampler !== null, goOn)];
 }
@@ -68,7 +68,7 @@ function left(logprobs) {
 }
 
 function table(found, isDrawn, goOn) {
-  const head = ["Token", "Model", ...(isDrawn ? ["Sampler"] : []), ...(goOn ? ["Go on"] : [])];
+  const head = ["Token", "Model", ...(isDrawn ? ["Sampler"] : []), ...(goOn ? ["Continue"] : [])];
   return make(
     "table",
     { class: "alternatives" },
@@ -81,15 +81,15 @@ function table(found, isDrawn, goOn) {
 function line({ text, logprob, drawn, isChosen, isOut }, isDrawn, goOn) {
   const name =
     text === null
-      ? make("th", { scope: "row", text: "all others" })
+      ? make("th", { scope: "row", text: "All others" })
       : make("th", { scope: "row" }, make("code", { class: "piece", text: visible(text) }));
-  if (isChosen) name.append(make("span", { class: "help", text: " taken" }));
+  if (isChosen) name.append(make("span", { class: "help", text: " chosen" }));
   return make(
     "tr",
     { class: isChosen ? "taken" : null },
     name,
-    amount(logprob, "less"),
-    isDrawn ? amount(drawn, isOut ? "out" : "less") : null,
+    amount(logprob, "Not listed"),
+    isDrawn ? amount(drawn, isOut ? "Ruled out" : "Not listed") : null,
     goOn ? make("td", {}, goOnButton(text, isChosen, goOn)) : null,
   );
 }
@@ -104,6 +104,6 @@ function amount(logprob, word) {
 
 function goOnButton(text, isChosen, goOn) {
   if (text === null || !canContinue(text)) return null;
-  const words = isChosen ? "Write on from here again" : `Write on with ${visible(text)} instead`;
+  const words = isChosen ? "Continue from here again" : `Continue with ${visible(text)} instead`;
   return button("→", () => goOn(text), { class: "quiet", "aria-label": words, title: words });
 }

@@ -1,13 +1,15 @@
 // One message of a dialog as elements, and the form that edits it.
 
 import { button, make, short } from "./dom.js";
-import { copyButton, render } from "./render.js";
+import { copyButton, show } from "./render.js";
 import { contentOf } from "./store.js";
 
+// Where a finger is all there is, Enter on the keyboard of the screen is a new line.
+const TOUCH = matchMedia("(hover: none) and (pointer: coarse)");
 const ENDS = {
   length: "truncated: the token limit was reached",
   stopped: "stopped",
-  failed: "truncated: the connection failed",
+  failed: "incomplete: the connection was lost",
 };
 
 /**
@@ -36,19 +38,17 @@ function fill(item, message) {
   const content = contentOf(message);
   const body = item.querySelector(".body");
   if (message.role === "user") {
-    body.replaceChildren(make("p", { text: content }));
+    body.replaceChildren(make("p", { dir: "auto", text: content }));
   } else {
-    body.replaceChildren(...render(content));
-    if (!content.trim()) body.append(make("p", { class: "help", text: "(an empty answer)" }));
+    show(body, content);
+    if (!content.trim()) body.append(make("p", { class: "help", text: "(empty answer)" }));
   }
 }
 
 /** Show that an answer is being written, and how fast. */
 export function fillRunning(item, run) {
   item.setAttribute("aria-busy", "true");
-  const body = item.querySelector(".body");
-  body.replaceChildren(...render(run.version.content));
-  (body.lastElementChild ?? body).append(make("span", { class: "caret", "aria-hidden": "true" }));
+  show(item.querySelector(".body"), run.version.content);
   const rate = run.rate();
   const words = rate === null ? "…" : `about ${short(rate)} tokens/s`;
   item.querySelector(".tools").replaceChildren(make("span", { class: "stats", text: words }));
@@ -94,6 +94,7 @@ function statistics(note) {
   if (note.tokens !== undefined) parts.push(`${note.tokens} tokens`);
   if (note.rate !== undefined) parts.push(`${short(note.rate)} tokens/s`);
   if (note.context !== undefined) parts.push(`${note.context} in the context`);
+  if (note.leftOut) parts.push(`without the first ${note.leftOut} messages, to fit the context`);
   if (ENDS[note.finish]) parts.push(ENDS[note.finish]);
   if (note.about) parts.push(note.about);
   return parts.join(" · ");
@@ -112,6 +113,7 @@ export function editor(message, done, cancel) {
     "aria-label": isUser ? "Your message" : "The answer",
     rows: String(Math.min(12, content.split("\n").length + 2)),
     value: content,
+    dir: "auto",
   });
   const form = make(
     "form",
@@ -120,7 +122,7 @@ export function editor(message, done, cancel) {
     make(
       "div",
       { class: "tools" },
-      make("button", { type: "submit", text: isUser ? "Send from here" : "Keep" }),
+      make("button", { type: "submit", text: isUser ? "Send from here" : "Save" }),
       button("Cancel", cancel, { class: "quiet" }),
     ),
   );
@@ -140,7 +142,16 @@ export function editor(message, done, cancel) {
   return form;
 }
 
-/** Tell whether a key means "send": Enter alone, and not to choose a word of an input method. */
+/** Return whether Enter sends on this device. */
+export function enterSends() {
+  return !TOUCH.matches;
+}
+
+/**
+ * Tell whether a key means "send": Enter, and not to choose a word of an input method (the key code
+ * 229 is Safari's way of saying so).
+ */
 export function sends(event) {
-  return event.key === "Enter" && !event.shiftKey && !event.isComposing;
+  if (event.key !== "Enter" || event.isComposing || event.keyCode === 229) return false;
+  return event.ctrlKey || event.metaKey || (enterSends() && !event.shiftKey && !event.altKey);
 }

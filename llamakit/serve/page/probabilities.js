@@ -146,12 +146,12 @@ export class Probabilities {
       const share =
         found.likeliest === null
           ? ""
-          : ` · ${(found.likeliest * 100).toFixed(0)} % of them the likeliest`;
+          : ` · ${(found.likeliest * 100).toFixed(0)} % most likely`;
       const about = words(this.settings.choices);
       at("p-summary").textContent =
         `${found.tokens} tokens · perplexity ${short(found.perplexity)}${share}` +
         (about ? ` · ${about}` : "");
-      announce(`Written: ${at("p-summary").textContent}`);
+      announce(`Done: ${at("p-summary").textContent}`);
     } else {
       at("p-summary").textContent = "";
     }
@@ -207,7 +207,7 @@ export class Probabilities {
     const before = this.tokens.slice(0, position).filter(({ isPrompt }) => !isPrompt);
     const prompt = this.prompt + before.map((token) => token.text).join("") + text;
     at("p-prompt").value = prompt;
-    notify("The prompt is now the text up to that token.");
+    notify("The prompt now ends with that token.");
     this.write(prompt);
     at("p-prompt").focus();
   }

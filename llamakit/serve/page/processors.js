@@ -11,7 +11,7 @@ import { fieldsOf, plain } from "./fields.js";
  */
 export function processorList(entries, chosen, changed) {
   const list = make("ol", { class: "processors", "aria-label": "Processors, in order" });
-  const empty = make("p", { class: "help", text: "None: the sampler sees the model's own logits." });
+  const empty = make("p", { class: "help", text: "None: the sampler gets the model's logits unchanged." });
   const select = make(
     "select",
     { id: "add-processor" },
@@ -19,7 +19,7 @@ export function processorList(entries, chosen, changed) {
   );
   const help = make("p", { class: "help" });
   const explain = () => {
-    help.textContent = entries.find(({ name }) => name === select.value)?.help ?? "";
+    help.textContent = plain(entries.find(({ name }) => name === select.value)?.help ?? "");
   };
   select.addEventListener("change", explain);
 
@@ -39,17 +39,17 @@ export function processorList(entries, chosen, changed) {
   const move = (position, step) => {
     const [moved] = chosen.splice(position, 1);
     chosen.splice(position + step, 0, moved);
-    act(`${moved.name} is number ${position + step + 1} now`);
+    act(`${moved.name} moved to position ${position + step + 1}`);
     focus(position + step, step < 0 ? "up" : "down");
   };
   const take = (position) => {
     const [taken] = chosen.splice(position, 1);
-    act(`${taken.name} is gone`);
+    act(`${taken.name} removed`);
     focus(Math.min(position, chosen.length - 1), "remove");
   };
   const add = () => {
     chosen.push({ name: select.value, options: {} });
-    act(`${select.value} is number ${chosen.length}`);
+    act(`${select.value} added at position ${chosen.length}`);
   };
 
   function card(position) {
@@ -70,7 +70,7 @@ export function processorList(entries, chosen, changed) {
       make(
         "div",
         { class: "card-head" },
-        make("h4", { text: name }),
+        make("h4", { class: "identifier", text: name }),
         tool("↑", "up", "Move up", () => move(position, -1), position === 0),
         tool("↓", "down", "Move down", () => move(position, 1), last),
         tool("✕", "remove", "Remove", () => take(position)),
@@ -91,7 +91,7 @@ export function processorList(entries, chosen, changed) {
     make(
       "div",
       { class: "field" },
-      make("label", { for: "add-processor", text: "Another processor" }),
+      make("label", { for: "add-processor", text: "Add a processor" }),
       make("div", { class: "joined" }, select, button("Add", add)),
       help,
     ),

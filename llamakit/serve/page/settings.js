@@ -9,7 +9,7 @@ import { loadSettings, saveSettings } from "./store.js";
 const MODES = {
   simple: "Temperature and top-p",
   plugins: "Sampler and processors",
-  server: "As the server was started",
+  server: "Defaults of the server",
 };
 
 /** The form of the settings; `choices` is what it says now. */
@@ -19,8 +19,10 @@ export class Settings {
     const [choices, missing] = tidy(loadSettings(), description);
     this.choices = choices;
     if (missing.length) {
-      notify(`This server has no ${missing.join(", ")}, so the settings go without.`);
+      notify(`This server has no ${missing.join(", ")}: removed from the settings.`);
     }
+    /** Called after each change; the chat puts its own here. */
+    this.changed = () => {};
     at("reset").addEventListener("click", () => this.reset());
     this.draw();
   }
@@ -30,10 +32,11 @@ export class Settings {
     this.choices = defaults(this.description);
     this.keep();
     this.draw();
-    announce("The settings are as at first");
+    announce("The settings are reset to the defaults");
   }
 
   keep() {
+    this.changed();
     try {
       saveSettings(this.choices);
     } catch (error) {
@@ -53,12 +56,12 @@ export class Settings {
       this.whole("maxTokens", "Max tokens", {
         least: 1,
         most: this.description.limits.new_tokens,
-        empty: "as the server says",
+        empty: "Default of the server",
       }),
       this.whole("seed", "Seed", {
         least: 0,
         most: Number.MAX_SAFE_INTEGER,
-        empty: "another each time",
+        empty: "Random",
       }),
     );
     this.drawChosen();
@@ -70,8 +73,8 @@ export class Settings {
     const parts = [];
     if (choices.mode === "simple") {
       parts.push(
-        this.slider("temperature", "Temperature", 2, "0 takes the likeliest token each time."),
-        this.slider("topP", "Top-p", 1, "Draw from the likeliest tokens that make up this share."),
+        this.slider("temperature", "Temperature", 2, "0 always takes the most likely token."),
+        this.slider("topP", "Top-p", 1, "Sample from the most likely tokens whose probabilities add up to this."),
       );
     } else if (choices.mode === "plugins") {
       parts.push(

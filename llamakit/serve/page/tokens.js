@@ -56,7 +56,7 @@ export function shade(probability) {
 /** Return the words for the six colors. */
 export function shades() {
   const percents = LIMITS.map((limit) => `${limit * 100} %`);
-  return [...percents.map((percent) => `from ${percent}`), `below ${percents.at(-1)}`];
+  return [...percents.map((percent) => `≥ ${percent}`), `< ${percents.at(-1)}`];
 }
 
 /** Write a probability. */

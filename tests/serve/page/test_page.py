@@ -110,7 +110,7 @@ def test_an_edited_answer_is_what_the_model_sees(person):
     person.ask("one")
     person.messages.last.get_by_role("button", name="Edit").click()
     person.page.get_by_label("The answer").fill("It is 42.")
-    person.press("Keep")
+    person.press("Save")
     asked = person.request_of(lambda: person.send("two"))
     person.wait(4)
 
@@ -157,7 +157,7 @@ def test_a_server_that_was_started_with_a_sampler_is_left_to_it(browser, llama):
 def test_processors_are_sent_in_the_order_of_the_list(person):
     person.use_sampler("draw")
     for name in ("top-k", "min-p", "dry"):
-        person.page.get_by_label("Another processor").select_option(name)
+        person.page.get_by_label("Add a processor").select_option(name)
         person.press("Add")
     person.page.locator("#chosen").get_by_label("k", exact=True).fill("5")
     person.press("Move up min-p")

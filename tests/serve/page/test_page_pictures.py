@@ -55,7 +55,7 @@ def converse(person: Person) -> None:
     person.page.get_by_label("Choose tokens by").select_option("plugins")
     person.page.get_by_label("Sampler", exact=True).select_option("draw")
     for name in ("min-p", "temperature"):
-        person.page.get_by_label("Another processor").select_option(name)
+        person.page.get_by_label("Add a processor").select_option(name)
         person.press("Add")
     person.page.get_by_label("Seed").fill("1")
     person.page.locator("#settings").evaluate("it => it.scrollTo(0, 0)")
@@ -67,7 +67,7 @@ def converse(person: Person) -> None:
 
 def show_probabilities(person: Person) -> None:
     person.page.get_by_role("tab", name="Probabilities").click()
-    person.press("Write")
+    person.press("Generate")
     expect(person.page.locator("#p-summary")).to_contain_text("perplexity")
     tokens = person.page.locator("#p-tokens button")
     shades = [

@@ -18,7 +18,7 @@ def write(person: Person, prompt: str = "Once upon a time", tokens: int = 12) ->
     page.get_by_role("tab", name="Probabilities").click()
     page.get_by_label("Prompt", exact=True).fill(prompt)
     page.get_by_label("Tokens", exact=True).fill(str(tokens))
-    person.press("Write")
+    person.press("Generate")
     expect(page.locator("#p-summary")).to_contain_text("perplexity")
     return page.locator("#p-tokens button")
 
@@ -59,7 +59,7 @@ def test_a_chosen_token_shows_the_alternatives_in_its_place(person):
     tokens.nth(3).click()
     rows = person.page.locator(".alternatives tbody tr")
 
-    expect(rows.last).to_contain_text("all others")
+    expect(rows.last).to_contain_text("All others")
     assert rows.count() in (9, 10)  # eight, all others, and what was taken if none of the eight
     assert sum(likelihoods(person)) == pytest.approx(100, abs=1.5)
     assert person.page.locator(".alternatives tr.taken").count() == 1
@@ -67,7 +67,7 @@ def test_a_chosen_token_shows_the_alternatives_in_its_place(person):
 
 def test_what_the_sampler_drew_from_is_shown_next_to_what_the_model_thought(person):
     person.use_sampler("draw")
-    person.page.get_by_label("Another processor").select_option("top-k")
+    person.page.get_by_label("Add a processor").select_option("top-k")
     person.press("Add")
     person.page.locator("#chosen").get_by_label("k", exact=True).fill("2")
     tokens = write(person)
@@ -78,17 +78,17 @@ def test_what_the_sampler_drew_from_is_shown_next_to_what_the_model_thought(pers
         "Token",
         "Model",
         "Sampler",
-        "Go on",
+        "Continue",
     ]
     assert sum(likelihoods(person, 2)) == pytest.approx(100, abs=1.5)
     assert sum(likelihoods(person, 3)) == pytest.approx(100, abs=0.5)
     assert len(likelihoods(person, 3)) == 2
-    expect(rows.last).to_contain_text("out")
+    expect(rows.last).to_contain_text("Ruled out")
 
 
 def test_colors_show_the_model_or_the_sampler(person):
     person.use_sampler("draw")
-    person.page.get_by_label("Another processor").select_option("top-k")
+    person.page.get_by_label("Add a processor").select_option("top-k")
     person.press("Add")
     person.page.locator("#chosen").get_by_label("k", exact=True).fill("1")
     tokens = write(person)
@@ -141,7 +141,7 @@ def test_the_prompts_own_tokens_are_shown_when_asked_for(person):
 def test_a_chats_answer_shows_its_probabilities_too(person):
     person.use_sampler("says", text="Quite so.")
     person.page.get_by_role("tab", name="Probabilities").click()
-    person.page.get_by_label("Taken as").select_option("chat")
+    person.page.get_by_label("The prompt is").select_option("chat")
     tokens = write(person, "Is it so?", 12)
     tokens.first.click()
 
@@ -168,7 +168,7 @@ def test_escape_stops_the_text(person):
     person.page.locator("#chosen").get_by_label("ending").select_option(label="again")
     page = person.page
     page.get_by_role("tab", name="Probabilities").click()
-    person.press("Write")
+    person.press("Generate")
     expect(page.locator("#p-tokens button").nth(2)).to_be_visible()
     page.keyboard.press("Escape")
     expect(page.locator("#p-write")).to_be_visible()
@@ -181,6 +181,6 @@ def test_what_the_server_refuses_is_said_in_a_sentence(person):
     page = person.page
     page.get_by_role("tab", name="Probabilities").click()
     page.get_by_label("Prompt", exact=True).fill("word " * 2000)
-    person.press("Write")
+    person.press("Generate")
 
     expect(page.get_by_role("alert")).to_contain_text(re.compile(r"^The prompt .*\.$"))

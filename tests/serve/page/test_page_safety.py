@@ -108,7 +108,7 @@ def test_a_full_browser_storage_is_reported_and_the_answer_is_shown_all_the_same
     )
 
     assert person.ask("Is there room?") == "Quite so."
-    expect(person.page.locator("#note")).to_contain_text("full, so this is not kept")
+    expect(person.page.locator("#note")).to_contain_text("full, so this is not saved")
 
 
 @pytest.mark.parametrize(
