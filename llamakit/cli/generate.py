@@ -165,8 +165,7 @@ def _printed(
             yield answer.text + "\n"
     if logprobs and not as_json:
         _print_logprobs(llama, answers)
-    processors = settings["sampling"].processors
-    if not as_json and any(getattr(processor, "is_constraint", False) for processor in processors):
+    if not as_json and settings["sampling"].is_constrained:
         _note_incomplete(answers)
     if settings["draft"] is not None:
         drafted = sum(answer.drafted or 0 for answer in answers)

@@ -185,7 +185,7 @@ class LoadedModel:
             echo: the first chunk of an answer begins with its prompt's text, and holds the
                 prompt's log-probabilities if those are asked for.
             keep_space: a space at the start of an answer is part of it, as when a prompt ends
-                within a line.
+                within a line. That of an answer that is held to a grammar never is.
             draft: the drafter for speculative decoding: ``NAME[:k=v,…]``, a draft model's folder or
                 a ``Drafter``. The answers are the same with and without.
             longest: the length of the longest prompt. With it, and with ``seeds``, prompts may come
@@ -204,6 +204,7 @@ class LoadedModel:
             toolkit=self.toolkit,
             tokenizer=self.tokenizer,
         )
+        keep_space = keep_space and not sampling.is_constrained
         unanswered = dict(enumerate(prompts)) if longest is None else {}
         streams: dict[int, TextStream] = {}
         events = self.events(

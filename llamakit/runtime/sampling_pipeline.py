@@ -19,6 +19,15 @@ class Sampling:
     sampler: Sampler
     processors: tuple[LogitsProcessor, ...] = ()
 
+    @property
+    def is_constrained(self) -> bool:
+        """Whether a processor holds the answer to a grammar.
+
+        Such an answer is decoded from its own tokens alone: that text is what was matched, and it
+        lacks the space that a SentencePiece token may begin with.
+        """
+        return any(getattr(it, "is_constraint", False) for it in self.processors)
+
     def __call__(
         self, logits: torch.Tensor, rows: Sequence[Row], seen: torch.Tensor | None = None
     ) -> torch.Tensor:

@@ -92,6 +92,7 @@ class CompletionFormat(ResponseFormat):
     def __init__(self, request: CompletionRequest, texts: TokenTexts, model: str) -> None:
         super().__init__(request, texts, model)
         self._offsets = [0] * len(request.choices)
+        self._loses_space = request.echo or not request.keep_space
 
     def stream_events(self, chunk: Chunk) -> list[dict[str, Any]]:
         """Return one event for a chunk that is not empty."""
@@ -128,7 +129,7 @@ class CompletionFormat(ResponseFormat):
                 lists["tokens"].append(self.texts.text(token))
                 lists["text_offset"].append(self._offsets[index])
                 self._offsets[index] += self.texts.width(
-                    token, at_start=self.request.echo and not self._offsets[index]
+                    token, at_start=self._loses_space and not self._offsets[index]
                 )
                 self._score(lists, "", model)
                 if self.request.seen:

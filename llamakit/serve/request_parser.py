@@ -232,7 +232,7 @@ class RequestParser:
             n=n,
             stop=_stop_strings(body) + stop,
             echo=echo,
-            keep_space=keep_space,
+            keep_space=keep_space and not sampling.is_constrained,
             top=top,
             seen=seen,
             discard=discard,

@@ -10,7 +10,8 @@ const FEW = 16; // pieces that are too few to tell a pace
 
 /** One answer that is being written. */
 class Run {
-  constructor(dialog, message) {
+  constructor(dialog, message, leftOut) {
+    this.leftOut = leftOut; // messages at the beginning that do not fit the context
     this.dialog = dialog;
     this.message = message;
     this.version = { content: "", note: {} };
@@ -18,7 +19,6 @@ class Run {
     this.asked = performance.now();
     this.began = this.settled = this.latest = 0;
     this.pieces = this.early = 0;
-    this.leftOut = 0; // messages at the beginning that did not fit the context
   }
 
   /** Take in one event of the stream. */
@@ -88,11 +88,11 @@ export class Answers {
     const last = dialog.messages.at(-1);
     const isNew = last.role === "user";
     const message = isNew ? { role: "assistant", versions: [], shown: 0 } : last;
+    const leftOut = this.leftOutBefore(dialog);
     if (isNew) dialog.messages.push(message);
-    const run = new Run(dialog, message);
+    const run = new Run(dialog, message, leftOut);
     const before = message.shown;
     run.version.note.about = words(this.settings.choices);
-    run.leftOut = this.leftOutBefore(dialog);
     message.shown = message.versions.push(run.version) - 1;
     this.runs.add(run);
     this.tell.begun(run);

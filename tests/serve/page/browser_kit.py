@@ -36,6 +36,7 @@ class Person:
 
     def __init__(self, browser: Browser, url: str, **settings: Any) -> None:
         self.url = url
+        self.has_touch = bool(settings.get("has_touch"))
         self.wrong: list[str] = []
         self.expected: list[str] = []
         self.context = browser.new_context(
@@ -86,9 +87,12 @@ class Person:
     # What a person does ------------------------------------------------------------------------
 
     def send(self, text: str) -> None:
-        """Type a message and press Enter."""
+        """Type a message and press Enter, or the button where there is no such key."""
         self.page.get_by_label("Message", exact=True).fill(text)
-        self.page.keyboard.press("Enter")
+        if self.has_touch:
+            self.press("Send")
+        else:
+            self.page.keyboard.press("Enter")
 
     def wait(self, count: int) -> None:
         """Wait until there are so many messages, and none is being written."""

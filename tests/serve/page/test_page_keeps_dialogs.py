@@ -81,11 +81,15 @@ def test_what_no_longer_fits_is_left_out_of_the_request_and_stays_in_the_dialog(
 
 def test_two_tabs_that_continue_one_dialog_make_two_of_it(person):
     held: list[Route] = []
+
+    def hold(route: Route) -> None:
+        held.append(route)
+
     person.use_sampler("says")
     person.ask("Both?")
     other = person.new_page()
     other.wait_for_selector("#frame:visible")
-    person.page.route(CHAT, lambda route: held.append(route), times=1)
+    person.page.route(CHAT, hold, times=1)
     with person.page.expect_request(CHAT):
         person.send("Here.")
     other.get_by_label("Message", exact=True).fill("There.")

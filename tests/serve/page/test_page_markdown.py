@@ -58,6 +58,7 @@ EXAMPLES: dict[str, list[dict[str, Any]]] = {
     ],
     "It was in\n1984. Or not": [{"kind": "paragraph", "text": "It was in\n1984. Or not"}],
 }
+BOTH_WAYS = "مرحبا **بالعالم** 👩‍👩‍👧‍👦\n\n- שלום\n\n```\nx = 1\n```\n\nEnglish, 2*3*4 *so*."
 LONG = 200_000
 SLOW_FOR_REGEXES = (
     "`" * LONG,
@@ -128,14 +129,16 @@ def test_hostile_markdown_becomes_elements_that_hold_text_only(person, tmp_path)
 
 
 def test_text_of_either_direction_and_code_stand_as_they_are_read(person, tmp_path):
-    show(person, tmp_path, "مرحبا **بالعالم** 👩‍👩‍👧‍👦\n\n- שלום\n\n```\nx = 1\n```\n\nEnglish, 2*3*4 *so*.")
+    show(
+        person,
+        tmp_path,
+        "مرحبا **بالعالم** 👩‍👩‍👧‍👦\n\n- שלום\n\n```\nx = 1\n```\n\nEnglish, 2*3*4 *so*.",
+    )
     directions = "it => [...it.children].map(one => getComputedStyle(one).direction)"
 
     assert person.answer.evaluate(directions) == ["rtl", "ltr", "ltr", "ltr"]
     assert person.answer.locator("li").evaluate("it => getComputedStyle(it).direction") == "rtl"
-    assert (
-        person.answer.locator("pre").evaluate("it => getComputedStyle(it).direction") == "ltr"
-    )
+    assert person.answer.locator("pre").evaluate("it => getComputedStyle(it).direction") == "ltr"
     expect(person.answer.locator("em")).to_have_text(["so"])
 
 

@@ -16,7 +16,7 @@ from playwright.sync_api import expect
 PICTURES = Path(__file__).parents[3] / "docs" / "images"
 LARGEST = 150_000  # bytes of a picture
 SCREEN = {"viewport": {"width": 1100, "height": 640}}
-PHONE = {"viewport": {"width": 390, "height": 740}, "has_touch": True}
+PHONE = {"viewport": {"width": 360, "height": 740}, "has_touch": True}
 
 
 @pytest.fixture
@@ -111,6 +111,11 @@ def test_the_documentations_pictures_are_small():
 
 def test_panels_cover_a_phone_one_at_a_time_and_escape_closes_them(visit, tmp_path):
     person = visit(**PHONE)
+    person.page.evaluate(
+        "() => {document.getElementById('model').textContent = 'Meta-Llama-3.1-8B-Instruct'}"
+    )
+    name = "() => {const {scrollHeight: all, clientHeight: shown} = document.querySelector('h1');"
+    is_whole = person.page.evaluate(name + " return all <= shown + 1}")
     person.press("Dialogs")
     check(person, tmp_path / "dialogs.png")
     person.press("Settings")
@@ -118,6 +123,7 @@ def test_panels_cover_a_phone_one_at_a_time_and_escape_closes_them(visit, tmp_pa
     check(person, tmp_path / "settings.png")
     person.page.keyboard.press("Escape")
 
+    assert is_whole
     assert settings_only
     expect(person.page.locator("#settings")).to_be_hidden()
 

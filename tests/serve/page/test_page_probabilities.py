@@ -126,14 +126,14 @@ def test_the_text_continues_with_an_alternative(person):
 
 def test_the_prompts_own_tokens_are_shown_when_asked_for(person):
     person.page.get_by_role("tab", name="Probabilities").click()
-    person.page.get_by_label("the prompt's tokens too").check()
+    person.page.get_by_label("Show the prompt's tokens").check()
     tokens = write(person, "Once upon a time", 4)
     prompts = person.page.locator("#p-tokens .prompt")
     prompts.nth(2).click()
 
     assert "".join(prompts.all_inner_texts()).endswith("Once upon a time")
     assert tokens.count() == prompts.count() + 4
-    expect(person.page.locator("#p-inspector")).to_contain_text("no sampler has drawn it")
+    expect(person.page.locator("#p-inspector")).to_contain_text("was not sampled")
     assert len(likelihoods(person)) == person.page.locator(".alternatives tbody tr").count()
     assert sum(likelihoods(person)) == pytest.approx(100, abs=1.5)
 
