@@ -83,3 +83,18 @@ def histories(count: int, ids: int) -> st.SearchStrategy[list[list[int]]]:
             max_size=count,
         )
     )
+
+
+class ByteTokenizer:
+    """A tokenizer with a token for each byte."""
+
+    path, vocab_size, bos_id, eos_id = "bytes", 258, 256, 257
+
+    def encode(self, text: str) -> list[int]:
+        return list(text.encode())
+
+    def decode(self, tokens: Sequence[int]) -> str:
+        return bytes(it for it in tokens if it < 256).decode(errors="replace")
+
+    def token_bytes(self) -> list[bytes]:
+        return [*(bytes([it]) for it in range(256)), b"", b""]

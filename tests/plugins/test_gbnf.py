@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 import torch
-from rows_kit import row
+from rows_kit import ByteTokenizer, row
 
 from llamakit.errors import OptionError, PromptError
 from llamakit.plugins.processors.grammar import grammar
@@ -24,21 +24,6 @@ MORE_THAN_LLAMA_CPP = (
     'root ::= a_b\na_b ::= "x"',
 )
 """What llama.cpp refuses and we read: left recursion, and underscores in names."""
-
-
-class ByteTokenizer:
-    """A tokenizer with a token for each byte."""
-
-    path, vocab_size, bos_id, eos_id = "bytes", 258, 256, 257
-
-    def encode(self, text: str) -> list[int]:
-        return list(text.encode())
-
-    def decode(self, tokens: Sequence[int]) -> str:
-        return bytes(it for it in tokens if it < 256).decode(errors="replace")
-
-    def token_bytes(self) -> list[bytes]:
-        return [*(bytes([it]) for it in range(256)), b"", b""]
 
 
 TOKENIZER: Any = ByteTokenizer()

@@ -62,15 +62,13 @@ def json_schema(
     Source: llguidance, https://github.com/guidance-ai/llguidance
     """
     _check_engine()
-    import json
-
     from llamakit.files.json_reader import parse_json
-    from llamakit.plugins.processors.grammar.constraint import Constraint
     from llamakit.plugins.processors.grammar.messages import (
         MAX_PATTERN_LENGTH,
         MAX_SCHEMA_LENGTH,
         check_length,
     )
+    from llamakit.plugins.processors.grammar.schema_constraint import schema_constraint
 
     text, name = _read(file, schema, "JSON schema")
     check_length(text, name, MAX_SCHEMA_LENGTH)
@@ -84,11 +82,12 @@ def json_schema(
         raise OptionError(f'{name} cannot be used: expected an object, such as {{"type": "array"}}')
     for pattern in _patterns(content):
         check_length(pattern, f"a pattern of {name}", MAX_PATTERN_LENGTH)
-    guidance = content.get("x-guidance", {})
+    guidance = content.pop("x-guidance", {})
     if not isinstance(guidance, dict):
         raise OptionError(f"{name} cannot be used: its x-guidance has to be an object")
-    content["x-guidance"] = {"whitespace_flexible": not compact, **guidance}
-    return Constraint(tokenizer, f"start: %json {json.dumps(content)}", name)
+    return schema_constraint(
+        tokenizer, content, {"whitespace_flexible": not compact, **guidance}, name
+    )
 
 
 def _patterns(schema: dict[str, Any] | list[Any]) -> Iterator[str]:

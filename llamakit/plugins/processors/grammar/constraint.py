@@ -80,6 +80,16 @@ class MatchState:
         return allowed, may_end
 
 
+def reason_against(grammar: str, vocabulary: TokenVocabulary) -> str | None:
+    """Return why the engine refuses a grammar in Lark's notation, or None."""
+    from llguidance import LLMatcher
+
+    is_wrong, messages = LLMatcher.validate_grammar_with_warnings(
+        LLMatcher.grammar_from_lark(grammar + NO_FORCING), vocabulary.engine
+    )
+    return engine_message(messages[0]) if is_wrong else None
+
+
 class Constraint:
     """A processor that allows only the tokens with which an answer can still match the grammar.
 
@@ -101,13 +111,11 @@ class Constraint:
     def _compiled(self, grammar: str, name: str) -> LLMatcher:
         from llguidance import LLMatcher
 
-        grammar = LLMatcher.grammar_from_lark(grammar + NO_FORCING)
-        is_wrong, messages = LLMatcher.validate_grammar_with_warnings(
-            grammar, self._vocabulary.engine
-        )
-        if is_wrong:
-            raise OptionError(f"{name} cannot be used: {engine_message(messages[0])}")
-        return LLMatcher(self._vocabulary.engine, grammar, log_level=0)
+        message = reason_against(grammar, self._vocabulary)
+        if message:
+            raise OptionError(f"{name} cannot be used: {message}")
+        source = LLMatcher.grammar_from_lark(grammar + NO_FORCING)
+        return LLMatcher(self._vocabulary.engine, source, log_level=0)
 
     def __call__(self, logits: torch.Tensor, rows: Sequence[Row]) -> torch.Tensor:
         """Return the logits with ``-inf`` where a token does not fit; ``(B, V)``."""

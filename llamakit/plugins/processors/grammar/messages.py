@@ -72,6 +72,9 @@ def engine_message(text: str) -> str:
     """Return an error message of the engine on one line, without its backtrace and prefix."""
     text = text.partition("<backtrace>")[0].partition("<state>")[0]
     _, is_about_json, rest = text.partition("failed to compile JSON schema: ")
+    head, is_about_regex, reason = rest.rpartition("\nerror: ")
+    if is_about_json and is_about_regex:
+        rest = f"{head.splitlines()[0]} {reason}"
     return shortened(" ".join((rest.splitlines()[0] if is_about_json and rest else text).split()))
 
 
