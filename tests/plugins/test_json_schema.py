@@ -98,7 +98,7 @@ SCHEMAS: list[dict[str, Any]] = [
     {"type": "array", "prefixItems": [INT, {"type": "string"}]},
     {"type": "array", "prefixItems": [INT], "items": False},
     {"type": "object", "properties": {"a": INT}, "required": ["a"]},
-    {"type": "object", "required": ["b"]},
+    {"type": "object", "required": ["x1"]},
     {"type": "object", "patternProperties": {"^x": INT}, "additionalProperties": False},
     {"type": "object", "properties": {"a": INT}, "additionalProperties": False},
     {"type": "object", "minProperties": 1, "maxProperties": 1},

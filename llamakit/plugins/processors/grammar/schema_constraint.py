@@ -20,7 +20,6 @@ MOST_TRIED = 1 << 21
 ABOUT = (("pattern", "regex"), ("$ref", "Pointer '"), ("$ref", "Resource '"))
 """How the engine's messages refer to keywords that they do not name."""
 COERCED = ("Enable 'coerce_one_of' option to approximate oneOf with anyOf", "Use anyOf")
-ROOT = "https://llamakit.invalid/root"
 
 
 def schema_constraint(
@@ -54,13 +53,14 @@ def _located(root: dict[str, Any], vocabulary: TokenVocabulary) -> tuple[str, st
     """Return the JSON pointer of the innermost schema that is refused, and why."""
     tries = min(MOST_TRIES, MOST_TRIED // len(json.dumps(root)))
 
+    moved = _moved({key: value for key, value in root.items() if key != "$id"})
+
     def reason_of(path: str) -> str | None:
         nonlocal tries
         tries -= 1
-        # with an ID, so that references within it still begin at what was its root
-        inside = {"$id": ROOT, **root}
-        pointed = {"$ref": f"{inside['$id']}{path}", "$defs": {"root": inside}}
-        return reason_against(_grammar(pointed), vocabulary)
+        pointed = {"$ref": f"#/$defs/root{path[1:]}", "$defs": {"root": moved}}
+        reason = reason_against(_grammar(pointed), vocabulary)
+        return reason and reason.replace("/$defs/root", "")
 
     reason = reason_against(_grammar(root), vocabulary)
     path, node, seen = "#", root, {"#"}
@@ -78,6 +78,19 @@ def _located(root: dict[str, Any], vocabulary: TokenVocabulary) -> tuple[str, st
         else:
             return f"{path}{_keyword_of(reason, node)}", reason.replace(*COERCED)
     return None
+
+
+def _moved(part: Any) -> Any:
+    """Return a part of a schema whose root has moved to ``#/$defs/root``."""
+    if isinstance(part, list):
+        return [_moved(it) for it in part]
+    if not isinstance(part, dict):
+        return part
+    moved = {key: _moved(value) for key, value in part.items()}
+    pointer = part.get("$ref")
+    if isinstance(pointer, str) and (pointer == "#" or pointer.startswith("#/")):
+        moved["$ref"] = f"#/$defs/root{pointer[1:]}"
+    return moved
 
 
 def _keyword_of(reason: str, schema: dict[str, Any]) -> str:
