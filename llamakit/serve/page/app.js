@@ -8,6 +8,7 @@ import { listenToKeys } from "./keys.js";
 import { enterSends } from "./messages.js";
 import { Panels } from "./panels.js";
 import { Probabilities } from "./probabilities.js";
+import { toEnd } from "./scroller.js";
 import { Settings } from "./settings.js";
 import { kept, load } from "./store.js";
 import { Tabs } from "./tabs.js";
@@ -59,7 +60,7 @@ function build(description) {
   list.draw();
   listenToKeys({ tabs, panels, chat, probabilities, begin: () => at("new-dialog").click() });
   at("frame").hidden = false;
-  chat.toEnd();
+  toEnd();
   if (enterSends()) at("message").focus(); // on a phone it would raise the keyboard
 }
 

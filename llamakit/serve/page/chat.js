@@ -5,10 +5,10 @@ import { Composer } from "./composer.js";
 import { announce, at, notify } from "./dom.js";
 import { offerExamples } from "./examples.js";
 import { editor, fillRunning, messageElement } from "./messages.js";
+import { isAtEnd, toEnd } from "./scroller.js";
 import { contentOf, hasUnsaved, keep, load, newDialog, remove, save, titleOf } from "./store.js";
 import { clearOffer, offerAnswer, sayTrouble } from "./trouble.js";
 
-const NEAR = 80; // pixels from the end within which the view follows an answer
 const SAVING = 1000; // ms between saves of an answer that is being written
 
 export class Chat {
@@ -60,7 +60,7 @@ export class Chat {
   /** Show a dialog. */
   open(dialog) {
     this.replace(dialog);
-    this.toEnd();
+    toEnd();
   }
 
   /** Show a dialog, or another state of the shown one, without scrolling. */
@@ -101,7 +101,7 @@ export class Chat {
     const wasTrouble = at("offer").contains(document.activeElement);
     this.answers.write(this.dialog);
     if (wasTrouble) at("stop").focus(); // the button that was pressed is gone
-    this.toEnd();
+    toEnd();
   }
 
   /** Return whether redrawing would discard what a person is editing. */
@@ -228,9 +228,9 @@ export class Chat {
     requestAnimationFrame(() => {
       this.waiting.delete(run);
       if (run.dialog !== this.dialog || this.answers.of(this.dialog) !== run) return;
-      const follow = this.isAtEnd();
+      const follow = isAtEnd();
       fillRunning(at("messages").lastElementChild, run);
-      if (follow) this.toEnd();
+      if (follow) toEnd();
     });
   }
 
@@ -238,9 +238,9 @@ export class Chat {
     this.keep(run.dialog);
     if (failed) this.errors.set(run.dialog.id, failed);
     if (run.dialog === this.dialog) {
-      const follow = this.isAtEnd();
+      const follow = isAtEnd();
       this.draw();
-      if (follow) this.toEnd();
+      if (follow) toEnd();
       if (!failed) announce(`${this.model}: ${run.version.content}`);
     }
     if (failed?.status === 401) this.tell.refused();
@@ -296,14 +296,5 @@ export class Chat {
   markSystem() {
     const { system } = this.dialog;
     at("system-summary").textContent = system.trim() ? `System message: ${system}` : "System message";
-  }
-
-  isAtEnd() {
-    const { scrollHeight, scrollTop, clientHeight } = at("scroller");
-    return scrollHeight - scrollTop - clientHeight < NEAR;
-  }
-
-  toEnd() {
-    at("scroller").scrollTop = at("scroller").scrollHeight;
   }
 }
