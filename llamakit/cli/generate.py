@@ -18,7 +18,7 @@ from llamakit.cli.shared_options import (
     model_options,
     sampling_options,
 )
-from llamakit.cli.terminal import answers_bar, json_text, note
+from llamakit.cli.terminal import answers_bar, json_text, note, note_unquoted, whole_lines
 from llamakit.llama.drafter_choice import drafts_summary
 from llamakit.llama.prompt_batch import Answer, PromptBatch
 from llamakit.llama.prompts import Prompt, read_prompts
@@ -67,9 +67,11 @@ def generate(toolkit: Toolkit, /, as_json: bool, **arguments: Any) -> None:
     llamakit generate -m llama-2-7b/ --temperature 0 "The capital of France is"
     llamakit generate -m llama-2-13b/ --prompts questions.jsonl --output answers.jsonl
     """
-    for piece in complete(toolkit, GenerateOptions(**arguments), as_json=as_json):
-        text = json_text(piece) + "\n" if as_json else piece
-        click.echo(text, nl=False)
+    note_unquoted(arguments["prompt"])
+    pieces = complete(toolkit, GenerateOptions(**arguments), as_json=as_json)
+    with whole_lines() as write:
+        for piece in pieces:
+            write(piece if isinstance(piece, str) else json_text(piece) + "\n")
 
 
 @dataclass(frozen=True)
@@ -218,15 +220,10 @@ def _write_to(
 
 
 def _pieces(answer: Answer, chunks: Iterator[Chunk]) -> Iterator[str]:
-    try:
-        for chunk in chunks:
-            answer.add(chunk)
-            if chunk.text:
-                yield chunk.text
-    except Exception:
-        if answer.text:  # so that the error message begins a new line
-            yield "\n"
-        raise
+    for chunk in chunks:
+        answer.add(chunk)
+        if chunk.text:
+            yield chunk.text
     yield "\n"
 
 

@@ -10,7 +10,7 @@ import gc
 import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 import click
 
@@ -18,11 +18,15 @@ from llamakit._distribution import __version__
 from llamakit.cli import standard_streams
 from llamakit.cli.error_message import message_of
 from llamakit.cli.terminal import note
+from llamakit.cores import wait_briefly
 from llamakit.errors import LlamakitError, ParallelError, UnknownNameError
 from llamakit.plugin_manager.failures import attributed
 from llamakit.plugin_manager.plugin_loader import load_command
 from llamakit.plugin_manager.registry import Entry
 from llamakit.plugin_manager.toolkit import Toolkit, default_toolkit
+
+if TYPE_CHECKING:
+    from click.shell_completion import CompletionItem
 
 INTERRUPTED = 130
 
@@ -38,6 +42,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         The exit status.
     """
     standard_streams.prepare()
+    wait_briefly()
+    if os.environ.get("_LLAMAKIT_COMPLETE", "").endswith("_complete"):
+        standard_streams.silence_errors()  # Tab was pressed: the command line is on the screen
     if not os.environ.get("WORLD_SIZE"):
         return run(arguments)
 
@@ -134,6 +141,13 @@ class _Cli(click.Group):
         if not self._entry(name) and not self._entry(_hyphened(name)) and name[:1] != "-":
             self._refuse(name)
         return super().resolve_command(ctx, args)
+
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
+        """Complete the commands' names, importing none of them, and the options."""
+        from llamakit.cli.completion import commands
+
+        options = click.Command.shell_complete(self, ctx, incomplete)
+        return [*commands(self._entries(), incomplete), *options]
 
     def invoke(self, ctx: click.Context) -> None:
         """Run the command; what a third-party one raises names its plugin."""
