@@ -75,7 +75,7 @@ class Answer:
             result["prompt_logprobs"] = self.prompt_logprobs
         if self.drafted is not None:
             result |= {"drafted": self.drafted, "accepted": self.accepted}
-        return result
+        return {**result, **prompt.more}
 
 
 class PromptBatch:
