@@ -243,7 +243,7 @@ def _fetch(
             display.close()
             if not is_interactive():
                 raise
-            note(str(error))
+            note(error.for_commands)
             link = _new_link(models, catalog)
         except KeyboardInterrupt:
             note_stop(display)
@@ -256,7 +256,7 @@ def _new_link(models: Sequence[Model], catalog: Sequence[Model]) -> Link:
             link = read_checked_link(ask_for_link("New link"))
             choose([model.name for model in models], catalog, link)
         except LinkError as error:
-            note(str(error))
+            note(error.for_commands)
         else:
             return link
 

@@ -9,7 +9,7 @@ from llamakit.plugin_manager.failures import is_full_disk, is_out_of_memory
 def message_of(error: Exception) -> str | None:
     """Return the message for an error; None for a bug, which needs its traceback."""
     if isinstance(error, LlamakitError):
-        return str(error)
+        return error.for_commands
     if is_out_of_memory(error):
         return (
             "out of memory: try a lower --max-batch-size or --max-seq-len, --dtype bfloat16, "

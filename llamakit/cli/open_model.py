@@ -40,7 +40,7 @@ def open_model(toolkit: Toolkit, model: str | Path | None, loading: LoadOptions)
     except NotACheckpointError as error:
         if os.environ.get("LLAMAKIT_MODEL") != str(model):
             raise
-        raise NotACheckpointError(f"LLAMAKIT_MODEL: {error}") from error
+        raise NotACheckpointError(f"LLAMAKIT_MODEL: {error.for_commands}") from error
     share_cores(llama.model_parallel_size)
     stored = llama.checkpoint.parameters["norm.weight"].dtype
     if loading.dtype == "auto" and stored != llama.dtype and not is_demo:

@@ -97,6 +97,6 @@ def _settings(
     try:
         built = build(changed)
     except LlamakitError as error:
-        raise type(error)(f"prompt {prompt.id!r}: {error}") from error
+        raise type(error)(f"prompt {prompt.id!r}: {error.for_commands}") from error
     limit = {} if own.max_new_tokens is None else {"max_new_tokens": own.max_new_tokens}
     return {"sampling": built, "stop": own.stop, **limit}

@@ -55,13 +55,18 @@ def provenance(toolkit: Toolkit, model: Path, options: GenerateOptions) -> dict[
         "echo": options.echo,
         "logprobs": options.logprobs,
     }
-    given = {name: it for name, it in chosen.items() if it not in (None, False, [], "auto")}
+    given = {name: it for name, it in chosen.items() if _is_given(it)}
     found = {
         "model": model.resolve().name,
         "weights": fingerprint(checkpoint),
         "tokenizer": _hash(read_bytes(find_tokenizer(model, options.loading.tokenizer))),
     }
     return {**found, **given}
+
+
+def _is_given(value: Any) -> bool:
+    """Tell whether a setting is another than the default; 0 is one."""
+    return value is not None and value is not False and value not in ([], "auto")
 
 
 def _choice(chosen: str | Choice | None, registry: Registry[Any]) -> Any:

@@ -99,7 +99,7 @@ def why_not_loaded(error: BaseException, source: Source) -> str:
     """Say in one line why a plugin could not be loaded, and what to do."""
     line = in_one_line(error)
     if isinstance(error, PluginError):
-        return str(error)
+        return error.for_commands
     if isinstance(error, ImportError) and not where_it_is_now(error):
         if (error.name or "").partition(".")[0] == "llamakit" and not source.builtin:
             return f"{line}: {maybe_newer(source)}"

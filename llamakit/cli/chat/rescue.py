@@ -12,7 +12,7 @@ from types import FrameType
 from llamakit.cli.chat import session_file
 from llamakit.cli.chat.chat import Chat
 from llamakit.cli.chat.line_reader import say
-from llamakit.errors import LlamakitError
+from llamakit.errors import LlamakitError, for_commands
 
 _SIGNALS = ("SIGTERM", "SIGHUP")
 
@@ -54,7 +54,7 @@ def _save(chat: Chat) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         session_file.save(chat.conversation, path, mode=0o600)
     except (OSError, LlamakitError) as error:
-        said = f"the dialog could not be saved: {error}"
+        said = f"the dialog could not be saved: {for_commands(error)}"
     else:
         said = f"the dialog is saved: /load {path} continues it"
     with contextlib.suppress(OSError):  # the terminal may be gone
