@@ -14,14 +14,14 @@ from llamakit import demo
 from llamakit.cli.answer_file import AnswerFile, check_names, name_of
 from llamakit.cli.answer_stream import AnswerStream, open_answers
 from llamakit.cli.open_model import check_choices, open_model
+from llamakit.cli.prompt_groups import Group, chunks_of, group_prompts
+from llamakit.cli.provenance import provenance
 from llamakit.cli.shared_options import (
     constraint_options,
     draft_option,
     model_options,
     sampling_options,
 )
-from llamakit.cli.prompt_groups import Group, chunks_of, group_prompts
-from llamakit.cli.provenance import provenance
 from llamakit.cli.terminal import answers_bar, json_text, note, note_unquoted, whole_lines
 from llamakit.llama.drafter_choice import drafts_summary
 from llamakit.llama.openai_batch import response_line

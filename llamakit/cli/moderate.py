@@ -86,6 +86,7 @@ def _dialog(prompt: Prompt) -> Dialog:
 
 def _as_dict(prompt: Prompt, verdict: Moderation, threshold: float) -> dict[str, Any]:
     return {
+        **prompt.more,
         **({} if prompt.id is None else {"id": prompt.id}),
         "flagged": verdict.score >= threshold,
         "score": verdict.score,

@@ -31,6 +31,7 @@ def run(chat: Chat, reader: LineReader) -> int:
 def _read_lines(chat: Chat, reader: LineReader) -> int:
     status = count = 0
     while True:
+        line = None
         try:
             line = reader.read()
             count += bool(line.strip())
@@ -40,7 +41,7 @@ def _read_lines(chat: Chat, reader: LineReader) -> int:
         except KeyboardInterrupt:
             if not reader.is_terminal:
                 raise
-            say("stopped; Ctrl-D or /quit ends the chat")
+            say("Ctrl-D or /quit ends the chat" if line is None else "stopped")
         except BrokenPipeError:  # nobody reads the answers any more
             raise
         except Exception as error:
