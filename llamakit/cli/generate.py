@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +13,7 @@ import click
 from llamakit import demo
 from llamakit.cli.answer_file import AnswerFile, check_names, name_of
 from llamakit.cli.answer_stream import AnswerStream, open_answers
+from llamakit.cli.generate_options import GenerateOptions
 from llamakit.cli.open_model import check_choices, open_model
 from llamakit.cli.prompt_groups import Group, chunks_of, group_prompts
 from llamakit.cli.provenance import provenance
@@ -30,7 +31,6 @@ from llamakit.llama.prompts import Prompt, read_prompts
 
 if TYPE_CHECKING:
     from llamakit.api import Chunk, Llama
-    from llamakit.llama.options import LoadOptions, SamplingOptions
     from llamakit.plugin_manager.toolkit import Toolkit
 
 
@@ -82,37 +82,6 @@ def generate(toolkit: Toolkit, /, as_json: bool, **arguments: Any) -> None:
     with whole_lines() as write:
         for piece in pieces:
             write(piece if isinstance(piece, str) else json_text(piece) + "\n")
-
-
-@dataclass(frozen=True)
-class GenerateOptions:
-    """The options of ``llamakit generate``.
-
-    Args:
-        prompt: strings, ``-`` is standard input.
-        prompts: a JSON Lines file of prompts.
-        model: its folder; None is the bundled demo model.
-        seed: None takes any.
-        stop: strings that end an answer.
-        draft: as ``choose_drafter``.
-        output: a file that the answers are appended to as they end, or a pipe or device.
-        mixed: append to it even where other settings have made its answers.
-    """
-
-    prompt: Sequence[str]
-    prompts: str | None
-    model: str | None
-    loading: LoadOptions
-    sampling: SamplingOptions
-    prompt_format: str | None
-    max_new_tokens: int | None
-    seed: int | None
-    stop: Sequence[str]
-    echo: bool
-    logprobs: bool
-    draft: str | None
-    output: str | None
-    mixed: bool
 
 
 def complete(

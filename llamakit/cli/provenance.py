@@ -14,7 +14,7 @@ from llamakit.llama.loading import find_tokenizer
 from llamakit.plugin_manager.factories import Choice, options_of, parse_choice
 
 if TYPE_CHECKING:
-    from llamakit.cli.generate import GenerateOptions
+    from llamakit.cli.generate_options import GenerateOptions
     from llamakit.plugin_manager.registry import Registry
     from llamakit.plugin_manager.toolkit import Toolkit
 
