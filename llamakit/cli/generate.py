@@ -25,7 +25,7 @@ from llamakit.cli.shared_options import (
 )
 from llamakit.cli.terminal import answers_bar, json_text, note, note_unquoted, whole_lines
 from llamakit.llama.drafter_choice import drafts_summary
-from llamakit.llama.openai_batch import response_line
+from llamakit.llama.openai_batch_output import response_line
 from llamakit.llama.prompt_batch import Answer, PromptBatch
 from llamakit.llama.prompts import Prompt, read_prompts
 
