@@ -178,7 +178,19 @@ def test_under_torchrun_rank_0_alone_prints(run_llamakit: Run) -> None:
 def test_on_a_terminal_the_answer_is_streamed(model: str) -> None:
     leader, follower = pty.openpty()
     process = subprocess.Popen(
-        [sys.executable, "-m", "llamakit", "generate", "-m", model, "hi", "--max-new-tokens", "9"],
+        [
+            sys.executable,
+            "-m",
+            "llamakit",
+            "generate",
+            "-m",
+            model,
+            "hi",
+            "--max-new-tokens",
+            "9",
+            "--seed",
+            "1",
+        ],
         stdout=follower,
         stderr=subprocess.DEVNULL,
     )
