@@ -40,13 +40,26 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from llamakit._distribution import install_command
+from llamakit.argument_names import as_arguments
 from llamakit.printable import listed, printable
 
 
 class LlamakitError(Exception):
-    """The base of every error that llamakit raises on purpose."""
+    """The base of every error that llamakit raises on purpose.
+
+    Messages name options as commands have them (``--force``); as a string, an error names them as
+    Python's functions do (``force=True``).
+    """
 
     exit_status = 1
+
+    @property
+    def for_commands(self) -> str:
+        """The message for somebody who has typed a command, and for messages that repeat it."""
+        return super().__str__()
+
+    def __str__(self) -> str:
+        return as_arguments(self.for_commands)
 
 
 class CheckpointError(LlamakitError):
@@ -68,7 +81,9 @@ class DamagedFileError(CheckpointError):
 class NotRegularFileError(DamagedFileError, OSError):
     """A folder, a FIFO, a socket or a device in the place of a file; an ``OSError`` too."""
 
-    def __str__(self) -> str:
+    @property
+    def for_commands(self) -> str:
+        """The file, and why it is refused."""
         return f"{self.filename}: {self.strerror}"
 
 
@@ -209,6 +224,11 @@ class LinkError(UsageError):
 
 class PluginError(LlamakitError):
     """A plugin that is broken where it is needed."""
+
+
+def for_commands(error: BaseException) -> str:
+    """Return the message of any error for somebody who has typed a command."""
+    return error.for_commands if isinstance(error, LlamakitError) else str(error)
 
 
 _LONGEST_NAME, _MOST_LISTED, _MOST_COMPARED = 60, 60, 1000

@@ -68,7 +68,8 @@ def isolated(tmp_path: Path, lean: dict[str, str]) -> dict[str, str]:
         for name, value in os.environ.items()
         if not name.startswith(INHERITED) and name not in RANKS
     }
-    own = {"HOME": str(home), "XDG_DATA_HOME": str(home), "PYTHONUTF8": "1"}
+    places = dict.fromkeys(("HOME", "XDG_DATA_HOME", "XDG_STATE_HOME"), str(home))
+    own = {**places, "PYTHONUTF8": "1", "LLAMAKIT_SLOW_PLUGIN": "600"}  # a busy machine is no fault
     return {**kept, **own, **lean}
 
 

@@ -13,7 +13,7 @@ from typing import Any
 from llamakit.checkpoint.checked_read import describe, is_builtin, naming_the_plugin
 from llamakit.checkpoint.dtypes import itemsize
 from llamakit.checkpoint.hf_names import is_rotated
-from llamakit.errors import LlamakitError, PluginError
+from llamakit.errors import LlamakitError, PluginError, for_commands
 from llamakit.protocols import Checkpoint, Finding, Parameter, RawRegion
 
 
@@ -82,7 +82,7 @@ def deep_checks(checkpoint: Checkpoint) -> Iterator[Finding]:
     try:
         yield from _each(checkpoint, "deep_checks", Finding)
     except (LlamakitError, OSError) as error:
-        yield Finding(str(error), "fault")
+        yield Finding(for_commands(error), "fault")
 
 
 def oddities(checkpoint: Checkpoint) -> list[str]:

@@ -6,7 +6,6 @@ Computing a checksum releases Python's lock, so threads are enough.
 from __future__ import annotations
 
 import hashlib
-import os
 import queue
 import threading
 from collections.abc import Iterator, Sequence
@@ -16,6 +15,7 @@ from pathlib import Path
 from typing import Protocol
 
 from llamakit.checkpoint.block_reader import read_blocks
+from llamakit.cores import available_cores
 from llamakit.errors import DamagedFileError
 
 _MOST_FILES = 16
@@ -81,7 +81,7 @@ def read_files(
         What happens, as it does: blocks in no order between files, and once for each pass that
         its file is done. Whoever stops asking stops the reading.
     """
-    cores = _cores()
+    cores = available_cores()
     happened: queue.SimpleQueue[BlockRead | FileRead | BaseException] = queue.SimpleQueue()
     stop = threading.Event()
     files = ThreadPoolExecutor(workers or min(2 * cores, _MOST_FILES), "llamakit-file")
@@ -141,12 +141,6 @@ def _read_file(
         happened.put(error)
     else:
         happened.put(FileRead(one.path))
-
-
-def _cores() -> int:
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def _nbytes(one: FilePass) -> int:

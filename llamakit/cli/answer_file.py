@@ -18,8 +18,9 @@ from llamakit.files.json_reader import MAX_NBYTES, parse_json
 from llamakit.files.links import follow_own_links
 from llamakit.files.regular_file import open_descriptor, open_regular
 from llamakit.llama.prompts import Prompt, digest
+from llamakit.printable import printable
 
-LINE_START = b'{"index": '
+LINE_STARTS = (b'{"index": ', b'{"id": "batch_req_')
 """How every line begins; a truncated line is recognized by it."""
 
 
@@ -35,7 +36,8 @@ class AnswerFile:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._digests: dict[str | int, str] = {}
+        self._digests: dict[str | int, tuple[str, int | None]] = {}
+        self._settings: dict[str, dict[str, Any]] = {}
         flags = os.O_RDWR | os.O_APPEND | os.O_CREAT
         self._file = os.fdopen(open_descriptor(follow_own_links(path), flags), "ab", buffering=0)
         try:
@@ -63,15 +65,32 @@ class AnswerFile:
         Args:
             name: the prompt's id.
         Raises:
-            FileFormatError: the token is that of another prompt.
+            FileFormatError: the id is that of another prompt, or of one with another seed.
         """
         known = self._digests.get(name)
-        if known is not None and known != prompt.digest:
+        if known is not None and (known[0] != prompt.digest or prompt.seed not in (None, known[1])):
             raise FileFormatError(
                 f"{self.path} has the answer to another prompt whose id is {name!r}: give the "
                 "prompts other ids, or pass another --output"
             )
         return known is not None
+
+    def check_settings(self, settings: Mapping[str, Any]) -> None:
+        """Refuse to add answers to those that something else has made.
+
+        Lines of versions that did not record it are taken as they are.
+
+        Args:
+            settings: what makes the answers to come, as the lines have it.
+        Raises:
+            DestinationError: an answer in the file was made by another model or other settings.
+        """
+        for recorded in self._settings.values():
+            if differences := _differences(recorded, settings):
+                raise DestinationError(
+                    f"{self.path} has answers that were made otherwise: {differences}. Pass "
+                    "another --output, or --mixed to add to it: every line says what made it"
+                )
 
     def append(self, answer: Mapping[str, Any]) -> None:
         """Write one answer, with a single write as long as the disk has room."""
@@ -95,13 +114,42 @@ class AnswerFile:
     def _parse(self, line: bytes, number: int) -> None:
         try:
             answer = parse_json(line, str(self.path))
-            content = answer.get("prompt") if "prompt" in answer else answer["messages"]
-            self._digests[answer["id"]] = digest(content)
+            record = answer.get("llamakit")  # of a line of OpenAI's batch output
+            if record is None:
+                content = answer.get("prompt") if "prompt" in answer else answer["messages"]
+                record = {"digest": digest(content, answer.get("tools")), **answer}
+                record["custom_id"] = answer["id"]
+            else:
+                record = {**record, "custom_id": answer["custom_id"]}
+            self._digests[record["custom_id"]] = record["digest"], record.get("seed")
+            if settings := record.get("settings"):
+                self._settings[json.dumps(settings, sort_keys=True)] = dict(settings)
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise FileFormatError(
                 f"{self.path}, line {number}: expected an answer with an id, as --output writes "
                 "them: pass another --output"
             ) from error
+
+
+def _differences(recorded: Mapping[str, Any], settings: Mapping[str, Any]) -> str:
+    """Say in what two records differ; the folder's name is no difference by itself."""
+    differing = [
+        key
+        for key in {**recorded, **settings}
+        if key != "model" and recorded.get(key) != settings.get(key)
+    ]
+    said = [
+        f"{key} {_shown(recorded, key)}, not {_shown(settings, key)}"
+        for key in differing
+        if key != "weights"
+    ]
+    if "weights" in differing:
+        said.insert(0, f"model {recorded.get('model')}, not {settings.get('model')}")
+    return printable("; ".join(said), 400)
+
+
+def _shown(record: Mapping[str, Any], key: str) -> str:
+    return json.dumps(record[key], ensure_ascii=False) if key in record else "by default"
 
 
 def name_of(prompt: Prompt, index: int) -> str | int:
@@ -134,7 +182,7 @@ def _is_truncated(line: bytes) -> bool:
     try:
         parse_json(line, "the last line")
     except ValueError:
-        return line.startswith(LINE_START) or LINE_START.startswith(line)
+        return line.startswith(LINE_STARTS) or any(it.startswith(line) for it in LINE_STARTS)
     return False
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from llamakit.cli.completion import registered
 from llamakit.cli.download_output import note_stop, show_plan, shown
 from llamakit.cli.download_progress import ProgressDisplay
 from llamakit.cli.link_prompt import (
@@ -33,7 +34,9 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.argument("models", metavar="[MODEL...]", nargs=-1)
+@click.argument(
+    "models", metavar="[MODEL...]", nargs=-1, shell_complete=registered("models", beside=[ALL])
+)
 @click.option("--url-file", metavar="FILE", help="The file with the link; - is stdin.")
 @click.option(
     "--url", metavar="LINK", help="The link itself; other users may see it, so prefer --url-file."
@@ -218,6 +221,7 @@ def _is_complete(run: Download, display: ProgressDisplay) -> bool:
         try:
             display.show(next(events))
         except StopIteration as end:
+            display.close()  # a prompt for the link may follow
             return bool(end.value)
 
 
@@ -239,7 +243,7 @@ def _fetch(
             display.close()
             if not is_interactive():
                 raise
-            note(str(error))
+            note(error.for_commands)
             link = _new_link(models, catalog)
         except KeyboardInterrupt:
             note_stop(display)
@@ -252,7 +256,7 @@ def _new_link(models: Sequence[Model], catalog: Sequence[Model]) -> Link:
             link = read_checked_link(ask_for_link("New link"))
             choose([model.name for model in models], catalog, link)
         except LinkError as error:
-            note(str(error))
+            note(error.for_commands)
         else:
             return link
 

@@ -11,7 +11,7 @@ from llamakit.cli.download_progress import ProgressDisplay, open_display
 from llamakit.cli.terminal import format_nbytes, note
 from llamakit.download.events import Event, Planned
 from llamakit.download.inventory import is_large
-from llamakit.errors import LlamakitError
+from llamakit.errors import LlamakitError, for_commands
 
 
 @contextlib.contextmanager
@@ -68,7 +68,7 @@ def _print_error(error: LlamakitError | OSError | KeyboardInterrupt) -> None:
     from llamakit.cli.terminal import json_text
 
     status = error.exit_status if isinstance(error, LlamakitError) else 1
-    message = str(error)
+    message = for_commands(error)
     if isinstance(error, OSError) and error.strerror:
         message = f"{error.strerror}: {error.filename}" if error.filename else error.strerror
     if isinstance(error, KeyboardInterrupt):

@@ -3,29 +3,34 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from llamakit import demo
 from llamakit.cli.answer_file import AnswerFile, check_names, name_of
+from llamakit.cli.answer_stream import AnswerStream, open_answers
+from llamakit.cli.generate_options import GenerateOptions
 from llamakit.cli.open_model import check_choices, open_model
+from llamakit.cli.prompt_groups import Group, chunks_of, group_prompts
+from llamakit.cli.provenance import provenance
 from llamakit.cli.shared_options import (
     constraint_options,
     draft_option,
     model_options,
     sampling_options,
 )
-from llamakit.cli.terminal import answers_bar, json_text, note
+from llamakit.cli.terminal import answers_bar, json_text, note, note_unquoted, whole_lines
 from llamakit.llama.drafter_choice import drafts_summary
+from llamakit.llama.openai_batch_output import response_line
 from llamakit.llama.prompt_batch import Answer, PromptBatch
 from llamakit.llama.prompts import Prompt, read_prompts
 
 if TYPE_CHECKING:
     from llamakit.api import Chunk, Llama
-    from llamakit.llama.options import LoadOptions, SamplingOptions
     from llamakit.plugin_manager.toolkit import Toolkit
 
 
@@ -36,7 +41,7 @@ if TYPE_CHECKING:
     type=click.Path(dir_okay=False, allow_dash=True),
     metavar="FILE.jsonl",
     help='One prompt a line: {"prompt": "…"} or {"messages": […]}, with an "id" and a "seed" '
-    "if you like; - is standard input.",
+    "if you like, or as in OpenAI's batch files; - is standard input.",
 )
 @model_options
 @sampling_options
@@ -49,10 +54,15 @@ if TYPE_CHECKING:
 )
 @click.option(
     "--output",
-    type=click.Path(dir_okay=False),
+    type=click.Path(dir_okay=False, allow_dash=True),
     metavar="FILE.jsonl",
     help="Append the answers to this file as they end, one JSON object a line; prompts whose "
     "answers are in it are skipped, so the same command resumes where it was stopped.",
+)
+@click.option(
+    "--mixed",
+    is_flag=True,
+    help="Append to --output although another model or other settings made what is in it.",
 )
 @click.option("--json", "as_json", is_flag=True, help="One JSON object an answer, a line each.")
 @click.pass_obj
@@ -67,38 +77,11 @@ def generate(toolkit: Toolkit, /, as_json: bool, **arguments: Any) -> None:
     llamakit generate -m llama-2-7b/ --temperature 0 "The capital of France is"
     llamakit generate -m llama-2-13b/ --prompts questions.jsonl --output answers.jsonl
     """
-    for piece in complete(toolkit, GenerateOptions(**arguments), as_json=as_json):
-        text = json_text(piece) + "\n" if as_json else piece
-        click.echo(text, nl=False)
-
-
-@dataclass(frozen=True)
-class GenerateOptions:
-    """The options of ``llamakit generate``.
-
-    Args:
-        prompt: strings, ``-`` is standard input.
-        prompts: a JSON Lines file of prompts.
-        model: its folder; None is the bundled demo model.
-        seed: None takes any.
-        stop: strings that end an answer.
-        draft: as ``choose_drafter``.
-        output: a file that the answers are appended to as they end.
-    """
-
-    prompt: Sequence[str]
-    prompts: str | None
-    model: str | None
-    loading: LoadOptions
-    sampling: SamplingOptions
-    prompt_format: str | None
-    max_new_tokens: int | None
-    seed: int | None
-    stop: Sequence[str]
-    echo: bool
-    logprobs: bool
-    draft: str | None
-    output: str | None
+    note_unquoted(arguments["prompt"])
+    pieces = complete(toolkit, GenerateOptions(**arguments), as_json=as_json)
+    with whole_lines() as write:
+        for piece in pieces:
+            write(piece if isinstance(piece, str) else json_text(piece) + "\n")
 
 
 def complete(
@@ -113,23 +96,31 @@ def complete(
     prompts = read_prompts(
         options.prompt, None if options.prompts is None else Path(options.prompts)
     )
-    tokenizer = options.loading.tokenizer
-    sampling = check_choices(toolkit, options.model, tokenizer, options.sampling, options.draft)
-    batch_size = options.loading.max_batch_size or min(len(prompts), 8)
+    file: AnswerFile | AnswerStream | None = None
+    missing = list(range(len(prompts)))
     with contextlib.ExitStack() as stack:
-        file, missing = None, list(range(len(prompts)))
+        record: dict[str, Any] = {}
         if options.output is not None:
-            file = stack.enter_context(AnswerFile(Path(options.output)))
-            missing = _missing(file, prompts)
+            file = open_answers(Path(options.output))
+            stack.enter_context(file)
+            record = provenance(toolkit, Path(options.model or demo.path()), options)
+            missing = _missing(file, prompts, None if options.mixed else record)
             if not missing:
                 note(f"{options.output} has all {len(prompts)} answers already")
                 return
-        loading = replace(options.loading, max_batch_size=batch_size)
+        tokenizer = options.loading.tokenizer
+        groups = group_prompts(
+            prompts,
+            missing,
+            options.sampling,
+            lambda it: check_choices(toolkit, options.model, tokenizer, it, options.draft),
+        )
+        size = options.loading.max_batch_size or min(len(missing), 8)
+        loading = replace(options.loading, max_batch_size=size)
         llama = stack.enter_context(open_model(toolkit, options.model, loading))
         prompt_format = llama.prompt_format(options.prompt_format)
         batch = PromptBatch(llama, prompts, prompt_format, options.seed)
-        settings: dict[str, Any] = {
-            "sampling": sampling,
+        common: dict[str, Any] = {
             "max_new_tokens": options.max_new_tokens,
             "stop": [*options.stop, *getattr(prompt_format, "stop_strings", ())],
             "stop_tokens": batch.stop_tokens,
@@ -138,43 +129,68 @@ def complete(
             "keep_space": getattr(prompt_format, "keeps_space", False),
             "draft": None if options.draft is None else llama.drafter(options.draft),
         }
+        answers: dict[int, Answer] = {}
+
+        def prompt_tokens(index: int) -> list[int]:
+            answers[index] = batch.answer(index, options.draft is not None)
+            return answers[index].prompt_tokens
+
+        # A wrong one is refused before anything is computed.
+        lengths = {index: len(batch.encode(index)) for index in missing}
+        on_disk = None if file is None else lengths
+        chunks = chunks_of(llama, groups, batch, prompt_tokens, common, on_disk)
         if file is not None:
-            _write_to(file, llama, batch, missing, settings)
-            return
-        answers = [batch.answer(index, options.draft is not None) for index in missing]
-        yield from _printed(llama, answers, settings, as_json=as_json)
+            _write_to(file, chunks, answers, len(missing), record)
+        else:
+            yield from _printed(llama, chunks, answers, groups, options, as_json=as_json)
 
 
 def _printed(
-    llama: Llama, answers: list[Answer], settings: dict[str, Any], *, as_json: bool
+    llama: Llama,
+    chunks: Iterator[Chunk],
+    answers: Mapping[int, Answer],
+    groups: Sequence[Group],
+    options: GenerateOptions,
+    *,
+    as_json: bool,
 ) -> Iterator[str | dict[str, Any]]:
-    """Generate answers and yield them as they are printed; the notes go to standard error."""
-    logprobs: bool = settings["logprobs"]
-    chunks = llama.stream(
-        [answer.prompt_tokens for answer in answers],
-        seeds=[answer.seed for answer in answers],
-        **settings,
-    )
+    """Yield answers as they are printed; the notes go to standard error."""
+    count = sum(len(group.indexes) for group in groups)
     if as_json:
-        for index, answer in enumerate(_in_order(answers, chunks)):
-            yield answer.as_dict(index, logprobs)
-    elif len(answers) == 1:
-        yield from _pieces(answers[0], chunks)
+        for index, answer in enumerate(_in_order(count, answers, chunks)):
+            yield _line(answer, index, options.logprobs, llama.checkpoint.path.name)
+    elif count == 1:
+        yield from _pieces(answers, chunks)
     else:
-        for answer in _in_order(answers, chunks):
+        for answer in _in_order(count, answers, chunks):
             yield answer.text + "\n"
-    if logprobs and not as_json:
-        _print_logprobs(llama, answers)
-    if not as_json and settings["sampling"].is_constrained:
-        _note_incomplete(answers)
-    if settings["draft"] is not None:
-        drafted = sum(answer.drafted or 0 for answer in answers)
-        note(drafts_summary(drafted, sum(answer.accepted for answer in answers)))
+    in_order = [answers[index] for index in sorted(answers)]
+    if options.logprobs and not as_json:
+        _print_logprobs(llama, in_order)
+    if not as_json and any(group.settings["sampling"].is_constrained for group in groups):
+        _note_incomplete(in_order)
+    if options.draft is not None:
+        drafted = sum(answer.drafted or 0 for answer in in_order)
+        note(drafts_summary(drafted, sum(answer.accepted for answer in in_order)))
 
 
-def _missing(file: AnswerFile, prompts: list[Prompt]) -> list[int]:
-    """Return the indexes of the prompts whose answers are not in a file yet."""
+def _line(answer: Answer, index: int, logprobs: bool, model: str) -> dict[str, Any]:
+    """Return an answer as ``--json`` prints it: to a line of OpenAI's batches, as OpenAI has it."""
+    own = answer.prompt.own
+    return answer.as_dict(index, logprobs) if own is None else response_line(answer, model)
+
+
+def _missing(
+    file: AnswerFile | AnswerStream, prompts: list[Prompt], record: Mapping[str, Any] | None
+) -> list[int]:
+    """Return the indexes of the prompts whose answers are not in a file yet.
+
+    Args:
+        record: what makes the answers to come, as ``provenance`` says; None: others may be there.
+    """
     check_names(prompts, file.path)
+    if record is not None:
+        file.check_settings(record)
     return [
         index
         for index, prompt in enumerate(prompts)
@@ -183,60 +199,57 @@ def _missing(file: AnswerFile, prompts: list[Prompt]) -> list[int]:
 
 
 def _write_to(
-    file: AnswerFile, llama: Llama, batch: PromptBatch, missing: list[int], settings: dict[str, Any]
+    file: AnswerFile | AnswerStream,
+    chunks: Iterator[Chunk],
+    answers: dict[int, Answer],
+    count: int,
+    record: Mapping[str, Any],
 ) -> None:
-    """Append the answers to some prompts to a file, each as it ends.
-
-    Only the prompts being answered, and the next few, are in memory as tokens.
-    """
-    longest = max(len(batch.encode(index)) for index in missing)
-    writing: dict[int, Answer] = {}
-    drafting = settings["draft"] is not None
-
-    def prompt_tokens() -> Iterator[list[int]]:
-        for number, index in enumerate(missing):
-            writing[number] = batch.answer(index, drafting)
-            yield writing[number].prompt_tokens
-
-    seeds = (batch.seed(index) for index in missing)
-    earlier, drafted, accepted = len(file), 0, 0
-    with answers_bar(len(missing)) as counter:
-        for chunk in llama.stream(prompt_tokens(), seeds=seeds, longest=longest, **settings):
-            answer = writing[chunk.index]
+    """Append answers to a file, each as it ends."""
+    earlier, drafted, accepted, drafting = len(file), 0, 0, False
+    with answers_bar(count) as counter:
+        for chunk in chunks:
+            answer = answers[chunk.index]
             answer.add(chunk)
             counter.add(chunk.token is not None, chunk.finish is not None)
             if chunk.finish:
-                index = missing[chunk.index]
-                line = answer.as_dict(index, settings["logprobs"])
-                file.append({"index": index, "id": name_of(answer.prompt, index), **line})
+                file.append(_recorded(answer, chunk.index, record))
+                drafting = answer.drafted is not None
                 drafted, accepted = drafted + chunk.drafted, accepted + chunk.accepted
-                del writing[chunk.index]
+                del answers[chunk.index]
     note(f"{counter.summary}" + (f"; {earlier} were in {file.path} already" if earlier else ""))
     if drafting:
         note(drafts_summary(drafted, accepted))
 
 
-def _pieces(answer: Answer, chunks: Iterator[Chunk]) -> Iterator[str]:
-    try:
-        for chunk in chunks:
-            answer.add(chunk)
-            if chunk.text:
-                yield chunk.text
-    except Exception:
-        if answer.text:  # so that the error message begins a new line
-            yield "\n"
-        raise
+def _recorded(answer: Answer, index: int, record: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the line of an answer in a file, which says what made it."""
+    prompt, name = answer.prompt, name_of(answer.prompt, index)
+    line = _line(answer, index, bool(record.get("logprobs")), record["model"])
+    if prompt.own is None:
+        return {"index": index, "id": name, **line, "settings": record}
+    made = {"index": index, "digest": prompt.digest, "seed": answer.seed, "settings": record}
+    return {**line, "custom_id": name, "llamakit": made}
+
+
+def _pieces(answers: Mapping[int, Answer], chunks: Iterator[Chunk]) -> Iterator[str]:
+    for chunk in chunks:
+        answers[chunk.index].add(chunk)
+        if chunk.text:
+            yield chunk.text
     yield "\n"
 
 
-def _in_order(answers: Sequence[Answer], chunks: Iterator[Chunk]) -> Iterator[Answer]:
+def _in_order(
+    count: int, answers: Mapping[int, Answer], chunks: Iterator[Chunk]
+) -> Iterator[Answer]:
     """Yield each answer when it and all before it have ended."""
     yielded = 0
-    with answers_bar(len(answers)) as counter:
+    with answers_bar(count) as counter:
         for chunk in chunks:
             answers[chunk.index].add(chunk)
             counter.add(chunk.token is not None, chunk.finish is not None)
-            while yielded < len(answers) and answers[yielded].finish:
+            while yielded < count and yielded in answers and answers[yielded].finish:
                 yield answers[yielded]
                 yielded += 1
 

@@ -10,18 +10,23 @@ import gc
 import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 import click
 
 from llamakit._distribution import __version__
 from llamakit.cli import standard_streams
+from llamakit.cli.error_message import message_of
 from llamakit.cli.terminal import note
+from llamakit.cores import wait_briefly
 from llamakit.errors import LlamakitError, ParallelError, UnknownNameError
-from llamakit.plugin_manager.failures import attributed, is_full_disk, is_out_of_memory
+from llamakit.plugin_manager.failures import attributed
 from llamakit.plugin_manager.plugin_loader import load_command
 from llamakit.plugin_manager.registry import Entry
 from llamakit.plugin_manager.toolkit import Toolkit, default_toolkit
+
+if TYPE_CHECKING:
+    from click.shell_completion import CompletionItem
 
 INTERRUPTED = 130
 
@@ -37,6 +42,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         The exit status.
     """
     standard_streams.prepare()
+    wait_briefly()
+    if os.environ.get("_LLAMAKIT_COMPLETE", "").endswith("_complete"):
+        standard_streams.silence_errors()  # Tab was pressed: the command line is on the screen
     if not os.environ.get("WORLD_SIZE"):
         return run(arguments)
 
@@ -134,6 +142,13 @@ class _Cli(click.Group):
             self._refuse(name)
         return super().resolve_command(ctx, args)
 
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
+        """Complete the commands' names, importing none of them, and the options."""
+        from llamakit.cli.completion import commands
+
+        options = click.Command.shell_complete(self, ctx, incomplete)
+        return [*commands(self._entries(), incomplete), *options]
+
     def invoke(self, ctx: click.Context) -> None:
         """Run the command; what a third-party one raises names its plugin."""
         standard_streams.keep_warnings_on_one_line()
@@ -222,7 +237,7 @@ def _fail(error: Exception) -> int:
     """Print the message of an error and return its exit status; raise it if it is a bug."""
     if isinstance(error, BrokenPipeError):
         return _close_broken_pipe()
-    message = _message(error)
+    message = message_of(error)
     if message is None:
         raise error
     if os.environ.get("LLAMAKIT_DEBUG"):
@@ -231,22 +246,6 @@ def _fail(error: Exception) -> int:
         traceback.print_exception(error)
     note(f"error: {message}")
     return error.exit_status if isinstance(error, LlamakitError) else 1
-
-
-def _message(error: Exception) -> str | None:
-    """Return the message for an error; None for a bug, which needs its traceback."""
-    if isinstance(error, LlamakitError):
-        return str(error)
-    if is_out_of_memory(error):
-        return (
-            "out of memory: try a lower --max-batch-size or --max-seq-len, --dtype bfloat16, "
-            "or more processes with --model-parallel-size"
-        )
-    if isinstance(error, OSError) and error.strerror:
-        where = f": {error.filename}" if error.filename else ""
-        hint = "; free some space there" if is_full_disk(error) else ""
-        return f"{error.strerror}{where}{hint}"
-    return None
 
 
 def _close_broken_pipe() -> int:

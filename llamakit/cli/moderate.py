@@ -62,10 +62,11 @@ def moderate(
     llamakit moderate -m Llama-Guard-3-8B/ --prompts dialogs.jsonl --json
     """
     from llamakit.cli.open_model import open_model
-    from llamakit.cli.terminal import json_text
+    from llamakit.cli.terminal import json_text, note_unquoted
     from llamakit.llama.moderation import moderate as run
     from llamakit.llama.prompts import read_prompts
 
+    note_unquoted(text)
     asked = read_prompts(text, None if prompts is None else Path(prompts))
     size = loading.max_batch_size or min(len(asked), BATCH)
     with open_model(toolkit, model, replace(loading, max_batch_size=size)) as llama:
@@ -85,6 +86,7 @@ def _dialog(prompt: Prompt) -> Dialog:
 
 def _as_dict(prompt: Prompt, verdict: Moderation, threshold: float) -> dict[str, Any]:
     return {
+        **prompt.more,
         **({} if prompt.id is None else {"id": prompt.id}),
         "flagged": verdict.score >= threshold,
         "score": verdict.score,

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from llamakit import demo
 from llamakit.api import Llama
 from llamakit.cli.terminal import loading_bar, note
+from llamakit.cores import available_cores
 from llamakit.errors import NotACheckpointError, TokenizerError
 from llamakit.llama.drafter_choice import choose_drafter
 from llamakit.llama.loading import find_tokenizer, fit_tokenizer
@@ -27,6 +28,7 @@ def open_model(toolkit: Toolkit, model: str | Path | None, loading: LoadOptions)
     Args:
         model: its folder; None is the bundled demo model.
     """
+    is_demo = model is None
     if model is None:
         note("no model named (-m FOLDER or LLAMAKIT_MODEL): using the bundled demo model")
         model = demo.path()
@@ -38,10 +40,10 @@ def open_model(toolkit: Toolkit, model: str | Path | None, loading: LoadOptions)
     except NotACheckpointError as error:
         if os.environ.get("LLAMAKIT_MODEL") != str(model):
             raise
-        raise NotACheckpointError(f"LLAMAKIT_MODEL: {error}") from error
+        raise NotACheckpointError(f"LLAMAKIT_MODEL: {error.for_commands}") from error
     share_cores(llama.model_parallel_size)
     stored = llama.checkpoint.parameters["norm.weight"].dtype
-    if loading.dtype == "auto" and stored != llama.dtype:
+    if loading.dtype == "auto" and stored != llama.dtype and not is_demo:
         note(
             f"{stored} weights are computed in {llama.dtype}: this {llama.device} has no "
             f"{stored} arithmetic (--dtype {stored} forces it)"
@@ -89,7 +91,9 @@ def _load_tokenizer(toolkit: Toolkit, model: str | Path | None, tokenizer: str |
 def share_cores(ranks: int) -> None:
     """Limit PyTorch to this rank's share of the cores; only for a process of our own."""
     ranks = read_environment().local_size or ranks  # torchrun: those of this host
-    if ranks > 1 and "OMP_NUM_THREADS" not in os.environ:
+    if "OMP_NUM_THREADS" not in os.environ:
         import torch
 
-        torch.set_num_threads(max(1, (os.cpu_count() or 1) // ranks))
+        share = max(1, available_cores() // ranks)
+        if share < torch.get_num_threads():
+            torch.set_num_threads(share)

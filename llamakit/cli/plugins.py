@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from llamakit.cli.completion import anything_of_plugins
 from llamakit.errors import UnknownNameError
 from llamakit.plugin_manager.plugin_loader import load_command
 from llamakit.testing.new_package import KINDS
@@ -24,9 +25,10 @@ if TYPE_CHECKING:
 @click.option(
     "--check", is_flag=True, help="Also run everything that third-party plugins register, once."
 )
+@click.option("--strict", is_flag=True, help="Exit with status 1 where a plugin is broken.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @click.pass_context
-def plugins(ctx: click.Context, *, check: bool, as_json: bool) -> None:
+def plugins(ctx: click.Context, *, check: bool, strict: bool, as_json: bool) -> None:
     """List the plugins, what each registers, and whether it works.
 
     A plugin that can be loaded may still fail in use. The help of every command is always
@@ -42,10 +44,12 @@ def plugins(ctx: click.Context, *, check: bool, as_json: bool) -> None:
         if check:
             trial.try_all(ctx.obj)
         _show([_describe_plugin(record) for record in ctx.obj.plugins], _table, as_json=as_json)
+        is_broken = any(record.status == "broken" for record in ctx.obj.plugins)
+        ctx.exit(1 if strict and is_broken else 0)
 
 
 @plugins.command()
-@click.argument("name")
+@click.argument("name", shell_complete=anything_of_plugins)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @click.pass_obj
 def show(toolkit: Toolkit, name: str, *, as_json: bool) -> None:
@@ -146,7 +150,9 @@ def _describe_entry(entry: Entry) -> dict[str, Any]:
     is_command = entry.kind in ("command", "checkpoint tool")
     is_factory = callable(entry.value) and not is_command
     fields = {"fields": dict(entry.value)} if isinstance(entry.value, Mapping) else {}
-    summary = load_command(entry).help if is_command else ""
+    command = load_command(entry) if is_command else None
+    summary = command.help if command else ""
+    options = _command_options(command) if command else _options(entry) if is_factory else []
     return {
         "kind": entry.kind,
         "name": entry.name,
@@ -156,7 +162,7 @@ def _describe_entry(entry: Entry) -> dict[str, Any]:
         "version": entry.source.version,
         "builtin": entry.source.builtin,
         "summary": summary_of(entry.value) if is_factory else (summary or "").partition("\n\n")[0],
-        "options": _options(entry) if is_factory else [],
+        "options": options,
         **fields,
     }
 
@@ -180,6 +186,32 @@ def _options(entry: Entry) -> list[dict[str, Any]]:
         }
         for option in options_of(entry.value)
     ]
+
+
+def _command_options(command: click.Command) -> list[dict[str, Any]]:
+    """Describe the arguments and options of a command, and of a group the commands."""
+    context = click.Context(command)
+    described = [_command_option(param) for param in command.get_params(context)]
+    if isinstance(command, click.Group):
+        for name in command.list_commands(context):
+            inner = command.get_command(context, name)
+            text = inner.get_short_help_str(100) if inner else ""
+            described.append({"name": name, "type": "command", "default": None, "help": text})
+    return described
+
+
+def _command_option(param: click.Parameter) -> dict[str, Any]:
+    is_option = isinstance(param, click.Option)
+    long = [it for it in param.opts if it.startswith("--")] or param.opts
+    name = long[0] if is_option else param.metavar or (param.name or "").upper()
+    kind = "|".join(map(str, getattr(param.type, "choices", ()))) or param.type.name
+    default = None if callable(param.default) or param.multiple else param.default
+    return {
+        "name": name,
+        "type": "flag" if getattr(param, "is_flag", False) else kind if is_option else "argument",
+        "default": default if isinstance(default, str | int | float | bool) else None,
+        "help": getattr(param, "help", None) or "",
+    }
 
 
 def _show(

@@ -12,6 +12,7 @@ from typing import Any, TypeVar, cast
 
 import click
 
+from llamakit.cli.completion import registered
 from llamakit.errors import UsageError
 from llamakit.llama.options import LoadOptions, SamplingOptions
 from llamakit.plugin_manager.factories import Choice
@@ -33,6 +34,7 @@ class NameOption(click.Option):
     """
 
     def __init__(self, *args: Any, registry: str, **kwargs: Any) -> None:
+        kwargs.setdefault("shell_complete", registered(registry))
         super().__init__(*args, **kwargs)
         self.registry = registry
 
@@ -243,6 +245,7 @@ def draft_option(command: F) -> F:
             "--draft",
             cls=NameOption,
             registry="drafters",
+            shell_complete=registered("drafters", or_folder=True),
             metavar="NAME[:K=V,...]|FOLDER",
             help="Speculative decoding: what drafts tokens, which the model checks several at a "
             "time; the answer stays the same. A folder is a smaller model with the same tokenizer.",

@@ -34,6 +34,11 @@ def prepare() -> None:
         sys.stdout.reconfigure(errors="backslashreplace")
 
 
+def silence_errors() -> None:
+    """Discard what is written to standard error."""
+    sys.stderr = open(os.devnull, "w", encoding="utf-8")  # noqa: PTH123, SIM115
+
+
 def keep_warnings_on_one_line() -> None:
     """Print each warning on one line; for commands, since ``--help`` would wait for ``logging``."""
     import logging

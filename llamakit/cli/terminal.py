@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 import click
@@ -36,6 +36,15 @@ def note(text: str) -> None:
     shown = text if len(text) <= LONGEST_MESSAGE else f"{text[:LONGEST_MESSAGE]}…"
     first, *rest = printable_lines(shown).split("\n")
     click.echo("\n  ".join([f"llamakit: {first}", *map(str.strip, rest)]), err=True)
+
+
+def note_unquoted(prompts: Sequence[str]) -> None:
+    """Say that several prompts of a word each may have been meant as one."""
+    if len(prompts) > 1 and not any(prompt == "-" or len(prompt.split()) > 1 for prompt in prompts):
+        note(
+            f"{len(prompts)} prompts of one word each, and an answer to each; one prompt of "
+            f'several words needs quotes: "{" ".join(prompts)}"'
+        )
 
 
 def json_text(value: object, *, indent: int | None = None) -> str:
@@ -86,6 +95,34 @@ def format_nbytes(nbytes: int) -> str:
             return f"{amount:.3g} {unit}"
         amount /= 1000
     return f"{amount:.3g} TB"
+
+
+@contextlib.contextmanager
+def whole_lines() -> Iterator[Callable[[str], None]]:
+    """Write pieces of text, and end the last line where an error or Ctrl-C cuts it off.
+
+    Yields:
+        A function that writes one piece to standard output.
+    Raises:
+        click.Abort: Ctrl-C within a line; its cause is the ``KeyboardInterrupt``.
+    """
+    is_open = False
+
+    def write(text: str) -> None:
+        nonlocal is_open
+        is_open = not text.endswith("\n") if text else is_open
+        click.echo(text, nl=False)
+
+    try:
+        yield write
+    except BrokenPipeError:
+        raise
+    except BaseException as error:
+        if is_open:
+            click.echo()
+            if isinstance(error, KeyboardInterrupt):  # else a second line end follows
+                raise click.Abort from error
+        raise
 
 
 @contextlib.contextmanager

@@ -82,12 +82,12 @@ class ConversionPlan:
         try:
             check_destination(self.destination, force=force, source=self.checkpoint.path)
         except LlamakitError as error:
-            reasons.append(str(error))
+            reasons.append(error.for_commands)
         if self.destination.parent.is_dir():
             try:
                 check_space(self.destination.parent, self.nbytes)
             except LlamakitError as error:
-                reasons.append(str(error))
+                reasons.append(error.for_commands)
         return reasons
 
     def as_json(self, *, force: bool = False) -> dict[str, object]:

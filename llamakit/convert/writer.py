@@ -7,7 +7,6 @@ writes it, and comes back to be filled again; there are so many blocks and no mo
 from __future__ import annotations
 
 import hashlib
-import os
 import queue
 import threading
 import zlib
@@ -20,6 +19,7 @@ import numpy as np
 from llamakit.checkpoint.dtypes import Array
 from llamakit.checkpoint.file_layout import FileLayout
 from llamakit.convert.disk import SMALL, Buffer, DiskFile, align_down, align_up
+from llamakit.cores import available_cores
 
 _BLOCK_NBYTES = 4 << 20
 _ALL_BLOCKS_NBYTES = 48 << 20
@@ -51,7 +51,7 @@ class Lanes:
 
     def __init__(self, files: int, *, hashed: bool, direct: bool | None) -> None:
         self.direct = direct
-        hashers = min(files, os.cpu_count() or 1) if hashed else 0
+        hashers = min(files, available_cores()) if hashed else 0
         self._hashers = [ThreadPoolExecutor(1, "llamakit-md5") for _ in range(hashers)]
         writers = min(files, _WRITERS)
         self._writers = [ThreadPoolExecutor(1, "llamakit-write") for _ in range(writers)]

@@ -21,7 +21,7 @@ from llamakit.download.part_file import PartFile
 from llamakit.download.responses import ChangedError, NoRangesError, RemoteFile
 from llamakit.download.small_files import WRONG_TWICE
 from llamakit.download.transfer import Report, Transfer, TransferTarget
-from llamakit.errors import DamagedFileError, DownloadError, LinkExpiredError
+from llamakit.errors import DamagedFileError, DownloadError, LinkExpiredError, for_commands
 
 MAX_RESTARTS = 3
 """A file that changes on the server more often fails."""
@@ -99,7 +99,7 @@ class _Run:
         if self._failed:
             raise DownloadError(
                 f"{len(self._failed)} files could not be fetched:\n"
-                + "\n".join(sorted(f"  {error}" for error in self._failed))
+                + "\n".join(sorted(f"  {for_commands(error)}" for error in self._failed))
             )
 
     def _is_stuck(self) -> bool:
@@ -183,7 +183,7 @@ class _Run:
         self._transfer.drop(target)
         self._pending.remove(target)
         self._failed.append(error)
-        return Failed(target.path, str(error))
+        return Failed(target.path, for_commands(error))
 
 
 def _progress(target: TransferTarget) -> FileProgress:

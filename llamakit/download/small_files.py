@@ -120,7 +120,7 @@ class Checklists:
         try:
             checklist = parse_checklist(data, sent)
         except DamagedFileError as error:
-            yield Restarted(path, str(error))
+            yield Restarted(path, error.for_commands)
             data = yield from retried(path, ask, self._retry_policy)
             checklist = parse_checklist(data, sent)
         if keep:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 import queue
 import threading
 from collections.abc import Iterator, Mapping
@@ -19,6 +18,7 @@ from llamakit.checkpoint.checked_read import read_checked
 from llamakit.checkpoint.dtypes import DTYPES, itemsize
 from llamakit.checkpoint.layout import OUTPUT, ROPE_FREQS
 from llamakit.checkpoint.rope_scaling import as_config, scaling_of
+from llamakit.cores import available_cores
 from llamakit.errors import LlamakitError
 from llamakit.examine.steps import StepProgress, Steps
 from llamakit.examine.values import Comparison, compare, merge
@@ -171,7 +171,7 @@ def _compare_all(a: Checkpoint, b: Checkpoint, names: list[str]) -> Iterator[Par
         except BaseException as error:  # noqa: BLE001 - raised again by whoever waits
             done.put(error)
 
-    workers = ThreadPoolExecutor(min(os.cpu_count() or 1, _MOST_WORKERS), "llamakit-diff")
+    workers = ThreadPoolExecutor(min(available_cores(), _MOST_WORKERS), "llamakit-diff")
     try:
         for name in names:
             workers.submit(work, name)

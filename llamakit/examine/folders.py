@@ -90,7 +90,7 @@ def _look_into(folder: Path) -> Folder:
         try:
             entries = read_checklist(folder / name).entries
         except DamagedFileError as error:
-            faults.append(str(error))
+            faults.append(error.for_commands)
             continue
         readable.append(name)
         faults += _contradictions(folder, expected, entries)

@@ -140,7 +140,7 @@ def _faults(checkpoint: Checkpoint, tokenizer: Vocabulary) -> list[str]:
     try:
         check_parameters(checkpoint)
     except ParametersError as error:
-        faults.append(str(error))
+        faults.append(error.for_commands)
     return faults
 
 
@@ -169,4 +169,4 @@ def _uncomputed(checkpoint: Checkpoint) -> Iterator[str]:
         check_not_quantized(checkpoint)
         scaling_of(checkpoint.params, checkpoint.path)
     except LlamakitError as error:
-        yield str(error)
+        yield error.for_commands

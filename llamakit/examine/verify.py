@@ -132,7 +132,7 @@ class _File:
             try:
                 self.non_finite.finish()
             except CheckpointError as error:
-                self.faults.append(str(error))
+                self.faults.append(error.for_commands)
 
 
 def _report(
@@ -257,7 +257,7 @@ def _open_tensors(path: Path, faults: list[str]) -> TensorFile | None:
     try:
         return opens(path)
     except CheckpointError as error:
-        faults.append(str(error))
+        faults.append(error.for_commands)
         return None
 
 

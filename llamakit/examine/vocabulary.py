@@ -31,7 +31,7 @@ def find_vocabulary(checkpoint: Checkpoint, opener: Opener) -> Vocabulary:
     try:
         tokenizer = _of_a_plugin(places, opener) if path is None else opener.load_tokenizer(path)
     except TokenizerError as error:
-        return Vocabulary(path, fault=str(error))
+        return Vocabulary(path, fault=error.for_commands)
     except OSError as error:
         return Vocabulary(path, fault=f"{path} cannot be read: {error.strerror}.")
     if tokenizer is None:

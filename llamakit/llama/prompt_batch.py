@@ -75,7 +75,7 @@ class Answer:
             result["prompt_logprobs"] = self.prompt_logprobs
         if self.drafted is not None:
             result |= {"drafted": self.drafted, "accepted": self.accepted}
-        return result
+        return {**result, **prompt.more}
 
 
 class PromptBatch:
@@ -115,7 +115,7 @@ class PromptBatch:
             tokens = self._tokens(prompt)
         except PromptError as error:
             name = index + 1 if prompt.id is None else repr(prompt.id)
-            raise type(error)(f"prompt {name}: {error}") from error
+            raise type(error)(f"prompt {name}: {error.for_commands}") from error
         self._llama.check_prompt(tokens, index + 1, len(self._prompts))
         return tokens
 

@@ -6,17 +6,20 @@ import hashlib
 import json
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any, cast
 
 from llamakit.errors import DialogError, FileFormatError, InvalidJSONError, PromptError, UsageError
 from llamakit.files.json_reader import MAX_NBYTES, parse_json
 from llamakit.files.regular_file import open_regular
-from llamakit.printable import printable
+from llamakit.llama import openai_batch
 from llamakit.protocols import Dialog
 
 KEYS = ("prompt", "messages", "tools", "id", "seed")
+_ANSWER = "index text finish_reason prompt_tokens new_tokens tokens settings tool_calls logprobs"
+ANSWER_KEYS = (*_ANSWER.split(), "prompt_logprobs", "drafted", "accepted")
+"""What the line of an answer has besides."""
 ROLES = ("system", "user", "assistant", "tool", "ipython")
 TOOL_KEYS = ("tool_calls", "tool_call_id", "ends")
 """What a message may have besides, for prompt formats that have tools."""
@@ -31,6 +34,8 @@ class Prompt:
         tools: described to the model, in the format of OpenAI's API; with a dialog only.
         id: what the file calls it; None where it has no name.
         seed: its own, if the file gives one.
+        own: settings of its own, if it is a line of OpenAI's batch files.
+        more: the other keys of its line; the line of its answer has them too.
     """
 
     text: str | None = None
@@ -38,16 +43,19 @@ class Prompt:
     tools: Sequence[Any] | None = None
     id: str | int | None = None
     seed: int | None = None
+    own: openai_batch.OwnSettings | None = None
+    more: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def digest(self) -> str:
-        """A hash of its text or dialog."""
-        content = self.text if self.dialog is None else self.dialog
-        return digest([content, self.tools] if self.tools else content)
+        """A hash of its text or dialog, its tools, and settings of its own."""
+        content = digest(self.text if self.dialog is None else self.dialog, self.tools)
+        return content if self.own is None else digest([content, self.own.key()])
 
 
-def digest(content: object) -> str:
-    """Return a hash of a prompt's text or messages."""
+def digest(content: object, tools: object = None) -> str:
+    """Return a hash of a prompt's text or messages, and of its tools."""
+    content = [content, tools] if tools else content
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
 
 
@@ -81,7 +89,8 @@ def read_jsonl(lines: IO[Any], name: str) -> Iterator[Prompt]:
     """Read one prompt a line; empty lines are skipped.
 
     A line is ``{"prompt": "…"}``, ``{"messages": [{"role": …, "content": …}]}`` or a JSON string;
-    an object may have an ``id`` and a ``seed``, and one with messages ``tools``.
+    an object may have an ``id`` and a ``seed``, and one with messages ``tools``. A line of OpenAI's
+    batch files is read, too.
 
     Raises:
         FileFormatError: a line is something else; the message names it.
@@ -104,12 +113,17 @@ _EXPECTED = 'expected {"prompt": "text"} or {"messages": [{"role": "user", "cont
 def _prompt(value: Any, where: str) -> Prompt:
     if isinstance(value, str):
         return Prompt(value)
-    if not isinstance(value, dict) or ("prompt" in value) == ("messages" in value):
+    own = None
+    if isinstance(value, dict) and "body" in value:
+        more = _others(value, openai_batch.LINE_KEYS, openai_batch.ANSWER_KEYS, where)
+        value, own = openai_batch.read_body(value, where)
+    elif not isinstance(value, dict) or ("prompt" in value) == ("messages" in value):
         raise FileFormatError(f"{where}: {_EXPECTED}")
-    if unknown := sorted(set(value) - set(KEYS)):
-        raise FileFormatError(
-            f"{where}: unknown key {printable(unknown[0])!r}; known: {', '.join(KEYS)}"
-        )
+    else:
+        more = _others(value, KEYS, ANSWER_KEYS, where)
+        value = {"id": value.get("custom_id"), **value}
+    if value.get("id") is None:
+        value.pop("id", None)
     if not isinstance(value.get("id", ""), (str, int)):
         raise FileFormatError(f"{where}: id has to be a string or a whole number")
     seed = value.get("seed")
@@ -122,7 +136,23 @@ def _prompt(value: Any, where: str) -> Prompt:
     tools = value.get("tools")
     if tools is not None and (not isinstance(tools, list) or dialog is None):
         raise FileFormatError(f"{where}: tools have to be a list, next to messages")
-    return Prompt(text, dialog, tools, value.get("id"), seed)
+    return Prompt(text, dialog, tools, value.get("id"), seed, own, more)
+
+
+def _others(
+    line: Mapping[str, Any], read: Sequence[str], taken: Sequence[str], where: str
+) -> dict[str, Any]:
+    """Return the keys of a line that are not read; its answer has them.
+
+    Raises:
+        FileFormatError: the answer has such a key itself.
+    """
+    if clash := sorted(set(taken) & set(line)):
+        raise FileFormatError(
+            f"{where}: the key {clash[0]!r} is one of the answer's, which has the other keys of "
+            "its prompt: give it another name"
+        )
+    return {name: value for name, value in line.items() if name not in read}
 
 
 def check_dialog(value: Any, where: str) -> Dialog:

@@ -40,10 +40,10 @@ def main(join_timeout: float | None = None) -> int:
     except ParallelError as error:
         time.sleep(launch.NOTICE_TIMEOUT)  # rank 0 reports it, or torchrun ends this rank meanwhile
         if not signals:
-            print(f"llamakit: {error}", file=sys.stderr)  # noqa: T201
+            print(f"llamakit: {error.for_commands}", file=sys.stderr)  # noqa: T201
         return error.exit_status
     except LlamakitError as error:
-        print(f"llamakit: {error}", file=sys.stderr)  # noqa: T201
+        print(f"llamakit: {error.for_commands}", file=sys.stderr)  # noqa: T201
         return error.exit_status
     finally:
         group.close()

@@ -8,6 +8,7 @@ once for all plugins; each implementation gets the registrar of its own plugin.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import inspect
 from collections.abc import Callable, Generator, Mapping, Sequence
@@ -95,7 +96,9 @@ class HookGuard:
 
     def _call(self, function: Callable[..., Any], hook: str, arguments: Sequence[Any]) -> Any:
         try:
-            return self._accepted(hook, function(*self._own(hook, arguments)))
+            with self.record.timed() if hook in self.registrars else contextlib.nullcontext():
+                result = function(*self._own(hook, arguments))
+            return self._accepted(hook, result)
         except (Exception, SystemExit) as error:  # noqa: BLE001 - as `_hold` says
             return self._hold(hook, error)
         except KeyboardInterrupt:

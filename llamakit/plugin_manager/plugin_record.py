@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
+import time
+from collections.abc import Iterator
 from typing import Literal
 
 import pluggy
@@ -12,6 +15,10 @@ from llamakit._distribution import __version__, install_command
 from llamakit.errors import PluginError
 from llamakit.plugin_manager.moved import where_it_is_now
 from llamakit.plugin_manager.registry import Entry, Source, in_one_line
+
+SLOW_VARIABLE = "LLAMAKIT_SLOW_PLUGIN"
+SLOW = 2.0
+"""Seconds that a plugin may take at every start without being named."""
 
 
 class PluginRecord:
@@ -25,6 +32,8 @@ class PluginRecord:
         """What it registered and kept the name of."""
         self.hooks: list[str] = []
         """The hooks that it implements."""
+        self.seconds = 0.0
+        """How long it took to be imported and to register."""
 
     def __repr__(self) -> str:
         return f"<{self.source}: {self.status}>"
@@ -41,6 +50,24 @@ class PluginRecord:
             import traceback
 
             traceback.print_exception(error)
+
+    @contextlib.contextmanager
+    def timed(self) -> Iterator[None]:
+        """Count what a block takes to the time that the plugin took."""
+        start = time.monotonic()
+        try:
+            yield
+        finally:
+            self.seconds += time.monotonic() - start
+
+    def say_if_slow(self) -> None:
+        """Tell the user that each start waits for it, if that is long."""
+        if self.seconds > _slow() and not self.source.builtin:
+            say(
+                f"{self.source} took {self.seconds:.1f} s to load, as at every start; its author "
+                "can import what takes long where it is used; "
+                f"LLAMAKIT_DISABLE_PLUGINS={self.source.name} leaves it out"
+            )
 
     def lose_names(self, reasons: list[str]) -> None:
         """Mark it as broken because others have its names, and tell the user in one line."""
@@ -62,11 +89,17 @@ class PluginRecord:
         self.reason = f"{self.reason}; {reason}" if self.reason else reason
 
 
+def _slow() -> float:
+    with contextlib.suppress(ValueError):
+        return float(os.environ.get(SLOW_VARIABLE) or SLOW)
+    return SLOW
+
+
 def why_not_loaded(error: BaseException, source: Source) -> str:
     """Say in one line why a plugin could not be loaded, and what to do."""
     line = in_one_line(error)
     if isinstance(error, PluginError):
-        return str(error)
+        return error.for_commands
     if isinstance(error, ImportError) and not where_it_is_now(error):
         if (error.name or "").partition(".")[0] == "llamakit" and not source.builtin:
             return f"{line}: {maybe_newer(source)}"

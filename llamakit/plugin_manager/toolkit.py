@@ -129,6 +129,7 @@ class Toolkit:
             entry_points: in the order of loading; pluggy asks the last one first.
             is_disabled: whether one is switched off.
         """
+        known = len(self.plugins)
         loaded_before = [guard.plugin for guard in self._guards.values()]
         # What plugins print is no part of what a command prints, such as JSON.
         with contextlib.redirect_stdout(sys.stderr):
@@ -139,6 +140,8 @@ class Toolkit:
                 caller(**dict.fromkeys(caller.spec.argnames))  # each guard passes its registrar
         for guard in filter(None, guards):
             self._take_in(guard)
+        for record in self.plugins[known:]:
+            record.say_if_slow()
 
     def _import(self, point: EntryPoint, is_disabled: bool) -> HookGuard | None:
         """Import one plugin and register its hooks with pluggy; None if that fails."""
@@ -152,7 +155,9 @@ class Toolkit:
                 registry.off.append(source.name)
             return None
         try:
-            return self._register(import_plugin(point), record)
+            with record.timed():
+                plugin = import_plugin(point)
+            return self._register(plugin, record)
         except (Exception, SystemExit) as error:  # noqa: BLE001 - a plugin may raise anything
             record.skip(why_not_loaded(error, source), error)
         except KeyboardInterrupt:

@@ -20,6 +20,7 @@ from collections.abc import Sequence
 from datetime import timedelta
 from typing import IO
 
+from llamakit.cores import available_cores
 from llamakit.errors import ParallelError
 from llamakit.runtime.rank_links import SOCKETS, Links, wait_for_workers
 
@@ -72,7 +73,7 @@ class Workers:
     def _start(self, links: Links) -> None:
         errors = tempfile.TemporaryFile()  # noqa: SIM115 (closed in join)
         self._errors.append(errors)
-        threads = max(1, (os.cpu_count() or 1) // self.size)
+        threads = max(1, available_cores() // self.size)
         environment = (
             {"OMP_NUM_THREADS": str(threads)}
             | harmless_environment()

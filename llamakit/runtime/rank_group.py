@@ -19,7 +19,7 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
-from llamakit.errors import ParallelError
+from llamakit.errors import ParallelError, for_commands
 from llamakit.runtime import launch
 from llamakit.runtime.interrupt import deferred_interrupt
 
@@ -173,7 +173,7 @@ class RankGroup(Group):
             Exception: ``error`` itself where this rank failed.
             ParallelError: another rank failed; the message repeats its error.
         """
-        messages = self._gather(None if error is None else str(error))
+        messages = self._gather(None if error is None else for_commands(error))
         if error is not None:
             raise error
         for rank, message in enumerate(messages):

@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from llamakit.errors import LlamakitError, PromptError, PromptTooLongError, UsageError
+from llamakit.errors import LlamakitError, PromptError, PromptTooLongError, UsageError, for_commands
 
 KINDS = {401: "authentication_error", 403: "permission_error", 404: "not_found_error"}
 KINDS |= {408: "timeout_error", 429: "rate_limit_error"}
@@ -67,7 +67,7 @@ def as_api_error(error: BaseException, param: str | None = None) -> ApiError:
     """
     if isinstance(error, ApiError):
         return error
-    message = in_fields(_short(str(error)))
+    message = in_fields(_short(for_commands(error)))
     if isinstance(error, PromptTooLongError):
         return bad(message, param, "context_length_exceeded")
     if isinstance(error, (PromptError, UsageError)):

@@ -46,7 +46,7 @@ def test_an_existing_destination_is_refused_and_stays(tmp_path):
     make(tmp_path / "out", "old")
 
     with (
-        pytest.raises(DestinationError, match=r"exists already.*--force"),
+        pytest.raises(DestinationError, match=r"exists already.*force=True"),
         atomic_folder(tmp_path / "out"),
     ):
         pytest.fail("the block has begun")

@@ -93,7 +93,7 @@ def test_the_members_are_those_of_torch(tmp_path):
 
 
 def test_a_dtype_that_torch_has_no_storage_for_is_refused():
-    with pytest.raises(UnsupportedModelError, match=r"float8_e4m3fn.*--dtype"):
+    with pytest.raises(UnsupportedModelError, match=r"float8_e4m3fn.*with dtype"):
         PthLayout("x", [TensorSpec("w", "float8_e4m3fn", (2,))])
 
 

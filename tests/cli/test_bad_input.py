@@ -212,7 +212,7 @@ def test_quantized_weights_are_refused_in_one_sentence(run_llamakit: Run, model:
     [
         ("nonsense", "line 2: not JSON"),
         ('{"text": "a"}', "line 2: expected"),
-        ('{"prompt": "a", "sead": 1}', "line 2: unknown key 'sead'"),
+        ('{"prompt": "a", "text": 1}', "line 2: the key 'text' is one of the answer's"),
         ('{"messages": [{"role": "robot", "content": "a"}]}', "line 2: messages have to be"),
     ],
 )

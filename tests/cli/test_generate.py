@@ -10,7 +10,11 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import click
 import pytest
+
+from llamakit.cli.terminal import whole_lines
+from llamakit.errors import NonFiniteError
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
 STORY = "Once upon a time"
@@ -29,6 +33,46 @@ def test_the_demo_model_answers_and_only_the_answer_is_on_stdout(run_llamakit: R
     assert len(done.stdout.split()) > 10
     assert "using the bundled demo model" in done.stderr
     assert done.stdout.isascii()
+
+
+def test_the_demo_model_is_noticed_once_and_in_one_line(run_llamakit: Run) -> None:
+    done = run_llamakit("generate", STORY, "--max-new-tokens", "1")
+
+    assert done.stderr == (
+        "llamakit: no model named (-m FOLDER or LLAMAKIT_MODEL): using the bundled demo model\n"
+    )
+
+
+def test_a_prompt_that_was_typed_without_quotes_is_noticed(run_llamakit: Run, model: str) -> None:
+    few = ("--max-new-tokens", "1", "-m", model)
+
+    unquoted = run_llamakit("generate", *few, "Once", "upon", "a", "time")
+    quoted = run_llamakit("generate", *few, "Once upon", "a time")
+
+    assert len(unquoted.stdout.splitlines()) >= 4
+    assert 'one prompt of several words needs quotes: "Once upon a time"' in unquoted.stderr
+    assert quoted.stderr == ""
+
+
+@pytest.mark.parametrize(
+    ("error", "raised"),
+    [(KeyboardInterrupt(), click.Abort), (NonFiniteError("NaN"), NonFiniteError)],
+)
+def test_a_line_that_an_error_or_ctrl_c_cuts_off_is_ended(
+    capsys: pytest.CaptureFixture[str], error: BaseException, raised: type[BaseException]
+) -> None:
+    def write(text: str) -> None:
+        with whole_lines() as piece:
+            piece(text)
+            piece("")
+            raise error
+
+    with pytest.raises(raised):
+        write("Once upon")
+    with pytest.raises(type(error)):
+        write("a time\n")
+
+    assert capsys.readouterr().out == "Once upon\na time\n"
 
 
 def test_the_same_seed_gives_the_same_answer_whatever_is_next_to_it(
@@ -134,7 +178,19 @@ def test_under_torchrun_rank_0_alone_prints(run_llamakit: Run) -> None:
 def test_on_a_terminal_the_answer_is_streamed(model: str) -> None:
     leader, follower = pty.openpty()
     process = subprocess.Popen(
-        [sys.executable, "-m", "llamakit", "generate", "-m", model, "hi", "--max-new-tokens", "9"],
+        [
+            sys.executable,
+            "-m",
+            "llamakit",
+            "generate",
+            "-m",
+            model,
+            "hi",
+            "--max-new-tokens",
+            "9",
+            "--seed",
+            "1",
+        ],
         stdout=follower,
         stderr=subprocess.DEVNULL,
     )

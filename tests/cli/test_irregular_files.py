@@ -116,7 +116,6 @@ def test_a_checklist_is_refused(model, tmp_path, capsys, kind):
         ("hello", "--prompt-format", "llama3:tools={}"),
         ("hello", "--processor", "json-schema:file={}"),
         ("hello", "--processor", "grammar:file={}"),
-        ("hello", "--output", "{}"),
     ],
 )
 def test_files_of_generate_are_refused(models, tmp_path, capsys, kind, words):

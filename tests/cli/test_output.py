@@ -77,7 +77,7 @@ def test_nothing_is_loaded_when_all_answers_are_there(
     run_llamakit(*common)
     before = (tmp_path / "answers.jsonl").read_bytes()
 
-    done = run_llamakit(*common, "--dtype", "float16", "--device", "cuda")
+    done = run_llamakit(*common, "--device", "cuda")
 
     assert done.returncode == 0, done.stderr
     assert "has all 2 answers already" in done.stderr

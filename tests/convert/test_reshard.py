@@ -251,7 +251,7 @@ def test_an_existing_destination_is_kept_without_force(source, tmp_path):
     reshard(source, tmp_path / "out", 1)
     before = files(tmp_path / "out")
 
-    with pytest.raises(DestinationError, match="--force"):
+    with pytest.raises(DestinationError, match="pass force=True to replace it"):
         reshard(source, tmp_path / "out", 2)
     assert files(tmp_path / "out") == before
 

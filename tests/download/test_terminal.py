@@ -37,6 +37,20 @@ def test_no_bar_is_left_where_the_last_line_is(server, terminal, out):
     assert "Everything is there and verified" in last
 
 
+def test_the_link_is_asked_for_where_no_bar_is_drawn_any_more(server, terminal, out):
+    fetch(server, out)
+    next(out.rglob("params.json")).unlink()
+    child = terminal("7B")
+
+    child.expect(r"Link \(it is not shown\): ")
+
+    before = str(child.logfile_read)
+    assert "verifying files on disk" in before
+    assert before.rindex("\x1b[?25h") > before.rindex("verifying files on disk")  # cursor is back
+    child.sendline(server.link)
+    assert ended(child) == 0
+
+
 def test_when_the_link_ends_a_new_one_is_asked_for_and_nothing_is_fetched_twice(
     large, terminal, out
 ):

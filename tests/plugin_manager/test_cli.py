@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 
@@ -218,3 +219,21 @@ def test_showing_something_unknown_is_guessed(run_llamakit):
 
     assert result.returncode == 2
     assert "'gredy'; did you mean 'greedy'?" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("name", "option"),
+    [
+        ("verify", {"name": "--deep", "type": "flag", "default": None}),
+        ("generate", {"name": "--max-new-tokens", "type": "integer range", "default": None}),
+        ("download", {"name": "--connections", "type": "integer range", "default": 8}),
+        ("reshard", {"name": "SRC", "type": "argument", "default": None}),
+        ("plugins", {"name": "show", "type": "command", "default": None}),
+    ],
+)
+def test_showing_a_command_lists_its_options(run_llamakit, name, option):
+    result = run_llamakit("plugins", "show", name, "--json")
+
+    (shown,) = json.loads(result.stdout)
+    without_help = [{key: it[key] for key in option} for it in shown["options"]]
+    assert option in without_help

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import signal
 import subprocess
@@ -450,6 +451,7 @@ def test_a_sampler_that_fails_while_sampling_is_listed_after_a_check(run_llamaki
     assert (checked.returncode, checked.stderr) == (0, "")
     assert (listed["later"]["status"], listed["later"]["reason"]) == ("broken", reason)
     assert listed["second"]["status"] == "ok"
+    assert run_llamakit("plugins", "--check", "--strict", env=env).returncode == 1
     assert [line.endswith(reason) for line in shown.stdout.splitlines() if "later" in line] == [
         True
     ]
@@ -505,6 +507,45 @@ def test_a_plugin_that_hangs_is_left_out_by_its_name(run_llamakit, plugins):
     assert listed["sleeper"]["reason"] == "LLAMAKIT_DISABLE_PLUGINS names it"
     assert listed["second"]["status"] == "ok"
     assert (helped.returncode, helped.stderr) == (0, "")
+
+
+@pytest.mark.parametrize(
+    ("names", "status"), [((), 0), (("second",), 0), (("second", "raises_at_import"), 1)]
+)
+def test_strict_has_a_status_for_ci(run_llamakit, plugins, names, status):
+    env = plugins(*names) if names else {}
+
+    assert run_llamakit("plugins", "--strict", "--json", env=env).returncode == status
+    assert run_llamakit("plugins", "--json", env=env).returncode == 0
+
+
+@pytest.mark.parametrize("place", ["import", "hook"])
+def test_a_plugin_that_takes_long_to_load_is_named_at_every_start(
+    run_llamakit, install, tmp_path, place
+):
+    folder = shutil.copytree(install("second"), tmp_path / "place")
+    module = folder / "llamakit_second.py"
+    wait = "__import__('time').sleep(0.05)"
+    lines = module.read_text()
+    if place == "import":
+        module.write_text(f"{lines}\n{wait}\n")
+    else:
+        module.write_text(
+            lines.replace("    samplers.register(", f"    {wait}\n    samplers.register(")
+        )
+    env = {"PYTHONPATH": str(folder)}
+
+    slow = run_llamakit("--version", env=env | {"LLAMAKIT_SLOW_PLUGIN": "0.05"})
+    quick = run_llamakit("--version", env=env)
+
+    assert slow.returncode == quick.returncode == 0
+    assert re.fullmatch(
+        r"llamakit: plugin 'second' \(llamakit-second 0.1\) took \d+\.\d s to load, as at every "
+        "start; its author can import what takes long where it is used; "
+        "LLAMAKIT_DISABLE_PLUGINS=second leaves it out\n",
+        slow.stderr,
+    )
+    assert quick.stderr == ""
 
 
 def test_ctrl_c_while_a_plugin_hangs_says_how_to_leave_it_out(isolated, plugins):

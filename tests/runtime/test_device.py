@@ -25,7 +25,7 @@ def test_a_dtype_that_is_named_is_taken() -> None:
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a CUDA device")
 def test_cuda_without_a_device_says_so() -> None:
-    with pytest.raises(UsageError, match="no CUDA device here; try --device cpu"):
+    with pytest.raises(UsageError, match="no CUDA device here; try device cpu"):
         pick_device("cuda")
 
 

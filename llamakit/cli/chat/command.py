@@ -24,6 +24,13 @@ if TYPE_CHECKING:
 @constraint_options
 @draft_option
 @click.option("--system", metavar="TEXT", help="The system message, which goes before the dialog.")
+@click.option(
+    "--history/--no-history",
+    default=True,
+    envvar="LLAMAKIT_CHAT_HISTORY",
+    show_envvar=True,
+    help="Keep what you type for later chats, in a file that only you can read.  [default: on]",
+)
 @click.pass_obj
 def chat(
     toolkit: Toolkit,
@@ -35,6 +42,8 @@ def chat(
     seed: int | None,
     draft: str | None,
     system: str | None,
+    *,
+    history: bool,
 ) -> None:
     """Talk with a model.
 
@@ -48,10 +57,11 @@ def chat(
     """
     from dataclasses import replace
 
-    from llamakit.cli.chat import repl
+    from llamakit.cli.chat import repl, slash_commands
     from llamakit.cli.chat.answer_settings import AnswerSettings
     from llamakit.cli.chat.chat import Chat
     from llamakit.cli.chat.conversation import Conversation
+    from llamakit.cli.chat.line_reader import open_line_reader
     from llamakit.cli.open_model import check_choices, open_model
     from llamakit.llama.prompts import check_unicode
 
@@ -62,4 +72,6 @@ def chat(
         chat_ = Chat(llama, llama.prompt_format(prompt_format), Conversation(system), settings)
         if draft is not None:
             chat_.drafter = llama.drafter(draft)
-        repl.run(chat_)
+        commands = [f"/{name}" for name in slash_commands.COMMANDS]
+        status = repl.run(chat_, open_line_reader(commands, keeps_history=history))
+    click.get_current_context().exit(status)

@@ -17,6 +17,10 @@ PROMPT = "> "
 class LineReader(Protocol):
     """Reads the user's lines."""
 
+    is_terminal: bool
+    keeps_history: bool
+    """Whether it may write what is typed to a file."""
+
     def read(self) -> str:
         """Return the next line.
 
@@ -29,6 +33,8 @@ class LineReader(Protocol):
 
 class PipeReader:
     """Reads lines from a file or another program: no prompt, no history."""
+
+    is_terminal = keeps_history = False
 
     def read(self) -> str:
         """Return the next line; EOFError at the end."""
@@ -43,30 +49,41 @@ class LineEditor:
 
     Args:
         completions: what Tab completes.
+        keeps_history: read the lines of earlier chats, and write those of this one.
     """
 
-    def __init__(self, completions: Sequence[str]) -> None:
-        from platformdirs import user_state_path
+    is_terminal = True
+
+    def __init__(self, completions: Sequence[str], *, keeps_history: bool) -> None:
         from prompt_toolkit import PromptSession
         from prompt_toolkit.completion import WordCompleter
-        from prompt_toolkit.history import FileHistory
 
-        folder = user_state_path("llamakit", ensure_exists=True)
+        from llamakit.cli.chat.line_history import FILE, PrivateHistory, state_folder
+
+        self.keeps_history = keeps_history
+        self._history = PrivateHistory(state_folder() / FILE) if keeps_history else None
         self._session: PromptSession[str] = PromptSession(
-            history=FileHistory(str(folder / "chat_history")),
+            history=self._history,
             completer=WordCompleter(list(completions), sentence=True),
             complete_while_typing=False,
         )
+        self._tell_problem()
 
     def read(self) -> str:
         """Return the next line; EOFError at Ctrl-D, KeyboardInterrupt at Ctrl-C."""
-        return self._session.prompt(PROMPT)
+        line = self._session.prompt(PROMPT)
+        self._tell_problem()
+        return line
+
+    def _tell_problem(self) -> None:
+        if self._history and (problem := self._history.take_problem()):
+            say(problem)
 
 
-def open_line_reader(completions: Sequence[str]) -> LineReader:
+def open_line_reader(completions: Sequence[str], *, keeps_history: bool = True) -> LineReader:
     """Return a line editor on a terminal (TTY), else a pipe reader."""
     if sys.stdin.isatty() and sys.stdout.isatty():
-        return LineEditor(completions)
+        return LineEditor(completions, keeps_history=keeps_history)
     return PipeReader()
 
 

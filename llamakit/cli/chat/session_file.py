@@ -14,9 +14,11 @@ from llamakit.llama.prompts import check_dialog
 FORMAT = "llamakit chat 1"
 
 
-def save(conversation: Conversation, path: Path) -> None:
+def save(conversation: Conversation, path: Path, *, mode: int = 0o666) -> None:
     """Write a conversation atomically.
 
+    Args:
+        mode: of a file that is not there yet, less the umask.
     Raises:
         FileFormatError: the file exists and is no saved conversation.
         DestinationError: there is no folder to write it in, or another user's link is there.
@@ -27,7 +29,8 @@ def save(conversation: Conversation, path: Path) -> None:
     content = {"format": FORMAT, "messages": conversation.dialog()}
     if not path.parent.is_dir():
         raise DestinationError(f"there is no folder {path.parent} to save {path.name} in")
-    write_atomically(path, f"{json.dumps(content, ensure_ascii=False, indent=2)}\n".encode())
+    text = json.dumps(content, ensure_ascii=False, indent=2)
+    write_atomically(path, f"{text}\n".encode(), mode=mode)
 
 
 def load(path: Path) -> Conversation:

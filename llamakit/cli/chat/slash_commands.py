@@ -46,9 +46,7 @@ def undo(chat: Chat, _rest: str) -> None:
 
 def retry(chat: Chat, _rest: str) -> None:
     """/retry: write the last answer again."""
-    if chat.conversation.remove_last_answer():
-        chat.reply()
-    else:
+    if not chat.retry():
         say("nothing to write again")
 
 
@@ -56,6 +54,7 @@ def save(chat: Chat, rest: str) -> None:
     """/save FILE: save the conversation."""
     path = _path(rest, "/save")
     session_file.save(chat.conversation, path)
+    chat.saved = chat.conversation.messages
     say(f"saved to {path}")
 
 
@@ -63,6 +62,7 @@ def load(chat: Chat, rest: str) -> None:
     """/load FILE: continue a saved conversation."""
     path = _path(rest, "/load")
     chat.conversation = session_file.load(path)
+    chat.saved = chat.conversation.messages
     count = len(chat.conversation.messages) // 2
     say(f"{count} {'exchange' if count == 1 else 'exchanges'} loaded from {path}")
 

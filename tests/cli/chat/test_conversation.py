@@ -29,37 +29,40 @@ def words(dialog: Sequence[Message]) -> list[int]:
 def talk(exchanges: int, system: str | None = None) -> Conversation:
     conversation = Conversation(system)
     for number in range(exchanges):
-        conversation.ask(f"question number {number}")
-        conversation.answer(f"answer number {number}")
+        asked = conversation.asked(f"question number {number}")
+        conversation.answer(asked, f"answer number {number}")
     return conversation
 
 
-def test_a_dialog_that_fits_is_kept_whole() -> None:
+def test_a_dialog_that_fits_is_the_prompt() -> None:
     conversation = talk(2, "be brief")
-    conversation.ask("next")
 
-    tokens, dropped = conversation.fit(words, 15)
+    tokens, left_out = conversation.fit(conversation.asked("next"), words, 15)
 
-    assert (len(tokens), dropped) == (15, 0)
+    assert (len(tokens), left_out) == (15, 0)
 
 
-def test_the_oldest_exchange_is_dropped_and_the_system_message_kept() -> None:
+@pytest.mark.parametrize(("room", "left_out"), [(15, 1), (14, 2), (9, 2), (8, 3), (3, 3)])
+def test_a_prompt_leaves_out_as_few_of_the_oldest_exchanges_as_it_can(
+    room: int, left_out: int
+) -> None:
     conversation = talk(3, "be brief")
-    conversation.ask("next")
+    before = conversation.dialog()
 
-    tokens, dropped = conversation.fit(words, 10)
+    fitted = conversation.fit(conversation.asked("next"), words, room)
 
-    assert (len(tokens), dropped) == (9, 2)
-    contents = [message["content"] for message in conversation.dialog()]
-    assert contents == ["be brief", "question number 2", "answer number 2", "next"]
+    assert fitted == ([1] * (21 - 6 * left_out), left_out)
+    assert conversation.dialog() == before
 
 
-def test_a_message_that_does_not_fit_alone_is_an_error() -> None:
-    conversation = talk(1)
-    conversation.ask("far too many words for this")
+def test_a_message_that_does_not_fit_alone_is_an_error_and_the_dialog_keeps_all() -> None:
+    conversation = talk(2)
+    asked = conversation.asked("far too many words for this")
 
     with pytest.raises(PromptTooLongError, match="has 6 tokens and there is room for 5"):
-        conversation.fit(words, 5)
+        conversation.fit(asked, words, 5)
+
+    assert conversation.messages == talk(2).messages
 
 
 def test_undo_forgets_the_last_exchange() -> None:

@@ -1,0 +1,98 @@
+"""``generate --output`` where that is no file: a pipe, a FIFO, a terminal, ``/dev/null``.
+
+Answers are written to it as they end; nothing can be read back, so nothing is resumed.
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import re
+import stat
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from llamakit.cli.answer_file import AnswerFile
+from llamakit.errors import DestinationError
+from llamakit.files.disk_errors import naming
+from llamakit.llama.prompts import Prompt
+
+_OWN = re.compile(r"/dev/(?:fd|stdin|stdout|stderr)(?:/\d+)?|/proc/self/fd/\d+|-")
+_NUMBERS = {"-": 1, "/dev/stdin": 0, "/dev/stdout": 1, "/dev/stderr": 2}
+
+
+class AnswerStream:
+    """Answers that are written and not kept. Use it in a ``with`` statement.
+
+    Args:
+        path: a FIFO, a device, or an open file of this process, such as ``/dev/stdout``.
+    Raises:
+        DestinationError: nobody reads the FIFO, or it is a disk, a socket or not open.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._descriptor = _open(path)
+
+    def __enter__(self) -> AnswerStream:
+        """Return the stream itself."""
+        return self
+
+    def __exit__(self, *unused: object) -> None:
+        """Close it."""
+        os.close(self._descriptor)
+
+    def __len__(self) -> int:
+        """How many answers are in it that can be read: none."""
+        return 0
+
+    def has_answer(self, _name: str | int, _prompt: Prompt) -> bool:
+        """Tell that no answer is there."""
+        return False
+
+    def check_settings(self, _settings: Mapping[str, Any]) -> None:
+        """Accept any: there is nothing to mix them with."""
+
+    def append(self, answer: Mapping[str, Any]) -> None:
+        """Write one answer."""
+        line = memoryview((json.dumps(answer, ensure_ascii=False) + "\n").encode())
+        with naming(self.path):
+            while line:
+                line = line[os.write(self._descriptor, line) :]
+
+
+def open_answers(path: Path) -> AnswerFile | AnswerStream:
+    """Open what ``--output`` names: ``-`` is standard output. Raises as the two classes."""
+    if _OWN.fullmatch(str(path)):
+        return AnswerStream(path)
+    try:
+        is_file = stat.S_ISREG(path.stat().st_mode)
+    except FileNotFoundError:
+        is_file = True
+    return AnswerFile(path) if is_file else AnswerStream(path)
+
+
+def _open(path: Path) -> int:
+    try:
+        if _OWN.fullmatch(str(path)):
+            return os.dup(_NUMBERS.get(str(path), int(path.name) if path.name.isdecimal() else -1))
+        mode = path.stat().st_mode
+        if not stat.S_ISFIFO(mode) and not stat.S_ISCHR(mode):
+            raise DestinationError(
+                f"{path} is {'a disk' if stat.S_ISBLK(mode) else 'a socket'}, and answers go into "
+                "a file, a pipe or a terminal: pass another --output"
+            )
+        flags = os.O_WRONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
+        descriptor = os.open(path, flags)
+    except OSError as error:
+        if error.errno == errno.ENXIO:
+            reason = "nobody reads this FIFO: start its reader first"
+        elif error.errno == errno.EBADF:
+            reason = "this process has no such open file"
+        else:
+            raise
+        raise DestinationError(f"{path}: {reason}, or pass another --output") from None
+    os.set_blocking(descriptor, True)
+    return descriptor

@@ -1,0 +1,39 @@
+"""The options of ``llamakit generate``, as one value."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from llamakit.llama.options import LoadOptions, SamplingOptions
+
+
+@dataclass(frozen=True)
+class GenerateOptions:
+    """The options of ``llamakit generate``.
+
+    Args:
+        prompt: strings, ``-`` is standard input.
+        prompts: a JSON Lines file of prompts.
+        model: its folder; None is the bundled demo model.
+        seed: None takes any.
+        stop: strings that end an answer.
+        draft: as ``choose_drafter``.
+        output: a file that the answers are appended to as they end, or a pipe or device.
+        mixed: append to it even where other settings have made its answers.
+    """
+
+    prompt: Sequence[str]
+    prompts: str | None
+    model: str | None
+    loading: LoadOptions
+    sampling: SamplingOptions
+    prompt_format: str | None
+    max_new_tokens: int | None
+    seed: int | None
+    stop: Sequence[str]
+    echo: bool
+    logprobs: bool
+    draft: str | None
+    output: str | None
+    mixed: bool
