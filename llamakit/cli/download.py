@@ -17,6 +17,7 @@ from llamakit.cli.link_prompt import (
     passed_link,
     read_checked_link,
 )
+from llamakit.cli.number_types import Number, WholeNumber
 from llamakit.cli.terminal import format_nbytes, note
 from llamakit.download.catalog import ALL, Model, choose, listing, read_catalog
 from llamakit.download.events import Finished
@@ -49,7 +50,7 @@ if TYPE_CHECKING:
 @click.option(
     "--connections",
     metavar="N",
-    type=click.IntRange(1, 64),
+    type=WholeNumber(1, 64),
     default=8,
     show_default=True,
     help="How many connections, over all files.",
@@ -58,7 +59,7 @@ if TYPE_CHECKING:
 @click.option(
     "--retries",
     metavar="N",
-    type=click.IntRange(min=0),
+    type=WholeNumber(min=0),
     default=10,
     show_default=True,
     help="Failures in a row before giving up, counted from the last new byte.",
@@ -66,7 +67,7 @@ if TYPE_CHECKING:
 @click.option(
     "--retry-wait",
     metavar="SECONDS",
-    type=click.FloatRange(min=0),
+    type=Number(min=0),
     default=1.0,
     show_default=True,
     help="Wait after the first failure; doubled each time, up to a minute.",
@@ -74,7 +75,7 @@ if TYPE_CHECKING:
 @click.option(
     "--timeout",
     metavar="SECONDS",
-    type=click.FloatRange(min=0, min_open=True),
+    type=Number(min=0, min_open=True),
     default=30.0,
     show_default=True,
     help="How long to wait for the next byte.",

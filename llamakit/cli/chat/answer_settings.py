@@ -7,6 +7,8 @@ from typing import Any
 
 from llamakit.errors import OptionError, UnknownNameError
 from llamakit.llama.options import SamplingOptions
+from llamakit.llama.seeds import check_seed
+from llamakit.plugin_manager.option_types import number, whole_number
 
 UNSET = ("none", "default")
 
@@ -63,17 +65,17 @@ def _several(_name: str, values: list[str]) -> tuple[str, ...]:
 def _number(name: str, values: list[str]) -> float | None:
     text = _one(name, values)
     try:
-        return None if text is None else float(text)
+        return None if text is None else number(text)
     except ValueError as error:
-        raise OptionError(f"/set {name}: {text!r} is not a number") from error
+        raise OptionError(f"/set {name}: {error}") from error
 
 
 def _whole_number(name: str, values: list[str]) -> int | None:
     text = _one(name, values)
     try:
-        return None if text is None else int(text)
+        return None if text is None else whole_number(text)
     except ValueError as error:
-        raise OptionError(f"/set {name}: {text!r} is not a whole number") from error
+        raise OptionError(f"/set {name}: {error}") from error
 
 
 def _count(name: str, values: list[str]) -> int | None:
@@ -83,6 +85,11 @@ def _count(name: str, values: list[str]) -> int | None:
     return value
 
 
+def _seed(name: str, values: list[str]) -> int | None:
+    value = _whole_number(name, values)
+    return None if value is None else check_seed(value)
+
+
 _READERS: dict[str, Any] = {
     "sampler": _one,
     "sampler_options": _several,
@@ -90,5 +97,5 @@ _READERS: dict[str, Any] = {
     "temperature": _number,
     "top_p": _number,
     "max_new_tokens": _count,
-    "seed": _whole_number,
+    "seed": _seed,
 }
