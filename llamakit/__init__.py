@@ -39,8 +39,10 @@ if TYPE_CHECKING:
         Transformer,
     )
 
-_OF_META = ("ChatFormat", "ChatPrediction", "CompletionPrediction", "Dialog", "Message", "ModelArgs")
-_OF_META += ("Role", "Tokenizer", "Transformer")
+_OF_META = (
+    *("ChatFormat", "ChatPrediction", "CompletionPrediction", "Dialog", "Message", "ModelArgs"),
+    *("Role", "Tokenizer", "Transformer"),
+)
 _ELSEWHERE = {"LlamakitError": "errors", "__version__": "_distribution", "hookimpl": "hookspecs"}
 _ELSEWHERE |= dict.fromkeys(_OF_META, "llama.generation")
 """The modules of the names that are not from ``api``."""
