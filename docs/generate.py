@@ -207,7 +207,7 @@ def llama() -> str:
     """Describe the class ``Llama``."""
     parts = [_prose(inspect.getdoc(api.Llama) or "")]
     names = ["build", "open", "generate", "text_completion", "chat_completion"]
-    names += ["stream_text", "stream_chat", "stream", "prompt_format", "drafter"]
+    names += ["text_infilling", "stream_text", "stream_chat", "stream", "prompt_format", "drafter"]
     names += ["forget", "close"]
     for name in names:
         parts += _function(f"Llama.{name}", getattr(api.Llama, name), level=3)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import fire
 
-from llamakit import Llama
+from llamakit import Dialog, Llama
 from llamakit.demo import path
 
 
@@ -28,7 +28,7 @@ def main(
         max_seq_len=max_seq_len,
         max_batch_size=max_batch_size,
     )
-    dialogs = [
+    dialogs: list[Dialog] = [
         [{"role": "user", "content": "How do I verify a checkpoint?"}],
         [
             {"role": "system", "content": "Answer in one sentence."},

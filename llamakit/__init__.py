@@ -27,13 +27,38 @@ if TYPE_CHECKING:
     )
     from llamakit.errors import LlamakitError
     from llamakit.hookspecs import hookimpl
+    from llamakit.llama.generation import (
+        ChatFormat,
+        ChatPrediction,
+        CompletionPrediction,
+        Dialog,
+        Message,
+        ModelArgs,
+        Role,
+        Tokenizer,
+        Transformer,
+    )
 
+_OF_META = (
+    *("ChatFormat", "ChatPrediction", "CompletionPrediction", "Dialog", "Message", "ModelArgs"),
+    *("Role", "Tokenizer", "Transformer"),
+)
 _ELSEWHERE = {"LlamakitError": "errors", "__version__": "_distribution", "hookimpl": "hookspecs"}
+_ELSEWHERE |= dict.fromkeys(_OF_META, "llama.generation")
 """The modules of the names that are not from ``api``."""
 
 __all__ = [
+    "ChatFormat",
+    "ChatPrediction",
+    "CompletionPrediction",
+    "Dialog",
     "Llama",
     "LlamakitError",
+    "Message",
+    "ModelArgs",
+    "Role",
+    "Tokenizer",
+    "Transformer",
     "__version__",
     "diff",
     "download_models",

@@ -12,8 +12,9 @@ from llamakit.llama.llama import ChatPrediction, CompletionPrediction, Llama
 from llamakit.llama.loading import find_tokenizer, fit_tokenizer
 from llamakit.llama.moderation import Moderation, moderate
 from llamakit.llama.sampler_choice import choose_sampling
+from llamakit.llama.tokenizer import Tokenizer
 from llamakit.plugin_manager.toolkit import default_toolkit
-from llamakit.protocols import Checkpoint, Tokenizer
+from llamakit.protocols import Checkpoint
 
 if TYPE_CHECKING:
     import numpy
@@ -331,9 +332,9 @@ def load_tokenizer(path: str | Path) -> Tokenizer:
     """
     path = Path(path)
     if not path.is_dir():
-        return default_toolkit().load_tokenizer(path)
+        return Tokenizer(path)
     tokenizer = default_toolkit().load_tokenizer(find_tokenizer(path))
     try:
-        return fit_tokenizer(tokenizer, lambda: open_checkpoint(path))
+        return Tokenizer.of(fit_tokenizer(tokenizer, lambda: open_checkpoint(path)))
     except NotACheckpointError:  # a folder with a tokenizer alone
-        return tokenizer
+        return Tokenizer.of(tokenizer)

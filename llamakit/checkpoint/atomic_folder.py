@@ -1,5 +1,9 @@
 """Writes a destination folder atomically.
 
+A destination that does not exist yet, or is empty, becomes the new folder in one step. One that is
+empty and cannot be renamed, as a mount point cannot, is filled instead: what is written below a
+hidden name in it moves up when it is complete.
+
 Files are written to a hidden folder next to the destination, ``.NAME.llamakit-XXXXXXXXXXXXXXXX``,
 which only the user who runs this can enter, locked for as long as its writer lives. A run that is
 killed leaves that folder, and the user's next run to the same destination finds it unlocked and
@@ -10,25 +14,31 @@ under such a name stays, and a link of another user's is no destination.
 from __future__ import annotations
 
 import contextlib
-import ctypes
-import fcntl
 import os
 import re
 import secrets
 import shutil
 import stat
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 from llamakit.errors import DestinationError, NoSpaceError
-from llamakit.files.atomic_file import sync
-from llamakit.files.disk_errors import disk_errors_explained, naming
+from llamakit.files.disk_errors import disk_errors_explained
 from llamakit.files.links import follow_own_links
+from llamakit.files.system_calls import (
+    FOLDER,
+    OPENS_FOLDERS,
+    exchange,
+    lock_file,
+    sync_path,
+    sync_tree,
+    user_id,
+)
 
 _MARK = ".llamakit-"
 _REPLACED = "replaced"
-_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+_OF_FILE_SYSTEMS = frozenset({"lost+found"})
+"""What the root of a file system has before anybody writes to it."""
 
 
 def check_destination(destination: Path, *, force: bool, source: Path | None = None) -> None:
@@ -48,7 +58,7 @@ def check_destination(destination: Path, *, force: bool, source: Path | None = N
             f"{destination.parent} is not a folder, so nothing can be made in it; "
             f"make it first: mkdir -p {destination.parent}"
         )
-    if not os.path.lexists(destination):
+    if not os.path.lexists(destination) or is_vacant(follow_own_links(destination)):
         return
     if not force:
         raise DestinationError(
@@ -65,16 +75,26 @@ def check_destination(destination: Path, *, force: bool, source: Path | None = N
         )
 
 
+def is_vacant(folder: Path) -> bool:
+    """Tell whether a folder is there with nothing in it, but for what killed runs to it left."""
+    if not folder.is_dir() or folder.is_symlink():
+        return False
+    pattern = _leftovers(folder)
+    names = {path.name for path in folder.iterdir()} - _OF_FILE_SYSTEMS
+    return all(pattern.fullmatch(name) for name in names)
+
+
 def check_space(folder: Path, nbytes: int) -> None:
     """Check that a folder's file system has room.
 
     Args:
-        folder: a folder that exists.
+        folder: one that exists, or whose parent does.
         nbytes: how much is about to be written, in bytes.
 
     Raises:
         NoSpaceError: it has less.
     """
+    folder = folder if folder.is_dir() else folder.parent
     free = shutil.disk_usage(folder).free
     if free < nbytes:
         raise NoSpaceError(
@@ -109,15 +129,19 @@ def atomic_folder(
     workshop, lock = _make_workshop(destination)
     try:
         product = workshop / destination.name
-        with disk_errors_explained(destination.parent), _naming_instead(product, destination):
+        with disk_errors_explained(workshop.parent), _naming_instead(product, destination):
             yield product
-            _sync_tree(product)
-            _publish(product, destination, lock, force=force)
-            _sync(destination.parent)
+            sync_tree(product)
+            if workshop.parent == destination:
+                _move_up(product, destination, lock)
+            else:
+                _publish(product, destination, lock, force=force)
+            sync_path(workshop.parent)
     finally:
         if _is_still(workshop, lock):
             shutil.rmtree(workshop, ignore_errors=True)  # goes through no link: see shutil
-        os.close(lock)
+        if lock is not None:
+            os.close(lock)
 
 
 @contextlib.contextmanager
@@ -136,27 +160,30 @@ def remove_leftovers(destination: Path) -> None:
 
     A folder that one of them was about to replace is put back if nothing has its name.
     """
-    pattern = re.compile(re.escape(f".{destination.name}{_MARK}") + "[0-9a-f]{8,16}")
-    for leftover in sorted(destination.parent.iterdir()):
+    pattern = _leftovers(destination)
+    inside = destination.iterdir() if destination.is_dir() else ()
+    for leftover in sorted((*destination.parent.iterdir(), *inside)):
         lock = _lock(leftover) if pattern.fullmatch(leftover.name) else None
         if lock is None:
             continue
         try:
             is_ours = _is_private(os.fstat(lock)) and _is_still(leftover, lock)
             # Where all may rename, another user can give any of this user's folders that name.
-            if is_ours and {each.name for each in leftover.iterdir()} <= {
-                destination.name,
-                _REPLACED,
-            }:
+            if is_ours and {it.name for it in leftover.iterdir()} <= {destination.name, _REPLACED}:
                 _put_back(lock, destination)
                 shutil.rmtree(leftover, ignore_errors=True)
         finally:
             os.close(lock)
 
 
+def _leftovers(destination: Path) -> re.Pattern[str]:
+    """Return what the names of hidden folders for a destination match."""
+    return re.compile(re.escape(f".{destination.name}{_MARK}") + "[0-9a-f]{8,16}")
+
+
 def _is_private(status: os.stat_result) -> bool:
     """Tell whether only this user can have put into a folder what is in it."""
-    return status.st_uid == os.geteuid() and not status.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
+    return status.st_uid == user_id() and not status.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
 
 
 def _put_back(workshop: int, destination: Path) -> None:
@@ -167,87 +194,107 @@ def _put_back(workshop: int, destination: Path) -> None:
             os.rename(_REPLACED, destination, src_dir_fd=workshop)
 
 
-def _make_workshop(destination: Path) -> tuple[Path, int]:
-    """Make a folder to work in that only this user can enter, and lock it."""
+def _make_workshop(destination: Path) -> tuple[Path, int | None]:
+    """Make a folder to work in that only this user can enter, and lock it.
+
+    It is next to the destination, or in it where nothing of it can be renamed to there.
+
+    Returns:
+        Its path, and its descriptor where folders have one.
+    """
     while True:
-        workshop = destination.with_name(f".{destination.name}{_MARK}{secrets.token_hex(8)}")
-        workshop.mkdir(mode=0o700)
+        workshop = _workshop_in(destination) or _workshop_next_to(destination)
         lock = _lock(workshop)
         # Another run may have taken it for a leftover before it was locked.
         if lock is not None and _is_still(workshop, lock):
             return workshop, lock
         if lock is not None:
             os.close(lock)
-        elif workshop.is_dir():
-            # A file system without locks: its leftovers stay, for nobody can tell them.
-            return workshop, os.open(workshop, _FOLDER)
+        elif workshop.is_dir():  # no locks here: its leftovers stay, for nobody can tell them
+            return workshop, os.open(workshop, FOLDER) if OPENS_FOLDERS else None
+
+
+def _workshop_next_to(destination: Path) -> Path:
+    workshop = destination.with_name(f".{destination.name}{_MARK}{secrets.token_hex(8)}")
+    workshop.mkdir(mode=0o700)
+    return workshop
+
+
+def _workshop_in(destination: Path) -> Path | None:
+    """Make a folder in an empty destination, if it cannot be moved up from there; else None."""
+    if not is_vacant(destination):
+        return None
+    workshop = destination / f".{destination.name}{_MARK}{secrets.token_hex(8)}"
+    above = destination.with_name(workshop.name)
+    workshop.mkdir(mode=0o700)
+    try:
+        workshop.rename(above)
+    except OSError:  # another file system, or a folder above that the user may not write to
+        return workshop
+    above.rmdir()
+    return None
 
 
 def _lock(folder: Path) -> int | None:
     """Lock a folder until the descriptor is closed; None if somebody else has it, or it is none."""
+    if not OPENS_FOLDERS:
+        return None
     try:
-        descriptor = os.open(folder, _FOLDER)
+        descriptor = os.open(folder, FOLDER)
     except OSError:
         return None
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        lock_file(descriptor)
     except OSError:
         os.close(descriptor)
         return None
     return descriptor
 
 
-def _is_still(folder: Path, descriptor: int) -> bool:
+def _is_still(folder: Path, descriptor: int | None) -> bool:
+    if descriptor is None:
+        return folder.is_dir()
     try:
         return os.path.samestat(folder.lstat(), os.fstat(descriptor))
     except OSError:
         return False
 
 
-def _publish(product: Path, destination: Path, workshop: int, *, force: bool) -> None:
-    if not _is_still(product.parent, workshop):
-        raise DestinationError(f"{product.parent} has been exchanged while it was written to.")
+def _check_still(workshop: Path, descriptor: int | None) -> None:
+    if not _is_still(workshop, descriptor):
+        raise DestinationError(f"{workshop} has been exchanged while it was written to.")
+
+
+def _publish(product: Path, destination: Path, workshop: int | None, *, force: bool) -> None:
+    _check_still(product.parent, workshop)
+    if is_vacant(destination):
+        with contextlib.suppress(OSError):  # it may have got a file this moment
+            destination.rmdir()
     if not os.path.lexists(destination):
         product.rename(destination)
         return
     if not force:
         raise DestinationError(f"{destination} has appeared meanwhile; it is left as it is.")
-    if not _exchange(product, destination):
+    if not exchange(product, destination):
         # remove_leftovers puts it back, should this be the last that we do.
-        os.rename(destination, _REPLACED, dst_dir_fd=workshop)
+        if workshop is None:
+            destination.rename(product.parent / _REPLACED)
+        else:
+            os.rename(destination, _REPLACED, dst_dir_fd=workshop)
         product.rename(destination)
 
 
-def _exchange(one: Path, other: Path) -> bool:
-    """Let two paths swap names in one step, where the system can.
+def _move_up(product: Path, destination: Path, workshop: int | None) -> None:
+    """Move what is complete into an empty destination that keeps its place; the smallest last.
 
-    Source: renameat2(2) of Linux, renamex_np(2) of macOS.
+    A folder without its params.json or config.json is no checkpoint.
     """
-    libc = ctypes.CDLL(None, use_errno=True)
-    names = os.fsencode(one), os.fsencode(other)
-    try:
-        if sys.platform == "darwin":
-            status = libc.renamex_np(*names, 2)
-        else:
-            status = libc.renameat2(-100, names[0], -100, names[1], 2)
-    except AttributeError:
-        return False
-    return int(status) == 0
-
-
-def _sync_tree(folder: Path) -> None:
-    for place, folders, files in os.walk(folder):
-        for name in (*folders, *files):
-            path = Path(place, name)
-            if stat.S_IFMT(path.lstat().st_mode) in (stat.S_IFREG, stat.S_IFDIR):
-                _sync(path)
-    _sync(folder)
-
-
-def _sync(path: Path) -> None:
-    with naming(path):
-        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW)
-        try:
-            sync(descriptor)
-        finally:
-            os.close(descriptor)
+    _check_still(product.parent, workshop)
+    if not is_vacant(destination):
+        raise DestinationError(f"{destination} is no longer empty; it is left as it is.")
+    if not product.is_dir():
+        raise DestinationError(
+            f"{destination} is a folder, and what is written is one file: name a file."
+        )
+    for path in sorted(product.iterdir(), key=lambda it: -it.stat().st_size):
+        path.rename(destination / path.name)

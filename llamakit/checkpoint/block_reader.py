@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import errno
 import io
-import mmap
 import os
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -18,6 +17,7 @@ from pathlib import Path
 from llamakit.files.disk_errors import naming
 from llamakit.files.file_stamp import check_stamp, stamp
 from llamakit.files.regular_file import open_descriptor
+from llamakit.files.system_calls import private_memory
 
 BLOCK_NBYTES = 4 << 20
 
@@ -40,7 +40,7 @@ def read_blocks(path: Path, nbytes: int = BLOCK_NBYTES) -> Iterator[tuple[int, m
     assert nbytes % _ALIGNMENT == 0
     opened = stamp(path.stat())
     file = _File(path, direct=opened.nbytes > nbytes)
-    buffers = [_buffer(nbytes), _buffer(nbytes)]
+    buffers = [memoryview(private_memory(nbytes)) for _ in range(2)]
     with ThreadPoolExecutor(1, "llamakit-read") as ahead:
         try:
             offset, pending = 0, ahead.submit(file.fill, buffers[0])
@@ -103,11 +103,3 @@ class _File:
         if not flags and hasattr(os, "posix_fadvise"):
             os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_SEQUENTIAL)
         return file
-
-
-def _buffer(nbytes: int) -> memoryview:
-    """Return memory that begins at a page, as direct access wants it."""
-    if os.name == "nt":
-        return memoryview(mmap.mmap(-1, nbytes))
-    flags = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS
-    return memoryview(mmap.mmap(-1, nbytes, flags=flags))

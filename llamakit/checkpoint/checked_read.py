@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
+from importlib.metadata import packages_distributions
 from typing import Any
 
 import numpy as np
 
 from llamakit.checkpoint.dtypes import DTYPES, Array
 from llamakit.errors import LlamakitError, ParametersError, PluginError
+from llamakit.files.disk_errors import is_full_disk
 from llamakit.protocols import Checkpoint, Parameter
 
 
@@ -53,14 +55,14 @@ def naming_the_plugin(checkpoint: Checkpoint, task: str) -> Iterator[None]:
         task: what it failed to do, such as ``read norm.weight``.
 
     Raises:
-        PluginError: it failed, and with no error of llamakit's, of files or of memory.
+        PluginError: it failed, and with no error of llamakit's, of memory or of a full disk.
     """
     try:
         yield
-    except (LlamakitError, OSError, MemoryError):
+    except (LlamakitError, MemoryError):
         raise
     except (Exception, SystemExit) as error:
-        if is_builtin(checkpoint):
+        if is_builtin(checkpoint) or is_full_disk(error):
             raise
         cause = " ".join(f"{type(error).__name__}: {error}".split()).removesuffix(":")
         raise PluginError(
@@ -75,12 +77,18 @@ def is_builtin(checkpoint: Checkpoint) -> bool:
 
 def describe(checkpoint: Checkpoint) -> str:
     """Name a checkpoint, its format and the package that opens it, as the subject of a sentence."""
-    opener = "" if is_builtin(checkpoint) else f" (opened by {_package(checkpoint)})"
+    opener = "" if is_builtin(checkpoint) else f" (opened by {_distribution(checkpoint)})"
     return f"{checkpoint.path}: the checkpoint of the format {checkpoint.form!r}{opener}"
 
 
 def _package(checkpoint: Checkpoint) -> str:
     return type(checkpoint).__module__.partition(".")[0]
+
+
+def _distribution(checkpoint: Checkpoint) -> str:
+    """Name the installed package that a checkpoint's class is of, or else its module."""
+    module = _package(checkpoint)
+    return ", ".join(sorted({*packages_distributions().get(module, [module])}))
 
 
 def _shape(parameter: Parameter, axis: int, start: int, stop: int | None) -> tuple[int, ...]:

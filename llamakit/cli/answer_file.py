@@ -17,6 +17,7 @@ from llamakit.files.disk_errors import naming
 from llamakit.files.json_reader import MAX_NBYTES, parse_json
 from llamakit.files.links import follow_own_links
 from llamakit.files.regular_file import open_descriptor, open_regular
+from llamakit.files.system_calls import lock_file
 from llamakit.llama.prompts import Prompt, digest
 from llamakit.printable import printable
 
@@ -189,11 +190,7 @@ def _is_truncated(line: bytes) -> bool:
 def _lock(file: IO[bytes], path: Path) -> None:
     """Lock the file against other processes, where the system can."""
     try:
-        import fcntl
-    except ImportError:  # Windows
-        return
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        lock_file(file.fileno())
     except BlockingIOError as error:
         raise DestinationError(
             f"{path}: another llamakit is writing its answers there; wait for it, or pass "

@@ -18,6 +18,7 @@ from llamakit.cli.link_prompt import (
     passed_link,
     read_checked_link,
 )
+from llamakit.cli.number_types import Number, WholeNumber
 from llamakit.cli.terminal import format_nbytes, note
 from llamakit.download.catalog import ALL, Model, choose, listing, read_catalog
 from llamakit.download.events import Finished
@@ -52,7 +53,7 @@ if TYPE_CHECKING:
 @click.option(
     "--connections",
     metavar="N",
-    type=click.IntRange(1, 64),
+    type=WholeNumber(1, 64),
     default=8,
     show_default=True,
     help="How many connections, over all files.",
@@ -61,7 +62,7 @@ if TYPE_CHECKING:
 @click.option(
     "--retries",
     metavar="N",
-    type=click.IntRange(min=0),
+    type=WholeNumber(min=0),
     default=10,
     show_default=True,
     help="Failures in a row before giving up, counted from the last new byte.",
@@ -69,7 +70,7 @@ if TYPE_CHECKING:
 @click.option(
     "--retry-wait",
     metavar="SECONDS",
-    type=click.FloatRange(min=0),
+    type=Number(min=0),
     default=1.0,
     show_default=True,
     help="Wait after the first failure; doubled each time, up to a minute.",
@@ -77,7 +78,7 @@ if TYPE_CHECKING:
 @click.option(
     "--timeout",
     metavar="SECONDS",
-    type=click.FloatRange(min=0, min_open=True),
+    type=Number(min=0, min_open=True),
     default=30.0,
     show_default=True,
     help="How long to wait for the next byte.",

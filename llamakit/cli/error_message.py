@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from llamakit.errors import LlamakitError
-from llamakit.plugin_manager.failures import is_full_disk, is_out_of_memory
+from llamakit.files.disk_errors import is_full_disk
+from llamakit.plugin_manager.failures import is_out_of_memory
 
 
 def message_of(error: Exception) -> str | None:

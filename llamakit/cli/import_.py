@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from llamakit.cli.number_types import WholeNumber
+
 if TYPE_CHECKING:
     from llamakit.plugin_manager.toolkit import Toolkit
 
@@ -19,7 +21,7 @@ if TYPE_CHECKING:
     "--model-parallel-size",
     "size",
     metavar="N",
-    type=click.IntRange(min=1),
+    type=WholeNumber(min=1),
     default=1,
     show_default=True,
     help="How many shards to write.",

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from llamakit.cli.number_types import WholeNumber
 from llamakit.errors import LlamakitError
 
 if TYPE_CHECKING:
@@ -22,13 +23,13 @@ if TYPE_CHECKING:
 @click.option(
     "--max-seq-len",
     metavar="N",
-    type=click.IntRange(min=1),
+    type=WholeNumber(min=1),
     help="Length of the KV cache, in tokens.  [default: the model's context]",
 )
 @click.option(
     "--max-batch-size",
     metavar="N",
-    type=click.IntRange(min=1),
+    type=WholeNumber(min=1),
     default=1,
     show_default=True,
     help="Number of sequences in the KV cache.",

@@ -51,8 +51,12 @@ def ask_for_link(title: str = "Link") -> str:
     """Ask for the link without echo; it may be wrapped over several lines."""
     if not is_interactive():
         raise UsageError(f"no link was given. {INSTRUCTIONS}")
-    from llamakit.cli.hidden_input import ask_hidden
+    try:
+        from llamakit.cli.hidden_input import ask_hidden
+    except ImportError:  # Windows has no termios: one line, which its console does not cut
+        import getpass
 
+        return getpass.getpass(f"{title} (it is not shown): ")
     try:
         return ask_hidden(f"{title} (it is not shown)", _missing_part, MAX_NBYTES)
     except EOFError:

@@ -154,11 +154,14 @@ class _Cli(click.Group):
         standard_streams.keep_warnings_on_one_line()
         try:
             super().invoke(ctx)
-        except Exception:
-            if entry := self._entry(ctx.invoked_subcommand or ""):
-                with attributed(entry):
-                    raise
-            raise
+        except (Exception, SystemExit) as error:
+            entry = self._entry(ctx.invoked_subcommand or "")
+            if entry is None or entry.source.builtin:
+                raise
+            if isinstance(error, SystemExit):
+                raise click.exceptions.Exit(_third_party_status(entry, error)) from None
+            with attributed(entry):
+                raise
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
         sections: dict[str, list[tuple[str, str]]] = {"Commands": [], "Checkpoint tools": []}
@@ -185,6 +188,15 @@ class _Cli(click.Group):
             known = (entry.name for entry in self._entries())
             raise UnknownNameError("command", name, known, off=self.toolkit.commands.off) from None
         raise AssertionError(name)
+
+
+def _third_party_status(entry: Entry, exit_: SystemExit) -> int:
+    """Return the exit status that a command chose by ``sys.exit``; say whose it is, if not 0."""
+    code = exit_.code
+    if code in (None, 0):
+        return 0
+    note(f"the {entry} of the {entry.source} called sys.exit({code!r})")
+    return code if isinstance(code, int) else 1
 
 
 def _section(entry: Entry) -> str:

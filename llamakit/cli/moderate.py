@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from llamakit.cli.number_types import Number
 from llamakit.cli.shared_options import PROMPT_FORMAT, model_options
 
 if TYPE_CHECKING:
@@ -34,7 +35,7 @@ BATCH = 8
 @PROMPT_FORMAT
 @click.option(
     "--threshold",
-    type=click.FloatRange(0, 1),
+    type=Number(0, 1),
     default=0.5,
     show_default=True,
     help='From this probability of "unsafe" a string is flagged.',

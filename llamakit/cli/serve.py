@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from llamakit.cli.number_types import Number, WholeNumber
 from llamakit.cli.open_model import check_choices, open_model
 from llamakit.cli.shared_options import draft_option, model_options, sampling_options
 from llamakit.cli.terminal import note
@@ -37,7 +38,7 @@ SLOTS = 8
 @click.option(
     "--port",
     metavar="N",
-    type=click.IntRange(0, 65535),
+    type=WholeNumber(0, 65535),
     default=8000,
     show_default=True,
     help="The port; 0 takes any that is free.",
@@ -45,7 +46,7 @@ SLOTS = 8
 @click.option(
     "--slots",
     metavar="N",
-    type=click.IntRange(min=1),
+    type=WholeNumber(min=1),
     help="How many answers are generated at the same time; each has memory for --max-seq-len "
     "tokens. The same as --max-batch-size.  [default: 8]",
 )
@@ -74,7 +75,7 @@ SLOTS = 8
 @click.option(
     "--queue",
     metavar="N",
-    type=click.IntRange(min=0),
+    type=WholeNumber(min=0),
     default=64,
     show_default=True,
     help="How many answers may wait for a slot; requests beyond that get 429.",
@@ -82,7 +83,7 @@ SLOTS = 8
 @click.option(
     "--max-choices",
     metavar="N",
-    type=click.IntRange(min=1),
+    type=WholeNumber(min=1),
     default=16,
     show_default=True,
     help="How many answers one request may ask for: prompts times n.",
@@ -90,13 +91,13 @@ SLOTS = 8
 @click.option(
     "--max-answer",
     metavar="N",
-    type=click.IntRange(min=1),
+    type=WholeNumber(min=1),
     help="How many tokens an answer may have, whatever a request says.  [default: the context]",
 )
 @click.option(
     "--max-body",
     metavar="BYTES",
-    type=click.IntRange(min=1),
+    type=WholeNumber(min=1),
     default=1 << 20,
     show_default=True,
     help="How long a request may be.",
@@ -104,7 +105,7 @@ SLOTS = 8
 @click.option(
     "--timeout",
     metavar="SECONDS",
-    type=click.FloatRange(min=0, min_open=True),
+    type=Number(min=0, min_open=True),
     default=600.0,
     show_default=True,
     help="How long an answer may take, waiting included.",
@@ -112,7 +113,7 @@ SLOTS = 8
 @click.option(
     "--arrival",
     metavar="SECONDS",
-    type=click.FloatRange(min=0, min_open=True),
+    type=Number(min=0, min_open=True),
     default=20.0,
     show_default=True,
     help="How long a request may take to arrive.",
@@ -120,7 +121,7 @@ SLOTS = 8
 @click.option(
     "--connections",
     metavar="N",
-    type=click.IntRange(min=1),
+    type=WholeNumber(min=1),
     default=256,
     show_default=True,
     help="How many connections may be open.",
@@ -128,7 +129,7 @@ SLOTS = 8
 @click.option(
     "--grace",
     metavar="SECONDS",
-    type=click.FloatRange(min=0),
+    type=Number(min=0),
     default=30.0,
     show_default=True,
     help="How long answers may continue after SIGTERM or Ctrl-C.",

@@ -13,6 +13,7 @@ from typing import Any, TypeVar, cast
 import click
 
 from llamakit.cli.completion import registered
+from llamakit.cli.number_types import Number, Seed, WholeNumber
 from llamakit.errors import UsageError
 from llamakit.llama.options import LoadOptions, SamplingOptions
 from llamakit.plugin_manager.factories import Choice
@@ -68,7 +69,7 @@ def names_in(toolkit: Toolkit, registry: str) -> str:
 JOIN_TIMEOUT = click.option(
     "--join-timeout",
     metavar="SECONDS",
-    type=click.FloatRange(min=1),
+    type=Number(min=1),
     envvar=JOIN_TIMEOUT_VARIABLE,
     show_envvar=True,
     help=f"How long the processes may take to find each other.  [default: {SECONDS:g}]",
@@ -155,26 +156,26 @@ def model_options(command: F) -> F:
         click.option(
             "--model-parallel-size",
             metavar="N",
-            type=click.IntRange(min=1),
+            type=WholeNumber(min=1),
             help="How many processes share the model, whatever the number of shards.",
         ),
         click.option(
             "--max-seq-len",
             metavar="N",
-            type=click.IntRange(min=1),
+            type=WholeNumber(min=1),
             help="How many tokens the prompt and its answer may have together.",
         ),
         click.option(
             "--max-batch-size",
             metavar="N",
-            type=click.IntRange(min=1),
+            type=WholeNumber(min=1),
             help="How many prompts are answered at the same time.",
         ),
         JOIN_TIMEOUT,
         click.option(
             "--rope-factor",
             metavar="X",
-            type=click.FloatRange(min=1),
+            type=Number(min=1),
             help="How far RoPE is scaled.  [default: as the files say; in Llama 3.1 and later, "
             "which do not, 32 for the 3.2 1B and 3B, else 8]",
         ),
@@ -215,13 +216,13 @@ def sampling_options(command: F) -> F:
         click.option(
             "--temperature",
             metavar="T",
-            type=click.FloatRange(min=0),
+            type=Number(min=0),
             help="Higher is bolder; 0 always takes the most likely token.",
         ),
         click.option(
             "--top-p",
             metavar="P",
-            type=click.FloatRange(min=0, max=1),
+            type=Number(min=0, max=1),
             help="Choose among the most likely tokens that make up this much probability.",
         ),
         click.option(
@@ -229,11 +230,11 @@ def sampling_options(command: F) -> F:
             "--max-gen-len",
             "max_new_tokens",
             metavar="N",
-            type=click.IntRange(min=1),
+            type=WholeNumber(min=1),
             help="How many tokens an answer may have.",
         ),
         PROMPT_FORMAT,
-        click.option("--seed", metavar="N", type=int, help="The same seed, the same answer."),
+        click.option("--seed", metavar="N", type=Seed(), help="The same seed, the same answer."),
     )
 
 

@@ -85,7 +85,7 @@ class ConversionPlan:
             reasons.append(error.for_commands)
         if self.destination.parent.is_dir():
             try:
-                check_space(self.destination.parent, self.nbytes)
+                check_space(self.destination, self.nbytes)
             except LlamakitError as error:
                 reasons.append(error.for_commands)
         return reasons

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import errno
-import mmap
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 
 from llamakit.checkpoint.dtypes import Array
 from llamakit.errors import DamagedFileError
+from llamakit.files import system_calls
 from llamakit.files.disk_errors import naming
 from llamakit.files.regular_file import open_descriptor
 
@@ -35,8 +36,7 @@ class Buffer:
     """Memory that the disk can write into: aligned, a multiple of ``ALIGNMENT`` long."""
 
     def __init__(self, nbytes: int) -> None:
-        flags = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS
-        self.memory = memoryview(mmap.mmap(-1, align_up(max(nbytes, 1)), flags=flags))
+        self.memory = memoryview(system_calls.private_memory(align_up(max(nbytes, 1))))
         self.array: Array = np.frombuffer(self.memory, np.uint8)
         """The same bytes."""
 
@@ -78,7 +78,7 @@ class DiskFile:
         """
         done = 0
         while done < nbytes:
-            count = self._retry(os.preadv, [memory[done:]], offset + done)
+            count = self._retry(system_calls.read_at, memory[done:], offset + done)
             if count == 0:
                 raise DamagedFileError(
                     f"{self.path} ends at byte {offset + done}, and had {offset + nbytes} when it "
@@ -93,7 +93,7 @@ class DiskFile:
         """Write all of ``memory`` at ``offset``; both aligned."""
         done = 0
         while done < len(memory):
-            done += self._retry(os.pwritev, [memory[done:]], offset + done)
+            done += self._retry(system_calls.write_at, memory[done:], offset + done)
             if done < len(memory) and done % ALIGNMENT:
                 self._use_cache()
         if not self.direct and hasattr(os, "posix_fadvise"):
@@ -112,23 +112,21 @@ class DiskFile:
             os.close(self._descriptor)
             self._descriptor = -1
 
-    def _retry(self, call: object, buffers: list[memoryview], offset: int) -> int:
-        assert callable(call)
+    def _retry(
+        self, call: Callable[[int, memoryview, int], int], memory: memoryview, offset: int
+    ) -> int:
         try:
             with naming(self.path):
-                return int(call(self._descriptor, buffers, offset))
+                return call(self._descriptor, memory, offset)
         except OSError as error:
             if not self.direct or error.errno != errno.EINVAL:
                 raise
         self._use_cache()
         with naming(self.path):
-            return int(call(self._descriptor, buffers, offset))
+            return call(self._descriptor, memory, offset)
 
     def _use_cache(self) -> None:
         """Go through the cache from now on: the file system takes no direct access here."""
-        import fcntl
-
         if self.direct:
-            flags = fcntl.fcntl(self._descriptor, fcntl.F_GETFL)
-            fcntl.fcntl(self._descriptor, fcntl.F_SETFL, flags & ~os.O_DIRECT)
+            system_calls.stop_direct_access(self._descriptor)
             self.direct = False

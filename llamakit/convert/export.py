@@ -62,7 +62,7 @@ def export_hf(
     tokenizer = Path(given) if given else find_tokenizer(checkpoint.path)
     small, note = hf_files(checkpoint, tokenizer, instruct=options.get("instruct"))
     plan = plan_huggingface(checkpoint, destination, limit, small)
-    check_space(destination.parent, plan.nbytes)
+    check_space(destination, plan.nbytes)
     destination.mkdir()
     written = _execute(plan, destination, options)
     return {**_report(plan, destination, written), "notes": [note]}
@@ -86,7 +86,7 @@ def export_safetensors(
     """
     _check_options(options, ())
     plan = plan_safetensors(checkpoint, destination)
-    check_space(destination.parent, plan.nbytes)
+    check_space(destination, plan.nbytes)
     destination.mkdir()
     return _report(plan, destination, _execute(plan, destination, options))
 

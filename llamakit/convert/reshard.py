@@ -75,7 +75,7 @@ def make(
     """
     source = plan.checkpoint.path
     with atomic_folder(plan.destination, force=force, source=source) as folder:
-        check_space(plan.destination.parent, plan.nbytes)
+        check_space(plan.destination, plan.nbytes)
         folder.mkdir()
         written = execute_plan(plan, folder, direct=direct, checksums=checksums, progress=progress)
         files = [

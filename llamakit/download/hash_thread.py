@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import threading
 from collections.abc import Callable
 
 from llamakit.download.checksums import Hasher
 from llamakit.download.part_file import PartFile
 from llamakit.errors import DownloadError
+from llamakit.files.system_calls import read_at
 
 _READ_NBYTES = 1 << 20
 
@@ -49,7 +49,7 @@ class HashThread(threading.Thread):
                 if ready is None:
                     return None
                 size = min(ready - self.nbytes_hashed, _READ_NBYTES)
-                read = os.preadv(descriptor, [buffer[:size]], self.nbytes_hashed)
+                read = read_at(descriptor, buffer[:size], self.nbytes_hashed)
                 if not read:
                     raise DownloadError(
                         f"{self._part.path} became shorter while it was written: is another "

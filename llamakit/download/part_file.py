@@ -23,6 +23,7 @@ from llamakit.files.atomic_file import write_atomically
 from llamakit.files.disk_errors import disk_errors_explained, naming
 from llamakit.files.json_reader import parse_json
 from llamakit.files.regular_file import open_own, read_bytes
+from llamakit.files.system_calls import sync_path, write_at
 
 BLOCK_NBYTES = 256 << 10
 """How many bytes a killed connection loses at most."""
@@ -128,7 +129,7 @@ class PartFile:
             with self._grown, disk_errors_explained(self.state_path, kept=True):
                 if self._is_closed:
                     return start
-                os.pwrite(self._state, written, self._marks_at + first)
+                write_at(self._state, written, self._marks_at + first)
                 self._marks[first:last] = written
                 if first <= self._frontier < last:
                     self._frontier = _first_absent(self._marks, last)
@@ -159,7 +160,7 @@ class PartFile:
                 if not self._is_closed:
                     synced = (SYNCED if mark else ABSENT for mark in marks)
                     self._marks[:] = bytes(map(max, self._marks, synced))
-                    os.pwrite(self._state, self._marks, self._marks_at)
+                    write_at(self._state, self._marks, self._marks_at)
 
     def begin_writing(self) -> bool:
         """Start flushing to disk without waiting, so that ``publish`` is quicker.
@@ -176,15 +177,15 @@ class PartFile:
         with self.opened() as descriptor:
             os.fsync(descriptor)
         self.path.replace(self.final)
+        self.close()  # before it is removed: Windows removes no open file
         self.state_path.unlink(missing_ok=True)
         sync_folder(self.final.parent)
-        self.close()
 
     def discard(self) -> None:
         """Delete the partial file and its state."""
+        self.close()
         self.state_path.unlink(missing_ok=True)
         self.path.unlink(missing_ok=True)
-        self.close()
 
     def close(self) -> None:
         """Close the state file and wake the waiting threads. May be called twice."""
@@ -242,11 +243,7 @@ def resumable_nbytes(final: Path) -> int:
 
 def sync_folder(folder: Path) -> None:
     """Flush the entries of a folder to disk (fsync)."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    sync_path(folder)
 
 
 def _begin_writing(descriptor: int) -> bool:
@@ -257,7 +254,7 @@ def _begin_writing(descriptor: int) -> bool:
     start, length = ctypes.c_int64(0), ctypes.c_int64(0)
     try:
         status = ctypes.CDLL(None).sync_file_range(descriptor, start, length, 2)
-    except AttributeError:  # another system
+    except (AttributeError, OSError, TypeError):  # another system
         return False
     return int(status) == 0
 

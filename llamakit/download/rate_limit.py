@@ -6,6 +6,7 @@ import threading
 import time
 
 from llamakit.errors import OptionError
+from llamakit.plugin_manager.option_types import number
 
 _UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9}
 
@@ -39,7 +40,7 @@ def read_rate(text: str) -> float:
     plain = text.strip().lower().removesuffix("/s").removesuffix("b")
     unit = plain[-1:] if plain[-1:] in _UNITS else ""
     try:
-        nbytes = float(plain.removesuffix(unit) if unit else plain) * _UNITS[unit]
+        nbytes = number(plain.removesuffix(unit) if unit else plain) * _UNITS[unit]
     except ValueError:
         nbytes = 0.0
     if not 1 <= nbytes < float("inf"):

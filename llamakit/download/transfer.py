@@ -5,7 +5,6 @@ The threads report to one queue, which ``shard_download`` reads.
 
 from __future__ import annotations
 
-import os
 import queue
 import threading
 import time
@@ -23,6 +22,7 @@ from llamakit.download.retry import RetryPolicy, retry
 from llamakit.download.segments import Schedule, Segment
 from llamakit.errors import LinkExpiredError
 from llamakit.files.disk_errors import disk_errors_explained
+from llamakit.files.system_calls import write_at
 
 SYNC_SECONDS = 15.0
 """How many seconds of downloading a power failure costs at most."""
@@ -246,5 +246,5 @@ class Transfer:
 
 def _write_all(descriptor: int, data: memoryview, offset: int) -> None:
     while data:
-        done = os.pwrite(descriptor, data, offset)
+        done = write_at(descriptor, data, offset)
         data, offset = data[done:], offset + done

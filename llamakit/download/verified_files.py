@@ -7,13 +7,13 @@ changed since is read again. The folder's lock is here too.
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import json
 import os
 from collections.abc import Iterator
 from pathlib import Path
 
 from llamakit.errors import DestinationError
+from llamakit.files import system_calls
 from llamakit.files.atomic_file import write_atomically
 from llamakit.files.json_reader import parse_json
 from llamakit.files.regular_file import open_own
@@ -70,17 +70,18 @@ def locked(folder: Path) -> Iterator[None]:
     Raises:
         DestinationError: another one has the lock.
     """
+    if not system_calls.OPENS_FOLDERS:  # Windows
+        yield
+        return
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            system_calls.lock_file(descriptor)
         except BlockingIOError:
             raise DestinationError(
                 f"another llamakit is downloading into {folder}: wait for it, or "
                 "choose another folder with --output-dir"
             ) from None
-        except OSError:
-            pass  # a file system without locks
         yield
     finally:
         os.close(descriptor)

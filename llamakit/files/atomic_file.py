@@ -10,19 +10,26 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import fcntl
 import os
 import re
 import secrets
 import stat
-from functools import partial
 from pathlib import Path
 
 from llamakit.files.links import follow_own_links
 from llamakit.files.regular_file import check_regular
+from llamakit.files.system_calls import (
+    OPENS_FOLDERS,
+    Folder,
+    change_group,
+    change_mode,
+    flags,
+    lock_file,
+    user_id,
+)
 
 _MARK = ".llamakit-"
-_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
+_NEW = flags("O_WRONLY", "O_CLOEXEC")
 _NO_UNNAMED = (errno.EOPNOTSUPP, errno.EISDIR, errno.EINVAL, errno.ENOENT)
 """What ``O_TMPFILE`` fails with on file systems and kernels that do not have it."""
 
@@ -45,71 +52,65 @@ def write_atomically(path: Path, data: bytes, *, mode: int = 0o666) -> None:
     """
     path = follow_own_links(path)
     try:
-        folder = os.open(path.parent, _FOLDER)
+        folder = Folder(path.parent)
         try:
             _remove_leftovers(folder, path.name)
             _write(folder, path, data, mode)
-            sync(folder)
+            folder.sync()
         finally:
-            os.close(folder)
+            folder.close()
     except OSError as error:
         error.filename, error.filename2 = str(path), None  # not what it is called meanwhile
         raise
 
 
-def sync(descriptor: int) -> None:
-    """Wait until the disk has a file, or the entries of a folder."""
-    try:
-        os.fsync(descriptor)
-    except OSError as error:
-        if error.errno not in (errno.EINVAL, errno.ENOTSUP):  # folders, on some file systems
-            raise
-
-
-def _write(folder: int, path: Path, data: bytes, mode: int) -> None:
+def _write(folder: Folder, path: Path, data: bytes, mode: int) -> None:
     descriptor, name = _create(folder, path.name, mode)
     try:
-        _take_over_mode(path, descriptor, mode)
-        view = memoryview(data)
-        while view:
-            view = view[os.write(descriptor, view) :]
-        os.fsync(descriptor)
-        name = _link(folder, descriptor, name, path.name)
-        if name != path.name:
-            os.rename(name, path.name, src_dir_fd=folder, dst_dir_fd=folder)
+        try:
+            _take_over_mode(path, descriptor, mode)
+            view = memoryview(data)
+            while view:
+                view = view[os.write(descriptor, view) :]
+            os.fsync(descriptor)
+            name = _link(folder, descriptor, name, path.name)
+            if name != path.name and OPENS_FOLDERS:
+                folder.replace(path.name, name)  # still locked: no leftover
+                name = path.name
+        finally:
+            os.close(descriptor)
+        if name != path.name:  # Windows renames no open file
+            folder.replace(path.name, name)
             name = path.name
     finally:
         if name not in ("", path.name):
-            os.unlink(name, dir_fd=folder)
-        os.close(descriptor)
+            folder.unlink(name)
 
 
-def _create(folder: int, name: str, mode: int) -> tuple[int, str]:
+def _create(folder: Folder, name: str, mode: int) -> tuple[int, str]:
     """Open a new file, locked; return it with its name, which is empty if it has none."""
     unnamed = getattr(os, "O_TMPFILE", 0)
     if unnamed and os.access("/proc/self/fd", os.X_OK):  # without /proc, it would get no name
         try:
-            flags = unnamed | os.O_WRONLY | os.O_CLOEXEC
-            return _locked(os.open(".", flags, mode, dir_fd=folder)), ""
+            return _locked(folder.open(".", unnamed | _NEW, mode)), ""
         except OSError as error:
             if error.errno not in _NO_UNNAMED:
                 raise
     name = f".{name}{_MARK}{secrets.token_hex(8)}"
-    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-    return _locked(os.open(name, flags, mode, dir_fd=folder)), name
+    return _locked(folder.open(name, _NEW | flags("O_CREAT", "O_EXCL", "O_NOFOLLOW"), mode)), name
 
 
-def _link(folder: int, descriptor: int, name: str, wanted: str) -> str:
+def _link(folder: Folder, descriptor: int, name: str, wanted: str) -> str:
     """Give a file without a name the wanted one, or another if there is a file of that name."""
     if name:
         return name
     # With a dir_fd, os.link follows the link that /proc/self/fd has.
-    link = partial(os.link, f"/proc/self/fd/{descriptor}", dst_dir_fd=folder)
+    source = f"/proc/self/fd/{descriptor}"
     try:
-        link(wanted)
+        folder.link(source, wanted)
     except FileExistsError:
         wanted = f".{wanted}{_MARK}{secrets.token_hex(8)}"
-        link(wanted)
+        folder.link(source, wanted)
     return wanted
 
 
@@ -123,34 +124,37 @@ def _take_over_mode(path: Path, descriptor: int, wanted: int) -> None:
     mode = stat.S_IMODE(status.st_mode) & (0o777 if wanted & 0o077 else 0o700)
     if status.st_gid != os.fstat(descriptor).st_gid:
         try:
-            os.fchown(descriptor, -1, status.st_gid)
+            change_group(descriptor, status.st_gid)
         except PermissionError:
             mode &= ~0o070  # what the old group may do is not for another one
-    os.fchmod(descriptor, mode)
+    change_mode(descriptor, mode)
 
 
 def _locked(descriptor: int) -> int:
     """Lock a file for as long as its writer lives: only unlocked ones are leftovers."""
-    with contextlib.suppress(OSError):  # a file system without locks
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    with contextlib.suppress(BlockingIOError):
+        lock_file(descriptor)
     return descriptor
 
 
-def _remove_leftovers(folder: int, name: str) -> None:
+def _remove_leftovers(folder: Folder, name: str) -> None:
     """Remove what killed runs of this user have left of a file."""
     pattern = re.compile(re.escape(f".{name}{_MARK}") + "[0-9a-f]{16}")
-    for left in filter(pattern.fullmatch, os.listdir(folder)):
+    for left in filter(pattern.fullmatch, folder.names()):
         with contextlib.suppress(OSError):  # it stays: somebody else's, or still being written
             _remove_leftover(folder, left)
 
 
-def _remove_leftover(folder: int, name: str) -> None:
-    flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-    descriptor = os.open(name, flags, dir_fd=folder)
+def _remove_leftover(folder: Folder, name: str) -> None:
+    descriptor = folder.open(name, flags("O_RDONLY", "O_NOFOLLOW", "O_NONBLOCK", "O_CLOEXEC"))
     try:
         status = os.fstat(descriptor)
-        if stat.S_ISREG(status.st_mode) and status.st_uid == os.geteuid():
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            os.unlink(name, dir_fd=folder)
+        if not stat.S_ISREG(status.st_mode) or status.st_uid != user_id():
+            return
+        lock_file(descriptor)
+        if OPENS_FOLDERS:
+            folder.unlink(name)
     finally:
         os.close(descriptor)
+    if not OPENS_FOLDERS:  # Windows removes no open file, and so none that is being written
+        folder.unlink(name)

@@ -12,6 +12,11 @@ from llamakit.errors import NoSpaceError
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
+def is_full_disk(error: BaseException) -> bool:
+    """Tell whether a disk, a quota or the largest size of a file is reached."""
+    return isinstance(error, OSError) and error.errno in _FULL
+
+
 @contextlib.contextmanager
 def naming(path: Path) -> Iterator[None]:
     """Have errors of reading and writing name the file; the system names only what it opens."""
@@ -38,7 +43,7 @@ def disk_errors_explained(path: Path, *, kept: bool = False) -> Iterator[None]:
         with naming(path):
             yield
     except OSError as error:
-        if error.errno not in _FULL:
+        if not is_full_disk(error):
             raise
         advice = (
             "What is there is kept: free some space, run the same command again and it resumes."

@@ -11,6 +11,7 @@ import stat
 from pathlib import Path
 
 from llamakit.errors import DestinationError
+from llamakit.files.system_calls import user_id
 
 _MOST_LINKS = 40
 """As many as Linux follows."""
@@ -42,7 +43,7 @@ def follow_own_links(path: Path) -> Path:
 
 def is_trusted(status: os.stat_result) -> bool:
     """Tell whether something was made by the user who runs this, or by root."""
-    return status.st_uid in (os.geteuid(), 0)
+    return status.st_uid in (user_id(), 0)
 
 
 def make_folders(root: Path, inside: Path) -> Path:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from llamakit.errors import FileFormatError, NotRegularFileError
+from llamakit.files import system_calls
 from llamakit.files.links import is_trusted
 
 _KINDS = (
@@ -72,7 +73,8 @@ def open_descriptor(path: Path, flags: int, mode: int = 0o666) -> int:
     except FileNotFoundError:
         if not flags & os.O_CREAT:
             raise
-    descriptor = os.open(path, flags | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC, mode)
+    harmless = system_calls.flags("O_NONBLOCK", "O_NOCTTY", "O_CLOEXEC")
+    descriptor = os.open(path, flags | harmless, mode)
     try:
         check_regular(path, os.fstat(descriptor))
     except BaseException:
@@ -91,7 +93,7 @@ def open_own(path: Path, flags: int, mode: int = 0o666) -> int:
         PermissionError: it is another user's.
         NotRegularFileError, OSError: as ``open_descriptor``.
     """
-    descriptor = open_descriptor(path, flags | os.O_NOFOLLOW, mode)
+    descriptor = open_descriptor(path, flags | system_calls.flags("O_NOFOLLOW"), mode)
     owner = os.fstat(descriptor)
     if is_trusted(owner):
         return descriptor

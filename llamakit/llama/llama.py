@@ -8,6 +8,7 @@ from typing import Any, TypedDict
 
 from llamakit.errors import SpecialTagError, UsageError
 from llamakit.llama.dialog_encoding import encode_dialog, with_tools
+from llamakit.llama.infilling import Gap, decode_continuation
 from llamakit.llama.loaded_model import LoadedModel
 from llamakit.llama.loading import LoadSpec, check_length, load_on_ranks, load_tokenizer
 from llamakit.llama.prompts import check_messages, check_prompt_string, check_prompts
@@ -25,6 +26,12 @@ class CompletionPrediction(TypedDict, total=False):
     generation: str
     tokens: list[str]
     logprobs: list[float]
+
+
+class InfillingPrediction(CompletionPrediction, total=False):
+    """What ``text_infilling`` returns of each gap."""
+
+    full_text: str
 
 
 class ChatPrediction(TypedDict, total=False):
@@ -156,6 +163,7 @@ class Llama(LoadedModel):
         top_p: float = 0.9,
         logprobs: bool = False,
         echo: bool = False,
+        stop_token: int | None = None,
         *,
         seed: int | None = None,
     ) -> tuple[list[list[int]], list[list[float]] | None]:
@@ -166,6 +174,7 @@ class Llama(LoadedModel):
             max_gen_len: how many new tokens; None as many as the context holds.
             temperature: 0 is greedy.
             echo: begin each answer with its prompt.
+            stop_token: ends an answer, instead of the model's own.
             seed: what sampled answers depend on; None takes the next of the model's own.
         Returns:
             The new tokens of each prompt, and their log-probabilities if asked for.
@@ -185,7 +194,8 @@ class Llama(LoadedModel):
             prompt_tokens,
             sampling,
             max_new_tokens=max_gen_len,
-            seeds=self._seeds.of(prompt_tokens, seed),
+            seeds=self.seeds.of(prompt_tokens, seed),
+            stop_tokens=None if stop_token is None else [stop_token],
             logprobs=logprobs,
             prompt_logprobs=logprobs and echo,
         ):
@@ -219,6 +229,40 @@ class Llama(LoadedModel):
         results = []
         for index, answer in enumerate(tokens):
             result: CompletionPrediction = {"generation": self.tokenizer.decode(answer)}
+            if scores is not None:
+                result["tokens"] = self._pieces(answer)
+                result["logprobs"] = scores[index]
+            results.append(result)
+        return results
+
+    def text_infilling(
+        self,
+        prefixes: Sequence[str],
+        suffixes: Sequence[str],
+        temperature: float = 0.6,
+        top_p: float = 0.9,
+        max_gen_len: int | None = None,
+        logprobs: bool = False,
+        suffix_first: bool = False,
+        *,
+        seed: int | None = None,
+    ) -> list[InfillingPrediction]:
+        """Write what is between strings, with Code Llama. Arguments and errors as ``generate``.
+
+        Source: ``Llama.text_infilling`` in ``llama/generation.py`` of
+            https://github.com/meta-llama/codellama
+        """
+        gaps = [Gap(*pair) for pair in zip(prefixes, suffixes, strict=True)]
+        chosen = [self.prompt_format("infill", **gap.options(suffix_first)) for gap in gaps]
+        prompts = [gap.encode(it) for gap, it in zip(gaps, chosen, strict=True)]
+        end = chosen[0].stop_tokens[0] if chosen else None
+        tokens, scores = self.generate(
+            prompts, max_gen_len, temperature, top_p, logprobs, stop_token=end, seed=seed
+        )
+        results = []
+        for index, (gap, answer) in enumerate(zip(gaps, tokens, strict=True)):
+            text = decode_continuation(self.tokenizer, answer)
+            result: InfillingPrediction = {"generation": text, "full_text": gap.filled(text)}
             if scores is not None:
                 result["tokens"] = self._pieces(answer)
                 result["logprobs"] = scores[index]

@@ -19,12 +19,15 @@ from llamakit.checkpoint.generation_config import stop_tokens as stop_tokens_of
 from llamakit.errors import UsageError
 from llamakit.llama.chunks import Chunk, check_prompt, to_chunk
 from llamakit.llama.drafter_choice import choose_drafter
+from llamakit.llama.model import ModelArgs, Transformer
 from llamakit.llama.sampler_choice import choose_sampling
 from llamakit.llama.seeds import Seeds
+from llamakit.llama.tokenizer import ChatFormat, Tokenizer
 from llamakit.plugin_manager.contracts.prompt_formats import build_format
 from llamakit.plugin_manager.factories import parse_choice
 from llamakit.plugin_manager.toolkit import Toolkit
-from llamakit.protocols import Checkpoint, Drafter, PromptFormat, Tokenizer
+from llamakit.protocols import Checkpoint, Drafter, PromptFormat
+from llamakit.protocols import Tokenizer as AnyTokenizer
 
 if TYPE_CHECKING:
     from llamakit.runtime.engine import Engine
@@ -54,23 +57,26 @@ class LoadedModel:
         self,
         executor: Executor,
         checkpoint: Checkpoint,
-        tokenizer: Tokenizer,
+        tokenizer: AnyTokenizer,
         *,
         max_seq_len: int,
         max_batch_size: int,
         seed: int,
         toolkit: Toolkit,
     ) -> None:
-        self.checkpoint, self.tokenizer = checkpoint, tokenizer
+        self.checkpoint, self.tokenizer = checkpoint, Tokenizer.of(tokenizer)
         self.stop_tokens = stop_tokens_of(tokenizer, checkpoint)
         """Tokens that end an answer, whatever the prompt format."""
         self.max_seq_len, self.max_batch_size = max_seq_len, max_batch_size
         self.toolkit = toolkit
         from llamakit.runtime.prefix_cache import PrefixCache
 
+        args = ModelArgs.of(checkpoint.params, max_batch_size, max_seq_len)
+        self.model = Transformer(args, executor)
+        """Logits for tokens, as the reference's ``Llama.model``."""
         self._executor = executor
         self._prefix_cache = PrefixCache(executor)
-        self._seeds = Seeds(seed)
+        self.seeds = Seeds(seed)
         self._is_open = True
 
     def close(self) -> None:
@@ -87,6 +93,11 @@ class LoadedModel:
     def __exit__(self, *unused: object) -> None:
         """Close it."""
         self.close()
+
+    @property
+    def formatter(self) -> ChatFormat:
+        """Llama 3's prompt format, as the reference's ``Llama.formatter``."""
+        return ChatFormat(self.tokenizer)
 
     @property
     def dtype(self) -> str:
@@ -197,7 +208,7 @@ class LoadedModel:
 
         if longest is None:
             prompts = list(prompts)
-            seeds = seeds or self._seeds.of(prompts, seed)
+            seeds = seeds or self.seeds.of(prompts, seed)
         sampling = sampling or choose_sampling(
             temperature=temperature,
             top_p=top_p,

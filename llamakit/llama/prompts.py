@@ -4,16 +4,25 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any, cast
 
-from llamakit.errors import DialogError, FileFormatError, InvalidJSONError, PromptError, UsageError
+from llamakit.errors import (
+    DialogError,
+    FileFormatError,
+    InvalidJSONError,
+    OptionError,
+    PromptError,
+    UsageError,
+)
 from llamakit.files.json_reader import MAX_NBYTES, parse_json
 from llamakit.files.regular_file import open_regular
 from llamakit.llama import openai_batch
+from llamakit.llama.seeds import check_seed
 from llamakit.protocols import Dialog
 
 KEYS = ("prompt", "messages", "tools", "id", "seed")
@@ -69,11 +78,12 @@ def read_prompts(arguments: Sequence[str], file: Path | None) -> list[Prompt]:
     """
     prompts = []
     for argument in arguments:
-        text = sys.stdin.read() if argument == "-" else argument
+        text = sys.stdin.read() if argument == "-" else _argument_text(argument)
         check_unicode(text, "standard input" if argument == "-" else "the prompt")
         prompts.append(Prompt(text.removesuffix("\n") if argument == "-" else text))
     if file is not None and str(file) == "-":
-        prompts += read_jsonl(sys.stdin, "standard input")
+        lines = getattr(sys.stdin, "buffer", sys.stdin)  # bytes: JSON is UTF-8 whatever the locale
+        prompts += read_jsonl(lines, "standard input")
     elif file is not None:
         with open_regular(file) as lines:
             prompts += read_jsonl(lines, str(file))
@@ -83,6 +93,16 @@ def read_prompts(arguments: Sequence[str], file: Path | None) -> list[Prompt]:
             "input, or --prompts FILE.jsonl"
         )
     return prompts
+
+
+def _argument_text(argument: str) -> str:
+    """Return an argument as the text that it is in UTF-8, where the locale knows ASCII alone."""
+    if argument.isascii() or sys.getfilesystemencoding() == "utf-8":
+        return argument
+    try:
+        return os.fsencode(argument).decode("utf-8", "surrogateescape")
+    except UnicodeEncodeError:
+        return argument
 
 
 def read_jsonl(lines: IO[Any], name: str) -> Iterator[Prompt]:
@@ -127,8 +147,11 @@ def _prompt(value: Any, where: str) -> Prompt:
     if not isinstance(value.get("id", ""), (str, int)):
         raise FileFormatError(f"{where}: id has to be a string or a whole number")
     seed = value.get("seed")
-    if seed is not None and (not isinstance(seed, int) or isinstance(seed, bool)):
-        raise FileFormatError(f"{where}: seed has to be a whole number")
+    if seed is not None:
+        try:
+            check_seed(seed)
+        except OptionError as error:
+            raise FileFormatError(f"{where}: {error}") from None
     text = value.get("prompt")
     if text is not None and not isinstance(text, str):
         raise FileFormatError(f"{where}: prompt has to be a string")

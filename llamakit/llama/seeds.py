@@ -3,8 +3,27 @@
 from __future__ import annotations
 
 import hashlib
+import operator
 from collections import Counter
 from collections.abc import Hashable, Iterable, Sequence
+
+from llamakit.errors import OptionError
+
+LEAST, MOST = -(1 << 63), (1 << 64) - 1
+"""What torch's generators take."""
+
+
+def check_seed(value: object) -> int:
+    """Return a seed. Raises OptionError if it is no whole number of 64 bits."""
+    try:
+        seed = LEAST - 1 if isinstance(value, bool) else operator.index(value)  # type: ignore[arg-type]
+    except TypeError:
+        seed = LEAST - 1
+    if not LEAST <= seed <= MOST:
+        raise OptionError(
+            f"{value!r:.40} is no seed: expected a whole number of 64 bits, {LEAST} to {MOST}"
+        )
+    return seed
 
 
 class Seeds:
@@ -18,7 +37,7 @@ class Seeds:
     """
 
     def __init__(self, seed: int) -> None:
-        self._seed = seed
+        self._seed = check_seed(seed)
         self._calls = 0
 
     def of(self, prompts: Sequence[Sequence[Hashable]], seed: int | None) -> list[int]:
@@ -26,7 +45,7 @@ class Seeds:
         if seed is None:
             seed = derive(self._seed, self._calls)
             self._calls += 1
-        return spread(seed, prompts)
+        return spread(check_seed(seed), prompts)
 
 
 def spread(seed: int, prompts: Iterable[Sequence[Hashable]]) -> list[int]:

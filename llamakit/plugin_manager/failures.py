@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import errno
 import inspect
 import sys
+from collections.abc import Iterator
 from types import TracebackType
 from typing import Any
 
 from llamakit.errors import LlamakitError
+from llamakit.files.disk_errors import is_full_disk
 from llamakit.plugin_manager.registry import Entry
 
 OPENED = {
@@ -56,13 +57,20 @@ class _Guarded:
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         with attributed(self._entry):
-            return self._wrapped(*args, **kwargs)
+            result = self._wrapped(*args, **kwargs)
+        return _iterated(result, self._entry) if isinstance(result, Iterator) else result
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("__"):
             raise AttributeError(name)
         value = getattr(self._wrapped, name)
         return _Guarded(value, self._entry) if inspect.isroutine(value) else value
+
+
+def _iterated(items: Iterator[Any], entry: Entry) -> Iterator[Any]:
+    """Have what an iterator raises later, at any of its items or its end, name the plugin."""
+    with attributed(entry):
+        yield from items
 
 
 def speaks_for_itself(error: BaseException) -> bool:
@@ -85,11 +93,6 @@ def _is_clicks(error: BaseException) -> bool:
     return click is not None and isinstance(
         error, (click.ClickException, click.Abort, click.exceptions.Exit)
     )
-
-
-def is_full_disk(error: BaseException) -> bool:
-    """Tell whether a disk, a quota or the largest size of a file is reached."""
-    return isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 def is_out_of_memory(error: BaseException) -> bool:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import re
 import types
 from collections.abc import Callable
 from pathlib import Path
@@ -17,6 +19,12 @@ WORDS = {
     Path: "a path",
 }
 """The types that a string can become, in words."""
+_WHOLE = re.compile("[+-]?[0-9]+")
+_NUMBER = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?")
+_INFINITE = re.compile("[+-]?inf(inity)?", re.IGNORECASE)
+_SHOWN = 40
+_LONGEST = 1000
+"""Digits: Python refuses to read a few thousand, which take long."""
 
 
 def read(value: object, annotation: Any) -> object:
@@ -55,9 +63,39 @@ def _read_text(text: str, kind: Callable[[str], object]) -> object:
         if text.lower() not in _TRUE + _FALSE:
             raise ValueError(text)
         return text.lower() in _TRUE
-    value = kind(text)
-    if value != value:  # noqa: PLR0124 - nan is no number
-        raise ValueError(text)
+    if kind is int:
+        return whole_number(text)
+    return number(text, finite=False) if kind is float else kind(text)
+
+
+def whole_number(text: str) -> int:
+    """Read a whole number as users write it: decimal digits of ASCII, with a sign or without.
+
+    Raises:
+        ValueError: it is something else; the message says so.
+    """
+    text = text.strip()
+    if not _WHOLE.fullmatch(text):
+        raise ValueError(f"{text[:_SHOWN]!r} is not a whole number")
+    if len(text) > _LONGEST:
+        raise ValueError(f"{text[:_SHOWN]}… is too large a number")
+    return int(text)
+
+
+def number(text: str, *, finite: bool = True) -> float:
+    """Read a number as users write it: with a sign, a point and an exponent, or without.
+
+    Args:
+        finite: ``inf`` is none.
+    Raises:
+        ValueError: it is something else; the message says so.
+    """
+    text = text.strip()
+    if not (_NUMBER.fullmatch(text) or (not finite and _INFINITE.fullmatch(text))):
+        raise ValueError(f"{text[:_SHOWN]!r} is not a number")
+    value = float(text)
+    if finite and math.isinf(value):
+        raise ValueError(f"{text[:_SHOWN]} is too large a number")
     return value
 
 

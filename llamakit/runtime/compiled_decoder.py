@@ -16,6 +16,7 @@ from typing import Any
 
 import torch
 
+from llamakit.files.system_calls import user_id
 from llamakit.runtime.kv_cache import KVCache
 from llamakit.runtime.model import Batch, Transformer
 
@@ -94,11 +95,11 @@ def use_private_cache() -> None:
     """
     if CACHE_VARIABLE in os.environ:
         return
-    folder = Path(tempfile.gettempdir(), f"llamakit-torch-{os.geteuid()}")
+    folder = Path(tempfile.gettempdir(), f"llamakit-torch-{user_id()}")
     with contextlib.suppress(FileExistsError):
         folder.mkdir(mode=0o700)
     status = folder.lstat()
-    is_own = stat.S_ISDIR(status.st_mode) and status.st_uid == os.geteuid()
+    is_own = stat.S_ISDIR(status.st_mode) and status.st_uid == user_id()
     if not is_own or status.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
         folder = Path(tempfile.mkdtemp(prefix="llamakit-torch-"))
         atexit.register(shutil.rmtree, folder, ignore_errors=True)

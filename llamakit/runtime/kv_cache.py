@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import math
-import mmap
-import sys
 
 import torch
 
-_NO_RESERVE = 0x4000 if sys.platform == "linux" else 0
-"""``MAP_NORESERVE``, which Python's mmap names from 3.13 on."""
+from llamakit.files.system_calls import private_memory
 
 
 class KVCache:
@@ -68,6 +65,5 @@ def _zeros(shape: tuple[int, ...], dtype: torch.dtype, device: torch.device) -> 
     if device.type != "cpu":
         return torch.zeros(shape, dtype=dtype, device=device)
     count = math.prod(shape)
-    flags = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | _NO_RESERVE
-    memory = mmap.mmap(-1, max(1, count) * dtype.itemsize, flags=flags)
+    memory = private_memory(max(1, count) * dtype.itemsize, reserve=False)
     return torch.frombuffer(memory, dtype=dtype)[:count].view(shape)

@@ -5,15 +5,16 @@ Nothing here imports torch, so that a wrong variable is reported at once.
 
 from __future__ import annotations
 
-import math
 import os
 import re
 from dataclasses import dataclass
 
 from llamakit.errors import ParallelError
+from llamakit.plugin_manager.option_types import number
 
 JOIN_TIMEOUT = 600.0
 """Seconds that the ranks have to find each other. Once they have, they may be idle for days."""
+MOST_SECONDS = (1 << 31) - 1
 JOIN_TIMEOUT_VARIABLE = "LLAMAKIT_JOIN_TIMEOUT"
 
 _ADVICE = "torchrun sets these variables; to run one process, unset {}"
@@ -77,10 +78,10 @@ def join_timeout(seconds: float | None) -> float:
     if seconds is not None or not text:
         return JOIN_TIMEOUT if seconds is None else seconds
     try:
-        seconds = float(text)
+        seconds = number(text)
     except ValueError:
-        seconds = math.nan
-    if not 0 < seconds < math.inf:
+        seconds = 0.0
+    if not 0 < seconds <= MOST_SECONDS:
         raise ParallelError(
             f"{JOIN_TIMEOUT_VARIABLE} is {text!r:.60}: expected seconds, such as {JOIN_TIMEOUT:g}"
         )

@@ -98,6 +98,11 @@ def _connect(environment: RankEnvironment, wait: rendezvous.Wait) -> None:
 
 
 def _launch(size: int, timeout: float) -> RankGroup:
+    if os.name == "nt":
+        raise ParallelError(
+            "Windows gives a process no connections of another one, so llamakit starts no ranks "
+            "there: leave --model-parallel-size out, or start the ranks with torchrun"
+        )
     links = make_links(size)
     workers = launch.Workers(links)
     with contextlib.ExitStack() as undo:

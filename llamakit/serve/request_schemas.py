@@ -70,8 +70,15 @@ SAMPLING: Mapping[str, Schema] = {
         "additionalProperties": {"type": "number", "minimum": -100, "maximum": 100},
         "description": "By token ID: what is added to its logit.",
     },
-    "sampler": {**TEXT, "description": "llamakit's own: the name of a registered sampler."},
-    "sampler_options": {**OPTIONS, "description": "llamakit's own: the sampler's options."},
+    "sampler": {
+        **NAMED,
+        "description": "llamakit's own: a registered sampler: a name, NAME:K=V,K=V or an object "
+        "with name and options.",
+    },
+    "sampler_options": {
+        **OPTIONS,
+        "description": "llamakit's own: the options of a sampler that is a name.",
+    },
     "processors": {
         "type": "array",
         "maxItems": 32,

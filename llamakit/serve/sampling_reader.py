@@ -46,6 +46,10 @@ class SamplingReader:
         Raises:
             ApiError: a name is unknown, or an option is invalid.
         """
+        try:
+            body = _flat(body)
+        except LlamakitError as error:
+            raise as_api_error(error, "sampler") from error
         if "sampler_options" in body and "sampler" not in body:
             raise bad("sampler_options needs sampler: which one are they for?", "sampler_options")
         arguments = dict(self._defaults)
@@ -164,6 +168,19 @@ def read_choice(given: object, registry: Registry[Any], param: str) -> Choice:
     except LlamakitError as error:
         raise as_api_error(error, param) from error
     return choice
+
+
+def _flat(body: Body) -> Body:
+    """Return a body whose ``sampler`` is a name, and its options ``sampler_options``."""
+    sampler = body.get("sampler")
+    if isinstance(sampler, str) and ":" in sampler:
+        choice = parse_choice(sampler)
+        sampler = {"name": choice.name, "options": choice.options}
+    if not isinstance(sampler, Mapping):
+        return body
+    if "sampler_options" in body:
+        raise bad("sampler has its options in it already", "sampler_options")
+    return {**body, "sampler": sampler["name"], "sampler_options": sampler.get("options", {})}
 
 
 def refuse_files(entry: Entry, options: Mapping[str, Any]) -> None:

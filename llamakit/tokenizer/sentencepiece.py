@@ -5,11 +5,15 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from llamakit.errors import TokenizerError
 from llamakit.files.regular_file import open_regular
 from llamakit.printable import printable
 from llamakit.tokenizer.added_tokens import read_added_tokens
+
+if TYPE_CHECKING:
+    import sentencepiece
 
 SPACE = "\N{LOWER ONE EIGHTH BLOCK}"
 """The character that SentencePiece uses for a space."""
@@ -35,6 +39,12 @@ class SentencePieceTokenizer:
         self._model.id_to_piece(list(range(self.vocab_size)))  # fails where one is not UTF-8
         self.bos_id: int = self._model.bos_id()
         self.eos_id: int = self._model.eos_id()
+        self.pad_id: int = self._model.pad_id()
+
+    @property
+    def sp_model(self) -> sentencepiece.SentencePieceProcessor:
+        """The processor, by the reference's name."""
+        return self._model
 
     def encode(self, text: str, *, bos: bool = False, eos: bool = False) -> list[int]:
         """Return the tokens of ``text``; text never becomes a control token."""

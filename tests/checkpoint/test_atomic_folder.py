@@ -57,7 +57,7 @@ def test_an_existing_destination_is_refused_and_stays(tmp_path):
 @pytest.mark.parametrize("exchange", [True, False])
 def test_force_replaces_at_the_end_only(tmp_path, monkeypatch, exchange):
     if not exchange:
-        monkeypatch.setattr(staging, "_exchange", lambda *_: False)
+        monkeypatch.setattr(staging, "exchange", lambda *_: False)
     make(tmp_path / "out", "old")
 
     with atomic_folder(tmp_path / "out", force=True) as folder:
@@ -201,3 +201,62 @@ def test_a_full_disk_is_reported_in_a_sentence(tmp_path, number):
         raise OSError(number, os.strerror(number))
 
     assert names(tmp_path) == []
+
+
+def test_an_empty_folder_is_no_obstacle(tmp_path):
+    (tmp_path / "out").mkdir()
+
+    with atomic_folder(tmp_path / "out") as folder:
+        make(folder)
+        assert names(tmp_path / "out") == []
+
+    assert names(tmp_path) == ["out"]
+    assert names(tmp_path / "out") == ["file"]
+
+
+def test_an_empty_folder_that_gets_a_file_meanwhile_stays(tmp_path):
+    (tmp_path / "out").mkdir()
+
+    with pytest.raises(DestinationError, match="has appeared meanwhile"):  # noqa: SIM117, PT012
+        with atomic_folder(tmp_path / "out") as folder:
+            make(folder)
+            (tmp_path / "out" / "other").write_text("old")
+
+    assert names(tmp_path / "out") == ["other"]
+
+
+def test_a_mount_point_is_filled(small_disk):
+    place = small_disk(1 << 20)
+    (place / "lost+found").mkdir()
+
+    with atomic_folder(place) as folder:
+        make(folder)
+
+    assert names(place) == ["file", "lost+found"]
+    with pytest.raises(DestinationError, match="exists already"), atomic_folder(place):
+        pytest.fail("the block has begun")
+
+
+def test_an_error_leaves_a_mount_point_empty(small_disk):
+    place = small_disk(1 << 20)
+
+    with pytest.raises(RuntimeError), atomic_folder(place) as folder:  # noqa: PT012
+        make(folder)
+        raise RuntimeError
+
+    assert names(place) == []
+
+
+def test_a_killed_run_s_folder_in_a_mount_point_is_removed(small_disk):
+    place = small_disk(1 << 20)
+    (place / f".{place.name}.llamakit-0123456789abcdef").mkdir(mode=0o700)
+
+    with atomic_folder(place) as folder:
+        make(folder)
+
+    assert names(place) == ["file"]
+
+
+def test_room_is_looked_for_on_the_mounted_file_system(small_disk):
+    with pytest.raises(NoSpaceError, match=r"has 0\.00 GB free"):
+        check_space(small_disk(1 << 20), 2 << 20)

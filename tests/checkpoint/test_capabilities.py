@@ -179,7 +179,7 @@ def test_regions_that_contradict_the_index_are_refused(striped, whole, tmp_path,
     checkpoint = Lying(whole, json.loads((whole / "striped.json").read_text()))
 
     with pytest.raises(
-        PluginError, match=rf"'striped' \(opened by llamakit_striped\).*({sentence})"
+        PluginError, match=rf"'striped' \(opened by llamakit.striped\).*({sentence})"
     ):
         llamakit.reshard(checkpoint, tmp_path / "out", 2)
 
@@ -209,7 +209,7 @@ def test_other_answers_are_checked_too(striped, whole, tmp_path, method, answer,
     kind.read = striped.StripedCheckpoint.read
     checkpoint = kind(whole, json.loads((whole / "striped.json").read_text()))
 
-    with pytest.raises(PluginError, match=rf"\(opened by llamakit_striped\).*{sentence}"):
+    with pytest.raises(PluginError, match=rf"\(opened by llamakit.striped\).*{sentence}"):
         llamakit.reshard(checkpoint, tmp_path / "out", 2)
 
 
@@ -227,7 +227,7 @@ def test_a_deep_check_that_fails_is_a_fault(striped, whole):
     good, fault = capabilities.deep_checks(checkpoint)
 
     assert (good.kind, fault.kind) == ("checked", "fault")
-    assert "(opened by llamakit_striped) failed to answer deep_checks" in fault.sentence
+    assert "(opened by llamakit-striped) failed to answer deep_checks" in fault.sentence
 
 
 def test_the_kit_compares_regions_with_what_is_read(striped, whole):

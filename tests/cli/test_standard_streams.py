@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -70,3 +71,67 @@ def test_prompts_that_are_not_utf_8_are_refused_with_their_line(
 
     assert [it.returncode for it in done] == [1, 1]
     assert all("line 2: not JSON (byte 15 is not UTF-8 text)" in it.stderr for it in done)
+
+
+ENCODED = """
+import sys
+from llamakit.cli import standard_streams
+from llamakit.cli.main import run
+standard_streams.prepare()
+sys.stdout.write('["' + sys.argv[1] + '\\udc80"]')
+sys.exit(run(["inspect", sys.argv[1]]))
+"""
+
+
+@pytest.mark.parametrize("encoding", ["cp1252", "cp437:strict", "latin-1", "iso8859_7"])
+def test_json_stays_json_in_an_encoding_that_lacks_its_characters(
+    encoding: str, isolated: dict[str, str]
+) -> None:
+    env = {**isolated, "PYTHONIOENCODING": encoding}
+
+    done = subprocess.run(
+        [sys.executable, "-c", ENCODED, "é上😀"], env=env, capture_output=True, check=False
+    )
+
+    name = encoding.partition(":")[0]
+    assert json.loads(done.stdout.decode(name)) == ["é上😀\udc80"]
+    assert json.loads(f'"{done.stderr.decode(name).strip()}"').endswith("no such folder: é上😀")
+    assert done.returncode == 1
+
+
+def test_a_prompt_is_read_as_utf_8_where_the_locale_has_ascii_alone(
+    isolated: dict[str, str], reference_cases: Path
+) -> None:
+    ascii_only = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+    model = f"-m {reference_cases / 'gqa-mp1'} --temperature 0 --max-new-tokens 2 --json"
+
+    done = shell(
+        f'{LLAMAKIT} generate {model} "上下" -', {**isolated, **ascii_only}, "上下".encode()
+    )
+
+    assert done.returncode == 0, done.stderr
+    answers = [json.loads(line) for line in done.stdout.splitlines()]
+    assert [it["prompt"] for it in answers] == ["上下", "上下"]
+
+
+def test_no_command_warns(isolated: dict[str, str], reference_cases: Path, tmp_path: Path) -> None:
+    model = str(reference_cases / "gqa-mp1")
+    commands = [
+        ["--help"], ["inspect", model, "--json"], ["verify", "--deep", model],
+        ["reshard", model, "two", "-n", "2"], ["export", "two", "hf"], ["import", "hf", "back"],
+        ["diff", "two", "back"], ["plugins"], ["plugins", "--json"], ["plugins", "show", "top-p"],
+        ["generate", "-m", model, "--max-new-tokens", "2", "--output", "answers.jsonl", "x"],
+        ["generate", "-m", model, "--max-new-tokens", "2", "--regex", "[a-z]+", "--seed", "1", "x"],
+        ["generate", "-m", model, "--max-new-tokens", "2", "--draft", "prompt-lookup", "x"],
+        ["chat", "-m", model], ["moderate", "-m", model, "x"], ["nonsense"],
+    ]  # fmt: skip
+    program = f"from llamakit.cli.main import run\nprint([run(it) for it in {commands!r}])"
+
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", program], cwd=tmp_path, env=isolated,
+        stdin=subprocess.DEVNULL, capture_output=True, encoding="utf-8", check=False, timeout=120,
+    )  # fmt: skip
+
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[-1] == str([0] * 14 + [1, 2]), done.stderr
+    assert "Warning" not in done.stderr

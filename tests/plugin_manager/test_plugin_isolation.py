@@ -289,6 +289,19 @@ def test_a_third_party_plugins_command_runs(run_llamakit, plugins):
     assert (result.returncode, result.stdout, result.stderr) == (0, "hello\nhello\n", "")
 
 
+@pytest.mark.parametrize(("code", "status"), [("5", 5), ("0", 0), ("goodbye", 1)])
+def test_a_third_party_command_that_exits_keeps_its_status_and_is_named(
+    run_llamakit, plugins, code, status
+):
+    result = run_llamakit("leave", code, env=plugins("command"))
+
+    said = code if code.isdigit() else f"'{code}'"
+    plugin = "the plugin 'explode' (llamakit-explode 0.7)"
+    named = f"the command leave of {plugin} called sys.exit({said})"
+    assert result.returncode == status
+    assert result.stderr == ("" if status == 0 else f"llamakit: {named}\n")
+
+
 def test_a_third_party_plugins_command_that_fails_is_one_sentence(run_llamakit, plugins):
     result = run_llamakit("explode", env=plugins("command"))
 

@@ -284,6 +284,24 @@ def test_generate_fills_in_a_text(filling: Path, run_llamakit: Run, tmp_path: Pa
     assert "prompt 1: the infill format wants <FILL_ME> once" in missing.stderr
 
 
+def test_gaps_are_filled_in_as_the_reference_s_method_does(filling: Path):
+    with Llama.open(filling, dtype="float32") as llama:
+        sides = (["if a", "b"], [":", "<FILL_0>"])
+
+        results = llama.text_infilling(*sides, temperature=0, max_gen_len=3, logprobs=True)
+        alone = llama.stream_chat(
+            [{"role": "user", "content": "if a<FILL_ME>:"}], prompt_format="infill",
+            temperature=0, max_new_tokens=3,
+        )  # fmt: skip
+
+        assert results[0]["generation"] == "".join(alone)
+        assert [it["full_text"] for it in results] == [
+            prefix + it["generation"] + suffix
+            for it, prefix, suffix in zip(results, *sides, strict=True)
+        ]
+        assert [len(it["logprobs"]) for it in results] == [3, 3]
+
+
 def test_what_is_filled_in_keeps_its_first_space(filling: Path):
     with Llama.open(filling, dtype="float32") as llama:
         tokenizer: Any = llama.tokenizer

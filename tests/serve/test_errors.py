@@ -51,6 +51,14 @@ def refused(response: httpx.Response, status: int) -> dict[str, Any]:
         (COMPLETIONS, {"prompt": "a", "sampler_options": {"p": 1}}, "sampler_options", "sampler"),
         (
             COMPLETIONS,
+            {"prompt": "a", "sampler": {"name": "top-p"}, "sampler_options": {"p": 1}},
+            "sampler_options",
+            "has its options in it already",
+        ),
+        (COMPLETIONS, {"prompt": "a", "sampler": "top-p:p"}, "sampler", "written NAME=VALUE"),
+        (COMPLETIONS, {"prompt": "a", "sampler": {"options": {}}}, "sampler", "name"),
+        (
+            COMPLETIONS,
             {"prompt": "a", "sampler": "greedy", "top_p": 0.5},
             "sampler",
             "top_p belongs to the sampler top-p; sampler greedy chooses otherwise",

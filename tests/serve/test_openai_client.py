@@ -275,6 +275,9 @@ def test_registered_samplers_and_processors_can_be_named(client: OpenAI) -> None
         {"sampler": "draw", "processors": ["top-k:k=1"]},
         {"sampler": "draw", "processors": [{"name": "top-k", "options": {"k": 1}}]},
         {"sampler": "top-p", "sampler_options": {"p": 0.0}},
+        {"sampler": {"name": "top-p", "options": {"p": 0.0}}},
+        {"sampler": {"name": "greedy"}},
+        {"sampler": "top-p:p=0"},
     ):
         answer = client.completions.create(model="llama-demo", prompt=STORY, extra_body=body)
         assert answer.choices[0].text == greedy, body

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, TypeVar
 
+from llamakit.cli.number_types import MOST
 from llamakit.errors import OptionError, UnknownNameError
 from llamakit.llama.options import SamplingOptions
+from llamakit.llama.seeds import check_seed
+from llamakit.plugin_manager.option_types import number, whole_number
 
+N = TypeVar("N", int, float)
 UNSET = ("none", "default")
 
 
@@ -61,19 +66,25 @@ def _several(_name: str, values: list[str]) -> tuple[str, ...]:
 
 
 def _number(name: str, values: list[str]) -> float | None:
-    text = _one(name, values)
-    try:
-        return None if text is None else float(text)
-    except ValueError as error:
-        raise OptionError(f"/set {name}: {text!r} is not a number") from error
+    return _bounded(name, _read(name, values, number))
 
 
 def _whole_number(name: str, values: list[str]) -> int | None:
+    return _bounded(name, _read(name, values, whole_number))
+
+
+def _read(name: str, values: list[str], read: Callable[[str], N]) -> N | None:
     text = _one(name, values)
     try:
-        return None if text is None else int(text)
+        return None if text is None else read(text)
     except ValueError as error:
-        raise OptionError(f"/set {name}: {text!r} is not a whole number") from error
+        raise OptionError(f"/set {name}: {error}") from error
+
+
+def _bounded(name: str, value: N | None) -> N | None:
+    if value is not None and value > MOST:
+        raise OptionError(f"/set {name}: {value} is too large a number: {MOST} at most")
+    return value
 
 
 def _count(name: str, values: list[str]) -> int | None:
@@ -83,6 +94,11 @@ def _count(name: str, values: list[str]) -> int | None:
     return value
 
 
+def _seed(name: str, values: list[str]) -> int | None:
+    value = _read(name, values, whole_number)
+    return None if value is None else check_seed(value)
+
+
 _READERS: dict[str, Any] = {
     "sampler": _one,
     "sampler_options": _several,
@@ -90,5 +106,5 @@ _READERS: dict[str, Any] = {
     "temperature": _number,
     "top_p": _number,
     "max_new_tokens": _count,
-    "seed": _whole_number,
+    "seed": _seed,
 }

@@ -1,5 +1,7 @@
 """Two commands: one that works and one that fails."""
 
+import sys
+
 import click
 
 from llamakit import hookimpl
@@ -21,7 +23,15 @@ def explode():
     raise KeyError("fuse")
 
 
+@click.command()
+@click.argument("status")
+def leave(status):
+    """Exit."""
+    sys.exit(int(status) if status.isdigit() else status)
+
+
 @hookimpl
 def register_commands(commands):
     commands.register("greet", greet)
     commands.register("explode", explode)
+    commands.register("leave", leave)
