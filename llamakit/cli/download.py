@@ -18,6 +18,7 @@ from llamakit.cli.link_prompt import (
     read_checked_link,
 )
 from llamakit.cli.terminal import format_nbytes, note
+from llamakit.cli.user_path import UserPath
 from llamakit.download.catalog import ALL, Model, choose, listing, read_catalog
 from llamakit.download.events import Finished
 from llamakit.download.fetcher import DownloadSettings
@@ -41,7 +42,7 @@ if TYPE_CHECKING:
 @click.option(
     "--output-dir",
     metavar="DIR",
-    type=click.Path(file_okay=False),
+    type=UserPath(file_okay=False),
     default=".",
     show_default=True,
     help="Where the models' folders and the tokenizer are written.",

@@ -12,6 +12,7 @@ from typing import Any, TypeVar, cast
 
 import click
 
+from llamakit.cli.user_path import UserPath
 from llamakit.errors import UsageError
 from llamakit.llama.options import LoadOptions, SamplingOptions
 from llamakit.plugin_manager.factories import Choice
@@ -112,7 +113,7 @@ def model_options(command: F) -> F:
             "--ckpt-dir",
             "model",
             metavar="FOLDER",
-            type=click.Path(),
+            type=UserPath(),
             envvar="LLAMAKIT_MODEL",
             show_envvar=True,
             help="The checkpoint to run.  [default: the bundled demo model]",
@@ -122,7 +123,7 @@ def model_options(command: F) -> F:
             "--tokenizer-path",
             "tokenizer",
             metavar="FILE",
-            type=click.Path(),
+            type=UserPath(),
             help="Its tokenizer.  [default: the one in the checkpoint's folder or next to it]",
         ),
         click.option(
@@ -277,7 +278,7 @@ def constraint_options(command: F) -> F:
         click.option(
             "--json-schema",
             metavar="FILE",
-            type=click.Path(),
+            type=UserPath(),
             help="The answer is JSON that fits this schema.",
         ),
         click.option(
@@ -286,7 +287,7 @@ def constraint_options(command: F) -> F:
         click.option(
             "--grammar",
             metavar="FILE",
-            type=click.Path(),
+            type=UserPath(),
             help="The answer matches this grammar, in Lark's notation or GBNF.",
         ),
     )

@@ -13,6 +13,7 @@ from typing import IO, Any, cast
 from llamakit.errors import DialogError, FileFormatError, InvalidJSONError, PromptError, UsageError
 from llamakit.files.json_reader import MAX_NBYTES, parse_json
 from llamakit.files.regular_file import open_regular
+from llamakit.files.text import decoded_lines
 from llamakit.printable import printable
 from llamakit.protocols import Dialog
 
@@ -63,11 +64,13 @@ def read_prompts(arguments: Sequence[str], file: Path | None) -> list[Prompt]:
     for argument in arguments:
         text = sys.stdin.read() if argument == "-" else argument
         check_unicode(text, "standard input" if argument == "-" else "the prompt")
-        prompts.append(Prompt(text.removesuffix("\n") if argument == "-" else text))
+        if argument == "-":  # PowerShell's pipes begin with a byte-order mark
+            text = text.removeprefix("\ufeff").removesuffix("\n")
+        prompts.append(Prompt(text))
     if file is not None and str(file) == "-":
         prompts += read_jsonl(sys.stdin, "standard input")
     elif file is not None:
-        with open_regular(file) as lines:
+        with open_regular(file) as raw, decoded_lines(raw) as lines:
             prompts += read_jsonl(lines, str(file))
     if not prompts:
         raise UsageError(
@@ -87,7 +90,7 @@ def read_jsonl(lines: IO[Any], name: str) -> Iterator[Prompt]:
         FileFormatError: a line is something else; the message names it.
     """
     number = 0
-    while line := lines.readline(MAX_NBYTES + 1):
+    while line := _next_line(lines, f"{name}, line {number + 1}"):
         number += 1
         if line.strip():
             where = f"{name}, line {number}"
@@ -96,6 +99,13 @@ def read_jsonl(lines: IO[Any], name: str) -> Iterator[Prompt]:
             except InvalidJSONError as error:
                 raise FileFormatError(f"{where}: not JSON ({error.reason}); {_EXPECTED}") from error
             yield _prompt(value, where)
+
+
+def _next_line(lines: IO[Any], where: str) -> Any:
+    try:
+        return lines.readline(MAX_NBYTES + 1)
+    except UnicodeDecodeError as error:
+        raise FileFormatError(f"{where}: no text in {error.encoding}; {_EXPECTED}") from error
 
 
 _EXPECTED = 'expected {"prompt": "text"} or {"messages": [{"role": "user", "content": "text"}]}'
