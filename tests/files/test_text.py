@@ -13,8 +13,9 @@ from llamakit.checkpoint.params import read_params
 from llamakit.cli.link_prompt import _link_in
 from llamakit.files.regular_file import open_regular
 from llamakit.files.text import as_utf8, decoded_lines
+from llamakit.files.tokenizer_kind import tokenizer_kind
 from llamakit.llama.prompts import read_jsonl
-from llamakit.tokenizer.rank_file import is_rank_file, read_ranks
+from llamakit.tokenizer.rank_file import read_ranks
 
 MARKS = {
     "utf-8": codecs.BOM_UTF8,
@@ -72,5 +73,5 @@ def test_a_rank_file_may_have_the_mark_of_an_editor(tmp_path: Path) -> None:
     path = tmp_path / "tokenizer.model"
     path.write_bytes(codecs.BOM_UTF8 + lines)
 
-    assert is_rank_file(path)
+    assert tokenizer_kind(path) == "ranks"
     assert len(read_ranks(path)) == 256
