@@ -5,11 +5,11 @@ Each test is called ``test_case_NN_…`` after its number in the table of FIELD-
 ====  ==================================================================  =======================
 case  what was brought                                                    file
 ====  ==================================================================  =======================
-01    ``tie_word_embeddings``, and an ``lm_head.weight`` that differs     test_tied_embeddings
-02    a tied model, imported and exported to other layouts                test_tied_embeddings
-03    a tied model on two ranks                                           test_tied_embeddings
-04    a fine-tune's ``tokenizer_config.json`` beside Meta's shards        test_fine_tunes
-05    several stop tokens in ``generation_config.json``                   test_fine_tunes
+01    ``tie_word_embeddings``, and an ``lm_head.weight`` that differs     test_stored_output_layer
+02    a tied model, imported and exported to other layouts                test_stored_output_layer
+03    a tied model on two ranks                                           test_stored_output_layer
+04    a fine-tune's ``tokenizer_config.json`` beside Meta's shards        test_tokens_of_fine_tunes
+05    several stop tokens in ``generation_config.json``                   test_tokens_of_fine_tunes
 06    matrices of integers or float8 without scales                       test_integer_weights
 07    a link whose Policy contains ``%7E``                                test_mailed_links
 09    ``WORLD_SIZE`` alone, or a rank that nobody joins                   test_lonely_ranks

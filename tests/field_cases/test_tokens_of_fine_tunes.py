@@ -1,6 +1,6 @@
 """What a fine-tune adds to its tokenizer and its stop tokens goes along and has its effect.
 
-The whole of it is in ``tests/convert/test_fine_tunes.py`` and ``tests/llama/test_stop_tokens.py``.
+The whole of it is in ``tests/convert/test_fine_tunes.py``.
 """
 
 from __future__ import annotations
@@ -9,10 +9,10 @@ import json
 from pathlib import Path
 
 import pytest
-from llamakit.llama.stop_tokens import stop_tokens
 
 from llamakit import Llama, load_tokenizer
 from llamakit.api import export, import_checkpoint, open_checkpoint, reshard
+from llamakit.checkpoint.generation_config import stop_tokens
 
 PIECES = 576
 TAGS = {"<|im_start|>": PIECES - 2, "<|im_end|>": PIECES - 1}
