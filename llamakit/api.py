@@ -43,6 +43,7 @@ __all__ = [
     "load_tokenizer",
     "moderate",
     "open_checkpoint",
+    "open_for_import",
     "plan_reshard",
     "reshard",
     "to_torch",
@@ -273,6 +274,7 @@ def export(
     Raises:
         UnknownNameError: no exporter of that name.
         OptionError: an option that the exporter does not have.
+        UnsupportedModelError: weights that are no plain numbers, or that the format cannot hold.
         PluginError: a third-party exporter failed, wrote nothing or returned no valid report.
         CheckpointError: the source is not what it should be.
         DestinationError: there is something already.
@@ -280,6 +282,7 @@ def export(
     """
     from llamakit.checkpoint.atomic_folder import atomic_folder
     from llamakit.checkpoint.capabilities import weight_files
+    from llamakit.checkpoint.plain_weights import check_plain_weights
     from llamakit.files.file_stamp import stamps, unchanged
     from llamakit.plugin_manager.contracts.exporters import check_export
     from llamakit.plugin_manager.failures import guarded
@@ -287,6 +290,7 @@ def export(
     entry = default_toolkit().exporters.entry(form)
     exporter = guarded(entry.value, entry)
     checkpoint = _opened(source)
+    check_plain_weights(checkpoint)
     with atomic_folder(Path(destination), force=force, source=checkpoint.path) as folder:
         with unchanged(stamps(weight_files(checkpoint))):
             report: Mapping[str, Any] = exporter(checkpoint, folder, options)
@@ -299,6 +303,8 @@ def import_checkpoint(
     destination: str | Path,
     model_parallel_size: int = 1,
     *,
+    key: str | None = None,
+    strip_prefix: str | bool = False,
     dtype: str | None = None,
     force: bool = False,
     direct: bool | None = None,
@@ -306,9 +312,15 @@ def import_checkpoint(
 ) -> dict[str, object]:
     """Write a checkpoint of another format, such as a Hugging Face folder, as Meta's shards.
 
-    Args, Returns and Raises: as ``reshard``, and
+    Args:
+        source: as ``open_for_import``, or an open checkpoint.
+        key, strip_prefix: as ``open_for_import``.
+
+    Other Args, Returns and Raises: as ``reshard``, and
         UnsupportedModelError: Meta's format cannot hold this model.
     """
+    if isinstance(source, str | Path):
+        source = open_for_import(source, key=key, strip_prefix=strip_prefix)
     return reshard(
         source,
         destination,
@@ -322,6 +334,30 @@ def import_checkpoint(
 
 def _opened(source: str | Path | Checkpoint) -> Checkpoint:
     return open_checkpoint(source) if isinstance(source, str | Path) else source
+
+
+def open_for_import(
+    source: str | Path, *, key: str | None = None, strip_prefix: str | bool = False
+) -> Checkpoint:
+    """Open a checkpoint of any format, or weights that a training program has saved.
+
+    Args:
+        source: a folder, or a file of weights with params.json or config.json next to it.
+        key: of the dict of weights in a training checkpoint, such as ``model``; with dots where it
+            is in a dict in it.
+        strip_prefix: what the names of tensors lose at their beginning; True: what
+            torch.compile, DDP, FSDP and their like add.
+
+    Raises:
+        CheckpointError: it is neither, or damaged.
+        UnsupportedModelError: it is a model that is not read here.
+    """
+    from llamakit.checkpoint.state_dict import open_for_import as run
+    from llamakit.checkpoint.tensor_names import AUTOMATIC, StateDictOptions
+
+    prefix = AUTOMATIC if strip_prefix is True else strip_prefix or None
+    options = StateDictOptions(key, prefix)
+    return run(Path(source), options, default_toolkit().open_checkpoint)
 
 
 def load_tokenizer(path: str | Path) -> Tokenizer:

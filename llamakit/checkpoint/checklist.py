@@ -1,15 +1,19 @@
-"""Meta's checklist.chk: the md5 of each file of a folder, as ``md5sum`` writes and reads it."""
+"""Lists of checksums: Meta's checklist.chk, and what common tools write beside or instead of it."""
 
 from __future__ import annotations
 
+import ntpath
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path, PureWindowsPath
+from pathlib import Path, PurePosixPath
 
+from llamakit.checkpoint.checksum_formats import Listed, UnknownLineError, listed_checksums
 from llamakit.checkpoint.not_weights import HEAD_NBYTES, describe_not_weights
 from llamakit.errors import DamagedFileError
 from llamakit.files.regular_file import open_regular
+from llamakit.files.text import as_utf8
+from llamakit.printable import printable
 
 MODEL_CHECKLIST = "checklist.chk"
 TOKENIZER_CHECKLIST = "tokenizer_checklist.chk"
@@ -17,10 +21,15 @@ TOKENIZER_CHECKLIST = "tokenizer_checklist.chk"
 MAX_NBYTES = 16 << 20
 """No checklist is anywhere near as large."""
 
-_LINE = re.compile(r"([0-9a-fA-F]{32}) [ *](.+)")
+KINDS = {32: "MD5", 64: "SHA-256"}
+"""By the number of hex digits: the checksums that files are compared with."""
+_OTHER_KINDS = {8: "a CRC-32", 40: "a SHA-1", 56: "a SHA-224", 96: "a SHA-384", 128: "a SHA-512"}
 _SHOWN = 80
 _MAX_NAME_LENGTH = 255
 """Of a name, folders included; no file system takes a longer file name."""
+_BINARY = re.compile(r"[\0-\x08\x0e-\x1a\x1c-\x1f]")
+_LEVELS = 3
+"""How many folders above the files an absolute list may have been made in."""
 
 
 @dataclass(frozen=True)
@@ -29,7 +38,13 @@ class Checklist:
 
     path: Path
     entries: Mapping[str, str]
-    """By name, relative to the list's folder and without ``./``: 32 lower-case hex digits."""
+    """By name, relative to the list's folder and without ``./``: lower-case hex digits, 32 of an
+    MD5 or 64 of a SHA-256."""
+
+
+def kind_of(checksum: str | None) -> str:
+    """Return what a checksum is called, by its length; without one, an MD5 is computed."""
+    return KINDS[len(checksum)] if checksum else KINDS[32]
 
 
 def read_checklist(path: Path) -> Checklist:
@@ -48,47 +63,55 @@ def read_checklist(path: Path) -> Checklist:
 
 
 def parse_checklist(data: bytes, path: Path) -> Checklist:
-    """Parse what is in a checklist.
+    """Parse what is in a checklist, as any of the tools of ``checksum_formats`` writes it.
 
     Args:
-        path: where it is from, for messages.
+        path: where it is from: absolute names are looked for in its folder.
     Raises: as ``read_checklist``.
     """
-    entries: dict[str, str] = {}
-    numbers: dict[str, int] = {}
-    for number, line in enumerate(_decode(data, path).split("\n"), 1):
-        if not line.strip():
-            continue
-        name, md5 = _parse(line.removesuffix("\r"), f"{path}, line {number}")
-        if entries.setdefault(name, md5) != md5:
-            raise DamagedFileError(
-                f"{path} gives {name} one MD5 in line {numbers[name]} and another in line "
-                f"{number}; expected one. Download the list again."
-            )
-        numbers.setdefault(name, number)
-    if not entries:
+    try:
+        listed = list(listed_checksums(_decode(data, path)))
+    except UnknownLineError as error:
+        raise DamagedFileError(
+            f"{path}, line {error.number} is {error.line[:_SHOWN]!r}; expected 32 hex digits, two "
+            "spaces and a name, as md5sum writes it, or 64 of a SHA-256. Download the list again."
+        ) from None
+    if not listed:
         raise DamagedFileError(f"{path} is empty; expected a line for each file. "
                                "Download it again.")  # fmt: skip
+    names = _relative([_as_posix(item) for item in listed], listed, path)
+    entries: dict[str, str] = {}
+    seen: dict[tuple[str, str], tuple[int, str]] = {}
+    for item, name in zip(listed, names, strict=True):
+        kind, digits = _kind(item, path), item.digits.lower()
+        line, first = seen.setdefault((name, kind), (item.line, digits))
+        if first != digits:
+            raise DamagedFileError(
+                f"{path} gives {name} one {kind} in line {line} and another in line {item.line}; "
+                "expected one. Download the list again."
+            )
+        if len(digits) > len(entries.get(name, "")):  # of several, the strongest
+            entries[name] = digits
     return Checklist(path, entries)
 
 
 def format_checklist(entries: Mapping[str, str]) -> str:
-    """Write down the md5 of each file, as ``md5sum -c`` and ``read_checklist`` take it.
+    """Write down the checksum of each file, as ``md5sum -c`` and ``read_checklist`` take it.
 
     Args:
-        entries: by name, relative to the list's folder: 32 hex digits.
+        entries: by name, relative to the list's folder: 32 or 64 hex digits.
 
     Raises:
-        ValueError: a name or an MD5 cannot be written.
+        ValueError: a name or a checksum cannot be written.
     """
     lines = []
-    for name, md5 in entries.items():
-        line = f"{md5}  {name}"
+    for name, digits in entries.items():
+        line = f"{digits}  {name}"
         try:
-            written = _parse(line, "the list")
+            written = parse_checklist(line.encode("utf-8", "replace"), Path("the list")).entries
         except DamagedFileError as error:
             raise ValueError(str(error)) from None
-        if written != (name, md5):
+        if written != {name: digits}:
             raise ValueError(f"{line!r} would be read back as {written}")
         lines.append(f"{line}\n")
     return "".join(lines)
@@ -103,30 +126,99 @@ def _decode(data: bytes, path: Path) -> str:
             f"{path} is over {MAX_NBYTES} bytes; expected a list of MD5 checksums."
         )
     try:
-        return data.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
+        text = as_utf8(data).decode()
+    except UnicodeDecodeError:
+        text = data.decode("latin-1")  # a code page of Windows: names of ASCII are the same in all
+    if binary := _BINARY.search(text):
         raise DamagedFileError(
-            f"{path} is not text (byte {error.start}); expected a list of MD5 checksums. "
+            f"{path} is not text (character {binary.start()}); expected a list of MD5 checksums. "
             "Download it again."
-        ) from None
-
-
-def _parse(line: str, where: str) -> tuple[str, str]:
-    match = _LINE.fullmatch(line)
-    if match is None:
-        raise DamagedFileError(
-            f"{where} is {line[:_SHOWN]!r}; expected 32 hex digits, two spaces and a name, as "
-            "md5sum writes it. Download the list again."
         )
-    md5, name = match.groups()
-    return _inside(name, where), md5.lower()
+    return text
 
 
-def _inside(name: str, where: str) -> str:
+def _kind(item: Listed, path: Path) -> str:
+    """Return what a checksum is called.
+
+    Raises:
+        DamagedFileError: it is of a kind that files are not compared with.
+    """
+    kind = KINDS.get(len(item.digits), "")
+    said = re.sub(r"SHA-?2?-?(?=256$)", "SHA-", item.algorithm.upper())
+    if not kind or (said and said != kind):
+        other = said or _OTHER_KINDS.get(len(item.digits), f"of {len(item.digits)} hex digits")
+        raise DamagedFileError(
+            f"{path}, line {item.line}: the checksum of {printable(item.name, _SHOWN)} is "
+            f"{printable(other)}; expected an MD5 of 32 hex digits or a SHA-256 of 64. Make the "
+            "list with md5sum or sha256sum, Get-FileHash, or certutil -hashfile FILE SHA256."
+        )
+    return kind
+
+
+def _as_posix(item: Listed) -> str:
+    return item.name if item.is_literal else item.name.replace("\\", "/")
+
+
+def _relative(names: Sequence[str], listed: Sequence[Listed], path: Path) -> list[str]:
+    """Return names relative to the folder of the list; nothing outside is ever named.
+
+    Tools of Windows list absolute paths. They are of the folder of the list, or of one that has
+    been moved here since: then a file of theirs has to be here.
+    """
+    folder = path.parent.resolve()
+    roots = _roots([name for name in names if _is_absolute(name)])
+    here = [
+        root
+        for root in roots
+        if PurePosixPath(root) == PurePosixPath(folder.as_posix())
+        or any((folder / name.removeprefix(root)).is_file() for name in names if _is_in(name, root))
+    ]
+    root = here[0] if here else None
+    return [
+        _inside(
+            name.removeprefix(root) if root and _is_in(name, root) else name,
+            item,
+            f"{path}, line {item.line}",
+        )
+        for name, item in zip(names, listed, strict=True)
+    ]
+
+
+def _is_absolute(name: str) -> bool:
+    return name.startswith("/") or re.match("[A-Za-z]:/", name) is not None
+
+
+def _is_in(name: str, root: str) -> bool:
+    return name.startswith(root) and ".." not in name.split("/")
+
+
+def _roots(absolute: Sequence[str]) -> list[str]:
+    """Return the folder that all absolute names are in, and some above it, each with a ``/``."""
+    if not absolute:
+        return []
+    folders = [name.rpartition("/")[0] + "/" for name in absolute]
+    common = folders[0]
+    while not all(folder.startswith(common) for folder in folders):
+        common = common.rstrip("/").rpartition("/")[0] + "/"
+        if common == "/":
+            break
+    roots = []
+    for _ in range(_LEVELS):
+        roots.append(common)
+        common = common.rstrip("/").rpartition("/")[0] + "/"
+    return roots
+
+
+def _inside(name: str, item: Listed, where: str) -> str:
     """Return a name without ``./``, or refuse it."""
+    if item.is_cut_off:
+        raise DamagedFileError(
+            f"{where} names {name[:_SHOWN]!r}, which a narrow table has cut off; write the list "
+            "with | Format-List or | Export-Csv."
+        )
     parts = [part for part in name.split("/") if part not in ("", ".")]
-    windows = PureWindowsPath(name)
-    if name.startswith("/") or windows.drive or "\\" in name or ".." in parts or not parts:
+    drive = ntpath.splitdrive(name)[0]
+    if name.startswith("/") or drive or "\\" in name or ".." in parts or not parts:
         raise DamagedFileError(
             f"{where} names {name[:_SHOWN]!r}, which is not inside the list's folder; "
             "nothing outside is read. Download the list again from Meta."

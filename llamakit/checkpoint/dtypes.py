@@ -13,7 +13,14 @@ Array = npt.NDArray[Any]
 
 _EXTENDED = {
     name: np.dtype(getattr(ml_dtypes, name))
-    for name in ("bfloat16", "float8_e4m3fn", "float8_e4m3fnuz", "float8_e5m2", "float8_e5m2fnuz")
+    for name in (
+        "bfloat16",
+        "float8_e4m3fn",
+        "float8_e4m3fnuz",
+        "float8_e5m2",
+        "float8_e5m2fnuz",
+        "float8_e8m0fnu",
+    )
 }
 _NATIVE = {
     name: np.dtype(name)
@@ -27,6 +34,9 @@ DTYPES: dict[str, np.dtype[Any]] = {
     name: dtype.newbyteorder("<") for name, dtype in (_NATIVE | _EXTENDED).items()
 }
 """By torch's name, such as ``bfloat16``; little-endian, as both formats store them."""
+
+PLAIN_DTYPES = ("float32", "bfloat16", "float16", "float64")
+"""Those whose values mean what they say. Others need scales or a packing, or are no weights."""
 
 TORCH_STORAGES = {
     "DoubleStorage": "float64",
@@ -51,6 +61,10 @@ SAFETENSORS = {
     "BF16": "bfloat16",
     "F8_E4M3": "float8_e4m3fn",
     "F8_E5M2": "float8_e5m2",
+    "F8_E4M3FNUZ": "float8_e4m3fnuz",
+    "F8_E5M2FNUZ": "float8_e5m2fnuz",
+    "F8_E8M0": "float8_e8m0fnu",
+    "C64": "complex64",
     "I64": "int64",
     "I32": "int32",
     "I16": "int16",

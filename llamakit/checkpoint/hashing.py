@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import queue
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +18,7 @@ from llamakit.checkpoint.block_reader import read_blocks
 from llamakit.cores import available_cores
 from llamakit.errors import DamagedFileError
 
+_SHA256_DIGITS = 64
 _MOST_FILES = 16
 """More at the same time are no quicker, and each takes two blocks of memory."""
 
@@ -30,18 +31,22 @@ class Consumer(Protocol):
         ...
 
 
-class Md5:
-    """The md5 of a file."""
+class Checksum:
+    """The checksum of a file.
 
-    def __init__(self) -> None:
-        self._sum = hashlib.md5(usedforsecurity=False)
+    Args:
+        expected: of which only the length counts: that of an MD5 or a SHA-256; None is an MD5.
+    """
+
+    def __init__(self, expected: str | None = None) -> None:
+        self._sum = new_hash(expected)
 
     def update(self, offset: int, block: memoryview) -> None:  # noqa: ARG002 - sees all, in order
         """Take the next block."""
         self._sum.update(block)
 
     def hexdigest(self) -> str:
-        """Return 32 lower-case hex digits."""
+        """Return lower-case hex digits."""
         return self._sum.hexdigest()
 
 
@@ -102,17 +107,34 @@ def read_files(
         helpers.shutdown()
 
 
+def new_hash(expected: str | None) -> hashlib._Hash:
+    """Begin a checksum of the kind that is expected: by its length an MD5 or a SHA-256."""
+    name = "sha256" if expected and len(expected) == _SHA256_DIGITS else "md5"
+    return hashlib.new(name, usedforsecurity=False)
+
+
 def md5_files(paths: Sequence[Path], workers: int | None = None) -> dict[Path, str]:
     """Return the md5 of each file.
 
+    Args and Raises: as ``checksum_files``.
+    """
+    return checksum_files(dict.fromkeys(paths), workers)
+
+
+def checksum_files(
+    expected: Mapping[Path, str | None], workers: int | None = None
+) -> dict[Path, str]:
+    """Return the checksum of each file, of the kind that is expected of it.
+
     Args:
+        expected: as ``Checksum``, by path.
         workers: how many files at the same time; None: as ``read_files``.
 
     Raises:
         OSError: one cannot be read.
         DamagedFileError: one has changed while it was read.
     """
-    hashes = {path: Md5() for path in paths}
+    hashes = {path: Checksum(it) for path, it in expected.items()}
     for event in read_files([FilePass(path, [one]) for path, one in hashes.items()], workers):
         if isinstance(event, FileRead) and event.error is not None:
             raise event.error

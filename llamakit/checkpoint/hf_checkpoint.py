@@ -1,40 +1,43 @@
-"""A Hugging Face folder of a Llama model: config.json and .safetensors, read as Meta's format."""
+"""A Hugging Face folder of a Llama model, read as Meta's format.
+
+Its weights are .safetensors, or pytorch_model.bin, which nothing unpickles: see ``pth_reader``.
+"""
 
 from __future__ import annotations
 
 import logging
-import re
 import threading
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
-from llamakit.checkpoint.dtypes import Array
+from llamakit.checkpoint.dtypes import PLAIN_DTYPES, Array
 from llamakit.checkpoint.family_detection import detect_family
 from llamakit.checkpoint.hf_config import parse_config
 from llamakit.checkpoint.hf_names import is_rotated, to_meta
-from llamakit.checkpoint.json_fields import Fields, read_json
+from llamakit.checkpoint.hf_weight_files import find_tensors
+from llamakit.checkpoint.json_fields import read_json
 from llamakit.checkpoint.layout import EMBEDDING, OUTPUT, axis_of, expected_shapes
 from llamakit.checkpoint.params import ModelParams, family_by_numbers
+from llamakit.checkpoint.plain_weights import companion_of_quantized, describe_quantized
 from llamakit.checkpoint.rope_permutation import huggingface_rows
-from llamakit.checkpoint.safetensors_reader import SafetensorsFile
 from llamakit.checkpoint.shards import find_shards
-from llamakit.checkpoint.tensor_file import StoredTensor
+from llamakit.checkpoint.tensor_file import StoredTensor, TensorFile
+from llamakit.checkpoint.tensor_names import (
+    AS_STORED,
+    StateDictOptions,
+    check_no_prefix,
+    stripped,
+    style_of,
+)
 from llamakit.errors import (
-    DamagedFileError,
-    MissingShardError,
-    NotACheckpointError,
     ParametersError,
     UnsupportedModelError,
 )
-from llamakit.printable import listed, printable
+from llamakit.printable import listed
 from llamakit.protocols import Parameter, RawRegion, RowOrder
 
-_SINGLE = "model.safetensors"
-_INDEX = "model.safetensors.index.json"
 _COMPARED_ROWS = 1024
-_SAFETENSORS = re.compile(r"[^/\\]{1,200}\.safetensors")
-"""Hugging Face's files are called model-00001-of-00191.safetensors."""
 
 
 class HuggingFaceCheckpoint:
@@ -43,7 +46,7 @@ class HuggingFaceCheckpoint:
     form = "huggingface"
 
     def __init__(
-        self, path: Path, params: ModelParams, sources: Mapping[str, tuple[SafetensorsFile, str]]
+        self, path: Path, params: ModelParams, sources: Mapping[str, tuple[TensorFile, str]]
     ) -> None:
         self.path = path
         self.params = params
@@ -91,7 +94,7 @@ class HuggingFaceCheckpoint:
         return sorted({file.path for file, _ in self.sources.values()})
 
     def _read_rotated(
-        self, file: SafetensorsFile, tensor: StoredTensor, axis: int, start: int, stop: int | None
+        self, file: TensorFile, tensor: StoredTensor, axis: int, start: int, stop: int | None
     ) -> Array:
         if axis not in (0, 1):
             raise ValueError(f"a tensor of shape {tensor.shape} has no axis {axis}")
@@ -109,34 +112,57 @@ class HuggingFaceCheckpoint:
         return Parameter(name, tensor.shape, tensor.dtype, axis)
 
 
-def open_huggingface(path: Path) -> HuggingFaceCheckpoint | None:
-    """Open a folder of config.json and .safetensors from its indexes.
+def open_huggingface(
+    path: Path, options: StateDictOptions = AS_STORED
+) -> HuggingFaceCheckpoint | None:
+    """Open a folder of config.json and .safetensors, or pytorch_model.bin, from its indexes.
 
+    Args:
+        options: where in each file the weights are, and what their names lose.
     Returns:
         The checkpoint, or None if the folder is in another format (Meta's shards come first).
 
     Raises:
-        NotACheckpointError: its weights are pytorch_model.bin.
         MissingShardError: it has no weights, or fewer files than its index names.
         DamagedFileError: a file is damaged or something else.
         ParamsError: config.json or the index is wrong.
-        UnsupportedModelError: it is not a Llama, or has biases.
+        UnsupportedModelError: it is not a Llama, is quantized, or has biases.
         ParametersError: it holds tensors that no Llama has.
     """
     config = path / "config.json"
     if not config.exists() or find_shards(path):
         return None
     params = parse_config(read_json(config), config)
+    return from_state_dict(path, params, find_tensors(path, options.key), options)
+
+
+def from_state_dict(
+    path: Path, params: ModelParams, tensors: Mapping[str, TensorFile], options: StateDictOptions
+) -> HuggingFaceCheckpoint:
+    """Make a checkpoint of tensors with Hugging Face's names.
+
+    Args:
+        path: its folder.
+        tensors: the file that each is in, by the name there.
+
+    Raises: as ``open_huggingface``.
+    """
+    if options.strip_prefix is None:
+        check_no_prefix(tensors, str(path))
+        new = dict(zip(tensors, tensors, strict=True))
+    else:
+        new = stripped(tensors, options.strip_prefix, str(path))
     sources = {}
     unknown = []
-    for theirs, file in _find_tensors(path).items():
-        name = _meta_name(theirs, file)
+    for theirs, file in tensors.items():
+        name = _meta_name(new[theirs], file)
         if name is None:
             unknown.append(theirs)
         elif name:
             sources[name] = (file, theirs)
     _check_known(path, unknown)
     _check_whole_heads(params, sources)
+    config = path / "config.json"
     if params.tied_embeddings and OUTPUT in sources:
         if _is_tied(sources):
             del sources[OUTPUT]
@@ -151,7 +177,7 @@ def open_huggingface(path: Path) -> HuggingFaceCheckpoint | None:
     return HuggingFaceCheckpoint(path, params, sources)
 
 
-def _is_tied(sources: Mapping[str, tuple[SafetensorsFile, str]]) -> bool:
+def _is_tied(sources: Mapping[str, tuple[TensorFile, str]]) -> bool:
     """Compare an output layer that is stored with the embedding, up to the first difference."""
     if EMBEDDING not in sources:
         return False
@@ -168,56 +194,7 @@ def _is_tied(sources: Mapping[str, tuple[SafetensorsFile, str]]) -> bool:
     )
 
 
-def _find_tensors(path: Path) -> dict[str, SafetensorsFile]:
-    """Open the files of weights, and say which holds what."""
-    if (path / _SINGLE).exists():
-        file = SafetensorsFile.open(path / _SINGLE)
-        return dict.fromkeys(file.tensors, file)
-    if (path / _INDEX).exists():
-        return _follow_index(path)
-    if any(path.glob("pytorch_model*.bin")):
-        raise NotACheckpointError(
-            f"{path} holds its weights as pytorch_model.bin, which is not read here; expected "
-            f"{_SINGLE}. Convert it with transformers: save_pretrained(..., "
-            "safe_serialization=True)."
-        )
-    raise MissingShardError(
-        f"{path} has config.json but no weights; expected {_SINGLE} or {_INDEX} and the files it "
-        "names. Download them."
-    )
-
-
-def _follow_index(path: Path) -> dict[str, SafetensorsFile]:
-    index = path / _INDEX
-    places = Fields(read_json(index), index).optional_mapping("weight_map") or {}
-    names = sorted({_file_name(index, name) for name in places.values()})
-    absent = [name for name in names if not (path / name).exists()]
-    if absent or not names:
-        raise MissingShardError(
-            f"{path} lacks {listed(absent) or 'every file of weights'} of the {len(names)} files "
-            f"that {_INDEX} names. Download what is missing."
-        )
-    files = {name: SafetensorsFile.open(path / name) for name in names}
-    for tensor, name in places.items():
-        if tensor not in files[str(name)].tensors:
-            raise DamagedFileError(
-                f"{path / str(name)} has no {printable(tensor)}, which {_INDEX} says it has; "
-                "download both again."
-            )
-    return {tensor: files[str(name)] for tensor, name in places.items()}
-
-
-def _file_name(index: Path, name: object) -> str:
-    fits = isinstance(name, str) and _SAFETENSORS.fullmatch(name) and name.isprintable()
-    if not isinstance(name, str) or not fits:
-        raise DamagedFileError(
-            f"{index} names {name!r:.100} as a file of weights; expected the name of a "
-            ".safetensors next to it. Download it again."
-        )
-    return name
-
-
-def _meta_name(theirs: str, file: SafetensorsFile) -> str | None:
+def _meta_name(theirs: str, file: TensorFile) -> str | None:
     """Return Meta's name; an empty one for what is computed again, None for what is unknown."""
     if theirs.endswith("rotary_emb.inv_freq"):
         return ""
@@ -230,6 +207,16 @@ def _meta_name(theirs: str, file: SafetensorsFile) -> str | None:
 
 
 def _check_known(path: Path, unknown: list[str]) -> None:
+    if scales := next(filter(companion_of_quantized, unknown), None):
+        raise UnsupportedModelError(
+            f"{path}: {describe_quantized({scales: PLAIN_DTYPES[0]})}: the weights are quantized, "
+            "and those are not run or converted. Take the model's bfloat16 or float16 files."
+        )
+    if style_of(unknown) == "torchtune":
+        raise ParametersError(
+            f"{path} holds weights with torchtune's names, such as {listed(unknown[:1])}. Import "
+            f"them with llamakit import {path} DST."
+        )
     if unknown:
         raise ParametersError(
             f"{path} holds tensors that no Llama has: {listed(unknown)}. Expected names such as "
@@ -238,9 +225,7 @@ def _check_known(path: Path, unknown: list[str]) -> None:
         )
 
 
-def _check_whole_heads(
-    params: ModelParams, sources: Mapping[str, tuple[SafetensorsFile, str]]
-) -> None:
+def _check_whole_heads(params: ModelParams, sources: Mapping[str, tuple[TensorFile, str]]) -> None:
     for name, (file, theirs) in sources.items():
         shape = file.tensors[theirs].shape
         if is_rotated(name) and (len(shape) != 2 or shape[0] % params.head_dim):

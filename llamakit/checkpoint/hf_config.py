@@ -64,11 +64,19 @@ def _check_supported(values: Mapping[str, object], path: Path) -> None:
     for key, wanted, default in expected:
         value = values.get(key, default)
         if value != wanted:
-            shown = "set" if isinstance(value, dict | list) else f"{value!r:.80}"
+            shown = _describe(value)
             raise UnsupportedModelError(
                 f"{path}: {key!r} is {shown}; expected {wanted!r}. Only Llama models whose "
                 "weights are plain numbers without biases can be read."
             )
+
+
+def _describe(value: object) -> str:
+    """Say what a setting is; of how weights are quantized, the name of the method."""
+    if not isinstance(value, dict | list):
+        return f"{value!r:.80}"
+    method = value.get("quant_method") if isinstance(value, dict) else None
+    return f"set (to {method!r:.80})" if method else "set"
 
 
 def _check_head_dim(fields: Fields, params: ModelParams, path: Path) -> None:

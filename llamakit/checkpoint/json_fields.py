@@ -7,7 +7,8 @@ import reprlib
 from collections.abc import Mapping
 from pathlib import Path
 
-from llamakit.checkpoint.not_weights import HEAD_NBYTES, describe_not_weights
+from llamakit.checkpoint.misnamed_files import hint_at_misnamed
+from llamakit.checkpoint.not_weights import HEAD_NBYTES, describe_not_weights, remedy
 from llamakit.errors import InvalidJSONError, ParamsError
 from llamakit.files.json_reader import MAX_NBYTES, parse_json
 from llamakit.files.regular_file import open_regular
@@ -25,11 +26,12 @@ def read_json(path: Path) -> dict[str, object]:
         with open_regular(path) as file:
             data = file.read(MAX_NBYTES + 1)
     except FileNotFoundError:
-        raise ParamsError(f"{path} does not exist; copy it from where the weights are.") from None
+        advice = hint_at_misnamed(path) or " Copy it from where the weights are."
+        raise ParamsError(f"{path} does not exist.{advice}") from None
     except OSError as error:
         raise ParamsError(f"{path} cannot be read: {error.strerror}.") from None
     if problem := describe_not_weights(data[:HEAD_NBYTES]):
-        raise ParamsError(f"{path} is {problem}; expected JSON. Download it again.")
+        raise ParamsError(f"{path} is {problem}; expected JSON. {remedy(problem)}")
     try:
         value = parse_json(data, str(path))
     except InvalidJSONError as error:

@@ -53,6 +53,14 @@ def axis_of(name: str, embedding_axis: int) -> int | None:
     return _LAYER_AXES.get(layer[1]) if layer else None
 
 
+def is_parameter_name(name: str) -> bool:
+    """Say whether a tensor of Meta's has this name, in one family or another."""
+    if name in (EMBEDDING, OUTPUT, ROPE_FREQS, "norm.weight") or llama4.expert_matrix(name):
+        return True
+    layer = _LAYER_NAME.fullmatch(name)
+    return layer is not None and layer[1] in _LAYER_AXES
+
+
 def is_key_or_value(name: str) -> bool:
     """Say whether a parameter has one block of rows for each key/value head."""
     return _KEY_VALUE_NAME.fullmatch(name) is not None

@@ -15,6 +15,7 @@ from llamakit.checkpoint.dtypes import Array
 from llamakit.checkpoint.families import LLAMA_4, WIDEST_TIED
 from llamakit.checkpoint.family_detection import detect_family, embedding_axis, read_origin
 from llamakit.checkpoint.layout import EMBEDDING, OUTPUT, axis_of, expected_shapes
+from llamakit.checkpoint.other_checkpoints import explain_other
 from llamakit.checkpoint.params import ModelParams, family_by_numbers, parse_params, read_params
 from llamakit.checkpoint.shard_checks import check_shards
 from llamakit.checkpoint.shard_plan import copies, pieces, valid_sizes
@@ -26,7 +27,12 @@ from llamakit.checkpoint.shards import (
     warn_of_renamed,
 )
 from llamakit.checkpoint.tensor_file import TensorFile
-from llamakit.errors import MissingShardError
+from llamakit.checkpoint.tensor_names import (
+    AS_STORED,
+    StateDictOptions,
+    check_no_prefix,
+    stripped,
+)
 from llamakit.protocols import Finding, Parameter, RawRegion
 
 
@@ -104,8 +110,12 @@ class MetaCheckpoint:
         return [shard.path for shard in self.shards]
 
     def companion_files(self, target: str) -> list[Path]:
-        """Return params.json, which a reshard keeps unless it describes what is left out."""
-        return [self.path / "params.json"] if target == "meta" and not self.left_out else []
+        """Return params.json, which a reshard keeps unless it describes what is left out.
+
+        Weights that a trainer has saved may have none.
+        """
+        params = self.path / "params.json"
+        return [params] if target == "meta" and not self.left_out and params.exists() else []
 
     def deep_checks(self) -> Iterator[Finding]:
         """Check that several shards are of one model, each once and in its place."""
@@ -137,15 +147,18 @@ class MetaCheckpoint:
         return parts[0] if len(parts) == 1 else np.concatenate(parts, axis=split_axis)
 
 
-def open_meta(path: Path) -> MetaCheckpoint | None:
+def open_meta(path: Path, options: StateDictOptions = AS_STORED) -> MetaCheckpoint | None:
     """Open a folder of consolidated.NN.pth and params.json from its indexes.
 
     The shards may have any number of digits; a single consolidated.pth is a shard too.
 
+    Args:
+        options: where in each file the weights are, and what their names lose.
     Returns:
         The checkpoint, or None if the folder is in another format.
 
     Raises:
+        NotACheckpointError: it is a model of another tool; the message says how it becomes one.
         MissingShardError: there is no shard, or a gap in their numbers, or too few for the model.
         DamagedFileError: a shard is damaged or something else.
         UnsafePickleError: a shard's pickle asks for something that no tensor needs.
@@ -155,22 +168,20 @@ def open_meta(path: Path) -> MetaCheckpoint | None:
     files = find_shards(path)
     params_path = path / "params.json"
     if not files:
-        if not params_path.exists() or (path / "config.json").exists():
-            return None
-        raise MissingShardError(
-            f"{path} has params.json but no shard; expected consolidated.00.pth and so on. "
-            "Download the model's weights."
-        )
+        if not (path / "config.json").exists():
+            explain_other(path)
+        return None
     values = read_params(params_path)
-    stored = [open_shard(shard) for shard in files]
-    warn_of_renamed(stored)
-    check_alike(stored)
+    opened = [open_shard(shard, options.key) for shard in files]
+    warn_of_renamed(opened)
+    check_alike(opened)
+    stored = _with_metas_names(opened, options)
     left_out = tuple(vision.left_out(stored[0].tensors))
     values = vision.text_params(values) if left_out else values
     shards = [shard.renamed(vision.text_tensors(shard.tensors)) for shard in stored]
     vocab_size = _vocab_size(shards, values.get("dim"))
     params = parse_params(values, params_path, vocab_size=vocab_size)
-    params, axis = _resolve(params, path, shards)
+    params, axis = resolve(params, path, shards)
     if params.family == LLAMA_4.name:
         shards = [
             shard.renamed(llama4.unstack(shard.tensors, params, len(shards))) for shard in shards
@@ -179,7 +190,27 @@ def open_meta(path: Path) -> MetaCheckpoint | None:
     return MetaCheckpoint(path, params, shards, axis, left_out=left_out)
 
 
-def _resolve(
+def _with_metas_names(
+    shards: Sequence[TensorFile], options: StateDictOptions
+) -> Sequence[TensorFile]:
+    """Take the prefixes off names, or say that there are some.
+
+    Raises:
+        ParametersError: names have prefixes and are to keep them, or have none.
+    """
+    first = shards[0]
+    if options.strip_prefix is None:
+        if not any(vision.left_out(first.tensors)):  # whose text model has a prefix that is Meta's
+            check_no_prefix(first.tensors, str(first.path))
+        return shards
+    new = stripped(first.tensors, options.strip_prefix, str(first.path))
+    return [
+        shard.renamed({new[name]: tensor for name, tensor in shard.tensors.items()})
+        for shard in shards
+    ]
+
+
+def resolve(
     params: ModelParams, path: Path, shards: Sequence[TensorFile]
 ) -> tuple[ModelParams, int]:
     """Complete the params with what the shards show; return also the embedding's axis."""

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from llamakit.checkpoint.families import CODE_LLAMA, FAMILIES, LLAMA_2, LLAMA_3, LLAMA_4, Family
+from llamakit.checkpoint.foreign_params import describe_foreign_keys
 from llamakit.checkpoint.json_fields import Fields, read_json
 from llamakit.errors import ParamsError
 from llamakit.printable import listed
@@ -145,6 +146,8 @@ def parse_params(
     Raises:
         ParamsError: a key is missing, or a value is of a wrong type or out of range.
     """
+    if problem := describe_foreign_keys(values):
+        raise ParamsError(f"{path} {problem}")
     fields = Fields(values, path)
     dim, multiple_of = fields.count("dim"), fields.optional_count("multiple_of") or 256
     n_heads, multiplier = fields.count("n_heads"), fields.optional_number("ffn_dim_multiplier")

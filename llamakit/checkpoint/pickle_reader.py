@@ -1,59 +1,75 @@
-"""The pickle inside a .pth, read by a machine that knows only what a dict of tensors needs.
-
-Python's own unpickler is not used at all: it calls what the file tells it to, and its memo can be
-made to take tens of gigabytes. This one knows some thirty operations and some forty names, runs
-nothing, and refuses the rest by name.
-
-Source: ``pickletools`` (the operations), torch's ``torch/_weights_only_unpickler.py`` (the idea).
-"""
+"""Reads the pickle inside a .pth as a dict of tensors, and explains one that is something else."""
 
 from __future__ import annotations
 
-import io
-import pickletools
-from collections.abc import Callable
-from typing import Any
-
-from llamakit.checkpoint.torch_globals import (
-    GLOBALS,
-    Buffer,
-    Rebuild,
-    TensorRecord,
-    storage_from_id,
+from llamakit.checkpoint.pickle_machine import Machine
+from llamakit.checkpoint.pickle_survey import (
+    Foreign,
+    Survey,
+    describe_contents,
+    describe_value,
+    find_key,
+    keys_of_weights,
+    survey,
 )
-from llamakit.errors import DamagedFileError, ParametersError, UnsafePickleError
+from llamakit.checkpoint.torch_globals import Buffer, TensorRecord
+from llamakit.errors import (
+    CheckpointError,
+    DamagedFileError,
+    ParametersError,
+    UnsafePickleError,
+    UnsupportedModelError,
+)
 from llamakit.printable import printable
 
 MAX_NBYTES = 4 << 20
 """The pickle of a shard of 405B, 1,137 tensors, has 0.3 MB."""
-_MAX_OPERATIONS = 250_000
-"""A tensor takes some 30: 405B's 34,000, and this is enough for 8,000 tensors."""
 
-_OPERATIONS = {ord(operation.code): operation for operation in pickletools.opcodes}
+_RUNS_PROGRAMS = {
+    *("os", "posix", "nt", "subprocess", "sys", "builtins", "__builtin__", "runpy", "pty"),
+    *("socket", "shutil", "importlib", "webbrowser", "ctypes", "commands", "asyncio", "code"),
+    *("operator", "functools", "bdb", "pdb", "timeit", "pickle", "_pickle", "urllib", "requests"),
+}
+"""Modules that no training loop saves anything of."""
+_HARMLESS = {
+    *("set", "frozenset", "slice", "complex", "object", "list", "dict", "tuple", "bytearray"),
+    *("bytes", "str", "unicode", "int", "long", "float", "bool", "range", "xrange"),
+}
+_TENSORS = {
+    "torch._utils._rebuild_qtensor": "quantized",
+    "torch._utils._rebuild_sparse_tensor": "sparse",
+    "torch._utils._rebuild_sparse_csr_tensor": "sparse",
+    "torch._utils._rebuild_nested_tensor": "nested",
+    "torch._utils._rebuild_meta_tensor_no_storage": "on the meta device, without values",
+    "torch._tensor._rebuild_from_type_v2": "of a class of its own, such as torchao's or DTensor",
+    "torch._utils._rebuild_wrapper_subclass": "of a class of its own, such as torchao's or DTensor",
+}
+"""The functions by which torch saves tensors that are not plain, and what these are."""
 
 
-def read_pickle(data: bytes, source: str) -> dict[str, TensorRecord]:
-    """Read the pickle of a dict of tensors. Bytes after its end are ignored.
+def read_pickle(data: bytes, source: str, key: str | None = None) -> dict[str, TensorRecord]:
+    """Read the pickle of a dict of tensors. Bytes after its end are ignored, and nothing is run.
 
     Args:
         data: the pickle.
         source: what it is from, for messages.
+        key: of the dict of tensors in a training checkpoint, such as ``model``; with dots where it
+            is in a dict in it. What else is there is not read.
     Returns:
         For each tensor where its values are, in the order of the file.
     Raises:
         UnsafePickleError: it asks for something that no tensor needs; nothing was run.
         DamagedFileError: it is malformed, truncated or too large.
-        ParametersError: it is well-formed, but not a flat dict of tensors.
+        ParametersError: it is well-formed, but not a flat dict of tensors, or has no such key.
+        UnsupportedModelError: tensors of a kind or dtype that is not read here.
     """
     check_nbytes(len(data), source)
+    if key is not None:
+        return _read_key(data, source, key)
     try:
-        value = _Machine(source).run(data)
-    except ValueError as error:
-        raise DamagedFileError(
-            f"{source}: its index of tensors (data.pkl) is damaged: {error}; "
-            "download the file again."
-        ) from None
-    return _flat_tensors(value, source)
+        return _flat_tensors(Machine(source).run(data), source)
+    except (UnsafePickleError, ParametersError, ValueError) as error:
+        raise _explained(error, survey(data, source), source) from None
 
 
 def check_nbytes(nbytes: int, source: str) -> None:
@@ -69,191 +85,114 @@ def check_nbytes(nbytes: int, source: str) -> None:
         )
 
 
+def _read_key(data: bytes, source: str, key: str) -> dict[str, TensorRecord]:
+    surveyed = survey(data, source)
+    if surveyed is None:  # nothing can be made of it, and this says why
+        return read_pickle(data, source)
+    value = find_key(surveyed.value, key)
+    if value is None:
+        there = ", ".join(keys_of_weights(surveyed.value)[:3])
+        raise ParametersError(
+            f"{source} holds nothing under {printable(key)!r}; it holds "
+            f"{describe_contents(surveyed.value)}. "
+            + (f"Tensors alone are under: {there}." if there else "Leave out --key.")
+        )
+    return _flat_tensors(value, f"{source}, {printable(key)!r},")
+
+
 def _flat_tensors(value: object, source: str) -> dict[str, TensorRecord]:
     if not isinstance(value, dict):
-        raise ParametersError(
-            f"{source} holds a {_kind(value)}; expected a dict of tensors, as Meta writes it."
-        )
+        raise ParametersError(f"{source} holds {describe_value(value)}; expected a dict of tensors")
     tensors = {}
     for name, tensor in value.items():
-        if isinstance(tensor, Buffer) and name.endswith("_extra_state"):
+        if isinstance(tensor, Buffer) and isinstance(name, str) and name.endswith("_extra_state"):
             continue
-        if not isinstance(tensor, TensorRecord):
+        if not isinstance(tensor, TensorRecord) or not isinstance(name, str):
+            kind = "a dict" if isinstance(tensor, dict) else describe_value(tensor)
             raise ParametersError(
-                f"{source} holds a {_kind(tensor)} under {printable(name)!r}; expected a flat "
-                "dict of tensors, as Meta writes it. Save the dict that holds only the tensors to "
-                "a file of its own."
+                f"{source} holds {kind} under {printable(name)!r}; expected a flat dict of tensors"
             )
         tensors[name] = tensor
     return tensors
 
 
-def _kind(value: object) -> str:
-    return "tensor" if isinstance(value, TensorRecord) else type(value).__name__
-
-
-class _Machine:
-    """A stack, a memo and the operations. Every malformed step is a ``ValueError``."""
-
-    def __init__(self, source: str) -> None:
-        self.source = source
-        self.stack: list[Any] = []
-        self.below_marks: list[list[Any]] = []
-        self.memo: dict[int, Any] = {}
-
-    def run(self, data: bytes) -> object:
-        stream = io.BytesIO(data)
-        for _ in range(_MAX_OPERATIONS):
-            code = stream.read(1)
-            if not code:
-                raise ValueError("it ends too early")
-            operation = _OPERATIONS.get(code[0])
-            if operation is None:
-                raise ValueError(f"byte {code[0]:#04x} is no operation")
-            if operation.name == "STOP":
-                return self.pop()
-            act = _ACTIONS.get(operation.name)
-            if act is None:
-                raise self.unsafe(f"the pickle operation {operation.name}")
-            act(self, _read_argument(operation, stream))
-        raise ValueError(f"it has over {_MAX_OPERATIONS} operations")
-
-    def unsafe(self, what: str) -> UnsafePickleError:
+def _explained(
+    error: UnsafePickleError | ParametersError | ValueError, found: Survey | None, source: str
+) -> CheckpointError | UnsupportedModelError:
+    """Return the error with what the pickle holds, and what to do."""
+    foreign = found.foreign if found else ()
+    if odd := next((name for name in foreign if _is_of_torch(name)), None):
+        return _unread_tensor(odd, source)
+    is_hostile = any(_runs_programs(name) for name in foreign)
+    if found is None or is_hostile:
+        if not isinstance(error, UnsafePickleError):
+            return _damaged(error, source)
         return UnsafePickleError(
-            f"{self.source} asks for {what}, which no tensor needs; nothing was run. "
-            "Do not load it with anything else; download it again from Meta."
+            f"{error}; nothing was run. Do not load it with anything else, which may run it; "
+            "download the file again from where the model is published."
         )
-
-    def pop(self) -> Any:
-        if not self.stack:
-            raise ValueError("its stack runs empty")
-        return self.stack.pop()
-
-    def pop_many(self, count: int) -> tuple[Any, ...]:
-        return tuple(reversed([self.pop() for _ in range(count)]))
-
-    def pop_to_mark(self) -> list[Any]:
-        if not self.below_marks:
-            raise ValueError("a mark is missing")
-        items, self.stack = self.stack, self.below_marks.pop()
-        return items
-
-    def top(self, kind: type[Any]) -> Any:
-        if not self.stack or not isinstance(self.stack[-1], kind):
-            raise ValueError(f"there is no {kind.__name__} where one is filled")
-        return self.stack[-1]
-
-    def mark(self) -> None:
-        self.below_marks.append(self.stack)
-        self.stack = []
-
-    def put(self, index: int | None) -> None:
-        self.memo[len(self.memo) if index is None else index] = self.top(object)
-
-    def get(self, index: int) -> None:
-        if index not in self.memo:
-            raise ValueError(f"nothing is remembered as {index}")
-        self.stack.append(self.memo[index])
-
-    def find(self, name: str) -> None:
-        if name not in GLOBALS:
-            raise self.unsafe(printable(name))
-        self.stack.append(GLOBALS[name])
-
-    def find_on_stack(self) -> None:
-        module, name = self.pop_many(2)
-        if not isinstance(module, str) or not isinstance(name, str):
-            raise ValueError("a name is not text")
-        self.find(f"{module}.{name}")
-
-    def instance(self, name: str) -> None:
-        raise self.unsafe(f"an instance of {printable(name)}")
-
-    def call(self) -> None:
-        self.call_with(*self.pop_many(2))
-
-    def call_with(self, function: object, arguments: object) -> None:
-        if not isinstance(function, Rebuild) or not isinstance(arguments, tuple):
-            raise ValueError("something is called that is no function")
-        try:
-            self.stack.append(function.function(*arguments))
-        except TypeError:
-            raise ValueError("a tensor has too many or too few arguments") from None
-
-    def new_buffer(self) -> None:
-        """Make an empty buffer, which is the only object that is made in this way."""
-        arguments = self.pop()
-        if self.stack[-1:] != [GLOBALS["_io.BytesIO"]] or arguments != ():
-            raise self.unsafe("the pickle operation NEWOBJ")
-        self.call_with(self.pop(), arguments)
-
-    def append_items(self, items: list[Any]) -> None:
-        self.top(list).extend(items)
-
-    def set_items(self, items: list[Any]) -> None:
-        target = self.top(dict)
-        if len(items) % 2:
-            raise ValueError("a key has no value")
-        for key, value in zip(items[::2], items[1::2], strict=True):
-            # Numbers are refused because their hashes, unlike those of text, can be made to clash.
-            if not isinstance(key, str):
-                raise ValueError("a key is not text")
-            target[key] = value
-
-    def set_state(self) -> None:
-        """Take ``_metadata``, the one attribute that a state dict carries, and drop it."""
-        state = self.pop()
-        if isinstance(self.top(object), Buffer):
-            return  # its bytes, which nothing reads
-        self.top(dict)
-        if not isinstance(state, dict) or not state.keys() <= {"_metadata"}:
-            raise self.unsafe("a state other than _metadata on a dict")
+    if not isinstance(error, CheckpointError) and not keys_of_weights(found.value):
+        return _damaged(error, source)
+    advice = _advice(found.value)
+    kind = type(error) if isinstance(error, CheckpointError) else ParametersError
+    said = f"{error}; nothing was run" if isinstance(error, UnsafePickleError) else str(error)
+    if not isinstance(error, CheckpointError):
+        said = f"{source} is no flat dict of tensors"
+    holds = f" It holds {describe_contents(found.value)}." if isinstance(found.value, dict) else ""
+    return kind(f"{said}.{holds} {advice}")
 
 
-def _read_name(stream: io.BytesIO) -> str:
-    """Read a module and a name, each a line; pickletools' own way warns of odd escapes."""
-    lines = stream.readline(), stream.readline()
-    if not all(line.endswith(b"\n") for line in lines):
-        raise ValueError("it ends within a name")
-    return ".".join(line[:-1].decode() for line in lines)
+def _advice(value: object) -> str:
+    """Say how the weights get out of what is more than a dict of tensors."""
+    if keys := keys_of_weights(value):
+        return (
+            "It is a training checkpoint: import its weights with llamakit import --key "
+            f"{printable(keys[0])} SRC DST, or save them alone in Python: "
+            f"torch.save(checkpoint{_indexed(keys[0])}, path)."
+        )
+    if isinstance(value, dict) and any(isinstance(it, TensorRecord) for it in value.values()):
+        return (
+            "Save only the tensors, in Python: torch.save({name: it for name, it in "
+            "checkpoint.items() if torch.is_tensor(it)}, path)."
+        )
+    if isinstance(value, Foreign):
+        return (
+            "It seems to be a whole module, saved by torch.save(model): load it where its code is, "
+            "and save its weights alone: torch.save(model.state_dict(), path)."
+        )
+    return "Save the weights as a dict by name: torch.save(model.state_dict(), path)."
 
 
-def _read_argument(operation: pickletools.OpcodeInfo, stream: io.BytesIO) -> object:
-    if operation.name in ("GLOBAL", "INST"):
-        return _read_name(stream)
-    return operation.arg.reader(stream) if operation.arg else None
+def _indexed(key: str) -> str:
+    return "".join(f"[{part!r}]" for part in printable(key).split("."))
 
 
-def _push(machine: _Machine, value: object) -> None:
-    machine.stack.append(value)
+def _damaged(error: Exception, source: str) -> CheckpointError:
+    if isinstance(error, CheckpointError):
+        return type(error)(
+            f"{error}. Save the weights as a dict by name, or download the file again."
+        )
+    return DamagedFileError(
+        f"{source}: its index of tensors (data.pkl) is damaged: {error}; download the file again."
+    )
 
 
-_ACTIONS: dict[str, Callable[[_Machine, Any], None]] = {
-    **dict.fromkeys(("BININT", "BININT1", "BININT2", "LONG1", "BINFLOAT"), _push),
-    **dict.fromkeys(("BINUNICODE", "SHORT_BINUNICODE", "BINUNICODE8"), _push),
-    **dict.fromkeys(("PROTO", "FRAME"), lambda _machine, _argument: None),
-    **dict.fromkeys(("BINPUT", "LONG_BINPUT", "MEMOIZE"), _Machine.put),
-    **dict.fromkeys(("BINGET", "LONG_BINGET"), _Machine.get),
-    "MARK": lambda machine, _: machine.mark(),
-    "NONE": lambda machine, _: _push(machine, None),
-    "NEWTRUE": lambda machine, _: _push(machine, True),
-    "NEWFALSE": lambda machine, _: _push(machine, False),
-    "EMPTY_DICT": lambda machine, _: _push(machine, {}),
-    "EMPTY_LIST": lambda machine, _: _push(machine, []),
-    "EMPTY_TUPLE": lambda machine, _: _push(machine, ()),
-    "TUPLE": lambda machine, _: _push(machine, tuple(machine.pop_to_mark())),
-    "TUPLE1": lambda machine, _: _push(machine, machine.pop_many(1)),
-    "TUPLE2": lambda machine, _: _push(machine, machine.pop_many(2)),
-    "TUPLE3": lambda machine, _: _push(machine, machine.pop_many(3)),
-    "APPEND": lambda machine, _: machine.append_items([machine.pop()]),
-    "APPENDS": lambda machine, _: machine.append_items(machine.pop_to_mark()),
-    "SETITEM": lambda machine, _: machine.set_items(list(machine.pop_many(2))),
-    "SETITEMS": lambda machine, _: machine.set_items(machine.pop_to_mark()),
-    "GLOBAL": _Machine.find,
-    "STACK_GLOBAL": lambda machine, _: machine.find_on_stack(),
-    "INST": _Machine.instance,
-    "BINPERSID": lambda machine, _: _push(machine, storage_from_id(machine.pop())),
-    "REDUCE": lambda machine, _: machine.call(),
-    "NEWOBJ": lambda machine, _: machine.new_buffer(),
-    "BUILD": lambda machine, _: machine.set_state(),
-}
+def _is_of_torch(name: str) -> bool:
+    """Tell whether a name belongs to a tensor, of a kind or dtype that is not read here."""
+    module, _, last = name.rpartition(".")
+    is_dtype = module == "torch" and last.rstrip("0123456789").islower() and last[-1].isdigit()
+    return name in _TENSORS or is_dtype or (module == "torch" and last.endswith("Storage"))
+
+
+def _unread_tensor(name: str, source: str) -> UnsupportedModelError:
+    kind = _TENSORS.get(name, f"of the dtype {printable(name, 80)}")
+    return UnsupportedModelError(
+        f"{source} holds a tensor that is {kind}; expected plain tensors of float32, bfloat16 or "
+        f"float16. It was saved by {printable(name, 80)}, and nothing was run: convert the weights "
+        "back with the tool that made them, or take the model's unquantized files."
+    )
+
+
+def _runs_programs(name: str) -> bool:
+    module, _, last = name.rpartition(".")
+    return module.partition(".")[0] in _RUNS_PROGRAMS and last not in _HARMLESS

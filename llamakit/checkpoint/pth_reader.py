@@ -6,18 +6,24 @@ The pickle is read by ``pickle_reader`` and runs nothing; the storages are mappe
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
 from llamakit.checkpoint.dtypes import itemsize
-from llamakit.checkpoint.not_weights import HEAD_NBYTES, describe_not_weights
+from llamakit.checkpoint.not_weights import (
+    HEAD_NBYTES,
+    describe_not_weights,
+    describe_other_format,
+    remedy,
+)
 from llamakit.checkpoint.pickle_reader import MAX_NBYTES, check_nbytes, read_pickle
+from llamakit.checkpoint.pickle_survey import survey
 from llamakit.checkpoint.tensor_file import StoredTensor, TensorFile, file_nbytes, open_file
 from llamakit.checkpoint.torch_globals import TensorRecord
 from llamakit.checkpoint.zip_index import CutShortError, Member, first_member, index_zip
-from llamakit.errors import CheckpointError, DamagedFileError
+from llamakit.errors import CheckpointError, DamagedFileError, UnsupportedModelError
 from llamakit.files.file_stamp import Stamp, stamp
 from llamakit.printable import printable
 
@@ -49,22 +55,38 @@ class PthFile(TensorFile):
         """What the file calls itself inside: its name when torch wrote it, or ``archive``."""
 
     @classmethod
-    def open(cls, path: Path) -> PthFile:
+    def open(cls, path: Path, key: str | None = None) -> PthFile:
         """Read the index of a .pth; no values are read.
+
+        Args:
+            key: of the dict of tensors, in a training checkpoint.
 
         Raises:
             DamagedFileError: it cannot be read, or is truncated, damaged, or something else.
             UnsafePickleError: its pickle asks for something that no tensor needs.
             ParametersError: it does not hold a flat dict of tensors.
+            UnsupportedModelError: it holds tensors of a kind that is not read here.
         """
         with open_file(path) as file:
             opened = stamp(os.fstat(file.fileno()))
             archive = _open_archive(file, path)
             _check_byte_order(file, archive)
-            records = read_pickle(_read_index(file, archive), str(path))
+            records = read_pickle(_read_index(file, archive), str(path), key)
             tensors = {name: _locate(name, record, archive) for name, record in records.items()}
         _check_sharing(path, tensors, opened.nbytes)
         return cls(path, opened, tensors, archive.name)
+
+
+def plain_values(path: Path) -> Iterator[dict[str, object]]:
+    """Yield the dicts that a training checkpoint holds next to its weights; nothing is run."""
+    if path.suffix == ".safetensors":
+        return
+    with open_file(path) as file:
+        found = survey(_read_index(file, _open_archive(file, path)), str(path))
+    values = found.value.values() if found and isinstance(found.value, dict) else ()
+    for value in values:
+        if isinstance(value, dict):
+            yield {key: it for key, it in value.items() if isinstance(it, str | int | float | None)}
 
 
 def _check_sharing(path: Path, tensors: Mapping[str, StoredTensor], nbytes: int) -> None:
@@ -105,7 +127,7 @@ def _check_is_zip(file: BinaryIO, path: Path) -> None:
         raise DamagedFileError(f"{path} is empty; download it again.")
     if problem := describe_not_weights(head):
         raise DamagedFileError(
-            f"{path} is {problem}; expected a torch checkpoint. Download it again."
+            f"{path} is {problem}; expected a torch checkpoint. {remedy(problem)}"
         )
     if head.startswith(_LEGACY_MAGIC, 2):
         raise DamagedFileError(
@@ -113,6 +135,8 @@ def _check_is_zip(file: BinaryIO, path: Path) -> None:
             "Convert it once, in Python with torch: "
             "torch.save(torch.load(path, weights_only=True), path)."
         )
+    if problem := describe_other_format(head):
+        raise DamagedFileError(f"{path} is not a torch checkpoint: it is {problem}.")
     raise DamagedFileError(
         f"{path} is not a torch checkpoint: it begins with {head[:8]!r}; expected a zip as "
         "torch.save writes it. Check where the file is from, or download it again."
@@ -135,7 +159,7 @@ def _needed_nbytes(file: BinaryIO) -> int | None:
         file.seek(index.offset)
         data = file.read(MAX_NBYTES)
         records = read_pickle(data, "") if index.name.endswith(f"/{_INDEX}") else {}
-    except (ValueError, CheckpointError):
+    except (ValueError, CheckpointError, UnsupportedModelError):
         return None
     storages = {
         record.storage_key: record.storage_numel * itemsize(record.dtype)

@@ -14,14 +14,19 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from llamakit.checkpoint.dtypes import SAFETENSORS
-from llamakit.checkpoint.not_weights import HEAD_NBYTES, describe_not_weights
+from llamakit.checkpoint.not_weights import (
+    HEAD_NBYTES,
+    describe_not_weights,
+    describe_other_format,
+    remedy,
+)
 from llamakit.checkpoint.tensor_file import (
     StoredTensor,
     TensorFile,
     open_file,
     row_major,
 )
-from llamakit.errors import DamagedFileError
+from llamakit.errors import DamagedFileError, UnsupportedModelError
 from llamakit.files.file_stamp import Stamp, stamp
 from llamakit.files.json_reader import parse_json
 from llamakit.printable import printable
@@ -41,7 +46,8 @@ class SafetensorsFile(TensorFile):
 
         Raises:
             DamagedFileError: it cannot be read, or is truncated, damaged, or something else; or
-                a name occurs twice, or a dtype is none of ours.
+                a name occurs twice.
+            UnsupportedModelError: a dtype is none of ours.
         """
         try:
             header, opened = _read_header(path)
@@ -60,7 +66,11 @@ def _read_header(path: Path) -> tuple[bytes, Stamp]:
         opened = stamp(os.fstat(file.fileno()))
         head = file.read(HEAD_NBYTES)
         if problem := describe_not_weights(head):
-            raise ValueError(f"it is {problem}")
+            raise DamagedFileError(
+                f"{path} is {problem}; expected a .safetensors. {remedy(problem)}"
+            )
+        if head[8:9] != b"{" and (problem := describe_other_format(head)):
+            raise DamagedFileError(f"{path} is no .safetensors: it is {problem}.")
         length = int.from_bytes(head[:8], "little")
         if len(head) < 8 or length > opened.nbytes - 8:
             raise ValueError(f"a header of {length} bytes does not fit in {opened.nbytes} bytes")
@@ -85,8 +95,10 @@ def _tensors(path: Path, header: bytes, nbytes: int) -> Mapping[str, StoredTenso
                 described = file.get_slice(name)
                 code, shape = described.get_dtype(), tuple(described.get_shape())
                 if code not in SAFETENSORS:
-                    raise ValueError(
-                        f"{printable(name)} is of dtype {printable(code)}, which is not known here"
+                    raise UnsupportedModelError(
+                        f"{path}: {printable(name)} is of dtype {printable(code)}, which is not "
+                        "read here: several values share a byte, or it is newer. Take the model's "
+                        "bfloat16 or float16 files."
                     )
                 # The product of other lengths may be of any size where one is 0.
                 stride = (0,) * len(shape) if 0 in shape else row_major(shape)

@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
+from llamakit.checkpoint.misnamed_files import hint_at_misnamed
 from llamakit.checkpoint.pth_reader import PthFile
 from llamakit.checkpoint.safetensors_reader import SafetensorsFile
 from llamakit.checkpoint.tensor_file import TensorFile
@@ -15,18 +16,40 @@ from llamakit.errors import MissingShardError, ParametersError
 from llamakit.printable import listed
 
 _SHARD = re.compile(r"consolidated\.([0-9]{1,9})\.(pth|safetensors)")
+_NO_WEIGHTS = re.compile(
+    r"adapter|training_args|optim|sched|scaler|rng_state|random_states|recipe_state|trainer"
+    r"|(fp8|int4)_scales|consolidated\."
+)
+"""What trainers save next to weights."""
 _ARCHIVE = re.compile(r"consolidated\.([0-9]{1,9})")
 _FIRST_QUERY = "layers.0.attention.wq.weight"
 
 
-def open_shard(path: Path) -> TensorFile:
+def open_shard(path: Path, key: str | None = None) -> TensorFile:
     """Open one shard from its index.
+
+    Args:
+        key: of the dict of tensors, where a .pth is a training checkpoint.
 
     Raises:
         CheckpointError: it is damaged, or something else.
     """
-    reader = SafetensorsFile if path.suffix == ".safetensors" else PthFile
-    return reader.open(path)
+    return SafetensorsFile.open(path) if path.suffix == ".safetensors" else PthFile.open(path, key)
+
+
+def loose_files(path: Path) -> list[Path]:
+    """List the files of weights that other tools than Meta's call as they like.
+
+    Args:
+        path: a folder.
+    """
+    return sorted(
+        file
+        for file in path.iterdir()
+        if file.suffix in (".pt", ".pth", ".bin", ".ckpt", ".safetensors")
+        and not _NO_WEIGHTS.match(file.name)
+        and file.is_file()
+    )
 
 
 def find_shards(path: Path) -> list[Path]:
@@ -70,7 +93,8 @@ def _check_numbers(path: Path, numbers: Counter[int], suffix: str) -> None:
     if absent:
         raise MissingShardError(
             f"{path} has {len(numbers)} shards, the last of number {last:02d}; missing are "
-            f"{listed(absent)}. Download what is missing."
+            f"{listed(absent)}."
+            f"{hint_at_misnamed(path / absent[0]) or ' Download what is missing.'}"
         )
 
 

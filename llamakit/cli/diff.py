@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from llamakit.cli.user_path import UserPath
+
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
@@ -13,8 +15,8 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.argument("a", metavar="A", type=click.Path())
-@click.argument("b", metavar="B", type=click.Path())
+@click.argument("a", metavar="A", type=UserPath())
+@click.argument("b", metavar="B", type=UserPath())
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def diff(a: str, b: str, *, as_json: bool) -> None:
     """Compare the checkpoints A and B, parameter by parameter.

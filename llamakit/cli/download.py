@@ -20,6 +20,7 @@ from llamakit.cli.link_prompt import (
 )
 from llamakit.cli.number_types import Number, WholeNumber
 from llamakit.cli.terminal import format_nbytes, note
+from llamakit.cli.user_path import UserPath
 from llamakit.download.catalog import ALL, Model, choose, listing, read_catalog
 from llamakit.download.events import Finished
 from llamakit.download.fetcher import DownloadSettings
@@ -45,7 +46,7 @@ if TYPE_CHECKING:
 @click.option(
     "--output-dir",
     metavar="DIR",
-    type=click.Path(file_okay=False),
+    type=UserPath(file_okay=False),
     default=".",
     show_default=True,
     help="Where the models' folders and the tokenizer are written.",

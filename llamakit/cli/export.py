@@ -8,14 +8,15 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from llamakit.cli.shared_options import NameOption
+from llamakit.cli.user_path import UserPath
 
 if TYPE_CHECKING:
     from llamakit.plugin_manager.toolkit import Toolkit
 
 
 @click.command()
-@click.argument("source", metavar="SRC", type=click.Path(path_type=Path))
-@click.argument("destination", metavar="DST", type=click.Path(path_type=Path))
+@click.argument("source", metavar="SRC", type=UserPath(path_type=Path))
+@click.argument("destination", metavar="DST", type=UserPath(path_type=Path))
 @click.option(
     "--format",
     "format_name",
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
 @click.option(
     "--tokenizer",
     metavar="FILE",
-    type=click.Path(exists=True, dir_okay=False),
+    type=UserPath(exists=True, dir_okay=False),
     help="For hf: its tokenizer.  [default: the one in SRC or next to it]",
 )
 @click.option(

@@ -24,6 +24,7 @@ from llamakit.cli.shared_options import (
     sampling_options,
 )
 from llamakit.cli.terminal import answers_bar, json_text, note, note_unquoted, whole_lines
+from llamakit.cli.user_path import UserPath
 from llamakit.llama.drafter_choice import drafts_summary
 from llamakit.llama.openai_batch_output import response_line
 from llamakit.llama.prompt_batch import Answer, PromptBatch
@@ -38,7 +39,7 @@ if TYPE_CHECKING:
 @click.argument("prompt", nargs=-1)
 @click.option(
     "--prompts",
-    type=click.Path(dir_okay=False, allow_dash=True),
+    type=UserPath(dir_okay=False, allow_dash=True),
     metavar="FILE.jsonl",
     help='One prompt a line: {"prompt": "…"} or {"messages": […]}, with an "id" and a "seed" '
     "if you like, or as in OpenAI's batch files; - is standard input.",
@@ -54,7 +55,7 @@ if TYPE_CHECKING:
 )
 @click.option(
     "--output",
-    type=click.Path(dir_okay=False, allow_dash=True),
+    type=UserPath(dir_okay=False, allow_dash=True),
     metavar="FILE.jsonl",
     help="Append the answers to this file as they end, one JSON object a line; prompts whose "
     "answers are in it are skipped, so the same command resumes where it was stopped.",

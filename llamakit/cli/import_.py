@@ -1,21 +1,32 @@
-"""``llamakit import``: writes a Hugging Face checkpoint in Meta's format."""
+"""``llamakit import``: writes the weights of other tools in Meta's format."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
 
 from llamakit.cli.number_types import WholeNumber
-
-if TYPE_CHECKING:
-    from llamakit.plugin_manager.toolkit import Toolkit
+from llamakit.cli.user_path import UserPath
 
 
-@click.command("import")
-@click.argument("source", metavar="SRC", type=click.Path(path_type=Path))
-@click.argument("destination", metavar="DST", type=click.Path(path_type=Path))
+class _Import(click.Command):
+    """Takes ``--strip-prefix`` with a prefix, which ends with a dot, and without."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Give the option a value of its own where the next word is none."""
+        for index, word in enumerate(args):
+            if word == "--":
+                break
+            follower = args[index + 1] if index + 1 < len(args) else ""
+            if word == "--strip-prefix" and (not follower.endswith(".") or follower in (".", "..")):
+                args[index] = "--strip-prefix="
+        return super().parse_args(ctx, args)
+
+
+@click.command("import", cls=_Import)
+@click.argument("source", metavar="SRC", type=UserPath(path_type=Path))
+@click.argument("destination", metavar="DST", type=UserPath(path_type=Path))
 @click.option(
     "-n",
     "--model-parallel-size",
@@ -26,25 +37,46 @@ if TYPE_CHECKING:
     show_default=True,
     help="How many shards to write.",
 )
+@click.option(
+    "--key",
+    metavar="KEY",
+    help="Where the weights are in a training checkpoint, such as model or state_dict.",
+)
+@click.option(
+    "--strip-prefix",
+    metavar="[PREFIX.]",
+    help="Take PREFIX off the names of tensors; alone: what torch.compile, DDP or FSDP has added.",
+)
 @click.option("--force", is_flag=True, help="Replace DST if it exists.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-@click.pass_obj
 def import_(
-    toolkit: Toolkit, source: Path, destination: Path, size: int, *, force: bool, as_json: bool
+    source: Path,
+    destination: Path,
+    size: int,
+    *,
+    key: str | None,
+    strip_prefix: str | None,
+    force: bool,
+    as_json: bool,
 ) -> None:
-    """Write the Hugging Face folder SRC as N shards in Meta's format at DST.
+    """Write the weights at SRC as N shards in Meta's format at DST.
 
-    DST is written atomically, with a params.json that Meta's reference code reads.
+    SRC is a folder of Hugging Face, torchtune or Meta, or a file of weights (.pt, .bin or
+    .safetensors) with its config.json or params.json next to it. Pickles are read without running
+    anything. DST is written atomically, with a params.json that Meta's reference code reads.
 
     \b
     llamakit import llama-2-7b-hf/ llama-2-7b/
     llamakit import llama-2-70b-hf/ llama-2-70b/ -n 8
+    llamakit import --key model --strip-prefix run/ckpt.pt tuned/
     """
-    from llamakit.api import import_checkpoint
+    from llamakit.api import import_checkpoint, open_for_import
     from llamakit.cli.conversion import describe_report, weights_nbytes
     from llamakit.cli.terminal import bytes_bar
 
-    checkpoint = toolkit.open_checkpoint(source)
+    checkpoint = open_for_import(
+        source, key=key, strip_prefix=True if strip_prefix == "" else strip_prefix or False
+    )
     with bytes_bar("importing", weights_nbytes(checkpoint)) as progress:
         report = import_checkpoint(checkpoint, destination, size, force=force, progress=progress)
     click.echo(describe_report(report, as_json=as_json))

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from llamakit.cli.number_types import WholeNumber
+from llamakit.cli.user_path import UserPath
 from llamakit.errors import LlamakitError
 
 if TYPE_CHECKING:
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.argument("path", required=False, type=click.Path())
+@click.argument("path", required=False, type=UserPath())
 @click.option("--tensors", is_flag=True, help="List the parameters as well.")
 @click.option(
     "--max-seq-len",

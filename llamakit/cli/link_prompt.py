@@ -14,6 +14,7 @@ from llamakit.download.exposure import exposure
 from llamakit.download.link import INSTRUCTIONS, MAX_NBYTES, IncompleteLinkError, Link, read_link
 from llamakit.download.link_policy import format_utc
 from llamakit.errors import LinkError, LlamakitError, UsageError
+from llamakit.files.text import as_utf8
 
 VARIABLE = "LLAMAKIT_URL"
 
@@ -35,10 +36,18 @@ def passed_link(url: str | None, url_file: str | None) -> str | None:
     return os.environ.get(VARIABLE) or None
 
 
+def _text(data: bytes) -> str:
+    try:
+        data = as_utf8(data)
+    except UnicodeDecodeError:
+        raise LinkError(f"the text is in no encoding that is known. {INSTRUCTIONS}") from None
+    return data.decode("utf-8", "replace")[: MAX_NBYTES + 1]
+
+
 def _link_in(url_file: str) -> str:
     try:
-        with Path(url_file).open(encoding="utf-8", errors="replace") as file:
-            return file.read(MAX_NBYTES + 1)
+        with Path(url_file).open("rb") as file:  # which may be a pipe's end
+            return _text(file.read(4 * MAX_NBYTES + 4))
     except OSError as error:
         if any(sign in url_file for sign in ("://", "%2F", "Policy=")):
             raise LinkError(

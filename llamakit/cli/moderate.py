@@ -10,6 +10,7 @@ import click
 
 from llamakit.cli.number_types import Number
 from llamakit.cli.shared_options import PROMPT_FORMAT, model_options
+from llamakit.cli.user_path import UserPath
 
 if TYPE_CHECKING:
     from llamakit.llama.moderation import Moderation
@@ -26,7 +27,7 @@ BATCH = 8
 @click.argument("text", nargs=-1)
 @click.option(
     "--prompts",
-    type=click.Path(dir_okay=False, allow_dash=True),
+    type=UserPath(dir_okay=False, allow_dash=True),
     metavar="FILE.jsonl",
     help='One a line: {"prompt": "…"} or {"messages": […]}, whose last message is judged, with an '
     '"id" if you like; - is standard input.',

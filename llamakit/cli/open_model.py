@@ -38,7 +38,8 @@ def open_model(toolkit: Toolkit, model: str | Path | None, loading: LoadOptions)
                 model, **loading.as_arguments(), led=True, toolkit=toolkit, progress=progress
             )
     except NotACheckpointError as error:
-        if os.environ.get("LLAMAKIT_MODEL") != str(model):
+        variable = os.environ.get("LLAMAKIT_MODEL", "")
+        if str(model) not in (variable, os.path.expanduser(variable)):  # noqa: PTH111
             raise
         raise NotACheckpointError(f"LLAMAKIT_MODEL: {error.for_commands}") from error
     share_cores(llama.model_parallel_size)

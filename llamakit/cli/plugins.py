@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from llamakit.cli.completion import anything_of_plugins
+from llamakit.cli.user_path import UserPath
 from llamakit.errors import UnknownNameError
 from llamakit.plugin_manager.plugin_loader import load_command
 from llamakit.testing.new_package import KINDS
@@ -81,7 +82,7 @@ def show(toolkit: Toolkit, name: str, *, as_json: bool) -> None:
 @click.option(
     "--output-dir",
     metavar="FOLDER",
-    type=click.Path(path_type=Path),
+    type=UserPath(path_type=Path),
     default=Path(),
     help="Where its folder is created.  [default: the current folder]",
 )

@@ -8,14 +8,15 @@ from typing import TYPE_CHECKING
 import click
 
 from llamakit.cli.number_types import WholeNumber
+from llamakit.cli.user_path import UserPath
 
 if TYPE_CHECKING:
     from llamakit.plugin_manager.toolkit import Toolkit
 
 
 @click.command()
-@click.argument("source", metavar="SRC", type=click.Path(path_type=Path))
-@click.argument("destination", metavar="DST", type=click.Path(path_type=Path))
+@click.argument("source", metavar="SRC", type=UserPath(path_type=Path))
+@click.argument("destination", metavar="DST", type=UserPath(path_type=Path))
 @click.option(
     "-n",
     "--model-parallel-size",

@@ -13,6 +13,7 @@ from llamakit.cli.number_types import Number, WholeNumber
 from llamakit.cli.open_model import check_choices, open_model
 from llamakit.cli.shared_options import draft_option, model_options, sampling_options
 from llamakit.cli.terminal import note
+from llamakit.cli.user_path import UserPath
 from llamakit.errors import MissingExtraError
 from llamakit.serve.access import allowed_hosts, check_auth, read_keys
 
@@ -54,7 +55,7 @@ SLOTS = 8
 @click.option(
     "--api-key-file",
     metavar="FILE",
-    type=click.Path(),
+    type=UserPath(),
     help="Require an API key; the file has one a line. LLAMAKIT_API_KEY is a single one.",
 )
 @click.option("--no-auth", is_flag=True, help="Require no API key, whatever the address.")

@@ -14,6 +14,7 @@ import click
 
 from llamakit.cli.completion import registered
 from llamakit.cli.number_types import Number, Seed, WholeNumber
+from llamakit.cli.user_path import UserPath
 from llamakit.errors import UsageError
 from llamakit.llama.options import LoadOptions, SamplingOptions
 from llamakit.plugin_manager.factories import Choice
@@ -115,7 +116,7 @@ def model_options(command: F) -> F:
             "--ckpt-dir",
             "model",
             metavar="FOLDER",
-            type=click.Path(),
+            type=UserPath(),
             envvar="LLAMAKIT_MODEL",
             show_envvar=True,
             help="The checkpoint to run.  [default: the bundled demo model]",
@@ -125,7 +126,7 @@ def model_options(command: F) -> F:
             "--tokenizer-path",
             "tokenizer",
             metavar="FILE",
-            type=click.Path(),
+            type=UserPath(),
             help="Its tokenizer.  [default: the one in the checkpoint's folder or next to it]",
         ),
         click.option(
@@ -281,7 +282,7 @@ def constraint_options(command: F) -> F:
         click.option(
             "--json-schema",
             metavar="FILE",
-            type=click.Path(),
+            type=UserPath(),
             help="The answer is JSON that fits this schema.",
         ),
         click.option(
@@ -290,7 +291,7 @@ def constraint_options(command: F) -> F:
         click.option(
             "--grammar",
             metavar="FILE",
-            type=click.Path(),
+            type=UserPath(),
             help="The answer matches this grammar, in Lark's notation or GBNF.",
         ),
     )

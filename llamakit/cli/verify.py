@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from llamakit.cli.user_path import UserPath
 from llamakit.printable import printable
 
 if TYPE_CHECKING:
@@ -18,7 +19,7 @@ COLORS = {"ok": "green", "not listed": "yellow", "not served": "yellow"}
 
 
 @click.command()
-@click.argument("paths", metavar="PATH...", nargs=-1, required=True, type=click.Path())
+@click.argument("paths", metavar="PATH...", nargs=-1, required=True, type=UserPath())
 @click.option(
     "--deep", is_flag=True, help="Check the contents too: CRCs, shapes, shards, tokenizer, NaN."
 )

@@ -17,7 +17,6 @@ from llamakit.checkpoint.capabilities import companion_files
 from llamakit.checkpoint.file_layout import TensorSpec
 from llamakit.checkpoint.hf_names import to_huggingface
 from llamakit.checkpoint.layout import OUTPUT, check_parameters, expected_shapes
-from llamakit.checkpoint.model_support import check_not_quantized
 from llamakit.checkpoint.safetensors_writer import SafetensorsLayout
 from llamakit.convert.companion_files import companion_copies
 from llamakit.convert.conversion_plan import ConversionPlan, SmallFile, execute_plan, source_stamps
@@ -106,7 +105,6 @@ def plan_huggingface(
         ParametersError: parameters are missing, or are of another model.
         PluginError: the checkpoint has companion files with the names of others.
     """
-    check_not_quantized(checkpoint)
     check_parameters(checkpoint)
     companions = companion_files(checkpoint, "huggingface")
     renamed = with_llama4_names(checkpoint)

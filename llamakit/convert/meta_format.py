@@ -10,7 +10,7 @@ from llamakit.checkpoint import llama4
 from llamakit.checkpoint.capabilities import model_parallel_size, stored_names
 from llamakit.checkpoint.file_layout import FileLayout, TensorSpec
 from llamakit.checkpoint.layout import EMBEDDING, OUTPUT, check_parameters
-from llamakit.checkpoint.model_support import check_not_quantized
+from llamakit.checkpoint.plain_weights import check_plain_weights
 from llamakit.checkpoint.pth_writer import PthLayout
 from llamakit.checkpoint.safetensors_writer import SafetensorsLayout
 from llamakit.checkpoint.shard_plan import check_size
@@ -40,7 +40,7 @@ def plan_shards(
         UnsupportedModelError: Meta's format cannot hold this model.
         OptionError: weights are not cast to ``dtype``.
     """
-    check_not_quantized(checkpoint)
+    check_plain_weights(checkpoint)
     check_parameters(checkpoint)
     check_size(checkpoint.params, size)
     shared = checkpoint.params.tied_embeddings and checkpoint.parameters[EMBEDDING].axis == 0
@@ -58,7 +58,6 @@ def plan_safetensors(checkpoint: Checkpoint, destination: Path) -> ConversionPla
 
     Raises: as ``plan_shards``.
     """
-    check_not_quantized(checkpoint)
     check_parameters(checkpoint)
     size = model_parallel_size(checkpoint)
     moves, tensors = _moves(checkpoint, size, None)

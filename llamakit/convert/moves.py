@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from llamakit.checkpoint.capabilities import raw_regions
-from llamakit.checkpoint.dtypes import itemsize
+from llamakit.checkpoint.dtypes import PLAIN_DTYPES, itemsize
 from llamakit.checkpoint.file_layout import FileLayout, TensorSpec
 from llamakit.checkpoint.hf_names import is_rotated
 from llamakit.checkpoint.layout import ROPE_FREQS
@@ -18,7 +18,6 @@ from llamakit.protocols import Checkpoint, Parameter, RowOrder
 
 CASTS = ("float32", "bfloat16", "float16")
 """The dtypes that weights are cast to."""
-_FLOATS = (*CASTS, "float64")
 
 
 @dataclass(frozen=True)
@@ -103,7 +102,7 @@ def cast_dtype(name: str, dtype: str, wanted: str | None) -> str:
         return dtype
     if wanted not in CASTS:
         raise OptionError(f"weights are not cast to {wanted!r}; choose one of {', '.join(CASTS)}")
-    return wanted if dtype in _FLOATS and name != ROPE_FREQS else dtype
+    return wanted if dtype in PLAIN_DTYPES and name != ROPE_FREQS else dtype
 
 
 def make_move(

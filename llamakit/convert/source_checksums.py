@@ -6,13 +6,12 @@ hashed before anything is written.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 from llamakit.checkpoint.dtypes import Array
-from llamakit.checkpoint.hashing import md5_files
+from llamakit.checkpoint.hashing import checksum_files, new_hash
 from llamakit.convert.batches import CopyBatch, batches
 from llamakit.convert.moves import Move
 from llamakit.errors import DamagedFileError
@@ -38,16 +37,16 @@ def read_in_order(moves: Iterable[Move]) -> set[Path]:
 
 
 class SourceChecksums:
-    """The MD5s of files that ``execute_moves`` reads in order. Use it as a context manager.
+    """The checksums of files that ``execute_moves`` reads in order. Use it as a context manager.
 
     Args:
-        expected: the md5 of each, by its path.
+        expected: the MD5 or SHA-256 of each, by its path.
     """
 
     def __init__(self, expected: Mapping[Path, str]) -> None:
         self._expected = expected
         self._lanes = [ThreadPoolExecutor(1, "llamakit-md5") for _ in range(_THREADS)]
-        self._checksums = {path: _Checksum(path) for path in expected}
+        self._checksums = {path: _Checksum(path, it) for path, it in expected.items()}
         self._lane_of = {
             path: self._lanes[index % _THREADS] for index, path in enumerate(self._checksums)
         }
@@ -82,21 +81,21 @@ class SourceChecksums:
 
 
 class _Checksum:
-    """The md5 of one file, some of whose bytes come from elsewhere."""
+    """The checksum of one file, some of whose bytes come from elsewhere."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, expected: str) -> None:
         self._path = path
-        self._md5 = hashlib.md5(usedforsecurity=False)
+        self._sum = new_hash(expected)
         self._at = 0
 
     def update(self, offset: int, array: Array) -> None:
         self._read_up_to(offset)
-        self._md5.update(array.data)
+        self._sum.update(array.data)
         self._at += array.nbytes
 
     def finish(self) -> str:
         self._read_up_to(self._path.stat().st_size)
-        return self._md5.hexdigest()
+        return self._sum.hexdigest()
 
     def _read_up_to(self, stop: int) -> None:
         """Read what nobody else wants: headers, and what other shards hold too."""
@@ -108,7 +107,7 @@ class _Checksum:
                 data = file.read(min(_CHUNK, stop - self._at))
                 if not data:
                     raise DamagedFileError(f"{self._path} has become shorter; start again.")
-                self._md5.update(data)
+                self._sum.update(data)
                 self._at += len(data)
 
 
@@ -116,13 +115,13 @@ def verify_checksums(expected: Mapping[Path, str]) -> None:
     """Hash files, several at a time, and compare.
 
     Args:
-        expected: the md5 of each, by its path.
+        expected: the MD5 or SHA-256 of each, by its path.
 
     Raises:
         DamagedFileError: one is not what the checklist says, or cannot be read.
     """
     try:
-        checksums = md5_files(list(expected))
+        checksums = checksum_files(expected)
     except OSError as error:
         raise DamagedFileError(
             f"{error.filename} is in the checklist, but cannot be read: {error.strerror}. "
@@ -135,6 +134,6 @@ def verify_checksums(expected: Mapping[Path, str]) -> None:
 def _compare(path: Path, found: str, expected: str) -> None:
     if found != expected:
         raise DamagedFileError(
-            f"{path} is not what its checklist says: its md5 is {found}, expected {expected}. "
+            f"{path} is not what its checklist says: its checksum is {found}, expected {expected}. "
             "Download it again."
         )

@@ -6,6 +6,7 @@ debugger's view of variables does not reveal it.
 
 from __future__ import annotations
 
+import quopri
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -20,6 +21,8 @@ from llamakit.download.link_wrappers import (
     nkeys,
     signing_keys,
     with_ampersands,
+    with_plain_signature,
+    without_escapes,
 )
 from llamakit.download.redaction import Redactor
 from llamakit.errors import DownloadError, LinkError, LinkExpiredError
@@ -32,7 +35,7 @@ MAX_NBYTES = 64 << 10
 """Links are far shorter, even with the text around them."""
 
 _INVISIBLE = re.compile("[\u00ad\u200b-\u200f\u202a-\u202e\u2060\ufeff]")
-_QUOTED_PRINTABLE = re.compile(r"(?:Policy|Expires|Key-Pair-Id)=(?:=?\n)?3D")
+_QUOTED_PRINTABLE = re.compile(r"(?:Policy|Expires|Key-Pair-Id)=(?:=?\n)?3[Dd]")
 _QUOTE_MARKS = re.compile(r"^(?:[ \t]*>)+[ \t]?", re.MULTILINE)
 _SCHEME = re.compile(r"(?<![\w+.-])([a-z][a-z0-9+.-]{0,20})://", re.IGNORECASE)
 _END = re.compile("[\"'`<>{}|^()\u2018\u2019\u201c\u201d\u00ab\u00bb\u2039\u203a]|\\]")
@@ -127,7 +130,8 @@ def read_link(text: str) -> Link:
     address = _unwrap(_clean(text))
     parts = _split(address)
     before, after = _around_the_path(address)
-    return Link(parts.netloc.rpartition("@")[2], read_policy(parts.query), before, after)
+    policy = read_policy(with_plain_signature(parts.query))
+    return Link(parts.netloc.rpartition("@")[2], policy, before, after)
 
 
 def _clean(text: str) -> str:
@@ -135,10 +139,10 @@ def _clean(text: str) -> str:
     text = _INVISIBLE.sub("", text).replace("\u00a0", " ")
     text = text.replace("\r\n", "\n").replace("\r", "\n")
     if _QUOTED_PRINTABLE.search(text):  # copied from the source of the email
-        text = text.replace("=\n", "").replace("=3D", "=")
+        text = quopri.decodestring(text.encode()).decode("utf-8", "replace")
     text = _QUOTE_MARKS.sub("", text)
     text = text.replace("\\\n", "\n").replace("\\", "")  # a shell's escapes
-    return with_ampersands(text).replace("&quot;", '"')
+    return without_escapes(with_ampersands(text))
 
 
 def _unwrap(text: str) -> str:
@@ -250,7 +254,7 @@ def _split(address: str) -> SplitResult:
 def _around_the_path(address: str) -> tuple[str, str]:
     """Return the parts of the address before and after the path of a file."""
     path, mark, query = address.partition("?")
-    path = path.partition("#")[0]
+    path, query = path.partition("#")[0], with_plain_signature(query)
     wildcard = _WILDCARD.search(path)
     if wildcard:
         return path[: wildcard.start()], path[wildcard.end() :] + mark + query

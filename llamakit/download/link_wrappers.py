@@ -8,6 +8,10 @@ from urllib.parse import unquote
 
 START = re.compile(r"https?(?::|%3A|%253A)(?:/|%2F|%252F){2}", re.IGNORECASE)
 SIGNING = ("Policy", "Signature", "Key-Pair-Id")
+_SIGNED = (*SIGNING, "Expires")
+_HTML_NUMBER = re.compile(r"&#(?:[xX]0{0,8}([0-9A-Fa-f]{1,4})|0{0,8}([0-9]{1,4}));")
+_PERCENT = re.compile(r"%(?:25)*([0-9A-Fa-f]{2})")
+_UNRESERVED = re.compile(r"[A-Za-z0-9._~-]")
 _TO_THE_ID = r"([^?]+\?.*[?&]Key-Pair-Id=[A-Za-z0-9]+)"
 _PARAMETERS_AFTER_THE_ID = re.compile(_TO_THE_ID + "&(?!.*(?:Policy|Expires|Signature)=).*")
 _PROOFPOINT = re.compile(r"urldefense\.(?:proofpoint\.)?com/v[12]/url\?u=([^&]+)")
@@ -67,7 +71,35 @@ def signing_keys(query: str) -> set[str]:
 
 
 def with_ampersands(text: str) -> str:
-    """Undo HTML's way to write an ampersand, also several times over."""
+    """Undo HTML's way to write characters, that of an ampersand also several times over."""
     while "&amp;" in text:
         text = text.replace("&amp;", "&")
-    return re.sub(r"&#0*38;|&#[xX]0*26;", "&", text)
+    for name, character in (("quot", '"'), ("lt", "<"), ("gt", ">")):
+        text = text.replace(f"&{name};", character)
+    return _HTML_NUMBER.sub(lambda match: _ascii(match[0], *match.groups()), text)
+
+
+def without_escapes(text: str) -> str:
+    """Write plainly what needs no percent-encoding: letters, digits and ``-._~``.
+
+    Mail programs write CloudFront's ``~`` as ``%7E``, once or several times over. Either is the
+    same address (RFC 3986, 2.3), and only the plain one is what was signed.
+    """
+    return _PERCENT.sub(lambda match: _unreserved(match[0], match[1]), text)
+
+
+def with_plain_signature(query: str) -> str:
+    """Write the parts of a signature plainly, whose values have no character to be encoded."""
+    pairs = [part.partition("=") for part in query.split("&")]
+    plain = [(key, mark, unquote(it) if key in _SIGNED else it) for key, mark, it in pairs]
+    return "&".join("".join(parts) for parts in plain)
+
+
+def _unreserved(written: str, digits: str) -> str:
+    character = chr(int(digits, 16))
+    return character if character.isascii() and _UNRESERVED.fullmatch(character) else written
+
+
+def _ascii(written: str, digits: str | None, decimal: str | None) -> str:
+    code = int(digits, 16) if digits else int(decimal or 0)
+    return chr(code) if 32 < code < 127 else written

@@ -6,7 +6,8 @@ from dataclasses import dataclass, field
 
 from llamakit.checkpoint.capabilities import deep_checks, weight_files
 from llamakit.checkpoint.layout import check_parameters
-from llamakit.errors import CheckpointError
+from llamakit.checkpoint.plain_weights import check_plain_weights
+from llamakit.errors import CheckpointError, UnsupportedModelError
 from llamakit.examine.steps import Opener
 from llamakit.examine.vocabulary import find_vocabulary
 from llamakit.files.file_stamp import stamps, unchanged
@@ -39,6 +40,17 @@ def look_at_shapes(checkpoint: Checkpoint, findings: Findings) -> None:
     findings.checked.append(
         f"{len(checkpoint.parameters)} parameters have the shapes that {source} implies"
     )
+
+
+def look_at_dtypes(checkpoint: Checkpoint, findings: Findings) -> None:
+    """Check that the values are plain numbers, as everything that computes with them needs."""
+    try:
+        check_plain_weights(checkpoint)
+    except UnsupportedModelError as error:
+        findings.fault(error)
+        return
+    dtypes = sorted({parameter.dtype for parameter in checkpoint.parameters.values()})
+    findings.checked.append(f"the values are plain numbers: {', '.join(dtypes)}")
 
 
 def look_at_tokenizer(checkpoint: Checkpoint, opener: Opener, findings: Findings) -> None:

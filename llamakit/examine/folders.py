@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from llamakit.checkpoint.checklist import MODEL_CHECKLIST, TOKENIZER_CHECKLIST, read_checklist
+from llamakit.checkpoint.checklist import (
+    MODEL_CHECKLIST,
+    TOKENIZER_CHECKLIST,
+    kind_of,
+    read_checklist,
+)
 from llamakit.checkpoint.not_weights import HEAD_NBYTES, describe_not_weights
 from llamakit.errors import DamagedFileError
 from llamakit.files.regular_file import open_regular
 
 _CHECKLISTS = (MODEL_CHECKLIST, TOKENIZER_CHECKLIST)
+_OTHER_LISTS = re.compile(r"((md5|sha256)sums?|checksums?)(\.txt)?|.+\.(md5|sha256)", re.IGNORECASE)
+"""What people call the lists that they have made themselves."""
 _MODEL = ("consolidated*.pth", "params.json", "config.json", "*.safetensors")
 _TOKENIZER = ("tokenizer.model", "tokenizer.json")
 _NEVER_PAGES = (".pth", ".json", ".chk", ".model", ".safetensors")
@@ -26,7 +34,7 @@ class Folder:
     checklists: tuple[str, ...]
     """Those that could be read."""
     expected: Mapping[str, str]
-    """The md5 of each file, by name, as the checklists say."""
+    """The MD5 or SHA-256 of each file, by name, as the checklists say."""
     unlisted: tuple[str, ...]
     """The other files in it."""
     faults: tuple[str, ...]
@@ -84,9 +92,7 @@ def _look_into(folder: Path) -> Folder:
     expected: dict[str, str] = {}
     faults = []
     readable = []
-    for name in _CHECKLISTS:
-        if not (folder / name).exists():
-            continue
+    for name in _lists(folder):
         try:
             entries = read_checklist(folder / name).entries
         except DamagedFileError as error:
@@ -94,25 +100,38 @@ def _look_into(folder: Path) -> Folder:
             continue
         readable.append(name)
         faults += _contradictions(folder, expected, entries)
-        expected |= entries
+        for file, checksum in entries.items():  # of two kinds, the stronger
+            expected[file] = max(expected.get(file, ""), checksum, key=len)
     unlisted = tuple(name for name in _files(folder) if name not in expected)
     return Folder(folder, tuple(readable), expected, unlisted, tuple(faults))
+
+
+def _lists(folder: Path) -> list[str]:
+    """Return the names of the lists of checksums in a folder, Meta's first."""
+    metas = [name for name in _CHECKLISTS if (folder / name).exists()]
+    others = (it.name for it in folder.iterdir() if it.is_file() and _is_own_list(it.name))
+    return metas + sorted(others)
+
+
+def _is_own_list(name: str) -> bool:
+    return _OTHER_LISTS.fullmatch(name) is not None
 
 
 def _contradictions(
     folder: Path, first: Mapping[str, str], second: Mapping[str, str]
 ) -> Iterator[str]:
     for name in first.keys() & second.keys():
-        if first[name] != second[name]:
+        if len(first[name]) == len(second[name]) and first[name] != second[name]:
             yield (
-                f"{folder}: {' and '.join(_CHECKLISTS)} give {name} different MD5s; "
+                f"{folder}: its lists give {name} different {kind_of(first[name])}s; "
                 "download both lists again."
             )
 
 
 def _files(folder: Path) -> list[str]:
+    lists = _lists(folder)
     return sorted(
         child.name
         for child in folder.iterdir()
-        if child.is_file() and child.name not in _CHECKLISTS and not child.name.startswith(".")
+        if child.is_file() and child.name not in lists and not child.name.startswith(".")
     )

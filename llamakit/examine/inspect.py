@@ -11,8 +11,8 @@ from typing import Any
 from llamakit.checkpoint.capabilities import oddities, weight_files
 from llamakit.checkpoint.family_detection import family_of
 from llamakit.checkpoint.layout import EMBEDDING, OUTPUT, ROPE_FREQS, check_parameters
-from llamakit.checkpoint.model_support import check_not_quantized
 from llamakit.checkpoint.params import ModelParams
+from llamakit.checkpoint.plain_weights import check_plain_weights
 from llamakit.checkpoint.rope_scaling import scaling_of
 from llamakit.checkpoint.shard_plan import valid_sizes
 from llamakit.errors import LlamakitError, ParametersError
@@ -166,7 +166,7 @@ def _oddities(checkpoint: Checkpoint, tokenizer: Vocabulary, dtypes: Counter[str
 def _uncomputed(checkpoint: Checkpoint) -> Iterator[str]:
     """Say why a model cannot be run, although nothing is wrong with its files."""
     try:
-        check_not_quantized(checkpoint)
+        check_plain_weights(checkpoint)
         scaling_of(checkpoint.params, checkpoint.path)
     except LlamakitError as error:
         yield error.for_commands

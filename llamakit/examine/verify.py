@@ -2,19 +2,29 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from llamakit.checkpoint.capabilities import has_capability, weight_files
-from llamakit.checkpoint.hashing import Consumer, FilePass, FileRead, Md5, read_files
+from llamakit.checkpoint.checklist import kind_of
+from llamakit.checkpoint.hashing import Checksum, Consumer, FilePass, FileRead, read_files
+from llamakit.checkpoint.misnamed_files import hint_at_misnamed
 from llamakit.checkpoint.pth_reader import PthFile
 from llamakit.checkpoint.safetensors_reader import SafetensorsFile
 from llamakit.checkpoint.tensor_file import TensorFile
 from llamakit.checkpoint.zip_index import Member, index_zip
-from llamakit.errors import CheckpointError, DamagedFileError, LlamakitError, NotACheckpointError
+from llamakit.errors import (
+    CheckpointError,
+    DamagedFileError,
+    LlamakitError,
+    NotACheckpointError,
+    UnsupportedModelError,
+)
 from llamakit.examine.contents import Counts, MemberCrcs, NonFiniteCounts
 from llamakit.examine.deep_checks import (
     Findings,
+    look_at_dtypes,
     look_at_shapes,
     look_at_tokenizer,
     look_deep,
@@ -27,6 +37,8 @@ from llamakit.protocols import Checkpoint
 
 _NOT_SERVED = "in Meta's checklist, but not among the files that Meta's link gives; not needed"
 
+_PICKLED = re.compile(r"(pytorch_model|ft-model|hf_model|meta_model|torchtune_model).*\.(bin|pt)")
+"""Weights that are pickled under another ending; other files of that ending are a trainer's."""
 _TENSOR_FILES: Mapping[str, Callable[[Path], TensorFile]] = {
     ".pth": PthFile.open,
     ".safetensors": SafetensorsFile.open,
@@ -85,8 +97,9 @@ def _files(folders: Iterable[Folder], *, deep: bool) -> dict[Path, _File]:
             if not path.is_file():
                 continue
             file = files.setdefault(path, _File(path, deep=deep))
-            if file.md5 is None and (name in folder.expected or not folder.is_covered):
-                file.md5 = Md5()
+            expected = folder.expected.get(name)
+            if expected or not folder.is_covered:
+                file.checksums.setdefault(kind_of(expected), Checksum(expected))
     return files
 
 
@@ -105,7 +118,8 @@ class _File:
     def __init__(self, path: Path, *, deep: bool) -> None:
         self.path = path
         self.nbytes = path.stat().st_size
-        self.md5: Md5 | None = None
+        self.checksums: dict[str, Checksum] = {}
+        """By kind: lists of several folders may have another each."""
         self.crcs: MemberCrcs | None = None
         self.non_finite: NonFiniteCounts | None = None
         self.error: OSError | DamagedFileError | None = None
@@ -115,13 +129,16 @@ class _File:
 
     @property
     def consumers(self) -> list[Consumer]:
-        return [result for result in (self.md5, self.crcs, self.non_finite) if result is not None]
+        others = [result for result in (self.crcs, self.non_finite) if result is not None]
+        return [*self.checksums.values(), *others]
 
     def _look_inside(self) -> None:
         opened = _open_tensors(self.path, self.faults)
         if opened is not None:
             self.non_finite = NonFiniteCounts(opened)
-        if self.path.suffix == ".pth" and (members := _members(self.path)):
+        if (self.path.suffix == ".pth" or isinstance(opened, PthFile)) and (
+            members := _members(self.path)
+        ):
             self.crcs = MemberCrcs(members)
 
     def conclude(self) -> None:
@@ -172,19 +189,20 @@ def _file_report(
     if file is None:
         is_served = name not in unserved
         status: Status = "missing" if is_served else "not served"
-        note = "" if is_served else _NOT_SERVED
+        note = hint_at_misnamed(path).strip() if is_served else _NOT_SERVED
         return FileReport(name, status, expected, note=note, good=not is_served)
     if file.error is not None:
         reason = getattr(file.error, "strerror", None) or str(file.error)
         return FileReport(name, "unreadable", expected, note=reason, good=False)
-    md5 = file.md5.hexdigest() if file.md5 else None
-    if expected is not None and expected == md5:
-        return FileReport(name, "ok", expected, md5)
+    checksum = file.checksums.get(kind_of(expected))
+    found = checksum.hexdigest() if checksum else None
+    if expected is not None and expected == found:
+        return FileReport(name, "ok", expected, found)
     note = not_weights_in(path) or ""
     if expected is None:
-        return FileReport(name, "not listed", None, md5, note, good=not note)
+        return FileReport(name, "not listed", None, found, note, good=not note)
     note = note or ("empty" if not file.nbytes else "")
-    return FileReport(name, "mismatch", expected, md5, note, good=False)
+    return FileReport(name, "mismatch", expected, found, note, good=False)
 
 
 def _tell_sums(folder: Folder, files: Sequence[FileReport], findings: Findings) -> None:
@@ -192,7 +210,8 @@ def _tell_sums(folder: Folder, files: Sequence[FileReport], findings: Findings) 
         good = sum(file.status == "ok" for file in files)
         served = len(folder.expected) - sum(file.status == "not served" for file in files)
         lists = " and ".join(folder.checklists)
-        findings.checked.append(f"{good} of {served} MD5s of {lists} are right")
+        kinds = " and ".join(sorted({f"{kind_of(it)}s" for it in folder.expected.values()}))
+        findings.checked.append(f"{good} of {served} {kinds or 'MD5s'} of {lists} are right")
     if not folder.is_covered:
         unlisted = "the model" if folder.checklists else "the files"
         findings.not_checked.append(
@@ -240,6 +259,7 @@ def _look_at_model(folder: Folder, opener: Opener, findings: Findings, *, deep: 
     elif not deep:
         findings.not_checked.append("the weights themselves; --deep looks at them")
     if deep:
+        look_at_dtypes(checkpoint, findings)
         look_at_tokenizer(checkpoint, opener, findings)
         look_deep(checkpoint, findings)
 
@@ -247,16 +267,18 @@ def _look_at_model(folder: Folder, opener: Opener, findings: Findings, *, deep: 
 def _has_tensor_files(checkpoint: Checkpoint) -> bool:
     """Tell whether all weights are in files that are looked at here, whatever the format."""
     files = weight_files(checkpoint)
-    return bool(files) and all(file.suffix in _TENSOR_FILES for file in files)
+    return bool(files) and all(
+        file.suffix in _TENSOR_FILES or _PICKLED.fullmatch(file.name) for file in files
+    )
 
 
 def _open_tensors(path: Path, faults: list[str]) -> TensorFile | None:
-    opens = _TENSOR_FILES.get(path.suffix)
+    opens = PthFile.open if _PICKLED.fullmatch(path.name) else _TENSOR_FILES.get(path.suffix)
     if opens is None:
         return None
     try:
         return opens(path)
-    except CheckpointError as error:
+    except (CheckpointError, UnsupportedModelError) as error:
         faults.append(error.for_commands)
         return None
 

@@ -18,9 +18,9 @@ class FileReport:
     """Relative to the folder."""
     status: Status
     expected: str | None = None
-    """The md5 that the checklist gives."""
+    """The MD5 or SHA-256 that the checklist gives."""
     found: str | None = None
-    """The md5 of the file, where it was computed."""
+    """That of the file, where it was computed: of the same kind, an MD5 if none is given."""
     note: str = ""
     """What is odd about it, such as ``an HTML page ("404")``."""
     good: bool = True

@@ -6,7 +6,6 @@ surrogates, keeps the last of two equal keys, and needs gigabytes for a file of 
 
 from __future__ import annotations
 
-import codecs
 import json
 import re
 from itertools import chain
@@ -15,6 +14,7 @@ from typing import Any, NoReturn
 
 from llamakit.errors import InvalidJSONError
 from llamakit.files.regular_file import open_regular
+from llamakit.files.text import as_utf8
 from llamakit.printable import printable
 
 MAX_NBYTES = 8 << 20
@@ -28,7 +28,6 @@ MAX_DIGITS = 100
 """Of a whole number: what is longer fits no float, and takes quadratic time to parse."""
 
 _SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
-_UTF_16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 
 
 def read_json_file(path: Path, *, max_nbytes: int = MAX_NBYTES) -> Any:
@@ -53,7 +52,7 @@ def parse_json(
     max_nbytes: int = MAX_NBYTES,
     whole_floats: bool = False,
 ) -> Any:
-    """Parse JSON as RFC 8259 has it: no NaN, no key twice, UTF-8 with or without a BOM.
+    """Parse JSON as RFC 8259 has it: no NaN, no key twice, UTF-8, or what a byte-order mark says.
 
     Args:
         data: the JSON. A string may hold what was no UTF-8 as surrogates (``surrogateescape``).
@@ -95,12 +94,10 @@ def _decoded(data: bytes | str, max_nbytes: int) -> str:
         data = data.encode("utf-8", "surrogatepass")
     if len(data) > max_nbytes:
         raise ValueError(f"it has over {max_nbytes} bytes")
-    if data[:2] in _UTF_16:
-        raise ValueError("it is UTF-16 text; expected UTF-8")
     try:
-        return data.decode("utf-8-sig")
+        return as_utf8(data).decode()
     except UnicodeDecodeError as error:
-        raise ValueError(f"byte {error.start} is not UTF-8 text") from None
+        raise ValueError(f"byte {error.start} is not {error.encoding.upper()} text") from None
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from codecs import BOM_UTF8
 from pathlib import Path
 from typing import Literal
 
@@ -20,7 +21,7 @@ def tokenizer_kind(path: Path) -> Literal["ranks", "sentencepiece"] | None:
         OSError: the file cannot be read, or is no regular file.
     """
     with open_regular(path) as file:
-        head = file.read(_HEAD_NBYTES)
+        head = file.read(_HEAD_NBYTES).removeprefix(BOM_UTF8)
     if RANK_LINE.fullmatch(head.lstrip(b"\r\n").partition(b"\n")[0]):
         return "ranks"
     return "sentencepiece" if head[:1] == b"\n" else None  # a piece, which is field 1

@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from llamakit.checkpoint.misnamed_files import hint_at_misnamed
 from llamakit.checkpoint.rope_scaling import rope_type
 from llamakit.errors import LlamakitError, TokenizerError, UsageError
 from llamakit.plugin_manager.toolkit import Toolkit, default_toolkit
@@ -190,8 +191,10 @@ def find_tokenizer(model: Path, given: str | Path | None = None) -> Path:
                 return path
     if (model / "tokenizer.json").exists():  # loading it says why it is none
         return model / "tokenizer.json"
+    hint = hint_at_misnamed(model / "tokenizer.model") or hint_at_misnamed(model / "tokenizer.json")
     raise TokenizerError(
         f"no tokenizer.model in {model} nor in its parent: pass it with --tokenizer FILE"
+        f"{'.' * bool(hint)}{hint}"
     )
 
 

@@ -21,6 +21,7 @@ from llamakit.errors import (
 )
 from llamakit.files.json_reader import MAX_NBYTES, parse_json
 from llamakit.files.regular_file import open_regular
+from llamakit.files.text import decoded_lines
 from llamakit.llama import openai_batch
 from llamakit.llama.seeds import check_seed
 from llamakit.protocols import Dialog
@@ -80,12 +81,14 @@ def read_prompts(arguments: Sequence[str], file: Path | None) -> list[Prompt]:
     for argument in arguments:
         text = sys.stdin.read() if argument == "-" else _argument_text(argument)
         check_unicode(text, "standard input" if argument == "-" else "the prompt")
-        prompts.append(Prompt(text.removesuffix("\n") if argument == "-" else text))
+        if argument == "-":  # PowerShell's pipes begin with a byte-order mark
+            text = text.removeprefix("\ufeff").removesuffix("\n")
+        prompts.append(Prompt(text))
     if file is not None and str(file) == "-":
         lines = getattr(sys.stdin, "buffer", sys.stdin)  # bytes: JSON is UTF-8 whatever the locale
         prompts += read_jsonl(lines, "standard input")
     elif file is not None:
-        with open_regular(file) as lines:
+        with open_regular(file) as raw, decoded_lines(raw) as lines:
             prompts += read_jsonl(lines, str(file))
     if not prompts:
         raise UsageError(
@@ -116,7 +119,7 @@ def read_jsonl(lines: IO[Any], name: str) -> Iterator[Prompt]:
         FileFormatError: a line is something else; the message names it.
     """
     number = 0
-    while line := lines.readline(MAX_NBYTES + 1):
+    while line := _next_line(lines, f"{name}, line {number + 1}"):
         number += 1
         if line.strip():
             where = f"{name}, line {number}"
@@ -125,6 +128,13 @@ def read_jsonl(lines: IO[Any], name: str) -> Iterator[Prompt]:
             except InvalidJSONError as error:
                 raise FileFormatError(f"{where}: not JSON ({error.reason}); {_EXPECTED}") from error
             yield _prompt(value, where)
+
+
+def _next_line(lines: IO[Any], where: str) -> Any:
+    try:
+        return lines.readline(MAX_NBYTES + 1)
+    except UnicodeDecodeError as error:
+        raise FileFormatError(f"{where}: no text in {error.encoding}; {_EXPECTED}") from error
 
 
 _EXPECTED = 'expected {"prompt": "text"} or {"messages": [{"role": "user", "content": "text"}]}'

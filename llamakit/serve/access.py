@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from llamakit.errors import FileFormatError, UsageError
+from llamakit.files.text import as_utf8
 
 SHORTEST_KEY = 8
 LARGEST_KEY_FILE = 1 << 20
@@ -27,8 +28,8 @@ def read_keys(file: str | None) -> tuple[str, ...]:
     where = "LLAMAKIT_API_KEY"
     if file is not None:
         try:
-            with Path(file).open(encoding="utf-8") as stream:  # which may be a pipe's end
-                text = stream.read(LARGEST_KEY_FILE + 1)
+            with Path(file).open("rb") as stream:  # which may be a pipe's end
+                text = as_utf8(stream.read(4 * LARGEST_KEY_FILE + 4)).decode()
         except UnicodeDecodeError as error:
             raise FileFormatError(f"{file} is not UTF-8 text; expected a key a line") from error
         if len(text) > LARGEST_KEY_FILE:

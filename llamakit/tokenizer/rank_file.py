@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+from codecs import BOM_UTF8
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -32,7 +33,7 @@ def read_ranks(path: Path) -> list[bytes]:
     if len(data) > MAX_NBYTES:
         raise TokenizerError(f"{path} is over {MAX_NBYTES} bytes; no rank file is: {_REMEDY}")
     by_rank: dict[int, bytes] = {}
-    for number, line in enumerate(data.split(b"\n"), start=1):
+    for number, line in enumerate(data.removeprefix(BOM_UTF8).split(b"\n"), start=1):
         if line.strip():
             rank, token = _parse(line, f"{path}, line {number}")
             if rank in by_rank:

@@ -15,7 +15,6 @@ from llamakit.checkpoint.rope_permutation import huggingface_rows, permute_rotar
 from llamakit.errors import (
     DamagedFileError,
     MissingShardError,
-    NotACheckpointError,
     ParametersError,
     ParamsError,
     UnsupportedModelError,
@@ -344,14 +343,6 @@ def test_an_empty_index_is_refused(write_folder):
     write_index(folder, {})
 
     with pytest.raises(MissingShardError, match="lacks every file"):
-        open_huggingface(folder)
-
-
-def test_weights_in_pickles_are_refused_with_the_way_to_convert_them(write_folder):
-    folder = write_folder()
-    (folder / "model.safetensors").rename(folder / "pytorch_model.bin")
-
-    with pytest.raises(NotACheckpointError, match="safe_serialization=True"):
         open_huggingface(folder)
 
 

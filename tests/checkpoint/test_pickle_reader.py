@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from lazy_torch import torch
 
-from llamakit.checkpoint import pickle_reader
+from llamakit.checkpoint import pickle_machine, pickle_reader
 from llamakit.checkpoint.pickle_reader import read_pickle
 from llamakit.checkpoint.torch_globals import TensorRecord
 from llamakit.errors import (
@@ -244,8 +244,8 @@ def test_a_tensor_that_does_not_fit_its_storage_is_damage(change, said):
     ("value", "said"),
     [
         (lambda: {"model": OrderedDict(a=torch.zeros(2))}, "holds a dict under 'model'"),
-        (lambda: {"a": torch.zeros(2), "epoch": 3}, "holds a int under 'epoch'"),
-        (lambda: {"a": torch.zeros(2), "list": [1.5, None]}, "holds a list under 'list'"),
+        (lambda: {"a": torch.zeros(2), "epoch": 3}, "holds an int under 'epoch'"),
+        (lambda: {"a": torch.zeros(2), "list": [1.5, None]}, "holds a list of 2 under 'list'"),
         (lambda: torch.zeros(2), "holds a tensor; expected a dict"),
     ],
 )
@@ -270,7 +270,7 @@ def test_a_pickle_over_the_limit_is_refused(monkeypatch):
 
 
 def test_too_many_operations_are_refused(monkeypatch):
-    monkeypatch.setattr(pickle_reader, "_MAX_OPERATIONS", 10)
+    monkeypatch.setattr(pickle_machine, "MAX_OPERATIONS", 10)
 
     with pytest.raises(DamagedFileError, match="over 10 operations"):
         read_pickle(STATE_DICT, "x.pth")

@@ -256,7 +256,7 @@ def test_a_file_that_shrinks_after_it_was_opened_is_refused(saved):
         ),
         (b"version https://git-lfs.github.com/spec/v1\n", "a Git LFS pointer"),
         (b"\x80\x02}.", "is not a torch checkpoint"),
-        (b"ggml" * 100, "is not a torch checkpoint: it begins with b'ggmlggml'"),
+        (b"ggml" * 100, "is not a torch checkpoint: it is a file of llama.cpp"),
         (b"PK\3\4", "truncated"),
     ],
 )

@@ -123,12 +123,12 @@ def test_a_file_that_is_written_to_while_its_checksum_is_computed(model):
 def test_verify_calls_a_file_that_changes_unreadable(model, monkeypatch):
     from llamakit.examine import verify as module
 
-    class Md5AndRewrite(module.Md5):
+    class Md5AndRewrite(module.Checksum):
         def update(self, offset, block):
             super().update(offset, block)
             rewrite(model / "params.json")
 
-    monkeypatch.setattr(module, "Md5", Md5AndRewrite)
+    monkeypatch.setattr(module, "Checksum", Md5AndRewrite)
 
     report = verify(model)
 

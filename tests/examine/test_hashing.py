@@ -12,7 +12,14 @@ from hypothesis import strategies as st
 
 from llamakit.checkpoint import block_reader as blocks
 from llamakit.checkpoint.block_reader import read_blocks
-from llamakit.checkpoint.hashing import BlockRead, FilePass, FileRead, Md5, md5_files, read_files
+from llamakit.checkpoint.hashing import (
+    BlockRead,
+    Checksum,
+    FilePass,
+    FileRead,
+    md5_files,
+    read_files,
+)
 
 BLOCK = 8192
 
@@ -59,7 +66,7 @@ def test_md5_of_several_files(tmp_path):
 def test_every_consumer_sees_the_same_bytes(tmp_path):
     path = tmp_path / "file"
     path.write_bytes(os.urandom(9_000_000))
-    consumers = [Md5(), Md5(), Md5()]
+    consumers = [Checksum(), Checksum(), Checksum()]
 
     events = list(read_files([FilePass(path, consumers)]))
 
@@ -71,7 +78,9 @@ def test_every_consumer_sees_the_same_bytes(tmp_path):
 def test_a_file_that_cannot_be_read_does_not_stop_the_others(tmp_path):
     (tmp_path / "good").write_bytes(b"good")
 
-    events = list(read_files([FilePass(tmp_path / name, [Md5()]) for name in ("absent", "good")]))
+    events = list(
+        read_files([FilePass(tmp_path / name, [Checksum()]) for name in ("absent", "good")])
+    )
 
     errors = {event.path.name: event.error for event in events if isinstance(event, FileRead)}
     assert isinstance(errors["absent"], FileNotFoundError)
@@ -94,7 +103,7 @@ def test_whoever_stops_asking_stops_the_reading(tmp_path):
     for path in paths:
         path.write_bytes(bytes(20 << 20))
 
-    events = read_files([FilePass(path, [Md5()]) for path in paths])
+    events = read_files([FilePass(path, [Checksum()]) for path in paths])
     next(events)
     events.close()
 

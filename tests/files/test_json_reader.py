@@ -28,7 +28,7 @@ from llamakit.files.json_reader import MAX_CONTAINERS, MAX_DEPTH, parse_json, re
         (rb'{"x": {"\uDC00": 1}}', "lone surrogate"),
         (b'["a\xff"]', "byte 3 is not UTF-8 text"),
         ('["a\udcff"]', "byte 3 is not UTF-8 text"),
-        ('{"a": 1}'.encode("utf-16"), "it is UTF-16 text; expected UTF-8"),
+        (b"\xff\xfe{", "byte 0 is not UTF-16-LE text"),
         (b" " * 2000, "it has over 1000 bytes"),
     ],
 )

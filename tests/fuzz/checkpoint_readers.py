@@ -18,7 +18,7 @@ from llamakit.checkpoint.checklist import read_checklist
 from llamakit.checkpoint.family_detection import embedding_axis
 from llamakit.checkpoint.hf_checkpoint import open_huggingface
 from llamakit.checkpoint.layout import expected_parameters
-from llamakit.checkpoint.not_weights import describe_not_weights
+from llamakit.checkpoint.not_weights import describe_not_weights, describe_other_format
 from llamakit.checkpoint.params import ModelParams, parse_params, read_params, to_meta_json
 from llamakit.checkpoint.pickle_reader import read_pickle
 from llamakit.checkpoint.pth_reader import PthFile
@@ -192,9 +192,34 @@ READERS = (
         cases=300,
     ),
     Reader(
+        "training checkpoint",
+        lambda data, _: read_pickle(data, "x.pth", "model"),
+        [
+            pickle.dumps({"model": {"a": 1}, "b": {1: 2.0, 3: {4}}, "c": Path("/x")}, 2),
+            b"\x80\x02}X\x05\0\0\0model" + tensor_of(1, 1)[2:-1] + b"s.",
+            b"\x80\x02}(X\1\0\0\0acargparse\nNamespace\n)\x81}bX\1\0\0\0b" + b"K\1u.",
+        ],
+        [
+            b"\x80\x02}(" + b"K\1N" * 80_000 + b"u.",
+            b"\x80\x02}"
+            + b"".join(b"q\1}(X\1\0\0\0ah\1X\1\0\0\0bh\1u" for _ in range(9000))
+            + b".",
+            b"\x80\x02ca\n" + b"b" * 2_000_000 + b"\n.",
+            b"\x80\x02}X\x05\0\0\0model(" + b"\x8b\xff\xff\x3f\0" + b"\1" * 4_000_000 + b"ts.",
+        ],
+    ),
+    Reader(
         "checklist",
         lambda _, path: read_checklist(path),
-        [b"%032x  ./consolidated.00.pth\n%032x  params.json\r\n" % (1, 2)],
+        [
+            b"%032x  ./consolidated.00.pth\n%032x  params.json\r\n" % (1, 2),
+            b"MD5 (a) = %032x\n\\%064x *b\\\\c\n" % (1, 2),
+            b"MD5 hash of a b:\r\n%032x\r\nCertUtil: done.\r\n" % 1,
+            b'"Algorithm","Hash","Path"\r\n"MD5","%032x","C:\\a\\b"\r\n' % 1,
+            b"Algorithm : MD5\nHash      : %032x\nPath      : C:\\a\n            b\n" % 1,
+            b"MD5  Size  Name\n----\n%032x  1  a\n----\n" % 1,
+            f"{1:032x}  a\n".encode("utf-16"),
+        ],
         [b"%032x  \x1b[2J\n" % 1, b"%032x  " % 1 + b"a" * 2_000_000, b"a" * 2_000_000],
         file="checklist.chk",
     ),
@@ -207,7 +232,7 @@ READERS = (
     ),
     Reader(
         "error pages",
-        lambda data, _: describe_not_weights(data),
+        lambda data, _: describe_not_weights(data) or describe_other_format(data),
         [b"<html><title>403</title></html>", b"<?xml?><Error><Code>No</Code>"],
         [b"<title>" * 100_000],
     ),

@@ -33,12 +33,13 @@ def _read(file: str | None, text: str | None, kind: str) -> tuple[str, str]:
     from pathlib import Path
 
     from llamakit.files.regular_file import read_bytes
+    from llamakit.files.text import as_utf8
 
     path = Path(file).expanduser()
     if not path.exists():
         raise UsageError(f"{path}: no such file; expected a {kind}")
     try:
-        return read_bytes(path).decode("utf-8"), f"the {kind} {path}"
+        return as_utf8(read_bytes(path)).decode(), f"the {kind} {path}"
     except UnicodeDecodeError as error:
         raise FileFormatError(f"{path} is not UTF-8 text: {error.reason}") from error
 

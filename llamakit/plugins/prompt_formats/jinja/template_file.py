@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from llamakit.errors import FileFormatError, UnknownNameError, UsageError
 from llamakit.files.json_reader import read_json_file
 from llamakit.files.regular_file import open_regular
+from llamakit.files.text import as_utf8
 
 if TYPE_CHECKING:
     from llamakit.protocols import Tokenizer
@@ -110,6 +111,6 @@ def _read(path: Path) -> str:
     if len(data) > LARGEST:
         raise FileFormatError(f"{path} has over {LARGEST} bytes: no chat template is that large")
     try:
-        return data.decode("utf-8")
+        return as_utf8(data).decode()
     except UnicodeDecodeError as error:
         raise FileFormatError(f"{path} is not UTF-8 text: {error.reason}") from error
