@@ -23,10 +23,12 @@ from llamakit.serve import moderation_endpoint
 from llamakit.serve.admission import Admission
 from llamakit.serve.api_errors import ApiError
 from llamakit.serve.completion_responses import CompletionResponse, failed
+from llamakit.serve.connections import Connections
 from llamakit.serve.metrics import Metrics
 from llamakit.serve.middleware import (
     ApiKeyMiddleware,
     ConnectionLimitMiddleware,
+    FramingMiddleware,
     HostMiddleware,
     RequestLogMiddleware,
     error_response,
@@ -102,11 +104,11 @@ class Api:
         self._parse_threads.shutdown()
         self._build_threads.shutdown()
 
-    def app(self, connections: Callable[[], int] = lambda: 0) -> Starlette:
+    def app(self, connections: Connections) -> Starlette:
         """Return the application.
 
         Args:
-            connections: returns how many are open.
+            connections: those that are open.
         """
         routes = [
             *(
@@ -122,7 +124,7 @@ class Api:
         middleware = self._middleware([route.path for route in routes], connections)
         return Starlette(routes=routes, middleware=middleware, exception_handlers=handlers)
 
-    def _middleware(self, paths: list[str], connections: Callable[[], int]) -> list[Middleware]:
+    def _middleware(self, paths: list[str], connections: Connections) -> list[Middleware]:
         settings = self._settings
         middleware = [
             Middleware(
@@ -131,9 +133,8 @@ class Api:
                 as_json=settings.json_log,
                 routes=paths,
             ),
-            Middleware(
-                ConnectionLimitMiddleware, count=connections, most=settings.limits.connections
-            ),
+            Middleware(FramingMiddleware),
+            Middleware(ConnectionLimitMiddleware, connections=connections),
             Middleware(HostMiddleware, hosts=settings.hosts),
             Middleware(ApiKeyMiddleware, keys=settings.keys, is_open=self._is_open),
         ]

@@ -11,7 +11,10 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.responses import JSONResponse
 
 from llamakit.serve.api_errors import ApiError
+from llamakit.serve.client_identity import client_of_address
+from llamakit.serve.connections import Connections
 from llamakit.serve.metrics import Metrics
+from llamakit.serve.request_ids import REQUEST_ID_HEADER, request_id
 from llamakit.serve.request_log import Record, write
 
 Scope = MutableMapping[str, Any]
@@ -45,13 +48,15 @@ class RequestLogMiddleware:
             await self._app(scope, receive, send)
             return
         client = scope.get("client")
-        record = Record(scope["method"], scope["path"], client[0] if client else "")
+        identity = request_id(Headers(scope=scope).get(REQUEST_ID_HEADER))
+        record = Record(identity, scope["method"], scope["path"], client[0] if client else "")
         scope["llamakit.record"] = record
 
         async def recording_send(message: Message) -> None:
             if message["type"] == "http.response.start":
                 record.status = message["status"]
                 headers = MutableHeaders(scope=message)
+                headers[REQUEST_ID_HEADER] = identity
                 for name, value in SAFE_HEADERS.items():
                     headers.setdefault(name, value)
             await send(message)
@@ -77,23 +82,47 @@ def write_trace(error: BaseException) -> None:
     write(type(error).__name__)
 
 
-class ConnectionLimitMiddleware:
-    """Refuses requests on connections beyond the limit.
+class FramingMiddleware:
+    """Refuses requests whose end a proxy might see elsewhere, and closes their connection.
 
-    Args:
-        count: returns how many connections are open, this request's included.
-        most: how many there may be.
+    What follows such a request could be another client's, put there by this one (request
+    smuggling). Lengths that contradict one another are refused by h11 already.
     """
 
-    def __init__(self, app: App, count: Callable[[], int], most: int) -> None:
-        self._app, self._count, self._most = app, count, most
+    def __init__(self, app: App) -> None:
+        self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
-        if scope["type"] == "http" and self._count() > self._most:
+        if scope["type"] == "http":
+            headers = Headers(scope=scope)
+            is_chunked = "transfer-encoding" in headers
+            if is_chunked and ("content-length" in headers or scope["http_version"] == "1.0"):
+                error = ApiError(
+                    400,
+                    "Transfer-Encoding excludes Content-Length and needs HTTP/1.1",
+                    code="invalid_http",
+                    headers={"Connection": "close"},
+                )
+                await error_response(error)(scope, receive, send)
+                return
+        await self._app(scope, receive, send)
+
+
+class ConnectionLimitMiddleware:
+    """Refuses requests on connections beyond the limit."""
+
+    def __init__(self, app: App, connections: Connections) -> None:
+        self._app, self._connections = app, connections
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request."""
+        connection = scope.get("llamakit.connection")
+        if scope["type"] == "http" and self._connections.is_full(connection):
             error = ApiError(
                 503,
-                f"the server has {self._most} connections already, its limit",
+                f"the server has {self._connections.most} connections at work, its limit, or "
+                "nearly so many of yours",
                 code="too_many_connections",
                 headers={"Retry-After": "1", "Connection": "close"},
             )
@@ -156,7 +185,7 @@ class ApiKeyMiddleware:
             await self._app(scope, receive, send)
             return
         address = scope["client"][0] if scope.get("client") else ""
-        scope["llamakit.client"] = address
+        scope["llamakit.client"] = client_of_address(address)
         if self._keys and not self._is_open(scope["path"]):
             number = self._number(Headers(scope=scope).get("authorization", ""))
             if number is None:
@@ -170,6 +199,8 @@ class ApiKeyMiddleware:
                 return
             if len(self._keys) > 1:
                 scope["llamakit.client"] = f"key {number}"
+                if (connection := scope.get("llamakit.connection")) is not None:
+                    connection.client_id = scope["llamakit.client"]
         await self._app(scope, receive, send)
 
     def _number(self, header: str) -> int | None:

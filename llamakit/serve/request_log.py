@@ -15,6 +15,7 @@ Scope = dict[str, Any]
 class Record:
     """The log record of one request. Prompts are in it only if the log may show them."""
 
+    request_id: str
     method: str
     path: str
     client: str
@@ -26,6 +27,7 @@ class Record:
         """Return the line, without its end."""
         fields = {
             "time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+            "request_id": self.request_id,
             "client": self.client,
             "method": self.method,
             "path": self.path,

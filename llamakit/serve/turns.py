@@ -1,0 +1,130 @@
+"""Turns on the event loop: no client keeps it, or Python's lock, from the others.
+
+What arrives is handled in small pieces, one client after the other. While several clients have
+requests, each may use a share of the time for that; what exceeds it waits, and its connection is
+not read meanwhile. A client that is alone is not slowed.
+
+The share is small because the model's thread needs the interpreter between its kernels: a thread
+that is always ready to run Python makes each of them wait.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import Counter
+from collections.abc import Callable, Hashable
+from dataclasses import dataclass
+
+from llamakit.runtime.fair_queue import FairQueue
+
+SHARE = 0.05
+"""Of the time, for each client while there are others."""
+BURST = 0.05
+"""Seconds that a client may use at once: some fifty small requests."""
+REQUEST_SECONDS = 0.0005
+"""What one request takes beyond reading it: routing, its log line, its response."""
+REMEMBERED = 1024
+"""Clients; from so many on, those are forgotten that have not been seen for some seconds."""
+
+
+@dataclass
+class _Allowance:
+    """What a client may use at once.
+
+    Args:
+        seconds: of time on the event loop; below zero, it has to wait.
+        counted: when that was so.
+    """
+
+    seconds: float
+    counted: float
+
+
+class Turns:
+    """Runs callbacks of clients in turn. For one event loop.
+
+    Args:
+        clock: in seconds.
+    """
+
+    def __init__(
+        self, loop: asyncio.AbstractEventLoop, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._loop, self._clock = loop, clock
+        self._queue: FairQueue[Callable[[], None]] = FairQueue()
+        self._allowances: dict[Hashable, _Allowance] = {}
+        self._open: Counter[Hashable] = Counter()
+        self._scheduled: asyncio.Handle | None = None
+
+    def put(self, client: Hashable, work: Callable[[], None]) -> None:
+        """Call something when it is the client's turn."""
+        self._queue.put(client, work)
+        self._schedule(0.0)
+
+    def began(self, client: Hashable) -> None:
+        """Note that a request of a client has begun."""
+        self._open[client] += 1
+        self.charge(client, REQUEST_SECONDS)
+
+    def ended(self, client: Hashable) -> None:
+        """Note that a request of a client has ended."""
+        self._open[client] -= 1
+        if not self._open[client]:
+            del self._open[client]
+        self._schedule(0.0)  # whoever is alone now need not wait
+
+    def charge(self, client: Hashable, seconds: float) -> None:
+        """Take time that a client has used from its allowance."""
+        allowance = self._allowance(client)
+        allowance.seconds = max(-BURST, allowance.seconds - seconds)
+
+    def delay(self, client: Hashable) -> float:
+        """Return how many seconds a client has to wait for its turn."""
+        if all(other == client for other in self._open):
+            return 0.0
+        return max(0.0, -self._allowance(client).seconds / SHARE)
+
+    def _allowance(self, client: Hashable) -> _Allowance:
+        now = self._clock()
+        if client not in self._allowances and len(self._allowances) >= REMEMBERED:
+            self._forget(now)
+        allowance = self._allowances.setdefault(client, _Allowance(BURST, now))
+        earned = SHARE * (now - allowance.counted)
+        allowance.seconds = min(BURST, allowance.seconds + earned)
+        allowance.counted = now
+        return allowance
+
+    def _forget(self, now: float) -> None:
+        """Forget the clients whose allowance is whole again."""
+        whole = now - 2 * BURST / SHARE
+        self._allowances = {
+            client: allowance
+            for client, allowance in self._allowances.items()
+            if allowance.counted > whole
+        }
+
+    def _schedule(self, seconds: float) -> None:
+        if self._scheduled is not None:
+            self._scheduled.cancel()
+        if not self._queue:
+            self._scheduled = None
+        elif seconds:
+            self._scheduled = self._loop.call_later(seconds, self._run)
+        else:
+            self._scheduled = self._loop.call_soon(self._run)
+
+    def _run(self) -> None:
+        """Take one turn; the event loop looks at its sockets before the next one."""
+        self._scheduled = None
+        delays = [(self.delay(client), client) for client in self._queue.clients]
+        ready = next((client for seconds, client in delays if not seconds), None)
+        if ready is None:
+            self._schedule(min((seconds for seconds, _ in delays), default=0.0))
+            return
+        work, began = self._queue.pop(ready), self._clock()
+        try:
+            work()
+        finally:
+            self.charge(ready, self._clock() - began)
+            self._schedule(0.0)
