@@ -5,9 +5,7 @@ from __future__ import annotations
 import asyncio
 import math
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
-from functools import partial
-from typing import Any, TypeVar
+from typing import Any
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
@@ -37,15 +35,15 @@ from llamakit.serve.openai_format import ChatFormat, CompletionFormat, ResponseF
 from llamakit.serve.openapi import description
 from llamakit.serve.options_endpoint import describe_options
 from llamakit.serve.page_files import Page
-from llamakit.serve.request_body import read_json
-from llamakit.serve.request_parser import CompletionRequest, RequestParser, has_to_build
+from llamakit.serve.request_body import BodyReader
+from llamakit.serve.request_parser import CompletionRequest, RequestParser
+from llamakit.serve.request_threads import RequestThreads
 from llamakit.serve.server_settings import ServeSettings
 from llamakit.serve.token_texts import TokenTexts
+from llamakit.serve.turns import Turns
 
-T = TypeVar("T")
-
-BUILDERS = 2
-"""Threads that build grammars and processors; the grammar engine releases the GIL."""
+TOKENS_A_TURN = 2048
+"""Tokens of ``/tokenize`` whose texts are looked up at once."""
 
 ROUTES = {
     "/v1/models": ("GET", "models"),
@@ -78,8 +76,9 @@ class Api:
         self._llama, self._settings, self._started = llama, settings, started
         self._parser = RequestParser(llama, settings)
         self._texts = TokenTexts(llama.tokenizer)
-        self._parse_threads = ThreadPoolExecutor(1, "llamakit reading")
-        self._build_threads = ThreadPoolExecutor(BUILDERS, "llamakit building")
+        self.turns = Turns(asyncio.get_running_loop())
+        self._bodies = BodyReader(settings.limits, llama.max_seq_len)
+        self._threads = RequestThreads(self.turns)
 
     async def warm_up(self) -> None:
         """Generate one token, so that failures come now and memory is allocated now.
@@ -101,8 +100,8 @@ class Api:
     def close(self) -> None:
         """End the engine."""
         self.admission.close()
-        self._parse_threads.shutdown()
-        self._build_threads.shutdown()
+        self._bodies.close()
+        self._threads.close()
 
     def app(self, connections: Connections) -> Starlette:
         """Return the application.
@@ -164,9 +163,9 @@ class Api:
 
     async def moderations(self, request: Request) -> Response:
         """``POST /v1/moderations``."""
-        body = await read_json(request, self._settings.limits)
-        asked = await self._in_thread(self._parser.moderation, body)
         client = request.scope["llamakit.client"]
+        body = await self._bodies.read(request)
+        asked = await self._threads.run(client, self._parser.moderation, body)
         verdicts = await moderation_endpoint.moderate(
             self.admission, self._parser, self._llama.tokenizer, asked, client
         )
@@ -181,15 +180,21 @@ class Api:
 
     async def tokenize(self, request: Request) -> Response:
         """``POST /tokenize``."""
-        body = await read_json(request, self._settings.limits)
-        tokens = await self._in_thread(self._parser.tokenize, body)
-        pieces = [self._texts.text(token) for token in tokens]
+        body = await self._bodies.read(request)
+        client = request.scope["llamakit.client"]
+        tokens = await self._threads.run(client, self._parser.tokenize, body)
+        pieces: list[str] = []
+        for start in range(0, len(tokens), TOKENS_A_TURN):
+            await self.turns.wait(client)
+            pieces += map(self._texts.text, tokens[start : start + TOKENS_A_TURN])
         return JSONResponse({"tokens": tokens, "pieces": pieces, "count": len(tokens)})
 
     async def detokenize(self, request: Request) -> Response:
         """``POST /detokenize``."""
-        body = await read_json(request, self._settings.limits)
-        return JSONResponse({"text": await self._in_thread(self._parser.detokenize, body)})
+        body = await self._bodies.read(request)
+        client = request.scope["llamakit.client"]
+        text = await self._threads.run(client, self._parser.detokenize, body)
+        return JSONResponse({"text": text})
 
     async def models(self, _request: Request) -> Response:
         """``GET /v1/models``."""
@@ -233,12 +238,13 @@ class Api:
         read: Callable[[Any], CompletionRequest],
         response_format: type[ResponseFormat],
     ) -> CompletionResponse:
-        body = await read_json(request, self._settings.limits)
+        body = await self._bodies.read(request)
         record = request.scope["llamakit.record"]
         if self._settings.log_prompts and isinstance(body, dict):
             record.notes["prompt"] = body.get("prompt", body.get("messages"))
-        parsed = await self._in_thread(read, body)
-        completion = self.admission.submit(parsed, request.scope["llamakit.client"])
+        client = request.scope["llamakit.client"]
+        parsed = await self._threads.run(client, read, body)
+        completion = self.admission.submit(parsed, client)
         formatted = response_format(parsed, self._texts, self._settings.model_name)
         return CompletionResponse(
             completion,
@@ -248,15 +254,6 @@ class Api:
             seconds=self._settings.limits.seconds,
             log=self._settings.log_prompts,
         )
-
-    async def _in_thread(self, work: Callable[[Any], T], body: object) -> T:
-        """Parse a body in a thread: tokenizing a long text takes time.
-
-        Requests with something to build, such as a grammar, have threads of their own, so that the
-        others do not wait for them.
-        """
-        threads = self._build_threads if has_to_build(body) else self._parse_threads
-        return await asyncio.get_running_loop().run_in_executor(threads, partial(work, body))
 
     def _model(self) -> dict[str, Any]:
         return {

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import secrets
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,7 +18,8 @@ from llamakit.plugin_manager.factories import parse_choice
 from llamakit.protocols import Dialog, PromptFormat
 from llamakit.runtime.requests import Request
 from llamakit.serve import request_schemas
-from llamakit.serve.api_errors import ApiError, as_api_error, bad
+from llamakit.serve.api_errors import ApiError, as_api_error, bad, context_exceeded
+from llamakit.serve.body_check import CheckedBody, too_many_answers
 from llamakit.serve.request_messages import dialog_of
 from llamakit.serve.sampling_reader import SamplingReader, read_choice
 from llamakit.serve.schema_validation import check
@@ -29,11 +31,6 @@ COMPLETION_TOKENS = 16
 GREEDY: Mapping[str, Any] = {"temperature": 0}
 
 Body = Mapping[str, Any]
-
-
-def has_to_build(body: object) -> bool:
-    """Return whether a request needs processors of its own, which may take time to build."""
-    return isinstance(body, dict) and bool(body.get("processors") or body.get("response_format"))
 
 
 @dataclass(frozen=True)
@@ -106,6 +103,8 @@ class RequestParser:
     def chat(self, body: Body) -> CompletionRequest:
         """Read the body of ``/v1/chat/completions``. Raises as ``completion``."""
         body = self._checked(body, request_schemas.CHAT)
+        self._check_count(1, body.get("n", 1))
+        self._check_length(_contents(body["messages"]))
         prompt_format = self._format_with_tools(body)
         tokens = self._encoded(prompt_format, body)
         logprobs, top = body.get("logprobs", False), body.get("top_logprobs")
@@ -155,6 +154,8 @@ class RequestParser:
             [{"role": "user", "content": text}]
             for text in ([given] if isinstance(given, str) else given)
         ]
+        self._check_count(len(dialogs), 1)
+        self._check_length([given] if isinstance(given, str) else given)
         try:
             prompts = [guard.encode(dialog) for dialog in dialogs]
         except LlamakitError as error:
@@ -178,7 +179,8 @@ class RequestParser:
 
     def _checked(self, body: object, schema: Mapping[str, Any]) -> Body:
         """Check a body against a schema; return it without nulls, which mean the default."""
-        check(body, schema)
+        if not isinstance(body, CheckedBody):
+            check(body, schema)
         assert isinstance(body, dict)
         body = {name: value for name, value in body.items() if value is not None}
         name = body.get("model")
@@ -206,7 +208,6 @@ class RequestParser:
         read: ReadAnswer | None = None,
     ) -> CompletionRequest:
         n = body.get("n", 1)
-        self._check_count(len(prompts), n)
         seen = body.get("sampler_logprobs", False)
         if seen and top is None:
             raise bad("sampler_logprobs needs logprobs", "sampler_logprobs")
@@ -244,11 +245,19 @@ class RequestParser:
     def _check_count(self, prompts: int, n: int) -> None:
         most = self._settings.limits.choices
         if prompts * n > most:
-            raise bad(
-                f"{prompts} prompts with n={n} are {prompts * n} answers; one request "
-                f"may ask for {most}",
-                "n" if n > 1 else "prompt",
-            )
+            raise too_many_answers(prompts, n, most)
+
+    def _check_length(self, texts: Iterable[str]) -> None:
+        """Refuse what has too many characters for the context, before it is encoded."""
+        characters, context = sum(map(len, texts)), self._llama.max_seq_len
+        if self._longest_token and characters > context * self._longest_token:
+            raise context_exceeded(context, characters // self._longest_token, at_least=True)
+
+    @functools.cached_property
+    def _longest_token(self) -> int:
+        """How many characters a token has at most; 0 is unknown."""
+        token_bytes = getattr(self._llama.tokenizer, "token_bytes", tuple)
+        return max(map(len, token_bytes()), default=0)
 
     def _seeds(self, body: Body, prompts: Sequence[list[int]]) -> list[int]:
         """Return the seed of each choice."""
@@ -259,12 +268,7 @@ class RequestParser:
         """Return the longest length of a sequence, prompt included."""
         context, most = self._llama.max_seq_len, self._settings.limits.new_tokens
         if length >= context:
-            raise bad(
-                f"the prompt has {length} tokens and the context holds {context}, answer included: "
-                "shorten it",
-                None,
-                "context_length_exceeded",
-            )
+            raise context_exceeded(context, length)
         if new is not None and most is not None and new > most:
             raise bad(f"max_tokens is {new}; this server gives {most} at most", "max_tokens")
         room = new or self._settings.new_tokens or most or context
@@ -274,6 +278,9 @@ class RequestParser:
         """Return the tokens of each prompt of a completion."""
         given = body["prompt"]
         prompts = [given] if isinstance(given, str) or isinstance(given[0], int) else given
+        self._check_count(len(prompts), body.get("n", 1))
+        for prompt in prompts:
+            self._check_length([prompt] if isinstance(prompt, str) else ())
         prompt_format = self._format(body) if "prompt_format" in body else None
         encode = getattr(prompt_format, "encode_text", None)
         if prompt_format is not None and encode is None:
@@ -324,6 +331,13 @@ class RequestParser:
             return encode_dialog(prompt_format, dialog_of(body["messages"]))
         except LlamakitError as error:
             raise as_api_error(error, "messages") from error
+
+
+def _contents(messages: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+    """Yield the texts of messages."""
+    for message in messages:
+        content = message.get("content") or ""
+        yield from (content,) if isinstance(content, str) else (it["text"] for it in content)
 
 
 def _stop_strings(body: Body) -> tuple[str, ...]:

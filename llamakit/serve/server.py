@@ -19,7 +19,6 @@ from llamakit.serve.app import Api
 from llamakit.serve.connections import Connections
 from llamakit.serve.http_protocol import HttpProtocol
 from llamakit.serve.server_settings import ServeSettings
-from llamakit.serve.turns import Turns
 
 CLOSE_TIMEOUT = 5
 """Seconds to close connections after all answers have ended."""
@@ -132,7 +131,7 @@ def _config(api: Api, settings: ServeSettings) -> uvicorn.Config:
         HttpProtocol,
         arrival=settings.limits.arrival,
         open_connections=connections,
-        turns=Turns(asyncio.get_running_loop()),
+        turns=api.turns,
     )
     return uvicorn.Config(
         api.app(connections),

@@ -24,6 +24,10 @@ BURST = 0.05
 """Seconds that a client may use at once: some fifty small requests."""
 REQUEST_SECONDS = 0.0005
 """What one request takes beyond reading it: routing, its log line, its response."""
+DEBT = 0.5
+"""Seconds; what a client has used beyond that is forgiven."""
+LOOK_SECONDS = 0.05
+"""How soon a client that waits notices that it is alone."""
 REMEMBERED = 1024
 """Clients; from so many on, those are forgotten that have not been seen for some seconds."""
 
@@ -77,13 +81,19 @@ class Turns:
     def charge(self, client: Hashable, seconds: float) -> None:
         """Take time that a client has used from its allowance."""
         allowance = self._allowance(client)
-        allowance.seconds = max(-BURST, allowance.seconds - seconds)
+        allowance.seconds = max(-DEBT, allowance.seconds - seconds)
 
     def delay(self, client: Hashable) -> float:
         """Return how many seconds a client has to wait for its turn."""
         if all(other == client for other in self._open):
             return 0.0
         return max(0.0, -self._allowance(client).seconds / SHARE)
+
+    async def wait(self, client: Hashable) -> None:
+        """Wait until a client may use more time."""
+        await asyncio.sleep(0)
+        while seconds := self.delay(client):
+            await asyncio.sleep(min(seconds, LOOK_SECONDS))
 
     def _allowance(self, client: Hashable) -> _Allowance:
         now = self._clock()
@@ -97,7 +107,7 @@ class Turns:
 
     def _forget(self, now: float) -> None:
         """Forget the clients whose allowance is whole again."""
-        whole = now - 2 * BURST / SHARE
+        whole = now - (BURST + DEBT) / SHARE
         self._allowances = {
             client: allowance
             for client, allowance in self._allowances.items()

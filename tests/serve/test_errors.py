@@ -38,7 +38,7 @@ def refused(response: httpx.Response, status: int) -> dict[str, Any]:
         (COMPLETIONS, {"prompt": "a", "n": True}, "n", "n is true; it has to be a whole number"),
         (COMPLETIONS, {"prompt": "a", "max_tokens": 0}, "max_tokens", "that needs echo"),
         (COMPLETIONS, {"prompt": "a", "max_tokens": 1.5}, "max_tokens", "a whole number"),
-        (COMPLETIONS, {"prompt": "a " * 900}, None, "the context holds 256"),
+        (COMPLETIONS, {"prompt": "a " * 900}, None, "context length is 256"),
         (COMPLETIONS, {"prompt": "a", "temperature": -1}, "temperature", "0 to 100"),
         (COMPLETIONS, {"prompt": "a", "top_p": 2}, "top_p", "top_p is 2; it has to be 0 to 1"),
         (COMPLETIONS, {"prompt": "a", "sampler": "greddy"}, "sampler", "did you mean 'greedy'?"),
