@@ -77,7 +77,7 @@ SLOTS = 8
     "--queue",
     metavar="N",
     type=WholeNumber(min=0),
-    default=64,
+    default=256,
     show_default=True,
     help="How many answers may wait for a slot; requests beyond that get 429.",
 )
@@ -85,7 +85,7 @@ SLOTS = 8
     "--max-choices",
     metavar="N",
     type=WholeNumber(min=1),
-    default=16,
+    default=128,
     show_default=True,
     help="How many answers one request may ask for: prompts times n.",
 )

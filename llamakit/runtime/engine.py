@@ -5,13 +5,20 @@ from __future__ import annotations
 import contextlib
 import queue
 import threading
+import time
+from collections import Counter
 from collections.abc import Callable, Hashable, Iterator
 from dataclasses import dataclass, field
 
 from llamakit.errors import LlamakitError, ParallelError
 from llamakit.runtime.fair_queue import FairQueue
-from llamakit.runtime.requests import Event, Request
+from llamakit.runtime.requests import Event, Request, RunningRow
 from llamakit.runtime.scheduler import Scheduler
+
+SHARED_SECONDS = 1.0
+"""How long a client does not get back a slot that another one needed."""
+
+_NOBODY: Hashable = object()
 
 
 @dataclass(eq=False)
@@ -25,6 +32,8 @@ class RequestStream:
     request: Request
     client: Hashable
     _engine: Engine
+    paused: RunningRow | None = None
+    """The row of a request whose slot another client has got."""
     _events: queue.SimpleQueue[Event | BaseException] = field(default_factory=queue.SimpleQueue)
 
     def __iter__(self) -> Iterator[Event]:
@@ -81,6 +90,7 @@ class Engine:
         self._running: dict[int, RequestStream] = {}  # by the scheduler's index
         self._scheduler: Scheduler | None = None
         self._closing = False
+        self._shared_until = 0.0
         self._thread = threading.Thread(target=self._run, name="llamakit engine", daemon=True)
         self._thread.start()
 
@@ -161,14 +171,61 @@ class Engine:
 
     def _admit(self) -> None:
         """Give free slots to waiting requests."""
-        while self._waiting and (self._scheduler is None or self._scheduler.free):
-            stream = self._waiting.pop()
+        while self._waiting:
+            client = self._next_client()
+            if client is _NOBODY:
+                return
+            stream = self._waiting.pop(client)
             try:
-                if self._scheduler is None:
-                    self._scheduler = self._open()
-                self._running[self._scheduler.submit(stream.request)] = stream
+                self._start(stream)
             except Exception as error:  # noqa: BLE001 (passed on to the submitter)
                 stream.put(error)
+
+    def _start(self, stream: RequestStream) -> None:
+        if self._scheduler is None:
+            self._scheduler = self._open()
+        row, stream.paused = stream.paused, None
+        if row is None:
+            index = self._scheduler.submit(stream.request)
+        else:
+            index = self._scheduler.resume(row)
+        self._running[index] = stream
+
+    def _next_client(self) -> Hashable:
+        """Return whose waiting request gets a slot now; ``_NOBODY`` if all have to wait.
+
+        Without a free slot, a client that has two less than another gets one of that one's. For a
+        second after that, the other does not get it back: the next request finds a slot at once.
+        """
+        if self._scheduler is None:
+            return self._waiting.clients[0]
+        counts = Counter(stream.client for stream in self._running.values())
+        poorest = min(self._waiting.clients, key=lambda client: counts[client])
+        if not self._scheduler.free:
+            return poorest if self._take_slot(counts, counts[poorest] + 2) else _NOBODY
+        is_alone = set(counts) == {poorest}
+        if is_alone and self._scheduler.free == 1 and time.monotonic() < self._shared_until:
+            return _NOBODY
+        return self._waiting.clients[0]
+
+    def _take_slot(self, counts: Counter[Hashable], least: int) -> bool:
+        """Pause the newest request of the client that has the most; return whether it has enough.
+
+        Args:
+            counts: the running requests of each client.
+        """
+        assert self._scheduler is not None
+        richest = max(counts, key=lambda client: counts[client], default=_NOBODY)
+        if counts[richest] < least:
+            return False
+        for index, stream in reversed(self._running.items()):
+            if stream.client == richest and (row := self._scheduler.pause(index)) is not None:
+                del self._running[index]
+                stream.paused = row
+                self._waiting.put_back(richest, stream)
+                self._shared_until = time.monotonic() + SHARED_SECONDS
+                return True
+        return False
 
     def _fail(self, error: Exception) -> None:
         for stream in self._running.values():

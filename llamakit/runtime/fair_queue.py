@@ -30,6 +30,10 @@ class FairQueue(Generic[T]):
         """Append an item of a client."""
         self._lines.setdefault(client, deque()).append(item)
 
+    def put_back(self, client: Hashable, item: T) -> None:
+        """Put an item before the other ones of its client; the next turn is not its client's."""
+        self._lines.setdefault(client, deque()).appendleft(item)
+
     @property
     def clients(self) -> list[Hashable]:
         """The clients that wait, the next one first."""

@@ -29,6 +29,7 @@ from llamakit.serve.middleware import (
     FramingMiddleware,
     HostMiddleware,
     RequestLogMiddleware,
+    TrailingSlashMiddleware,
     error_response,
 )
 from llamakit.serve.openai_format import ChatFormat, CompletionFormat, ResponseFormat
@@ -36,6 +37,7 @@ from llamakit.serve.openapi import description
 from llamakit.serve.options_endpoint import describe_options
 from llamakit.serve.page_files import Page
 from llamakit.serve.request_body import BodyReader
+from llamakit.serve.request_ids import REQUEST_ID_HEADER
 from llamakit.serve.request_parser import CompletionRequest, RequestParser
 from llamakit.serve.request_threads import RequestThreads
 from llamakit.serve.server_settings import ServeSettings
@@ -97,10 +99,10 @@ class Api:
         finally:
             self.admission.release(completion)
 
-    def close(self) -> None:
+    async def close(self) -> None:
         """End the engine."""
         self.admission.close()
-        self._bodies.close()
+        await self._bodies.close()
         self._threads.close()
 
     def app(self, connections: Connections) -> Starlette:
@@ -121,7 +123,9 @@ class Api:
             LlamakitError: _llamakit_error,
         }
         middleware = self._middleware([route.path for route in routes], connections)
-        return Starlette(routes=routes, middleware=middleware, exception_handlers=handlers)
+        app = Starlette(routes=routes, middleware=middleware, exception_handlers=handlers)
+        app.router.redirect_slashes = False  # TrailingSlashMiddleware
+        return app
 
     def _middleware(self, paths: list[str], connections: Connections) -> list[Middleware]:
         settings = self._settings
@@ -135,6 +139,7 @@ class Api:
             Middleware(FramingMiddleware),
             Middleware(ConnectionLimitMiddleware, connections=connections),
             Middleware(HostMiddleware, hosts=settings.hosts),
+            Middleware(TrailingSlashMiddleware, paths=paths),
             Middleware(ApiKeyMiddleware, keys=settings.keys, is_open=self._is_open),
         ]
         if settings.origins:
@@ -142,8 +147,8 @@ class Api:
                 CORSMiddleware,
                 allow_origins=list(settings.origins),
                 allow_methods=["GET", "POST"],
-                allow_headers=["Authorization", "Content-Type"],
-                expose_headers=["Retry-After"],
+                allow_headers=["*"],  # clients of OpenAI's make send a dozen x-stainless-… ones
+                expose_headers=["Retry-After", REQUEST_ID_HEADER],
             )
             middleware.insert(-1, cors)
         return middleware
@@ -202,7 +207,7 @@ class Api:
 
     async def model(self, request: Request) -> Response:
         """``GET /v1/models/NAME``."""
-        if request.path_params["name"] != self._settings.model_name:
+        if request.path_params["name"].removesuffix("/") != self._settings.model_name:
             raise ApiError(
                 404,
                 f"no such model; this server has {self._settings.model_name!r}",

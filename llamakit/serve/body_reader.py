@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import os
 import sys
@@ -45,22 +46,27 @@ class BodyProcess:
             reply = await asyncio.wait_for(self._exchange(data, encoding, path), MOST_SECONDS)
             answer = parse_json_again(reply)
         except (OSError, EOFError, asyncio.TimeoutError, InvalidJSONError) as error:
-            self.close()
+            await self.close()
             raise ApiError(
                 413,
                 "the body needs more memory or time than the server has for it",
                 code="request_too_large",
             ) from error
-        except BaseException:
-            self.close()  # its reply would be taken for the next one's
+        except asyncio.CancelledError:
+            await self.close()  # its reply would be taken for the next one's
             raise
         return _body(answer)
 
-    def close(self) -> None:
+    async def close(self) -> None:
         """End the process."""
         process, self._process = self._process, None
-        if process is not None and process.returncode is None:
+        if process is None:
+            return
+        with contextlib.suppress(ProcessLookupError):
             process.kill()
+        await process.wait()
+        assert process.stdin is not None
+        process.stdin.close()
 
     async def _exchange(self, data: bytes, encoding: str, path: str) -> bytes:
         process = await self._running()

@@ -160,6 +160,22 @@ class HostMiddleware:
         await self._app(scope, receive, send)
 
 
+class TrailingSlashMiddleware:
+    """Answers a path with a slash at its end as the one without it.
+
+    A redirect would name the address that a proxy uses, http for https, and not all clients follow.
+    """
+
+    def __init__(self, app: App, paths: Sequence[str]) -> None:
+        self._app, self._paths = app, frozenset(paths)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request."""
+        if scope["type"] == "http" and (path := scope["path"].removesuffix("/")) in self._paths:
+            scope["path"] = path
+        await self._app(scope, receive, send)
+
+
 def _without_port(host: str) -> str:
     name, colon, port = host.strip().lower().rpartition(":")
     bare = name if colon and port.isdecimal() else host.strip().lower()

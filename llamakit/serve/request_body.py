@@ -56,9 +56,9 @@ class BodyReader:
             return checked_body(await self._arrived(request), "", path, self._allowed)
         return await self._read_large(request, encoding, path, client)
 
-    def close(self) -> None:
+    async def close(self) -> None:
         """End the process for large bodies."""
-        self._process.close()
+        await self._process.close()
 
     async def _read_large(
         self, request: Request, encoding: str, path: str, client: Hashable

@@ -98,7 +98,7 @@ class Server:
             if broken.done():
                 broken.result()
         finally:
-            self._api.close()
+            await self._api.close()
             self._listener.close()
 
     def _signalled(self) -> None:

@@ -34,7 +34,12 @@ def refused(response: httpx.Response, status: int) -> dict[str, Any]:
         (COMPLETIONS, {"prompt": [1, 99999]}, "prompt", "the token ID 99999; the last one is 1599"),
         (COMPLETIONS, {"prompt": "a", "promt": 1}, "promt", "did you mean 'prompt'?"),
         (COMPLETIONS, {"prompt": "a", "n": 0}, "n", "n is 0; it has to be 1 to 128"),
-        (COMPLETIONS, {"prompt": "a", "n": 100}, "n", "100 answers; one request may ask for 16"),
+        (
+            COMPLETIONS,
+            {"prompt": ["a"] * 2, "n": 100},
+            "n",
+            "200 answers; one request may ask for 128",
+        ),
         (COMPLETIONS, {"prompt": "a", "n": True}, "n", "n is true; it has to be a whole number"),
         (COMPLETIONS, {"prompt": "a", "max_tokens": 0}, "max_tokens", "that needs echo"),
         (COMPLETIONS, {"prompt": "a", "max_tokens": 1.5}, "max_tokens", "a whole number"),
@@ -104,7 +109,12 @@ def refused(response: httpx.Response, status: int) -> dict[str, Any]:
         (CHAT, {"messages": [{"role": "user", "content": None}]}, "messages", "content is null"),
         (CHAT, {"messages": [None]}, "messages", "messages[0] is null"),
         (CHAT, {"messages": QUESTION, "stop": [None]}, "stop", "stop[0] is null"),
-        (CHAT, {"messages": QUESTION, "n": 17}, "n", "17 answers; one request may ask for 16"),
+        (
+            COMPLETIONS,
+            {"prompt": ["a"] * 129},
+            "prompt",
+            "129 answers; one request may ask for 128",
+        ),
         (CHAT, {"messages": QUESTION, "prompt_format": "x"}, "prompt_format", "no prompt format"),
         (
             CHAT,
