@@ -210,7 +210,7 @@ KINDS: dict[str, Callable[[Address], None]] = {
             response_format={"type": "json_schema", "json_schema": {"name": "a", "schema": SCHEMA}}
         )
     ),
-    "grammar": ask(completion(processors=[{"name": "grammar", "options": {"grammar": GRAMMAR}}])),
+    "grammar": ask(completion(processors=[{"name": "grammar", "options": {"text": GRAMMAR}}])),
     "logit-bias": ask(completion(logit_bias={str(n): 1 for n in range(1024)})),
     "stop-strings": ask(completion(n=16, stop=["a" * 999 + chr(97 + n) for n in range(16)])),
     "huge-n": ask(completion(n=16)),

@@ -18,6 +18,7 @@ from llamakit.serve.body_check import (
 )
 from llamakit.serve.body_reader import BodyProcess
 from llamakit.serve.fair_gate import FairGate
+from llamakit.serve.memory_return import MemoryReturn
 from llamakit.serve.server_settings import Limits
 
 SMALL = 4 << 10
@@ -39,6 +40,7 @@ class BodyReader:
         self._process = BodyProcess(self._allowed)
         self._places = FairGate(LARGE_AT_ONCE, LARGE_OF_ONE_CLIENT)
         self._turn = FairGate(1)
+        self._memory = MemoryReturn()
 
     async def read(self, request: Request) -> CheckedBody:
         """Read, parse and check the body of a request.
@@ -54,10 +56,14 @@ class BodyReader:
         path, client = request.scope["path"], request.scope["llamakit.client"]
         if announced is not None and announced <= SMALL and not encoding:
             return checked_body(await self._arrived(request), "", path, self._allowed)
-        return await self._read_large(request, encoding, path, client)
+        try:
+            return await self._read_large(request, encoding, path, client)
+        finally:
+            self._memory.later()
 
     async def close(self) -> None:
         """End the process for large bodies."""
+        self._memory.close()
         await self._process.close()
 
     async def _read_large(

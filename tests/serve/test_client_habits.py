@@ -150,6 +150,5 @@ def test_the_error_of_a_pattern_or_a_schema_is_whole(running: Running) -> None:
         {"response_format": {"type": "json_schema", "json_schema": {"name": "a", "schema": schema}}}
     )
 
-    assert "unclosed group" in wrong_pattern
-    assert "strange" in wrong_schema
-    assert " \N{HORIZONTAL ELLIPSIS} " not in wrong_pattern + wrong_schema
+    assert wrong_pattern.endswith("unclosed group, at character 1: '(a|a|a|a|a|a|a|a|a|a'")
+    assert wrong_schema == "the JSON schema cannot be used: Invalid type: strange"
