@@ -276,8 +276,8 @@ class SmallChat:
 
 
 @contextlib.contextmanager
-def running(*words: str) -> Iterator[tuple[Address, int]]:
-    """Run a server; yield its address and its process ID."""
+def running(*words: str) -> Iterator[Address]:
+    """Run a server; yield its address."""
     command = [sys.executable, "-m", "llamakit", "serve", "--port", "0", *words]
     server = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
     assert server.stderr is not None
@@ -289,7 +289,7 @@ def running(*words: str) -> Iterator[tuple[Address, int]]:
     drain = threading.Thread(target=lambda: list(server.stderr or ()), daemon=True)
     drain.start()
     try:
-        yield ("127.0.0.1", int(line.strip().rpartition(":")[2])), server.pid
+        yield "127.0.0.1", int(line.strip().rpartition(":")[2])
     finally:
         server.kill()
         server.wait()
@@ -302,10 +302,11 @@ def main() -> None:
     parser.add_argument("--tokens", type=int, default=8)
     arguments = parser.parse_args()
     print(f"{os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}")
-    for kind in arguments.kinds:
-        with running() as (address, _):
-            chat = SmallChat(address, arguments.tokens)
-            chat.percentiles(1)
+    print("kind            quiet: 50th    99th  beside: 50th    99th  ratio of 99th")
+    with running() as address:
+        chat = SmallChat(address, arguments.tokens)
+        chat.percentiles(2)
+        for kind in arguments.kinds:
             quiet = chat.percentiles(arguments.seconds)
             hostile = multiprocessing.get_context("fork").Process(
                 target=attack, args=(kind, address), daemon=True
@@ -315,8 +316,9 @@ def main() -> None:
             beside = chat.percentiles(arguments.seconds)
             hostile.kill()
             hostile.join()
-        numbers = "  ".join(f"{1e3 * value:8.1f}" for value in (*quiet, *beside))
-        print(f"{kind:13} {numbers} ms  ratio {beside[1] / quiet[1]:6.2f}", flush=True)
+            numbers = "  ".join(f"{1e3 * value:8.1f}" for value in (*quiet, *beside))
+            print(f"{kind:17} {numbers} ms {beside[1] / quiet[1]:6.2f}", flush=True)
+            time.sleep(1)
 
 
 if __name__ == "__main__":

@@ -16,7 +16,7 @@ from llamakit.runtime.requests import Event, Request, RunningRow
 from llamakit.runtime.scheduler import Scheduler
 
 SHARED_SECONDS = 1.0
-"""How long a client does not get back a slot that another one needed."""
+"""After the last request of another client, until one has all slots again."""
 
 _NOBODY: Hashable = object()
 
@@ -194,38 +194,41 @@ class Engine:
     def _next_client(self) -> Hashable:
         """Return whose waiting request gets a slot now; ``_NOBODY`` if all have to wait.
 
-        Without a free slot, a client that has two less than another gets one of that one's. For a
-        second after that, the other does not get it back: the next request finds a slot at once.
+        While several clients have requests, none has more than half of the slots: a batch twice as
+        large is computed more slowly. Without a free slot, the one with the most gives some up.
         """
         if self._scheduler is None:
             return self._waiting.clients[0]
         counts = Counter(stream.client for stream in self._running.values())
+        if len({*counts, *self._waiting.clients}) > 1:
+            self._shared_until = time.monotonic() + SHARED_SECONDS
+        elif time.monotonic() > self._shared_until:
+            return self._waiting.clients[0] if self._scheduler.free else _NOBODY
         poorest = min(self._waiting.clients, key=lambda client: counts[client])
+        most = max(1, self._scheduler.slots // 2)
         if not self._scheduler.free:
-            return poorest if self._take_slot(counts, counts[poorest] + 2) else _NOBODY
-        is_alone = set(counts) == {poorest}
-        if is_alone and self._scheduler.free == 1 and time.monotonic() < self._shared_until:
+            self._take_slots(counts, max(most, counts[poorest] + 1))
+        if not self._scheduler.free or counts[poorest] >= most:
             return _NOBODY
-        return self._waiting.clients[0]
+        return poorest
 
-    def _take_slot(self, counts: Counter[Hashable], least: int) -> bool:
-        """Pause the newest request of the client that has the most; return whether it has enough.
+    def _take_slots(self, counts: Counter[Hashable], most: int) -> None:
+        """Pause the newest requests of the client that has the most.
 
         Args:
             counts: the running requests of each client.
+            most: how many it may go on with.
         """
         assert self._scheduler is not None
-        richest = max(counts, key=lambda client: counts[client], default=_NOBODY)
-        if counts[richest] < least:
-            return False
-        for index, stream in reversed(self._running.items()):
+        richest, count = counts.most_common(1)[0]
+        for index, stream in reversed(list(self._running.items())):
+            if count <= most:
+                return
             if stream.client == richest and (row := self._scheduler.pause(index)) is not None:
                 del self._running[index]
                 stream.paused = row
                 self._waiting.put_back(richest, stream)
-                self._shared_until = time.monotonic() + SHARED_SECONDS
-                return True
-        return False
+                count -= 1
 
     def _fail(self, error: Exception) -> None:
         for stream in self._running.values():

@@ -74,6 +74,11 @@ class Scheduler:
         return not (self._waiting or self._active or self._loading)
 
     @property
+    def slots(self) -> int:
+        """The largest batch."""
+        return self._slots
+
+    @property
     def free(self) -> int:
         """How many slots are free and not claimed by a waiting request."""
         taken = len(self._active) + len(self._waiting) + (self._loading is not None)
