@@ -19,10 +19,6 @@ class Connection(Protocol):
     def is_waiting(self) -> bool:
         """Whether it waits for its client: to begin a request, to end it, or to read."""
 
-    @property
-    def is_closing(self) -> bool:
-        """Whether it has been closed."""
-
     def give_up(self) -> None:
         """Close it in favor of another one."""
 
@@ -39,7 +35,7 @@ class Connections:
         self._open: dict[Connection, None] = {}  # the oldest first
 
     def __len__(self) -> int:
-        return len(self._live())
+        return len(self._open)
 
     def add(self, connection: Connection) -> bool:
         """Add a connection; if there are too many, close the one that is missed least.
@@ -50,14 +46,14 @@ class Connections:
             False: there are twice as many as there may be, and none waits.
         """
         self._open[connection] = None
-        live = self._live()
-        if len(live) > self.most:
-            counts = Counter(it.client_id for it in live)
-            waiting = [it for it in live if it is not connection and it.is_waiting]
-            if waiting:
-                max(waiting, key=lambda it: counts[it.client_id]).give_up()
-                return True
-        return len(live) <= 2 * self.most
+        if len(self._open) > self.most:
+            for client, _ in Counter(it.client_id for it in self._open).most_common():
+                for other in self._open:
+                    if other.client_id == client and other is not connection and other.is_waiting:
+                        self.discard(other)
+                        other.give_up()
+                        return True
+        return len(self._open) <= 2 * self.most
 
     def discard(self, connection: Connection) -> None:
         """Remove a connection that is closed."""
@@ -68,11 +64,9 @@ class Connections:
 
         A client that is at work on most of the connections is refused before the others are.
         """
-        live = self._live()
-        if connection is None or len(live) > self.most:
-            return len(live) > self.most
-        own = sum(it.client_id == connection.client_id and not it.is_waiting for it in live)
-        return own > self.most - self.most // RESERVED
-
-    def _live(self) -> list[Connection]:
-        return [it for it in self._open if not it.is_closing]
+        allowed = self.most - self.most // RESERVED
+        if connection is None or not allowed < len(self._open) <= self.most:
+            return len(self._open) > self.most
+        client = connection.client_id
+        own = sum(it.client_id == client and not it.is_waiting for it in self._open)
+        return own > allowed

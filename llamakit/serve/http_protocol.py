@@ -77,11 +77,6 @@ class HttpProtocol(H11Protocol):
             return True
         return self.cycle.more_body or self.flow.write_paused
 
-    @property
-    def is_closing(self) -> bool:
-        """Whether the connection is closed."""
-        return self.transport.is_closing()
-
     def give_up(self) -> None:
         """Close the connection in favor of another one."""
         if self.cycle is None or (self.cycle.response_complete and not self.flow.write_paused):

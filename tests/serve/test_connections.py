@@ -77,10 +77,10 @@ class Made:
 
     client_id: str
     is_waiting: bool = True
-    is_closing: bool = False
+    is_closed: bool = False
 
     def give_up(self) -> None:
-        self.is_closing = True
+        self.is_closed = True
 
 
 def test_the_client_with_the_most_connections_gives_up_its_oldest_idle_one() -> None:
@@ -92,7 +92,7 @@ def test_the_client_with_the_most_connections_gives_up_its_oldest_idle_one() -> 
 
     assert table.add(Made("new"))
 
-    assert [it.is_closing for it in (modest, *greedy)] == [False, False, True, False]
+    assert [it.is_closed for it in (modest, *greedy)] == [False, False, True, False]
     assert len(table) == 4
 
 
@@ -103,7 +103,7 @@ def test_connections_at_work_are_not_closed_and_twice_the_limit_is_the_end() -> 
     assert all(table.add(connection) for connection in working)
 
     assert not table.add(Made("new"))
-    assert not any(it.is_closing for it in working)
+    assert not any(it.is_closed for it in working)
 
 
 def test_one_client_at_work_leaves_a_part_of_the_connections_to_others() -> None:
