@@ -135,7 +135,14 @@ SLOTS = 8
     show_default=True,
     help="How long answers may continue after SIGTERM or Ctrl-C.",
 )
-@click.option("--json-log", is_flag=True, help="Log one JSON object a request.")
+@click.option(
+    "--log-format",
+    type=click.Choice(["text", "json"]),
+    default="text",
+    show_default=True,
+    help="How the log is written: key=value, or one JSON object a line.",
+)
+@click.option("--json-log", is_flag=True, hidden=True, help="The same as --log-format json.")
 @click.option("--log-prompts", is_flag=True, help="Log prompts and answers as well.")
 @click.pass_obj
 def serve(toolkit: Toolkit, /, **arguments: Any) -> None:
@@ -188,8 +195,14 @@ class ServeOptions:
     arrival: float
     connections: int
     grace: float
+    log_format: str
     json_log: bool
     log_prompts: bool
+
+    @property
+    def as_json(self) -> bool:
+        """Whether each line of the log is a JSON object."""
+        return self.json_log or self.log_format == "json"
 
     def server_settings(self, host: str, keys: tuple[str, ...]) -> ServeSettings:
         """Return what the server itself needs of them."""
@@ -207,7 +220,7 @@ class ServeOptions:
             prompt_format=self.prompt_format,
             new_tokens=self.max_new_tokens,
             seed=self.seed,
-            json_log=self.json_log,
+            json_log=self.as_json,
             log_prompts=self.log_prompts,
             limits=Limits(
                 body=self.max_body,
@@ -233,6 +246,7 @@ def run(toolkit: Toolkit, options: ServeOptions) -> None:
     check_auth(host, keys, no_auth=options.no_auth)
     check_extra()
     from llamakit.serve import server
+    from llamakit.serve.request_log import write_event
 
     model, loading = options.model, options.loading
     listener = server.listen(host, options.port)
@@ -243,7 +257,8 @@ def run(toolkit: Toolkit, options: ServeOptions) -> None:
         llama.prompt_format(options.prompt_format)  # refuse a wrong one before serving
         if options.draft is not None:
             settings = replace(settings, drafter=llama.drafter(options.draft))
-        server.Server(llama, settings, listener).run(lambda url: note(f"serving at {url}"))
+        say = write_event if options.as_json else note
+        server.Server(llama, settings, listener).run(lambda url: say(f"serving at {url}"))
 
 
 def check_extra() -> None:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from llamakit.errors import InvalidJSONError
-from llamakit.json_reader import parse_json
+from llamakit.files.json_reader import parse_json
 from llamakit.serve.api_errors import ApiError, bad, context_exceeded
 from llamakit.serve.request_schemas import BODIES
 from llamakit.serve.schema_validation import check

@@ -13,7 +13,7 @@ from typing import Any
 
 import llamakit
 from llamakit.errors import InvalidJSONError
-from llamakit.json_reader import parse_json_again
+from llamakit.files.json_reader import parse_json_again
 from llamakit.serve.api_errors import ApiError
 from llamakit.serve.body_check import BodyLimits, CheckedBody
 from llamakit.serve.body_process import PREFIX

@@ -15,9 +15,9 @@ from llamakit.serve.admission import Admission
 from llamakit.serve.api_errors import ApiError, as_api_error
 from llamakit.serve.completion_stream import CompletionStream
 from llamakit.serve.metrics import Metrics
-from llamakit.serve.middleware import Receive, Scope, Send, error_response, write_trace
+from llamakit.serve.middleware import Receive, Scope, Send, error_response
 from llamakit.serve.openai_format import AnswerChoice, ResponseFormat
-from llamakit.serve.request_log import Record
+from llamakit.serve.request_log import Record, trace
 
 GONE = 499
 """The status in the log if the client disconnects before the response has begun."""
@@ -61,7 +61,8 @@ class CompletionResponse:
         except ApiError as error:
             record.notes["error"] = error.code or error.status
             if error.code == "internal_error" and error.__cause__ is not None:
-                write_trace(error.__cause__)
+                cause = error.__cause__
+                record.notes |= {"cause": type(cause).__name__, "trace": trace(cause)}
             await _unless_gone(self._send_error(error, scope, receive, send), receive, PATIENCE)
         finally:
             self._admission.release(self._completion)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hmac
-import traceback
 from collections.abc import Awaitable, Callable, MutableMapping, Sequence
 from typing import Any
 
@@ -15,7 +14,7 @@ from llamakit.serve.client_identity import client_of_address
 from llamakit.serve.connections import Connections
 from llamakit.serve.metrics import Metrics
 from llamakit.serve.request_ids import REQUEST_ID_HEADER, request_id
-from llamakit.serve.request_log import Record, write
+from llamakit.serve.request_log import Record, trace, write
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
@@ -64,8 +63,7 @@ class RequestLogMiddleware:
         try:
             await self._app(scope, receive, recording_send)
         except Exception as error:  # noqa: BLE001 (logged, and answered with a 500)
-            record.notes["error"] = type(error).__name__
-            write_trace(error)
+            record.notes |= {"error": type(error).__name__, "trace": trace(error)}
             if not record.status:
                 failed = ApiError(500, "the server failed; its log says why", code="internal_error")
                 await error_response(failed)(scope, receive, recording_send)
@@ -73,13 +71,6 @@ class RequestLogMiddleware:
             route = scope["path"] if scope["path"] in self._routes else "other"
             self._metrics.requests.labels(route, record.status).inc()
             write(record.line(self._as_json))
-
-
-def write_trace(error: BaseException) -> None:
-    """Log where something failed, without the message: it may contain a prompt."""
-    for line in traceback.format_tb(error.__traceback__):
-        write(line.rstrip())
-    write(type(error).__name__)
 
 
 class FramingMiddleware:

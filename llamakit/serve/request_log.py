@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 import time
+import traceback
 from dataclasses import dataclass, field
 from typing import Any, TextIO
 
@@ -26,7 +27,7 @@ class Record:
     def line(self, as_json: bool) -> str:
         """Return the line, without its end."""
         fields = {
-            "time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+            "time": _now(),
             "request_id": self.request_id,
             "client": self.client,
             "method": self.method,
@@ -38,6 +39,21 @@ class Record:
         if as_json:
             return json.dumps(fields)
         return " ".join(f"{name}={_plain(value)}" for name, value in fields.items())
+
+
+def trace(error: BaseException) -> list[str]:
+    """Say where something failed, without the message: it may contain a prompt."""
+    frames = traceback.extract_tb(error.__traceback__)
+    return [f"{frame.filename}:{frame.lineno} {frame.name}" for frame in frames]
+
+
+def write_event(message: str) -> None:
+    """Write what is no request, such as the start, as a JSON object."""
+    write(json.dumps({"time": _now(), "message": message}))
+
+
+def _now() -> str:
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
 
 
 def write(line: str, stream: TextIO | None = None) -> None:
