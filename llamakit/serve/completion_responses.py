@@ -82,13 +82,26 @@ class CompletionResponse:
         async for chunk in self._completion:
             self._format.count(chunk)
             self._add(chunk)
-        body = json.dumps(self._format.full_response(self._choices), ensure_ascii=False).encode()
+        body = await self._body()
         headers = [
             (b"content-type", b"application/json"),
             (b"content-length", str(len(body)).encode()),
         ]
         await send({"type": "http.response.start", "status": 200, "headers": headers})
         await send({"type": "http.response.body", "body": body})
+
+    async def _body(self) -> bytes:
+        """Return the whole response; between two choices, others have the event loop.
+
+        A choice with the likeliest tokens of each position can have 100,000 numbers.
+        """
+        head = self._format.full_response([])
+        del head["choices"]
+        choices = []
+        for index, answer in enumerate(self._choices):
+            choices.append(_json(self._format.choice(index, answer)))
+            await asyncio.sleep(0)
+        return _json(head)[:-1] + b', "choices": [' + b", ".join(choices) + b"]}"
 
     async def _stream(self, send: Send) -> None:
         async for chunk in self._completion:
@@ -137,8 +150,12 @@ class CompletionResponse:
             record.notes["answers"] = [choice.text for choice in self._choices]
 
 
+def _json(value: dict[str, Any]) -> bytes:
+    return json.dumps(value, ensure_ascii=False).encode()
+
+
 async def _event(send: Send, value: dict[str, Any]) -> None:
-    data = b"data: " + json.dumps(value, ensure_ascii=False).encode() + b"\n\n"
+    data = b"data: " + _json(value) + b"\n\n"
     await send({"type": "http.response.body", "body": data, "more_body": True})
 
 

@@ -16,7 +16,7 @@ from llamakit.serve.api_errors import bad
 from llamakit.serve.client_identity import client_of_address
 from llamakit.serve.connections import Connections
 from llamakit.serve.request_ids import REQUEST_ID_HEADER, new_request_id
-from llamakit.serve.turns import Turns
+from llamakit.serve.turns import Charged, Turns
 
 SLICE = 16 << 10
 """Bytes that are parsed in one turn, at first; bodies in chunks of a byte take 1 us a byte."""
@@ -60,7 +60,7 @@ class HttpProtocol(H11Protocol):
             scope["llamakit.connection"] = self
             self._turns.began(client := self.client_id)
             try:
-                await answer(scope, receive, send)
+                await Charged(self._turns, client, answer(scope, receive, send))
             finally:
                 self._turns.ended(client)
 

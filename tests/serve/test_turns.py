@@ -5,10 +5,11 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 
+import pytest
 from server_kit import say, thread
 
 from llamakit.api import Llama
-from llamakit.serve.turns import BURST, SHARE, Turns
+from llamakit.serve.turns import BURST, SHARE, Charged, Turns
 
 
 class Clock:
@@ -79,6 +80,25 @@ def test_a_client_whose_turn_is_late_does_not_keep_the_others() -> None:
         turns.put("modest", lambda: order.append("modest"))
 
     assert run_turns(put) == ["modest"]
+
+
+def test_what_keeps_the_event_loop_is_charged_and_waiting_is_not() -> None:
+    async def run() -> None:
+        clock = Clock()
+        turns = Turns(asyncio.get_running_loop(), clock)
+        turns.began("modest")
+
+        async def work() -> str:
+            clock.now += BURST
+            with pytest.raises(asyncio.TimeoutError):
+                await asyncio.wait_for(asyncio.sleep(60), 0.001)
+            clock.now += BURST
+            return "done"
+
+        assert await Charged(turns, "greedy", work()) == "done"
+        assert turns.delay("greedy") > 0
+
+    asyncio.run(run())
 
 
 def test_pipelined_requests_are_answered_in_order(llama: Llama) -> None:
