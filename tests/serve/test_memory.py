@@ -37,6 +37,6 @@ def test_memory_is_given_back_after_large_bodies(server: Running) -> None:
             {"prompt": STORY, "max_tokens": 1, "metadata": {"a": "x" * (MB - 100)}},
             {"metadata": {str(number): {} for number in range(80_000)}},
         ):
-            list(threads.map(lambda it: server.post("/v1/completions", it), [body] * 16))
+            list(threads.map(lambda it: server.post("/v1/completions", it), [body] * 8))
 
     wait_until(lambda: resident_nbytes(pid) < before + MARGIN)
