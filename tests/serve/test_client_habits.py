@@ -151,4 +151,4 @@ def test_the_error_of_a_pattern_or_a_schema_is_whole(running: Running) -> None:
     )
 
     assert wrong_pattern.endswith("unclosed group, at character 1: '(a|a|a|a|a|a|a|a|a|a'")
-    assert wrong_schema == "the JSON schema cannot be used: Invalid type: strange"
+    assert wrong_schema.endswith(": Invalid type: strange")
