@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from server_kit import HTTP, QUESTION, STORY, Running, begin, head, say, thread
+from server_kit import HTTP, QUESTION, STORY, Running, begin, head, say, thread, wait_until
 
 from llamakit.api import Llama
 from llamakit.serve.api_errors import ApiError
@@ -86,6 +86,7 @@ def test_a_small_chat_is_answered_before_hostile_requests_that_came_earlier(
 
         running.post("/v1/chat/completions", {"messages": QUESTION, "max_tokens": 1})
 
+        wait_until(lambda: "/v1/chat/completions" in [line["path"] for line in lines])
         for connection in hostile:
             connection.close()
     paths = [line["path"] for line in lines]
