@@ -17,7 +17,7 @@ from llamakit.checkpoint import tensor_file, zip_index
 from llamakit.checkpoint.pth_reader import PthFile
 from llamakit.errors import DamagedFileError, LlamakitError, ParametersError, UnsafePickleError
 
-relaxed = settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+relaxed = settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 FDS = Path("/proc/self/fd")
 

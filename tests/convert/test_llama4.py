@@ -15,7 +15,6 @@ from lazy_torch import torch
 
 from llamakit.api import export, inspect, open_checkpoint, reshard, verify
 from llamakit.llama.loading import LoadSpec, load_on_ranks
-from llamakit.runtime.cache_slots import CacheSlots
 
 
 @pytest.fixture
@@ -112,6 +111,8 @@ def test_plain_layers_compute_what_transformers_does(
 
 
 def computed(folder: Path, tokens: list[int]) -> list[float]:
+    from llamakit.runtime.cache_slots import CacheSlots
+
     spec = LoadSpec(str(folder), "float32", "cpu")
     executor = load_on_ranks(spec, open_checkpoint(folder), 1, led=False, progress=None)
     logits: list[float] = CacheSlots(executor, 1, 64).forward(0, [tokens])[0][0].tolist()

@@ -16,7 +16,7 @@ os.environ["HF_HUB_OFFLINE"] = "1"  # before the import below, which reads it
 import numpy as np
 import pytest
 import transformers
-from lazy_torch import torch
+from lazy_torch import needs_torch, torch
 from safetensors import safe_open
 from safetensors.numpy import save_file
 
@@ -24,7 +24,6 @@ from llamakit.api import export, import_checkpoint, open_checkpoint, reshard, ve
 from llamakit.checkpoint.hf_names import to_huggingface
 from llamakit.llama.loading import LoadSpec, load_on_ranks
 from llamakit.protocols import Checkpoint
-from llamakit.runtime.cache_slots import CacheSlots
 
 TOKENS = [1, 5, 23, 7, 0, 11]
 CONFIG = {
@@ -99,6 +98,8 @@ def judged(folder: Path) -> np.ndarray:
 
 def computed(folder: Path, ranks: int = 1) -> np.ndarray:
     """Return the logits that llamakit computes after ``TOKENS``."""
+    from llamakit.runtime.cache_slots import CacheSlots
+
     spec = LoadSpec(str(folder), "float32", "cpu")
     executor = load_on_ranks(spec, open_checkpoint(folder), ranks, led=False, progress=None)
     try:
@@ -119,10 +120,12 @@ def two_ranks(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
         yield
 
 
+@needs_torch
 def test_the_logits_are_those_of_transformers(source: Path) -> None:
     assert computed(source) == pytest.approx(judged(source), abs=1e-4)
 
 
+@needs_torch
 def test_the_logits_are_the_same_on_two_ranks(source: Path, two_ranks: None) -> None:
     assert computed(source, 2) == pytest.approx(judged(source), abs=1e-4)
 

@@ -33,7 +33,7 @@ def test_failures_without_a_byte_gained_end_when_patience_does(server, out):
 def test_a_stall_in_each_request_is_borne_while_bytes_come(server, out):
     server.fault(hang(after=100_000), path=SHARDS, times=2)
 
-    fetch(server, out, retry_policy=RetryPolicy(1, 0.01), connections=1, timeout=1.0)
+    fetch(server, out, retry_policy=RetryPolicy(1, 0.01), connections=1, timeout=2.0)
 
     assert_whole(out, server.folder)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from llamakit.download.segments import MIN_SEGMENT_NBYTES, Schedule
@@ -202,7 +202,6 @@ def test_a_late_failure_of_an_old_segment_does_not_drop_a_file_that_was_added_ag
     assert covered(claim_all(schedule)) == [(0, 30 * MB)]
 
 
-@settings(deadline=None)
 @given(
     sizes=st.lists(st.integers(1, 80 * MB), min_size=1, max_size=4),
     connections=st.integers(1, 9),

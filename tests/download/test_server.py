@@ -154,7 +154,7 @@ def test_says_when_bytes_were_sent(server):
     connection = connect(server)
     response = ask(connection)
 
-    server.wait_for(200_000, timeout=10)
+    server.wait_for(200_000, timeout=60)
 
     assert server.nbytes == server.requests[0].nbytes == 200_000
     with pytest.raises(TimeoutError, match="200000 of 200001"):

@@ -69,10 +69,10 @@ def process(env: Mapping[str, str], *words: str, launcher: Sequence[str] = ()) -
     """Run ``llamakit serve`` in a process of its own.
 
     Args:
-        launcher: words between ``python`` and ``-m llamakit``; it ends its children at a SIGTERM.
+        launcher: words before ``-m llamakit``, else Python; it ends its children at a SIGTERM.
     """
     server = subprocess.Popen(
-        [sys.executable, *launcher, "-m", "llamakit", "serve", "--port", "0", *words],
+        [*(launcher or [sys.executable]), "-m", "llamakit", "serve", "--port", "0", *words],
         env=dict(env),
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,

@@ -103,14 +103,16 @@ def test_two_ranks_serve_what_one_does_and_end_when_one_dies(
 
 
 def test_under_torchrun_rank_0_serves_and_sigterm_finishes_what_runs(
-    server: Running, isolated: dict[str, str]
+    server: Running, isolated: dict[str, str], forked_python: Path
 ) -> None:
     body = {"prompt": STORY, "max_tokens": 30, "temperature": 0}
     expected = server.post("/v1/completions", body).json()["choices"]
-    torchrun = ("-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2")
-    env = {**isolated, "OMP_NUM_THREADS": "1"}
+    torchrun = (f"{forked_python}", "-m", "torch.distributed.run", "--nproc_per_node", "2")
+    env = {**isolated, "PYTHON_EXEC": str(forked_python)}
 
-    with process(env, *FLOAT32, "--draft", "prompt-lookup", launcher=torchrun) as running:
+    words = (*FLOAT32, "--draft", "prompt-lookup")
+
+    with process(env, *words, launcher=(*torchrun, "--standalone")) as running:
         assert running.process is not None
         found = running.post("/v1/completions", body).json()["choices"]
         whole = begin(running, {**LONG, "n": 4, "max_tokens": 120})
