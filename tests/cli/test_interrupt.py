@@ -17,7 +17,9 @@ given, when Ctrl-C came while it evaluated text (a namedtuple); a shell shows 13
 
 
 @pytest.mark.parametrize("ranks", [1, 2])
-@pytest.mark.parametrize("seconds", [0.2, 0.5, 1, 1.5, 2.5, 4])
+@pytest.mark.parametrize(
+    "seconds", [0.2, 1, 2.5, *(pytest.param(it, marks=pytest.mark.soak) for it in (0.5, 1.5, 4))]
+)
 def test_ctrl_c_at_any_moment(
     ranks: int, seconds: float, reference_cases: Path, isolated: dict[str, str], tmp_path: Path
 ) -> None:

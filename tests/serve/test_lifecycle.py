@@ -23,8 +23,11 @@ from llamakit.serve.server_settings import ServeSettings
 FLOAT32 = ("--dtype", "float32", "--max-seq-len", "256", "--slots", "4")
 
 
-def test_sigterm_finishes_what_runs_and_takes_nothing_new(isolated: dict[str, str]) -> None:
-    with process(isolated, *FLOAT32, "--grace", "300") as running:
+def test_sigterm_finishes_what_runs_and_takes_nothing_new(
+    isolated: dict[str, str], forked_python: Path
+) -> None:
+    launcher = [str(forked_python)]
+    with process(isolated, *FLOAT32, "--grace", "300", launcher=launcher) as running:
         assert running.process is not None
         whole = begin(running, {**LONG, "n": 4})
         stream = begin(running, {**LONG, "n": 8, "stream": True})
@@ -42,10 +45,10 @@ def test_sigterm_finishes_what_runs_and_takes_nothing_new(isolated: dict[str, st
 
 
 def test_a_second_signal_ends_at_once_what_the_first_lets_released(
-    isolated: dict[str, str],
+    isolated: dict[str, str], forked_python: Path
 ) -> None:
     words = ("--dtype", "float32", "--slots", "2", "--grace", "300")
-    with process(isolated, *words) as running:
+    with process(isolated, *words, launcher=[str(forked_python)]) as running:
         assert running.process is not None
         stream = begin(running, {**LONG, "n": 16, "max_tokens": 450, "stream": True})
         wait_until(lambda: running.metric("waiting") > 0)
