@@ -136,7 +136,7 @@ def run_llamakit(isolated: dict[str, str], tmp_path: Path, request: pytest.Fixtu
         *args: str | os.PathLike[str],
         env: Mapping[str, str] | None = None,
         stdin: str = "",
-        timeout: float = 120,
+        timeout: float = 180,
         cwd: Path | None = None,
     ) -> subprocess.CompletedProcess[str]:
         words, env, cwd = [*map(os.fspath, args)], env or {}, cwd or tmp_path

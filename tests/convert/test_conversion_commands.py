@@ -34,7 +34,7 @@ def start(command, source, destination, **settings):
 
 def finish(command, source, destination):
     process = start(command, source, destination)
-    _, told = process.communicate(timeout=120)
+    _, told = process.communicate(timeout=180)
     return process.returncode, told
 
 
@@ -143,7 +143,7 @@ def test_ctrl_c_leaves_nothing(big_meta, tmp_path, command):
         while process.poll() is None and not list(tmp_path.glob(".out.llamakit-*/out/*")):
             time.sleep(0.005)
         process.send_signal(signal.SIGINT)
-        _, told = process.communicate(timeout=120)
+        _, told = process.communicate(timeout=180)
         if process.returncode:
             break
         shutil.rmtree(tmp_path / "out")
@@ -160,7 +160,7 @@ def test_a_full_disk_leaves_nothing(big_meta, tmp_path, command):
         resource.setrlimit(resource.RLIMIT_FSIZE, (5 << 20, 5 << 20))
 
     process = start(command, big_meta, tmp_path / "out", preexec_fn=limit)
-    _, told = process.communicate(timeout=60)
+    _, told = process.communicate(timeout=180)
 
     assert process.returncode == 1
     assert "free some space" in told

@@ -76,7 +76,7 @@ def test_the_readmes_script_prints_on_rank_0_alone_unless_asked(
         capture_output=True,
         encoding="utf-8",
         check=False,
-        timeout=120,
+        timeout=180,
     )
 
     assert done.returncode == 0, done.stderr[-2000:]

@@ -80,7 +80,7 @@ def attack(two_users: None) -> Iterator[subprocess.Popen[str]]:
 
 
 def outcome(process: subprocess.Popen[str]) -> str:
-    out, errors = process.communicate(timeout=120)
+    out, errors = process.communicate(timeout=180)
     assert process.returncode == 0, errors
     return out
 
@@ -128,7 +128,7 @@ def listeners_by_address(folder: Path, program: str, *arguments: str) -> Counter
         capture_output=True,
         text=True,
         check=False,
-        timeout=120,
+        timeout=180,
     )
     assert done.returncode == 0, done.stderr
     rows = {line.split()[1]: line.split()[3] for line in listeners.read_text().splitlines()}

@@ -86,7 +86,7 @@ def test_ctrl_c_cancels_the_wait(forked_python: Path, rank: int, port: int) -> N
 
         process.send_signal(signal.SIGINT)
 
-        assert process.wait(60) == 130
+        assert process.wait(180) == 130
         assert f"rank {rank} of 2 waits for rank {1 - rank}" in waits
         assert "Traceback" not in process.stderr.read()
 
@@ -115,7 +115,7 @@ def test_a_rank_that_comes_late_is_awaited_and_then_may_idle(
         waits = next(line for line in first.stderr if "waits for" in line)
 
         with started(forked_python, 1, port, "-c", JOIN) as second:
-            statuses = [first.wait(120), second.wait(120)]
+            statuses = [first.wait(180), second.wait(180)]
 
     assert "waits for rank 1 at" in waits
     assert statuses == [0, 0]

@@ -38,7 +38,7 @@ def test_sigterm_finishes_what_runs_and_takes_nothing_new(
         answer = json.loads(read_all(whole).partition(b"\r\n\r\n")[2])
         assert answer["usage"]["completion_tokens"] == 4 * 200
         assert b"data: [DONE]" in read_all(stream)
-        assert running.process.wait(60) == 0
+        assert running.process.wait(180) == 0
         with pytest.raises(ConnectionRefusedError):
             begin(running, LONG)
     assert not [line for line in running.lines if "Traceback" in line]
@@ -59,7 +59,7 @@ def test_a_second_signal_ends_at_once_what_the_first_lets_released(
         running.process.send_signal(signal.SIGINT)
 
         answer = read_all(stream)
-        status = running.process.wait(60)
+        status = running.process.wait(180)
     assert b"the server is shutting down" in answer
     assert b"[DONE]" not in answer
     assert status == 0
@@ -92,7 +92,7 @@ def test_two_ranks_serve_what_one_does_and_end_when_one_dies(
         found += running.post("/v1/completions", body).json()["choices"]
         kill_worker(running.process.pid)
         answer = read_all(begin(running, LONG))
-        status = running.process.wait(60)
+        status = running.process.wait(180)
 
     for one, other in zip(found, (*expected, *expected), strict=True):
         assert one["text"] == other["text"]
@@ -122,7 +122,7 @@ def test_under_torchrun_rank_0_serves_and_sigterm_finishes_what_runs(
         wait_until(lambda: running.metric("running") == 4)
         running.process.terminate()
         answer = json.loads(read_all(whole).partition(b"\r\n\r\n")[2])
-        running.process.wait(60)
+        running.process.wait(180)
 
     assert found == expected
     assert answer["usage"]["completion_tokens"] == 4 * 120

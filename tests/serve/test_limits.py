@@ -52,7 +52,7 @@ def test_a_head_that_does_not_arrive_is_not_waited_for(impatient: Running) -> No
 
 
 def test_a_body_that_drips_is_not_waited_for_either(impatient: Running) -> None:
-    with socket.create_connection(impatient.address, timeout=60) as connection:
+    with socket.create_connection(impatient.address, timeout=180) as connection:
         connection.sendall(head("/v1/completions", Content_Length="100000"))
         connection.settimeout(0.2)
         received = b""
@@ -95,9 +95,9 @@ def test_an_answer_that_takes_too_long_is_ended(llama: Llama) -> None:
 def test_connections_beyond_the_limit_are_refused_with_the_reason(llama: Llama) -> None:
     with (
         thread(llama, limits=Limits(connections=2)) as running,
-        httpx.Client(timeout=60) as one,
-        httpx.Client(timeout=60) as two,
-        httpx.Client(timeout=60) as three,
+        httpx.Client(timeout=180) as one,
+        httpx.Client(timeout=180) as two,
+        httpx.Client(timeout=180) as three,
     ):
         answers = [client.get(f"{running.url}/health") for client in (one, two, three)]
         again = one.get(f"{running.url}/health")
@@ -118,7 +118,7 @@ def test_connections_beyond_the_limit_are_refused_with_the_reason(llama: Llama) 
 def test_connections_that_say_nothing_do_not_pile_up(llama: Llama) -> None:
     with thread(llama, limits=Limits(connections=2)) as running, contextlib.ExitStack() as opened:
         idle = [
-            opened.enter_context(socket.create_connection(running.address, timeout=60))
+            opened.enter_context(socket.create_connection(running.address, timeout=180))
             for _ in range(6)
         ]
         for connection in idle[4:]:
