@@ -133,26 +133,25 @@ def serve(address: str) -> dict[str, Any]:
             connection.close()
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     _, files, _, _ = socket.recv_fds(connection, 1, 3)
-    with connection, connection.makefile("rw") as lines:
+    with connection, connection.makefile("r") as lines:
         request: dict[str, Any] = json.loads(lines.readline())
         pid = os.fork()
         if pid == 0:
             return request | {"files": files}
         for file in files:  # the child's alone, or its readers never see their end
             os.close(file)
-        lines.write(f"{pid}\n")
-        lines.flush()
-        threading.Thread(target=kill_when_left, args=(connection, pid), daemon=True).start()
+        child = os.pidfd_open(pid)  # its number may be another's once it has ended
+        threading.Thread(target=kill_when_left, args=(connection, child), daemon=True).start()
+        with suppress(ConnectionError):
+            connection.sendall(f"{pid}\n".encode())
         status = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
-        with suppress(BrokenPipeError):
-            lines.write(f"{status}\n")
-            lines.flush()
+        with suppress(ConnectionError):
+            connection.sendall(f"{status}\n".encode())
     os._exit(0)
 
 
-def kill_when_left(connection: socket.socket, pid: int) -> None:
-    """Kill the child when whoever asked for it hangs up."""
-    child = os.pidfd_open(pid)  # its number may be another's once it has ended
+def kill_when_left(connection: socket.socket, child: int) -> None:
+    """Kill the child, a pidfd, when whoever asked for it hangs up."""
     with suppress(ConnectionError):
         connection.recv(1)
     with suppress(ProcessLookupError):
