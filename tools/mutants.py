@@ -2,8 +2,8 @@
 
 Run as ``make mutants``, which installs cosmic-ray into ``.mutants``; ``make mutants ONLY=convert``
 runs one area. Works on a copy of the tracked files. Each change is first met by the test files that
-name its module; where those notice nothing, by the area's. Survivors are printed as diffs and kept
-in ``.mutants/survivors.diff``.
+name its module, or a module that imports it; where those notice nothing, by all of the area's.
+Survivors are printed as diffs and kept in ``.mutants/survivors.diff``.
 """
 
 from __future__ import annotations
@@ -36,7 +36,11 @@ NEAR_TIMEOUT = 240.0
 """The same, of the test files that name the module."""
 
 AREAS = {
-    "checkpoint": (["llamakit/checkpoint"], ["tests/checkpoint", "tests/convert"], 60),
+    "checkpoint": (
+        ["llamakit/checkpoint"],
+        ["tests/checkpoint", "tests/convert", "tests/examine"],
+        60,
+    ),
     "convert": (["llamakit/convert"], ["tests/convert"], 50),
     "download": (["llamakit/download"], ["tests/download"], 50),
     "sampling": (
@@ -101,7 +105,7 @@ def notices(places: list[str], tests: list[str]) -> bool:
     (changed,) = [
         path for path in files(places) if not filecmp.cmp(path, ORIGINAL / path, shallow=False)
     ]
-    near = [path for path in files(tests) if names(path, changed)]
+    near = nearest(changed, [path for path in files(tests) if path.name.startswith("test_")])
     rest = [f"--ignore={path}" for path in near]
     return bool(near and fails(near, NEAR_TIMEOUT)) or fails([*tests, *rest], TIMEOUT)
 
@@ -112,11 +116,28 @@ def files(places: list[str]) -> list[Path]:
     return [path for path in found if path.suffix == ".py"]
 
 
+def nearest(module: Path, tests: list[Path]) -> list[Path]:
+    """Return the test files that name a module, else those of modules that import it, and so on."""
+    wave, seen = {module}, {module}
+    while wave:
+        if found := [test for test in tests if any(names(test, it) for it in wave)]:
+            return found
+        wave = {
+            path for path in files(["llamakit"]) if any(imports(path, it) for it in wave)
+        } - seen
+        seen |= wave
+    return []
+
+
 def names(test: Path, module: Path) -> bool:
     """Return whether a test file is named like a module, or imports it."""
-    return module.stem in test.stem or bool(
-        re.search(rf"\b{module.parent.name}(\.| import .*\b){module.stem}\b", test.read_text())
-    )
+    return module.stem in test.stem or imports(test, module)
+
+
+def imports(path: Path, module: Path) -> bool:
+    """Return whether a file imports a module."""
+    pattern = rf"\b{module.parent.name}(\.| import .*\b){module.stem}\b"
+    return re.search(pattern, path.read_text("utf-8")) is not None
 
 
 def fails(tests: Sequence[Path | str], timeout: float) -> bool:
