@@ -65,6 +65,8 @@ def main() -> None:
     copy = FOLDER / "tree"
     for target in (copy, ORIGINAL):
         copy_tracked_files(target)
+    if (shared := ROOT.parent / "shared").is_dir() and not (FOLDER / "shared").exists():
+        (FOLDER / "shared").symlink_to(shared)  # tests look for it beside the repository
     os.chdir(copy)
     os.environ["PYTHONPATH"] = str(copy)  # programs that tests start import the copy, too
     survivors: list[str] = []
