@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llamakit.download.segments import MIN_SEGMENT_NBYTES, Schedule
+from llamakit.download.segments import MIN_SEGMENT_NBYTES, Schedule, Segment
 
 ALIGN = 256 << 10
 MB = 1 << 20
@@ -127,6 +127,13 @@ class Clock:
 
     def __call__(self):
         return self.now
+
+
+def test_the_speed_of_a_segment_is_that_of_its_own_bytes():
+    segment = Segment("a", 5, 20, began=1.0)
+    segment.position = 12
+
+    assert segment.speed(3.0) == 3.5
 
 
 def crawl(seconds, *, fast, slow):
