@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from llamakit.checkpoint.block_reader import _File
-from llamakit.convert.disk import ALIGNMENT, Buffer, DiskFile
+from llamakit.convert.disk import ALIGNMENT, Buffer, DiskFile, align_up
 
 UNREADABLE = Path("/proc/self/mem")
 """A regular file whose first bytes cannot be read: EIO."""
@@ -44,3 +44,10 @@ def test_writing_on_a_full_disk(small_disk, direct):
         file.write(Buffer(1 << 20).memory, 0)
 
     file.close()
+
+
+@pytest.mark.parametrize(
+    ("nbytes", "up"), [(0, 0), (1, 4096), (4095, 4096), (4096, 4096), (4097, 8192)]
+)
+def test_places_are_rounded_up_to_what_the_disk_takes(nbytes, up):
+    assert align_up(nbytes) == up

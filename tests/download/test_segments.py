@@ -110,10 +110,18 @@ def test_a_free_connection_takes_over_half_of_the_longest_rest():
     assert (first.stop, second.start, second.stop) == (60 * MB, 60 * MB, 100 * MB)
 
 
-def test_a_short_rest_is_not_worth_a_request():
+def test_halves_of_eight_mib_are_worth_a_request():
     schedule = Schedule(1, ALIGN)
     schedule.add("a", 100 * MB, [(0, 100 * MB)])
-    schedule.claim().position = 90 * MB
+    schedule.claim().position = 84 * MB
+
+    assert schedule.claim().start == 92 * MB
+
+
+def test_a_shorter_rest_is_not_worth_a_request():
+    schedule = Schedule(1, ALIGN)
+    schedule.add("a", 100 * MB, [(0, 100 * MB)])
+    schedule.claim().position = 84 * MB + 1
 
     assert schedule.claim() is None
     assert schedule.is_busy()
