@@ -4,6 +4,9 @@ Run as ``make mutants``, which installs cosmic-ray into ``.mutants``; ``make mut
 runs one area. Works on a copy of the tracked files. Each change is first met by the test files that
 name its module, or a module that imports it; where those notice nothing, by all of the area's.
 Survivors are printed as diffs and kept in ``.mutants/survivors.diff``.
+
+Survivors that were judged equal to the code: how much is read at a time (``_CHUNK`` of
+``source_checksums``, ``step`` of ``shard_checks``), and an empty range in ``batches._overlaps``.
 """
 
 from __future__ import annotations

@@ -9,6 +9,7 @@ import pytest
 
 from llamakit.checkpoint.block_reader import _File
 from llamakit.convert.disk import ALIGNMENT, Buffer, DiskFile, align_up
+from llamakit.errors import DamagedFileError
 
 UNREADABLE = Path("/proc/self/mem")
 """A regular file whose first bytes cannot be read: EIO."""
@@ -31,6 +32,17 @@ def test_reading_for_a_checksum():
 
     with pytest.raises(OSError, match=f"Input/output error.*{UNREADABLE}"):
         file.fill(Buffer(ALIGNMENT).memory)
+
+    file.close()
+
+
+def test_a_file_that_became_shorter_is_named_with_both_ends(tmp_path):
+    path = tmp_path / "consolidated.00.pth"
+    path.write_bytes(bytes(ALIGNMENT + 100))
+    file = DiskFile(path, direct=False)
+
+    with pytest.raises(DamagedFileError, match=r"00\.pth ends at byte 4196, and had 12288 when"):
+        file.read(Buffer(2 * ALIGNMENT).memory, ALIGNMENT, 2 * ALIGNMENT)
 
     file.close()
 
