@@ -23,7 +23,7 @@ DESCRIBED = [
 ]
 
 
-@settings(max_examples=10, deadline=None, derandomize=True, suppress_health_check=[*HealthCheck])
+@settings(max_examples=10, derandomize=True, suppress_health_check=[*HealthCheck])
 def ask(case: Any, server: Running) -> None:
     # Names and tokens are of the schema's type and yet unknown here, which is a 400.
     case.call_and_validate(base_url=server.url, excluded_checks=[positive_data_acceptance])
