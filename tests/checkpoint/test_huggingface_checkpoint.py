@@ -334,7 +334,7 @@ def test_an_index_that_points_elsewhere_is_refused(write_folder, name):
     folder = write_folder(files=2)
     write_index(folder, {"lm_head.weight": name})
 
-    with pytest.raises(DamagedFileError, match=r"expected the name of a \.safetensors next to it"):
+    with pytest.raises(DamagedFileError, match=r"expected the name of a \.safetensors beside it"):
         open_huggingface(folder)
 
 
