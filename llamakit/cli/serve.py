@@ -135,6 +135,14 @@ SLOTS = 8
     show_default=True,
     help="How long answers may continue after SIGTERM or Ctrl-C.",
 )
+@click.option(
+    "--unknown-fields",
+    type=click.Choice(["refuse", "warn", "ignore"]),
+    default="refuse",
+    show_default=True,
+    help="What happens to fields of a request that are unknown or not offered here, and may change "
+    "an answer: a 400, a note in the log, or nothing. Fields that cannot are ignored always.",
+)
 @click.option("--json-log", is_flag=True, help="Log one JSON object a request.")
 @click.option("--log-prompts", is_flag=True, help="Log prompts and answers as well.")
 @click.pass_obj
@@ -188,11 +196,13 @@ class ServeOptions:
     arrival: float
     connections: int
     grace: float
+    unknown_fields: str
     json_log: bool
     log_prompts: bool
 
     def server_settings(self, host: str, keys: tuple[str, ...]) -> ServeSettings:
         """Return what the server itself needs of them."""
+        from llamakit.serve.schema_validation import Unknown
         from llamakit.serve.server_settings import Limits, ServeSettings
 
         return ServeSettings(
@@ -209,6 +219,7 @@ class ServeOptions:
             seed=self.seed,
             json_log=self.json_log,
             log_prompts=self.log_prompts,
+            unknown_fields=Unknown(self.unknown_fields),
             limits=Limits(
                 body=self.max_body,
                 choices=self.max_choices,

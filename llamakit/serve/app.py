@@ -22,6 +22,7 @@ from llamakit.llama.llama import Llama
 from llamakit.serve import moderation_endpoint
 from llamakit.serve.admission import Admission
 from llamakit.serve.api_errors import ApiError
+from llamakit.serve.chat_format import ChatFormat
 from llamakit.serve.completion_responses import CompletionResponse, failed
 from llamakit.serve.metrics import Metrics
 from llamakit.serve.middleware import (
@@ -31,12 +32,14 @@ from llamakit.serve.middleware import (
     RequestLogMiddleware,
     error_response,
 )
-from llamakit.serve.openai_format import ChatFormat, CompletionFormat, ResponseFormat
+from llamakit.serve.openai_format import CompletionFormat, ResponseFormat
 from llamakit.serve.openapi import description
 from llamakit.serve.options_endpoint import describe_options
 from llamakit.serve.page_files import Page
 from llamakit.serve.request_body import read_json
+from llamakit.serve.request_log import ignored_fields
 from llamakit.serve.request_parser import CompletionRequest, RequestParser, has_to_build
+from llamakit.serve.schema_validation import Unknown
 from llamakit.serve.server_settings import ServeSettings
 from llamakit.serve.token_texts import TokenTexts
 
@@ -237,6 +240,8 @@ class Api:
         if self._settings.log_prompts and isinstance(body, dict):
             record.notes["prompt"] = body.get("prompt", body.get("messages"))
         parsed = await self._in_thread(read, body)
+        if parsed.ignored and self._settings.unknown_fields is not Unknown.IGNORE:
+            record.notes["ignored"] = ignored_fields(parsed.ignored)
         completion = self.admission.submit(parsed, request.scope["llamakit.client"])
         formatted = response_format(parsed, self._texts, self._settings.model_name)
         return CompletionResponse(

@@ -112,7 +112,7 @@ class CompletionResponse:
         choice.text += chunk.text
         choice.finish = chunk.finish
         request = self._completion.request
-        if request.top is not None or request.read is not None:
+        if request.top is not None or request.tools is not None:
             choice.chunks.append(chunk)
 
     def _note(self, record: Record) -> None:

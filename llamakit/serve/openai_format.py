@@ -77,6 +77,8 @@ class ResponseFormat(ABC):
     def stream_event(self, choice: dict[str, Any]) -> dict[str, Any]:
         """Return one event of a stream."""
         event = {**self.head, "object": self.stream_kind, "choices": [choice]}
+        if self.request.continuous_usage:
+            return {**event, "usage": self.usage()}
         return {**event, "usage": None} if self.request.include_usage else event
 
     def count(self, chunk: Chunk) -> None:
@@ -159,99 +161,3 @@ class CompletionFormat(ResponseFormat):
                 yield token, Scores(logprob, top) if position else None, None
         if chunk.token is not None and not self.request.discard:
             yield chunk.token, Scores(chunk.logprob or 0.0, chunk.top), chunk.seen
-
-
-class ChatFormat(ResponseFormat):
-    """The format of ``/v1/chat/completions``."""
-
-    prefix, kind, stream_kind = "chatcmpl", "chat.completion", "chat.completion.chunk"
-
-    def __init__(self, request: CompletionRequest, texts: TokenTexts, model: str) -> None:
-        super().__init__(request, texts, model)
-        self._begun: set[int] = set()
-        self._held: dict[int, AnswerChoice] = {}
-
-    def stream_events(self, chunk: Chunk) -> list[dict[str, Any]]:
-        """Return events for the role, the new text and the end.
-
-        Where the prompt describes tools, the text comes with the end: only then is it known
-        whether it is a call.
-        """
-        self.count(chunk)
-        events = []
-        if chunk.index not in self._begun:
-            self._begun.add(chunk.index)
-            events.append(self._delta(chunk.index, {"role": "assistant", "content": ""}))
-        logprobs = self._logprobs([chunk])
-        text = "" if self.request.read else chunk.text
-        if text or (logprobs and logprobs["content"]):
-            events.append(self._delta(chunk.index, {"content": text}, logprobs))
-        finish = chunk.finish
-        if self.request.read:
-            held = self._held.setdefault(chunk.index, AnswerChoice())
-            held.text += chunk.text
-            held.chunks.append(chunk)
-            if finish:
-                delta, finish = self._ended(self._held.pop(chunk.index), finish)
-                events.append(self._delta(chunk.index, delta))
-        if finish:
-            events.append(self._delta(chunk.index, {}, finish=finish))
-        return events
-
-    def choice(self, index: int, answer: AnswerChoice) -> dict[str, Any]:
-        """Return one entry of ``choices``."""
-        message, finish = self._ended(answer, answer.finish)
-        for call in message.get("tool_calls", ()):
-            del call["index"]  # for the deltas of a stream only
-        return {
-            "index": index,
-            "message": {"role": "assistant", "refusal": None, **message},
-            "logprobs": self._logprobs(answer.chunks),
-            "finish_reason": finish,
-        }
-
-    def _ended(self, answer: AnswerChoice, finish: Any) -> tuple[dict[str, Any], Any]:
-        """Return the content and the tool calls of a whole answer, and why it ended.
-
-        One that was cut off holds no call: its arguments may not be whole.
-        """
-        if self.request.read is None or finish != "stop":
-            return {"content": answer.text}, finish
-        tokens = [chunk.token for chunk in answer.chunks if chunk.token is not None]
-        parsed = self.request.read(tokens)
-        if not parsed.tool_calls:
-            return {"content": answer.text}, finish
-        calls = [
-            {"index": number, **call.as_openai()} for number, call in enumerate(parsed.tool_calls)
-        ]
-        return {"content": parsed.content or None, "tool_calls": calls}, "tool_calls"
-
-    def _delta(
-        self, index: int, delta: dict[str, Any], logprobs: Any = None, finish: str | None = None
-    ) -> dict[str, Any]:
-        return self.stream_event(
-            {"index": index, "delta": delta, "logprobs": logprobs, "finish_reason": finish}
-        )
-
-    def _logprobs(self, chunks: Sequence[Chunk]) -> dict[str, Any] | None:
-        if self.request.top is None:
-            return None
-        content = [self._entry(chunk, chunk.token) for chunk in chunks if chunk.token is not None]
-        return {"content": content, "refusal": None}
-
-    def _entry(self, chunk: Chunk, token: int) -> dict[str, Any]:
-        """Return the entry of one token."""
-        entry = {
-            **self._scored(token, chunk.logprob or 0.0),
-            "top_logprobs": [self._scored(*other) for other in chunk.top],
-        }
-        if chunk.seen is not None:
-            entry["sampler"] = {
-                "logprob": chunk.seen.logprob,
-                "top_logprobs": [self._scored(*other) for other in chunk.seen.top],
-            }
-        return entry
-
-    def _scored(self, token: int, logprob: float) -> dict[str, Any]:
-        text = self.texts.text(token)
-        return {"token": text, "logprob": logprob, "bytes": self.texts.nbytes(token)}

@@ -3,10 +3,17 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, TextIO
+
+from llamakit.printable import printable
+
+MOST_IGNORED = 20
+"""Fields that a line of the log names."""
 
 Scope = dict[str, Any]
 
@@ -36,6 +43,13 @@ class Record:
         if as_json:
             return json.dumps(fields)
         return " ".join(f"{name}={_plain(value)}" for name, value in fields.items())
+
+
+def ignored_fields(places: Sequence[str]) -> str:
+    """Name fields that are ignored, as places such as ``messages[].name``, each once."""
+    names = list(dict.fromkeys(re.sub(r"\[\d+\]", "[]", place) for place in places))
+    shown = ",".join(printable(name, 60) for name in names[:MOST_IGNORED])
+    return shown if len(names) <= MOST_IGNORED else f"{shown},…({len(names)} in all)"
 
 
 def write(line: str, stream: TextIO | None = None) -> None:

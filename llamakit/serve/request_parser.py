@@ -7,33 +7,40 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from llamakit.errors import DialogError, LlamakitError
+from llamakit.errors import LlamakitError
 from llamakit.llama import moderation
-from llamakit.llama.dialog_encoding import ReadAnswer, answer_reader, encode_dialog, with_tools
 from llamakit.llama.llama import Llama
 from llamakit.llama.seeds import spread
-from llamakit.plugin_manager.contracts.prompt_formats import build_format
-from llamakit.plugin_manager.factories import parse_choice
-from llamakit.protocols import Dialog, PromptFormat
+from llamakit.protocols import Dialog
 from llamakit.runtime.requests import Request
 from llamakit.serve import request_schemas
 from llamakit.serve.api_errors import ApiError, as_api_error, bad
-from llamakit.serve.request_messages import dialog_of
-from llamakit.serve.sampling_reader import SamplingReader, read_choice
+from llamakit.serve.chat_prompt import AnswerTools, ChatPrompts
+from llamakit.serve.constraint_reader import ConstraintReader
+from llamakit.serve.sampling_fields import with_standard_names
+from llamakit.serve.sampling_reader import SamplingReader
 from llamakit.serve.schema_validation import check
 from llamakit.serve.server_settings import ServeSettings
+from llamakit.serve.structured_output import STRUCTURED_FIELDS
+from llamakit.serve.tool_choice import NO_TOOLS, ToolUse, tool_use
 
 COMPLETION_TOKENS = 16
 """OpenAI's default for completions, which their clients rely on."""
 
+UNLIMITED = -1
+"""Clients of llama.cpp and LM Studio send it as ``max_tokens``."""
+
 GREEDY: Mapping[str, Any] = {"temperature": 0}
+
+BUILT = ("processors", "tools", "functions", "text", *STRUCTURED_FIELDS)
+"""Fields that ask for something to be built."""
 
 Body = Mapping[str, Any]
 
 
 def has_to_build(body: object) -> bool:
     """Return whether a request needs processors of its own, which may take time to build."""
-    return isinstance(body, dict) and bool(body.get("processors") or body.get("response_format"))
+    return isinstance(body, dict) and any(body.get(name) for name in BUILT)
 
 
 @dataclass(frozen=True)
@@ -48,7 +55,9 @@ class CompletionRequest:
         top: how many alternatives each token is shown with; None shows no probabilities.
         seen: the probabilities that the sampler saw are shown too.
         discard: the answers are not returned, only the scores of the prompts.
-        read: finds tool calls in an answer's tokens; None where the request has no tools.
+        tools: how calls are found in an answer; None where the request has no tools.
+        continuous_usage: each event of a stream has the usage so far.
+        ignored: the places of the request's fields that are ignored.
     """
 
     choices: Sequence[Request]
@@ -59,9 +68,11 @@ class CompletionRequest:
     top: int | None = None
     seen: bool = False
     discard: bool = False
-    read: ReadAnswer | None = None
+    tools: AnswerTools | None = None
     stream: bool = False
     include_usage: bool = False
+    continuous_usage: bool = False
+    ignored: Sequence[str] = ()
 
     @property
     def prompt_tokens(self) -> int:
@@ -76,6 +87,8 @@ class RequestParser:
         self._llama = llama
         self._settings = settings
         self._samplings = SamplingReader(llama, settings.sampling)
+        self._constraints = ConstraintReader(llama)
+        self._chats = ChatPrompts(llama, settings)
 
     def completion(self, body: Body) -> CompletionRequest:
         """Read the body of ``/v1/completions``.
@@ -83,7 +96,7 @@ class RequestParser:
         Raises:
             ApiError: it cannot be answered.
         """
-        body = self._checked(body, request_schemas.COMPLETION)
+        body, ignored = self._checked(body, request_schemas.COMPLETION)
         prompts = self._prompts(body)
         top = body.get("logprobs")
         echo, limit = body.get("echo", False), body.get("max_tokens", COMPLETION_TOKENS)
@@ -92,49 +105,59 @@ class RequestParser:
                 "max_tokens is 0; that needs echo, otherwise there is nothing to return",
                 "max_tokens",
             )
+        n = body.get("n", 1)
+        if body.get("best_of", n) != n:
+            raise bad(
+                f"best_of is {body['best_of']} and n is {n}; no answer is left out here: they "
+                "have to be equal",
+                "best_of",
+            )
         return self._request(
             body,
             prompts,
-            limit=max(limit, 1),
+            limit=limit or 1,
             stop_tokens=self._llama.stop_tokens,
             top=top,
             echo=echo,
             keep_space=True,
             discard=limit == 0,
+            ignored=ignored,
         )
 
     def chat(self, body: Body) -> CompletionRequest:
         """Read the body of ``/v1/chat/completions``. Raises as ``completion``."""
-        body = self._checked(body, request_schemas.CHAT)
-        prompt_format = self._format_with_tools(body)
-        tokens = self._encoded(prompt_format, body)
+        body, ignored = self._checked(body, request_schemas.CHAT)
+        use = tool_use(body)
+        prompt = self._chats.read(body, use)
         logprobs, top = body.get("logprobs", False), body.get("top_logprobs")
         if top and not logprobs:
             raise bad("top_logprobs needs logprobs: true", "top_logprobs")
-        limit = body.get("max_completion_tokens", body.get("max_tokens"))
+        prompt_format = prompt.prompt_format
         return self._request(
             body,
-            [tokens],
-            limit=limit,
+            [prompt.tokens],
+            limit=body.get("max_completion_tokens", body.get("max_tokens")),
             stop_tokens=self._llama.stop_tokens.union(prompt_format.stop_tokens),
             stop=tuple(getattr(prompt_format, "stop_strings", ())),
             top=(top or 0) if logprobs else None,
-            keep_space=getattr(prompt_format, "keeps_space", False),
-            read=answer_reader(prompt_format),
+            keep_space=prompt.continues or getattr(prompt_format, "keeps_space", False),
+            tools=prompt.tools,
+            use=use,
+            ignored=ignored,
         )
 
     def tokenize(self, body: Body) -> list[int]:
         """Read the body of ``/tokenize`` and tokenize it. Raises as ``completion``."""
-        body = self._checked(body, request_schemas.TOKENIZE)
+        body, _ = self._checked(body, request_schemas.TOKENIZE)
         if ("text" in body) == ("messages" in body):
             raise bad("expected either text or messages")
         if "text" in body:
             return self._llama.tokenizer.encode(body["text"], bos=body.get("bos", True))
-        return self._encoded(self._format(body), body)
+        return self._chats.encoded(self._chats.prompt_format(body), body)[0]
 
     def detokenize(self, body: Body) -> str:
         """Read the body of ``/detokenize`` and decode it. Raises as ``completion``."""
-        body = self._checked(body, request_schemas.DETOKENIZE)
+        body, _ = self._checked(body, request_schemas.DETOKENIZE)
         self._check_tokens(body["tokens"], "tokens", self._llama.tokenizer.vocab_size)
         return self._llama.tokenizer.decode(body["tokens"])
 
@@ -143,7 +166,7 @@ class RequestParser:
 
         The prompt format is the server's if that is a Llama Guard's.
         """
-        body = self._checked(body, request_schemas.MODERATION)
+        body, _ = self._checked(body, request_schemas.MODERATION)
         own = self._settings.prompt_format or ""
         name = own if own.startswith(moderation.PROMPT_FORMAT) else moderation.PROMPT_FORMAT
         try:
@@ -176,11 +199,15 @@ class RequestParser:
 
     # Parts of a body ----------------------------------------------------------------------------
 
-    def _checked(self, body: object, schema: Mapping[str, Any]) -> Body:
-        """Check a body against a schema; return it without nulls, which mean the default."""
-        check(body, schema)
+    def _checked(self, body: object, schema: Mapping[str, Any]) -> tuple[Body, Sequence[str]]:
+        """Check a body against a schema; return it without nulls, which mean the default.
+
+        Returns:
+            The body, and the places of its fields that are ignored.
+        """
+        ignored = check(body, schema, unknown=self._settings.unknown_fields)
         assert isinstance(body, dict)
-        body = {name: value for name, value in body.items() if value is not None}
+        body = with_standard_names({it: value for it, value in body.items() if value is not None})
         name = body.get("model")
         if name is not None and name != self._settings.model_name:
             raise ApiError(
@@ -189,7 +216,7 @@ class RequestParser:
                 param="model",
                 code="model_not_found",
             )
-        return body
+        return body, ignored
 
     def _request(
         self,
@@ -203,14 +230,21 @@ class RequestParser:
         echo: bool = False,
         keep_space: bool = False,
         discard: bool = False,
-        read: ReadAnswer | None = None,
+        tools: AnswerTools | None = None,
+        use: ToolUse = NO_TOOLS,
+        ignored: Sequence[str] = (),
     ) -> CompletionRequest:
         n = body.get("n", 1)
         self._check_count(len(prompts), n)
         seen = body.get("sampler_logprobs", False)
         if seen and top is None:
             raise bad("sampler_logprobs needs logprobs", "sampler_logprobs")
-        sampling = self._samplings.read(body)
+        constraint = self._constraints.read(body, use)
+        sampling = self._samplings.read(body, constraint, stop_tokens)
+        own_stops: Sequence[int] = body.get("stop_token_ids", ())
+        self._check_tokens(own_stops, "stop_token_ids", self._llama.checkpoint.params.vocab_size)
+        stop_tokens = stop_tokens.union(own_stops)
+        stream_options = body.get("stream_options") or {}
         repeated = [prompt for prompt in prompts for _ in range(n)]
         choices = [
             Request(
@@ -236,9 +270,11 @@ class RequestParser:
             top=top,
             seen=seen,
             discard=discard,
-            read=read,
+            tools=tools,
             stream=body.get("stream", False),
-            include_usage=bool((body.get("stream_options") or {}).get("include_usage")),
+            include_usage=bool(stream_options.get("include_usage")),
+            continuous_usage=bool(stream_options.get("continuous_usage_stats")),
+            ignored=ignored,
         )
 
     def _check_count(self, prompts: int, n: int) -> None:
@@ -267,6 +303,8 @@ class RequestParser:
             )
         if new is not None and most is not None and new > most:
             raise bad(f"max_tokens is {new}; this server gives {most} at most", "max_tokens")
+        if new == UNLIMITED:
+            new = most or context
         room = new or self._settings.new_tokens or most or context
         return min(context, length + min(room, most or room))
 
@@ -274,7 +312,7 @@ class RequestParser:
         """Return the tokens of each prompt of a completion."""
         given = body["prompt"]
         prompts = [given] if isinstance(given, str) or isinstance(given[0], int) else given
-        prompt_format = self._format(body) if "prompt_format" in body else None
+        prompt_format = self._chats.prompt_format(body) if "prompt_format" in body else None
         encode = getattr(prompt_format, "encode_text", None)
         if prompt_format is not None and encode is None:
             raise bad("this prompt_format is for chats, not for completions", "prompt_format")
@@ -295,35 +333,6 @@ class RequestParser:
     def _check_tokens(self, tokens: Sequence[int], param: str, count: int) -> None:
         if tokens and max(tokens) >= count:
             raise bad(f"{param} has the token ID {max(tokens)}; the last one is {count - 1}", param)
-
-    def _format(self, body: Body) -> PromptFormat:
-        """Build the prompt format that a request names, or the server's."""
-        given = body.get("prompt_format")
-        known = self._llama.toolkit.prompt_formats
-        try:
-            if given is None:
-                choice = parse_choice(
-                    self._settings.prompt_format or self._llama.default_prompt_format
-                )
-            else:
-                choice = read_choice(given, known, "prompt_format")
-            return build_format(known.entry(choice.name), choice.options, self._llama.tokenizer)
-        except LlamakitError as error:
-            raise as_api_error(error, "prompt_format") from error
-
-    def _format_with_tools(self, body: Body) -> PromptFormat:
-        """Build the prompt format of a request, with the request's tools described."""
-        tools = body.get("tools") if body.get("tool_choice") != "none" else None
-        try:
-            return with_tools(self._format(body), tools)
-        except DialogError as error:
-            raise as_api_error(error, "tools") from error
-
-    def _encoded(self, prompt_format: PromptFormat, body: Body) -> list[int]:
-        try:
-            return encode_dialog(prompt_format, dialog_of(body["messages"]))
-        except LlamakitError as error:
-            raise as_api_error(error, "messages") from error
 
 
 def _stop_strings(body: Body) -> tuple[str, ...]:
