@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from llamakit.errors import DialogError
@@ -38,7 +38,7 @@ def _older_calls(message: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 
 def _content(message: Mapping[str, Any], index: int, *, is_needed: bool) -> str:
-    """Return the text of a message; its parts are lines, as other servers join them."""
+    """Return the text of a message, its parts joined."""
     content = message.get("content")
     if content is None:
         content = message.get("refusal")
@@ -47,9 +47,21 @@ def _content(message: Mapping[str, Any], index: int, *, is_needed: bool) -> str:
         raise DialogError(f"messages[{index}]{lack}")
     if isinstance(content, str) or content is None:
         return content or ""
-    return "\n".join(
+    return joined(
         _text(part, f"messages[{index}].content[{number}]") for number, part in enumerate(content)
     )
+
+
+def joined(parts: Iterable[str]) -> str:
+    """Join the parts of a content, as lines where no white space is between them already.
+
+    "Good" and "morning" are not "Goodmorning". Other servers write the line end always.
+    """
+    text = ""
+    for part in parts:
+        is_apart = not text or not part or text[-1].isspace() or part[0].isspace()
+        text += part if is_apart else f"\n{part}"
+    return text
 
 
 def _text(part: Mapping[str, Any], place: str) -> str:

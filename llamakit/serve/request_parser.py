@@ -105,13 +105,6 @@ class RequestParser:
                 "max_tokens is 0; that needs echo, otherwise there is nothing to return",
                 "max_tokens",
             )
-        n = body.get("n", 1)
-        if body.get("best_of", n) != n:
-            raise bad(
-                f"best_of is {body['best_of']} and n is {n}; no answer is left out here: they "
-                "have to be equal",
-                "best_of",
-            )
         return self._request(
             body,
             prompts,
@@ -235,6 +228,12 @@ class RequestParser:
         ignored: Sequence[str] = (),
     ) -> CompletionRequest:
         n = body.get("n", 1)
+        if body.get("best_of", n) != n:
+            raise bad(
+                f"best_of is {body['best_of']} and n is {n}; no answer is left out here: they "
+                "have to be equal",
+                "best_of",
+            )
         self._check_count(len(prompts), n)
         seen = body.get("sampler_logprobs", False)
         if seen and top is None:

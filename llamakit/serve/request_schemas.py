@@ -75,6 +75,7 @@ COMMON: dict[str, Schema] = {
     **STRUCTURED_FIELDS,
     "model": {**TEXT, "description": "Its name; what /v1/models says."},
     "n": {"type": "integer", "minimum": 1, "maximum": 128},
+    "best_of": whole(1, 128, "The same as n: no answer is left out."),
     "seed": {"type": "integer", "minimum": -(2**63), "maximum": 2**63 - 1},
     "stop": {
         "anyOf": [
@@ -120,7 +121,6 @@ COMPLETION = closed(
         "max_tokens": whole(-1, None, "-1 is as many as the context holds. [default: 16]"),
         "logprobs": {"type": "integer", "minimum": 0, "maximum": 20},
         "echo": FLAG,
-        "best_of": whole(1, 128, "The same as n: no answers are left out."),
         "add_special_tokens": refused("send tokens to begin without BOS", True),
         "suffix": refused('prompt_format "infill" fills a gap, with Code Llama', ""),
         **COMMON,

@@ -24,11 +24,15 @@ def maybe(schema: Mapping[str, Any]) -> Schema:
     return {"anyOf": [rest, {"type": "null"}], **description}
 
 
+NOTHING: Schema = {"type": "null"}
+"""Fields that are unknown may be null: that asks for nothing."""
+
+
 def closed(properties: Mapping[str, Mapping[str, Any]], required: tuple[str, ...] = ()) -> Schema:
     """Return the schema of an object without other fields; optional ones may be null."""
     return {
         "type": "object",
-        "additionalProperties": False,
+        "additionalProperties": NOTHING,
         "required": list(required),
         "properties": {
             name: dict(schema) if name in required else maybe(schema)

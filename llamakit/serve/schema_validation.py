@@ -13,6 +13,7 @@ from typing import Any
 from llamakit.errors import suggestion
 from llamakit.printable import printable
 from llamakit.serve.api_errors import ApiError, bad
+from llamakit.serve.schema_parts import NOTHING
 
 Schema = Mapping[str, Any]
 
@@ -43,6 +44,9 @@ class Unknown(Enum):
     WARN = "warn"
     IGNORE = "ignore"
 
+
+MOST_LISTED = 20
+"""Fields that a message lists."""
 
 Ignored = list[str]
 """The places of fields that are ignored, such as ``messages[0].name``."""
@@ -95,12 +99,12 @@ def _check_object(value: dict[str, Any], schema: Schema, where: str, unknown: Un
         place = f"{where}.{name}" if where else name
         if name in known:
             ignored += check(item, known[name], place, unknown)
-        elif others is False and unknown is Unknown.REFUSE:
+        elif others is NOTHING and item is not None and unknown is Unknown.REFUSE:
             raise bad(
-                f"{_name(where)} has no field {printable(name)!r}{suggestion(name, known)}",
+                f"{_name(where)} has no field {printable(name)!r}{_suggestion(name, known)}",
                 _top(place),
             )
-        elif others is False:
+        elif others is NOTHING:
             ignored.append(place)
         elif others is not True:
             ignored += check(item, others, place, unknown)
@@ -108,6 +112,17 @@ def _check_object(value: dict[str, Any], schema: Schema, where: str, unknown: Un
         if name not in value:
             raise bad(f"{_name(where)} lacks {name!r}", _top(f"{where}.{name}"))
     return ignored
+
+
+def _suggestion(name: str, known: Mapping[str, Schema]) -> str:
+    """Return a hint at the field that was meant; only a few fields are all listed."""
+    hint = suggestion(name, [it for it, schema in known.items() if not _is_unused(schema)])
+    is_list = hint.startswith("; there are") and len(known) > MOST_LISTED
+    return "; /openapi.json describes all fields" if is_list else hint
+
+
+def _is_unused(schema: Schema) -> bool:
+    return any("x-ignored" in it or "x-refusal" in it for it in schema.get("anyOf", [schema]))
 
 
 def _check_any(value: object, schemas: Sequence[Schema], where: str, unknown: Unknown) -> Ignored:

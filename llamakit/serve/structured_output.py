@@ -93,9 +93,8 @@ def structure_of(body: Mapping[str, Any]) -> tuple[Choice, str] | None:
     """
     asked = [found for name in STRUCTURED_FIELDS if name in body for found in _read(name, body)]
     if len(asked) > 1:
-        raise bad(
-            f"{asked[0][1]} and {asked[1][1]} both ask for structured output: give one", asked[1][1]
-        )
+        names = " and ".join(dict.fromkeys(param for _, param in asked))
+        raise bad(f"{names} ask for structured output in {len(asked)} ways: give one", asked[1][1])
     return asked[0] if asked else None
 
 

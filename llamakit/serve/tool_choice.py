@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from llamakit.json_reader import parse_json
 from llamakit.serve.api_errors import bad
 from llamakit.serve.tool_schemas import check_functions
 
@@ -146,11 +147,19 @@ def call_grammar(use: ToolUse, answer_schema: str | None) -> str | None:
     if use.is_forced:
         start = f"start: call{several}"
     elif answer_schema:
-        start = f"start: call{several} | %json {answer_schema}"
+        start = f"start: call{several} | %json {_compact(answer_schema)}"
     else:
         start = f"start: call{several} | TEXT"
         lines.append(_NO_CALL)
     return "\n".join([start, *lines])
+
+
+def _compact(schema: str) -> str:
+    """Return a schema, as JSON, for JSON without white space."""
+    value = parse_json(schema, "the JSON schema")
+    if isinstance(value, dict):
+        value = {"x-guidance": {"whitespace_flexible": False}, **value}
+    return json.dumps(value)
 
 
 def arguments_schema(function: Mapping[str, Any]) -> str:
@@ -158,9 +167,33 @@ def arguments_schema(function: Mapping[str, Any]) -> str:
 
     Keywords that the engine does not know are no reason to refuse a function that is not strict.
     """
-    parameters = dict(function.get("parameters") or {"properties": {}})
+    parameters = _without_extras(function.get("parameters") or {"properties": {}})
     parameters["type"] = "object"
     parameters["x-guidance"] = {**_SPACED, "lenient": not function.get("strict")}
-    if function.get("strict"):
-        parameters.setdefault("additionalProperties", False)
     return json.dumps(parameters)
+
+
+def _without_extras(schema: Any) -> Any:
+    """Return a schema whose objects have no other properties than those that it names.
+
+    A function takes no others, and a small model would go on inventing some. Where schemas are
+    joined by ``allOf``, each names only a part.
+    """
+    if isinstance(schema, list):
+        return [_without_extras(it) for it in schema]
+    if not isinstance(schema, dict):
+        return schema
+    inner = dict(schema)
+    for key, value in schema.items():
+        if key in _NAMED and isinstance(value, dict):
+            inner[key] = {name: _without_extras(it) for name, it in value.items()}
+        elif key in _NESTED:
+            inner[key] = _without_extras(value)
+    if isinstance(schema.get("properties"), dict) and not _JOINED.intersection(schema):
+        inner.setdefault("additionalProperties", False)
+    return inner
+
+
+_NAMED = ("properties", "patternProperties", "$defs", "definitions")
+_NESTED = ("items", "prefixItems", "additionalProperties", "anyOf", "oneOf", "contains")
+_JOINED = frozenset(("allOf", "anyOf", "oneOf", "if", "patternProperties", "$ref"))

@@ -69,8 +69,6 @@ def test_what_asks_for_nothing_changes_nothing(server: Running, field: dict[str,
 @pytest.mark.parametrize(
     ("field", "param"),
     [
-        ({"tool_choice": "required"}, "tool_choice"),
-        ({"functions": [{"name": "f"}]}, "functions"),
         ({"modalities": ["text", "audio"]}, "modalities"),
         ({"audio": {"voice": "a"}}, "audio"),
         ({"web_search_options": {}}, "web_search_options"),
