@@ -39,6 +39,7 @@ from llamakit.serve.page_files import Page
 from llamakit.serve.request_body import read_json
 from llamakit.serve.request_log import ignored_fields
 from llamakit.serve.request_parser import CompletionRequest, RequestParser, has_to_build
+from llamakit.serve.responses_format import ResponsesFormat
 from llamakit.serve.schema_validation import Unknown
 from llamakit.serve.server_settings import ServeSettings
 from llamakit.serve.token_texts import TokenTexts
@@ -53,6 +54,7 @@ ROUTES = {
     "/v1/models/{name:path}": ("GET", "model"),
     "/v1/completions": ("POST", "completions"),
     "/v1/chat/completions": ("POST", "chat"),
+    "/v1/responses": ("POST", "responses"),
     "/v1/moderations": ("POST", "moderations"),
     "/v1/llamakit/options": ("GET", "options"),
     "/tokenize": ("POST", "tokenize"),
@@ -164,6 +166,10 @@ class Api:
         """``POST /v1/chat/completions``."""
         return await self._answer(request, self._parser.chat, ChatFormat)
 
+    async def responses(self, request: Request) -> CompletionResponse:
+        """``POST /v1/responses``."""
+        return await self._answer(request, self._parser.response, ResponsesFormat)
+
     async def moderations(self, request: Request) -> Response:
         """``POST /v1/moderations``."""
         body = await read_json(request, self._settings.limits)
@@ -238,7 +244,8 @@ class Api:
         body = await read_json(request, self._settings.limits)
         record = request.scope["llamakit.record"]
         if self._settings.log_prompts and isinstance(body, dict):
-            record.notes["prompt"] = body.get("prompt", body.get("messages"))
+            given = (body.get(name) for name in ("prompt", "messages", "input"))
+            record.notes["prompt"] = next((it for it in given if it is not None), None)
         parsed = await self._in_thread(read, body)
         if parsed.ignored and self._settings.unknown_fields is not Unknown.IGNORE:
             record.notes["ignored"] = ignored_fields(parsed.ignored)
@@ -278,7 +285,7 @@ async def _llamakit_error(request: Request, error: Exception) -> Response:
 async def _http_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     messages = {
-        404: "there is nothing at this path; /openapi.json lists what there is",
+        404: f"there is nothing at this path; there are {', '.join(ROUTES)}",
         405: f"{request.method} is not allowed on this path",
     }
     message = messages.get(error.status_code, error.detail)

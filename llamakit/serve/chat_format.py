@@ -9,7 +9,14 @@ from llamakit.llama.chunks import Chunk
 from llamakit.serve.openai_format import AnswerChoice, ResponseFormat
 from llamakit.serve.request_parser import CompletionRequest
 from llamakit.serve.token_texts import TokenTexts
-from llamakit.serve.tool_call_stream import Piece, ToolCallStream, call_id, whole_calls
+from llamakit.serve.tool_call_stream import (
+    Piece,
+    PlainStream,
+    ToolCallStream,
+    answer_pieces,
+    call_id,
+    whole_calls,
+)
 
 
 class ChatFormat(ResponseFormat):
@@ -20,7 +27,7 @@ class ChatFormat(ResponseFormat):
     def __init__(self, request: CompletionRequest, texts: TokenTexts, model: str) -> None:
         super().__init__(request, texts, model)
         self._begun: set[int] = set()
-        self._streams: dict[int, ToolCallStream] = {}
+        self._streams: dict[int, ToolCallStream | PlainStream] = {}
 
     def stream_events(self, chunk: Chunk) -> list[dict[str, Any]]:
         """Return events for the role, the new text or parts of calls, and the end."""
@@ -29,7 +36,11 @@ class ChatFormat(ResponseFormat):
         if chunk.index not in self._begun:
             self._begun.add(chunk.index)
             deltas.append({"role": "assistant", "content": ""})
-        pieces, finish = self._read(chunk)
+        stream = self._streams.setdefault(chunk.index, answer_pieces(self.request.tools))
+        pieces = stream.feed(chunk.text, chunk.token)
+        if chunk.finish:
+            pieces += stream.end(chunk.finish)
+        finish = stream.finish_reason(chunk.finish)
         deltas += map(self._piece, pieces)
         events = [self._delta(chunk.index, delta) for delta in deltas]
         logprobs = self._logprobs([chunk])
@@ -50,17 +61,6 @@ class ChatFormat(ResponseFormat):
             "logprobs": self._logprobs(answer.chunks),
             "finish_reason": finish,
         }
-
-    def _read(self, chunk: Chunk) -> tuple[list[Piece], str | None]:
-        """Return the pieces of an answer that are certain with a chunk, and why it ends."""
-        tools = self.request.tools
-        if tools is None:
-            return [Piece("text", chunk.text)] if chunk.text else [], chunk.finish
-        stream = self._streams.setdefault(chunk.index, ToolCallStream(tools))
-        pieces = stream.feed(chunk.text, chunk.token)
-        if chunk.finish:
-            pieces += stream.end(chunk.finish)
-        return pieces, stream.finish_reason(chunk.finish)
 
     def _message(self, answer: AnswerChoice) -> tuple[dict[str, Any], str | None]:
         """Return the content and the calls of a whole answer, and why it ended."""
@@ -105,22 +105,5 @@ class ChatFormat(ResponseFormat):
     def _logprobs(self, chunks: Sequence[Chunk]) -> dict[str, Any] | None:
         if self.request.top is None:
             return None
-        content = [self._entry(chunk, chunk.token) for chunk in chunks if chunk.token is not None]
+        content = [self.entry(chunk, chunk.token) for chunk in chunks if chunk.token is not None]
         return {"content": content, "refusal": None}
-
-    def _entry(self, chunk: Chunk, token: int) -> dict[str, Any]:
-        """Return the entry of one token."""
-        entry = {
-            **self._scored(token, chunk.logprob or 0.0),
-            "top_logprobs": [self._scored(*other) for other in chunk.top],
-        }
-        if chunk.seen is not None:
-            entry["sampler"] = {
-                "logprob": chunk.seen.logprob,
-                "top_logprobs": [self._scored(*other) for other in chunk.seen.top],
-            }
-        return entry
-
-    def _scored(self, token: int, logprob: float) -> dict[str, Any]:
-        text = self.texts.text(token)
-        return {"token": text, "logprob": logprob, "bytes": self.texts.nbytes(token)}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import secrets
 import time
 from abc import ABC, abstractmethod
@@ -11,6 +12,7 @@ from typing import Any
 
 from llamakit.llama.chunks import Chunk
 from llamakit.runtime.requests import Scores
+from llamakit.serve.api_errors import ApiError
 from llamakit.serve.request_parser import CompletionRequest
 from llamakit.serve.token_texts import TokenTexts
 
@@ -33,6 +35,8 @@ class ResponseFormat(ABC):
 
     prefix = ""
     kind = stream_kind = ""
+    done = b"data: [DONE]\n\n"
+    """What ends a stream."""
 
     def __init__(self, request: CompletionRequest, texts: TokenTexts, model: str) -> None:
         self.request = request
@@ -48,9 +52,9 @@ class ResponseFormat(ABC):
     def stream_events(self, chunk: Chunk) -> list[dict[str, Any]]:
         """Return the events of a stream for a chunk: none, one or more."""
 
-    @abstractmethod
     def choice(self, index: int, answer: AnswerChoice) -> dict[str, Any]:
-        """Return one entry of ``choices``."""
+        """Return one entry of ``choices``, where the format has them."""
+        raise NotImplementedError
 
     def full_response(self, choices: Sequence[AnswerChoice]) -> dict[str, Any]:
         """Return the response without streaming."""
@@ -70,8 +74,10 @@ class ResponseFormat(ABC):
             "total_tokens": prompt + self.new_tokens,
         }
 
-    def usage_event(self) -> dict[str, Any]:
-        """Return the last event of a stream with ``include_usage``."""
+    def usage_event(self) -> dict[str, Any] | None:
+        """Return the last event of a stream, with ``include_usage``."""
+        if not self.request.include_usage:
+            return None
         return {**self.head, "object": self.stream_kind, "choices": [], "usage": self.usage()}
 
     def stream_event(self, choice: dict[str, Any]) -> dict[str, Any]:
@@ -80,6 +86,31 @@ class ResponseFormat(ABC):
         if self.request.continuous_usage:
             return {**event, "usage": self.usage()}
         return {**event, "usage": None} if self.request.include_usage else event
+
+    def encoded(self, event: dict[str, Any]) -> bytes:
+        """Return an event of a stream as it is sent."""
+        return b"data: " + json.dumps(event, ensure_ascii=False).encode() + b"\n\n"
+
+    def error_event(self, error: ApiError) -> dict[str, Any]:
+        """Return the event of a failure within a stream, after which nothing follows."""
+        return error.body()
+
+    def entry(self, chunk: Chunk, token: int) -> dict[str, Any]:
+        """Return the log-probability of one token, as chats and responses show it."""
+        entry = {
+            **self._scored(token, chunk.logprob or 0.0),
+            "top_logprobs": [self._scored(*other) for other in chunk.top],
+        }
+        if chunk.seen is not None:
+            entry["sampler"] = {
+                "logprob": chunk.seen.logprob,
+                "top_logprobs": [self._scored(*other) for other in chunk.seen.top],
+            }
+        return entry
+
+    def _scored(self, token: int, logprob: float) -> dict[str, Any]:
+        text = self.texts.text(token)
+        return {"token": text, "logprob": logprob, "bytes": self.texts.nbytes(token)}
 
     def count(self, chunk: Chunk) -> None:
         """Count the token of a chunk."""

@@ -7,6 +7,7 @@ from typing import Any
 
 from llamakit import __version__
 from llamakit.serve import request_schemas
+from llamakit.serve.responses_schema import RESPONSES
 
 Schema = Mapping[str, Any]
 
@@ -52,6 +53,7 @@ def description() -> dict[str, Any]:
             "/v1/chat/completions": _post(
                 "Answer a dialog.", request_schemas.CHAT, _answer("chat.completion"), stream=True
             ),
+            "/v1/responses": _post("Answer input items.", RESPONSES, RESPONSE, stream=True),
             "/v1/moderations": _post(
                 "Judge strings with a Llama Guard model.", request_schemas.MODERATION, MODERATED
             ),
@@ -96,6 +98,15 @@ TOKENS: Schema = {
         "tokens": TOKEN_LIST,
         "pieces": {"type": "array", "items": {"type": "string"}},
         "count": {"type": "integer"},
+    },
+}
+RESPONSE: Schema = {
+    "type": "object",
+    "required": ["id", "object", "created_at", "model", "status", "output", "usage"],
+    "properties": {
+        "object": {"const": "response"},
+        "status": {"enum": ["completed", "incomplete"]},
+        "output": {"type": "array", "items": {"type": "object", "required": ["id", "type"]}},
     },
 }
 MODERATED: Schema = {

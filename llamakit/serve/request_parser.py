@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from llamakit.errors import LlamakitError
@@ -17,6 +17,8 @@ from llamakit.serve import request_schemas
 from llamakit.serve.api_errors import ApiError, as_api_error, bad
 from llamakit.serve.chat_prompt import AnswerTools, ChatPrompts
 from llamakit.serve.constraint_reader import ConstraintReader
+from llamakit.serve.responses_request import chat_of, repeated
+from llamakit.serve.responses_schema import RESPONSES
 from llamakit.serve.sampling_fields import with_standard_names
 from llamakit.serve.sampling_reader import SamplingReader
 from llamakit.serve.schema_validation import check
@@ -58,6 +60,7 @@ class CompletionRequest:
         tools: how calls are found in an answer; None where the request has no tools.
         continuous_usage: each event of a stream has the usage so far.
         ignored: the places of the request's fields that are ignored.
+        repeated: what a response repeats of its request; None where it is no ``/v1/responses``.
     """
 
     choices: Sequence[Request]
@@ -73,6 +76,12 @@ class CompletionRequest:
     include_usage: bool = False
     continuous_usage: bool = False
     ignored: Sequence[str] = ()
+    repeated: Mapping[str, Any] | None = None
+
+    @property
+    def keeps_chunks(self) -> bool:
+        """Whether a whole response is made of the answer's tokens, not of its text alone."""
+        return self.top is not None or self.tools is not None or self.repeated is not None
 
     @property
     def prompt_tokens(self) -> int:
@@ -120,6 +129,20 @@ class RequestParser:
     def chat(self, body: Body) -> CompletionRequest:
         """Read the body of ``/v1/chat/completions``. Raises as ``completion``."""
         body, ignored = self._checked(body, request_schemas.CHAT)
+        return self._chat(body, ignored)
+
+    def response(self, body: Body) -> CompletionRequest:
+        """Read the body of ``/v1/responses``. Raises as ``completion``."""
+        body, ignored = self._checked(body, RESPONSES)
+        try:
+            parsed = self._chat(chat_of(body), ignored)
+        except ApiError as error:
+            if error.param == "messages":
+                error.param = "input"
+            raise
+        return replace(parsed, repeated=repeated(body))
+
+    def _chat(self, body: Body, ignored: Sequence[str]) -> CompletionRequest:
         use = tool_use(body)
         prompt = self._chats.read(body, use)
         logprobs, top = body.get("logprobs", False), body.get("top_logprobs")

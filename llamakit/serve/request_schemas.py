@@ -89,7 +89,7 @@ COMMON: dict[str, Schema] = {
         {
             "include_usage": FLAG,
             "continuous_usage_stats": {**FLAG, "description": "Each event has the usage so far."},
-            "include_obfuscation": ignored("events are as long as what they say"),
+            "include_obfuscation": ignored("events are not padded"),
         }
     ),
     "prompt_format": {**NAMED, "description": "llamakit's own: a registered prompt format."},

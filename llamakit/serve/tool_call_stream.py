@@ -179,6 +179,27 @@ class ToolCallStream:
         return pieces
 
 
+class PlainStream:
+    """An answer to a request without tools: all of it is text."""
+
+    def feed(self, text: str, _token: int | None) -> list[Piece]:
+        """Return the next text of the answer."""
+        return [Piece("text", text)] if text else []
+
+    def end(self, _finish: str | None) -> list[Piece]:
+        """Return the rest: there is none."""
+        return []
+
+    def finish_reason(self, finish: str | None) -> str | None:
+        """Return why an answer has ended."""
+        return finish
+
+
+def answer_pieces(tools: AnswerTools | None) -> ToolCallStream | PlainStream:
+    """Return what separates an answer's calls from its text."""
+    return PlainStream() if tools is None else ToolCallStream(tools)
+
+
 def whole_calls(pieces: Sequence[Piece]) -> list[dict[str, str]]:
     """Return the name and the arguments of each call."""
     calls: list[dict[str, str]] = []

@@ -72,8 +72,10 @@ def tool_use(body: Body) -> ToolUse:
         functions = body["functions"]
         places = [f"functions[{number}]" for number in range(len(functions))]
     else:
-        functions = [_function(tool) for tool in body.get("tools", ())]
-        places = [f"tools[{number}].function" for number in range(len(functions))]
+        tools = body.get("tools", ())
+        functions = [_function(tool) for tool in tools]
+        inner = ["" if "name" in tool else ".function" for tool in tools]  # flat in /v1/responses
+        places = [f"tools[{number}]{part}" for number, part in enumerate(inner)]
     check_functions(functions, places)
     param = "function_call" if legacy else "tool_choice"
     names = [function["name"] for function in functions]
@@ -92,7 +94,7 @@ def tool_use(body: Body) -> ToolUse:
 
 
 def _function(tool: Mapping[str, Any]) -> Mapping[str, Any]:
-    function: Mapping[str, Any] = tool["function"]
+    function: Mapping[str, Any] = tool.get("function") or tool
     return {"strict": True, **function} if tool.get("strict") else function
 
 
