@@ -3,8 +3,6 @@
 The model knows little of tools: its choice is forced, and the arguments have few values.
 """
 
-from __future__ import annotations
-
 import subprocess
 import sys
 from pathlib import Path
@@ -133,7 +131,7 @@ def test_openai_responses(base_url: str) -> None:
     assert last.output_text
 
 
-def test_langchain_agent(base_url: str) -> None:
+def test_langchain_tools(base_url: str) -> None:
     from langchain_core.messages import HumanMessage, ToolMessage
     from langchain_core.tools import tool
     from langchain_openai import ChatOpenAI
@@ -146,6 +144,18 @@ def test_langchain_agent(base_url: str) -> None:
 
     assert answer.tool_calls[0]["args"]["city"] in CITIES
     assert last.content
+
+
+def test_langchain_agent_loop(base_url: str) -> None:
+    from langchain.agents import create_agent
+    from langchain_core.tools import tool
+    from langchain_openai import ChatOpenAI
+
+    model = ChatOpenAI(model=MODEL, base_url=base_url, api_key="any", max_retries=0)
+    agent = create_agent(model, [tool(weather)], system_prompt="Be short.")
+    done = agent.invoke({"messages": [("user", QUESTION)]})
+
+    assert done["messages"][-1].content
 
 
 def test_langchain_stream(base_url: str) -> None:

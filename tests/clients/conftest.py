@@ -48,7 +48,8 @@ def base_url(server: str, request: pytest.FixtureRequest) -> Iterator[str]:
     if os.environ.get("LLAMAKIT_RECORD"):
         name = request.node.name.removeprefix("test_")
         DATA.mkdir(exist_ok=True)
-        text = json.dumps(noted, indent=1, ensure_ascii=False)
+        different = [it for number, it in enumerate(noted) if it not in noted[:number]]
+        text = json.dumps(different, indent=1, ensure_ascii=False)
         (DATA / f"{name}.json").write_text(f"{text}\n", encoding="utf-8")
 
 
