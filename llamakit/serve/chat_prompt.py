@@ -11,6 +11,7 @@ from llamakit.llama.dialog_encoding import ReadAnswer, answer_reader, with_tools
 from llamakit.llama.llama import Llama
 from llamakit.plugin_manager.contracts.prompt_formats import build_format
 from llamakit.plugin_manager.factories import parse_choice
+from llamakit.printable import printable
 from llamakit.protocols import Message, PromptFormat
 from llamakit.serve.api_errors import as_api_error, bad
 from llamakit.serve.request_messages import dialog_of, encode_messages
@@ -114,24 +115,25 @@ class ChatPrompts:
 
     def _with_variables(self, prompt_format: PromptFormat, body: Body) -> PromptFormat:
         """Return the prompt format with the variables of ``chat_template_kwargs``."""
-        variables = body.get("chat_template_kwargs") or {}
+        known = getattr(prompt_format, "variables", ())  # None: a template may have any
+        given = body.get("chat_template_kwargs") or {}
+        others = [name for name in given if known is not None and name not in known]
+        for name in others:
+            if name not in NO_EFFECT and self._settings.unknown_fields is Unknown.REFUSE:
+                raise bad(
+                    f"chat_template_kwargs has {printable(name)!r}; this prompt format has "
+                    f"{'the variables ' + ', '.join(known) if known else 'no variables'}: leave it "
+                    "out, or choose the prompt format jinja",
+                    "chat_template_kwargs",
+                )
+        variables = {name: given[name] for name in given if name not in others}
         if not variables:
             return prompt_format
-        take = getattr(prompt_format, "with_variables", None)
-        if take is not None:
-            try:
-                taken: PromptFormat = take(variables)
-            except LlamakitError as error:
-                raise as_api_error(error, "chat_template_kwargs") from error
-            return taken
-        others = [name for name in variables if name not in NO_EFFECT]
-        if others and self._settings.unknown_fields is Unknown.REFUSE:
-            raise bad(
-                f"chat_template_kwargs has {others[0]!r:.80}; this prompt format is no chat "
-                "template and has no variables: leave it out, or choose the prompt format jinja",
-                "chat_template_kwargs",
-            )
-        return prompt_format
+        try:
+            taken: PromptFormat = prompt_format.with_variables(variables)  # type: ignore[attr-defined]
+        except LlamakitError as error:
+            raise as_api_error(error, "chat_template_kwargs") from error
+        return taken
 
 
 def _beginning(dialog: Sequence[Message], body: Body) -> str | None:

@@ -181,7 +181,7 @@ def test_structured_output_may_be_asked_for_in_many_ways(
         ({"max_tokens": 0}, "max_tokens", "max_tokens is 0; it has to be 1 or more"),
         ({"topk": 3}, "topk", "did you mean 'top_k'?"),
         ({"mystery": 3}, "mystery", "/openapi.json describes all fields"),
-        ({"chat_template_kwargs": {"x": 1}}, "chat_template_kwargs", "is no chat template"),
+        ({"chat_template_kwargs": {"x": 1}}, "chat_template_kwargs", "has no variables"),
         ({"add_generation_prompt": False}, "add_generation_prompt", "needs continue_final"),
         ({"continue_final_message": True}, "continue_final_message", "last message of the"),
         ({"dry_multiplier": 1, "dry_sequence_breakers": ["|"]}, "dry_sequence_breakers", "|"),
@@ -266,6 +266,12 @@ def test_an_answer_continues_the_last_message(server: Running) -> None:
     assert found.startswith(" ")
     marked = [*QUESTION, {**begun, "prefix": True}]
     assert text(server, {**body, "messages": marked}, CHAT) == found
+
+
+def test_variables_reach_a_chat_template(server: Running, llama: Llama) -> None:
+    told = {"enable_thinking": False, "reasoning_effort": "low"}
+
+    assert text(server, {**SHORT, "chat_template_kwargs": told}, CHAT) == text(server, SHORT, CHAT)
 
 
 def test_each_event_may_have_the_usage_so_far(server: Running) -> None:

@@ -193,8 +193,9 @@ def test_what_asks_for_nothing_is_taken(server: Running) -> None:
     fields = {"store": False, "background": False, "truncation": "auto", "service_tier": "auto"}
     fields |= {"reasoning": {"effort": "low"}, "user": "me", "previous_response_id": None}
 
-    assert answer(server, **SHORT)["output"][0]["content"] == (
-        answer(server, **SHORT, **fields)["output"][0]["content"]
+    assert (
+        answer(server, **SHORT)["output"][0]["content"]
+        == (answer(server, **SHORT, **fields)["output"][0]["content"])
     )
 
 

@@ -22,7 +22,9 @@ def read(tokens: Sequence[int]) -> Any:
     return read_answer("".join(map(chr, tokens)))
 
 
-def pieces_of(text: str, cuts: Sequence[int] = (), finish: str = "stop", **tools: Any) -> list[Piece]:
+def pieces_of(
+    text: str, cuts: Sequence[int] = (), finish: str = "stop", **tools: Any
+) -> list[Piece]:
     """Feed an answer, cut at some places; one character is one token."""
     stream = ToolCallStream(AnswerTools(read, **tools))
     pieces: list[Piece] = []
@@ -103,7 +105,7 @@ def test_an_answer_that_is_cut_off_before_its_arguments_is_text() -> None:
 def test_what_follows_the_token_for_calls_is_read_as_one() -> None:
     tag = ord("#")
     stream = ToolCallStream(
-        AnswerTools(lambda tokens: read_answer("print(1)", tagged=True), call_token=tag)
+        AnswerTools(lambda _tokens: read_answer("print(1)", tagged=True), call_token=tag)
     )
 
     assert stream.feed("", tag) == []

@@ -138,7 +138,8 @@ def test_calls_and_results_are_plain_messages_where_the_format_has_none(wide: Ru
     path = "/tokenize"
 
     written = wide.post(
-        path, {"messages": [*QUESTION, asked, {"role": "tool", "tool_call_id": "x", "content": "7"}]}
+        path,
+        {"messages": [*QUESTION, asked, {"role": "tool", "tool_call_id": "x", "content": "7"}]},
     ).json()
     plain = wide.post(
         path, {"messages": [*QUESTION, said, {"role": "user", "content": "add returned: 7"}]}

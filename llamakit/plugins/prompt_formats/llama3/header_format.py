@@ -85,6 +85,8 @@ class HeaderFormat:
         https://github.com/meta-llama/llama-models
     """
 
+    variables = ("date_string",)
+
     def __init__(self, tokenizer: Tokenizer, tags: Tags, settings: Settings) -> None:
         self._tokenizer, self._tags, self._settings = tokenizer, tags, settings
         special = _special_ids(tokenizer, tags)
@@ -104,6 +106,20 @@ class HeaderFormat:
             DialogError: they are something else.
         """
         settings = replace(self._settings, tools=check_tools(tools))
+        return HeaderFormat(self._tokenizer, self._tags, settings)
+
+    def with_variables(self, variables: Mapping[str, Any]) -> HeaderFormat:
+        """Return the format with the variables of Meta's own chat templates.
+
+        Args:
+            variables: ``date_string``, the date that the system message has.
+        Raises:
+            DialogError: it is no string.
+        """
+        date = variables["date_string"]
+        if not isinstance(date, str):
+            raise DialogError(f"date_string is {date!r:.60}; it has to be a string")
+        settings = replace(self._settings, date=date)
         return HeaderFormat(self._tokenizer, self._tags, settings)
 
     def encode(self, dialog: Dialog) -> list[int]:
