@@ -3,14 +3,17 @@
 The model knows little of tools: its choice is forced, and the arguments have few values.
 """
 
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any, Literal
 
+import pytest
 from conftest import MODEL
 from pydantic import BaseModel
 
+MODULES = Path(sys.prefix) / "node_modules"
 QUESTION = "What is the weather in Rome?"
 CITIES = ("Rome", "Oslo")
 
@@ -334,3 +337,21 @@ def test_litellm(base_url: str) -> None:
     message = litellm.stream_chunk_builder(list(answer)).choices[0].message
 
     assert weather_of(message.tool_calls[0].function.arguments) in CITIES
+
+
+@pytest.mark.skipif(not MODULES.exists(), reason="there was no npm to install the AI SDK with")
+def test_ai_sdk(base_url: str) -> None:
+    script = Path(__file__).with_name("ai-sdk") / "check.mjs"
+    shutil.copy(script, MODULES.parent)  # Node looks for modules beside the script
+    done = subprocess.run(
+        ["node", MODULES.parent / script.name, base_url, MODEL],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+    assert done.returncode == 0, done.stderr
+    *calls, steps = done.stdout.split()
+    assert len(calls) == 4
+    assert set(calls) <= set(CITIES)
+    assert steps == "2"

@@ -15,9 +15,7 @@ from server_kit import Running, demo_folder, thread
 from llamakit.api import Llama
 
 RECORDED = sorted((Path(__file__).parents[1] / "data" / "clients").glob("*.json"))
-CLIENTS = {
-    *("openai", "langchain", "pydantic", "instructor", "llama", "llm", "litellm"),
-}
+CLIENTS = {"ai", "openai", "langchain", "pydantic", "instructor", "llama", "llm", "litellm"}
 
 
 @pytest.fixture(scope="module")
