@@ -23,6 +23,7 @@ from llamakit.serve import moderation_endpoint
 from llamakit.serve.admission import Admission
 from llamakit.serve.api_errors import ApiError
 from llamakit.serve.chat_format import ChatFormat
+from llamakit.serve.completion_request import CompletionRequest
 from llamakit.serve.completion_responses import CompletionResponse, failed
 from llamakit.serve.metrics import Metrics
 from llamakit.serve.middleware import (
@@ -38,7 +39,7 @@ from llamakit.serve.options_endpoint import describe_options
 from llamakit.serve.page_files import Page
 from llamakit.serve.request_body import read_json
 from llamakit.serve.request_log import ignored_fields
-from llamakit.serve.request_parser import CompletionRequest, RequestParser, has_to_build
+from llamakit.serve.request_parser import RequestParser, has_to_build
 from llamakit.serve.responses_format import ResponsesFormat
 from llamakit.serve.schema_validation import Unknown
 from llamakit.serve.server_settings import ServeSettings

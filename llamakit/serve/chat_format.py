@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from llamakit.llama.chunks import Chunk
+from llamakit.serve.completion_request import CompletionRequest
 from llamakit.serve.openai_format import AnswerChoice, ResponseFormat
-from llamakit.serve.request_parser import CompletionRequest
 from llamakit.serve.token_texts import TokenTexts
 from llamakit.serve.tool_call_stream import (
     Piece,

@@ -13,7 +13,7 @@ from typing import Any
 from llamakit.llama.chunks import Chunk
 from llamakit.runtime.requests import Scores
 from llamakit.serve.api_errors import ApiError
-from llamakit.serve.request_parser import CompletionRequest
+from llamakit.serve.completion_request import CompletionRequest
 from llamakit.serve.token_texts import TokenTexts
 
 LISTS = ("tokens", "token_logprobs", "top_logprobs", "text_offset")

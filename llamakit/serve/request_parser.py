@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 from llamakit.errors import LlamakitError
@@ -16,6 +16,7 @@ from llamakit.runtime.requests import Request
 from llamakit.serve import request_schemas
 from llamakit.serve.api_errors import ApiError, as_api_error, bad
 from llamakit.serve.chat_prompt import AnswerTools, ChatPrompts
+from llamakit.serve.completion_request import CompletionRequest
 from llamakit.serve.constraint_reader import ConstraintReader
 from llamakit.serve.responses_request import chat_of, repeated
 from llamakit.serve.responses_schema import RESPONSES
@@ -43,50 +44,6 @@ Body = Mapping[str, Any]
 def has_to_build(body: object) -> bool:
     """Return whether a request needs processors of its own, which may take time to build."""
     return isinstance(body, dict) and any(body.get(name) for name in BUILT)
-
-
-@dataclass(frozen=True)
-class CompletionRequest:
-    """A parsed HTTP request for completions.
-
-    Args:
-        choices: the engine's request for each choice: all of the first prompt's, then of the next.
-        stop: strings that end an answer.
-        echo: each choice begins with its prompt.
-        keep_space: a space at the start of an answer is part of it.
-        top: how many alternatives each token is shown with; None shows no probabilities.
-        seen: the probabilities that the sampler saw are shown too.
-        discard: the answers are not returned, only the scores of the prompts.
-        tools: how calls are found in an answer; None where the request has no tools.
-        continuous_usage: each event of a stream has the usage so far.
-        ignored: the places of the request's fields that are ignored.
-        repeated: what a response repeats of its request; None where it is no ``/v1/responses``.
-    """
-
-    choices: Sequence[Request]
-    n: int = 1
-    stop: Sequence[str] = ()
-    echo: bool = False
-    keep_space: bool = False
-    top: int | None = None
-    seen: bool = False
-    discard: bool = False
-    tools: AnswerTools | None = None
-    stream: bool = False
-    include_usage: bool = False
-    continuous_usage: bool = False
-    ignored: Sequence[str] = ()
-    repeated: Mapping[str, Any] | None = None
-
-    @property
-    def keeps_chunks(self) -> bool:
-        """Whether a whole response is made of the answer's tokens, not of its text alone."""
-        return self.top is not None or self.tools is not None or self.repeated is not None
-
-    @property
-    def prompt_tokens(self) -> int:
-        """How many tokens the prompts have."""
-        return sum(len(request.tokens) for request in self.choices[:: self.n])
 
 
 class RequestParser:

@@ -9,8 +9,8 @@ from typing import Any
 
 from llamakit.llama.chunks import Chunk
 from llamakit.serve.api_errors import ApiError
+from llamakit.serve.completion_request import CompletionRequest
 from llamakit.serve.openai_format import AnswerChoice, ResponseFormat
-from llamakit.serve.request_parser import CompletionRequest
 from llamakit.serve.token_texts import TokenTexts
 from llamakit.serve.tool_call_stream import Piece, answer_pieces, call_id
 

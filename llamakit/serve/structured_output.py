@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from llamakit.errors import InvalidJSONError
-from llamakit.json_reader import parse_json
+from llamakit.files.json_reader import parse_json
 from llamakit.plugin_manager.factories import Choice
 from llamakit.serve.api_errors import bad
 from llamakit.serve.schema_parts import FLAG, LONGEST_OPTION, OBJECT, TEXT, Schema, closed, refused

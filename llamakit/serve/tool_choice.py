@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from llamakit.json_reader import parse_json
+from llamakit.files.json_reader import parse_json
 from llamakit.serve.api_errors import bad
 from llamakit.serve.tool_schemas import check_functions
 
