@@ -26,7 +26,7 @@ def dialog_of(messages: Sequence[Mapping[str, Any]]) -> list[Message]:
         if message["role"] in ("tool", "function") and answered:
             carried["tool_call_id"] = answered
         role = _ROLES.get(message["role"], message["role"])
-        content = _content(message, index, is_needed=not calls)
+        content = _content(message, index, is_needed=not calls and role != "tool")
         dialog.append({"role": role, "content": content, **carried})
     return dialog
 

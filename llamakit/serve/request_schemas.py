@@ -41,10 +41,26 @@ SAMPLING: Mapping[str, Schema] = {
     "temperature": {"type": "number", "minimum": 0, "maximum": 100},
     "top_p": {"type": "number", "minimum": 0, "maximum": 1},
     "logit_bias": {
-        "type": "object",
-        "maxProperties": 1024,
-        "additionalProperties": {"type": "number", "minimum": -100, "maximum": 100},
-        "description": "By token ID: what is added to its logit.",
+        "anyOf": [
+            {
+                "type": "object",
+                "maxProperties": 1024,
+                "additionalProperties": {"type": "number", "minimum": -100, "maximum": 100},
+            },
+            {
+                "type": "array",
+                "maxItems": 1024,
+                "items": {
+                    "type": "array",
+                    "minItems": 2,
+                    "maxItems": 2,
+                    "items": {
+                        "anyOf": [{"type": "number", "minimum": -100}, {"enum": [False]}],
+                    },
+                },
+            },
+        ],
+        "description": "By token ID: what is added to its logit; or llama.cpp's list of pairs.",
     },
     "sampler": {
         **NAMED,

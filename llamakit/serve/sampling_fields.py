@@ -126,6 +126,10 @@ SAMPLING_FIELDS: Mapping[str, Schema] = {
 }
 
 
+RANDOM = -1
+"""The seed with which vLLM and llama.cpp take a new one each time."""
+
+
 def with_standard_names(body: Body) -> dict[str, Any]:
     """Return a body with the fields of other servers under the names that this one reads.
 
@@ -139,6 +143,8 @@ def with_standard_names(body: Body) -> dict[str, Any]:
         value = renamed.pop(alias)
         if renamed.setdefault(name, value) != value:
             raise bad(f"{alias} and {name} mean the same and differ: give one", alias)
+    if renamed.get("seed") == RANDOM:
+        del renamed["seed"]
     if renamed.get("do_sample") is False:
         renamed["temperature"] = 0
     if renamed.get("mirostat"):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -135,8 +135,7 @@ class SamplingReader:
                 "ignore_eos",
             )
         if "logit_bias" in body:
-            pairs = (f"{_token_id(name)}:{value}" for name, value in body["logit_bias"].items())
-            yield Choice("logit-bias", {"bias": ",".join(pairs)}), "logit_bias"
+            yield Choice("logit-bias", {"bias": _biases(body["logit_bias"])}), "logit_bias"
         yield from field_processors(body)
         for given in body.get("processors", ()):
             yield read_choice(given, self._toolkit.processors, "processors"), "processors"
@@ -185,9 +184,24 @@ def refuse_files(entry: Entry, options: Mapping[str, Any]) -> None:
             raise bad(f"{option.name} of {entry} names a file, which requests may not")
 
 
-def _token_id(name: str) -> str:
-    if not (name.isascii() and name.isdecimal()):
-        raise bad(
-            f"logit_bias has the key {name!r}; keys are token IDs, such as '13'", "logit_bias"
-        )
-    return name
+def _biases(given: Mapping[str, float] | Sequence[Sequence[Any]]) -> str:
+    """Return ``ID:VALUE,ID:VALUE`` of OpenAI's object, or of llama.cpp's list of pairs.
+
+    Raises:
+        ApiError: a key is no token ID, or a pair is none.
+    """
+    pairs = []
+    for entry in given.items() if isinstance(given, Mapping) else given:
+        if len(entry) != 2:
+            raise bad(
+                f"logit_bias has {entry!r:.60}; expected a token ID and a number", "logit_bias"
+            )
+        name, value = str(entry[0]), entry[1]
+        if not (name.isascii() and name.isdecimal()):
+            raise bad(
+                f"logit_bias has the key {name!r}; keys are token IDs, such as '13'", "logit_bias"
+            )
+        if isinstance(value, bool):
+            value = "-inf"  # false, as llama.cpp has it
+        pairs.append(f"{name}:{value}")
+    return ",".join(pairs)

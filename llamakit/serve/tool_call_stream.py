@@ -26,6 +26,8 @@ _BEFORE = re.compile(r"\s*(?:\[\s*(?=\{))?")
 _BETWEEN = re.compile(r"[\s;,}\]]*")
 _MAYBE_LIST = re.compile(r"\[\s*(?:[^\W\d][\w.\-]*(?:\(.*)?)?", re.DOTALL)
 _FUNCTION_TAG = "<function="
+LONGEST_BEGINNING = 4096
+"""Characters of an answer that are looked at again and again for the beginning of a call."""
 _BUILTIN = re.compile(r"^[ \t]*\w+\.call\(", re.MULTILINE)
 _MAYBE_BUILTIN = re.compile(r"^[ \t]*\w*(?:\.(?:c(?:a(?:ll?)?)?)?)?\Z", re.MULTILINE)
 
@@ -111,6 +113,8 @@ class ToolCallStream:
     def _start(self) -> Iterator[Piece]:
         rest = self._text[self._at :]
         body = rest[_match(_BEFORE, rest).end() :]
+        if len(body) > LONGEST_BEGINNING:
+            self._mode = _Mode.HELD
         if body.startswith("{"):
             if head := _HEAD.match(body):
                 yield from self._begin(head[1], len(self._text) - len(body) + head.end())

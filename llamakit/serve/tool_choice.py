@@ -17,8 +17,10 @@ MOST_CALLS = 16
 """Calls of one answer that has to have some."""
 _SPACED = {"item_separator": ", ", "key_separator": ": ", "whitespace_flexible": False}
 """As Python writes JSON, which models were trained on."""
-_NO_CALL = r"TEXT: /(\s*[^\s{\[<](.|\n)*)?/"
-"""Text that is no call in JSON."""
+_NO_CALL = r"TEXT: /(\s*[^\s{](.|\n)*)?/"
+"""Text that is no call in JSON; a call in a model's other ways of writing one is text here."""
+_TYPE = r'("\"type\": \"function\", ")?'
+"""What Llama 3 writes in a call, before its name."""
 
 
 @dataclass(frozen=True)
@@ -144,8 +146,9 @@ def call_grammar(use: ToolUse, answer_schema: str | None) -> str | None:
     several = f' ("; " call){{0,{MOST_CALLS - 1}}}' if use.parallel else ""
     lines = [f"call: {calls}"]
     for number, function in enumerate(functions):
-        head = json.dumps(f'{{"name": "{function["name"]}", "parameters": ')
-        lines.append(f'call_{number}: {head} %json {arguments_schema(function)} "}}"')
+        head = json.dumps(f'"name": "{function["name"]}", "parameters": ')
+        arguments = arguments_schema(function)
+        lines.append(f'call_{number}: "{{" {_TYPE} {head} %json {arguments} "}}"')
     if use.is_forced:
         start = f"start: call{several}"
     elif answer_schema:

@@ -26,6 +26,8 @@ from llamakit.runtime.kernels import calibration
 from llamakit.runtime.rank_messages import decode, encode
 from llamakit.serve import request_schemas
 from llamakit.serve.request_body import parse
+from llamakit.serve.responses_schema import RESPONSES
+from llamakit.serve.schema_validation import Unknown
 from llamakit.serve.schema_validation import check as check_schema
 from llamakit.tokenizer import tokenizer_json as tokenizer_json_reader
 from llamakit.tokenizer.rank_file import read_ranks
@@ -52,8 +54,9 @@ def read_template(_: bytes, path: Path) -> None:
 
 def read_request(data: bytes, _: Path) -> None:
     body = parse(data)
-    for schema in (request_schemas.COMPLETION, request_schemas.CHAT, request_schemas.TOKENIZE):
-        check_schema(body, schema)
+    chat, tokenize = request_schemas.CHAT, request_schemas.TOKENIZE
+    for schema in (request_schemas.COMPLETION, chat, tokenize, RESPONSES):
+        check_schema(body, schema, unknown=Unknown.WARN)
 
 
 def read_replies(data: bytes, _: Path) -> None:

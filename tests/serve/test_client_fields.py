@@ -197,6 +197,20 @@ def test_what_contradicts_itself_is_refused(
     assert error["param"] == param
 
 
+def test_biases_may_be_pairs_and_forbid_a_token(server: Running) -> None:
+    pairs = [[13, 1], [40, False]]
+
+    assert text(server, {**DRAWN, "logit_bias": pairs}) == text(
+        server, {**DRAWN, "processors": ["logit-bias:bias=13:1,40:-inf"]}
+    )
+    error = refused(server.post(CHAT, {**SHORT, "logit_bias": [[1]]}), 400)
+    assert error["param"] == "logit_bias"
+
+
+def test_a_seed_of_minus_one_is_a_new_one_each_time() -> None:
+    assert "seed" not in with_standard_names({"seed": -1})
+
+
 def test_unknown_fields_that_are_null_ask_for_nothing(server: Running) -> None:
     message = {**QUESTION[0], "id": "x", "name": "me", "reasoning_content": None, "novel": None}
 
