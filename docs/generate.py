@@ -35,7 +35,7 @@ from llamakit.plugin_manager.registry import Registry
 from llamakit.plugin_manager.toolkit import Toolkit, load_toolkit
 from llamakit.serve import client_fields, message_schemas, request_schemas
 from llamakit.serve.responses_schema import RESPONSES
-from llamakit.serve.schema_parts import closed
+from llamakit.serve.schema_parts import closed, is_unused
 from llamakit.testing import pytest_plugin
 
 USED_BY = {
@@ -486,7 +486,7 @@ def request_fields(kind: str) -> str:
     schema = closed(common) if kind == "COMMON" else BODIES[kind]
     rows = []
     for name, field in schema["properties"].items():
-        if any("x-ignored" in it or "x-refusal" in it for it in field.get("anyOf", [field])):
+        if is_unused(field):
             continue
         if kind != "COMMON" and name in common:
             continue

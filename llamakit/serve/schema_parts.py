@@ -60,6 +60,11 @@ def ignored(reason: str) -> Schema:
     return {"description": f"Ignored: {reason}.", "x-ignored": True}
 
 
+def is_unused(schema: Mapping[str, Any]) -> bool:
+    """Return whether a field is one that is ignored, or refused."""
+    return any("x-ignored" in it or "x-refusal" in it for it in schema.get("anyOf", [schema]))
+
+
 def number(low: float, high: float | None = None, description: str = "") -> Schema:
     """Return the schema of a number between two others."""
     return _bounded("number", low, high, description)

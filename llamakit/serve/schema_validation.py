@@ -13,7 +13,7 @@ from typing import Any
 from llamakit.errors import suggestion
 from llamakit.printable import printable
 from llamakit.serve.api_errors import ApiError, bad
-from llamakit.serve.schema_parts import NOTHING
+from llamakit.serve.schema_parts import NOTHING, is_unused
 
 Schema = Mapping[str, Any]
 
@@ -116,13 +116,9 @@ def _check_object(value: dict[str, Any], schema: Schema, where: str, unknown: Un
 
 def _suggestion(name: str, known: Mapping[str, Schema]) -> str:
     """Return a hint at the field that was meant; only a few fields are all listed."""
-    hint = suggestion(name, [it for it, schema in known.items() if not _is_unused(schema)])
+    hint = suggestion(name, [it for it, schema in known.items() if not is_unused(schema)])
     is_list = hint.startswith("; there are") and len(known) > MOST_LISTED
-    return "; /openapi.json describes all fields" if is_list else hint
-
-
-def _is_unused(schema: Schema) -> bool:
-    return any("x-ignored" in it or "x-refusal" in it for it in schema.get("anyOf", [schema]))
+    return "; /openapi.json describes them" if is_list else hint
 
 
 def _check_any(value: object, schemas: Sequence[Schema], where: str, unknown: Unknown) -> Ignored:

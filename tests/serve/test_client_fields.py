@@ -180,7 +180,7 @@ def test_structured_output_may_be_asked_for_in_many_ways(
         ({"best_of": 2}, "best_of", "they have to be equal"),
         ({"max_tokens": 0}, "max_tokens", "max_tokens is 0; it has to be 1 or more"),
         ({"topk": 3}, "topk", "did you mean 'top_k'?"),
-        ({"mystery": 3}, "mystery", "/openapi.json describes all fields"),
+        ({"mystery": 3}, "mystery", "/openapi.json describes them"),
         ({"chat_template_kwargs": {"x": 1}}, "chat_template_kwargs", "has no variables"),
         ({"add_generation_prompt": False}, "add_generation_prompt", "needs continue_final"),
         ({"continue_final_message": True}, "continue_final_message", "last message of the"),

@@ -25,7 +25,7 @@ def wide() -> Iterator[Running]:
     with (
         model as llama,
         thread(
-            llama, model_name="llama-demo", new_tokens=40, sampling={"temperature": 0}
+            llama, model_name="llama-demo", new_tokens=64, sampling={"temperature": 0}
         ) as running,
     ):
         yield running

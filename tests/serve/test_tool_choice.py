@@ -168,7 +168,8 @@ def test_strict_tools_leave_text_free(wide: Running) -> None:
 
 
 def test_a_call_that_is_cut_off_is_returned_as_far_as_it_went(wide: Running) -> None:
-    found = answer(wide, tool_choice=named("weather"), max_tokens=36)
+    tools = [tool("weather", city={"enum": ["Rome " * 60]})]
+    found = answer(wide, tools=tools, tool_choice="required", max_tokens=90)
 
     assert found["finish_reason"] == "length"
     (call,) = found["message"]["tool_calls"]
