@@ -171,7 +171,7 @@ def test_the_client_parses_what_it_asked_for(server: Running) -> None:
         (
             {"input": [{"role": "assistant", "content": "a"}]},
             "input",
-            "an assistant message stands where the llama2 format wants",
+            "an assistant message comes where the llama2 format expects",
         ),
         ({"tools": [{"type": "web_search"}]}, "tools", "tools[0].type is 'web_search'"),
         ({"tools": [{**TOOL, "name": "a b"}]}, "tools", "tools[0].name is 'a b'"),
