@@ -77,7 +77,7 @@ SLOTS = 8
     "--queue",
     metavar="N",
     type=WholeNumber(min=0),
-    default=64,
+    default=256,
     show_default=True,
     help="How many answers may wait for a slot; requests beyond that get 429.",
 )
@@ -85,7 +85,7 @@ SLOTS = 8
     "--max-choices",
     metavar="N",
     type=WholeNumber(min=1),
-    default=16,
+    default=128,
     show_default=True,
     help="How many answers one request may ask for: prompts times n.",
 )
@@ -143,7 +143,14 @@ SLOTS = 8
     help="What happens to fields of a request that are unknown or not offered here, and may change "
     "an answer: a 400, a note in the log, or nothing. Fields that cannot are ignored always.",
 )
-@click.option("--json-log", is_flag=True, help="Log one JSON object a request.")
+@click.option(
+    "--log-format",
+    type=click.Choice(["text", "json"]),
+    default="text",
+    show_default=True,
+    help="How the log is written: key=value, or one JSON object a line.",
+)
+@click.option("--json-log", is_flag=True, hidden=True, help="The same as --log-format json.")
 @click.option("--log-prompts", is_flag=True, help="Log prompts and answers as well.")
 @click.pass_obj
 def serve(toolkit: Toolkit, /, **arguments: Any) -> None:
@@ -197,8 +204,14 @@ class ServeOptions:
     connections: int
     grace: float
     unknown_fields: str
+    log_format: str
     json_log: bool
     log_prompts: bool
+
+    @property
+    def as_json(self) -> bool:
+        """Whether each line of the log is a JSON object."""
+        return self.json_log or self.log_format == "json"
 
     def server_settings(self, host: str, keys: tuple[str, ...]) -> ServeSettings:
         """Return what the server itself needs of them."""
@@ -217,7 +230,7 @@ class ServeOptions:
             prompt_format=self.prompt_format,
             new_tokens=self.max_new_tokens,
             seed=self.seed,
-            json_log=self.json_log,
+            json_log=self.as_json,
             log_prompts=self.log_prompts,
             unknown_fields=Unknown(self.unknown_fields),
             limits=Limits(
@@ -244,6 +257,7 @@ def run(toolkit: Toolkit, options: ServeOptions) -> None:
     check_auth(host, keys, no_auth=options.no_auth)
     check_extra()
     from llamakit.serve import server
+    from llamakit.serve.request_log import write_event
 
     model, loading = options.model, options.loading
     listener = server.listen(host, options.port)
@@ -254,7 +268,8 @@ def run(toolkit: Toolkit, options: ServeOptions) -> None:
         llama.prompt_format(options.prompt_format)  # refuse a wrong one before serving
         if options.draft is not None:
             settings = replace(settings, drafter=llama.drafter(options.draft))
-        server.Server(llama, settings, listener).run(lambda url: note(f"serving at {url}"))
+        say = write_event if options.as_json else note
+        server.Server(llama, settings, listener).run(lambda url: say(f"serving at {url}"))
 
 
 def check_extra() -> None:

@@ -5,13 +5,20 @@ from __future__ import annotations
 import contextlib
 import queue
 import threading
+import time
+from collections import Counter
 from collections.abc import Callable, Hashable, Iterator
 from dataclasses import dataclass, field
 
 from llamakit.errors import LlamakitError, ParallelError
 from llamakit.runtime.fair_queue import FairQueue
-from llamakit.runtime.requests import Event, Request
+from llamakit.runtime.requests import Event, Request, RunningRow
 from llamakit.runtime.scheduler import Scheduler
+
+SHARED_SECONDS = 1.0
+"""After the last request of another client, until one has all slots again."""
+
+_NOBODY: Hashable = object()
 
 
 @dataclass(eq=False)
@@ -25,6 +32,8 @@ class RequestStream:
     request: Request
     client: Hashable
     _engine: Engine
+    paused: RunningRow | None = None
+    """The row of a request whose slot another client has got."""
     _events: queue.SimpleQueue[Event | BaseException] = field(default_factory=queue.SimpleQueue)
 
     def __iter__(self) -> Iterator[Event]:
@@ -81,6 +90,7 @@ class Engine:
         self._running: dict[int, RequestStream] = {}  # by the scheduler's index
         self._scheduler: Scheduler | None = None
         self._closing = False
+        self._shared_until = 0.0
         self._thread = threading.Thread(target=self._run, name="llamakit engine", daemon=True)
         self._thread.start()
 
@@ -161,14 +171,64 @@ class Engine:
 
     def _admit(self) -> None:
         """Give free slots to waiting requests."""
-        while self._waiting and (self._scheduler is None or self._scheduler.free):
-            stream = self._waiting.pop()
+        while self._waiting:
+            client = self._next_client()
+            if client is _NOBODY:
+                return
+            stream = self._waiting.pop(client)
             try:
-                if self._scheduler is None:
-                    self._scheduler = self._open()
-                self._running[self._scheduler.submit(stream.request)] = stream
+                self._start(stream)
             except Exception as error:  # noqa: BLE001 (passed on to the submitter)
                 stream.put(error)
+
+    def _start(self, stream: RequestStream) -> None:
+        if self._scheduler is None:
+            self._scheduler = self._open()
+        row, stream.paused = stream.paused, None
+        if row is None:
+            index = self._scheduler.submit(stream.request)
+        else:
+            index = self._scheduler.resume(row)
+        self._running[index] = stream
+
+    def _next_client(self) -> Hashable:
+        """Return whose waiting request gets a slot now; ``_NOBODY`` if all have to wait.
+
+        While several clients have requests, none has more than half of the slots: a batch twice as
+        large is computed more slowly. Without a free slot, the one with the most gives some up.
+        """
+        if self._scheduler is None:
+            return self._waiting.clients[0]
+        counts = Counter(stream.client for stream in self._running.values())
+        if len({*counts, *self._waiting.clients}) > 1:
+            self._shared_until = time.monotonic() + SHARED_SECONDS
+        elif time.monotonic() > self._shared_until:
+            return self._waiting.clients[0] if self._scheduler.free else _NOBODY
+        poorest = min(self._waiting.clients, key=lambda client: counts[client])
+        most = max(1, self._scheduler.slots // 2)
+        if not self._scheduler.free:
+            self._take_slots(counts, max(most, counts[poorest] + 1))
+        if not self._scheduler.free or counts[poorest] >= most:
+            return _NOBODY
+        return poorest
+
+    def _take_slots(self, counts: Counter[Hashable], most: int) -> None:
+        """Pause the newest requests of the client that has the most.
+
+        Args:
+            counts: the running requests of each client.
+            most: how many it may go on with.
+        """
+        assert self._scheduler is not None
+        richest, count = counts.most_common(1)[0]
+        for index, stream in reversed(list(self._running.items())):
+            if count <= most:
+                return
+            if stream.client == richest and (row := self._scheduler.pause(index)) is not None:
+                del self._running[index]
+                stream.paused = row
+                self._waiting.put_back(richest, stream)
+                count -= 1
 
     def _fail(self, error: Exception) -> None:
         for stream in self._running.values():

@@ -30,15 +30,26 @@ class FairQueue(Generic[T]):
         """Append an item of a client."""
         self._lines.setdefault(client, deque()).append(item)
 
-    def pop(self) -> T:
-        """Remove and return the first item of the next client, whose next turn is the last.
+    def put_back(self, client: Hashable, item: T) -> None:
+        """Put an item before the other ones of its client; the next turn is not its client's."""
+        self._lines.setdefault(client, deque()).appendleft(item)
 
+    @property
+    def clients(self) -> list[Hashable]:
+        """The clients that wait, the next one first."""
+        return list(self._lines)
+
+    def pop(self, client: Hashable | None = None) -> T:
+        """Remove and return the first item of a client, whose next turn is the last.
+
+        Args:
+            client: one of ``clients``; None is the next one.
         Raises:
             IndexError: nothing waits.
         """
         if not self._lines:
             raise IndexError("nothing waits")
-        client = next(iter(self._lines))
+        client = next(iter(self._lines)) if client is None else client
         line = self._lines.pop(client)
         item = line.popleft()
         if line:

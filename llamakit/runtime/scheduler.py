@@ -74,6 +74,11 @@ class Scheduler:
         return not (self._waiting or self._active or self._loading)
 
     @property
+    def slots(self) -> int:
+        """The largest batch."""
+        return self._slots
+
+    @property
     def free(self) -> int:
         """How many slots are free and not claimed by a waiting request."""
         taken = len(self._active) + len(self._waiting) + (self._loading is not None)
@@ -148,6 +153,24 @@ class Scheduler:
         self._cancelled.add(index)
         self._waiting = deque(row for row in self._waiting if row.index != index)
         self._leave(index)
+
+    def pause(self, index: int) -> RunningRow | None:
+        """Take a row that decodes out of its slot, to be resumed; None if it cannot be.
+
+        The log-probabilities of a prompt are computed once: such a row stays.
+        """
+        for row in self._active:
+            if row.index == index and not row.request.prompt_logprobs:
+                self._leave(index)
+                return row
+        return None
+
+    def resume(self, row: RunningRow) -> int:
+        """Queue a paused row again; return its new index. Its tokens so far are its prompt."""
+        row.index = self._submitted
+        self._submitted += 1
+        self._waiting.append(row)
+        return row.index
 
     def close(self) -> None:
         """Free the cache."""

@@ -60,6 +60,25 @@ def bad(message: str, param: str | None = None, code: str | None = None) -> ApiE
     return ApiError(400, message, param=param, code=code)
 
 
+def context_exceeded(context: int, tokens: int, *, at_least: bool = False) -> ApiError:
+    """Return the error for a prompt that is too long, in the words that clients look for.
+
+    LiteLLM, LangChain and others find out by them that a shorter prompt may be tried.
+
+    Args:
+        context: how many tokens a sequence may have.
+        tokens: how many the prompt has.
+        at_least: it has more; it was too long to be counted.
+    """
+    count = f"at least {tokens}" if at_least else str(tokens)
+    return bad(
+        f"This model's maximum context length is {context} tokens. However, you requested "
+        f"{'at least ' if at_least else ''}{tokens + 1} tokens ({count} in the prompt, 1 in the "
+        "completion). Please reduce the length of the prompt.",
+        code="context_length_exceeded",
+    )
+
+
 def as_api_error(error: BaseException, param: str | None = None) -> ApiError:
     """Convert an exception to an API error: the client's fault, or the server's.
 

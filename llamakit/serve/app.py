@@ -5,9 +5,7 @@ from __future__ import annotations
 import asyncio
 import math
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
-from functools import partial
-from typing import Any, TypeVar
+from typing import Any
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
@@ -25,30 +23,34 @@ from llamakit.serve.api_errors import ApiError
 from llamakit.serve.chat_format import ChatFormat
 from llamakit.serve.completion_request import CompletionRequest
 from llamakit.serve.completion_responses import CompletionResponse, failed
+from llamakit.serve.connections import Connections
 from llamakit.serve.metrics import Metrics
 from llamakit.serve.middleware import (
     ApiKeyMiddleware,
     ConnectionLimitMiddleware,
+    FramingMiddleware,
     HostMiddleware,
     RequestLogMiddleware,
+    TrailingSlashMiddleware,
     error_response,
 )
 from llamakit.serve.openai_format import CompletionFormat, ResponseFormat
 from llamakit.serve.openapi import description
 from llamakit.serve.options_endpoint import describe_options
 from llamakit.serve.page_files import Page
-from llamakit.serve.request_body import read_json
+from llamakit.serve.request_body import BodyReader
+from llamakit.serve.request_ids import REQUEST_ID_HEADER
 from llamakit.serve.request_log import ignored_fields
-from llamakit.serve.request_parser import RequestParser, has_to_build
+from llamakit.serve.request_parser import RequestParser
+from llamakit.serve.request_threads import RequestThreads
 from llamakit.serve.responses_format import ResponsesFormat
 from llamakit.serve.schema_validation import Unknown
 from llamakit.serve.server_settings import ServeSettings
 from llamakit.serve.token_texts import TokenTexts
+from llamakit.serve.turns import Turns
 
-T = TypeVar("T")
-
-BUILDERS = 2
-"""Threads that build grammars and processors; the grammar engine releases the GIL."""
+TOKENS_A_TURN = 2048
+"""Tokens of ``/tokenize`` whose texts are looked up at once."""
 
 ROUTES = {
     "/v1/models": ("GET", "models"),
@@ -82,8 +84,9 @@ class Api:
         self._llama, self._settings, self._started = llama, settings, started
         self._parser = RequestParser(llama, settings)
         self._texts = TokenTexts(llama.tokenizer)
-        self._parse_threads = ThreadPoolExecutor(1, "llamakit reading")
-        self._build_threads = ThreadPoolExecutor(BUILDERS, "llamakit building")
+        self.turns = Turns(asyncio.get_running_loop())
+        self._bodies = BodyReader(settings, llama.max_seq_len)
+        self._threads = RequestThreads(self.turns)
 
     async def warm_up(self) -> None:
         """Generate one token, so that failures come now and memory is allocated now.
@@ -102,17 +105,17 @@ class Api:
         finally:
             self.admission.release(completion)
 
-    def close(self) -> None:
+    async def close(self) -> None:
         """End the engine."""
         self.admission.close()
-        self._parse_threads.shutdown()
-        self._build_threads.shutdown()
+        await self._bodies.close()
+        self._threads.close()
 
-    def app(self, connections: Callable[[], int] = lambda: 0) -> Starlette:
+    def app(self, connections: Connections) -> Starlette:
         """Return the application.
 
         Args:
-            connections: returns how many are open.
+            connections: those that are open.
         """
         routes = [
             *(
@@ -126,9 +129,11 @@ class Api:
             LlamakitError: _llamakit_error,
         }
         middleware = self._middleware([route.path for route in routes], connections)
-        return Starlette(routes=routes, middleware=middleware, exception_handlers=handlers)
+        app = Starlette(routes=routes, middleware=middleware, exception_handlers=handlers)
+        app.router.redirect_slashes = False  # TrailingSlashMiddleware
+        return app
 
-    def _middleware(self, paths: list[str], connections: Callable[[], int]) -> list[Middleware]:
+    def _middleware(self, paths: list[str], connections: Connections) -> list[Middleware]:
         settings = self._settings
         middleware = [
             Middleware(
@@ -137,10 +142,10 @@ class Api:
                 as_json=settings.json_log,
                 routes=paths,
             ),
-            Middleware(
-                ConnectionLimitMiddleware, count=connections, most=settings.limits.connections
-            ),
+            Middleware(FramingMiddleware),
+            Middleware(ConnectionLimitMiddleware, connections=connections),
             Middleware(HostMiddleware, hosts=settings.hosts),
+            Middleware(TrailingSlashMiddleware, paths=paths),
             Middleware(ApiKeyMiddleware, keys=settings.keys, is_open=self._is_open),
         ]
         if settings.origins:
@@ -148,8 +153,8 @@ class Api:
                 CORSMiddleware,
                 allow_origins=list(settings.origins),
                 allow_methods=["GET", "POST"],
-                allow_headers=["Authorization", "Content-Type"],
-                expose_headers=["Retry-After"],
+                allow_headers=["*"],  # clients of OpenAI's make send a dozen x-stainless-… ones
+                expose_headers=["Retry-After", REQUEST_ID_HEADER],
             )
             middleware.insert(-1, cors)
         return middleware
@@ -173,9 +178,9 @@ class Api:
 
     async def moderations(self, request: Request) -> Response:
         """``POST /v1/moderations``."""
-        body = await read_json(request, self._settings.limits)
-        asked = await self._in_thread(self._parser.moderation, body)
         client = request.scope["llamakit.client"]
+        body = await self._bodies.read(request)
+        asked = await self._threads.run(client, self._parser.moderation, body)
         verdicts = await moderation_endpoint.moderate(
             self.admission, self._parser, self._llama.tokenizer, asked, client
         )
@@ -190,15 +195,21 @@ class Api:
 
     async def tokenize(self, request: Request) -> Response:
         """``POST /tokenize``."""
-        body = await read_json(request, self._settings.limits)
-        tokens = await self._in_thread(self._parser.tokenize, body)
-        pieces = [self._texts.text(token) for token in tokens]
+        body = await self._bodies.read(request)
+        client = request.scope["llamakit.client"]
+        tokens = await self._threads.run(client, self._parser.tokenize, body)
+        pieces: list[str] = []
+        for start in range(0, len(tokens), TOKENS_A_TURN):
+            await self.turns.wait(client)
+            pieces += map(self._texts.text, tokens[start : start + TOKENS_A_TURN])
         return JSONResponse({"tokens": tokens, "pieces": pieces, "count": len(tokens)})
 
     async def detokenize(self, request: Request) -> Response:
         """``POST /detokenize``."""
-        body = await read_json(request, self._settings.limits)
-        return JSONResponse({"text": await self._in_thread(self._parser.detokenize, body)})
+        body = await self._bodies.read(request)
+        client = request.scope["llamakit.client"]
+        text = await self._threads.run(client, self._parser.detokenize, body)
+        return JSONResponse({"text": text})
 
     async def models(self, _request: Request) -> Response:
         """``GET /v1/models``."""
@@ -206,7 +217,7 @@ class Api:
 
     async def model(self, request: Request) -> Response:
         """``GET /v1/models/NAME``."""
-        if request.path_params["name"] != self._settings.model_name:
+        if request.path_params["name"].removesuffix("/") != self._settings.model_name:
             raise ApiError(
                 404,
                 f"no such model; this server has {self._settings.model_name!r}",
@@ -242,15 +253,16 @@ class Api:
         read: Callable[[Any], CompletionRequest],
         response_format: type[ResponseFormat],
     ) -> CompletionResponse:
-        body = await read_json(request, self._settings.limits)
+        body = await self._bodies.read(request)
         record = request.scope["llamakit.record"]
         if self._settings.log_prompts and isinstance(body, dict):
             given = (body.get(name) for name in ("prompt", "messages", "input"))
             record.notes["prompt"] = next((it for it in given if it is not None), None)
-        parsed = await self._in_thread(read, body)
-        if parsed.ignored and self._settings.unknown_fields is not Unknown.IGNORE:
-            record.notes["ignored"] = ignored_fields(parsed.ignored)
-        completion = self.admission.submit(parsed, request.scope["llamakit.client"])
+        if body.ignored and self._settings.unknown_fields is not Unknown.IGNORE:
+            record.notes["ignored"] = ignored_fields(body.ignored)
+        client = request.scope["llamakit.client"]
+        parsed = await self._threads.run(client, read, body)
+        completion = self.admission.submit(parsed, client)
         formatted = response_format(parsed, self._texts, self._settings.model_name)
         return CompletionResponse(
             completion,
@@ -260,15 +272,6 @@ class Api:
             seconds=self._settings.limits.seconds,
             log=self._settings.log_prompts,
         )
-
-    async def _in_thread(self, work: Callable[[Any], T], body: object) -> T:
-        """Parse a body in a thread: tokenizing a long text takes time.
-
-        Requests with something to build, such as a grammar, have threads of their own, so that the
-        others do not wait for them.
-        """
-        threads = self._build_threads if has_to_build(body) else self._parse_threads
-        return await asyncio.get_running_loop().run_in_executor(threads, partial(work, body))
 
     def _model(self) -> dict[str, Any]:
         return {

@@ -24,7 +24,6 @@ class CompletionRequest:
         discard: the answers are not returned, only the scores of the prompts.
         tools: how calls are found in an answer; None where the request has no tools.
         continuous_usage: each event of a stream has the usage so far.
-        ignored: the places of the request's fields that are ignored.
         repeated: what a response repeats of its request; None where it is no ``/v1/responses``.
     """
 
@@ -40,7 +39,6 @@ class CompletionRequest:
     stream: bool = False
     include_usage: bool = False
     continuous_usage: bool = False
-    ignored: Sequence[str] = ()
     repeated: Mapping[str, Any] | None = None
 
     @property

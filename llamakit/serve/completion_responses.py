@@ -15,9 +15,9 @@ from llamakit.serve.admission import Admission
 from llamakit.serve.api_errors import ApiError, as_api_error
 from llamakit.serve.completion_stream import CompletionStream
 from llamakit.serve.metrics import Metrics
-from llamakit.serve.middleware import Receive, Scope, Send, error_response, write_trace
+from llamakit.serve.middleware import Receive, Scope, Send, error_response
 from llamakit.serve.openai_format import AnswerChoice, ResponseFormat
-from llamakit.serve.request_log import Record
+from llamakit.serve.request_log import Record, trace
 
 GONE = 499
 """The status in the log if the client disconnects before the response has begun."""
@@ -61,7 +61,8 @@ class CompletionResponse:
         except ApiError as error:
             record.notes["error"] = error.code or error.status
             if error.code == "internal_error" and error.__cause__ is not None:
-                write_trace(error.__cause__)
+                cause = error.__cause__
+                record.notes |= {"cause": type(cause).__name__, "trace": trace(cause)}
             await _unless_gone(self._send_error(error, scope, receive, send), receive, PATIENCE)
         finally:
             self._admission.release(self._completion)
@@ -81,13 +82,28 @@ class CompletionResponse:
         async for chunk in self._completion:
             self._format.count(chunk)
             self._add(chunk)
-        body = json.dumps(self._format.full_response(self._choices), ensure_ascii=False).encode()
+        body = await self._body()
         headers = [
             (b"content-type", b"application/json"),
             (b"content-length", str(len(body)).encode()),
         ]
         await send({"type": "http.response.start", "status": 200, "headers": headers})
         await send({"type": "http.response.body", "body": body})
+
+    async def _body(self) -> bytes:
+        """Return the whole response; between two choices, others have the event loop.
+
+        A choice with the likeliest tokens of each position can have 100,000 numbers.
+        """
+        if not self._format.has_choices:
+            return _json(self._format.full_response(self._choices))
+        head = self._format.full_response([])
+        del head["choices"]
+        choices = []
+        for index, answer in enumerate(self._choices):
+            choices.append(_json(self._format.choice(index, answer)))
+            await asyncio.sleep(0)
+        return _json(head)[:-1] + b', "choices": [' + b", ".join(choices) + b"]}"
 
     async def _stream(self, send: Send) -> None:
         async for chunk in self._completion:
@@ -138,6 +154,10 @@ class CompletionResponse:
             self._metrics.whole.observe(time.monotonic() - completion.arrived)
         if self._log:
             record.notes["answers"] = [choice.text for choice in self._choices]
+
+
+def _json(value: dict[str, Any]) -> bytes:
+    return json.dumps(value, ensure_ascii=False).encode()
 
 
 async def _unless_gone(work: Awaitable[None], receive: Receive, seconds: float) -> bool:

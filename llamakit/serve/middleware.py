@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hmac
-import traceback
 from collections.abc import Awaitable, Callable, MutableMapping, Sequence
 from typing import Any
 
@@ -11,8 +10,11 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.responses import JSONResponse
 
 from llamakit.serve.api_errors import ApiError
+from llamakit.serve.client_identity import client_of_address
+from llamakit.serve.connections import Connections
 from llamakit.serve.metrics import Metrics
-from llamakit.serve.request_log import Record, write
+from llamakit.serve.request_ids import REQUEST_ID_HEADER, request_id
+from llamakit.serve.request_log import Record, trace, write
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
@@ -45,13 +47,15 @@ class RequestLogMiddleware:
             await self._app(scope, receive, send)
             return
         client = scope.get("client")
-        record = Record(scope["method"], scope["path"], client[0] if client else "")
+        identity = request_id(Headers(scope=scope).get(REQUEST_ID_HEADER))
+        record = Record(identity, scope["method"], scope["path"], client[0] if client else "")
         scope["llamakit.record"] = record
 
         async def recording_send(message: Message) -> None:
             if message["type"] == "http.response.start":
                 record.status = message["status"]
                 headers = MutableHeaders(scope=message)
+                headers[REQUEST_ID_HEADER] = identity
                 for name, value in SAFE_HEADERS.items():
                     headers.setdefault(name, value)
             await send(message)
@@ -59,8 +63,7 @@ class RequestLogMiddleware:
         try:
             await self._app(scope, receive, recording_send)
         except Exception as error:  # noqa: BLE001 (logged, and answered with a 500)
-            record.notes["error"] = type(error).__name__
-            write_trace(error)
+            record.notes |= {"error": type(error).__name__, "trace": trace(error)}
             if not record.status:
                 failed = ApiError(500, "the server failed; its log says why", code="internal_error")
                 await error_response(failed)(scope, receive, recording_send)
@@ -70,30 +73,47 @@ class RequestLogMiddleware:
             write(record.line(self._as_json))
 
 
-def write_trace(error: BaseException) -> None:
-    """Log where something failed, without the message: it may contain a prompt."""
-    for line in traceback.format_tb(error.__traceback__):
-        write(line.rstrip())
-    write(type(error).__name__)
+class FramingMiddleware:
+    """Refuses requests whose end a proxy might see elsewhere, and closes their connection.
 
-
-class ConnectionLimitMiddleware:
-    """Refuses requests on connections beyond the limit.
-
-    Args:
-        count: returns how many connections are open, this request's included.
-        most: how many there may be.
+    What follows such a request could be another client's, put there by this one (request
+    smuggling). Lengths that contradict one another are refused by h11 already.
     """
 
-    def __init__(self, app: App, count: Callable[[], int], most: int) -> None:
-        self._app, self._count, self._most = app, count, most
+    def __init__(self, app: App) -> None:
+        self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
-        if scope["type"] == "http" and self._count() > self._most:
+        if scope["type"] == "http":
+            headers = Headers(scope=scope)
+            is_chunked = "transfer-encoding" in headers
+            if is_chunked and ("content-length" in headers or scope["http_version"] == "1.0"):
+                error = ApiError(
+                    400,
+                    "Transfer-Encoding excludes Content-Length and needs HTTP/1.1",
+                    code="invalid_http",
+                    headers={"Connection": "close"},
+                )
+                await error_response(error)(scope, receive, send)
+                return
+        await self._app(scope, receive, send)
+
+
+class ConnectionLimitMiddleware:
+    """Refuses requests on connections beyond the limit."""
+
+    def __init__(self, app: App, connections: Connections) -> None:
+        self._app, self._connections = app, connections
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request."""
+        connection = scope.get("llamakit.connection")
+        if scope["type"] == "http" and self._connections.is_full(connection):
             error = ApiError(
                 503,
-                f"the server has {self._most} connections already, its limit",
+                f"the server has {self._connections.most} connections at work, its limit, or "
+                "nearly so many of yours",
                 code="too_many_connections",
                 headers={"Retry-After": "1", "Connection": "close"},
             )
@@ -131,6 +151,22 @@ class HostMiddleware:
         await self._app(scope, receive, send)
 
 
+class TrailingSlashMiddleware:
+    """Answers a path with a slash at its end as the one without it.
+
+    A redirect would name the address that a proxy uses, http for https, and not all clients follow.
+    """
+
+    def __init__(self, app: App, paths: Sequence[str]) -> None:
+        self._app, self._paths = app, frozenset(paths)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request."""
+        if scope["type"] == "http" and (path := scope["path"].removesuffix("/")) in self._paths:
+            scope["path"] = path
+        await self._app(scope, receive, send)
+
+
 def _without_port(host: str) -> str:
     name, colon, port = host.strip().lower().rpartition(":")
     bare = name if colon and port.isdecimal() else host.strip().lower()
@@ -156,7 +192,7 @@ class ApiKeyMiddleware:
             await self._app(scope, receive, send)
             return
         address = scope["client"][0] if scope.get("client") else ""
-        scope["llamakit.client"] = address
+        scope["llamakit.client"] = client_of_address(address)
         if self._keys and not self._is_open(scope["path"]):
             number = self._number(Headers(scope=scope).get("authorization", ""))
             if number is None:
@@ -170,6 +206,8 @@ class ApiKeyMiddleware:
                 return
             if len(self._keys) > 1:
                 scope["llamakit.client"] = f"key {number}"
+                if (connection := scope.get("llamakit.connection")) is not None:
+                    connection.client_id = scope["llamakit.client"]
         await self._app(scope, receive, send)
 
     def _number(self, header: str) -> int | None:

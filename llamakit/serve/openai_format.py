@@ -35,6 +35,7 @@ class ResponseFormat(ABC):
 
     prefix = ""
     kind = stream_kind = ""
+    has_choices = True
     done = b"data: [DONE]\n\n"
     """What ends a stream."""
 

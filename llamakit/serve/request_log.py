@@ -6,6 +6,7 @@ import json
 import re
 import sys
 import time
+import traceback
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, TextIO
@@ -22,6 +23,7 @@ Scope = dict[str, Any]
 class Record:
     """The log record of one request. Prompts are in it only if the log may show them."""
 
+    request_id: str
     method: str
     path: str
     client: str
@@ -32,7 +34,8 @@ class Record:
     def line(self, as_json: bool) -> str:
         """Return the line, without its end."""
         fields = {
-            "time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+            "time": _now(),
+            "request_id": self.request_id,
             "client": self.client,
             "method": self.method,
             "path": self.path,
@@ -50,6 +53,21 @@ def ignored_fields(places: Sequence[str]) -> str:
     names = list(dict.fromkeys(re.sub(r"\[\d+\]", "[]", place) for place in places))
     shown = ",".join(printable(name, 60) for name in names[:MOST_IGNORED])
     return shown if len(names) <= MOST_IGNORED else f"{shown},…({len(names)} in all)"
+
+
+def trace(error: BaseException) -> list[str]:
+    """Say where something failed, without the message: it may contain a prompt."""
+    frames = traceback.extract_tb(error.__traceback__)
+    return [f"{frame.filename}:{frame.lineno} {frame.name}" for frame in frames]
+
+
+def write_event(message: str) -> None:
+    """Write what is no request, such as the start, as a JSON object."""
+    write(json.dumps({"time": _now(), "message": message}))
+
+
+def _now() -> str:
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
 
 
 def write(line: str, stream: TextIO | None = None) -> None:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import secrets
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -14,7 +15,8 @@ from llamakit.llama.seeds import spread
 from llamakit.protocols import Dialog
 from llamakit.runtime.requests import Request
 from llamakit.serve import request_schemas
-from llamakit.serve.api_errors import ApiError, as_api_error, bad
+from llamakit.serve.api_errors import ApiError, as_api_error, bad, context_exceeded
+from llamakit.serve.body_check import CheckedBody, too_many_answers
 from llamakit.serve.chat_prompt import AnswerTools, ChatPrompts
 from llamakit.serve.completion_request import CompletionRequest
 from llamakit.serve.constraint_reader import ConstraintReader
@@ -24,7 +26,6 @@ from llamakit.serve.sampling_fields import with_standard_names
 from llamakit.serve.sampling_reader import SamplingReader
 from llamakit.serve.schema_validation import check
 from llamakit.serve.server_settings import ServeSettings
-from llamakit.serve.structured_output import STRUCTURED_FIELDS
 from llamakit.serve.tool_choice import NO_TOOLS, ToolUse, tool_use
 
 COMPLETION_TOKENS = 16
@@ -35,15 +36,7 @@ UNLIMITED = -1
 
 GREEDY: Mapping[str, Any] = {"temperature": 0}
 
-BUILT = ("processors", "tools", "functions", "text", *STRUCTURED_FIELDS)
-"""Fields that ask for something to be built."""
-
 Body = Mapping[str, Any]
-
-
-def has_to_build(body: object) -> bool:
-    """Return whether a request needs processors of its own, which may take time to build."""
-    return isinstance(body, dict) and any(body.get(name) for name in BUILT)
 
 
 class RequestParser:
@@ -62,7 +55,7 @@ class RequestParser:
         Raises:
             ApiError: it cannot be answered.
         """
-        body, ignored = self._checked(body, request_schemas.COMPLETION)
+        body = self._checked(body, request_schemas.COMPLETION)
         prompts = self._prompts(body)
         top = body.get("logprobs")
         echo, limit = body.get("echo", False), body.get("max_tokens", COMPLETION_TOKENS)
@@ -80,26 +73,26 @@ class RequestParser:
             echo=echo,
             keep_space=True,
             discard=limit == 0,
-            ignored=ignored,
         )
 
     def chat(self, body: Body) -> CompletionRequest:
         """Read the body of ``/v1/chat/completions``. Raises as ``completion``."""
-        body, ignored = self._checked(body, request_schemas.CHAT)
-        return self._chat(body, ignored)
+        return self._chat(self._checked(body, request_schemas.CHAT))
 
     def response(self, body: Body) -> CompletionRequest:
         """Read the body of ``/v1/responses``. Raises as ``completion``."""
-        body, ignored = self._checked(body, RESPONSES)
+        body = self._checked(body, RESPONSES)
         try:
-            parsed = self._chat(chat_of(body), ignored)
+            parsed = self._chat(chat_of(body))
         except ApiError as error:
             if error.param == "messages":
                 error.param = "input"
             raise
         return replace(parsed, repeated=repeated(body))
 
-    def _chat(self, body: Body, ignored: Sequence[str]) -> CompletionRequest:
+    def _chat(self, body: Body) -> CompletionRequest:
+        self._check_count(1, body.get("n", 1))
+        self._check_length(_contents(body["messages"]))
         use = tool_use(body)
         prompt = self._chats.read(body, use)
         logprobs, top = body.get("logprobs", False), body.get("top_logprobs")
@@ -116,12 +109,11 @@ class RequestParser:
             keep_space=prompt.continues or getattr(prompt_format, "keeps_space", False),
             tools=prompt.tools,
             use=use,
-            ignored=ignored,
         )
 
     def tokenize(self, body: Body) -> list[int]:
         """Read the body of ``/tokenize`` and tokenize it. Raises as ``completion``."""
-        body, _ = self._checked(body, request_schemas.TOKENIZE)
+        body = self._checked(body, request_schemas.TOKENIZE)
         if ("text" in body) == ("messages" in body):
             raise bad("expected either text or messages")
         if "text" in body:
@@ -130,7 +122,7 @@ class RequestParser:
 
     def detokenize(self, body: Body) -> str:
         """Read the body of ``/detokenize`` and decode it. Raises as ``completion``."""
-        body, _ = self._checked(body, request_schemas.DETOKENIZE)
+        body = self._checked(body, request_schemas.DETOKENIZE)
         self._check_tokens(body["tokens"], "tokens", self._llama.tokenizer.vocab_size)
         return self._llama.tokenizer.decode(body["tokens"])
 
@@ -139,7 +131,7 @@ class RequestParser:
 
         The prompt format is the server's if that is a Llama Guard's.
         """
-        body, _ = self._checked(body, request_schemas.MODERATION)
+        body = self._checked(body, request_schemas.MODERATION)
         own = self._settings.prompt_format or ""
         name = own if own.startswith(moderation.PROMPT_FORMAT) else moderation.PROMPT_FORMAT
         try:
@@ -151,6 +143,8 @@ class RequestParser:
             [{"role": "user", "content": text}]
             for text in ([given] if isinstance(given, str) else given)
         ]
+        self._check_count(len(dialogs), 1)
+        self._check_length([given] if isinstance(given, str) else given)
         try:
             prompts = [guard.encode(dialog) for dialog in dialogs]
         except LlamakitError as error:
@@ -172,13 +166,10 @@ class RequestParser:
 
     # Parts of a body ----------------------------------------------------------------------------
 
-    def _checked(self, body: object, schema: Mapping[str, Any]) -> tuple[Body, Sequence[str]]:
-        """Check a body against a schema; return it without nulls, which mean the default.
-
-        Returns:
-            The body, and the places of its fields that are ignored.
-        """
-        ignored = check(body, schema, unknown=self._settings.unknown_fields)
+    def _checked(self, body: object, schema: Mapping[str, Any]) -> Body:
+        """Check a body against a schema; return it without nulls, which mean the default."""
+        if not isinstance(body, CheckedBody):
+            check(body, schema, unknown=self._settings.unknown_fields)
         assert isinstance(body, dict)
         body = with_standard_names({it: value for it, value in body.items() if value is not None})
         name = body.get("model")
@@ -189,7 +180,7 @@ class RequestParser:
                 param="model",
                 code="model_not_found",
             )
-        return body, ignored
+        return body
 
     def _request(
         self,
@@ -205,7 +196,6 @@ class RequestParser:
         discard: bool = False,
         tools: AnswerTools | None = None,
         use: ToolUse = NO_TOOLS,
-        ignored: Sequence[str] = (),
     ) -> CompletionRequest:
         n = body.get("n", 1)
         if body.get("best_of", n) != n:
@@ -214,7 +204,6 @@ class RequestParser:
                 "have to be equal",
                 "best_of",
             )
-        self._check_count(len(prompts), n)
         seen = body.get("sampler_logprobs", False)
         if seen and top is None:
             raise bad("sampler_logprobs needs logprobs", "sampler_logprobs")
@@ -253,17 +242,24 @@ class RequestParser:
             stream=body.get("stream", False),
             include_usage=bool(stream_options.get("include_usage")),
             continuous_usage=bool(stream_options.get("continuous_usage_stats")),
-            ignored=ignored,
         )
 
     def _check_count(self, prompts: int, n: int) -> None:
         most = self._settings.limits.choices
         if prompts * n > most:
-            raise bad(
-                f"{prompts} prompts with n={n} are {prompts * n} answers; one request "
-                f"may ask for {most}",
-                "n" if n > 1 else "prompt",
-            )
+            raise too_many_answers(prompts, n, most)
+
+    def _check_length(self, texts: Iterable[str]) -> None:
+        """Refuse what has too many characters for the context, before it is encoded."""
+        characters, context = sum(map(len, texts)), self._llama.max_seq_len
+        if self._longest_token and characters > context * self._longest_token:
+            raise context_exceeded(context, characters // self._longest_token, at_least=True)
+
+    @functools.cached_property
+    def _longest_token(self) -> int:
+        """How many characters a token has at most; 0 is unknown."""
+        token_bytes = getattr(self._llama.tokenizer, "token_bytes", tuple)
+        return max(map(len, token_bytes()), default=0)
 
     def _seeds(self, body: Body, prompts: Sequence[list[int]]) -> list[int]:
         """Return the seed of each choice."""
@@ -274,12 +270,7 @@ class RequestParser:
         """Return the longest length of a sequence, prompt included."""
         context, most = self._llama.max_seq_len, self._settings.limits.new_tokens
         if length >= context:
-            raise bad(
-                f"the prompt has {length} tokens and the context holds {context}, answer included: "
-                "shorten it",
-                None,
-                "context_length_exceeded",
-            )
+            raise context_exceeded(context, length)
         if new is not None and most is not None and new > most:
             raise bad(f"max_tokens is {new}; this server gives {most} at most", "max_tokens")
         if new == UNLIMITED:
@@ -291,6 +282,9 @@ class RequestParser:
         """Return the tokens of each prompt of a completion."""
         given = body["prompt"]
         prompts = [given] if isinstance(given, str) or isinstance(given[0], int) else given
+        self._check_count(len(prompts), body.get("n", 1))
+        for prompt in prompts:
+            self._check_length([prompt] if isinstance(prompt, str) else ())
         prompt_format = self._chats.prompt_format(body) if "prompt_format" in body else None
         encode = getattr(prompt_format, "encode_text", None)
         if prompt_format is not None and encode is None:
@@ -312,6 +306,14 @@ class RequestParser:
     def _check_tokens(self, tokens: Sequence[int], param: str, count: int) -> None:
         if tokens and max(tokens) >= count:
             raise bad(f"{param} has the token ID {max(tokens)}; the last one is {count - 1}", param)
+
+
+def _contents(messages: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+    """Yield the texts of messages."""
+    for message in messages:
+        content = message.get("content") or ""
+        parts = [content] if isinstance(content, str) else [it.get("text") for it in content]
+        yield from (part for part in parts if part)
 
 
 def _stop_strings(body: Body) -> tuple[str, ...]:

@@ -202,3 +202,12 @@ MODERATION = closed(
     },
     ("input",),
 )
+
+BODIES: Mapping[str, Schema] = {
+    "/v1/completions": COMPLETION,
+    "/v1/chat/completions": CHAT,
+    "/v1/moderations": MODERATION,
+    "/tokenize": TOKENIZE,
+    "/detokenize": DETOKENIZE,
+}
+"""The schema of the body that is posted to each path."""

@@ -20,6 +20,7 @@ Event = dict[str, Any]
 class ResponsesFormat(ResponseFormat):
     """The format of ``/v1/responses``. A request has one answer, whose parts are output items."""
 
+    has_choices = False
     done = b""
 
     def __init__(self, request: CompletionRequest, texts: TokenTexts, model: str) -> None:

@@ -4,21 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
 import signal
 import socket
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
+from typing import cast
 
-import h11
 import uvicorn
-from starlette.applications import Starlette
-from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from llamakit.errors import UsageError
 from llamakit.llama.llama import Llama
-from llamakit.serve.api_errors import bad
 from llamakit.serve.app import Api
+from llamakit.serve.connections import Connections
+from llamakit.serve.http_protocol import HttpProtocol
 from llamakit.serve.server_settings import ServeSettings
 
 CLOSE_TIMEOUT = 5
@@ -99,7 +98,7 @@ class Server:
             if broken.done():
                 broken.result()
         finally:
-            self._api.close()
+            await self._api.close()
             self._listener.close()
 
     def _signalled(self) -> None:
@@ -126,16 +125,17 @@ def address(listener: socket.socket) -> str:
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
-def _config(app: Starlette, settings: ServeSettings) -> uvicorn.Config:
-    limits = settings.limits
-
-    class Protocol(_TimedProtocol):
-        arrival = limits.arrival
-        most = limits.connections
-
+def _config(api: Api, settings: ServeSettings) -> uvicorn.Config:
+    connections = Connections(settings.limits.connections)
+    protocol = partial(
+        HttpProtocol,
+        arrival=settings.limits.arrival,
+        open_connections=connections,
+        turns=api.turns,
+    )
     return uvicorn.Config(
-        app,
-        http=Protocol,
+        api.app(connections),
+        http=cast(type[asyncio.Protocol], protocol),
         ws="none",
         lifespan="off",
         log_config=None,
@@ -152,67 +152,8 @@ class _Uvicorn(uvicorn.Server):
     """A uvicorn server that leaves signals to ``Server``."""
 
     def __init__(self, api: Api, settings: ServeSettings) -> None:
-        super().__init__(_config(api.app(self._connections), settings))
-
-    def _connections(self) -> int:
-        return len(self.server_state.connections)
+        super().__init__(_config(api, settings))
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
         yield
-
-
-class _TimedProtocol(H11Protocol):
-    """Closes connections on which the head of a request does not arrive in time.
-
-    Connections beyond the limit get an error response (``ConnectionLimitMiddleware``); those
-    beyond twice the limit are closed at once.
-    """
-
-    arrival = 20.0
-    most = 256
-    _deadline: asyncio.TimerHandle | None = None
-
-    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        super().connection_made(transport)
-        if len(self.connections) > 2 * self.most:
-            transport.abort()
-            return
-        self._update_deadline()
-
-    def data_received(self, data: bytes) -> None:
-        super().data_received(data)
-        self._update_deadline()
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        self._clear_deadline()
-        super().connection_lost(exc)
-
-    def send_400_response(self, msg: str) -> None:
-        """Respond to invalid HTTP with an error in the API's format."""
-        body = json.dumps(bad(msg.rstrip(".").lower(), code="invalid_http").body()).encode()
-        headers = [
-            (b"content-type", b"application/json"),
-            (b"content-length", str(len(body)).encode()),
-            (b"connection", b"close"),
-        ]
-        head = h11.Response(status_code=400, headers=headers, reason=b"Bad Request")
-        for event in (head, h11.Data(data=body), h11.EndOfMessage()):
-            self.transport.write(self.conn.send(event) or b"")
-        self.transport.close()
-
-    def _update_deadline(self) -> None:
-        """Set a deadline while the head of a request is incomplete; clear it afterwards."""
-        if self.conn.their_state is not h11.IDLE:
-            self._clear_deadline()
-        elif self._deadline is None:
-            self._deadline = self.loop.call_later(self.arrival, self._close)
-
-    def _clear_deadline(self) -> None:
-        if self._deadline is not None:
-            self._deadline.cancel()
-            self._deadline = None
-
-    def _close(self) -> None:
-        if self.conn.their_state is h11.IDLE and self.transport is not None:
-            self.transport.close()

@@ -25,10 +25,10 @@ class Limits:
     """
 
     body: int = 1 << 20
-    choices: int = 16
+    choices: int = 128
     new_tokens: int | None = None
     seconds: float = 600.0
-    waiting: int = 64
+    waiting: int = 256
     connections: int = 256
     arrival: float = 20.0
 

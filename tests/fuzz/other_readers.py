@@ -24,11 +24,8 @@ from llamakit.plugins.prompt_formats.jinja import template_file
 from llamakit.plugins.prompt_formats.llama3.tools import read_tools
 from llamakit.runtime.kernels import calibration
 from llamakit.runtime.rank_messages import decode, encode
-from llamakit.serve import request_schemas
-from llamakit.serve.request_body import parse
-from llamakit.serve.responses_schema import RESPONSES
-from llamakit.serve.schema_validation import Unknown
-from llamakit.serve.schema_validation import check as check_schema
+from llamakit.serve.api_errors import ApiError
+from llamakit.serve.body_check import BODIES, BodyLimits, checked_body
 from llamakit.tokenizer import tokenizer_json as tokenizer_json_reader
 from llamakit.tokenizer.rank_file import read_ranks
 from llamakit.tokenizer.sentencepiece import load
@@ -53,10 +50,15 @@ def read_template(_: bytes, path: Path) -> None:
 
 
 def read_request(data: bytes, _: Path) -> None:
-    body = parse(data)
-    chat, tokenize = request_schemas.CHAT, request_schemas.TOKENIZE
-    for schema in (request_schemas.COMPLETION, chat, tokenize, RESPONSES):
-        check_schema(body, schema, unknown=Unknown.WARN)
+    limits = BodyLimits(1 << 20, 16, 4096)
+    refused = []
+    for path in BODIES:
+        try:
+            checked_body(data, "gzip" if data.startswith(b"\x1f") else "", path, limits)
+        except ApiError as error:
+            refused.append(error)
+    if len(refused) == len(BODIES):
+        raise refused[0]
 
 
 def read_replies(data: bytes, _: Path) -> None:

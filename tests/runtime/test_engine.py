@@ -14,7 +14,7 @@ from llamakit.api import Llama
 from llamakit.errors import LlamakitError, PromptTooLongError
 from llamakit.runtime.engine import Engine, RequestStream
 from llamakit.runtime.sampling_pipeline import Sampling
-from llamakit.runtime.scheduler import Event, Scheduler
+from llamakit.runtime.scheduler import Event, Request, Scheduler
 
 
 @pytest.fixture(scope="module")
@@ -144,6 +144,41 @@ def test_clients_take_turns_at_the_slots(llama: Llama) -> None:
     assert len(streams) == 6
     assert ended[:4] in (["many", "few"] * 2, ["few", "many"] * 2)
     assert ended[4:] == ["many", "many"]
+
+
+def test_a_client_with_all_slots_gives_one_up_and_its_answers_stay_the_same(llama: Llama) -> None:
+    asked = [request(random_tokens(5, seed), 40, temperature=0.8) for seed in range(4)]
+    alone = Engine(lambda: Scheduler(counting(llama), 1, 256))
+    expected = [[event.token for event in alone.submit(it)] for it in asked]
+    alone.close()
+    engine = Engine(lambda: Scheduler(counting(llama), 3, 256))
+    heard: list[list[int | None]] = [[] for _ in range(6)]
+    ended: list[int] = []
+    all_run, all_ended = threading.Event(), threading.Event()
+
+    def ask(number: int, client: str, wanted: Request) -> None:
+        def listen(event: Event | BaseException) -> None:
+            assert isinstance(event, Event)
+            heard[number].append(event.token)
+            if sum(map(bool, heard)) == 3:
+                all_run.set()
+            if event.finish:
+                ended.append(number)
+            if len(ended) == 6:
+                all_ended.set()
+
+        engine.submit(wanted, client=client, listen=listen)
+
+    for number, wanted in enumerate(asked):
+        ask(number, "many", wanted)
+    assert all_run.wait(60)
+    for number in (4, 5):
+        ask(number, "few", request(random_tokens(7), 4))
+    assert all_ended.wait(60)
+    engine.close()
+
+    assert set(ended[:2]) == {4, 5}
+    assert heard[:4] == expected
 
 
 def test_a_request_that_waits_can_be_cancelled(llama: Llama) -> None:

@@ -6,10 +6,9 @@ import contextlib
 import socket
 from collections.abc import Iterator
 
-import httpx
 import openai
 import pytest
-from server_kit import LONG, QUESTION, STORY, Running, head, say, thread, wait_until
+from server_kit import LONG, QUESTION, STORY, Running, head, say, thread
 
 from llamakit.api import Llama
 from llamakit.serve.server_settings import Limits
@@ -90,48 +89,3 @@ def test_an_answer_that_takes_too_long_is_ended(llama: Llama) -> None:
         assert whole.json()["error"]["code"] == "timeout"
         assert '"code": "timeout"' in stream.text or stream.status_code == 504
         assert running.metric("running") == 0
-
-
-def test_connections_beyond_the_limit_are_refused_with_the_reason(llama: Llama) -> None:
-    with (
-        thread(llama, limits=Limits(connections=2)) as running,
-        httpx.Client(timeout=60) as one,
-        httpx.Client(timeout=60) as two,
-        httpx.Client(timeout=60) as three,
-    ):
-        answers = [client.get(f"{running.url}/health") for client in (one, two, three)]
-        again = one.get(f"{running.url}/health")
-
-    assert [answer.status_code for answer in (*answers, again)] == [200, 200, 503, 200]
-    assert answers[2].json() == {
-        "error": {
-            "message": "the server has 2 connections already, its limit",
-            "type": "server_error",
-            "param": None,
-            "code": "too_many_connections",
-        }
-    }
-    assert answers[2].headers["retry-after"] == "1"
-    assert answers[2].headers["connection"] == "close"
-
-
-def test_connections_that_say_nothing_do_not_pile_up(llama: Llama) -> None:
-    with thread(llama, limits=Limits(connections=2)) as running, contextlib.ExitStack() as opened:
-        idle = [
-            opened.enter_context(socket.create_connection(running.address, timeout=60))
-            for _ in range(6)
-        ]
-        for connection in idle[4:]:
-            with contextlib.suppress(ConnectionResetError):
-                assert connection.recv(1) == b""
-        for connection in idle:
-            connection.close()
-
-        def is_answered() -> bool:
-            asked = b"GET /health HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
-            try:
-                return say(running.address, asked).startswith(b"HTTP/1.1 200 ")
-            except ConnectionError:  # closed, as it is not yet noticed that the others are gone
-                return False
-
-        wait_until(is_answered)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -12,10 +13,19 @@ from llamakit.errors import LlamakitError, OptionError
 from llamakit.printable import printable
 
 T = TypeVar("T")
+
+_PATTERN_ERROR = re.compile(
+    r"regex parse error:\n(?P<shown>.*?)^error: (?P<reason>[^\n]+)", re.M | re.S
+)
+_SHOWN_PATTERN = re.compile(r"\A    (?P<line>[^\n]*)\n    (?P<before> *)\^+\s*\Z")
 STACK_NBYTES = 256 << 20
 """Of address space: memory is taken as it is used."""
 MAX_LENGTH = 160
 """Characters of a string that a message repeats."""
+MAX_MESSAGE = 300
+"""Characters of a reason, which is not cut before it ends."""
+NEAR = 20
+"""Characters of a pattern that show where it is wrong."""
 
 MAX_SCHEMA_LENGTH = 1 << 16
 MAX_GRAMMAR_LENGTH = 1 << 15
@@ -69,13 +79,28 @@ def engine_errors(name: str) -> Iterator[None]:
 
 
 def engine_message(text: str) -> str:
-    """Return an error message of the engine on one line, without its backtrace and prefix."""
+    """Return an error message of the engine on one line, without its backtrace and prefix.
+
+    Of an error in a regular expression, which the engine repeats over several lines, the reason and
+    the place are what helps.
+    """
     text = text.partition("<backtrace>")[0].partition("<state>")[0]
+    if pattern_error := _PATTERN_ERROR.search(text):
+        return f"regex parse error: {_pattern_message(pattern_error)}"
     _, is_about_json, rest = text.partition("failed to compile JSON schema: ")
-    head, is_about_regex, reason = rest.rpartition("\nerror: ")
-    if is_about_json and is_about_regex:
-        rest = f"{head.splitlines()[0]} {reason}"
-    return shortened(" ".join((rest.splitlines()[0] if is_about_json and rest else text).split()))
+    message = " ".join((rest.splitlines()[0] if is_about_json and rest else text).split())
+    return printable(message, MAX_MESSAGE)
+
+
+def _pattern_message(error: re.Match[str]) -> str:
+    """Return the reason of an error in a pattern, and the place if the pattern is one line."""
+    reason = printable(error["reason"], MAX_MESSAGE)
+    shown = _SHOWN_PATTERN.search(error["shown"])
+    if shown is None:
+        return reason
+    place = len(shown["before"])
+    near = shown["line"][place : place + NEAR]
+    return f"{reason}, at character {place + 1}: {printable(near)!r}"
 
 
 def shortened(text: str) -> str:
