@@ -13,7 +13,7 @@ MKDOCS := NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs --quiet
 # Where it is set, each process of a test run compiles the package and the tests again.
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: help demo test lint fix docs pictures bench soak clients matrix audit mutants pins clean
+.PHONY: help demo test pytest lint fix docs pictures bench soak clients matrix audit mutants pins clean
 .DEFAULT_GOAL := help
 
 help: ## list these targets
@@ -22,7 +22,10 @@ help: ## list these targets
 demo: $(VENV)/installed ## from nothing to an answer of the bundled demo model
 	$(BIN)/llamakit demo
 
-test: lint ## what has to pass: lint, then every test but the soak runs
+test: $(VENV)/installed-test ## what has to pass: lint, and beside it every test but the soak runs
+	@$(MAKE) --no-print-directory --jobs=2 lint pytest
+
+pytest: $(VENV)/installed-test
 	$(BIN)/python -m pytest -m "not soak" -n 2 --dist worksteal
 
 lint: $(VENV)/installed-test ## format, style, types, import directions, generated docs, the site

@@ -33,7 +33,7 @@ from llamakit.runtime.rope import frequencies
 SHAPES = {
     "7b": {"dim": 4096, "layers": 32, "heads": 32, "kv_heads": 32, "hidden": 11008},
     "1.1b": {"dim": 2048, "layers": 22, "heads": 32, "kv_heads": 8, "hidden": 5632},
-    "tiny": {"dim": 1024, "layers": 2, "heads": 8, "kv_heads": 4, "hidden": 1024},
+    "tiny": {"dim": 512, "layers": 2, "heads": 8, "kv_heads": 4, "hidden": 1024},
 }
 VOCABULARY = 32000
 WARM = 4

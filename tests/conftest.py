@@ -3,22 +3,27 @@
 from __future__ import annotations
 
 import os
+import secrets
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 
 import hypothesis
 import pytest
-from fork_server import can_be_forked, fork_server, run_forked
+from fork_server import can_be_forked, fork_server, run_forked, write_program
 
 Run = Callable[..., "subprocess.CompletedProcess[str]"]
 
 INHERITED = ("LLAMAKIT_", "MASTER_", "TORCHELASTIC_")
 hypothesis.settings.register_profile("busy machine", deadline=None)  # two tests run at a time
 hypothesis.settings.load_profile("busy machine")
+TORCHRUN = ["-m", "torch.distributed.run", "--standalone"]
+LLAMAKIT = ["-m", "llamakit"]
 PACKAGES = Path(__file__).parent / "plugin_packages"
 BUILD = "import sys; from setuptools import build_meta; build_meta.build_wheel(sys.argv[1])"
 RANKS = {"RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "COLUMNS", "PYTHONPATH"}
@@ -80,6 +85,45 @@ def forks(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         yield address
 
 
+@pytest.fixture(scope="session")
+def forked_python(forks: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A program that is ``python``, from a process in which torch is imported already."""
+    return write_program(tmp_path_factory.mktemp("forked") / "python", forks)
+
+
+@pytest.fixture
+def run_script(forks: Path, isolated: dict[str, str], tmp_path: Path) -> Run:
+    """Run ``python`` with these words, in a process that has torch already."""
+
+    def run(
+        *words: str, env: Mapping[str, str] | None = None, cwd: Path = tmp_path
+    ) -> subprocess.CompletedProcess[str]:
+        settings = {"env": {**isolated, **(env or {})}, "cwd": cwd, "stdin": "", "timeout": 300}
+        return run_forked(forks, words, **settings)
+
+    return run
+
+
+@pytest.fixture
+def torchrun(run_script: Run, forked_python: Path) -> Run:
+    """Run ``torchrun``; it and its ranks are forked from a process that has torch."""
+
+    def run(ranks: int, *words: str) -> subprocess.CompletedProcess[str]:
+        command = [*TORCHRUN, "--nproc_per_node", str(ranks), *words]
+        return run_script(*command, env={"PYTHON_EXEC": str(forked_python)})
+
+    return run
+
+
+@pytest.fixture
+def port() -> int:
+    """A free port below those that the kernel gives to others before a program binds it."""
+    while True:
+        number = 20_000 + secrets.randbelow(12_000)
+        with suppress(OSError), socket.create_server(("127.0.0.1", number)):
+            return number
+
+
 @pytest.fixture
 def run_llamakit(isolated: dict[str, str], tmp_path: Path, request: pytest.FixtureRequest) -> Run:
     """Run ``llamakit`` in a process of its own, with ``tmp_path`` as its folder.
@@ -92,15 +136,15 @@ def run_llamakit(isolated: dict[str, str], tmp_path: Path, request: pytest.Fixtu
         *args: str | os.PathLike[str],
         env: Mapping[str, str] | None = None,
         stdin: str = "",
-        timeout: float = 120,
+        timeout: float = 180,
         cwd: Path | None = None,
     ) -> subprocess.CompletedProcess[str]:
         words, env, cwd = [*map(os.fspath, args)], env or {}, cwd or tmp_path
         if can_be_forked(words, env):
             settings = {"env": {**isolated, **env}, "cwd": cwd, "stdin": stdin, "timeout": timeout}
-            return run_forked(request.getfixturevalue("forks"), words, **settings)
+            return run_forked(request.getfixturevalue("forks"), LLAMAKIT + words, **settings)
         return subprocess.run(
-            [sys.executable, "-m", "llamakit", *words],
+            [sys.executable, *LLAMAKIT, *words],
             env={**isolated, **env},
             input=stdin,
             capture_output=True,

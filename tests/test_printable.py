@@ -40,4 +40,5 @@ def test_json_stays_the_same_value() -> None:
 
 def test_a_long_list_names_the_first_and_counts_the_rest():
     assert listed(["a", "b\x1b", "c" * 9], most=2) == r"a, b\x1b and 1 more"
+    assert listed(["a", "b"], most=2) == "a, b"
     assert listed(["a", "ccc"], max_length=2) == "a, cc…"

@@ -21,7 +21,7 @@ from llamakit.errors import (
 )
 from llamakit.protocols import Checkpoint
 
-relaxed = settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+relaxed = settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 WQ = "layers.0.attention.wq.weight"
 WK = "layers.0.attention.wk.weight"

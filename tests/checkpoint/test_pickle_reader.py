@@ -8,7 +8,7 @@ from collections import OrderedDict
 from contextlib import suppress
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from lazy_torch import torch
 
@@ -22,8 +22,6 @@ from llamakit.errors import (
     ParametersError,
     UnsafePickleError,
 )
-
-relaxed = settings(deadline=None)
 
 
 def pickle_of(value, protocol=2):
@@ -281,7 +279,6 @@ def reads_or_refuses(data):
         read_pickle(data, "x.pth")
 
 
-@relaxed
 @given(st.binary(max_size=200))
 def test_arbitrary_bytes_raise_nothing_foreign(data):
     reads_or_refuses(data)
@@ -302,13 +299,11 @@ FRAGMENTS = st.sampled_from(
 )
 
 
-@relaxed
 @given(st.lists(OPERATIONS | FRAGMENTS | st.binary(max_size=3), max_size=40).map(b"".join))
 def test_arbitrary_operations_raise_nothing_foreign(data):
     reads_or_refuses(data)
 
 
-@relaxed
 @given(st.integers(0, len(STATE_DICT) * 8 - 1))
 def test_a_flipped_bit_raises_nothing_foreign(bit):
     data = bytearray(STATE_DICT)
@@ -317,7 +312,6 @@ def test_a_flipped_bit_raises_nothing_foreign(bit):
     reads_or_refuses(bytes(data))
 
 
-@relaxed
 @given(st.integers(0, len(STATE_DICT) - 1))
 def test_a_pickle_truncated_anywhere_is_damage(length):
     with pytest.raises(DamagedFileError):

@@ -17,7 +17,7 @@ from llamakit.checkpoint import tensor_file, zip_index
 from llamakit.checkpoint.pth_reader import PthFile
 from llamakit.errors import DamagedFileError, LlamakitError, ParametersError, UnsafePickleError
 
-relaxed = settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+relaxed = settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 FDS = Path("/proc/self/fd")
 
@@ -442,3 +442,9 @@ def test_bfloat16_is_that_of_ml_dtypes(path):
 
     assert array.dtype == ml_dtypes.bfloat16
     assert float(array[0]) == 1.5
+
+
+@pytest.mark.parametrize("entry", [b"PK\1\2" + bytes(41), b"PK\1\3" + bytes(42), b"P"])
+def test_a_directory_that_is_cut_or_no_directory_is_damage(entry):
+    with pytest.raises(ValueError, match="its directory is damaged"):
+        list(zip_index._entries(bytes.fromhex("504b0102") + bytes(42) + entry))

@@ -23,7 +23,7 @@ def safetensors_torch():
     return importlib.import_module("safetensors.torch")
 
 
-relaxed = settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+relaxed = settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
 @pytest.fixture
@@ -315,13 +315,14 @@ def refused_by_llamakit_alone(header):
     return any(faults)
 
 
-def test_100_000_mutated_headers_are_judged_as_by_the_package(tmp_path):
+@pytest.mark.parametrize("count", [20_000, pytest.param(100_000, marks=pytest.mark.soak)])
+def test_mutated_headers_are_judged_as_by_the_package(count, tmp_path):
     random = Random(11)
     headers = [whole_header(random) for _ in range(500)]
     path = tmp_path / "mutant.safetensors"
     verdicts = Counter()
 
-    for number in range(100_000):
+    for number in range(count):
         header = mutated(headers[number % len(headers)], random)
         with path.open("r+b" if number else "wb") as file:  # emptying a file takes long
             file.write(len(header).to_bytes(8, "little") + header + bytes(16))

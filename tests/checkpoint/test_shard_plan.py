@@ -2,7 +2,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from hypothesis import assume, given, settings
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from llamakit.checkpoint.layout import expected_parameters
@@ -17,8 +17,6 @@ from llamakit.checkpoint.shard_plan import (
 )
 from llamakit.errors import UnevenSplitError
 from llamakit.protocols import Parameter
-
-relaxed = settings(deadline=None)
 
 LLAMA_2_70B = ModelParams(
     dim=8192, n_layers=80, n_heads=64, n_kv_heads=8, vocab_size=32000, hidden_dim=28672
@@ -101,7 +99,6 @@ def test_an_axis_that_does_not_divide_is_refused():
         slice_for_rank(odd, SMALL, 0, 4)
 
 
-@relaxed
 @given(st.data())
 def test_the_slices_of_all_ranks_cover_each_parameter_exactly(data):
     params = data.draw(models())
@@ -116,7 +113,6 @@ def test_the_slices_of_all_ranks_cover_each_parameter_exactly(data):
         assert edges[-1] == length
 
 
-@relaxed
 @given(st.data())
 def test_any_slice_is_made_of_the_right_rows_of_the_right_shards(data):
     params = data.draw(models())
@@ -137,7 +133,6 @@ def test_any_slice_is_made_of_the_right_rows_of_the_right_shards(data):
     assert np.array_equal(np.concatenate([*made, whole[:0]]), whole[start:stop])
 
 
-@relaxed
 @given(st.data())
 def test_from_one_size_to_another_and_back_is_the_same(data):
     params = data.draw(models())

@@ -158,18 +158,10 @@ def test_two_ranks_answer_as_one_does(run_llamakit: Run) -> None:
     assert two.stdout == one.stdout
 
 
-def test_under_torchrun_rank_0_alone_prints(run_llamakit: Run) -> None:
+def test_under_torchrun_rank_0_alone_prints(run_llamakit: Run, torchrun: Run) -> None:
     words = ["generate", STORY, "--temperature", "0", "--max-new-tokens", "20"]
 
-    done = subprocess.run(
-        [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
-        + ["-m", "llamakit", *words],
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=120,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-    )
+    done = torchrun(2, "-m", "llamakit", *words)
 
     assert done.returncode == 0, done.stderr
     assert done.stdout == run_llamakit(*words).stdout

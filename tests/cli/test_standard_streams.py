@@ -16,7 +16,7 @@ def shell(
     command: str, env: dict[str, str], stdin: bytes = b""
 ) -> subprocess.CompletedProcess[str]:
     done = subprocess.run(
-        ["sh", "-c", command], env=env, input=stdin, capture_output=True, check=False, timeout=120
+        ["sh", "-c", command], env=env, input=stdin, capture_output=True, check=False, timeout=180
     )
     return subprocess.CompletedProcess(
         command, done.returncode, done.stdout.decode(), done.stderr.decode()

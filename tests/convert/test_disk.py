@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from llamakit.checkpoint.block_reader import _File
-from llamakit.convert.disk import ALIGNMENT, Buffer, DiskFile
+from llamakit.convert.disk import ALIGNMENT, Buffer, DiskFile, align_up
+from llamakit.errors import DamagedFileError
 
 UNREADABLE = Path("/proc/self/mem")
 """A regular file whose first bytes cannot be read: EIO."""
@@ -35,6 +36,17 @@ def test_reading_for_a_checksum():
     file.close()
 
 
+def test_a_file_that_became_shorter_is_named_with_both_ends(tmp_path):
+    path = tmp_path / "consolidated.00.pth"
+    path.write_bytes(bytes(ALIGNMENT + 100))
+    file = DiskFile(path, direct=False)
+
+    with pytest.raises(DamagedFileError, match=r"00\.pth ends at byte 4196, and had 12288 when"):
+        file.read(Buffer(2 * ALIGNMENT).memory, ALIGNMENT, 2 * ALIGNMENT)
+
+    file.close()
+
+
 @pytest.mark.parametrize("direct", [False, True])
 def test_writing_on_a_full_disk(small_disk, direct):
     path = small_disk(64 << 10) / "consolidated.00.pth"
@@ -44,3 +56,10 @@ def test_writing_on_a_full_disk(small_disk, direct):
         file.write(Buffer(1 << 20).memory, 0)
 
     file.close()
+
+
+@pytest.mark.parametrize(
+    ("nbytes", "up"), [(0, 0), (1, 4096), (4095, 4096), (4096, 4096), (4097, 8192)]
+)
+def test_places_are_rounded_up_to_what_the_disk_takes(nbytes, up):
+    assert align_up(nbytes) == up

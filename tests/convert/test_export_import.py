@@ -38,7 +38,7 @@ def source(make_meta, tmp_path):
     return make_meta(tmp_path / "model" / "two", PARAMS, 2, freqs=True)
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(
     sizes=st.tuples(st.sampled_from([1, 2, 4]), st.sampled_from([1, 2, 4])),
     kv_heads=st.sampled_from([1, 2, 4]),

@@ -79,6 +79,18 @@ def test_the_config_reads_back_as_the_params(config_of: Callable[..., Any]) -> N
     assert parse_config(raw, Path("config.json")) == replace(LLAMA_2, max_seq_len=4096)
 
 
+@pytest.mark.parametrize(("kind", "scaled"), [("llama3", True), ("linear", False), ("yarn", False)])
+def test_only_llama_3s_scaling_is_the_flag_of_params_json(
+    config_of: Callable[..., Any], kind: str, scaled: bool
+) -> None:
+    raw, _ = config_of(LLAMA_2)
+    raw.pop("rope_parameters", None)
+
+    params = parse_config(raw | {"rope_scaling": {"rope_type": kind}}, Path("config.json"))
+
+    assert params.use_scaled_rope is scaled
+
+
 @pytest.mark.parametrize(
     ("params", "context"),
     [

@@ -36,7 +36,8 @@ def export(source: Path, tokenizer: Path, destination: Path) -> Path:
 
 
 def load(folder: Path) -> tuple[Any, Any]:
-    model = transformers.AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
+    dtype = torch.float32  # first: skips where there is no torch
+    model = transformers.AutoModelForCausalLM.from_pretrained(folder, dtype=dtype)
     return model, transformers.AutoTokenizer.from_pretrained(folder)
 
 

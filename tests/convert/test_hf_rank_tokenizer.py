@@ -149,6 +149,26 @@ def test_openai_s_spelling_of_calls_is_understood(exported: Path) -> None:
     assert rendered == expected
 
 
+def test_a_string_begins_with_the_token_for_that(exported: Path) -> None:
+    tokenizer = transformers.AutoTokenizer.from_pretrained(exported)
+
+    assert tokenizer.convert_ids_to_tokens(tokenizer.encode("a"))[0] == "<|begin_of_text|>"
+
+
+def test_the_chat_template_names_the_tokens_of_the_version(exported: Path, version: str) -> None:
+    header = "'<|header_start|>', '<|header_end|>'"
+    names = {
+        "3.0": "'<|reserved_special_token_4|>', '<|reserved_special_token_5|>'",
+        "3.1": "'<|eom_id|>', '<|python_tag|>'",
+        "4": f"{header}, '<|eot|>', '<|eom|>', '<|python_start|>'",
+    }
+
+    config = json.loads((exported / "tokenizer_config.json").read_text("utf-8"))
+    first = config["chat_template"].splitlines()[0]
+
+    assert f"{names[version]} %}}" in first
+
+
 def test_special_tokens_have_the_names_of_the_version(exported: Path, version: str) -> None:
     names = {
         "3.0": ("<|reserved_special_token_2|>", "<|reserved_special_token_4|>", "<|eot_id|>"),

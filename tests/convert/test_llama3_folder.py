@@ -36,7 +36,8 @@ def test_transformers_gives_the_answers_of_the_reference(case: CASE) -> None:
     folder, expected = case
     text = expected["long_prompt"]["tokens"]
 
-    model = transformers.AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
+    dtype = torch.float32  # first: skips where there is no torch
+    model = transformers.AutoModelForCausalLM.from_pretrained(folder, dtype=dtype)
 
     with torch.no_grad():
         logits = model(torch.tensor([text])).logits[0, -1].tolist()

@@ -79,7 +79,7 @@ def _fits(params, size):
     return not any(it % size for it in whole) and (not kv_heads % size or not size % kv_heads)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(model=models())
 def test_there_and_back_keeps_every_byte(make_meta, model):
     params, (first, *others), axis, dtype, freqs = model

@@ -59,7 +59,7 @@ def test_the_commands_say_what_the_readme_promises(session) -> None:
 
 @pytest.mark.parametrize(("more", "printing"), [({}, 1), ({"LLAMAKIT_PRINT_ALL_RANKS": "1"}, 2)])
 def test_the_readmes_script_prints_on_rank_0_alone_unless_asked(
-    more: dict[str, str], printing: int, environment: Path, variables: Variables, tmp_path: Path
+    more: dict[str, str], printing: int, programs: Path, variables: Variables, tmp_path: Path
 ) -> None:
     (script,) = (
         text
@@ -69,14 +69,14 @@ def test_the_readmes_script_prints_on_rank_0_alone_unless_asked(
     (tmp_path / "story.py").write_text(script, "utf-8")
 
     done = subprocess.run(
-        [environment / "python", "-m", "torch.distributed.run", "--standalone"]
+        [programs / "python", "-m", "torch.distributed.run", "--standalone"]
         + ["--redirects", "1", "--log-dir", "logs", "--nproc_per_node", "2", "story.py"],
         cwd=tmp_path,
-        env=variables(tmp_path) | more,
+        env=variables(tmp_path) | more | {"PYTHON_EXEC": str(programs / "python")},
         capture_output=True,
         encoding="utf-8",
         check=False,
-        timeout=120,
+        timeout=180,
     )
 
     assert done.returncode == 0, done.stderr[-2000:]

@@ -12,7 +12,7 @@ NBYTES = 300_000
 
 
 def connect(server):
-    return http.client.HTTPConnection(server.base.removeprefix("http://"), timeout=10)
+    return http.client.HTTPConnection(server.base.removeprefix("http://"), timeout=180)
 
 
 def ask(connection, path=SHARD, span=None, query=DEFAULT_QUERY, method="GET", **headers):
@@ -37,7 +37,7 @@ def raw(server, span, nbytes):
     """Read so many bytes of a body from the socket; return them with the head, and the end."""
     got = b""
     host, _, port = server.base.removeprefix("http://").partition(":")
-    with socket.create_connection((host, int(port)), timeout=10) as connection:
+    with socket.create_connection((host, int(port)), timeout=180) as connection:
         lines = f"Host: x\r\nRange: bytes={span[0]}-{span[1] - 1}"
         connection.sendall(f"GET /{SHARD}?{DEFAULT_QUERY} HTTP/1.1\r\n{lines}\r\n\r\n".encode())
         try:

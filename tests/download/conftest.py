@@ -81,7 +81,7 @@ def terminal(isolated, out):
             ["-m", "llamakit", "download", *words, "--output-dir", str(out), *FAST],
             env={**isolated, "TERM": "xterm", "NO_PROXY": "127.0.0.1", **env},
             encoding="utf-8",
-            timeout=60,
+            timeout=180,
             dimensions=(40, 200),
         )
         child.delaybeforesend = 0.1

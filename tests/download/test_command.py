@@ -38,7 +38,7 @@ SHARD = "llama-2-7b/consolidated.00.pth"
 
 def silent(until):
     """Take a request and say nothing at all, not even a status."""
-    return Fault("silent", lambda ask: until.wait(60) and good_reply(ask), lambda a: a.nbytes > MB)
+    return Fault("silent", lambda ask: until.wait(180) and good_reply(ask), lambda a: a.nbytes > MB)
 
 
 def test_all_faults_in_one_run_and_the_bytes_are_right(large, download, out):
@@ -163,7 +163,7 @@ def test_ctrl_c_ends_at_once_and_the_next_run_resumes(isolated, large, out, answ
         assert child.poll() is None
 
     child.send_signal(signal.SIGINT)
-    stdout, stderr = child.communicate(timeout=60)
+    stdout, stderr = child.communicate(timeout=180)
     over.set()
 
     assert child.returncode == 130

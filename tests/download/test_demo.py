@@ -40,7 +40,7 @@ def test_the_demo_begins_with_a_download(isolated, tmp_path):
         if line.startswith("$ llamakit inspect"):
             break
     process.send_signal(signal.SIGINT)
-    process.communicate(timeout=120)
+    process.communicate(timeout=180)
 
     first, second = (line for line in told if line.startswith("$ "))
     assert re.fullmatch(

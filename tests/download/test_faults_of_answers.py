@@ -115,7 +115,7 @@ def test_connections_that_are_refused_are_made_again(server, out):
 def test_a_silent_server_is_left_and_asked_again(server, out):
     server.fault(hang(after=100_000), path=SHARDS, times=2)
 
-    events = fetch(server, out, timeout=0.3)
+    events = fetch(server, out, timeout=1.0)
 
     assert_whole(out, server.folder)
     assert "no byte from 127.0.0.1" in next(e for e in events if isinstance(e, Retrying)).reason

@@ -44,7 +44,7 @@ def test_a_disk_that_is_full_midway_is_a_sentence_and_the_rest_is_kept(isolated,
         preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit)),
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=180,
         check=False,
     )
 
@@ -75,7 +75,7 @@ def test_a_small_disk_that_another_program_fills_midway_loses_nothing(isolated, 
 
     fill(other)
     large.release()
-    _, told = child.communicate(timeout=120)
+    _, told = child.communicate(timeout=180)
 
     assert child.returncode == 1
     assert "No space left on device. What is there is kept: free some space" in told
@@ -83,7 +83,7 @@ def test_a_small_disk_that_another_program_fills_midway_loses_nothing(isolated, 
     other.unlink()
     before, kept = large.nbytes, resumable_nbytes(out / SHARD)
     assert kept >= 5 * MB
-    subprocess.run(command, env=env, capture_output=True, timeout=120, check=True)
+    subprocess.run(command, env=env, capture_output=True, timeout=180, check=True)
     assert_whole(out, large.folder)
     assert large.nbytes - before == 20 * MB + 12_345 - kept + 1  # and the probe
 
@@ -117,7 +117,7 @@ def test_a_second_run_into_the_same_folder_is_refused(server, out):
     server.hold(100_000)
     first = threading.Thread(target=lambda: fetch(server, out), daemon=True)
     first.start()
-    server.wait_for(100_000, 60)
+    server.wait_for(100_000, 180)
 
     with pytest.raises(DestinationError, match="another llamakit is downloading into"):
         fetch(server, out)

@@ -130,7 +130,7 @@ def revoke_midway(server, nbodies, run):
     """Run while the link ends when so many bodies of shards are under way, none of them whole."""
 
     def revoke():
-        server.wait_for(400_000, 60)
+        server.wait_for(400_000, 180)
         while len(asked(server)) < nbodies:
             time.sleep(0.01)
         server.revoke()

@@ -33,7 +33,7 @@ def kill_at_random(server, out, env, *, kills, connections, model, seed):
         nbytes = before + int(missing / (kills - number + 1) * chance.uniform(0.2, 1.5))
         server.hold(min(nbytes + AHEAD, before + missing - 1))  # it cannot end before it is killed
         child = subprocess.Popen(command, env=env, stderr=subprocess.DEVNULL)
-        server.wait_for(nbytes, 120)
+        server.wait_for(nbytes, 180)
         time.sleep(chance.uniform(0, 0.02))
         assert child.poll() is None
         child.kill()

@@ -12,7 +12,7 @@ from urllib.parse import quote
 
 import pytest
 from download_kit import KEY, SIGNATURE, signed_query
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from llamakit.download.http_client import HttpClient
@@ -144,7 +144,6 @@ def test_what_mail_clients_redirectors_and_shells_do_is_undone(text):
     assert link.host == HOST
 
 
-@settings(deadline=None)
 @given(st.integers(20, 900), st.sampled_from(["\n", "\r\n", "\n> ", "\r\n    "]), st.booleans())
 @example(width=len(LINK) - 1, end="\n", escape=False)
 def test_a_link_is_whole_again_however_it_was_wrapped(width, end, escape):
@@ -158,7 +157,6 @@ def test_a_link_is_whole_again_however_it_was_wrapped(width, end, escape):
 WORDS = st.lists(st.from_regex(r"[A-Za-z]{2,12}[.,:;!?)\]]?", fullmatch=True), max_size=6)
 
 
-@settings(deadline=None)
 @given(WORDS, WORDS, st.sampled_from([" ", "\n", "\r\n\r\n", " \t"]), st.booleans())
 def test_words_around_a_link_make_no_difference(before, behind, space, escape):
     text = space.join([*before, html.escape(LINK) if escape else LINK, *behind])
@@ -166,7 +164,6 @@ def test_words_around_a_link_make_no_difference(before, behind, space, escape):
     assert read_link(text).url(FILE) == MEANT
 
 
-@settings(deadline=None)
 @given(st.text(st.sampled_from("AB3DEK0z~-_"), min_size=4, max_size=60))
 @example("3D~b")
 def test_every_signature_comes_out_byte_for_byte(letters):
@@ -175,7 +172,6 @@ def test_every_signature_comes_out_byte_for_byte(letters):
     assert read_link(f"https://{HOST}/*?{query}").url(FILE) == f"https://{HOST}/{FILE}?{query}"
 
 
-@settings(deadline=None)
 @given(st.text() | st.text(st.sampled_from("htps:/[]?&=%2A*. \n>_'Policy")))
 @example("https://[a b")
 @example("https://a:99999999/*")

@@ -156,11 +156,11 @@ def test_the_terminal_is_left_as_it_was(isolated, tmp_path, keys):
         "/bin/sh", ["-c", command], env=isolated | {"TERM": "xterm"}, cwd=tmp_path, encoding="utf-8"
     )
     child.logfile_read = Shown()
-    child.expect(PROMPT, timeout=60)
+    child.expect(PROMPT, timeout=180)
 
     child.send(keys)
 
-    child.expect(pexpect.EOF, timeout=60)
+    child.expect(pexpect.EOF, timeout=180)
     child.close()
     settings = str(child.logfile_read).replace(";", " ").split()
     assert {"icanon", "echo", "iexten"} <= set(settings)

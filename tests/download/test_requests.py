@@ -123,7 +123,7 @@ def test_what_was_verified_is_not_read_again_while_something_is_missing(sharded,
 @pytest.mark.parametrize("code", [429, 503])
 def test_a_server_that_asks_to_wait_is_not_asked_before(server, out, code):
     server.fault(status(code, retry_after=1), path="/LICENSE", times=1)
-    began = []
+    start, began = time.monotonic(), []
 
     for event in steps(server, out):
         if isinstance(event, Retrying):
@@ -133,6 +133,7 @@ def test_a_server_that_asks_to_wait_is_not_asked_before(server, out, code):
             began.append(time.monotonic())
 
     assert began[1] - began[0] >= 1
+    assert 1 <= event.seconds <= time.monotonic() - start + 0.001  # rounded to a millisecond
     assert_whole(out, server.folder)
 
 

@@ -136,7 +136,7 @@ def test_an_answer_that_comes_after_a_restart_does_no_harm(large, out):
     large.rate = 20 * MB
     go_on = threading.Event()
     early = replace(other_etag(), wants=lambda ask: ask.nbytes > 1)
-    late = replace(early, answer=lambda ask: go_on.wait(60) and other_etag().answer(ask))
+    late = replace(early, answer=lambda ask: go_on.wait(180) and other_etag().answer(ask))
     large.fault(late, path=SHARDS)
     large.fault(early, path=SHARDS)
     until = time.monotonic() + 120

@@ -8,7 +8,7 @@ from fetching import MB, SHARDS, asked, assert_whole, fetch
 
 from llamakit.download import segments
 from llamakit.download.responses import TransientError
-from llamakit.download.retry import RetryPolicy, retry
+from llamakit.download.retry import MAX_WAIT, RetryPolicy, retry
 from llamakit.errors import DownloadError
 
 
@@ -33,7 +33,7 @@ def test_failures_without_a_byte_gained_end_when_patience_does(server, out):
 def test_a_stall_in_each_request_is_borne_while_bytes_come(server, out):
     server.fault(hang(after=100_000), path=SHARDS, times=2)
 
-    fetch(server, out, retry_policy=RetryPolicy(1, 0.01), connections=1, timeout=1.0)
+    fetch(server, out, retry_policy=RetryPolicy(1, 0.01), connections=1, timeout=2.0)
 
     assert_whole(out, server.folder)
 
@@ -70,3 +70,11 @@ def test_a_connection_that_crawls_does_not_hold_up_the_end(large, out, monkeypat
     assert crawling.nbytes < 4 * MB
     assert crawling.range in [(0, 8 * MB), (8 * MB, 16 * MB)]
     assert len(asked(large)) == 4
+
+
+@pytest.mark.parametrize(("failures", "longest"), [(1, 1.0), (2, 2.0), (3, 4.0), (50, MAX_WAIT)])
+def test_waits_double_up_to_a_limit_and_are_not_all_the_same(failures, longest):
+    waits = [RetryPolicy().seconds(TransientError("no"), failures) for _ in range(1000)]
+
+    assert longest / 2 <= min(waits) < 0.6 * longest
+    assert 0.9 * longest < max(waits) <= longest

@@ -152,7 +152,7 @@ def test_the_command_writes_the_secret_nowhere(
         input=text,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=180,
         check=False,
     )
 
@@ -190,7 +190,7 @@ def test_a_crash_shows_no_secret(secret_server, isolated, tmp_path, out, plugins
         env={**env, "BREAK_JSON": "1", "LLAMAKIT_DEBUG": "1", "NO_PROXY": "127.0.0.1"},
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=180,
         check=False,
     )
 

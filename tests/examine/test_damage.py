@@ -8,6 +8,7 @@ import tempfile
 from pathlib import Path
 
 import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tools_kit import PAGE, REFERENCE_CASES, copy_case
@@ -97,7 +98,7 @@ def damaged(case, damage, *, checklist):
     return root, folder
 
 
-@settings(max_examples=120, deadline=None)
+@settings(max_examples=60)
 @given(damages())
 def test_any_damage_is_noticed_by_a_checklist(damage):
     case, what = damage
@@ -109,9 +110,20 @@ def test_any_damage_is_noticed_by_a_checklist(damage):
     assert not report.good
 
 
-@settings(max_examples=250, deadline=None)
+@settings(max_examples=100)
 @given(damages(only_shards=True))
 def test_without_a_checklist_deep_notices_all_that_changes_a_weight(damage):
+    check_deep(damage)
+
+
+@pytest.mark.soak
+@settings(max_examples=5000)
+@given(damages(only_shards=True))
+def test_deep_notices_each_of_many(damage):
+    check_deep(damage)
+
+
+def check_deep(damage):
     case, what = damage
     root, folder = damaged(case, what, checklist=False)
 
@@ -122,7 +134,7 @@ def test_without_a_checklist_deep_notices_all_that_changes_a_weight(damage):
     assert not report.good or harmless
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=40)
 @given(damages(), st.booleans())
 def test_verify_never_fails_but_with_an_error_of_its_own(damage, checklist):
     case, what = damage

@@ -47,7 +47,7 @@ def test_a_checkpoint_is_the_same_as_itself_in_any_format(reference_cases, tmp_p
     assert any("rope.freqs" in note for note in diff(source, tmp_path / "hf").notes)
 
 
-@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=15, suppress_health_check=[HealthCheck.too_slow])
 @given(
     st.permutations(NAMES),
     st.sampled_from([1, 2, 4]),
@@ -62,7 +62,7 @@ def test_order_and_number_of_shards_do_not_matter(tmp_path_factory, order, one, 
     assert diff(a, b).same
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(st.data())
 def test_one_changed_value_is_found_where_it_is(tmp_path_factory, data):
     root, weights = tmp_path_factory.mktemp("diff"), random_model()

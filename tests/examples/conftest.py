@@ -6,11 +6,12 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from fork_server import can_be_forked, fork_server, run_forked
 
 ROOT = Path(__file__).parents[2]
 PACKAGES = ROOT / "examples" / "plugins"
@@ -66,26 +67,38 @@ def copy_llamakit(folder: Path) -> None:
         shutil.copy(ROOT / name, folder)
 
 
-@pytest.fixture
-def run(environment: Environment, isolated: Mapping[str, str], tmp_path: Path) -> Run:
-    """Run a program of the environment in ``tmp_path``: ``llamakit``, or another."""
+@pytest.fixture(scope="session")
+def environments_forks(
+    environment: Environment, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Path]:
+    """Where processes of the environment are to be had in which torch is imported already."""
+    with fork_server(tmp_path_factory.mktemp("forks"), environment.python) as address:
+        yield address
 
-    def run_program(
-        *args: str | os.PathLike[str],
-        program: Path = environment.llamakit,
-        cwd: Path = tmp_path,
-        stdin: str = "",
-    ) -> subprocess.CompletedProcess[str]:
+
+@pytest.fixture
+def run(
+    environment: Environment,
+    environments_forks: Path,
+    isolated: Mapping[str, str],
+    tmp_path: Path,
+) -> Run:
+    """Run ``llamakit`` of the environment in ``tmp_path``; where it loads torch it is forked."""
+
+    def run_llamakit(*args: str | os.PathLike[str]) -> subprocess.CompletedProcess[str]:
+        words = [*map(os.fspath, args)]
+        if can_be_forked(words, {}):
+            settings = {"env": isolated, "cwd": tmp_path, "stdin": "", "timeout": 300}
+            return run_forked(environments_forks, ["-m", "llamakit", *words], **settings)
         return subprocess.run(
-            [program, *args],
+            [environment.llamakit, *words],
             env=isolated,
-            cwd=cwd,
-            input=stdin,
+            cwd=tmp_path,
+            stdin=subprocess.DEVNULL,
             capture_output=True,
-            text=True,
             encoding="utf-8",
             timeout=300,
             check=False,
         )
 
-    return run_program
+    return run_llamakit

@@ -8,6 +8,7 @@ import re
 from pathlib import Path
 
 import pytest
+from fork_server import run_forked
 
 import llamakit
 from llamakit import demo
@@ -62,21 +63,13 @@ def test_a_package_uses_public_names_only(name):
         assert alias in llamakit.__all__ if module == "llamakit" else module in PUBLIC, module
 
 
-def test_the_packages_own_tests_pass_where_they_are_installed(environment, run):
-    words = [
-        "-m",
-        "pytest",
-        "-rA",
-        "-W",
-        "error",
-        "-p",
-        "no:cacheprovider",
-        "--rootdir",
-        ".",
-        *NAMES,
-    ]
+def test_the_packages_own_tests_pass_where_they_are_installed(
+    environment, environments_forks, isolated
+):
+    words = ["-m", "pytest", "-rA", "-W", "error", "-p", "no:cacheprovider", "--rootdir", "."]
+    settings = {"env": isolated, "cwd": environment.sources, "stdin": "", "timeout": 300}
 
-    done = run(*words, program=environment.python, cwd=environment.sources)
+    done = run_forked(environments_forks, [*words, *NAMES], **settings)
 
     assert {*re.findall(r"^PASSED ([\w-]+)/", good(done), re.MULTILINE)} == {*NAMES}
     assert "skipped" not in done.stdout

@@ -67,14 +67,8 @@ def tensor_of(values: int, stride: int) -> bytes:
 
 def zip_of_members(count: int) -> bytes:
     """Make a zip whose directory has so many members, all of them empty."""
-    entries = []
-    for number in range(count):
-        name = b"a/%07d" % number
-        entries.append(
-            struct.pack("<4s6H3I5H2I", b"PK\1\2", *[0] * 6, *[0] * 3, len(name), *[0] * 6)
-        )
-        entries.append(name)
-    directory = b"".join(entries)
+    entry = struct.pack("<4s6H3I5H2I", b"PK\1\2", *[0] * 9, len(b"a/1234567"), *[0] * 6)
+    directory = b"".join([entry + b"a/%07d" % number for number in range(count)])
     end = struct.pack("<4s4H2IH", b"PK\5\6", *[0] * 4, len(directory), 4, 0)
     return b"PK\3\4" + directory + end
 

@@ -57,7 +57,7 @@ def test_the_wheel_holds_it_and_the_entry_points(tmp_path: Path) -> None:
         + ["-q", "-w", str(tmp_path), str(source)],
         check=True,
         capture_output=True,
-        timeout=120,
+        timeout=180,
     )
 
     (wheel,) = tmp_path.glob("*.whl")

@@ -16,7 +16,7 @@ from rows_kit import GONE, TOKENIZER, FakeRow, histories, logits, processor, row
 
 from llamakit.sampling import count_ids
 
-often = settings(max_examples=100, deadline=None)
+often = settings(max_examples=100)
 
 
 def probabilities(line: list[float]) -> list[float]:

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from rows_kit import GONE, histories, logits, processor, row, rows
 from transformers.generation import logits_process as peer
 
-often = settings(max_examples=150, deadline=None)
+often = settings(max_examples=150)
 
 
 def check(ours: str, theirs: Any, scores: torch.Tensor) -> None:

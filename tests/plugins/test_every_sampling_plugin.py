@@ -173,7 +173,7 @@ def steps(draw: st.DrawFn) -> tuple[torch.Tensor, list[FakeRow]]:
 
 
 @pytest.mark.parametrize("choice", PROCESSORS)
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(step=steps())
 def test_a_processor_leaves_an_id_and_brings_none_back(
     choice: str, step: tuple[torch.Tensor, list[FakeRow]]
@@ -210,7 +210,7 @@ def test_where_all_that_is_left_is_forbidden_the_row_stays_and_others_do_not(cho
 
 
 @pytest.mark.parametrize("choice", SAMPLERS)
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(step=steps())
 def test_a_sampler_picks_an_id_that_is_left(
     choice: str, step: tuple[torch.Tensor, list[FakeRow]]

@@ -137,14 +137,14 @@ def compare(rules: dict[str, Tree]) -> None:
     assert [string for string in STRINGS if accepts(constraint, string)] == expected
 
 
-@settings(max_examples=15, derandomize=True, deadline=None)
+@settings(max_examples=15, derandomize=True)
 @given(rules=GRAMMARS)
 def test_a_random_grammar_accepts_what_it_means(rules: dict[str, Tree]) -> None:
     compare(rules)
 
 
 @pytest.mark.soak
-@settings(max_examples=3000, deadline=None)
+@settings(max_examples=3000)
 @given(rules=GRAMMARS)
 def test_thousands_of_random_grammars_accept_what_they_mean(rules: dict[str, Tree]) -> None:
     compare(rules)

@@ -189,7 +189,7 @@ TEXTS = st.lists(WORDS | st.text(max_size=4), max_size=6).map("".join)
 
 
 @pytest.mark.parametrize("name", ["llama2", "alpaca", "chatml", "infill"])
-@settings(max_examples=200, deadline=None, derandomize=True)
+@settings(max_examples=200, derandomize=True)
 @given(texts=st.tuples(TEXTS, TEXTS, TEXTS))
 def test_text_of_messages_never_becomes_a_control_id(
     name: str, texts: tuple[str, str, str], rich_tokenizer: Any
@@ -214,7 +214,7 @@ def test_text_of_messages_never_becomes_a_control_id(
     assert written == [token for token in prompt_format.encode(plain) if token in special]
 
 
-@settings(max_examples=200, deadline=None, derandomize=True)
+@settings(max_examples=200, derandomize=True)
 @given(text=TEXTS)
 def test_the_text_of_a_message_arrives_whole_in_chatml(text: str, rich_tokenizer: Any):
     tokens = make("chatml", rich_tokenizer, bos=False).encode([{"role": "user", "content": text}])

@@ -178,7 +178,7 @@ TEXTS = st.lists(WORDS | st.text(max_size=4), max_size=6).map("".join)
 
 
 @pytest.mark.parametrize("name", TEMPLATES)
-@settings(max_examples=150, deadline=None, derandomize=True)
+@settings(max_examples=150, derandomize=True)
 @given(data=st.data())
 def test_text_of_messages_never_becomes_a_control_id(
     name: str, data: st.DataObject, formats: dict[str, PromptFormat], rich_tokenizer: Any
@@ -213,7 +213,7 @@ def formats(
     return {name: from_options(rich_tokenizer, file=str(folder / name)) for name in TEMPLATES}
 
 
-@settings(max_examples=150, deadline=None, derandomize=True)
+@settings(max_examples=150, derandomize=True)
 @given(text=TEXTS)
 def test_the_text_of_a_message_arrives_whole(
     text: str, formats: dict[str, PromptFormat], rich_tokenizer: Any

@@ -80,7 +80,7 @@ def attack(two_users: None) -> Iterator[subprocess.Popen[str]]:
 
 
 def outcome(process: subprocess.Popen[str]) -> str:
-    out, errors = process.communicate(timeout=120)
+    out, errors = process.communicate(timeout=180)
     assert process.returncode == 0, errors
     return out
 
@@ -110,9 +110,10 @@ def test_the_attack_enters_what_is_open(attack: subprocess.Popen[str]) -> None:
 
 
 ON_THE_NETWORK = """
-import socket, time
+import pathlib, socket, sys, time
 with socket.create_server((socket.gethostname(), 0)):
-    time.sleep(0.5)
+    while "0107000A" not in pathlib.Path(sys.argv[1]).read_text():
+        time.sleep(0.02)
 """
 
 
@@ -127,7 +128,7 @@ def listeners_by_address(folder: Path, program: str, *arguments: str) -> Counter
         capture_output=True,
         text=True,
         check=False,
-        timeout=120,
+        timeout=180,
     )
     assert done.returncode == 0, done.stderr
     rows = {line.split()[1]: line.split()[3] for line in listeners.read_text().splitlines()}
@@ -143,7 +144,7 @@ def namespaces(tmp_path: Path) -> None:
         if shutil.which(program) is None:
             pytest.skip(f"there is no program {program} here")
     try:
-        counted = listeners_by_address(tmp_path, ON_THE_NETWORK)
+        counted = listeners_by_address(tmp_path, ON_THE_NETWORK, str(tmp_path / "listeners"))
     except AssertionError as error:
         pytest.skip(f"no namespaces here: {error}")
     assert counted == {"10.0.7.1": 1}  # it finds what is there

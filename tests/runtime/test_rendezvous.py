@@ -6,22 +6,15 @@ import os
 import signal
 import socket
 import subprocess
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
 
 from llamakit.errors import ParallelError
 from llamakit.runtime import rendezvous
 from llamakit.runtime.rank_environment import RankEnvironment
-
-
-@pytest.fixture
-def port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        number: int = server.getsockname()[1]
-    return number
 
 
 @pytest.fixture
@@ -44,16 +37,16 @@ def test_a_rank_says_whom_it_awaits_where_and_gives_up(
 
     with (
         pytest.raises(ParallelError) as caught,
-        rendezvous.waiting(environment, timeout=1.5) as wait,
+        rendezvous.waiting(environment, timeout=2.5) as wait,
     ):
         rendezvous.meet(environment, wait)
 
     assert capsys.readouterr().err == (
         f"llamakit: rank {rank} of {size} waits for {awaited} at 127.0.0.1:{port}, "
-        "for up to 1.5 s (--join-timeout); Ctrl-C cancels\n"
+        "for up to 2.5 s (--join-timeout); Ctrl-C cancels\n"
     )
     assert str(caught.value).startswith(
-        f"rank {rank} of {size} waited 1.5 s for {awaited} at 127.0.0.1:{port}"
+        f"rank {rank} of {size} waited 2.5 s for {awaited} at 127.0.0.1:{port}"
     )
     assert "LLAMAKIT_JOIN_TIMEOUT" in str(caught.value)
 
@@ -70,10 +63,10 @@ def test_a_port_that_is_in_use_is_one_sentence() -> None:
 
 
 @contextmanager
-def started(rank: int, port: int, *arguments: str) -> Iterator[subprocess.Popen[str]]:
+def started(python: Path, rank: int, port: int, *arguments: str) -> Iterator[subprocess.Popen[str]]:
     place = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
     with subprocess.Popen(
-        [sys.executable, *arguments],
+        [python, *arguments],
         env={**os.environ, **place, "RANK": str(rank), "WORLD_SIZE": "2", "OMP_NUM_THREADS": "1"},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -86,14 +79,14 @@ def started(rank: int, port: int, *arguments: str) -> Iterator[subprocess.Popen[
 
 
 @pytest.mark.parametrize("rank", [0, 1])
-def test_ctrl_c_cancels_the_wait(rank: int, port: int) -> None:
-    with started(rank, port, "-m", "llamakit", "generate", "hello") as process:
+def test_ctrl_c_cancels_the_wait(forked_python: Path, rank: int, port: int) -> None:
+    with started(forked_python, rank, port, "-m", "llamakit", "generate", "hello") as process:
         assert process.stderr is not None
         waits = next(line for line in process.stderr if "waits for" in line)
 
         process.send_signal(signal.SIGINT)
 
-        assert process.wait(60) == 130
+        assert process.wait(180) == 130
         assert f"rank {rank} of 2 waits for rank {1 - rank}" in waits
         assert "Traceback" not in process.stderr.read()
 
@@ -114,13 +107,15 @@ again.close()
 """
 
 
-def test_a_rank_that_comes_late_is_awaited_and_then_may_idle(port: int) -> None:
-    with started(0, port, "-c", JOIN) as first:
+def test_a_rank_that_comes_late_is_awaited_and_then_may_idle(
+    forked_python: Path, port: int
+) -> None:
+    with started(forked_python, 0, port, "-c", JOIN) as first:
         assert first.stderr is not None
         waits = next(line for line in first.stderr if "waits for" in line)
 
-        with started(1, port, "-c", JOIN) as second:
-            statuses = [first.wait(120), second.wait(120)]
+        with started(forked_python, 1, port, "-c", JOIN) as second:
+            statuses = [first.wait(180), second.wait(180)]
 
     assert "waits for rank 1 at" in waits
     assert statuses == [0, 0]

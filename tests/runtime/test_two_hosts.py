@@ -82,7 +82,7 @@ def test_a_command_on_two_hosts_answers_on_the_first(reference_cases: Path, tmp_
         capture_output=True,
         text=True,
         check=False,
-        timeout=120,
+        timeout=180,
     )
     assert done.returncode == 0, done.stderr
     assert done.stdout == alone.stdout

@@ -14,6 +14,7 @@ hosts=$(mktemp)
 echo "10.0.7.1 networked" > "$hosts"
 mount --bind "$hosts" /etc/hosts
 rm "$hosts"
+: > "$listeners"
 "$@" &
 while kill -0 $! 2> /dev/null; do
     cat /proc/net/tcp /proc/net/tcp6 /proc/net/udp /proc/net/udp6 >> "$listeners"

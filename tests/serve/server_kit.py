@@ -29,7 +29,7 @@ STORY = "Once upon a time"
 LONG = {"prompt": STORY, "max_tokens": 200, "sampler": "draw", "logit_bias": {"2": -100}}
 """A request whose answers do not end before they have 200 tokens."""
 
-HTTP = httpx.Client(timeout=60, trust_env=False)
+HTTP = httpx.Client(timeout=180, trust_env=False)
 
 
 @dataclass
@@ -69,10 +69,10 @@ def process(env: Mapping[str, str], *words: str, launcher: Sequence[str] = ()) -
     """Run ``llamakit serve`` in a process of its own.
 
     Args:
-        launcher: words between ``python`` and ``-m llamakit``; it ends its children at a SIGTERM.
+        launcher: words before ``-m llamakit``, else Python; it ends its children at a SIGTERM.
     """
     server = subprocess.Popen(
-        [sys.executable, *launcher, "-m", "llamakit", "serve", "--port", "0", *words],
+        [*(launcher or [sys.executable]), "-m", "llamakit", "serve", "--port", "0", *words],
         env=dict(env),
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
@@ -95,14 +95,14 @@ def process(env: Mapping[str, str], *words: str, launcher: Sequence[str] = ()) -
     reading = threading.Thread(target=read, daemon=True)
     reading.start()
     try:
-        assert found.wait(120)
+        assert found.wait(180)
         assert running.url, running.lines
         yield running
     finally:
         if launcher and server.poll() is None:
             server.terminate()
             with contextlib.suppress(subprocess.TimeoutExpired):
-                server.wait(60)
+                server.wait(180)
         server.kill()
         server.wait()
         reading.join(10)
@@ -137,7 +137,7 @@ def threaded(server: Server) -> Iterator[Running]:
     answering = threading.Thread(target=run)
     answering.start()
     try:
-        assert ready.wait(60)
+        assert ready.wait(180)
         assert running.url
         yield running
     finally:
@@ -159,7 +159,7 @@ class Held:
 
     def wait(self) -> None:
         """Wait until the processor is at work."""
-        assert self._reached.wait(60)
+        assert self._reached.wait(180)
 
     def let_go(self) -> None:
         """Release it, now and whenever it is called again."""
@@ -168,7 +168,7 @@ class Held:
     def _hold(self) -> None:
         self.calls += 1
         self._reached.set()
-        assert self._released.wait(60)
+        assert self._released.wait(180)
 
     def work(self) -> Any:
         """Make the processor that holds when it works."""
@@ -200,7 +200,7 @@ def held(llama: Llama, kind: Literal["work", "build"] = "work") -> Iterator[Held
 
 def wait_until(condition: Callable[[], bool]) -> None:
     """Wait for something that has to happen, however slow the machine is."""
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 180
     while not condition():
         assert time.monotonic() < deadline
         time.sleep(0.01)
@@ -209,7 +209,7 @@ def wait_until(condition: Callable[[], bool]) -> None:
 def begin(running: Running, body: dict[str, Any], path: str = "/v1/completions") -> socket.socket:
     """Ask and do not read the answer."""
     data = json.dumps(body).encode()
-    connection = socket.create_connection(running.address, timeout=60)
+    connection = socket.create_connection(running.address, timeout=180)
     connection.sendall(head(path, Content_Length=str(len(data))) + data)
     return connection
 
@@ -223,7 +223,7 @@ def read_all(connection: socket.socket) -> bytes:
     return received
 
 
-def say(address: tuple[str, int], data: bytes, timeout: float = 30) -> bytes:
+def say(address: tuple[str, int], data: bytes, timeout: float = 180) -> bytes:
     """Send bytes as they are, and return all that comes until the connection ends."""
     with socket.create_connection(address, timeout=timeout) as connection:
         connection.sendall(data)

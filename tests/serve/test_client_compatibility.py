@@ -149,7 +149,10 @@ def json_schema(schema: dict[str, Any]) -> dict[str, Any]:
     [
         ({"type": "json_schema"}, "response_format lacks 'json_schema'"),
         ({"type": "xml"}, "one of 'text', 'json_object', 'json_schema'"),
-        (json_schema({"type": "wrong"}), "the JSON schema cannot be used: Invalid type: wrong"),
+        (
+            json_schema({"type": "wrong"}),
+            "the JSON schema cannot be used: #/type: Invalid type: wrong",
+        ),
         (json_schema({"$ref": "http://elsewhere.example"}), "does not fetch resources"),
         (json_schema({"$ref": "file:///etc/passwd"}), "does not fetch resources"),
         (json_schema({"enum": ["a" * 70_000]}), "characters; expected 65536 or less"),

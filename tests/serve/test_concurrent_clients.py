@@ -69,7 +69,7 @@ class Storm:
         """Have all clients ask until the time is over, and each thing has happened a few times."""
         self.end = time.monotonic() + self.seconds
         limits = httpx.Limits(max_connections=None)
-        async with httpx.AsyncClient(timeout=60, limits=limits, trust_env=False) as http:
+        async with httpx.AsyncClient(timeout=180, limits=limits, trust_env=False) as http:
             await asyncio.gather(*(self.client(http, number) for number in range(CLIENTS)))
 
     async def client(self, http: httpx.AsyncClient, number: int) -> None:

@@ -23,8 +23,11 @@ from llamakit.serve.server_settings import ServeSettings
 FLOAT32 = ("--dtype", "float32", "--max-seq-len", "256", "--slots", "4")
 
 
-def test_sigterm_finishes_what_runs_and_takes_nothing_new(isolated: dict[str, str]) -> None:
-    with process(isolated, *FLOAT32, "--grace", "300") as running:
+def test_sigterm_finishes_what_runs_and_takes_nothing_new(
+    isolated: dict[str, str], forked_python: Path
+) -> None:
+    launcher = [str(forked_python)]
+    with process(isolated, *FLOAT32, "--grace", "300", launcher=launcher) as running:
         assert running.process is not None
         whole = begin(running, {**LONG, "n": 4})
         stream = begin(running, {**LONG, "n": 8, "stream": True})
@@ -35,17 +38,17 @@ def test_sigterm_finishes_what_runs_and_takes_nothing_new(isolated: dict[str, st
         answer = json.loads(read_all(whole).partition(b"\r\n\r\n")[2])
         assert answer["usage"]["completion_tokens"] == 4 * 200
         assert b"data: [DONE]" in read_all(stream)
-        assert running.process.wait(60) == 0
+        assert running.process.wait(180) == 0
         with pytest.raises(ConnectionRefusedError):
             begin(running, LONG)
     assert not [line for line in running.lines if "trace=" in line or "Traceback" in line]
 
 
 def test_a_second_signal_ends_at_once_what_the_first_lets_released(
-    isolated: dict[str, str],
+    isolated: dict[str, str], forked_python: Path
 ) -> None:
     words = ("--dtype", "float32", "--slots", "2", "--grace", "300")
-    with process(isolated, *words) as running:
+    with process(isolated, *words, launcher=[str(forked_python)]) as running:
         assert running.process is not None
         stream = begin(running, {**LONG, "n": 16, "max_tokens": 450, "stream": True})
         wait_until(lambda: running.metric("waiting") > 0)
@@ -56,7 +59,7 @@ def test_a_second_signal_ends_at_once_what_the_first_lets_released(
         running.process.send_signal(signal.SIGINT)
 
         answer = read_all(stream)
-        status = running.process.wait(60)
+        status = running.process.wait(180)
     assert b"the server is shutting down" in answer
     assert b"[DONE]" not in answer
     assert status == 0
@@ -89,7 +92,7 @@ def test_two_ranks_serve_what_one_does_and_end_when_one_dies(
         found += running.post("/v1/completions", body).json()["choices"]
         kill_worker(running.process.pid)
         answer = read_all(begin(running, LONG))
-        status = running.process.wait(60)
+        status = running.process.wait(180)
 
     for one, other in zip(found, (*expected, *expected), strict=True):
         assert one["text"] == other["text"]
@@ -103,21 +106,23 @@ def test_two_ranks_serve_what_one_does_and_end_when_one_dies(
 
 
 def test_under_torchrun_rank_0_serves_and_sigterm_finishes_what_runs(
-    server: Running, isolated: dict[str, str]
+    server: Running, isolated: dict[str, str], forked_python: Path
 ) -> None:
     body = {"prompt": STORY, "max_tokens": 30, "temperature": 0}
     expected = server.post("/v1/completions", body).json()["choices"]
-    torchrun = ("-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2")
-    env = {**isolated, "OMP_NUM_THREADS": "1"}
+    torchrun = (f"{forked_python}", "-m", "torch.distributed.run", "--nproc_per_node", "2")
+    env = {**isolated, "PYTHON_EXEC": str(forked_python)}
 
-    with process(env, *FLOAT32, "--draft", "prompt-lookup", launcher=torchrun) as running:
+    words = (*FLOAT32, "--draft", "prompt-lookup")
+
+    with process(env, *words, launcher=(*torchrun, "--standalone")) as running:
         assert running.process is not None
         found = running.post("/v1/completions", body).json()["choices"]
         whole = begin(running, {**LONG, "n": 4, "max_tokens": 120})
         wait_until(lambda: running.metric("running") == 4)
         running.process.terminate()
         answer = json.loads(read_all(whole).partition(b"\r\n\r\n")[2])
-        running.process.wait(60)
+        running.process.wait(180)
 
     assert found == expected
     assert answer["usage"]["completion_tokens"] == 4 * 120

@@ -51,7 +51,7 @@ def test_a_head_that_does_not_arrive_is_not_waited_for(impatient: Running) -> No
 
 
 def test_a_body_that_drips_is_not_waited_for_either(impatient: Running) -> None:
-    with socket.create_connection(impatient.address, timeout=60) as connection:
+    with socket.create_connection(impatient.address, timeout=180) as connection:
         connection.sendall(head("/v1/completions", Content_Length="100000"))
         connection.settimeout(0.2)
         received = b""

@@ -114,35 +114,26 @@ def test_a_tiny_checkpoint_runs_and_is_whole(llamakit_tiny):
 """
 
 
-def run_pytest(folder, env, *words):
-    return subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-W", "error", *words],
-        cwd=folder,
-        env=env,
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
+PYTEST = ("-m", "pytest", "-q", "-p", "no:cacheprovider", "-W", "error")
 
 
-def test_the_fixtures_are_there_without_an_import(tmp_path, isolated):
+def test_the_fixtures_are_there_without_an_import(tmp_path, run_script):
     (tmp_path / "test_project.py").write_text(PROJECT)
 
-    done = run_pytest(tmp_path, isolated, "test_project.py")
+    done = run_script(*PYTEST, "test_project.py")
 
     assert done.returncode == 0, done.stdout + done.stderr
     assert "3 passed" in done.stdout
 
 
-def test_a_failed_check_shows_the_line_of_the_test_and_the_sentence(tmp_path, isolated):
+def test_a_failed_check_shows_the_line_of_the_test_and_the_sentence(tmp_path, run_script):
     (tmp_path / "test_project.py").write_text(
         "from llamakit.testing import check_sampler\n\n"
         "def bad():\n    return None\n\n"
         "def test_contract():\n    check_sampler(bad)\n"
     )
 
-    done = run_pytest(tmp_path, isolated, "test_project.py")
+    done = run_script(*PYTEST, "test_project.py")
 
     assert done.returncode == 1
     assert (
@@ -160,7 +151,14 @@ def test_the_kit_costs_other_projects_nothing(tmp_path, isolated):
         "    assert not {'torch', 'numpy', 'click'} & {*sys.modules}\n"
     )
 
-    done = run_pytest(tmp_path, isolated, "test_other.py")
+    done = subprocess.run(
+        [sys.executable, *PYTEST, "test_other.py"],
+        cwd=tmp_path,
+        env=isolated,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
 
     assert done.returncode == 0, done.stdout
 

@@ -47,16 +47,10 @@ def site(packages: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return place
 
 
-def test_every_kind_passes_its_own_tests(packages, site, isolated):
-    done = subprocess.run(
-        [sys.executable, "-m", "pytest", "-rA", "-p", "no:cacheprovider", "-W", "error", "."],
-        cwd=packages,
-        env={**isolated, "PYTHONPATH": str(site)},
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=False,
-    )
+def test_every_kind_passes_its_own_tests(packages, site, run_script):
+    words = ["-m", "pytest", "-rA", "-p", "no:cacheprovider", "-W", "error", "."]
+
+    done = run_script(*words, cwd=packages, env={"PYTHONPATH": str(site)})
 
     assert done.returncode == 0, done.stdout + done.stderr
     checked = re.findall(

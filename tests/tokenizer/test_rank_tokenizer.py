@@ -84,7 +84,7 @@ def test_a_piece_that_is_a_token_is_never_merged_from_parts(
     assert [small.token_bytes()[token] for token in small.encode(text)] == [text.encode()]
 
 
-@settings(deadline=None, max_examples=200)
+@settings(max_examples=200)
 @given(st.text(st.sampled_from(SIGNS), max_size=80))
 def test_any_string_becomes_what_tiktoken_makes_of_it(small: RankTokenizer, text: str) -> None:
     ranks = {token: rank for rank, token in enumerate(small.token_bytes()[:512])}
@@ -220,7 +220,7 @@ def test_the_prompts_of_the_reference_cases_become_its_tokens(case: str) -> None
     assert sorted(tokenizer.stop_ids) == expected["stop_tokens"]  # type: ignore[attr-defined]
 
 
-@settings(deadline=None, max_examples=200)
+@settings(max_examples=200)
 @given(st.lists(st.integers(0, 511) | st.sampled_from(list("é🙂日".encode())), max_size=60))
 def test_the_pieces_of_a_stream_are_the_whole_text(small: RankTokenizer, tokens: list[int]) -> None:
     stream = TextStream(small)

@@ -47,7 +47,7 @@ def path(content: dict[str, Any], tmp_path_factory: pytest.TempPathFactory) -> P
     return written(tmp_path_factory.mktemp("model"), content)
 
 
-@settings(deadline=None, max_examples=200)
+@settings(max_examples=200)
 @given(st.text(st.sampled_from(SIGNS), max_size=80))
 def test_any_string_becomes_what_tokenizers_makes_of_it(path: Path, text: str) -> None:
     judge, tokenizer = _both(path)

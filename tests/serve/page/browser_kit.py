@@ -12,12 +12,12 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import axe_playwright_python
-from playwright.sync_api import Browser, Locator, Page, Request, sync_playwright
+from playwright.sync_api import Browser, Locator, Page, Request, expect, sync_playwright
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 NONE = "there is no Chromium here: apt-get install chromium"
 AXE = Path(axe_playwright_python.__file__).parent / "axe.min.js"
-PATIENCE = 30_000  # ms; the machine may be busy
+PATIENCE = 90_000  # ms; the machine may be busy
 
 
 @contextlib.contextmanager
@@ -25,6 +25,7 @@ def chromium() -> Iterator[Browser]:
     """Start Debian's Chromium without a window."""
     # its sandbox does not start for root; grey edges of letters make smaller pictures
     flags = ["--disable-lcd-text", *(["--no-sandbox"] if os.geteuid() == 0 else [])]
+    expect.set_options(timeout=PATIENCE)
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=flags)
         yield browser
