@@ -13,7 +13,7 @@ MKDOCS := NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs --quiet
 # Where it is set, each process of a test run compiles the package and the tests again.
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: help demo test pytest lint fix docs pictures bench soak matrix audit mutants pins clean
+.PHONY: help demo test pytest lint fix docs pictures bench soak clients matrix audit mutants pins clean
 .DEFAULT_GOAL := help
 
 help: ## list these targets
@@ -56,8 +56,18 @@ bench: $(VENV)/installed ## run every benchmark; docs/benchmarks.md keeps dated 
 soak: $(VENV)/installed-test ## the long kill and load runs
 	$(BIN)/python -m pytest -m soak
 
+clients: $(VENV)/installed .clients/installed ## real clients (LangChain, pydantic-ai, …) against the bundled model (RECORD=1: new fixtures)
+	LLAMAKIT_PYTHON=$(abspath $(BIN))/python LLAMAKIT_RECORD=$(RECORD) .clients/bin/python -m pytest tests/clients
+
+.clients/installed: tests/clients/requirements.txt $(wildcard tests/clients/ai-sdk/package*.json)
+	$(PYTHON) -m venv .clients
+	.clients/bin/python -m pip --disable-pip-version-check install --quiet --no-deps -r tests/clients/requirements.txt
+	cp tests/clients/ai-sdk/package*.json .clients/
+	if command -v npm >/dev/null; then npm ci --prefix .clients --silent --ignore-scripts; fi
+	@touch $@
+
 clean: ## remove the environment and what was built
-	rm -rf $(VENV) .audit .matrix .mutants build dist site *.egg-info
+	rm -rf $(VENV) .audit .clients .matrix .mutants build dist site *.egg-info
 
 matrix: ## the tests that need no torch, on each Python from 3.10 on (VERSIONS=3.13: on one)
 	$(PYTHON) tools/matrix.py $(VERSIONS)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import ast
 import functools
 import inspect
+import json
 import re
 import textwrap
 from collections.abc import Callable, Iterable, Iterator
@@ -32,7 +33,9 @@ from llamakit.examine import verify_report as report
 from llamakit.plugin_manager.factories import options_of
 from llamakit.plugin_manager.registry import Registry
 from llamakit.plugin_manager.toolkit import Toolkit, load_toolkit
-from llamakit.serve import request_schemas
+from llamakit.serve import client_fields, message_schemas, request_schemas
+from llamakit.serve.responses_schema import RESPONSES
+from llamakit.serve.schema_parts import closed, is_unused
 from llamakit.testing import pytest_plugin
 
 USED_BY = {
@@ -72,6 +75,12 @@ ON_AN_EXCEPTION = {
 }
 """What llamakit does when a hook raises, by whether its first result counts."""
 
+
+BODIES = {
+    "COMPLETION": request_schemas.COMPLETION,
+    "CHAT": request_schemas.CHAT,
+    "RESPONSES": RESPONSES,
+}
 
 P = ParamSpec("P")
 
@@ -469,15 +478,39 @@ def _join(parts: Iterable[str]) -> str:
 
 @generated
 def request_fields(kind: str) -> str:
-    """Tabulate what a request may hold: ``COMPLETION``, ``CHAT``, …; null means the default."""
-    schema = getattr(request_schemas, kind)
+    """Tabulate what a request may hold: ``COMPLETION``, ``CHAT``, …; null means the default.
+
+    Both kinds of requests have the fields of ``COMMON``, which are a table of their own.
+    """
+    common = request_schemas.COMMON | request_schemas.OTHER_NAMES
+    schema = closed(common) if kind == "COMMON" else BODIES[kind]
     rows = []
     for name, field in schema["properties"].items():
-        if name in request_schemas.IGNORED or "x-refusal" in str(field):
+        if is_unused(field):
+            continue
+        if kind != "COMMON" and name in common:
             continue
         needed = " (has to be there)" if name in schema.get("required", ()) else ""
         rows.append(f"| `{name}`{needed} | {_kind(field)} | {field.get('description', '')} |")
     return "\n".join(["| field | value | |", "|---|---|---|", *rows])
+
+
+@generated
+def unused_fields(kind: str) -> str:
+    """Tabulate the fields that are ignored, or that are not offered, with the reason."""
+    tables = {
+        "ignored": [client_fields.IGNORED],
+        "refused": [client_fields.NOT_OFFERED_ANYWHERE, client_fields.NOT_OFFERED],
+        "messages": [message_schemas.MESSAGE_IGNORED],
+    }
+    names: dict[str, list[str]] = {}
+    for table in tables[kind]:
+        for name, schema in table.items():
+            reason = schema["description"].partition(": ")[2].rstrip(".")
+            harmless = ", ".join(json.dumps(value) for value in schema.get("enum", ()))
+            shown = f"`{name}` (`{harmless}`)" if harmless else f"`{name}`"
+            names.setdefault(reason, []).append(shown)
+    return _table(("fields", "because"), ((", ".join(it), why) for why, it in names.items()))
 
 
 def _kind(schema: dict[str, Any]) -> str:

@@ -136,6 +136,14 @@ SLOTS = 8
     help="How long answers may continue after SIGTERM or Ctrl-C.",
 )
 @click.option(
+    "--unknown-fields",
+    type=click.Choice(["refuse", "warn", "ignore"]),
+    default="refuse",
+    show_default=True,
+    help="What happens to fields of a request that are unknown or not offered here, and may change "
+    "an answer: a 400, a note in the log, or nothing. Fields that cannot are ignored always.",
+)
+@click.option(
     "--log-format",
     type=click.Choice(["text", "json"]),
     default="text",
@@ -195,6 +203,7 @@ class ServeOptions:
     arrival: float
     connections: int
     grace: float
+    unknown_fields: str
     log_format: str
     json_log: bool
     log_prompts: bool
@@ -206,6 +215,7 @@ class ServeOptions:
 
     def server_settings(self, host: str, keys: tuple[str, ...]) -> ServeSettings:
         """Return what the server itself needs of them."""
+        from llamakit.serve.schema_validation import Unknown
         from llamakit.serve.server_settings import Limits, ServeSettings
 
         return ServeSettings(
@@ -222,6 +232,7 @@ class ServeOptions:
             seed=self.seed,
             json_log=self.as_json,
             log_prompts=self.log_prompts,
+            unknown_fields=Unknown(self.unknown_fields),
             limits=Limits(
                 body=self.max_body,
                 choices=self.max_choices,

@@ -5,43 +5,39 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from llamakit.errors import DialogError
-from llamakit.protocols import Dialog, ParsedAnswer, PromptFormat
+from llamakit.llama.described_tools import DescribedTools, without_tool_messages
+from llamakit.protocols import Dialog, ParsedAnswer, PromptFormat, Tokenizer
 
 ReadAnswer = Callable[[Sequence[int]], ParsedAnswer]
 
 
-def with_tools(prompt_format: PromptFormat, tools: Sequence[Any] | None) -> PromptFormat:
+def with_tools(
+    prompt_format: PromptFormat, tools: Sequence[Any] | None, tokenizer: Tokenizer
+) -> PromptFormat:
     """Return the prompt format with tools described; without tools, the format itself.
 
+    A format that knows no tools has them in its system message.
+
     Raises:
-        DialogError: the format knows no tools, or they are not what OpenAI's clients send.
+        DialogError: they are not what OpenAI's clients send.
     """
     if not tools:
         return prompt_format
     describe = getattr(prompt_format, "with_tools", None)
     if describe is None:
-        raise DialogError(
-            "this prompt format has no way to describe tools; llama3 and llama4 have: choose one "
-            "with --prompt-format, or leave the tools out"
-        )
+        return DescribedTools(prompt_format, tokenizer.decode, tools)
     described: PromptFormat = describe(tools)
     return described
 
 
 def encode_dialog(prompt_format: PromptFormat, dialog: Dialog) -> list[int]:
-    """Encode a dialog.
+    """Encode a dialog; tool calls are plain messages where the format knows no tools.
 
     Raises:
-        DialogError: it has tool calls or a tool's answers, and the format knows no tools.
+        DialogError: the format has no place for one of the messages.
     """
     if not hasattr(prompt_format, "with_tools"):
-        for number, message in enumerate(dialog, start=1):
-            if message["role"] in ("tool", "ipython") or message.get("tool_calls"):
-                raise DialogError(
-                    f"message {number} ({message['role']}) belongs to a tool call, and this prompt "
-                    "format has none; llama3 and llama4 have: choose one with --prompt-format"
-                )
+        dialog = without_tool_messages(dialog)
     return prompt_format.encode(dialog)
 
 

@@ -329,7 +329,7 @@ class Llama(LoadedModel):
             DialogError: the roles are not in the order that the format knows.
         """
         check_messages(dialog)
-        chosen = with_tools(self.prompt_format(prompt_format), tools)
+        chosen = with_tools(self.prompt_format(prompt_format), tools, self.tokenizer)
         settings.setdefault("stop_tokens", self.stop_tokens.union(chosen.stop_tokens))
         settings.setdefault("keep_space", getattr(chosen, "keeps_space", False))
         settings["stop"] = [*settings.get("stop", ()), *getattr(chosen, "stop_strings", ())]

@@ -128,7 +128,7 @@ class PromptBatch:
         return self._llama.tokenizer.encode(prompt.text or "", bos=True)
 
     def _format_of(self, prompt: Prompt) -> PromptFormat:
-        return with_tools(self._format, prompt.tools)
+        return with_tools(self._format, prompt.tools, self._llama.tokenizer)
 
     def answer(self, index: int, drafting: bool) -> Answer:
         """Encode a prompt and return its empty answer."""

@@ -14,9 +14,9 @@ from llamakit.errors import ParallelError
 from llamakit.llama.llama import Llama
 from llamakit.runtime.requests import Event
 from llamakit.serve.api_errors import ApiError
+from llamakit.serve.completion_request import CompletionRequest
 from llamakit.serve.completion_stream import CompletionStream
 from llamakit.serve.metrics import Metrics
-from llamakit.serve.request_parser import CompletionRequest
 from llamakit.serve.server_settings import Limits
 
 FOR_NEWCOMERS = 4

@@ -20,6 +20,8 @@ from llamakit.llama.llama import Llama
 from llamakit.serve import moderation_endpoint
 from llamakit.serve.admission import Admission
 from llamakit.serve.api_errors import ApiError
+from llamakit.serve.chat_format import ChatFormat
+from llamakit.serve.completion_request import CompletionRequest
 from llamakit.serve.completion_responses import CompletionResponse, failed
 from llamakit.serve.connections import Connections
 from llamakit.serve.metrics import Metrics
@@ -32,14 +34,17 @@ from llamakit.serve.middleware import (
     TrailingSlashMiddleware,
     error_response,
 )
-from llamakit.serve.openai_format import ChatFormat, CompletionFormat, ResponseFormat
+from llamakit.serve.openai_format import CompletionFormat, ResponseFormat
 from llamakit.serve.openapi import description
 from llamakit.serve.options_endpoint import describe_options
 from llamakit.serve.page_files import Page
 from llamakit.serve.request_body import BodyReader
 from llamakit.serve.request_ids import REQUEST_ID_HEADER
-from llamakit.serve.request_parser import CompletionRequest, RequestParser
+from llamakit.serve.request_log import ignored_fields
+from llamakit.serve.request_parser import RequestParser
 from llamakit.serve.request_threads import RequestThreads
+from llamakit.serve.responses_format import ResponsesFormat
+from llamakit.serve.schema_validation import Unknown
 from llamakit.serve.server_settings import ServeSettings
 from llamakit.serve.token_texts import TokenTexts
 from llamakit.serve.turns import Turns
@@ -52,6 +57,7 @@ ROUTES = {
     "/v1/models/{name:path}": ("GET", "model"),
     "/v1/completions": ("POST", "completions"),
     "/v1/chat/completions": ("POST", "chat"),
+    "/v1/responses": ("POST", "responses"),
     "/v1/moderations": ("POST", "moderations"),
     "/v1/llamakit/options": ("GET", "options"),
     "/tokenize": ("POST", "tokenize"),
@@ -79,7 +85,7 @@ class Api:
         self._parser = RequestParser(llama, settings)
         self._texts = TokenTexts(llama.tokenizer)
         self.turns = Turns(asyncio.get_running_loop())
-        self._bodies = BodyReader(settings.limits, llama.max_seq_len)
+        self._bodies = BodyReader(settings, llama.max_seq_len)
         self._threads = RequestThreads(self.turns)
 
     async def warm_up(self) -> None:
@@ -166,6 +172,10 @@ class Api:
         """``POST /v1/chat/completions``."""
         return await self._answer(request, self._parser.chat, ChatFormat)
 
+    async def responses(self, request: Request) -> CompletionResponse:
+        """``POST /v1/responses``."""
+        return await self._answer(request, self._parser.response, ResponsesFormat)
+
     async def moderations(self, request: Request) -> Response:
         """``POST /v1/moderations``."""
         client = request.scope["llamakit.client"]
@@ -246,7 +256,10 @@ class Api:
         body = await self._bodies.read(request)
         record = request.scope["llamakit.record"]
         if self._settings.log_prompts and isinstance(body, dict):
-            record.notes["prompt"] = body.get("prompt", body.get("messages"))
+            given = (body.get(name) for name in ("prompt", "messages", "input"))
+            record.notes["prompt"] = next((it for it in given if it is not None), None)
+        if body.ignored and self._settings.unknown_fields is not Unknown.IGNORE:
+            record.notes["ignored"] = ignored_fields(body.ignored)
         client = request.scope["llamakit.client"]
         parsed = await self._threads.run(client, read, body)
         completion = self.admission.submit(parsed, client)
@@ -276,7 +289,7 @@ async def _llamakit_error(request: Request, error: Exception) -> Response:
 async def _http_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     messages = {
-        404: "there is nothing at this path; /openapi.json lists what there is",
+        404: f"there is nothing at this path; there are {', '.join(ROUTES)}",
         405: f"{request.method} is not allowed on this path",
     }
     message = messages.get(error.status_code, error.detail)

@@ -7,21 +7,24 @@ that takes time for each value.
 from __future__ import annotations
 
 import zlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from llamakit.errors import InvalidJSONError
 from llamakit.files.json_reader import parse_json
+from llamakit.serve import request_schemas
 from llamakit.serve.api_errors import ApiError, bad, context_exceeded
-from llamakit.serve.request_schemas import BODIES
-from llamakit.serve.schema_validation import check
+from llamakit.serve.responses_schema import RESPONSES
+from llamakit.serve.schema_validation import Unknown, check
 
 MOST_VALUES = 20_000
 """Strings, numbers, lists and objects of a body, without the token IDs of prompts. A chat of a
 thousand messages has 3,000, and the largest schema that is built some 5,000."""
 MOST_TOKENS = 1 << 16
 """Token IDs that ``/detokenize`` decodes in one request."""
+BODIES = {**request_schemas.BODIES, "/v1/responses": RESPONSES}
+"""The schema of the body that is posted to each path."""
 ENCODINGS = ("gzip", "deflate")
 
 
@@ -33,15 +36,25 @@ class BodyLimits:
         nbytes: after decompression.
         choices: answers that one request may ask for.
         context: tokens of a sequence.
+        unknown: what happens to unknown fields: a value of ``Unknown``.
     """
 
     nbytes: int
     choices: int
     context: int
+    unknown: str = Unknown.REFUSE.value
 
 
 class CheckedBody(dict[str, Any]):
-    """A body that fits the schema of its path."""
+    """A body that fits the schema of its path.
+
+    Args:
+        ignored: the places of its fields that are ignored.
+    """
+
+    def __init__(self, body: Mapping[str, Any], ignored: Sequence[str] = ()) -> None:
+        super().__init__(body)
+        self.ignored = ignored
 
 
 def checked_body(data: bytes, encoding: str, path: str, limits: BodyLimits) -> CheckedBody:
@@ -61,9 +74,9 @@ def checked_body(data: bytes, encoding: str, path: str, limits: BodyLimits) -> C
         raise bad(str(error)) from None
     if isinstance(body, dict):
         _check_prompt(body.get("prompt"), limits)
-        _check_counts(body, limits)
-    check(body, BODIES[path])
-    return CheckedBody(body)
+        _check_counts(body, path, limits)
+    ignored = check(body, BODIES[path], unknown=Unknown(limits.unknown))
+    return CheckedBody(body, ignored)
 
 
 def too_large(limit: int) -> ApiError:
@@ -115,10 +128,10 @@ def _check_prompt(prompt: object, limits: BodyLimits) -> None:
         raise context_exceeded(limits.context, longest)
 
 
-def _check_counts(body: Mapping[str, Any], limits: BodyLimits) -> None:
+def _check_counts(body: Mapping[str, Any], path: str, limits: BodyLimits) -> None:
     """Refuse too many values, so that whatever looks at each of them is quick."""
     given = body.get("input")
-    if isinstance(given, list) and len(given) > limits.choices:
+    if path == "/v1/moderations" and isinstance(given, list) and len(given) > limits.choices:
         raise bad(f"input has {len(given)} texts; one request may have {limits.choices}", "input")
     tokens = body.get("tokens")
     if isinstance(tokens, list) and len(tokens) > MOST_TOKENS:

@@ -42,7 +42,8 @@ def main(limits: str) -> None:
 def reply(data: bytes, encoding: str, path: str, limits: BodyLimits) -> bytes:
     """Return what ``parsed_reply`` reads: the body, or what is wrong with it."""
     try:
-        answer: dict[str, Any] = {"body": checked_body(data, encoding, path, limits)}
+        body = checked_body(data, encoding, path, limits)
+        answer: dict[str, Any] = {"body": body, "ignored": body.ignored}
     except ApiError as error:
         answer = {
             "status": error.status,

@@ -100,6 +100,6 @@ def _body(answer: dict[str, Any]) -> CheckedBody:
         ApiError: the reply says what is wrong.
     """
     if "body" in answer:
-        return CheckedBody(answer["body"])
+        return CheckedBody(answer["body"], answer["ignored"])
     status, message = answer.pop("status"), answer.pop("message")
     raise ApiError(status, message, **answer)

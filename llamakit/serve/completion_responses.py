@@ -73,7 +73,7 @@ class CompletionResponse:
     ) -> None:
         """Send an error, as an event if the stream has begun."""
         if self._started:
-            await _event(send, error.body())
+            await self._event(send, self._format.error_event(error))
             await send({"type": "http.response.body", "body": b""})
         else:
             await error_response(error)(scope, receive, send)
@@ -95,6 +95,8 @@ class CompletionResponse:
 
         A choice with the likeliest tokens of each position can have 100,000 numbers.
         """
+        if not self._format.has_choices:
+            return _json(self._format.full_response(self._choices))
         head = self._format.full_response([])
         del head["choices"]
         choices = []
@@ -115,18 +117,22 @@ class CompletionResponse:
                 await send({"type": "http.response.start", "status": 200, "headers": headers})
             self._add(chunk)
             for event in self._format.stream_events(chunk):
-                await _event(send, event)
-        if self._completion.request.include_usage:
-            await _event(send, self._format.usage_event())
-        done = b"data: [DONE]\n\n"
+                await self._event(send, event)
+        if usage := self._format.usage_event():
+            await self._event(send, usage)
+        done = self._format.done
         await send({"type": "http.response.body", "body": done, "more_body": False})
+
+    async def _event(self, send: Send, event: dict[str, Any]) -> None:
+        data = self._format.encoded(event)
+        await send({"type": "http.response.body", "body": data, "more_body": True})
 
     def _add(self, chunk: Chunk) -> None:
         choice = self._choices[chunk.index]
         choice.text += chunk.text
         choice.finish = chunk.finish
         request = self._completion.request
-        if request.top is not None or request.read is not None:
+        if request.keeps_chunks:
             choice.chunks.append(chunk)
 
     def _note(self, record: Record) -> None:
@@ -152,11 +158,6 @@ class CompletionResponse:
 
 def _json(value: dict[str, Any]) -> bytes:
     return json.dumps(value, ensure_ascii=False).encode()
-
-
-async def _event(send: Send, value: dict[str, Any]) -> None:
-    data = b"data: " + _json(value) + b"\n\n"
-    await send({"type": "http.response.body", "body": data, "more_body": True})
 
 
 async def _unless_gone(work: Awaitable[None], receive: Receive, seconds: float) -> bool:

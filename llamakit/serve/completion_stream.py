@@ -13,7 +13,7 @@ from llamakit.runtime.engine import RequestStream
 from llamakit.runtime.requests import Event
 from llamakit.runtime.text_stream import TextStream
 from llamakit.serve.api_errors import ApiError, as_api_error
-from llamakit.serve.request_parser import CompletionRequest
+from llamakit.serve.completion_request import CompletionRequest
 
 
 class CompletionStream:

@@ -9,7 +9,8 @@ from typing import Any
 from llamakit.llama.moderation import Moderation, up_to_unsafe, verdict
 from llamakit.protocols import Tokenizer
 from llamakit.serve.admission import Admission
-from llamakit.serve.request_parser import CompletionRequest, RequestParser
+from llamakit.serve.completion_request import CompletionRequest
+from llamakit.serve.request_parser import RequestParser
 
 THRESHOLD = 0.5
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import secrets
 import time
 from abc import ABC, abstractmethod
@@ -11,7 +12,8 @@ from typing import Any
 
 from llamakit.llama.chunks import Chunk
 from llamakit.runtime.requests import Scores
-from llamakit.serve.request_parser import CompletionRequest
+from llamakit.serve.api_errors import ApiError
+from llamakit.serve.completion_request import CompletionRequest
 from llamakit.serve.token_texts import TokenTexts
 
 LISTS = ("tokens", "token_logprobs", "top_logprobs", "text_offset")
@@ -33,6 +35,9 @@ class ResponseFormat(ABC):
 
     prefix = ""
     kind = stream_kind = ""
+    has_choices = True
+    done = b"data: [DONE]\n\n"
+    """What ends a stream."""
 
     def __init__(self, request: CompletionRequest, texts: TokenTexts, model: str) -> None:
         self.request = request
@@ -48,9 +53,9 @@ class ResponseFormat(ABC):
     def stream_events(self, chunk: Chunk) -> list[dict[str, Any]]:
         """Return the events of a stream for a chunk: none, one or more."""
 
-    @abstractmethod
     def choice(self, index: int, answer: AnswerChoice) -> dict[str, Any]:
-        """Return one entry of ``choices``."""
+        """Return one entry of ``choices``, where the format has them."""
+        raise NotImplementedError
 
     def full_response(self, choices: Sequence[AnswerChoice]) -> dict[str, Any]:
         """Return the response without streaming."""
@@ -70,14 +75,43 @@ class ResponseFormat(ABC):
             "total_tokens": prompt + self.new_tokens,
         }
 
-    def usage_event(self) -> dict[str, Any]:
-        """Return the last event of a stream with ``include_usage``."""
+    def usage_event(self) -> dict[str, Any] | None:
+        """Return the last event of a stream, with ``include_usage``."""
+        if not self.request.include_usage:
+            return None
         return {**self.head, "object": self.stream_kind, "choices": [], "usage": self.usage()}
 
     def stream_event(self, choice: dict[str, Any]) -> dict[str, Any]:
         """Return one event of a stream."""
         event = {**self.head, "object": self.stream_kind, "choices": [choice]}
+        if self.request.continuous_usage:
+            return {**event, "usage": self.usage()}
         return {**event, "usage": None} if self.request.include_usage else event
+
+    def encoded(self, event: dict[str, Any]) -> bytes:
+        """Return an event of a stream as it is sent."""
+        return b"data: " + json.dumps(event, ensure_ascii=False).encode() + b"\n\n"
+
+    def error_event(self, error: ApiError) -> dict[str, Any]:
+        """Return the event of a failure within a stream, after which nothing follows."""
+        return error.body()
+
+    def entry(self, chunk: Chunk, token: int) -> dict[str, Any]:
+        """Return the log-probability of one token, as chats and responses show it."""
+        entry = {
+            **self._scored(token, chunk.logprob or 0.0),
+            "top_logprobs": [self._scored(*other) for other in chunk.top],
+        }
+        if chunk.seen is not None:
+            entry["sampler"] = {
+                "logprob": chunk.seen.logprob,
+                "top_logprobs": [self._scored(*other) for other in chunk.seen.top],
+            }
+        return entry
+
+    def _scored(self, token: int, logprob: float) -> dict[str, Any]:
+        text = self.texts.text(token)
+        return {"token": text, "logprob": logprob, "bytes": self.texts.nbytes(token)}
 
     def count(self, chunk: Chunk) -> None:
         """Count the token of a chunk."""
@@ -159,99 +193,3 @@ class CompletionFormat(ResponseFormat):
                 yield token, Scores(logprob, top) if position else None, None
         if chunk.token is not None and not self.request.discard:
             yield chunk.token, Scores(chunk.logprob or 0.0, chunk.top), chunk.seen
-
-
-class ChatFormat(ResponseFormat):
-    """The format of ``/v1/chat/completions``."""
-
-    prefix, kind, stream_kind = "chatcmpl", "chat.completion", "chat.completion.chunk"
-
-    def __init__(self, request: CompletionRequest, texts: TokenTexts, model: str) -> None:
-        super().__init__(request, texts, model)
-        self._begun: set[int] = set()
-        self._held: dict[int, AnswerChoice] = {}
-
-    def stream_events(self, chunk: Chunk) -> list[dict[str, Any]]:
-        """Return events for the role, the new text and the end.
-
-        Where the prompt describes tools, the text comes with the end: only then is it known
-        whether it is a call.
-        """
-        self.count(chunk)
-        events = []
-        if chunk.index not in self._begun:
-            self._begun.add(chunk.index)
-            events.append(self._delta(chunk.index, {"role": "assistant", "content": ""}))
-        logprobs = self._logprobs([chunk])
-        text = "" if self.request.read else chunk.text
-        if text or (logprobs and logprobs["content"]):
-            events.append(self._delta(chunk.index, {"content": text}, logprobs))
-        finish = chunk.finish
-        if self.request.read:
-            held = self._held.setdefault(chunk.index, AnswerChoice())
-            held.text += chunk.text
-            held.chunks.append(chunk)
-            if finish:
-                delta, finish = self._ended(self._held.pop(chunk.index), finish)
-                events.append(self._delta(chunk.index, delta))
-        if finish:
-            events.append(self._delta(chunk.index, {}, finish=finish))
-        return events
-
-    def choice(self, index: int, answer: AnswerChoice) -> dict[str, Any]:
-        """Return one entry of ``choices``."""
-        message, finish = self._ended(answer, answer.finish)
-        for call in message.get("tool_calls", ()):
-            del call["index"]  # for the deltas of a stream only
-        return {
-            "index": index,
-            "message": {"role": "assistant", "refusal": None, **message},
-            "logprobs": self._logprobs(answer.chunks),
-            "finish_reason": finish,
-        }
-
-    def _ended(self, answer: AnswerChoice, finish: Any) -> tuple[dict[str, Any], Any]:
-        """Return the content and the tool calls of a whole answer, and why it ended.
-
-        One that was cut off holds no call: its arguments may not be whole.
-        """
-        if self.request.read is None or finish != "stop":
-            return {"content": answer.text}, finish
-        tokens = [chunk.token for chunk in answer.chunks if chunk.token is not None]
-        parsed = self.request.read(tokens)
-        if not parsed.tool_calls:
-            return {"content": answer.text}, finish
-        calls = [
-            {"index": number, **call.as_openai()} for number, call in enumerate(parsed.tool_calls)
-        ]
-        return {"content": parsed.content or None, "tool_calls": calls}, "tool_calls"
-
-    def _delta(
-        self, index: int, delta: dict[str, Any], logprobs: Any = None, finish: str | None = None
-    ) -> dict[str, Any]:
-        return self.stream_event(
-            {"index": index, "delta": delta, "logprobs": logprobs, "finish_reason": finish}
-        )
-
-    def _logprobs(self, chunks: Sequence[Chunk]) -> dict[str, Any] | None:
-        if self.request.top is None:
-            return None
-        content = [self._entry(chunk, chunk.token) for chunk in chunks if chunk.token is not None]
-        return {"content": content, "refusal": None}
-
-    def _entry(self, chunk: Chunk, token: int) -> dict[str, Any]:
-        """Return the entry of one token."""
-        entry = {
-            **self._scored(token, chunk.logprob or 0.0),
-            "top_logprobs": [self._scored(*other) for other in chunk.top],
-        }
-        if chunk.seen is not None:
-            entry["sampler"] = {
-                "logprob": chunk.seen.logprob,
-                "top_logprobs": [self._scored(*other) for other in chunk.seen.top],
-            }
-        return entry
-
-    def _scored(self, token: int, logprob: float) -> dict[str, Any]:
-        text = self.texts.text(token)
-        return {"token": text, "logprob": logprob, "bytes": self.texts.nbytes(token)}

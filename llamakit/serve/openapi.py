@@ -7,6 +7,8 @@ from typing import Any
 
 from llamakit import __version__
 from llamakit.serve import request_schemas
+from llamakit.serve.responses_schema import RESPONSES
+from llamakit.serve.schema_parts import is_unused
 
 Schema = Mapping[str, Any]
 
@@ -52,6 +54,7 @@ def description() -> dict[str, Any]:
             "/v1/chat/completions": _post(
                 "Answer a dialog.", request_schemas.CHAT, _answer("chat.completion"), stream=True
             ),
+            "/v1/responses": _post("Answer input items.", RESPONSES, RESPONSE, stream=True),
             "/v1/moderations": _post(
                 "Judge strings with a Llama Guard model.", request_schemas.MODERATION, MODERATED
             ),
@@ -96,6 +99,15 @@ TOKENS: Schema = {
         "tokens": TOKEN_LIST,
         "pieces": {"type": "array", "items": {"type": "string"}},
         "count": {"type": "integer"},
+    },
+}
+RESPONSE: Schema = {
+    "type": "object",
+    "required": ["id", "object", "created_at", "model", "status", "output", "usage"],
+    "properties": {
+        "object": {"const": "response"},
+        "status": {"enum": ["completed", "incomplete"]},
+        "output": {"type": "array", "items": {"type": "object", "required": ["id", "type"]}},
     },
 }
 MODERATED: Schema = {
@@ -162,5 +174,22 @@ def _get(summary: str, schema: Schema) -> dict[str, Any]:
 
 def _post(summary: str, body: Schema, schema: Schema, *, stream: bool = False) -> dict[str, Any]:
     content = _json(schema) | (_text("text/event-stream") if stream else {})
-    taken = {"required": True, "content": _json(body)}
+    taken = {"required": True, "content": _json(offered(body))}
     return {"post": {**_operation(summary, content), "requestBody": taken}}
+
+
+def offered(schema: Any) -> Any:
+    """Return a schema without the fields that are ignored or refused, which clients need not know.
+
+    The reference page lists those.
+    """
+    if isinstance(schema, list):
+        return [offered(it) for it in schema]
+    if not isinstance(schema, dict):
+        return schema
+    kept = {key: offered(value) for key, value in schema.items() if key != "properties"}
+    if "properties" in schema:
+        kept["properties"] = {
+            name: offered(it) for name, it in schema["properties"].items() if not is_unused(it)
+        }
+    return kept

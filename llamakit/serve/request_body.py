@@ -19,7 +19,7 @@ from llamakit.serve.body_check import (
 from llamakit.serve.body_reader import BodyProcess
 from llamakit.serve.fair_gate import FairGate
 from llamakit.serve.memory_return import MemoryReturn
-from llamakit.serve.server_settings import Limits
+from llamakit.serve.server_settings import ServeSettings
 
 SMALL = 4 << 10
 """Bytes of a body that is parsed on the event loop, which takes a few milliseconds at worst."""
@@ -34,9 +34,10 @@ class BodyReader:
         context: tokens of a sequence.
     """
 
-    def __init__(self, limits: Limits, context: int) -> None:
-        self._limits = limits
-        self._allowed = BodyLimits(limits.body, limits.choices, context)
+    def __init__(self, settings: ServeSettings, context: int) -> None:
+        limits = self._limits = settings.limits
+        unknown = settings.unknown_fields.value
+        self._allowed = BodyLimits(limits.body, limits.choices, context, unknown)
         self._process = BodyProcess(self._allowed)
         self._places = FairGate(LARGE_AT_ONCE, LARGE_OF_ONE_CLIENT)
         self._turn = FairGate(1)

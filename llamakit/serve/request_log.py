@@ -3,11 +3,18 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 import time
 import traceback
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, TextIO
+
+from llamakit.printable import printable
+
+MOST_IGNORED = 20
+"""Fields that a line of the log names."""
 
 Scope = dict[str, Any]
 
@@ -39,6 +46,13 @@ class Record:
         if as_json:
             return json.dumps(fields)
         return " ".join(f"{name}={_plain(value)}" for name, value in fields.items())
+
+
+def ignored_fields(places: Sequence[str]) -> str:
+    """Name fields that are ignored, as places such as ``messages[].name``, each once."""
+    names = list(dict.fromkeys(re.sub(r"\[\d+\]", "[]", place) for place in places))
+    shown = ",".join(printable(name, 60) for name in names[:MOST_IGNORED])
+    return shown if len(names) <= MOST_IGNORED else f"{shown},…({len(names)} in all)"
 
 
 def trace(error: BaseException) -> list[str]:

@@ -1,15 +1,18 @@
-"""The messages of a chat request as a dialog."""
+"""The messages of a chat request as a dialog, and as tokens."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from llamakit.errors import DialogError
-from llamakit.protocols import Dialog
+from llamakit.llama.dialog_encoding import encode_dialog
+from llamakit.protocols import Dialog, Message, PromptFormat
+
+_ROLES = {"developer": "system", "function": "tool"}
 
 
-def dialog_of(messages: Sequence[Mapping[str, Any]]) -> Dialog:
+def dialog_of(messages: Sequence[Mapping[str, Any]]) -> list[Message]:
     """Turn a client's messages, which fit their schema, into a dialog.
 
     Raises:
@@ -17,13 +20,101 @@ def dialog_of(messages: Sequence[Mapping[str, Any]]) -> Dialog:
     """
     dialog: list[Any] = []
     for index, message in enumerate(messages):
-        content, calls = message.get("content"), message.get("tool_calls")
-        if content is None and not calls:
-            lack = ".content is null" if "content" in message else " lacks 'content'"
-            raise DialogError(f"messages[{index}]{lack}")
-        if not isinstance(content, str):
-            content = "".join(part["text"] for part in content or ())
-        role = "system" if message["role"] == "developer" else message["role"]
-        carried = {"tool_calls": calls} if calls else {}
+        calls = message.get("tool_calls") or _older_calls(message)
+        carried: dict[str, Any] = {"tool_calls": calls} if calls else {}
+        answered = message.get("tool_call_id") or message.get("name")
+        if message["role"] in ("tool", "function") and answered:
+            carried["tool_call_id"] = answered
+        role = _ROLES.get(message["role"], message["role"])
+        content = _content(message, index, is_needed=not calls and role != "tool")
         dialog.append({"role": role, "content": content, **carried})
     return dialog
+
+
+def _older_calls(message: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Return a ``function_call`` as ``tool_calls``; its answer names the function, and no ID."""
+    call = message.get("function_call")
+    return [{"id": call["name"], "type": "function", "function": call}] if call else []
+
+
+def _content(message: Mapping[str, Any], index: int, *, is_needed: bool) -> str:
+    """Return the text of a message, its parts joined."""
+    content = message.get("content")
+    if content is None:
+        content = message.get("refusal")
+    if content is None and is_needed:
+        lack = ".content is null" if "content" in message else " lacks 'content'"
+        raise DialogError(f"messages[{index}]{lack}")
+    if isinstance(content, str) or content is None:
+        return content or ""
+    return joined(
+        _text(part, f"messages[{index}].content[{number}]") for number, part in enumerate(content)
+    )
+
+
+def joined(parts: Iterable[str]) -> str:
+    """Join the parts of a content, as lines where no white space is between them already.
+
+    "Good" and "morning" are not "Goodmorning". Other servers write the line end always.
+    """
+    text = ""
+    for part in parts:
+        is_apart = not text or not part or text[-1].isspace() or part[0].isspace()
+        text += part if is_apart else f"\n{part}"
+    return text
+
+
+def _text(part: Mapping[str, Any], place: str) -> str:
+    name = "refusal" if part["type"] == "refusal" else "text"
+    text = part.get(name)
+    if not isinstance(text, str):
+        raise DialogError(f"{place} lacks {name!r}")
+    return text
+
+
+def encode_messages(prompt_format: PromptFormat, dialog: Sequence[Message]) -> list[int]:
+    """Encode a dialog; where the format refuses its order of roles, merge what can be merged.
+
+    Raises:
+        DialogError: the format refuses both.
+    """
+    try:
+        return encode_dialog(prompt_format, dialog)
+    except DialogError:
+        merged = merged_dialog(dialog)
+        if list(merged) == list(dialog):
+            raise
+        try:
+            return encode_dialog(prompt_format, merged)
+        except DialogError:
+            pass  # the first error is about the dialog as the client wrote it
+        raise
+
+
+def merged_dialog(dialog: Sequence[Message]) -> Dialog:
+    """Return a dialog with one system message, first, and no two neighbors of the same role.
+
+    Messages with tool calls, and those of tools, stay apart.
+    """
+    systems = [it["content"] for it in dialog if it["role"] == "system"]
+    merged: list[Message] = []
+    if systems:
+        merged.append({"role": "system", "content": "\n\n".join(systems)})
+    for message in dialog:
+        if message["role"] == "system":
+            continue
+        last = merged[-1] if merged else None
+        if last is not None and _is_mergeable(last, message):
+            content = f"{last['content']}\n\n{message['content']}"
+            merged[-1] = {"role": message["role"], "content": content}
+        else:
+            merged.append(message)
+    return merged
+
+
+def _is_mergeable(first: Message, second: Message) -> bool:
+    return (
+        first["role"] == second["role"]
+        and first["role"] in ("user", "assistant")
+        and not (first.get("tool_calls") or second.get("tool_calls"))
+    )

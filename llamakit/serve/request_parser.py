@@ -5,65 +5,38 @@ from __future__ import annotations
 import functools
 import secrets
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 from typing import Any
 
-from llamakit.errors import DialogError, LlamakitError
+from llamakit.errors import LlamakitError
 from llamakit.llama import moderation
-from llamakit.llama.dialog_encoding import ReadAnswer, answer_reader, encode_dialog, with_tools
 from llamakit.llama.llama import Llama
 from llamakit.llama.seeds import spread
-from llamakit.plugin_manager.contracts.prompt_formats import build_format
-from llamakit.plugin_manager.factories import parse_choice
-from llamakit.protocols import Dialog, PromptFormat
+from llamakit.protocols import Dialog
 from llamakit.runtime.requests import Request
 from llamakit.serve import request_schemas
 from llamakit.serve.api_errors import ApiError, as_api_error, bad, context_exceeded
 from llamakit.serve.body_check import CheckedBody, too_many_answers
-from llamakit.serve.request_messages import dialog_of
-from llamakit.serve.sampling_reader import SamplingReader, read_choice
+from llamakit.serve.chat_prompt import AnswerTools, ChatPrompts
+from llamakit.serve.completion_request import CompletionRequest
+from llamakit.serve.constraint_reader import ConstraintReader
+from llamakit.serve.responses_request import chat_of, repeated
+from llamakit.serve.responses_schema import RESPONSES
+from llamakit.serve.sampling_fields import with_standard_names
+from llamakit.serve.sampling_reader import SamplingReader
 from llamakit.serve.schema_validation import check
 from llamakit.serve.server_settings import ServeSettings
+from llamakit.serve.tool_choice import NO_TOOLS, ToolUse, tool_use
 
 COMPLETION_TOKENS = 16
 """OpenAI's default for completions, which their clients rely on."""
 
+UNLIMITED = -1
+"""Clients of llama.cpp and LM Studio send it as ``max_tokens``."""
+
 GREEDY: Mapping[str, Any] = {"temperature": 0}
 
 Body = Mapping[str, Any]
-
-
-@dataclass(frozen=True)
-class CompletionRequest:
-    """A parsed HTTP request for completions.
-
-    Args:
-        choices: the engine's request for each choice: all of the first prompt's, then of the next.
-        stop: strings that end an answer.
-        echo: each choice begins with its prompt.
-        keep_space: a space at the start of an answer is part of it.
-        top: how many alternatives each token is shown with; None shows no probabilities.
-        seen: the probabilities that the sampler saw are shown too.
-        discard: the answers are not returned, only the scores of the prompts.
-        read: finds tool calls in an answer's tokens; None where the request has no tools.
-    """
-
-    choices: Sequence[Request]
-    n: int = 1
-    stop: Sequence[str] = ()
-    echo: bool = False
-    keep_space: bool = False
-    top: int | None = None
-    seen: bool = False
-    discard: bool = False
-    read: ReadAnswer | None = None
-    stream: bool = False
-    include_usage: bool = False
-
-    @property
-    def prompt_tokens(self) -> int:
-        """How many tokens the prompts have."""
-        return sum(len(request.tokens) for request in self.choices[:: self.n])
 
 
 class RequestParser:
@@ -73,6 +46,8 @@ class RequestParser:
         self._llama = llama
         self._settings = settings
         self._samplings = SamplingReader(llama, settings.sampling)
+        self._constraints = ConstraintReader(llama)
+        self._chats = ChatPrompts(llama, settings)
 
     def completion(self, body: Body) -> CompletionRequest:
         """Read the body of ``/v1/completions``.
@@ -92,7 +67,7 @@ class RequestParser:
         return self._request(
             body,
             prompts,
-            limit=max(limit, 1),
+            limit=limit or 1,
             stop_tokens=self._llama.stop_tokens,
             top=top,
             echo=echo,
@@ -102,24 +77,38 @@ class RequestParser:
 
     def chat(self, body: Body) -> CompletionRequest:
         """Read the body of ``/v1/chat/completions``. Raises as ``completion``."""
-        body = self._checked(body, request_schemas.CHAT)
+        return self._chat(self._checked(body, request_schemas.CHAT))
+
+    def response(self, body: Body) -> CompletionRequest:
+        """Read the body of ``/v1/responses``. Raises as ``completion``."""
+        body = self._checked(body, RESPONSES)
+        try:
+            parsed = self._chat(chat_of(body))
+        except ApiError as error:
+            if error.param == "messages":
+                error.param = "input"
+            raise
+        return replace(parsed, repeated=repeated(body))
+
+    def _chat(self, body: Body) -> CompletionRequest:
         self._check_count(1, body.get("n", 1))
         self._check_length(_contents(body["messages"]))
-        prompt_format = self._format_with_tools(body)
-        tokens = self._encoded(prompt_format, body)
+        use = tool_use(body)
+        prompt = self._chats.read(body, use)
         logprobs, top = body.get("logprobs", False), body.get("top_logprobs")
         if top and not logprobs:
             raise bad("top_logprobs needs logprobs: true", "top_logprobs")
-        limit = body.get("max_completion_tokens", body.get("max_tokens"))
+        prompt_format = prompt.prompt_format
         return self._request(
             body,
-            [tokens],
-            limit=limit,
+            [prompt.tokens],
+            limit=body.get("max_completion_tokens", body.get("max_tokens")),
             stop_tokens=self._llama.stop_tokens.union(prompt_format.stop_tokens),
             stop=tuple(getattr(prompt_format, "stop_strings", ())),
             top=(top or 0) if logprobs else None,
-            keep_space=getattr(prompt_format, "keeps_space", False),
-            read=answer_reader(prompt_format),
+            keep_space=prompt.continues or getattr(prompt_format, "keeps_space", False),
+            tools=prompt.tools,
+            use=use,
         )
 
     def tokenize(self, body: Body) -> list[int]:
@@ -129,7 +118,7 @@ class RequestParser:
             raise bad("expected either text or messages")
         if "text" in body:
             return self._llama.tokenizer.encode(body["text"], bos=body.get("bos", True))
-        return self._encoded(self._format(body), body)
+        return self._chats.encoded(self._chats.prompt_format(body), body)[0]
 
     def detokenize(self, body: Body) -> str:
         """Read the body of ``/detokenize`` and decode it. Raises as ``completion``."""
@@ -180,9 +169,9 @@ class RequestParser:
     def _checked(self, body: object, schema: Mapping[str, Any]) -> Body:
         """Check a body against a schema; return it without nulls, which mean the default."""
         if not isinstance(body, CheckedBody):
-            check(body, schema)
+            check(body, schema, unknown=self._settings.unknown_fields)
         assert isinstance(body, dict)
-        body = {name: value for name, value in body.items() if value is not None}
+        body = with_standard_names({it: value for it, value in body.items() if value is not None})
         name = body.get("model")
         if name is not None and name != self._settings.model_name:
             raise ApiError(
@@ -205,13 +194,25 @@ class RequestParser:
         echo: bool = False,
         keep_space: bool = False,
         discard: bool = False,
-        read: ReadAnswer | None = None,
+        tools: AnswerTools | None = None,
+        use: ToolUse = NO_TOOLS,
     ) -> CompletionRequest:
         n = body.get("n", 1)
+        if body.get("best_of", n) != n:
+            raise bad(
+                f"best_of is {body['best_of']} and n is {n}; no answer is left out here: they "
+                "have to be equal",
+                "best_of",
+            )
         seen = body.get("sampler_logprobs", False)
         if seen and top is None:
             raise bad("sampler_logprobs needs logprobs", "sampler_logprobs")
-        sampling = self._samplings.read(body)
+        constraint = self._constraints.read(body, use)
+        sampling = self._samplings.read(body, constraint, stop_tokens)
+        own_stops: Sequence[int] = body.get("stop_token_ids", ())
+        self._check_tokens(own_stops, "stop_token_ids", self._llama.checkpoint.params.vocab_size)
+        stop_tokens = stop_tokens.union(own_stops)
+        stream_options = body.get("stream_options") or {}
         repeated = [prompt for prompt in prompts for _ in range(n)]
         choices = [
             Request(
@@ -237,9 +238,10 @@ class RequestParser:
             top=top,
             seen=seen,
             discard=discard,
-            read=read,
+            tools=tools,
             stream=body.get("stream", False),
-            include_usage=bool((body.get("stream_options") or {}).get("include_usage")),
+            include_usage=bool(stream_options.get("include_usage")),
+            continuous_usage=bool(stream_options.get("continuous_usage_stats")),
         )
 
     def _check_count(self, prompts: int, n: int) -> None:
@@ -271,6 +273,8 @@ class RequestParser:
             raise context_exceeded(context, length)
         if new is not None and most is not None and new > most:
             raise bad(f"max_tokens is {new}; this server gives {most} at most", "max_tokens")
+        if new == UNLIMITED:
+            new = most or context
         room = new or self._settings.new_tokens or most or context
         return min(context, length + min(room, most or room))
 
@@ -281,7 +285,7 @@ class RequestParser:
         self._check_count(len(prompts), body.get("n", 1))
         for prompt in prompts:
             self._check_length([prompt] if isinstance(prompt, str) else ())
-        prompt_format = self._format(body) if "prompt_format" in body else None
+        prompt_format = self._chats.prompt_format(body) if "prompt_format" in body else None
         encode = getattr(prompt_format, "encode_text", None)
         if prompt_format is not None and encode is None:
             raise bad("this prompt_format is for chats, not for completions", "prompt_format")
@@ -303,41 +307,13 @@ class RequestParser:
         if tokens and max(tokens) >= count:
             raise bad(f"{param} has the token ID {max(tokens)}; the last one is {count - 1}", param)
 
-    def _format(self, body: Body) -> PromptFormat:
-        """Build the prompt format that a request names, or the server's."""
-        given = body.get("prompt_format")
-        known = self._llama.toolkit.prompt_formats
-        try:
-            if given is None:
-                choice = parse_choice(
-                    self._settings.prompt_format or self._llama.default_prompt_format
-                )
-            else:
-                choice = read_choice(given, known, "prompt_format")
-            return build_format(known.entry(choice.name), choice.options, self._llama.tokenizer)
-        except LlamakitError as error:
-            raise as_api_error(error, "prompt_format") from error
-
-    def _format_with_tools(self, body: Body) -> PromptFormat:
-        """Build the prompt format of a request, with the request's tools described."""
-        tools = body.get("tools") if body.get("tool_choice") != "none" else None
-        try:
-            return with_tools(self._format(body), tools)
-        except DialogError as error:
-            raise as_api_error(error, "tools") from error
-
-    def _encoded(self, prompt_format: PromptFormat, body: Body) -> list[int]:
-        try:
-            return encode_dialog(prompt_format, dialog_of(body["messages"]))
-        except LlamakitError as error:
-            raise as_api_error(error, "messages") from error
-
 
 def _contents(messages: Sequence[Mapping[str, Any]]) -> Iterator[str]:
     """Yield the texts of messages."""
     for message in messages:
         content = message.get("content") or ""
-        yield from (content,) if isinstance(content, str) else (it["text"] for it in content)
+        parts = [content] if isinstance(content, str) else [it.get("text") for it in content]
+        yield from (part for part in parts if part)
 
 
 def _stop_strings(body: Body) -> tuple[str, ...]:

@@ -3,47 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
-Schema = dict[str, Any]
+from llamakit.serve.client_fields import IGNORED, NOT_OFFERED, NOT_OFFERED_ANYWHERE
+from llamakit.serve.message_schemas import MESSAGES
+from llamakit.serve.sampling_fields import ALIASES, SAMPLING_FIELDS
+from llamakit.serve.schema_parts import (
+    FLAG,
+    ID,
+    LONGEST_OPTION,
+    OBJECT,
+    TEXT,
+    Schema,
+    closed,
+    ignored,
+    refused,
+    whole,
+)
+from llamakit.serve.structured_output import STRUCTURED_FIELDS
+from llamakit.serve.tool_schemas import TOOL_FIELDS
 
-
-def maybe(schema: Mapping[str, Any]) -> Schema:
-    """Return a schema that also allows null, which means the default."""
-    description = {"description": schema["description"]} if "description" in schema else {}
-    rest = {key: value for key, value in schema.items() if key != "description"}
-    return {"anyOf": [rest, {"type": "null"}], **description}
-
-
-def closed(properties: Mapping[str, Mapping[str, Any]], required: tuple[str, ...] = ()) -> Schema:
-    """Return the schema of an object without other fields; optional ones may be null."""
-    return {
-        "type": "object",
-        "additionalProperties": False,
-        "required": list(required),
-        "properties": {
-            name: dict(schema) if name in required else maybe(schema)
-            for name, schema in properties.items()
-        },
-    }
-
-
-def refused(reason: str, *harmless: Any) -> Schema:
-    """Return the schema of a field that clients know and this server does not support.
-
-    Args:
-        reason: why, for the error message.
-        harmless: values that are accepted, as null is, since they change nothing.
-    """
-    return {"enum": list(harmless), "description": f"Not offered: {reason}.", "x-refusal": reason}
-
-
-LONGEST_OPTION = 1 << 16
-"""Characters of an option, or of a JSON schema: a longer one takes seconds to build."""
-
-TEXT: Schema = {"type": "string"}
-FLAG: Schema = {"type": "boolean"}
-ID: Schema = {"type": "integer", "minimum": 0}
 OPTIONS: Schema = {
     "type": "object",
     "maxProperties": 32,
@@ -62,13 +40,27 @@ NAMED: Schema = {
 SAMPLING: Mapping[str, Schema] = {
     "temperature": {"type": "number", "minimum": 0, "maximum": 100},
     "top_p": {"type": "number", "minimum": 0, "maximum": 1},
-    "presence_penalty": {"type": "number", "minimum": -2, "maximum": 2},
-    "frequency_penalty": {"type": "number", "minimum": -2, "maximum": 2},
     "logit_bias": {
-        "type": "object",
-        "maxProperties": 1024,
-        "additionalProperties": {"type": "number", "minimum": -100, "maximum": 100},
-        "description": "By token ID: what is added to its logit.",
+        "anyOf": [
+            {
+                "type": "object",
+                "maxProperties": 1024,
+                "additionalProperties": {"type": "number", "minimum": -100, "maximum": 100},
+            },
+            {
+                "type": "array",
+                "maxItems": 1024,
+                "items": {
+                    "type": "array",
+                    "minItems": 2,
+                    "maxItems": 2,
+                    "items": {
+                        "anyOf": [{"type": "number", "minimum": -100}, {"enum": [False]}],
+                    },
+                },
+            },
+        ],
+        "description": "By token ID: what is added to its logit; or llama.cpp's list of pairs.",
     },
     "sampler": {
         **NAMED,
@@ -88,10 +80,18 @@ SAMPLING: Mapping[str, Schema] = {
     },
 }
 
-COMMON: Mapping[str, Schema] = {
+LIMIT: Schema = {
+    "anyOf": [{"type": "integer", "minimum": 1}, {"type": "integer", "enum": [-1]}],
+    "description": "Tokens of an answer; -1 is as many as the context holds.",
+}
+
+COMMON: dict[str, Schema] = {
     **SAMPLING,
+    **SAMPLING_FIELDS,
+    **STRUCTURED_FIELDS,
     "model": {**TEXT, "description": "Its name; what /v1/models says."},
     "n": {"type": "integer", "minimum": 1, "maximum": 128},
+    "best_of": whole(1, 128, "The same as n: no answer is left out."),
     "seed": {"type": "integer", "minimum": -(2**63), "maximum": 2**63 - 1},
     "stop": {
         "anyOf": [
@@ -101,7 +101,13 @@ COMMON: Mapping[str, Schema] = {
         "description": "A string or several, each of which ends the answer.",
     },
     "stream": FLAG,
-    "stream_options": closed({"include_usage": FLAG, "include_obfuscation": FLAG}),
+    "stream_options": closed(
+        {
+            "include_usage": FLAG,
+            "continuous_usage_stats": {**FLAG, "description": "Each event has the usage so far."},
+            "include_obfuscation": ignored("events are not padded"),
+        }
+    ),
     "prompt_format": {**NAMED, "description": "llamakit's own: a registered prompt format."},
     "sampler_logprobs": {
         **FLAG,
@@ -110,60 +116,10 @@ COMMON: Mapping[str, Schema] = {
     },
 }
 
-IGNORED: Mapping[str, Schema] = {
-    "user": TEXT,
-    "metadata": {"type": "object"},
-    "store": FLAG,
-    "service_tier": TEXT,
-    "safety_identifier": TEXT,
-    "prompt_cache_key": TEXT,
-    "prompt_cache_options": {"type": "object"},
-    "prompt_cache_retention": TEXT,
-    "parallel_tool_calls": FLAG,
-    "prediction": {"type": "object"},
-    "reasoning_effort": TEXT,
+OTHER_NAMES: Mapping[str, Schema] = {
+    alias: {**({"max_tokens": LIMIT} | COMMON)[name], "description": f"The same as {name}."}
+    for alias, name in ALIASES.items()
 }
-"""Fields that clients send and that are ignored."""
-
-FUNCTION_CALL = closed(
-    {
-        "id": TEXT,
-        "type": {"type": "string", "enum": ["function"]},
-        "function": closed({"name": TEXT, "arguments": TEXT}, ("name", "arguments")),
-    },
-    ("function",),
-)
-TOOL = closed(
-    {
-        "type": {"type": "string", "enum": ["function"]},
-        "function": closed(
-            {
-                "name": {"type": "string", "minLength": 1},
-                "description": TEXT,
-                "parameters": {"type": "object"},
-                "strict": FLAG,
-            },
-            ("name",),
-        ),
-    },
-    ("type", "function"),
-)
-MOST_TOOLS = 128
-
-NO_TOOLS = "tools are described to the model; whether it calls one is its own choice"
-NO_FUNCTIONS = "the newer tools is there instead"
-NO_SOUND = "this server writes text only"
-NOT_OFFERED: Mapping[str, Schema] = {
-    "tool_choice": refused(NO_TOOLS, "none", "auto"),
-    "functions": refused(NO_FUNCTIONS, []),
-    "function_call": refused(NO_FUNCTIONS, "none", "auto"),
-    "web_search_options": refused("this server searches nowhere"),
-    "modalities": refused(NO_SOUND, ["text"]),
-    "audio": refused(NO_SOUND),
-    "moderation": refused("this server has no moderation"),
-    "verbosity": refused("say in the system message how long answers should be", "medium"),
-}
-"""Fields of chat clients that this server does not support."""
 
 PROMPT: Schema = {
     "anyOf": [
@@ -178,68 +134,44 @@ PROMPT: Schema = {
 COMPLETION = closed(
     {
         "prompt": PROMPT,
-        "max_tokens": {"type": "integer", "minimum": 0},
+        "max_tokens": whole(-1, None, "-1 is as many as the context holds. [default: 16]"),
         "logprobs": {"type": "integer", "minimum": 0, "maximum": 20},
         "echo": FLAG,
-        "best_of": refused("n is how many answers there are", 1),
+        "add_special_tokens": refused("send tokens to begin without BOS", True),
         "suffix": refused('prompt_format "infill" fills a gap, with Code Llama', ""),
         **COMMON,
+        **OTHER_NAMES,
         **IGNORED,
+        **NOT_OFFERED_ANYWHERE,
     },
     ("prompt",),
 )
 
-PART = closed({"type": {"type": "string", "enum": ["text"]}, "text": TEXT}, ("type", "text"))
-MESSAGE = closed(
-    {
-        "role": {"type": "string", "enum": ["system", "developer", "user", "assistant", "tool"]},
-        "content": {"anyOf": [TEXT, {"type": "array", "items": PART, "minItems": 1}]},
-        "name": TEXT,
-        "refusal": TEXT,
-        "annotations": refused("messages hold text only", []),
-        "audio": refused(NO_SOUND),
-        "tool_calls": {"type": "array", "items": FUNCTION_CALL, "maxItems": MOST_TOOLS},
-        "tool_call_id": TEXT,
-        "function_call": refused(NO_FUNCTIONS),
-    },
-    ("role",),
-)
-RESPONSE_FORMAT = closed(
-    {
-        "type": {"type": "string", "enum": ["text", "json_object", "json_schema"]},
-        "json_schema": closed(
-            {
-                "schema": {
-                    "type": "object",
-                    "description": f"At most {LONGEST_OPTION} characters.",
-                },
-                "name": TEXT,
-                "description": TEXT,
-                "strict": FLAG,
-            },
-            ("schema",),
-        ),
-    },
-    ("type",),
-)
-
 CHAT = closed(
     {
-        "messages": {"type": "array", "items": MESSAGE, "minItems": 1, "maxItems": 4096},
-        "max_tokens": {"type": "integer", "minimum": 1},
-        "max_completion_tokens": {"type": "integer", "minimum": 1},
+        "messages": MESSAGES,
+        "max_tokens": LIMIT,
+        "max_completion_tokens": LIMIT,
         "logprobs": FLAG,
         "top_logprobs": {"type": "integer", "minimum": 0, "maximum": 20},
-        "response_format": RESPONSE_FORMAT,
-        "tools": {
-            "type": "array",
-            "items": TOOL,
-            "maxItems": MOST_TOOLS,
-            "description": "Functions that the model may ask for, with a prompt format that has "
-            "tools: llama3 and llama4.",
+        "continue_final_message": {
+            **FLAG,
+            "description": "The last message is the beginning of the answer.",
         },
+        "add_generation_prompt": {
+            **FLAG,
+            "description": "false needs continue_final_message. [default: true]",
+        },
+        "chat_template_kwargs": {
+            **OBJECT,
+            "maxProperties": 32,
+            "description": "Variables of a chat template, with the prompt format jinja.",
+        },
+        **TOOL_FIELDS,
         **COMMON,
+        **OTHER_NAMES,
         **IGNORED,
+        **NOT_OFFERED_ANYWHERE,
         **NOT_OFFERED,
     },
     ("messages",),
@@ -248,7 +180,7 @@ CHAT = closed(
 TOKENIZE = closed(
     {
         "text": {**TEXT, "description": "Either this or messages."},
-        "messages": {"type": "array", "items": MESSAGE, "minItems": 1, "maxItems": 4096},
+        "messages": MESSAGES,
         "bos": {**FLAG, "description": "Begin with the begin-of-sequence token. [default: true]"},
         "prompt_format": NAMED,
     }

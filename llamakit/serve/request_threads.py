@@ -10,6 +10,7 @@ from typing import TypeVar
 
 from llamakit.serve.body_check import CheckedBody
 from llamakit.serve.fair_gate import FairGate
+from llamakit.serve.structured_output import STRUCTURED_FIELDS
 from llamakit.serve.turns import Turns
 
 T = TypeVar("T")
@@ -18,7 +19,10 @@ BUILDERS = 2
 """Threads that build grammars and processors; the grammar engine releases the GIL."""
 LONG_TEXT = 20_000
 """Characters of a body, from which on it does not keep short ones waiting."""
-_BUILT = ("processors", "response_format", "prompt_format", "tools", "logit_bias")
+_BUILT = (
+    *("processors", "prompt_format", "tools", "functions", "logit_bias", "text"),
+    *STRUCTURED_FIELDS,
+)
 """Fields whose values have to be built, which may take time."""
 
 

@@ -4,25 +4,28 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from llamakit.errors import LlamakitError, UnknownNameError
+from llamakit.errors import LlamakitError
 from llamakit.llama.llama import Llama
-from llamakit.llama.sampler_choice import choose_processor, choose_sampling
+from llamakit.llama.sampler_choice import TEMPERATURE, choose_processor, choose_sampling
 from llamakit.plugin_manager.factories import Choice, options_of, parse_choice
 from llamakit.plugin_manager.registry import Entry, Registry
 from llamakit.protocols import LogitsProcessor
 from llamakit.runtime.sampling_pipeline import Sampling
 from llamakit.serve.api_errors import as_api_error, bad
-from llamakit.serve.request_schemas import LONGEST_OPTION
+from llamakit.serve.sampling_fields import field_processors, has_dynamic_temperature
 
 CACHED = 64
 """How many samplings are cached, so that requests with equal fields are sampled together."""
 
 COLDEST = 1e-5
 """A lower temperature is taken as 0: some clients send 1e-8 for it."""
+
+_OF_SAMPLERS = ("sampler", "sampler_options", "top_p")
+"""Defaults that belong to the server's own sampler."""
 
 Body = Mapping[str, Any]
 
@@ -40,9 +43,18 @@ class SamplingReader:
         self._cache: dict[str, Sampling] = {}
         self._lock = threading.Lock()
 
-    def read(self, body: Body) -> Sampling:
+    def read(
+        self,
+        body: Body,
+        constraint: LogitsProcessor | None = None,
+        ends: Collection[int] = (),
+    ) -> Sampling:
         """Build the sampler and its processors.
 
+        Args:
+            constraint: what the answer has to match; first of all, so that the others work on the
+                tokens that fit.
+            ends: tokens that end an answer.
         Raises:
             ApiError: a name is unknown, or an option is invalid.
         """
@@ -50,16 +62,20 @@ class SamplingReader:
             body = _flat(body)
         except LlamakitError as error:
             raise as_api_error(error, "sampler") from error
+        param = "temperature" if "temperature" in body and "sampler" not in body else "sampler"
         if "sampler_options" in body and "sampler" not in body:
             raise bad("sampler_options needs sampler: which one are they for?", "sampler_options")
         arguments = dict(self._defaults)
         if "sampler" in body:
-            arguments.pop("sampler_options", None)
+            arguments = {name: arguments[name] for name in arguments if name not in _OF_SAMPLERS}
         fields = ("sampler", "sampler_options", "temperature", "top_p")
         arguments |= {name: body[name] for name in fields if name in body}
         if 0 < (arguments.get("temperature") or 0) < COLDEST:
             arguments["temperature"] = 0
-        param = "temperature" if "temperature" in body and "sampler" not in body else "sampler"
+        middle = arguments.get("temperature")
+        body = {**body, "temperature": TEMPERATURE if middle is None else middle}
+        if has_dynamic_temperature(body):
+            arguments["temperature"] = 1.0
         try:
             is_shared = self._check_sampler(
                 arguments.get("sampler"), body.get("sampler_options", {})
@@ -67,8 +83,8 @@ class SamplingReader:
             base = self._base(arguments, is_shared)
         except LlamakitError as error:
             raise as_api_error(error, param) from error
-        constraints = [self._processor(*wanted) for wanted in self._response_format(body)]
-        own = [self._processor(*wanted) for wanted in self._processors(body)]
+        constraints = [constraint] if constraint else []
+        own = [self._processor(*wanted) for wanted in self._processors(body, ends)]
         return self._joined(base, constraints, own) if constraints or own else base
 
     def _check_sampler(self, name: str | None, options: Mapping[str, Any]) -> bool:
@@ -100,12 +116,7 @@ class SamplingReader:
     def _joined(
         self, base: Sampling, constraints: list[LogitsProcessor], own: list[LogitsProcessor]
     ) -> Sampling:
-        """Insert a request's processors after the server's and before the temperature.
-
-        Args:
-            constraints: of the response format; first of all, so that the others work on the
-                tokens that fit.
-        """
+        """Insert a request's processors after the server's and before the temperature."""
         count = len(self._defaults.get("processors", ()))
         first, last = base.processors[:count], base.processors[count:]
         return replace(base, processors=(*constraints, *first, *own, *last))
@@ -116,40 +127,18 @@ class SamplingReader:
         except LlamakitError as error:
             raise as_api_error(error, param) from error
 
-    def _processors(self, body: Body) -> Iterator[tuple[Choice, str]]:
-        """Yield the processors that the fields choose, and the field of each; OpenAI's first."""
+    def _processors(self, body: Body, ends: Collection[int]) -> Iterator[tuple[Choice, str]]:
+        """Yield the processors that the fields choose, and the field of each."""
+        if body.get("ignore_eos"):
+            yield (
+                Choice("logit-bias", {"bias": ",".join(f"{it}:-inf" for it in ends)}),
+                "ignore_eos",
+            )
         if "logit_bias" in body:
-            pairs = (f"{_token_id(name)}:{value}" for name, value in body["logit_bias"].items())
-            yield Choice("logit-bias", {"bias": ",".join(pairs)}), "logit_bias"
-        for name in ("frequency_penalty", "presence_penalty"):
-            if body.get(name):
-                yield Choice(name.replace("_", "-"), {"penalty": body[name]}), name
+            yield Choice("logit-bias", {"bias": _biases(body["logit_bias"])}), "logit_bias"
+        yield from field_processors(body)
         for given in body.get("processors", ()):
             yield read_choice(given, self._toolkit.processors, "processors"), "processors"
-
-    def _response_format(self, body: Body) -> Iterator[tuple[Choice, str]]:
-        """Yield the processor for structured output, if ``response_format`` asks for it."""
-        wanted = body.get("response_format", {"type": "text"})
-        if wanted["type"] == "text":
-            return
-        schema = '{"type": "object"}'
-        if wanted["type"] == "json_schema":
-            if not wanted.get("json_schema"):
-                raise bad("response_format lacks 'json_schema'", "response_format")
-            schema = json.dumps(wanted["json_schema"]["schema"])
-        if len(schema) > LONGEST_OPTION:
-            raise bad(
-                f"the JSON schema has {len(schema)} characters; expected {LONGEST_OPTION} or less",
-                "response_format",
-            )
-        try:
-            self._toolkit.processors.entry("json-schema")
-        except UnknownNameError as error:
-            raise bad(
-                "response_format needs a processor called 'json-schema', and this server has none",
-                "response_format",
-            ) from error
-        yield Choice("json-schema", {"schema": schema}), "response_format"
 
 
 def read_choice(given: object, registry: Registry[Any], param: str) -> Choice:
@@ -195,9 +184,24 @@ def refuse_files(entry: Entry, options: Mapping[str, Any]) -> None:
             raise bad(f"{option.name} of {entry} names a file, which requests may not")
 
 
-def _token_id(name: str) -> str:
-    if not (name.isascii() and name.isdecimal()):
-        raise bad(
-            f"logit_bias has the key {name!r}; keys are token IDs, such as '13'", "logit_bias"
-        )
-    return name
+def _biases(given: Mapping[str, float] | Sequence[Sequence[Any]]) -> str:
+    """Return ``ID:VALUE,ID:VALUE`` of OpenAI's object, or of llama.cpp's list of pairs.
+
+    Raises:
+        ApiError: a key is no token ID, or a pair is none.
+    """
+    pairs = []
+    for entry in given.items() if isinstance(given, Mapping) else given:
+        if len(entry) != 2:
+            raise bad(
+                f"logit_bias has {entry!r:.60}; expected a token ID and a number", "logit_bias"
+            )
+        name, value = str(entry[0]), entry[1]
+        if not (name.isascii() and name.isdecimal()):
+            raise bad(
+                f"logit_bias has the key {name!r}; keys are token IDs, such as '13'", "logit_bias"
+            )
+        if isinstance(value, bool):
+            value = "-inf"  # false, as llama.cpp has it
+        pairs.append(f"{name}:{value}")
+    return ",".join(pairs)

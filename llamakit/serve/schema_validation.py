@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from enum import Enum
 from typing import Any
 
 from llamakit.errors import suggestion
 from llamakit.printable import printable
 from llamakit.serve.api_errors import ApiError, bad
+from llamakit.serve.schema_parts import NOTHING, is_unused
 
 Schema = Mapping[str, Any]
 
@@ -35,66 +37,108 @@ _TYPES: Mapping[str, tuple[type, ...]] = {
 }
 
 
-def check(value: object, schema: Schema, where: str = "") -> None:
+class Unknown(Enum):
+    """What happens to fields that are unknown, or known and not offered."""
+
+    REFUSE = "refuse"
+    WARN = "warn"
+    IGNORE = "ignore"
+
+
+MOST_LISTED = 20
+"""Fields that a message lists."""
+
+Ignored = list[str]
+"""The places of fields that are ignored, such as ``messages[0].name``."""
+
+
+def check(
+    value: object, schema: Schema, where: str = "", unknown: Unknown = Unknown.REFUSE
+) -> Ignored:
     """Refuse a value that does not match a schema.
 
     Args:
         where: its place in the body, such as ``messages[0].role``; ``""`` is the whole body.
+        unknown: whether unknown fields, and those that are not offered, are refused.
+    Returns:
+        The places of the fields that are ignored.
     Raises:
         ApiError: 400, naming the place, what was found and what was expected.
     """
     if "anyOf" in schema:
-        _check_any(value, schema["anyOf"], where)
-        return
+        return _check_any(value, schema["anyOf"], where, unknown)
+    if "x-ignored" in schema:
+        return [where]
     if "type" in schema and not any(_is(value, kind) for kind in _types(schema)):
         raise _wrong_type(value, schema, where)
-    if "enum" in schema and value not in schema["enum"]:
+    if "enum" in schema and not _is_one_of(value, schema["enum"]):
+        if "x-refusal" in schema and unknown is not Unknown.REFUSE:
+            return [where]
         raise _not_allowed(value, schema, where)
+    ignored: Ignored = []
     if isinstance(value, (int, float)) and not isinstance(value, bool):
         _check_range(value, schema, where)
     elif isinstance(value, str):
         _check_length(len(value), schema, ("minLength", "maxLength"), "characters", where)
     elif isinstance(value, list):
         _check_length(len(value), schema, ("minItems", "maxItems"), "entries", where)
+        items = schema.get("items", {})
         for number, item in enumerate(value):
-            check(item, schema.get("items", {}), f"{where}[{number}]")
+            ignored += check(item, items, f"{where}[{number}]", unknown)
     elif isinstance(value, dict):
-        _check_object(value, schema, where)
+        ignored = _check_object(value, schema, where, unknown)
+    return ignored
 
 
-def _check_object(value: dict[str, Any], schema: Schema, where: str) -> None:
+def _check_object(value: dict[str, Any], schema: Schema, where: str, unknown: Unknown) -> Ignored:
     known: Mapping[str, Schema] = schema.get("properties", {})
     others = schema.get("additionalProperties", True)
     _check_length(len(value), schema, ("minProperties", "maxProperties"), "entries", where)
+    ignored: Ignored = []
     for name, item in value.items():
         place = f"{where}.{name}" if where else name
         if name in known:
-            check(item, known[name], place)
-        elif others is False:
+            ignored += check(item, known[name], place, unknown)
+        elif others is NOTHING and item is not None and unknown is Unknown.REFUSE:
             raise bad(
-                f"{_name(where)} has no field {printable(name)!r}{suggestion(name, known)}",
+                f"{_name(where)} has no field {printable(name)!r}{_suggestion(name, known)}",
                 _top(place),
             )
+        elif others is NOTHING:
+            ignored.append(place)
         elif others is not True:
-            check(item, others, place)
+            ignored += check(item, others, place, unknown)
     for name in schema.get("required", ()):  # last: a misspelled field is reported first
         if name not in value:
             raise bad(f"{_name(where)} lacks {name!r}", _top(f"{where}.{name}"))
+    return ignored
 
 
-def _check_any(value: object, schemas: Sequence[Schema], where: str) -> None:
+def _suggestion(name: str, known: Mapping[str, Schema]) -> str:
+    """Return a hint at the field that was meant; only a few fields are all listed."""
+    hint = suggestion(name, [it for it, schema in known.items() if not is_unused(schema)])
+    is_list = hint.startswith("; there are") and len(known) > MOST_LISTED
+    return "; /openapi.json describes them" if is_list else hint
+
+
+def _check_any(value: object, schemas: Sequence[Schema], where: str, unknown: Unknown) -> Ignored:
     """Refuse a value that matches none of several schemas; reports the one whose type fits."""
+    if value is None and {"type": "null"} in schemas:
+        return []
     nearest: ApiError | None = None
     for schema in schemas:
         try:
-            check(value, schema, where)
+            return check(value, schema, where, unknown)
         except ApiError as error:
             if any(_is(value, kind) for kind in _types(schema)) and nearest is None:
                 nearest = error
-        else:
-            return
     kinds = dict.fromkeys(kind for schema in schemas for kind in _types(schema))
     raise nearest or _wrong_type(value, {"type": list(kinds)}, where)
+
+
+def _is_one_of(value: object, allowed: Sequence[object]) -> bool:
+    """Return whether a value is among others; true is not 1."""
+    return any(value == it and isinstance(value, bool) == isinstance(it, bool) for it in allowed)
 
 
 def _check_range(value: float, schema: Schema, where: str) -> None:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from llamakit.protocols import Drafter
+from llamakit.serve.schema_validation import Unknown
 
 
 @dataclass(frozen=True)
@@ -51,6 +52,7 @@ class ServeSettings:
         drafter: drafts tokens for all answers (speculative decoding).
         json_log: log one JSON object a request, instead of ``key=value``.
         log_prompts: log prompts and answers.
+        unknown_fields: what happens to fields of a request that are unknown or not offered.
     """
 
     host: str = "127.0.0.1"
@@ -67,4 +69,5 @@ class ServeSettings:
     drafter: Drafter | None = None
     json_log: bool = False
     log_prompts: bool = False
+    unknown_fields: Unknown = Unknown.REFUSE
     limits: Limits = field(default_factory=Limits)

@@ -25,8 +25,7 @@ from llamakit.plugins.prompt_formats.llama3.tools import read_tools
 from llamakit.runtime.kernels import calibration
 from llamakit.runtime.rank_messages import decode, encode
 from llamakit.serve.api_errors import ApiError
-from llamakit.serve.body_check import BodyLimits, checked_body
-from llamakit.serve.request_schemas import BODIES
+from llamakit.serve.body_check import BODIES, BodyLimits, checked_body
 from llamakit.tokenizer import tokenizer_json as tokenizer_json_reader
 from llamakit.tokenizer.rank_file import read_ranks
 from llamakit.tokenizer.sentencepiece import load

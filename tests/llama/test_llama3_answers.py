@@ -96,12 +96,16 @@ def test_a_chat_needs_no_flag(run_llamakit: Run) -> None:
     assert plain.stdout == named.stdout != other.stdout
 
 
-def test_tools_for_a_format_without_them_are_a_sentence(run_llamakit: Run, tmp_path: Path) -> None:
+def test_a_format_without_tools_has_them_in_its_system_message(
+    run_llamakit: Run, tmp_path: Path
+) -> None:
     file = tmp_path / "prompts.jsonl"
-    line = {"id": "w", "messages": [{"role": "user", "content": "Hi"}], "tools": TOOLS}
-    file.write_text(json.dumps(line))
+    line = {"id": "w", "messages": [{"role": "user", "content": "Hi"}]}
+    lines = [line, {**line, "id": "t", "tools": TOOLS}]
+    file.write_text("\n".join(map(json.dumps, lines)))
 
-    done = run_llamakit("generate", "--prompts", file)
+    done = run_llamakit("generate", "--prompts", file, "--json", "--max-new-tokens", "1")
 
-    assert done.returncode == 1
-    assert "prompt 'w': this prompt format has no way to describe tools" in done.stderr
+    assert done.returncode == 0, done.stderr
+    plain, told = (json.loads(it)["prompt_tokens"] for it in done.stdout.splitlines())
+    assert told > plain + 50

@@ -457,3 +457,33 @@ def test_a_file_without_a_template_is_refused_with_a_sentence(
 def test_an_option_that_it_lacks_is_refused(rich_tokenizer: Tokenizer):
     with pytest.raises(OptionError, match="no option 'path'; there are: file, template"):
         from_options(rich_tokenizer, path="x")
+
+
+# Variables of requests --------------------------------------------------------------------------
+
+
+def test_a_template_reads_the_variables_that_it_is_given(make: Make) -> None:
+    dialog: Any = [{"role": "user", "content": "Hello"}]
+    template: Any = make("{{ bos_token }}{% if loud %}LOUD{% else %}{{ mood }}{% endif %}")
+
+    loud = template.with_variables({"loud": True}).encode(dialog)
+    calm = template.with_variables({"mood": "calm"}).encode(dialog)
+
+    assert loud == make("<s>LOUD").encode(dialog)
+    assert calm == make("<s>calm").encode(dialog)
+
+
+@pytest.mark.parametrize(
+    ("variables", "error"),
+    [
+        ({"messages": "x"}, DialogError),
+        ({"mood": ["x"]}, DialogError),
+        ({"mood": "\ud800"}, DialogError),
+        ({"mood": "a</s>b"}, SpecialTagError),
+    ],
+)
+def test_variables_are_plain_values_without_special_tokens(
+    make: Make, variables: Any, error: type[Exception]
+) -> None:
+    with pytest.raises(error, match="the variable"):
+        make("{{ mood }}").with_variables(variables)  # type: ignore[attr-defined]

@@ -114,6 +114,8 @@ def test_a_date_goes_before_the_system_message(small: Named) -> None:
         in text
     )
     assert f"Today Date: {datetime.now():%d %b %Y}\n\n<|eot_id|>" in today
+    given = make("llama3", small).with_variables({"date_string": "26 Jul 2024"})
+    assert small.show(given.encode(dialog)) == text
 
 
 @pytest.mark.parametrize("role", ["tool", "ipython"])

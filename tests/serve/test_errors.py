@@ -77,7 +77,7 @@ def refused(response: httpx.Response, status: int) -> dict[str, Any]:
         ),
         (COMPLETIONS, {"prompt": "a", "logit_bias": {"x": 1}}, "logit_bias", "keys are token IDs"),
         (COMPLETIONS, {"prompt": "a", "logit_bias": {"9999": 1}}, "logit_bias", "no token 9999"),
-        (COMPLETIONS, {"prompt": "a", "best_of": 4}, "best_of", "best_of is not offered"),
+        (COMPLETIONS, {"prompt": "a", "best_of": 4}, "best_of", "have to be equal"),
         (CHAT, {"messages": []}, "messages", "messages has 0 entries"),
         (CHAT, {"messages": [{"role": "user"}]}, "messages", "messages[0] lacks 'content'"),
         (

@@ -13,8 +13,7 @@ from server_kit import HTTP, QUESTION, STORY, Running, begin, head, say, thread,
 
 from llamakit.api import Llama
 from llamakit.serve.api_errors import ApiError
-from llamakit.serve.body_check import MOST_VALUES, BodyLimits, checked_body
-from llamakit.serve.request_schemas import BODIES
+from llamakit.serve.body_check import BODIES, MOST_VALUES, BodyLimits, checked_body
 from llamakit.serve.server_settings import Limits
 
 COMPLETIONS = "/v1/completions"
@@ -145,7 +144,7 @@ def test_a_body_that_is_whole_arrives_whole(llama: Llama) -> None:
 
     assert checked == body
     assert type(checked["metadata"]["b"][0]) is int
-    assert set(BODIES) == {"/v1/chat/completions", "/v1/moderations"} | {
+    assert set(BODIES) == {"/v1/chat/completions", "/v1/responses", "/v1/moderations"} | {
         COMPLETIONS,
         "/tokenize",
         "/detokenize",

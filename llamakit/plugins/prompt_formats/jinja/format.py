@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from datetime import datetime
 from itertools import pairwise
-from typing import TYPE_CHECKING
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any
 
 from llamakit.errors import (
     DialogError,
@@ -20,11 +21,17 @@ from llamakit.plugins.prompt_formats.jinja.renderer import (
 )
 from llamakit.plugins.prompt_formats.jinja.template_file import TemplateFile
 from llamakit.plugins.prompt_formats.jinja.user_text import is_unicode
+from llamakit.printable import printable
 
 if TYPE_CHECKING:
     from llamakit.protocols import Dialog, Tokenizer
 
 ROLES = ("system", "user", "assistant")
+_TAKEN = (
+    *("messages", "add_generation_prompt", "tools", "documents", "strftime_now"),
+    *("bos_token", "eos_token", "raise_exception"),
+)
+"""Variables that a template is always called with."""
 
 
 class JinjaFormat:
@@ -35,23 +42,33 @@ class JinjaFormat:
 
     Args:
         renderer: what renders it; none takes the one that all formats of this process share.
+        variables: of the template, besides those that it is always called with.
     Raises:
         FileFormatError: it is no template.
         PromptError: a question and an answer are too much for it.
     Source: ``apply_chat_template`` of transformers.
     """
 
+    variables = None
+    """The names that ``with_variables`` takes: any."""
+
     def __init__(
-        self, tokenizer: Tokenizer, template: TemplateFile, renderer: Renderer | None = None
+        self,
+        tokenizer: Tokenizer,
+        template: TemplateFile,
+        renderer: Renderer | None = None,
+        variables: Mapping[str, Any] = MappingProxyType({}),
     ) -> None:
         self._tokenizer = tokenizer
+        self._file = template
         self._path = template.path
         self._template = template.text
         self._renderer = renderer or shared_renderer()
         self._special = _special_ids(tokenizer, template.tokens)
         self._special_ids = frozenset(self._special.values())
         names = {it: text for text, it in self._special.items()}
-        self._names: dict[str, str] = {
+        self._names: dict[str, Any] = {
+            **variables,
             "bos_token": names.get(tokenizer.bos_id, ""),
             "eos_token": names.get(tokenizer.eos_id, ""),
             **template.tokens,
@@ -78,6 +95,30 @@ class JinjaFormat:
                 )
         parts = self._parts(dialog, answer=True)
         return [token for part in parts for token in self._encode_part(part)]
+
+    def with_variables(self, variables: Mapping[str, Any]) -> JinjaFormat:
+        """Return the format with variables of the template, such as ``enable_thinking``.
+
+        Args:
+            variables: strings, numbers, booleans and null by their names. What a template writes
+                becomes special tokens, so a string must not hold the name of one.
+        Raises:
+            DialogError: one is something else, or has a name that is taken.
+        """
+        for name, value in variables.items():
+            if name in _TAKEN or not isinstance(value, str | int | float | bool | None):
+                raise DialogError(
+                    f"the variable {printable(name)!r} of the chat template is taken, or no "
+                    "string, number, boolean or null"
+                )
+            if isinstance(value, str) and any(tag in value for tag in self._special):
+                raise SpecialTagError(
+                    f"the variable {printable(name)!r} of the chat template holds the name of a "
+                    "special token: write it in another way"
+                )
+            if isinstance(value, str) and not is_unicode(value):
+                raise DialogError(f"the variable {printable(name)!r} has a lone surrogate")
+        return JinjaFormat(self._tokenizer, self._file, self._renderer, variables)
 
     def _encode_part(self, part: str | int) -> list[int]:
         if isinstance(part, int):

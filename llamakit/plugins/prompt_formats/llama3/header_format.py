@@ -85,13 +85,15 @@ class HeaderFormat:
         https://github.com/meta-llama/llama-models
     """
 
+    variables = ("date_string",)
+
     def __init__(self, tokenizer: Tokenizer, tags: Tags, settings: Settings) -> None:
         self._tokenizer, self._tags, self._settings = tokenizer, tags, settings
         special = _special_ids(tokenizer, tags)
         self._start, self._stop = special[tags.start], special[tags.stop]
         self._end = special[tags.end]
         self._expects = special.get(tags.expects, self._end - 1)
-        self._code = special.get(tags.code, self._end + 1)
+        self.call_token = special.get(tags.code, self._end + 1)
         self.stop_tokens = (tokenizer.eos_id, self._expects, self._end)
         self.has_tools = bool(settings.tools or settings.builtin)
 
@@ -104,6 +106,20 @@ class HeaderFormat:
             DialogError: they are something else.
         """
         settings = replace(self._settings, tools=check_tools(tools))
+        return HeaderFormat(self._tokenizer, self._tags, settings)
+
+    def with_variables(self, variables: Mapping[str, Any]) -> HeaderFormat:
+        """Return the format with the variables of Meta's own chat templates.
+
+        Args:
+            variables: ``date_string``, the date that the system message has.
+        Raises:
+            DialogError: it is no string.
+        """
+        date = variables["date_string"]
+        if not isinstance(date, str):
+            raise DialogError(f"date_string is {date!r:.60}; it has to be a string")
+        settings = replace(self._settings, date=date)
         return HeaderFormat(self._tokenizer, self._tags, settings)
 
     def encode(self, dialog: Dialog) -> list[int]:
@@ -121,9 +137,9 @@ class HeaderFormat:
     def read_answer(self, tokens: Sequence[int]) -> ParsedAnswer:
         """Separate the tool calls of an answer from its text."""
         decode = self._tokenizer.decode
-        if self._code not in tokens:
+        if self.call_token not in tokens:
             return read_answer(decode(tokens))
-        at = list(tokens).index(self._code)
+        at = list(tokens).index(self.call_token)
         answer = read_answer(decode(tokens[at + 1 :]), tagged=True)
         return replace(answer, content=f"{decode(tokens[:at])}{answer.content}".strip())
 
@@ -136,7 +152,7 @@ class HeaderFormat:
         calls = tool_calls_of(message, number) if role == "assistant" else []
         tokens = self._header(role)
         if calls and calls[0].name == CODE_INTERPRETER and not self._tags.ends_tools:
-            tokens.append(self._code)
+            tokens.append(self.call_token)
         content = message.get("content") or ""  # OpenAI's clients send none with calls
         tokens += encode(self._trimmed(content))
         for call in calls:
