@@ -173,7 +173,7 @@ def test_temperature_0_is_greedy() -> None:
         ({"top_p": 7.0}, OptionError, "between 0 and 1"),
         ({"temperature": -1.0}, OptionError, "above 0"),
         ({"processors": ["temperature:value=0"]}, OptionError, "above 0"),
-        ({"sampler_options": ["p=1"]}, UsageError, "needs --sampler NAME"),
+        ({"sampler_options": ["p=1"]}, UsageError, "needs sampler=NAME"),
         ({"sampler": "draw", "top_p": 0.5}, UsageError, "belongs to the sampler top-p"),
         ({"sampler": "draw", "temperature": 0}, UsageError, "means greedy"),
     ],
