@@ -35,6 +35,9 @@ class Request:
         stop_tokens: tokens that end the answer and are not part of it.
         logprobs: report the log-probability of each new token, before any processor.
         prompt_logprobs: report those of the prompt's tokens as well.
+        first_scored: of the prompt's tokens, only those from this position on; what is before them
+            may come from the cache.
+        prompt_only: end after the prompt, without a new token; the prompt may then fill the limit.
         top: report this many of the likeliest tokens at each step, before any processor; with
             ``prompt_logprobs`` at each of the prompt's tokens too.
         seen: report both as the sampler saw them too, after all processors.
@@ -48,6 +51,8 @@ class Request:
     stop_tokens: frozenset[int] = frozenset()
     logprobs: bool = False
     prompt_logprobs: bool = False
+    first_scored: int = 0
+    prompt_only: bool = False
     top: int = 0
     seen: bool = False
     drafter: Drafter | None = None
@@ -61,7 +66,8 @@ class Event:
         index: which request, in the order of submission.
         token: the new token; None when the event is only the end.
         finish: why the row ended, or None while it continues.
-        prompt_logprobs: with a row's first event, of each token of the prompt (0.0 for the first).
+        prompt_logprobs: with a row's first event, of each token of the prompt from ``first_scored``
+            on (0.0 for the prompt's first).
         drafted: how many tokens have been drafted for this request so far.
         accepted: how many of those the sampler chose too.
         top: the likeliest tokens with their log-probabilities, the likeliest first, if asked for.
@@ -111,16 +117,27 @@ class RunningRow:
         """Tokens that end this row's answer."""
         return self.request.stop_tokens
 
-    def add_prompt_logprobs(self, logits: torch.Tensor, following: Sequence[int]) -> None:
-        """Store the log-probabilities of the tokens that follow some positions of the prompt.
+    @property
+    def reusable(self) -> int:
+        """How many of the prompt's tokens may come from the cache instead of being computed."""
+        before_scored = self.request.first_scored - 1 if self.request.prompt_logprobs else sys.maxsize
+        return max(0, min(self.prompt_length - 1, before_scored))
+
+    def add_prompt_logprobs(self, logits: torch.Tensor, start: int) -> None:
+        """Store the log-probabilities of the prompt's tokens that follow some positions.
 
         Args:
-            logits: ``(T, V)``.
-            following: the token after each position; one fewer at the end of the prompt.
+            logits: ``(T, V)``, of T adjacent positions.
+            start: the first of them.
         """
         if self.prompt_logprobs is None:
-            self.prompt_logprobs = [0.0]  # nothing comes before the first token
-            self.prompt_top = [()]
+            count = 0 if self.request.first_scored else 1  # nothing comes before the first token
+            self.prompt_logprobs, self.prompt_top = [0.0] * count, [()] * count
+        first = max(start + 1, self.request.first_scored)
+        following = self.tokens[first : start + 1 + len(logits)]
+        if not following:
+            return
+        logits = logits[first - start - 1 :]
         targets = torch.tensor(following, device=logits.device)[:, None]
         scores = logits[: len(following)].log_softmax(-1)  # (T, V)
         self.prompt_logprobs += scores.gather(-1, targets)[:, 0].tolist()
@@ -149,7 +166,9 @@ class RunningRow:
         prompt_top, self.prompt_top = self.prompt_top, []
         finish: FinishReason | None = None
         new_token: int | None = token
-        if token in self.request.stop_tokens:
+        if self.request.prompt_only:
+            new_token, logprob, finish, top, seen = None, None, "length", (), None
+        elif token in self.request.stop_tokens:
             new_token, logprob, finish, top, seen = None, None, "stop", (), None
         else:
             self.tokens.append(token)

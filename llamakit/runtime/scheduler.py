@@ -9,7 +9,7 @@ Shapes: B rows, T positions, V vocabulary.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Container, Iterable, Iterator
+from collections.abc import Container, Iterable, Iterator, Sequence
 from dataclasses import replace
 from itertools import islice
 
@@ -94,7 +94,7 @@ class Scheduler:
         if not request.tokens:
             raise PromptError("the prompt has no tokens: give at least one")
         request = replace(request, limit=min(request.limit, self._length))
-        if len(request.tokens) >= request.limit:
+        if len(request.tokens) >= request.limit + request.prompt_only:
             raise PromptTooLongError(
                 f"the prompt's {len(request.tokens)} tokens leave no room in a context of "
                 f"{request.limit}"
@@ -200,12 +200,7 @@ class Scheduler:
             self._place(self._loading, slot, set(range(slot)))
         row, done = self._loading, len(self._cache.held[slot])
         chunk = row.tokens[done : done + self._chunk]
-        every = row.request.prompt_logprobs
-        logits, batch = self._cache.forward(slot, [chunk], every_position=every)
-        if every:
-            row.add_prompt_logprobs(logits[0], row.tokens[done + 1 : done + 1 + len(chunk)])
-            logits = logits[:, -1]
-        computed = Pass([row], logits[:, None], batch)
+        computed = self._compute_prompts([row], slot, [chunk])
         if done + len(chunk) < len(row.tokens):
             check(computed, self._cache)
         else:
@@ -234,9 +229,25 @@ class Scheduler:
         if max(len(held[slot]) for slot, _ in rows) + width > self._cache.length:
             for slot, _ in rows:  # no room for the padding
                 self._cache.truncate(slot, 0)
-        tokens = [row.tokens[len(held[slot]) :] for slot, row in rows]
-        logits, batch = self._cache.forward(first, tokens)
-        yield Pass(group, logits[:, None], batch)
+        yield self._compute_prompts(
+            group, first, [row.tokens[len(held[slot]) :] for slot, row in rows]
+        )
+
+    def _compute_prompts(
+        self, rows: list[RunningRow], first: int, tokens: Sequence[Sequence[int]]
+    ) -> Pass:
+        """Compute the next tokens of some prompts in adjacent slots."""
+        every = any(row.request.prompt_logprobs for row in rows)
+        logits, batch = self._cache.forward(first, tokens, every_position=every)
+        if not every:
+            return Pass(rows, logits[:, None], batch)
+        for row, start, count, of_row in zip(
+            rows, batch.starts, map(len, tokens), logits, strict=True
+        ):
+            if row.request.prompt_logprobs:
+                row.add_prompt_logprobs(of_row[:count], start)
+        last = [len(row_tokens) - 1 for row_tokens in tokens]
+        return Pass(rows, logits[list(range(len(rows))), last][:, None], batch)
 
     def _next_group(self) -> list[RunningRow]:
         """Choose waiting rows whose prompts are worth computing in one pass.
@@ -256,6 +267,7 @@ class Scheduler:
             shared = self._shared(row)
             counts.append(len(row.tokens) - shared)
             in_group = max((shared_length(row.tokens, other.tokens) for other in group), default=0)
+            in_group = min(in_group, row.reusable)
             if group and (not self._fits(counts) or in_group >= shared + WORTH_COPYING):
                 break
             group.append(row)
@@ -271,13 +283,11 @@ class Scheduler:
 
     def _is_long(self, row: RunningRow) -> bool:
         """Return whether a prompt takes a pass of its own, or several."""
-        if row.request.prompt_logprobs:
-            return True
         return len(row.tokens) > self._chunk and len(row.tokens) - self._shared(row) > self._chunk
 
     def _shared(self, row: RunningRow) -> int:
-        """Return how many tokens of a prompt are cached; the last one is always computed again."""
-        return min(self._cache.best(row.tokens, 0)[1], len(row.tokens) - 1)
+        """Return how many tokens of a prompt come from the cache; its last one never does."""
+        return min(self._cache.best(row.tokens, 0)[1], row.reusable)
 
     def _place(self, row: RunningRow, slot: int, taken: Container[int]) -> None:
         """Bring the longest cached prefix of a prompt into a free slot.
@@ -285,11 +295,11 @@ class Scheduler:
         Args:
             taken: the slots that belong to rows.
         """
-        if row.request.prompt_logprobs:  # needs the logits of every position
+        if not row.reusable:
             self._cache.truncate(slot, 0)
             return
         source, shared = self._cache.best(row.tokens, slot)
-        shared = min(shared, len(row.tokens) - 1)
+        shared = min(shared, row.reusable)
         if source not in taken:
             self._cache.swap(source, slot)
         elif shared >= WORTH_COPYING:
