@@ -14,11 +14,10 @@ import random
 import sys
 from pathlib import Path
 
-import torch
-
 from llamakit import demo
 from llamakit.llama.llama import Llama
-from llamakit.runtime.model import Batch
+from llamakit.llama.score_windows import Window
+from llamakit.llama.scoring import score_windows
 
 sys.path.insert(0, str(Path(__file__).parents[1]))  # tools/ is no installed package
 
@@ -66,16 +65,8 @@ def answer_ids(llama: Llama, question: str, answer: str) -> tuple[list[int], int
 
 def perplexity(llama: Llama, texts: list[tuple[list[int], int]]) -> float:
     """Return e to the mean loss of an id."""
-    model = llama._executor.model
-    total, count = 0.0, 0
-    for ids, start in texts:
-        cache = model.new_cache(1, len(ids))
-        logits = model(Batch((tuple(ids),), (0,), every_position=True), cache)[0]
-        logprobs = logits[:-1].log_softmax(-1)
-        chosen = logprobs.gather(-1, torch.tensor(ids[1:])[:, None])[start - 1 :]
-        total -= float(chosen.sum())
-        count += len(chosen)
-    return math.exp(total / count)
+    scores = [score for _, score in score_windows(llama, [Window(*text) for text in texts])]
+    return math.exp(-sum(it.logprob for it in scores) / sum(it.tokens for it in scores))
 
 
 if __name__ == "__main__":

@@ -205,6 +205,7 @@ def python_api() -> str:
             parts += _function(f"llamakit.{name}", value)
     parts += _function("llamakit.api.plan_reshard", api.plan_reshard)
     parts += _function("llamakit.api.choose_sampling", api.choose_sampling)
+    parts += _function("llamakit.api.score", api.score)
     parts += _function("llamakit.sampling.draw_ids", sampling.draw_ids)
     parts += _function("llamakit.sampling.count_ids", sampling.count_ids)
     parts += _function("llamakit.sampling.keep_some", sampling.keep_some)

@@ -12,6 +12,8 @@ from llamakit.llama.llama import ChatPrediction, CompletionPrediction, Llama
 from llamakit.llama.loading import find_tokenizer, fit_tokenizer
 from llamakit.llama.moderation import Moderation, moderate
 from llamakit.llama.sampler_choice import choose_sampling
+from llamakit.llama.score_items import ScoreItem
+from llamakit.llama.scoring import ItemScore, Score, score
 from llamakit.llama.tokenizer import Tokenizer
 from llamakit.plugin_manager.toolkit import default_toolkit
 from llamakit.protocols import Checkpoint
@@ -31,8 +33,11 @@ __all__ = [
     "ChatPrediction",
     "Chunk",
     "CompletionPrediction",
+    "ItemScore",
     "Llama",
     "Moderation",
+    "Score",
+    "ScoreItem",
     "choose_sampling",
     "diff",
     "download_models",
@@ -46,6 +51,7 @@ __all__ = [
     "open_for_import",
     "plan_reshard",
     "reshard",
+    "score",
     "to_torch",
     "verify",
 ]

@@ -1,4 +1,4 @@
-"""The JSON Lines file of ``generate --output``: answers are appended to it, one a line.
+"""The JSON Lines file of ``--output``: answers or scores are appended to it, one a line.
 
 A line that a kill or a full disk has truncated is removed when the file is opened again, and its
 prompt is answered again.
@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, Protocol
 
 from llamakit.errors import DestinationError, FileFormatError
 from llamakit.files.disk_errors import naming
@@ -18,25 +18,47 @@ from llamakit.files.json_reader import MAX_NBYTES, parse_json
 from llamakit.files.links import follow_own_links
 from llamakit.files.regular_file import open_descriptor, open_regular
 from llamakit.files.system_calls import lock_file
-from llamakit.llama.prompts import Prompt, digest
+from llamakit.llama.prompts import digest
 from llamakit.printable import printable
 
 LINE_STARTS = (b'{"index": ', b'{"id": "batch_req_')
 """How every line begins; a truncated line is recognized by it."""
 
 
+class Asked(Protocol):
+    """A prompt, or what is scored."""
+
+    @property
+    def id(self) -> str | int | None:
+        """What its file calls it, if anything."""
+        ...
+
+    @property
+    def digest(self) -> str:
+        """A hash of its content."""
+        ...
+
+    @property
+    def seed(self) -> int | None:
+        """Its own, if it has one."""
+        ...
+
+
 class AnswerFile:
-    """Answers on disk, by the token of their prompt. Use it in a ``with`` statement.
+    """Answers on disk, by the id of their prompt. Use it in a ``with`` statement.
 
     Args:
         path: created if it does not exist.
+        keep: keep what is read in ``earlier``.
     Raises:
         FileFormatError: the file has other content.
         DestinationError: another program is writing to it, or another user's link is there.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, keep: bool = False) -> None:
         self.path = path
+        self.earlier: list[Mapping[str, Any]] = []
+        self._keep = keep
         self._digests: dict[str | int, tuple[str, int | None]] = {}
         self._settings: dict[str, dict[str, Any]] = {}
         flags = os.O_RDWR | os.O_APPEND | os.O_CREAT
@@ -60,7 +82,7 @@ class AnswerFile:
         """How many answers are in it."""
         return len(self._digests)
 
-    def has_answer(self, name: str | int, prompt: Prompt) -> bool:
+    def has_answer(self, name: str | int, prompt: Asked) -> bool:
         """Tell whether the answer to a prompt is in the file.
 
         Args:
@@ -76,13 +98,18 @@ class AnswerFile:
             )
         return known is not None
 
-    def check_settings(self, settings: Mapping[str, Any]) -> None:
+    def check_settings(
+        self,
+        settings: Mapping[str, Any],
+        others: str = "--mixed to add to it: every line says what made it",
+    ) -> None:
         """Refuse to add answers to those that something else has made.
 
         Lines of versions that did not record it are taken as they are.
 
         Args:
             settings: what makes the answers to come, as the lines have it.
+            others: what to pass instead of another ``--output``.
         Raises:
             DestinationError: an answer in the file was made by another model or other settings.
         """
@@ -90,7 +117,7 @@ class AnswerFile:
             if differences := _differences(recorded, settings):
                 raise DestinationError(
                     f"{self.path} has answers that were made otherwise: {differences}. Pass "
-                    "another --output, or --mixed to add to it: every line says what made it"
+                    f"another --output, or {others}"
                 )
 
     def append(self, answer: Mapping[str, Any]) -> None:
@@ -117,9 +144,7 @@ class AnswerFile:
             answer = parse_json(line, str(self.path))
             record = answer.get("llamakit")  # of a line of OpenAI's batch output
             if record is None:
-                content = answer.get("prompt") if "prompt" in answer else answer["messages"]
-                record = {"digest": digest(content, answer.get("tools")), **answer}
-                record["custom_id"] = answer["id"]
+                record = {"digest": _digest(answer), **answer, "custom_id": answer["id"]}
             else:
                 record = {**record, "custom_id": answer["custom_id"]}
             self._digests[record["custom_id"]] = record["digest"], record.get("seed")
@@ -130,6 +155,16 @@ class AnswerFile:
                 f"{self.path}, line {number}: expected an answer with an id, as --output writes "
                 "them: pass another --output"
             ) from error
+        if self._keep:
+            self.earlier.append(answer)
+
+
+def _digest(answer: Mapping[str, Any]) -> str:
+    """Return the digest of a line's prompt: as the line has it, else of what it repeats."""
+    if isinstance(answer.get("digest"), str):
+        return str(answer["digest"])
+    content = answer["prompt"] if "prompt" in answer else answer["messages"]
+    return digest(content, answer.get("tools"))
 
 
 def _differences(recorded: Mapping[str, Any], settings: Mapping[str, Any]) -> str:
@@ -153,15 +188,15 @@ def _shown(record: Mapping[str, Any], key: str) -> str:
     return json.dumps(record[key], ensure_ascii=False) if key in record else "by default"
 
 
-def name_of(prompt: Prompt, index: int) -> str | int:
+def name_of(prompt: Asked, index: int) -> str | int:
     """Return a prompt's id: its own, else one made from its number and its content.
 
-    So prompts of the same number in different files have different tokens.
+    So prompts of the same number in different files have different ids.
     """
     return f"{index}-{prompt.digest[:12]}" if prompt.id is None else prompt.id
 
 
-def check_names(prompts: list[Prompt], path: Path) -> None:
+def check_names(prompts: Sequence[Asked], path: Path) -> None:
     """Check that no two prompts have the same id: one would get the other's answer.
 
     Raises:

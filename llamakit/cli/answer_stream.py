@@ -14,10 +14,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from llamakit.cli.answer_file import AnswerFile
+from llamakit.cli.answer_file import AnswerFile, Asked
 from llamakit.errors import DestinationError
 from llamakit.files.disk_errors import naming
-from llamakit.llama.prompts import Prompt
 
 _OWN = re.compile(r"/dev/(?:fd|stdin|stdout|stderr)(?:/\d+)?|/proc/self/fd/\d+|-")
 _NUMBERS = {"-": 1, "/dev/stdin": 0, "/dev/stdout": 1, "/dev/stderr": 2}
@@ -34,6 +33,7 @@ class AnswerStream:
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self.earlier: list[Mapping[str, Any]] = []
         self._descriptor = _open(path)
 
     def __enter__(self) -> AnswerStream:
@@ -48,11 +48,11 @@ class AnswerStream:
         """How many answers are in it that can be read: none."""
         return 0
 
-    def has_answer(self, _name: str | int, _prompt: Prompt) -> bool:
+    def has_answer(self, _name: str | int, _prompt: Asked) -> bool:
         """Tell that no answer is there."""
         return False
 
-    def check_settings(self, _settings: Mapping[str, Any]) -> None:
+    def check_settings(self, _settings: Mapping[str, Any], _others: str = "") -> None:
         """Accept any: there is nothing to mix them with."""
 
     def append(self, answer: Mapping[str, Any]) -> None:
@@ -63,15 +63,15 @@ class AnswerStream:
                 line = line[os.write(self._descriptor, line) :]
 
 
-def open_answers(path: Path) -> AnswerFile | AnswerStream:
-    """Open what ``--output`` names: ``-`` is standard output. Raises as the two classes."""
+def open_answers(path: Path, *, keep: bool = False) -> AnswerFile | AnswerStream:
+    """Open what ``--output`` names: ``-`` is standard output. Args, Raises: as the classes."""
     if _OWN.fullmatch(str(path)):
         return AnswerStream(path)
     try:
         is_file = stat.S_ISREG(path.stat().st_mode)
     except FileNotFoundError:
         is_file = True
-    return AnswerFile(path) if is_file else AnswerStream(path)
+    return AnswerFile(path, keep=keep) if is_file else AnswerStream(path)
 
 
 def _open(path: Path) -> int:

@@ -1,4 +1,4 @@
-"""What made an answer, as every line of ``generate --output`` says it."""
+"""What made an answer or a score, as every line of ``--output`` says it."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from llamakit.plugin_manager.factories import Choice, options_of, parse_choice
 
 if TYPE_CHECKING:
     from llamakit.cli.generate_options import GenerateOptions
+    from llamakit.llama.options import LoadOptions
     from llamakit.plugin_manager.registry import Registry
     from llamakit.plugin_manager.toolkit import Toolkit
 
@@ -37,12 +38,8 @@ def provenance(toolkit: Toolkit, model: Path, options: GenerateOptions) -> dict[
     Returns:
         ``model`` (its name), ``weights`` and ``tokenizer`` (hashes), and options.
     """
-    checkpoint = toolkit.open_checkpoint(model)
     sampling = options.sampling
     chosen = {
-        **{
-            name: it for name, it in options.loading.as_arguments().items() if name not in _HOW_ONLY
-        },
         "prompt_format": _choice(options.prompt_format, toolkit.prompt_formats),
         "sampler": sampling.sampler,
         "sampler_options": list(sampling.sampler_options),
@@ -56,12 +53,18 @@ def provenance(toolkit: Toolkit, model: Path, options: GenerateOptions) -> dict[
         "logprobs": options.logprobs,
     }
     given = {name: it for name, it in chosen.items() if _is_given(it)}
-    found = {
+    return {**model_record(toolkit, model, options.loading), **given}
+
+
+def model_record(toolkit: Toolkit, model: Path, loading: LoadOptions) -> dict[str, Any]:
+    """Return ``model``, ``weights``, ``tokenizer``, and the options of loading that count."""
+    given = loading.as_arguments()
+    return {
         "model": model.resolve().name,
-        "weights": fingerprint(checkpoint),
-        "tokenizer": _hash(read_bytes(find_tokenizer(model, options.loading.tokenizer))),
+        "weights": fingerprint(toolkit.open_checkpoint(model)),
+        "tokenizer": _hash(read_bytes(find_tokenizer(model, loading.tokenizer))),
+        **{name: it for name, it in given.items() if name not in _HOW_ONLY and _is_given(it)},
     }
-    return {**found, **given}
 
 
 def _is_given(value: Any) -> bool:

@@ -262,7 +262,6 @@ class LoadedModel:
             PromptError: a prompt has a token outside of the model's vocabulary.
             UsageError: fewer than one new token is asked for.
         """
-        from llamakit.runtime.broadcast import broadcast_results
         from llamakit.runtime.requests import Request
 
         if max_new_tokens is not None and max_new_tokens < 1:
@@ -292,15 +291,36 @@ class LoadedModel:
             )
             for prompt, seed in zip(prompts, seeds, strict=True)
         )
-
         known = prompts if isinstance(prompts, list) else ()
         if slots:
-            yield from broadcast_results(
-                self._executor.group,
-                lambda: self._run(
-                    requests, self._prefix_cache.scheduler(slots, length, known), done
-                ),
-            )
+            yield from self._broadcast(requests, slots, length, known, done)
+
+    def run(self, requests: Sequence[Request]) -> Generator[Event]:
+        """Run requests and yield their events; each may have other settings.
+
+        A request for the prompt alone may be one token longer than the context.
+        """
+        slots = min(self.max_batch_size, len(requests))
+        if slots:
+            length = max(request.limit for request in requests)
+            known = [request.tokens for request in requests]
+            yield from self._broadcast(requests, slots, length, known)
+
+    def _broadcast(
+        self,
+        requests: Iterable[Request],
+        slots: int,
+        length: int,
+        known: Sequence[Sequence[int]],
+        done: Callable[[int], bool] = lambda index: False,  # noqa: ARG005
+    ) -> Generator[Event]:
+        """Run requests over the kept cache, and yield the events on every rank of a script."""
+        from llamakit.runtime.broadcast import broadcast_results
+
+        yield from broadcast_results(
+            self._executor.group,
+            lambda: self._run(requests, self._prefix_cache.scheduler(slots, length, known), done),
+        )
 
     @staticmethod
     def _run(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
@@ -77,25 +78,44 @@ def read_prompts(arguments: Sequence[str], file: Path | None) -> list[Prompt]:
         FileFormatError: a line of the file is no prompt.
         PromptError: a prompt is not UTF-8 text.
     """
-    prompts = []
-    for argument in arguments:
-        text = sys.stdin.read() if argument == "-" else _argument_text(argument)
-        check_unicode(text, "standard input" if argument == "-" else "the prompt")
-        if argument == "-":  # PowerShell's pipes begin with a byte-order mark
-            text = text.removeprefix("\ufeff").removesuffix("\n")
-        prompts.append(Prompt(text))
-    if file is not None and str(file) == "-":
-        lines = getattr(sys.stdin, "buffer", sys.stdin)  # bytes: JSON is UTF-8 whatever the locale
-        prompts += read_jsonl(lines, "standard input")
-    elif file is not None:
-        with open_regular(file) as raw, decoded_lines(raw) as lines:
-            prompts += read_jsonl(lines, str(file))
+    prompts = [
+        Prompt(text.removesuffix("\n") if argument == "-" else text)
+        for argument, text in zip(arguments, argument_texts(arguments), strict=True)
+    ]
+    if file is not None:
+        with opened_lines(file) as (lines, name):
+            prompts += read_jsonl(lines, name)
     if not prompts:
         raise UsageError(
             'no prompt: give one, as in llamakit generate "Once upon a time", or - for standard '
             "input, or --prompts FILE.jsonl"
         )
     return prompts
+
+
+def argument_texts(arguments: Sequence[str]) -> list[str]:
+    """Return the texts of arguments; that of ``-`` is standard input.
+
+    Raises:
+        PromptError: one is not UTF-8 text.
+    """
+    texts = []
+    for argument in arguments:
+        text = sys.stdin.read() if argument == "-" else _argument_text(argument)
+        check_unicode(text, "standard input" if argument == "-" else "the prompt")
+        # PowerShell's pipes begin with a byte-order mark
+        texts.append(text.removeprefix("\ufeff") if argument == "-" else text)
+    return texts
+
+
+@contextlib.contextmanager
+def opened_lines(file: Path) -> Iterator[tuple[IO[Any], str]]:
+    """Open a file of JSON Lines, or standard input for ``-``; yield it and its name."""
+    if str(file) == "-":  # bytes: JSON is UTF-8 whatever the locale
+        yield getattr(sys.stdin, "buffer", sys.stdin), "standard input"
+    else:
+        with open_regular(file) as raw, decoded_lines(raw) as lines:
+            yield lines, str(file)
 
 
 def _argument_text(argument: str) -> str:
@@ -118,23 +138,48 @@ def read_jsonl(lines: IO[Any], name: str) -> Iterator[Prompt]:
     Raises:
         FileFormatError: a line is something else; the message names it.
     """
+    for value, where in json_lines(lines, name, _EXPECTED):
+        yield _prompt(value, where)
+
+
+def json_lines(lines: IO[Any], name: str, expected: str) -> Iterator[tuple[Any, str]]:
+    """Read one JSON value a line; empty lines are skipped.
+
+    Args:
+        expected: the end of the message about a line that is not JSON.
+    Yields:
+        Each value, and where it is from.
+    Raises:
+        FileFormatError: a line is not JSON; the message names it.
+    """
     number = 0
-    while line := _next_line(lines, f"{name}, line {number + 1}"):
+    while line := _next_line(lines, f"{name}, line {number + 1}", expected):
         number += 1
         if line.strip():
             where = f"{name}, line {number}"
             try:
                 value = parse_json(line, where)
             except InvalidJSONError as error:
-                raise FileFormatError(f"{where}: not JSON ({error.reason}); {_EXPECTED}") from error
-            yield _prompt(value, where)
+                raise FileFormatError(f"{where}: not JSON ({error.reason}); {expected}") from error
+            yield value, where
 
 
-def _next_line(lines: IO[Any], where: str) -> Any:
+def check_id(value: Any, where: str) -> str | int | None:
+    """Return ``value`` as an id, or None.
+
+    Raises:
+        FileFormatError: it is neither a string nor a whole number.
+    """
+    if value is None or (isinstance(value, str | int) and not isinstance(value, bool)):
+        return value
+    raise FileFormatError(f"{where}: id has to be a string or a whole number")
+
+
+def _next_line(lines: IO[Any], where: str, expected: str) -> Any:
     try:
         return lines.readline(MAX_NBYTES + 1)
     except UnicodeDecodeError as error:
-        raise FileFormatError(f"{where}: no text in {error.encoding}; {_EXPECTED}") from error
+        raise FileFormatError(f"{where}: no text in {error.encoding}; {expected}") from error
 
 
 _EXPECTED = 'expected {"prompt": "text"} or {"messages": [{"role": "user", "content": "text"}]}'
@@ -152,10 +197,7 @@ def _prompt(value: Any, where: str) -> Prompt:
     else:
         more = _others(value, KEYS, ANSWER_KEYS, where)
         value = {"id": value.get("custom_id"), **value}
-    if value.get("id") is None:
-        value.pop("id", None)
-    if not isinstance(value.get("id", ""), (str, int)):
-        raise FileFormatError(f"{where}: id has to be a string or a whole number")
+    name = check_id(value.get("id"), where)
     seed = value.get("seed")
     if seed is not None:
         try:
@@ -169,7 +211,7 @@ def _prompt(value: Any, where: str) -> Prompt:
     tools = value.get("tools")
     if tools is not None and (not isinstance(tools, list) or dialog is None):
         raise FileFormatError(f"{where}: tools have to be a list, next to messages")
-    return Prompt(text, dialog, tools, value.get("id"), seed, own, more)
+    return Prompt(text, dialog, tools, name, seed, own, more)
 
 
 def _others(

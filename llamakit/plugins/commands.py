@@ -19,6 +19,7 @@ COMMANDS = {
     "generate": ("generate:generate", "Continue a prompt."),
     "moderate": ("moderate:moderate", "Say whether text is safe, by a Llama Guard model."),
     "plugins": ("plugins:plugins", "List the plugins, what each registers, and whether it works."),
+    "score": ("score:score", "Say how likely a model finds text: perplexity, multiple choice."),
     "serve": ("serve:serve", "Serve a model to OpenAI's clients and to a browser."),
 }
 CHECKPOINT_TOOLS = {

@@ -120,7 +120,9 @@ class RunningRow:
     @property
     def reusable(self) -> int:
         """How many of the prompt's tokens may come from the cache instead of being computed."""
-        before_scored = self.request.first_scored - 1 if self.request.prompt_logprobs else sys.maxsize
+        before_scored = (
+            self.request.first_scored - 1 if self.request.prompt_logprobs else sys.maxsize
+        )
         return max(0, min(self.prompt_length - 1, before_scored))
 
     def add_prompt_logprobs(self, logits: torch.Tensor, start: int) -> None:
