@@ -28,6 +28,7 @@ class LlamakitModel(LM):
         model: its folder.
         batch_size: strings that are computed at the same time; ``auto`` is 8.
         max_batch_size: not used; lm-eval passes it.
+        device: of lm-eval's default, ``cuda:0``, it takes no notice where there is none.
     """
 
     def __init__(
@@ -41,7 +42,8 @@ class LlamakitModel(LM):
     ) -> None:
         super().__init__()
         size = 8 if str(batch_size).startswith("auto") else int(batch_size)
-        self.llama = Llama.open(model, max_batch_size=size, device=device or "auto", **loading)
+        device = device if device in ("cpu", "mps") else "auto"
+        self.llama = Llama.open(model, max_batch_size=size, device=device, **loading)
 
     def loglikelihood(self, requests: list[Any]) -> list[tuple[float, bool]]:
         """Return the log-probability of each continuation, and whether it is greedy."""

@@ -26,6 +26,7 @@ from llamakit.llama.scoring import score_windows
 TEXT = "The shard of a checkpoint is one file. " * 6
 CHOICES = ScoreItem.choices("A rank holds", [" one slice", " nothing", " all of the others"], 1)
 CONTEXT = 32
+LM_EVAL = Path(__file__).parents[1] / "data" / "lm-eval"
 
 
 @pytest.fixture(scope="module")
@@ -166,6 +167,31 @@ def test_the_summary_adds_up(llama: Llama) -> None:
     )
     assert total["text"]["bits_per_byte"] == pytest.approx(-logprob / nbytes / math.log(2))
     assert total["choices"]["accuracy"] == float(lines[2]["best"] == 1)
+
+
+def test_the_numbers_are_those_of_lm_eval_with_transformers_on_the_export(llama: Llama) -> None:
+    documents = [json.loads(line) for line in (LM_EVAL / "documents.jsonl").open(encoding="utf-8")]
+    expected = json.loads((LM_EVAL / "expected.json").read_text())
+    texts = [ScoreItem.text(document["text"]) for document in documents]
+    questions = [  # lm-eval writes a space between the context and each choice
+        ScoreItem.choices(it["context"], [f" {choice}" for choice in it["choices"]], it["answer"])
+        for it in documents
+    ]
+
+    lines = [as_dict(scored) for scored in score(llama, texts)]
+    judged = list(score(llama, questions))
+
+    assert [line["logprob"] for line in lines] == pytest.approx(expected["texts"], rel=1e-5)
+    total = summary(lines)["text"]
+    for name in ("word_perplexity", "byte_perplexity", "bits_per_byte"):
+        assert total[name] == pytest.approx(expected[name], rel=1e-4)
+    for scored, logprobs, greedy in zip(
+        judged, expected["choices"], expected["greedy"], strict=True
+    ):
+        assert [it.logprob for it in scored.scores] == pytest.approx(logprobs, rel=1e-5)
+        assert [it.greedy for it in scored.scores] == greedy
+    answers = [as_dict(scored)["correct"] for scored in judged]
+    assert answers == expected["correct"]
 
 
 # The command ------------------------------------------------------------------------------------
