@@ -43,7 +43,7 @@ BATCH = 8
 )
 @click.option(
     "--output",
-    type=UserPath(allow_dash=True),
+    type=UserPath(dir_okay=False, allow_dash=True),
     metavar="FILE.jsonl",
     help="Append the scores to this file, one JSON object a line; items whose scores are in it are "
     "skipped, so the same command resumes where it was stopped.",

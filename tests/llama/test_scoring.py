@@ -170,7 +170,8 @@ def test_the_summary_adds_up(llama: Llama) -> None:
 
 
 def test_the_numbers_are_those_of_lm_eval_with_transformers_on_the_export(llama: Llama) -> None:
-    documents = [json.loads(line) for line in (LM_EVAL / "documents.jsonl").open(encoding="utf-8")]
+    lines_of_file = (LM_EVAL / "documents.jsonl").read_text("utf-8").splitlines()
+    documents = [json.loads(line) for line in lines_of_file]
     expected = json.loads((LM_EVAL / "expected.json").read_text())
     texts = [ScoreItem.text(document["text"]) for document in documents]
     questions = [  # lm-eval writes a space between the context and each choice
