@@ -80,6 +80,7 @@ BODIES = {
     "COMPLETION": request_schemas.COMPLETION,
     "CHAT": request_schemas.CHAT,
     "RESPONSES": RESPONSES,
+    "EMBEDDING": request_schemas.EMBEDDING,
 }
 
 P = ParamSpec("P")
@@ -206,6 +207,7 @@ def python_api() -> str:
     parts += _function("llamakit.api.plan_reshard", api.plan_reshard)
     parts += _function("llamakit.api.choose_sampling", api.choose_sampling)
     parts += _function("llamakit.api.score", api.score)
+    parts += _function("llamakit.api.embed", api.embed)
     parts += _function("llamakit.sampling.draw_ids", sampling.draw_ids)
     parts += _function("llamakit.sampling.count_ids", sampling.count_ids)
     parts += _function("llamakit.sampling.keep_some", sampling.keep_some)

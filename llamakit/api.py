@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from llamakit.errors import NotACheckpointError
 from llamakit.llama.chunks import Chunk
+from llamakit.llama.embedding import embed
 from llamakit.llama.llama import ChatPrediction, CompletionPrediction, Llama
 from llamakit.llama.loading import find_tokenizer, fit_tokenizer
 from llamakit.llama.moderation import Moderation, moderate
@@ -41,6 +42,7 @@ __all__ = [
     "choose_sampling",
     "diff",
     "download_models",
+    "embed",
     "export",
     "find_tokenizer",
     "import_checkpoint",

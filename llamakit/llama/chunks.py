@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from llamakit.errors import PromptError, PromptTooLongError
 
@@ -30,6 +30,7 @@ class Chunk:
         seen: both as the sampler saw them, after all processors, if asked for.
         prompt_top: with ``prompt_logprobs``, the likeliest tokens in the place of each, if asked
             for.
+        observed: with an answer's last chunk, what the observers of its hidden states have found.
     """
 
     index: int
@@ -43,6 +44,7 @@ class Chunk:
     top: Top = ()
     seen: Scores | None = None
     prompt_top: tuple[Top, ...] = ()
+    observed: tuple[Any, ...] = ()
 
 
 def to_chunk(event: Event, text: TextStream, head: str = "") -> Chunk:
@@ -65,6 +67,7 @@ def to_chunk(event: Event, text: TextStream, head: str = "") -> Chunk:
         event.top,
         event.seen,
         event.prompt_top,
+        event.observed,
     )
 
 

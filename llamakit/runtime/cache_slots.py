@@ -68,21 +68,41 @@ class CacheSlots:
         Returns:
             ``(B, V)`` float32, or ``(B, T, V)``, and the batch, for ``first_nonfinite``.
         """
+        batch = self._batch(first, tokens, every_position)
+        logits = self.executor.forward(self._number, batch)
+        self._hold(first, tokens)
+        return logits, batch
+
+    def forward_observed(
+        self,
+        first: int,
+        tokens: Sequence[Sequence[int]],
+        layers: tuple[int, ...],
+        *,
+        every_position: bool = False,
+    ) -> tuple[torch.Tensor, Batch, torch.Tensor]:
+        """Compute as ``forward``, and return hidden states as ``Transformer.forward_observed``."""
+        batch = self._batch(first, tokens, every_position)
+        logits, states = self.executor.forward_observed(self._number, batch, layers)
+        self._hold(first, tokens)
+        return logits, batch, states
+
+    def _batch(self, first: int, tokens: Sequence[Sequence[int]], every_position: bool) -> Batch:
         slots = self.held[first : first + len(tokens)]
         width = max(map(len, tokens))
         padded = tuple((*row, *[PADDING] * (width - len(row))) for row in tokens)
         lengths = tuple(map(len, tokens))
-        batch = Batch(
+        return Batch(
             padded,
             tuple(map(len, slots)),
             first,
             every_position,
             None if min(lengths) == width else lengths,
         )
-        logits = self.executor.forward(self._number, batch)
-        for held, row in zip(slots, tokens, strict=True):
-            held.extend(row)
-        return logits, batch
+
+    def _hold(self, first: int, tokens: Sequence[Sequence[int]]) -> None:
+        for slot, row in enumerate(tokens, start=first):
+            self.held[slot].extend(row)
 
     def first_nonfinite(self, batch: Batch) -> str:
         """Return where NaN or infinity first appears in the batch that was just computed."""

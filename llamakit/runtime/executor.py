@@ -74,6 +74,13 @@ class Executor:
             logits: torch.Tensor = self.model(batch, self._caches[cache])
         return logits
 
+    def forward_observed(
+        self, cache: int, batch: Batch, layers: tuple[int, ...]
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Compute a batch on every rank; return logits and hidden states, the same on each."""
+        with self._together("forward_observed", cache, batch, layers):
+            return self.model.forward_observed(batch, self._caches[cache], layers)
+
     def first_nonfinite(self, cache: int, batch: Batch) -> str:
         """Compute a batch again, on every rank; return where NaN or infinity first appears."""
         with self._together("first_nonfinite", cache, batch):

@@ -8,6 +8,7 @@ Source: the reference's ``llama/model.py``.
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -170,15 +171,38 @@ class Transformer(nn.Module):
             self._rotations_for(cache.length)
             return self.decoder(batch, cache, self.device)
         started = time.perf_counter()
-        x = self.embed(batch)
-        window = self.window(batch, cache)
-        for layer in self.layers:
-            x = layer(x, window)
+        *_, x = self._layers(batch, cache)
         if self.decoder is not None and len(batch.tokens[0]) == 1:
             self.decoder.spend(time.perf_counter() - started)
-        if not batch.every_position:
-            x = self._last(x, batch)
-        logits: torch.Tensor = self.output(self.norm(x)).float()
+        return self._logits(self.norm(x if batch.every_position else self._last(x, batch)))
+
+    @torch.inference_mode()
+    def forward_observed(
+        self, batch: Batch, cache: KVCache, layers: Sequence[int]
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Compute a batch as ``forward``, and keep hidden states.
+
+        Args:
+            layers: after how many layers, from 0 for the embeddings; -1 is after the final norm.
+        Returns:
+            The logits, and the hidden states, ``(len(layers), B, T, dim)``.
+        """
+        states = dict(enumerate(self._layers(batch, cache)))
+        x = states[-1] = self.norm(states[len(self.layers)])
+        logits = self._logits(x if batch.every_position else self._last(x, batch))
+        return logits, torch.stack([states[layer] for layer in layers])
+
+    def _layers(self, batch: Batch, cache: KVCache) -> Iterator[torch.Tensor]:
+        """Yield the embeddings, then what each layer makes of them, ``(B, T, dim)``."""
+        x = self.embed(batch)
+        window = self.window(batch, cache)
+        yield x
+        for layer in self.layers:
+            x = layer(x, window)
+            yield x
+
+    def _logits(self, x: torch.Tensor) -> torch.Tensor:
+        logits: torch.Tensor = self.output(x).float()
         return logits
 
     def _last(self, x: torch.Tensor, batch: Batch) -> torch.Tensor:

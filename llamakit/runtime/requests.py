@@ -10,6 +10,7 @@ from typing import Any, Literal, NamedTuple
 import torch
 
 from llamakit.protocols import Drafter
+from llamakit.runtime.hidden_states import Observer
 from llamakit.runtime.sampling_pipeline import Sampling
 
 FinishReason = Literal["stop", "length", "cancelled", "failed"]
@@ -41,6 +42,7 @@ class Request:
         top: report this many of the likeliest tokens at each step, before any processor; with
             ``prompt_logprobs`` at each of the prompt's tokens too.
         seen: report both as the sampler saw them too, after all processors.
+        observers: read the hidden states of all passes; nothing of the prompt comes from the cache.
         drafter: drafts tokens for speculative decoding; the answer is the same with and without.
     """
 
@@ -55,6 +57,7 @@ class Request:
     prompt_only: bool = False
     top: int = 0
     seen: bool = False
+    observers: tuple[Observer, ...] = ()
     drafter: Drafter | None = None
 
 
@@ -75,6 +78,7 @@ class Event:
         seen: what the sampler saw of the token, if asked for.
         prompt_top: with ``prompt_logprobs``, the likeliest tokens in the place of each of the
             prompt's tokens; nothing for the first.
+        observed: with the last event, what each observer has found.
     """
 
     index: int
@@ -88,6 +92,7 @@ class Event:
     error: Exception | None = None
     seen: Scores | None = None
     prompt_top: tuple[Top, ...] = ()
+    observed: tuple[Any, ...] = ()
 
 
 @dataclass(eq=False)
@@ -120,6 +125,8 @@ class RunningRow:
     @property
     def reusable(self) -> int:
         """How many of the prompt's tokens may come from the cache instead of being computed."""
+        if self.request.observers:
+            return 0
         before_scored = (
             self.request.first_scored - 1 if self.request.prompt_logprobs else sys.maxsize
         )
@@ -187,6 +194,7 @@ class RunningRow:
             top,
             seen=seen,
             prompt_top=tuple(prompt_top),
+            observed=tuple(it.result(self.state) for it in self.request.observers if finish),
         )
 
     def fail(self, error: Exception) -> Event:

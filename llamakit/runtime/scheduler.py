@@ -18,6 +18,7 @@ import torch
 from llamakit.errors import PromptError, PromptTooLongError
 from llamakit.runtime.cache_slots import WORTH_COPYING, CacheSlots, shared_length
 from llamakit.runtime.executor import Executor
+from llamakit.runtime.hidden_states import forward
 from llamakit.runtime.requests import Event, FinishReason, Request, RunningRow
 from llamakit.runtime.speculation import collect_drafts
 from llamakit.runtime.token_selection import Pass, check, choose
@@ -184,10 +185,10 @@ class Scheduler:
         drafts = collect_drafts(rows, self._cache.length, self._vocabulary)
         tokens = [(row.tokens[-1], *draft) for row, draft in zip(rows, drafts, strict=True)]
         if any(drafts):
-            logits, batch = self._cache.forward(0, tokens, every_position=True)
+            logits, batch = forward(self._cache, rows, 0, tokens, every_position=True)
             yield Pass(rows, logits, batch, drafts)
         else:
-            logits, batch = self._cache.forward(0, tokens)
+            logits, batch = forward(self._cache, rows, 0, tokens)
             yield Pass(rows, logits[:, None], batch)
 
     def _load(self) -> Iterator[Pass]:
@@ -238,7 +239,7 @@ class Scheduler:
     ) -> Pass:
         """Compute the next tokens of some prompts in adjacent slots."""
         every = any(row.request.prompt_logprobs for row in rows)
-        logits, batch = self._cache.forward(first, tokens, every_position=every)
+        logits, batch = forward(self._cache, rows, first, tokens, every_position=every)
         if not every:
             return Pass(rows, logits[:, None], batch)
         for row, start, count, of_row in zip(

@@ -17,7 +17,7 @@ from starlette.routing import Route
 
 from llamakit.errors import LlamakitError
 from llamakit.llama.llama import Llama
-from llamakit.serve import moderation_endpoint
+from llamakit.serve import embeddings_endpoint, moderation_endpoint
 from llamakit.serve.admission import Admission
 from llamakit.serve.api_errors import ApiError
 from llamakit.serve.chat_format import ChatFormat
@@ -58,6 +58,7 @@ ROUTES = {
     "/v1/completions": ("POST", "completions"),
     "/v1/chat/completions": ("POST", "chat"),
     "/v1/responses": ("POST", "responses"),
+    "/v1/embeddings": ("POST", "embeddings"),
     "/v1/moderations": ("POST", "moderations"),
     "/v1/llamakit/options": ("GET", "options"),
     "/tokenize": ("POST", "tokenize"),
@@ -175,6 +176,18 @@ class Api:
     async def responses(self, request: Request) -> CompletionResponse:
         """``POST /v1/responses``."""
         return await self._answer(request, self._parser.response, ResponsesFormat)
+
+    async def embeddings(self, request: Request) -> Response:
+        """``POST /v1/embeddings``."""
+        client = request.scope["llamakit.client"]
+        body = await self._bodies.read(request)
+        asked = await self._threads.run(client, self._parser.embedding, body)
+        vectors = await embeddings_endpoint.embed(self.admission, asked, client)
+        encoding = body.get("encoding_format") or "float"
+        name = self._settings.model_name
+        return JSONResponse(
+            embeddings_endpoint.as_openai(vectors, name, asked.prompt_tokens, encoding)
+        )
 
     async def moderations(self, request: Request) -> Response:
         """``POST /v1/moderations``."""

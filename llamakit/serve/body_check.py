@@ -131,12 +131,20 @@ def _check_prompt(prompt: object, limits: BodyLimits) -> None:
 def _check_counts(body: Mapping[str, Any], path: str, limits: BodyLimits) -> None:
     """Refuse too many values, so that whatever looks at each of them is quick."""
     given = body.get("input")
-    if path == "/v1/moderations" and isinstance(given, list) and len(given) > limits.choices:
-        raise bad(f"input has {len(given)} texts; one request may have {limits.choices}", "input")
+    if path in ("/v1/embeddings", "/v1/moderations") and isinstance(given, list) and given:
+        texts = [given] if isinstance(given[0], int) else given
+        if len(texts) > limits.choices:
+            most = limits.choices
+            raise bad(f"input has {len(texts)} texts; one request may have {most}", "input")
+        longest = max((len(it) for it in texts if isinstance(it, list)), default=0)
+        if longest > limits.context:
+            raise context_exceeded(limits.context, longest)
     tokens = body.get("tokens")
     if isinstance(tokens, list) and len(tokens) > MOST_TOKENS:
         raise bad(f"tokens has {len(tokens)} entries; expected {MOST_TOKENS} or less", "tokens")
-    values = _count([value for name, value in body.items() if name not in ("prompt", "tokens")])
+    checked = ("prompt", "input", "tokens") if path == "/v1/embeddings" else ("prompt", "tokens")
+    counted = (value for name, value in body.items() if name not in checked)
+    values = _count(list(counted))
     if values > MOST_VALUES:
         raise bad(f"the body has {values} values or more; expected {MOST_VALUES} or less")
 

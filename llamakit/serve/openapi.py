@@ -55,6 +55,9 @@ def description() -> dict[str, Any]:
                 "Answer a dialog.", request_schemas.CHAT, _answer("chat.completion"), stream=True
             ),
             "/v1/responses": _post("Answer input items.", RESPONSES, RESPONSE, stream=True),
+            "/v1/embeddings": _post(
+                "Make vectors of strings.", request_schemas.EMBEDDING, EMBEDDED
+            ),
             "/v1/moderations": _post(
                 "Judge strings with a Llama Guard model.", request_schemas.MODERATION, MODERATED
             ),
@@ -108,6 +111,17 @@ RESPONSE: Schema = {
         "object": {"const": "response"},
         "status": {"enum": ["completed", "incomplete"]},
         "output": {"type": "array", "items": {"type": "object", "required": ["id", "type"]}},
+    },
+}
+EMBEDDED: Schema = {
+    "type": "object",
+    "required": ["object", "model", "data", "usage"],
+    "properties": {
+        "data": {
+            "type": "array",
+            "minItems": 1,
+            "items": {"type": "object", "required": ["object", "index", "embedding"]},
+        },
     },
 }
 MODERATED: Schema = {

@@ -9,7 +9,7 @@ from dataclasses import replace
 from typing import Any
 
 from llamakit.errors import LlamakitError
-from llamakit.llama import moderation
+from llamakit.llama import embedding, moderation
 from llamakit.llama.llama import Llama
 from llamakit.llama.seeds import spread
 from llamakit.protocols import Dialog
@@ -157,6 +157,17 @@ class RequestParser:
             stop_tokens=self._llama.stop_tokens.union(guard.stop_tokens),
         )
 
+    def embedding(self, body: Body) -> CompletionRequest:
+        """Read the body of ``/v1/embeddings``. Raises as ``completion``."""
+        body = self._checked(body, request_schemas.EMBEDDING)
+        pooling, choices = body.get("pooling", "mean"), []
+        for number, tokens in enumerate(self._prompts(body, "input"), start=1):
+            try:
+                choices.append(embedding.request(self._llama, tokens, pooling, number))
+            except LlamakitError as error:
+                raise as_api_error(error, "input") from error
+        return CompletionRequest(choices)
+
     def scored(self, prompts: Sequence[list[int]]) -> CompletionRequest:
         """Return a request for the log-probabilities of prompts. Raises as ``completion``."""
         stops = self._llama.stop_tokens
@@ -278,9 +289,9 @@ class RequestParser:
         room = new or self._settings.new_tokens or most or context
         return min(context, length + min(room, most or room))
 
-    def _prompts(self, body: Body) -> list[list[int]]:
-        """Return the tokens of each prompt of a completion."""
-        given = body["prompt"]
+    def _prompts(self, body: Body, field: str = "prompt") -> list[list[int]]:
+        """Return the tokens of each prompt of a completion, or of each text in another field."""
+        given = body[field]
         prompts = [given] if isinstance(given, str) or isinstance(given[0], int) else given
         self._check_count(len(prompts), body.get("n", 1))
         for prompt in prompts:
@@ -297,9 +308,9 @@ class RequestParser:
                         encode(prompt) if encode else self._llama.tokenizer.encode(prompt, bos=True)
                     )
                 except LlamakitError as error:
-                    raise as_api_error(error, "prompt") from error
+                    raise as_api_error(error, field) from error
             else:
-                self._check_tokens(prompt, "prompt", self._llama.checkpoint.params.vocab_size)
+                self._check_tokens(prompt, field, self._llama.checkpoint.params.vocab_size)
                 encoded.append([int(token) for token in prompt])
         return encoded
 

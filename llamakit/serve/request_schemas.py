@@ -186,6 +186,26 @@ TOKENIZE = closed(
     }
 )
 DETOKENIZE = closed({"tokens": {"type": "array", "items": ID}}, ("tokens",))
+EMBEDDING = closed(
+    {
+        "model": TEXT,
+        "input": {**PROMPT, "description": "A string, tokens, or a list of either."},
+        "encoding_format": {
+            "type": "string",
+            "enum": ["float", "base64"],
+            "description": "Numbers, or float32 values in base64, lowest byte first. "
+            "[default: float]",
+        },
+        "pooling": {
+            "type": "string",
+            "enum": ["mean", "last"],
+            "description": "The mean of all tokens, or the last token. [default: mean]",
+        },
+        "dimensions": refused("a vector has as many numbers as the model's hidden state"),
+        "user": TEXT,
+    },
+    ("input",),
+)
 MODERATION = closed(
     {
         "model": TEXT,
@@ -206,6 +226,7 @@ MODERATION = closed(
 BODIES: Mapping[str, Schema] = {
     "/v1/completions": COMPLETION,
     "/v1/chat/completions": CHAT,
+    "/v1/embeddings": EMBEDDING,
     "/v1/moderations": MODERATION,
     "/tokenize": TOKENIZE,
     "/detokenize": DETOKENIZE,

@@ -1,0 +1,63 @@
+"""Embeddings: one vector a text, made of the model's last hidden states."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from llamakit.errors import PromptError, PromptTooLongError, UsageError
+from llamakit.llama.prompts import check_prompts
+from llamakit.llama.sampler_choice import choose_sampling
+
+if TYPE_CHECKING:
+    from llamakit.llama.llama import Llama
+    from llamakit.runtime.requests import Request
+
+POOLINGS = ("mean", "last")
+
+
+def embed(llama: Llama, texts: Sequence[str], *, pooling: str = "mean") -> list[list[float]]:
+    """Return a vector of unit length for each text: what the model makes of it.
+
+    Args:
+        pooling: ``mean`` of the last hidden states of all tokens, or that of the ``last`` token.
+    Returns:
+        For each text ``dim`` numbers.
+
+    Raises:
+        UsageError: another pooling.
+        PromptTooLongError: a text does not fit into the context.
+        PromptError: a text is no string, or has tokens that the model lacks.
+    """
+    check_prompts(texts)
+    prompts = [llama.tokenizer.encode(text, bos=True) for text in texts]
+    vectors: list[list[float]] = [[] for _ in prompts]
+    requests = [request(llama, tokens, pooling, number) for number, tokens in enumerate(prompts, 1)]
+    for event in llama.run(requests):
+        (vectors[event.index],) = event.observed
+    return [list(vector) for vector in vectors]
+
+
+def request(llama: Llama, tokens: Sequence[int], pooling: str, number: int = 1) -> Request:
+    """Return the request for the vector of some tokens. Raises as ``embed``.
+
+    Args:
+        number: which text it is, from 1.
+    """
+    from llamakit.runtime.hidden_states import Pooling
+    from llamakit.runtime.requests import Request
+
+    if pooling not in POOLINGS:
+        raise UsageError(f"the pooling is {pooling!r}; it has to be {' or '.join(POOLINGS)}")
+    context, vocabulary = llama.max_seq_len, llama.checkpoint.params.vocab_size
+    if len(tokens) > context:
+        raise PromptTooLongError(
+            f"text {number} has {len(tokens)} tokens and the context holds {context}: shorten it"
+        )
+    if not tokens or max(tokens) >= vocabulary:
+        raise PromptError(
+            f"text {number} has {'a token that the model lacks' if tokens else 'no tokens'}"
+        )
+    greedy = choose_sampling(temperature=0, toolkit=llama.toolkit, tokenizer=llama.tokenizer)
+    observers = (Pooling(pooling),)
+    return Request(tokens, len(tokens), greedy, 0, prompt_only=True, observers=observers)
