@@ -163,6 +163,12 @@ def become(request: Mapping[str, Any]) -> None:
     for place, file in enumerate(request["files"]):
         os.dup2(file, place)
         os.close(file)
+    # As Python opens them at its start: whether one can seek, and is a terminal, is asked then.
+    sys.stdin = open(0, encoding="utf-8", closefd=False)  # noqa: SIM115
+    sys.stdout = open(1, "w", 1 if os.isatty(1) else -1, encoding="utf-8", closefd=False)  # noqa: SIM115
+    sys.stderr = open(  # noqa: SIM115
+        2, "w", 1, encoding="utf-8", errors="backslashreplace", closefd=False
+    )
     os.chdir(request["cwd"])
     os.environ.clear()
     os.environ.update(request["env"])

@@ -84,7 +84,9 @@ def _open(path: Path) -> int:
                 f"{path} is {'a disk' if stat.S_ISBLK(mode) else 'a socket'}, and answers go into "
                 "a file, a pipe or a terminal: pass another --output"
             )
-        flags = os.O_WRONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
+        flags = os.O_WRONLY
+        for name in ("O_NONBLOCK", "O_NOCTTY", "O_CLOEXEC"):  # Windows has none of them
+            flags |= getattr(os, name, 0)
         descriptor = os.open(path, flags)
     except OSError as error:
         if error.errno == errno.ENXIO:
@@ -94,5 +96,6 @@ def _open(path: Path) -> int:
         else:
             raise
         raise DestinationError(f"{path}: {reason}, or pass another --output") from None
-    os.set_blocking(descriptor, True)
+    if hasattr(os, "set_blocking"):  # not on Windows before Python 3.12
+        os.set_blocking(descriptor, True)
     return descriptor

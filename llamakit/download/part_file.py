@@ -14,7 +14,7 @@ import ctypes
 import json
 import os
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -64,6 +64,7 @@ class PartFile:
         self._grown = threading.Condition()
         self._frontier = 0  # all blocks below it are written
         self._is_closed = False
+        self._n_open = 0  # descriptors of threads
         count = -(-identity.nbytes // BLOCK_NBYTES)
         marks = self._read_state(count)
         with disk_errors_explained(self.path, kept=True):
@@ -108,10 +109,15 @@ class PartFile:
         """
         with naming(self.path):
             descriptor = open_own(self.path, os.O_RDWR | flags)
+            with self._grown:
+                self._n_open += 1
             try:
                 yield descriptor
             finally:
                 os.close(descriptor)
+                with self._grown:
+                    self._n_open -= 1
+                    self._grown.notify_all()
 
     def mark(self, start: int, stop: int) -> int:
         """Mark the complete blocks between two offsets as written.
@@ -176,7 +182,7 @@ class PartFile:
         """Flush the complete file and rename it to its final path."""
         with self.opened() as descriptor:
             os.fsync(descriptor)
-        self.path.replace(self.final)
+        self._once_unused(lambda: self.path.replace(self.final))
         self.close()  # before it is removed: Windows removes no open file
         self.state_path.unlink(missing_ok=True)
         sync_folder(self.final.parent)
@@ -185,7 +191,16 @@ class PartFile:
         """Delete the partial file and its state."""
         self.close()
         self.state_path.unlink(missing_ok=True)
-        self.path.unlink(missing_ok=True)
+        self._once_unused(lambda: self.path.unlink(missing_ok=True))
+
+    def _once_unused(self, act: Callable[[], object]) -> None:
+        """Rename or remove the file: Windows does neither while a thread still closes it."""
+        try:
+            act()
+        except PermissionError:
+            with self._grown:
+                self._grown.wait_for(lambda: self._n_open == 0, timeout=30)
+            act()
 
     def close(self) -> None:
         """Close the state file and wake the waiting threads. May be called twice."""

@@ -130,5 +130,7 @@ def maybe_newer(source: Source) -> str:
 
 
 def say(line: str) -> None:
-    """Tell the user something while plugins are loaded, whatever command is run."""
+    """Tell the user something while plugins are loaded, unless it is the shell that asks (Tab)."""
+    if "_LLAMAKIT_COMPLETE" in os.environ:
+        return
     sys.stderr.write(f"llamakit: {line}\n")

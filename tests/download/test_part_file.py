@@ -265,3 +265,30 @@ def test_state_is_for_its_owner_alone_where_an_earlier_version_left_it_for_all(f
     PartFile(final, IDENTITY).close()
 
     assert state.stat().st_mode & 0o777 == 0o600
+
+
+def test_a_part_that_a_thread_still_has_open_is_published_where_open_files_keep_their_names(
+    final, monkeypatch
+):
+    part = part_with(final, *range(6))
+    rename, is_refused, is_read = type(final).replace, threading.Event(), threading.Event()
+
+    def rename_as_on_windows(path, target):
+        if not is_read.is_set():
+            is_refused.set()
+            raise PermissionError(13, "Permission denied", str(path))
+        return rename(path, target)
+
+    def read():
+        with part.opened():
+            is_refused.wait(180)
+            is_read.set()
+
+    monkeypatch.setattr(type(final), "replace", rename_as_on_windows)
+    thread = threading.Thread(target=read)
+    thread.start()
+
+    part.publish()
+
+    thread.join()
+    assert final.stat().st_size == NBYTES

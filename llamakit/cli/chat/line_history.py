@@ -75,7 +75,7 @@ class PrivateHistory(FileHistory):
         flags = os.O_RDWR | os.O_APPEND | os.O_CREAT
         descriptor = open_descriptor(follow_own_links(self.path), flags, 0o600)
         try:
-            if os.fstat(descriptor).st_mode & 0o077:
+            if hasattr(os, "fchmod") and os.fstat(descriptor).st_mode & 0o077:
                 os.fchmod(descriptor, 0o600)
         except BaseException:
             os.close(descriptor)
