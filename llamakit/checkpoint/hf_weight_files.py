@@ -88,7 +88,9 @@ def _follow_index(index: Path, key: str | None) -> dict[str, TensorFile]:
                 f"{path / str(name)} has no {printable(tensor)}, which {index.name} says it has; "
                 "download both again."
             )
-    return {tensor: files[str(name)] for tensor, name in places.items()}
+    # An index may leave out a tensor, such as the lm_head of a tied model: it counts all the same.
+    unlisted = {tensor: file for file in files.values() for tensor in file.tensors}
+    return unlisted | {tensor: files[str(name)] for tensor, name in places.items()}
 
 
 def _file_name(index: Path, name: object) -> str:
