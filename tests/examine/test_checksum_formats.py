@@ -210,6 +210,15 @@ def test_verify_compares_sha256_too(folder: Path, name: str) -> None:
     assert [file.status for file in report.files if file.name == SHARD] == ["mismatch"]
 
 
+@pytest.mark.parametrize(("ending", "sums"), [("md5", MD5), ("sha256", SHA256)])
+def test_a_checksum_alone_is_of_the_file_that_its_name_names(
+    folder: Path, ending: str, sums: dict[str, str]
+) -> None:
+    (folder / f"{SHARD}.{ending}").write_text(f"{sums[SHARD]}\r\n")
+
+    assert read_checklist(folder / f"{SHARD}.{ending}").entries == {SHARD: sums[SHARD]}
+
+
 def test_two_lists_of_two_kinds_are_both_compared(folder: Path) -> None:
     (folder / "checklist.chk").write_text(lines("{hex}  {name}\n"))
     (folder / "SHA256SUMS").write_text(lines("{hex}  {name}\n", SHA256 | {PARAMS: "0" * 64}))
