@@ -65,15 +65,21 @@ def _rope_theta(new: Fields, old: Fields, path: Path) -> float:
 
 
 def _check_supported(values: Mapping[str, object], path: Path) -> None:
+    part = "partial_rotary_factor"
+    rope = values.get("rope_scaling") or values.get("rope_parameters")
+    if isinstance(rope, Mapping) and part in rope:
+        values = {**values, part: rope[part]}
     expected: tuple[tuple[str, object, object], ...] = (
         ("model_type", "llama", None),
         ("hidden_act", "silu", "silu"),
         ("attention_bias", False, False),
         ("mlp_bias", False, False),
         ("quantization_config", None, None),
+        (part, 1.0, 1.0),
     )
     for key, wanted, default in expected:
-        value = values.get(key, default)
+        value = values.get(key)
+        value = default if value is None else value
         if value != wanted:
             shown = _describe(value)
             raise UnsupportedModelError(

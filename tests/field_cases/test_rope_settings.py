@@ -43,6 +43,17 @@ def test_case_12_the_older_spelling_counts_next_to_the_newer(hf: Path) -> None:
     assert params.rope_theta == 10000.0
 
 
+@pytest.mark.parametrize("place", ["outside", "inside"])
+def test_case_12_a_rotation_of_a_part_of_each_head_is_refused(hf: Path, place: str) -> None:
+    config = json.loads((hf / "config.json").read_text())
+    within = config["rope_parameters"] if place == "inside" else config
+    within["partial_rotary_factor"] = 0.5
+    (hf / "config.json").write_text(json.dumps(config))
+
+    with pytest.raises(UnsupportedModelError, match=r"'partial_rotary_factor' is 0\.5"):
+        open_checkpoint(hf)
+
+
 def test_case_12_two_bases_are_warned_of(hf: Path, caplog: pytest.LogCaptureFixture) -> None:
     config = json.loads((hf / "config.json").read_text())
     (hf / "config.json").write_text(json.dumps(config | {"rope_theta": 500000.0}))
