@@ -38,8 +38,9 @@ def find_tensors(path: Path, key: str | None = None) -> dict[str, TensorFile]:
     files = loose_files(path)
     if not files:
         hint = hint_at_misnamed(path / _SINGLE) or hint_at_misnamed(path / _INDEX)
+        has_config = "config.json but " if (path / "config.json").exists() else ""
         raise MissingShardError(
-            f"{path} has config.json but no weights; expected {_SINGLE} or {_INDEX} and the files "
+            f"{path} has {has_config}no weights; expected {_SINGLE} or {_INDEX} and the files "
             f"it names.{hint or ' Download them.'}"
         )
     return _joined(files, key)

@@ -14,7 +14,13 @@ from lazy_torch import torch
 from llamakit.api import diff, import_checkpoint, open_checkpoint, open_for_import, verify
 from llamakit.checkpoint.hf_names import to_huggingface
 from llamakit.checkpoint.tensor_names import _TORCHTUNE
-from llamakit.errors import LlamakitError, ParametersError, ParamsError, UnsafePickleError
+from llamakit.errors import (
+    LlamakitError,
+    MissingShardError,
+    ParametersError,
+    ParamsError,
+    UnsafePickleError,
+)
 
 SHARD = "consolidated.00.pth"
 OPTIMIZER = {"state": {0: {"step": 1.0}}, "param_groups": [{"lr": 3e-4, "params": [0, 1]}]}
@@ -151,6 +157,11 @@ def test_case_10_a_file_without_tensors_says_so(meta: Path, tmp_path: Path, key:
 
     with pytest.raises(ParametersError, match=r"run\.pt holds no tensor"):
         open_for_import(file, key=key)
+
+
+def test_case_10_a_folder_without_weights_is_not_said_to_have_a_config(tmp_path: Path) -> None:
+    with pytest.raises(MissingShardError, match="has no weights; expected"):
+        open_for_import(tmp_path, key="model")
 
 
 def test_case_10_a_key_as_deep_as_nobody_saves_is_not_found(
