@@ -197,7 +197,9 @@ def test_the_tools_of_this_machine_are_understood(folder: Path, tool: str) -> No
     assert read_checklist(folder / "checklist.chk").entries == (MD5 if "md5" in tool else SHA256)
 
 
-@pytest.mark.parametrize("name", ["checklist.chk", "SHA256SUMS", "sha256sum.txt", "model.sha256"])
+@pytest.mark.parametrize(
+    "name", ["checklist.chk", "SHA256SUMS", "checklist.chk.txt", "model.sha256"]
+)
 def test_verify_compares_sha256_too(folder: Path, name: str) -> None:
     (folder / name).write_text(lines("{hex}  {name}\n", SHA256))
 
