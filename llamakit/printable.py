@@ -7,6 +7,7 @@ forges a line of ours, a bidirectional override shows a name backwards.
 from __future__ import annotations
 
 import re
+import shlex
 from collections.abc import Sequence
 
 MAX_LENGTH = 160
@@ -28,6 +29,11 @@ def printable(text: object, max_length: int = MAX_LENGTH) -> str:
     string = str(text)
     shown = string if len(string) <= max_length else f"{string[:max_length]}…"
     return shown if shown.isprintable() else "".join(map(_escaped, shown))
+
+
+def quoted(text: object) -> str:
+    """Return foreign text as one argument of a command that a reader may copy into a shell."""
+    return shlex.quote(printable(text))
 
 
 def listed(names: Sequence[str], most: int = MOST_LISTED, max_length: int = MAX_LENGTH) -> str:

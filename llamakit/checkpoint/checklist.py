@@ -28,6 +28,9 @@ _SHOWN = 80
 _MAX_NAME_LENGTH = 255
 """Of a name, folders included; no file system takes a longer file name."""
 _BINARY = re.compile(r"[\0-\x08\x0e-\x1a\x1c-\x1f]")
+_BARE = re.compile(r"\s*[0-9a-fA-F]{32,128}\s*")
+_OF_ONE_FILE = (".md5", ".sha256")
+"""What ``md5 -q FILE > FILE.md5`` writes: a checksum alone, of the file that its name names."""
 _LEVELS = 3
 """How many folders above the files an absolute list may have been made in."""
 
@@ -70,7 +73,10 @@ def parse_checklist(data: bytes, path: Path) -> Checklist:
     Raises: as ``read_checklist``.
     """
     try:
-        listed = list(listed_checksums(_decode(data, path)))
+        text = _decode(data, path)
+        if _BARE.fullmatch(text) and path.suffix.lower() in _OF_ONE_FILE:
+            text = f"{text.strip()}  {path.stem}"
+        listed = list(listed_checksums(text))
     except UnknownLineError as error:
         raise DamagedFileError(
             f"{path}, line {error.number} is {error.line[:_SHOWN]!r}; expected 32 hex digits, two "

@@ -34,7 +34,7 @@ from llamakit.errors import (
     ParametersError,
     UnsupportedModelError,
 )
-from llamakit.printable import listed
+from llamakit.printable import listed, quoted
 from llamakit.protocols import Parameter, RawRegion, RowOrder
 
 _COMPARED_ROWS = 1024
@@ -215,7 +215,7 @@ def _check_known(path: Path, unknown: list[str]) -> None:
     if style_of(unknown) == "torchtune":
         raise ParametersError(
             f"{path} holds weights with torchtune's names, such as {listed(unknown[:1])}. Import "
-            f"them with llamakit import {path} DST."
+            f"them with llamakit import {quoted(path)} DST."
         )
     if unknown:
         raise ParametersError(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -15,7 +16,8 @@ def parse_config(values: Mapping[str, object], path: Path) -> ModelParams:
     """Read the numbers of a Llama model from a config.json.
 
     Both spellings of the rotary settings are known: ``rope_parameters`` of transformers 5, and
-    ``rope_theta`` with ``rope_scaling`` of those before.
+    ``rope_theta`` with ``rope_scaling`` of those before. Where both are there, they count as in
+    transformers 5: a ``rope_scaling`` replaces ``rope_parameters``, and the base inside is the one.
 
     Args:
         values: the JSON object.
@@ -28,7 +30,7 @@ def parse_config(values: Mapping[str, object], path: Path) -> ModelParams:
     _check_supported(values, path)
     fields = Fields(values, path)
     rope = fields.optional_mapping("rope_parameters")
-    scaling = fields.optional_mapping("rope_scaling") if rope is None else rope
+    scaling = fields.optional_mapping("rope_scaling") or rope
     n_heads = fields.count("num_attention_heads")
     params = ModelParams(
         dim=fields.count("hidden_size"),
@@ -38,7 +40,7 @@ def parse_config(values: Mapping[str, object], path: Path) -> ModelParams:
         vocab_size=fields.count("vocab_size"),
         hidden_dim=fields.count("intermediate_size"),
         norm_eps=fields.optional_number("rms_norm_eps") or 1e-6,
-        rope_theta=_rope_theta(Fields(rope or {}, path), fields),
+        rope_theta=_rope_theta(Fields(scaling or {}, path), fields, path),
         use_scaled_rope=rope_type(scaling) == "llama3",
         max_seq_len=fields.optional_count("max_position_embeddings"),
         tied_embeddings=fields.flag("tie_word_embeddings", False),
@@ -49,20 +51,35 @@ def parse_config(values: Mapping[str, object], path: Path) -> ModelParams:
     return params
 
 
-def _rope_theta(new: Fields, old: Fields) -> float:
-    return new.optional_number("rope_theta") or old.optional_number("rope_theta") or 10000.0
+def _rope_theta(new: Fields, old: Fields, path: Path) -> float:
+    inside, outside = new.optional_number("rope_theta"), old.optional_number("rope_theta")
+    if inside and outside and inside != outside:
+        logging.getLogger("llamakit").warning(
+            "%s has two values of 'rope_theta': %g inside its rotary settings, which is used, and "
+            "%g; make them one",
+            path,
+            inside,
+            outside,
+        )
+    return inside or outside or 10000.0
 
 
 def _check_supported(values: Mapping[str, object], path: Path) -> None:
+    part = "partial_rotary_factor"
+    rope = values.get("rope_scaling") or values.get("rope_parameters")
+    if isinstance(rope, Mapping) and part in rope:
+        values = {**values, part: rope[part]}
     expected: tuple[tuple[str, object, object], ...] = (
         ("model_type", "llama", None),
         ("hidden_act", "silu", "silu"),
         ("attention_bias", False, False),
         ("mlp_bias", False, False),
         ("quantization_config", None, None),
+        (part, 1.0, 1.0),
     )
     for key, wanted, default in expected:
-        value = values.get(key, default)
+        value = values.get(key)
+        value = default if value is None else value
         if value != wanted:
             shown = _describe(value)
             raise UnsupportedModelError(

@@ -38,8 +38,9 @@ def find_tensors(path: Path, key: str | None = None) -> dict[str, TensorFile]:
     files = loose_files(path)
     if not files:
         hint = hint_at_misnamed(path / _SINGLE) or hint_at_misnamed(path / _INDEX)
+        has_config = "config.json but " if (path / "config.json").exists() else ""
         raise MissingShardError(
-            f"{path} has config.json but no weights; expected {_SINGLE} or {_INDEX} and the files "
+            f"{path} has {has_config}no weights; expected {_SINGLE} or {_INDEX} and the files "
             f"it names.{hint or ' Download them.'}"
         )
     return _joined(files, key)
@@ -88,7 +89,9 @@ def _follow_index(index: Path, key: str | None) -> dict[str, TensorFile]:
                 f"{path / str(name)} has no {printable(tensor)}, which {index.name} says it has; "
                 "download both again."
             )
-    return {tensor: files[str(name)] for tensor, name in places.items()}
+    # An index may leave out a tensor, such as the lm_head of a tied model: it counts all the same.
+    unlisted = {tensor: file for file in files.values() for tensor in file.tensors}
+    return unlisted | {tensor: files[str(name)] for tensor, name in places.items()}
 
 
 def _file_name(index: Path, name: object) -> str:

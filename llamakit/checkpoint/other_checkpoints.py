@@ -14,7 +14,7 @@ from llamakit.checkpoint.not_weights import (
 from llamakit.checkpoint.shards import loose_files
 from llamakit.errors import MissingShardError, NotACheckpointError
 from llamakit.files.regular_file import open_regular
-from llamakit.printable import printable
+from llamakit.printable import quoted
 
 _ZIP = b"PK\3\4"
 
@@ -36,9 +36,15 @@ def explain_other(path: Path) -> None:
         raise NotACheckpointError(
             f"{path} is a distributed checkpoint of torch (DCP), a part for each rank of its "
             "trainer. Join them, in Python's environment with torch: python -m "
-            f"torch.distributed.checkpoint.format_utils dcp_to_torch {printable(str(path))} "
+            f"torch.distributed.checkpoint.format_utils dcp_to_torch {quoted(path)} "
             "joined.pt; then llamakit import --key KEY joined.pt DST, with its params.json next "
             "to it."
+        )
+    elif (path / "adapter_config.json").is_file():
+        raise NotACheckpointError(
+            f"{path} is an adapter of PEFT, such as a LoRA: the change to a model, not the model. "
+            "Merge it in Python: AutoPeftModelForCausalLM.from_pretrained(path).merge_and_unload()"
+            ".save_pretrained(merged)."
         )
     elif path.is_dir():
         _explain_folder(path)
@@ -59,7 +65,7 @@ def _explain_file(path: Path) -> None:
     if is_tensors and not has_checkpoint:
         raise NotACheckpointError(
             f"{path} is a file of weights, and a checkpoint is a folder with its params.json or "
-            f"config.json. Put that next to it; then llamakit import {printable(str(path))} DST "
+            f"config.json. Put that next to it; then llamakit import {quoted(path)} DST "
             "makes one."
         )
 
@@ -70,7 +76,7 @@ def _explain_folder(path: Path) -> None:
     if not hint and not has_params:
         return
     if others := loose_files(path):
-        hint = f" {others[0].name} is there: try llamakit import {printable(str(path))} DST."
+        hint = f" {others[0].name} is there: try llamakit import {quoted(path)} DST."
     found = "params.json but no shard" if has_params else "no shard"
     expected = "" if has_params else ", next to params.json"
     raise MissingShardError(

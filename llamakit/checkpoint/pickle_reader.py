@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+
 from llamakit.checkpoint.pickle_machine import Machine
 from llamakit.checkpoint.pickle_survey import (
     Foreign,
@@ -20,7 +22,7 @@ from llamakit.errors import (
     UnsafePickleError,
     UnsupportedModelError,
 )
-from llamakit.printable import printable
+from llamakit.printable import printable, quoted
 
 MAX_NBYTES = 4 << 20
 """The pickle of a shard of 405B, 1,137 tensors, has 0.3 MB."""
@@ -89,6 +91,7 @@ def _read_key(data: bytes, source: str, key: str) -> dict[str, TensorRecord]:
     surveyed = survey(data, source)
     if surveyed is None:  # nothing can be made of it, and this says why
         return read_pickle(data, source)
+    _warn_of_programs(surveyed, source)
     value = find_key(surveyed.value, key)
     if value is None:
         there = ", ".join(keys_of_weights(surveyed.value)[:3])
@@ -98,6 +101,17 @@ def _read_key(data: bytes, source: str, key: str) -> dict[str, TensorRecord]:
             + (f"Tensors alone are under: {there}." if there else "Leave out --key.")
         )
     return _flat_tensors(value, f"{source}, {printable(key)!r},")
+
+
+def _warn_of_programs(found: Survey, source: str) -> None:
+    """Warn of what another program would run that loads the file; its weights are read here."""
+    if name := next(filter(_runs_programs, found.foreign), None):
+        logging.getLogger("llamakit").warning(
+            "%s asks for %s beside the weights; nothing was run, but do not load it with anything "
+            "else, which may run it",
+            source,
+            printable(name),
+        )
 
 
 def _flat_tensors(value: object, source: str) -> dict[str, TensorRecord]:
@@ -147,7 +161,7 @@ def _advice(value: object) -> str:
     if keys := keys_of_weights(value):
         return (
             "It is a training checkpoint: import its weights with llamakit import --key "
-            f"{printable(keys[0])} SRC DST, or save them alone in Python: "
+            f"{quoted(keys[0])} SRC DST, or save them alone in Python: "
             f"torch.save(checkpoint{_indexed(keys[0])}, path)."
         )
     if isinstance(value, dict) and any(isinstance(it, TensorRecord) for it in value.values()):

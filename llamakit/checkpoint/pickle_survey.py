@@ -19,6 +19,8 @@ _WORDS = {TensorRecord: "tensor", Buffer: "bytes", DType: "torch dtype"}
 _FOREIGN_WORDS = {".multiarray.scalar": "numpy number", ".multiarray._reconstruct": "numpy array"}
 _DEEPEST, _WIDEST = 3, 200
 """How far a dict of weights is searched for: training checkpoints have tens of keys, few deep."""
+MOST_DOTS = 100
+"""How deep a key may lead; each level is a call."""
 
 
 @dataclass(frozen=True)
@@ -55,7 +57,7 @@ def survey(data: bytes, source: str) -> Survey | None:
 
 def find_key(value: object, key: str) -> object | None:
     """Return what is under a key; dots lead into dicts where no key is called so."""
-    if not isinstance(value, dict):
+    if not isinstance(value, dict) or key.count(".") > MOST_DOTS:
         return None
     if key in value:
         found: object = value[key]

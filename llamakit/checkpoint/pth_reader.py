@@ -30,6 +30,8 @@ from llamakit.printable import printable
 _INDEX = "data.pkl"
 MAX_SHARING = 2
 """How often the bytes of a file may count: an embedding is saved twice where it is tied."""
+MAX_BITS = 64
+"""Of an integer in a pickle; Python refuses to print one of thousands."""
 _LEGACY_MAGIC = b"\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."
 """What torch before 1.6 begins its files with, after the protocol: a pickled number."""
 
@@ -86,7 +88,14 @@ def plain_values(path: Path) -> Iterator[dict[str, object]]:
     values = found.value.values() if found and isinstance(found.value, dict) else ()
     for value in values:
         if isinstance(value, dict):
-            yield {key: it for key, it in value.items() if isinstance(it, str | int | float | None)}
+            yield {key: it for key, it in value.items() if _is_plain(it)}
+
+
+def _is_plain(value: object) -> bool:
+    """Tell whether a value is text or a number, of a length that a message can repeat."""
+    if isinstance(value, int):
+        return value.bit_length() <= MAX_BITS
+    return isinstance(value, str | float | None)
 
 
 def _check_sharing(path: Path, tensors: Mapping[str, StoredTensor], nbytes: int) -> None:

@@ -27,7 +27,7 @@ from llamakit.checkpoint.tensor_names import (
     stripped,
     style_of,
 )
-from llamakit.errors import CheckpointError, NotACheckpointError, ParamsError
+from llamakit.errors import CheckpointError, NotACheckpointError, ParametersError, ParamsError
 from llamakit.protocols import Checkpoint
 
 
@@ -73,6 +73,8 @@ def _open_state_dict(path: Path, options: StateDictOptions) -> Checkpoint:
         tensors = dict.fromkeys(file.tensors, file)
     else:
         tensors = find_tensors(path, options.key)
+    if not tensors:
+        raise ParametersError(f"{path} holds no tensor; expected the weights of a model.")
     if options.strip_prefix is None:
         check_no_prefix(tensors, str(path))
         names = {name: name for name in tensors}

@@ -18,7 +18,10 @@ from llamakit.errors import DamagedFileError
 from llamakit.files.regular_file import open_regular
 
 _CHECKLISTS = (MODEL_CHECKLIST, TOKENIZER_CHECKLIST)
-_OTHER_LISTS = re.compile(r"((md5|sha256)sums?|checksums?)(\.txt)?|.+\.(md5|sha256)", re.IGNORECASE)
+_OTHER_LISTS = re.compile(
+    r"((md5|sha256)sums?|checksums?)(\.txt)?|.+\.(md5|sha256)|(tokenizer_)?checklist\.chk\.txt",
+    re.IGNORECASE,
+)
 """What people call the lists that they have made themselves."""
 _MODEL = ("consolidated*.pth", "params.json", "config.json", "*.safetensors")
 _TOKENIZER = ("tokenizer.model", "tokenizer.json")

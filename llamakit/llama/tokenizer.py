@@ -103,9 +103,12 @@ class Tokenizer:
             allowed_special: names of special tokens that the text may become; ``all`` is each.
             disallowed_special: those that it may not hold.
         Raises:
+            TypeError: it is no text, such as a list of texts.
             ValueError: the text has the name of a special token that is not allowed.
         """
         text = _one_of("text", text, s)
+        if not isinstance(text, str):
+            raise TypeError(f"text is a {type(text).__name__}; expected a str")
         special = self.special_tokens if allowed_special or disallowed_special else {}
         allowed = _chosen(allowed_special or (), special)
         for name in _chosen(disallowed_special, special).keys() - allowed:

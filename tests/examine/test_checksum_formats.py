@@ -197,7 +197,9 @@ def test_the_tools_of_this_machine_are_understood(folder: Path, tool: str) -> No
     assert read_checklist(folder / "checklist.chk").entries == (MD5 if "md5" in tool else SHA256)
 
 
-@pytest.mark.parametrize("name", ["checklist.chk", "SHA256SUMS", "sha256sum.txt", "model.sha256"])
+@pytest.mark.parametrize(
+    "name", ["checklist.chk", "SHA256SUMS", "checklist.chk.txt", "model.sha256"]
+)
 def test_verify_compares_sha256_too(folder: Path, name: str) -> None:
     (folder / name).write_text(lines("{hex}  {name}\n", SHA256))
 
@@ -208,6 +210,15 @@ def test_verify_compares_sha256_too(folder: Path, name: str) -> None:
     (folder / SHARD).write_bytes(b"c")
     (report,) = verify(folder).folders
     assert [file.status for file in report.files if file.name == SHARD] == ["mismatch"]
+
+
+@pytest.mark.parametrize(("ending", "sums"), [("md5", MD5), ("sha256", SHA256)])
+def test_a_checksum_alone_is_of_the_file_that_its_name_names(
+    folder: Path, ending: str, sums: dict[str, str]
+) -> None:
+    (folder / f"{SHARD}.{ending}").write_text(f"{sums[SHARD]}\r\n")
+
+    assert read_checklist(folder / f"{SHARD}.{ending}").entries == {SHARD: sums[SHARD]}
 
 
 def test_two_lists_of_two_kinds_are_both_compared(folder: Path) -> None:

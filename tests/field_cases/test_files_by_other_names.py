@@ -159,6 +159,14 @@ def test_the_keys_of_other_tools_are_named_with_metas(
     assert "to 'n_layers'" in str(caught.value)
 
 
+def test_an_adapter_says_that_it_is_merged_into_its_model(tmp_path: Path) -> None:
+    (tmp_path / "adapter_config.json").write_text('{"peft_type": "LORA"}')
+    (tmp_path / "adapter_model.safetensors").write_bytes(b"x")
+
+    with pytest.raises(NotACheckpointError, match=r"an adapter of PEFT.*merge_and_unload"):
+        open_checkpoint(tmp_path)
+
+
 def test_a_distributed_checkpoint_says_how_it_is_joined(tmp_path: Path) -> None:
     (tmp_path / ".metadata").write_bytes(b"\x80\x04.")
     (tmp_path / "__0_0.distcp").write_bytes(b"x")

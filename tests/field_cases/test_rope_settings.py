@@ -31,6 +31,39 @@ def test_case_12_a_scaling_that_is_computed_makes_no_llama_3(hf: Path, kind: str
     assert inspect(hf).generation == "llama 1/2"
 
 
+def test_case_12_the_older_spelling_counts_next_to_the_newer(hf: Path) -> None:
+    config = json.loads((hf / "config.json").read_text())
+    linear = {"type": "linear", "factor": 2.0}
+    (hf / "config.json").write_text(json.dumps(config | {"rope_scaling": linear}))
+
+    params = open_checkpoint(hf).params
+
+    assert "rope_parameters" in config
+    assert params.rope_scaling == linear
+    assert params.rope_theta == 10000.0
+
+
+@pytest.mark.parametrize("place", ["outside", "inside"])
+def test_case_12_a_rotation_of_a_part_of_each_head_is_refused(hf: Path, place: str) -> None:
+    config = json.loads((hf / "config.json").read_text())
+    within = config["rope_parameters"] if place == "inside" else config
+    within["partial_rotary_factor"] = 0.5
+    (hf / "config.json").write_text(json.dumps(config))
+
+    with pytest.raises(UnsupportedModelError, match=r"'partial_rotary_factor' is 0\.5"):
+        open_checkpoint(hf)
+
+
+def test_case_12_two_bases_are_warned_of(hf: Path, caplog: pytest.LogCaptureFixture) -> None:
+    config = json.loads((hf / "config.json").read_text())
+    (hf / "config.json").write_text(json.dumps(config | {"rope_theta": 500000.0}))
+
+    params = open_checkpoint(hf).params
+
+    assert params.rope_theta == config["rope_parameters"]["rope_theta"]
+    assert "two values of 'rope_theta'" in caplog.text
+
+
 @pytest.mark.parametrize("kind", ["yarn", "longrope"])
 def test_case_12_a_scaling_that_is_not_computed_is_named(hf: Path, kind: str) -> None:
     set_rope(hf, rope_type=kind, factor=2.0)

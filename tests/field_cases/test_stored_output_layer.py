@@ -43,6 +43,16 @@ def test_case_01_an_output_layer_that_is_stored_and_differs_is_used(
     assert verify(hf, deep=True).good
 
 
+def test_case_01_so_is_one_that_the_index_leaves_out(hf: Path) -> None:
+    tie(hf, stored=True)
+    (hf / "model.safetensors").rename(hf / "model-00001-of-00001.safetensors")
+    names = load_file(hf / "model-00001-of-00001.safetensors").keys() - {OUTPUT}
+    places = dict.fromkeys(names, "model-00001-of-00001.safetensors")
+    (hf / "model.safetensors.index.json").write_text(json.dumps({"weight_map": places}))
+
+    assert "output.weight" in open_checkpoint(hf).parameters
+
+
 @pytest.mark.parametrize("size", [1, 2])
 def test_case_02_a_tied_llama_2_is_imported_with_both_names(
     hf: Path, tmp_path: Path, size: int

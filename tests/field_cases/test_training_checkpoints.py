@@ -14,7 +14,13 @@ from lazy_torch import torch
 from llamakit.api import diff, import_checkpoint, open_checkpoint, open_for_import, verify
 from llamakit.checkpoint.hf_names import to_huggingface
 from llamakit.checkpoint.tensor_names import _TORCHTUNE
-from llamakit.errors import LlamakitError, ParametersError, UnsafePickleError
+from llamakit.errors import (
+    LlamakitError,
+    MissingShardError,
+    ParametersError,
+    ParamsError,
+    UnsafePickleError,
+)
 
 SHARD = "consolidated.00.pth"
 OPTIMIZER = {"state": {0: {"step": 1.0}}, "param_groups": [{"lr": 3e-4, "params": [0, 1]}]}
@@ -118,6 +124,66 @@ def test_case_10_a_hostile_pickle_beside_the_weights_runs_nothing(
     import_checkpoint(meta, tmp_path / "out", key="model")
 
     assert not (tmp_path / "it-ran").exists()
+
+
+def test_case_10_a_program_beside_the_weights_is_warned_of(
+    meta: Path, weights: dict[str, object], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    class Hostile:
+        def __reduce__(self) -> object:
+            return exec, (f"open({str(tmp_path / 'it-ran')!r}, 'w')",)
+
+    torch.save({"model": weights, "extra": Hostile()}, meta / SHARD)
+
+    import_checkpoint(meta, tmp_path / "out", key="model")
+
+    assert ".exec beside the weights; nothing was run" in caplog.text
+    assert not (tmp_path / "it-ran").exists()
+
+
+def test_case_10_a_key_is_quoted_in_the_command_that_is_advised(
+    meta: Path, weights: dict[str, object]
+) -> None:
+    torch.save({"x; touch it-ran": weights, "step": 3}, meta / SHARD)
+
+    with pytest.raises(ParametersError, match="--key 'x; touch it-ran' SRC DST"):
+        open_checkpoint(meta)
+
+
+@pytest.mark.parametrize("key", [None, "model"])
+def test_case_10_a_file_without_tensors_says_so(meta: Path, tmp_path: Path, key: str) -> None:
+    file = tmp_path / "run.pt"
+    torch.save({key: {}} if key else {}, file)
+
+    with pytest.raises(ParametersError, match=r"run\.pt holds no tensor"):
+        open_for_import(file, key=key)
+
+
+def test_case_10_a_folder_without_weights_is_not_said_to_have_a_config(tmp_path: Path) -> None:
+    with pytest.raises(MissingShardError, match="has no weights; expected"):
+        open_for_import(tmp_path, key="model")
+
+
+def test_case_10_a_key_as_deep_as_nobody_saves_is_not_found(
+    meta: Path, weights: dict[str, object]
+) -> None:
+    itself: dict[str, object] = {"w": weights}
+    itself["a"] = itself
+    torch.save(itself, meta / SHARD)
+
+    with pytest.raises(ParametersError, match=r"nothing under 'a\.a\."):
+        open_for_import(meta, key=".".join("a" * 2000))
+
+
+def test_case_10_a_number_too_long_to_print_is_none_of_a_models(
+    weights: dict[str, object], tmp_path: Path
+) -> None:
+    numbers = {"dim": 10**5000, "n_layers": 3, "n_heads": 8}
+    file = tmp_path / "ckpt.pt"
+    torch.save({"model": weights, "model_args": numbers}, file)
+
+    with pytest.raises(ParamsError, match="neither params"):
+        open_for_import(file, key="model")
 
 
 def test_case_10_one_file_with_its_numbers_in_it_is_imported(

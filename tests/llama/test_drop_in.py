@@ -141,6 +141,8 @@ def test_encode_takes_the_reference_s_arguments(llama: Llama) -> None:
     for arguments in ({}, {"text": "a", "s": "a"}):
         with pytest.raises(TypeError, match="give text, once"):
             tokenizer.encode(**arguments)
+    with pytest.raises(TypeError, match="text is a list; expected a str"):
+        tokenizer.encode(["hello"], True, False)
 
 
 def test_a_tokenizer_is_made_from_a_file_by_either_type_of_path() -> None:
