@@ -50,7 +50,9 @@ def test_a_line_that_is_no_utf_8_is_refused_and_the_chat_continues(
     assert done.stderr.rstrip().endswith("system: fine")
 
 
-@pytest.mark.parametrize("argument", ["-", r"$(printf 'caf\351')"])
+@pytest.mark.parametrize(
+    "argument", ["-", r"$(printf 'caf\351')", r"""x" --stop "$(printf 'caf\351')"""]
+)
 def test_a_prompt_that_is_not_utf_8_is_refused(argument: str, isolated: dict[str, str]) -> None:
     done = shell(f'{LLAMAKIT} generate "{argument}"', isolated, b"caf\xe9")
 
