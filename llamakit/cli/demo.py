@@ -92,13 +92,15 @@ def step(
         command = f"LLAMAKIT_URL={shlex.quote(link)} {command}"
     click.secho(f"\n# {title}", fg="cyan")
     click.secho(f"$ {command}", bold=True)
+    encoding: str = getattr(sys.stdout, "encoding", None) or "utf-8"  # in which it is printed again
+    environment = {**os.environ, "PYTHONIOENCODING": encoding}
     done = subprocess.run(
         [sys.executable, "-m", "llamakit", *arguments],
         cwd=folder,
-        env=os.environ if link is None else {**os.environ, "LLAMAKIT_URL": link},
+        env=environment if link is None else {**environment, "LLAMAKIT_URL": link},
         input="" if typed is None else f"{typed}\n",
         stdout=subprocess.PIPE,
-        encoding="utf-8",
+        encoding=encoding,
         check=False,
     )
     click.echo(done.stdout, nl=False)

@@ -28,7 +28,7 @@ from llamakit.cli.user_path import UserPath
 from llamakit.llama.drafter_choice import drafts_summary
 from llamakit.llama.openai_batch_output import response_line
 from llamakit.llama.prompt_batch import Answer, PromptBatch
-from llamakit.llama.prompts import Prompt, read_prompts
+from llamakit.llama.prompts import Prompt, check_unicode, read_prompts
 
 if TYPE_CHECKING:
     from llamakit.api import Chunk, Llama
@@ -94,6 +94,8 @@ def complete(
         Pieces of text to be written one after the other, or with ``as_json`` one dict a prompt;
         nothing where the answers go to a file.
     """
+    for text in options.stop:
+        check_unicode(text, "--stop")
     prompts = read_prompts(
         options.prompt, None if options.prompts is None else Path(options.prompts)
     )

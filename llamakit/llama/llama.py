@@ -6,11 +6,12 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypedDict
 
-from llamakit.errors import SpecialTagError, UsageError
+from llamakit.errors import SpecialTagError
 from llamakit.llama.dialog_encoding import encode_dialog, with_tools
 from llamakit.llama.infilling import Gap, decode_continuation
 from llamakit.llama.loaded_model import LoadedModel
 from llamakit.llama.loading import LoadSpec, check_length, load_on_ranks, load_tokenizer
+from llamakit.llama.number_checks import check_at_least_1, check_counts
 from llamakit.llama.prompts import check_messages, check_prompt_string, check_prompts
 from llamakit.llama.sampler_choice import choose_sampling
 from llamakit.plugin_manager.toolkit import Toolkit, default_toolkit
@@ -40,12 +41,6 @@ class ChatPrediction(TypedDict, total=False):
     generation: Message
     tokens: list[str]
     logprobs: list[float]
-
-
-def _check_positive(**sizes: float | None) -> None:
-    for name, size in sizes.items():
-        if size is not None and size < 1:
-            raise UsageError(f"{name} is {size}; it has to be 1 or more")
 
 
 class Llama(LoadedModel):
@@ -129,12 +124,12 @@ class Llama(LoadedModel):
             led: under torchrun, the other ranks run ``llamakit.llama.worker``, not this program.
             progress: called with the number of loaded layers after each.
         """
-        _check_positive(
+        check_counts(
             max_seq_len=max_seq_len,
             max_batch_size=max_batch_size,
             model_parallel_size=model_parallel_size,
-            join_timeout=join_timeout,
         )
+        check_at_least_1(join_timeout=join_timeout, rope_factor=rope_factor)
         toolkit = toolkit or default_toolkit()
         checkpoint = toolkit.open_checkpoint(Path(model))
         loaded = load_tokenizer(checkpoint, tokenizer, toolkit)

@@ -16,10 +16,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from llamakit.checkpoint.generation_config import stop_tokens as stop_tokens_of
-from llamakit.errors import UsageError
 from llamakit.llama.chunks import Chunk, check_prompt, to_chunk
 from llamakit.llama.drafter_choice import choose_drafter
 from llamakit.llama.model import ModelArgs, Transformer
+from llamakit.llama.number_checks import check_counts
 from llamakit.llama.sampler_choice import choose_sampling
 from llamakit.llama.seeds import Seeds
 from llamakit.llama.tokenizer import ChatFormat, Tokenizer
@@ -264,10 +264,7 @@ class LoadedModel:
         """
         from llamakit.runtime.requests import Request
 
-        if max_new_tokens is not None and max_new_tokens < 1:
-            raise UsageError(
-                f"max_gen_len, or max_new_tokens, is {max_new_tokens}; it has to be 1 or more"
-            )
+        check_counts(**{"max_gen_len, or max_new_tokens,": max_new_tokens})
         slots = self.max_batch_size
         if longest is None:
             prompts = list(prompts)

@@ -86,7 +86,7 @@ def read_body(line: Mapping[str, Any], where: str) -> tuple[dict[str, Any], OwnS
 
 def _check_fields(body: Mapping[str, Any], where: str) -> None:
     for name, value in body.items():
-        if name in _ONLY and value not in _ONLY[name]:
+        if name in _ONLY and (type(value), value) not in [(type(it), it) for it in _ONLY[name]]:
             raise FileFormatError(
                 f"{where}: {name} is {printable(value)}; expected "
                 f"{' or '.join(map(str, _ONLY[name]))}"
@@ -106,6 +106,7 @@ def _settings(body: Mapping[str, Any], url: str, where: str) -> OwnSettings:
     if not isinstance(stop, list) or not all(isinstance(it, str) and it for it in stop):
         raise FileFormatError(f"{where}: stop has to be a string, or a list of strings")
     limit = body.get("max_completion_tokens", body.get("max_tokens"))
+    limit = None if limit == -1 else limit  # as other servers write that there is no limit
     if limit is not None and limit < 1:
         raise FileFormatError(f"{where}: max_tokens is {limit}; expected 1 or more")
     return OwnSettings(

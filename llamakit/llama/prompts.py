@@ -24,6 +24,7 @@ from llamakit.files.json_reader import MAX_NBYTES, parse_json
 from llamakit.files.regular_file import open_regular
 from llamakit.files.text import decoded_lines
 from llamakit.llama import openai_batch
+from llamakit.llama.message_content import text_of
 from llamakit.llama.seeds import check_seed
 from llamakit.protocols import Dialog
 
@@ -249,12 +250,12 @@ def check_dialog(value: Any, where: str) -> Dialog:
 
 def _message(value: Any) -> dict[str, Any] | None:
     """Return what is known of a message, or None if it is none."""
-    if not isinstance(value, dict) or value.get("role") not in ROLES:
-        return None
-    if not isinstance(content := _content(value), str):
+    role = value.get("role") if isinstance(value, dict) else None
+    role = "system" if role == "developer" else role
+    if role not in ROLES or (content := text_of(_content(value))) is None:
         return None
     tool_keys = {key: value[key] for key in TOOL_KEYS if value.get(key) is not None}
-    return {"role": value["role"], "content": content, **tool_keys}
+    return {"role": role, "content": content, **tool_keys}
 
 
 def _content(message: Mapping[str, Any]) -> Any:

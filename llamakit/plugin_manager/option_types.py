@@ -102,7 +102,10 @@ def number(text: str, *, finite: bool = True) -> float:
 def _check(value: object, kind: type) -> object:
     """Check that a value, given from Python, is of a type; an int will do for a float."""
     if kind is float and isinstance(value, int) and not isinstance(value, bool):
-        return float(value)
+        try:
+            return float(value)
+        except OverflowError:
+            raise ValueError(value) from None
     if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
         raise ValueError(value)
     return value

@@ -19,6 +19,7 @@ import torch
 from llamakit.files.system_calls import user_id
 from llamakit.runtime.kv_cache import KVCache
 from llamakit.runtime.model import Batch, Transformer
+from llamakit.runtime.warning_filter import ignored_warnings
 
 PATIENCE = 30.0
 """Seconds of plain decoding after which compiling, which takes about as long, is worth it."""
@@ -46,7 +47,7 @@ class CompiledDecoder:
     ) -> None:
         self._patience = patience
         self._spent = 0.0
-        self._is_logged = False
+        self._compiled: set[tuple[int, int]] = set()
         mode = "reduce-overhead" if backend == "inductor" else None
         self._step = torch.compile(
             model.step, backend=backend, dynamic=False, fullgraph=True, mode=mode
@@ -68,18 +69,30 @@ class CompiledDecoder:
 
     def __call__(self, batch: Batch, cache: KVCache, device: torch.device) -> torch.Tensor:
         """Return the logits, ``(B, V)`` float32."""
-        started = None if self._is_logged else time.perf_counter()
         stop = visible(max(batch.starts) + 1, cache.length)
         for tensor in (cache.keys, cache.values):
             torch._dynamo.mark_static_address(tensor)
         tokens = torch.tensor(batch.tokens, device=device)  # (B, 1)
         positions = torch.tensor(batch.starts, device=device)[:, None]  # (B, 1)
-        logits: torch.Tensor = self._step(tokens, positions, cache, stop)
-        if started is not None:
-            self._is_logged = True
+        shape = (len(batch.tokens), stop)
+        if shape in self._compiled:
+            logits: torch.Tensor = self._step(tokens, positions, cache, stop)
+        else:
+            logits = self._compile(tokens, positions, cache, stop)
+            self._compiled.add(shape)
+        return logits.clone()  # a CUDA graph writes its next result to the same memory
+
+    def _compile(
+        self, tokens: torch.Tensor, positions: torch.Tensor, cache: KVCache, stop: int
+    ) -> torch.Tensor:
+        """Run a step of a new shape, which compiles it; the first time is logged."""
+        started = time.perf_counter()
+        with ignored_warnings(""):  # torch's compiler uses what torch deprecates
+            logits: torch.Tensor = self._step(tokens, positions, cache, stop)
+        if not self._compiled:
             took = time.perf_counter() - started
             logging.getLogger("llamakit").warning("compiled the decoding step in %.0f s", took)
-        return logits.clone()  # a CUDA graph writes its next result to the same memory
+        return logits
 
 
 def visible(stop: int, length: int) -> int:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from llamakit.errors import DialogError
 from llamakit.llama.dialog_encoding import encode_dialog
+from llamakit.llama.message_content import joined
 from llamakit.protocols import Dialog, Message, PromptFormat
 
 _ROLES = {"developer": "system", "function": "tool"}
@@ -50,18 +51,6 @@ def _content(message: Mapping[str, Any], index: int, *, is_needed: bool) -> str:
     return joined(
         _text(part, f"messages[{index}].content[{number}]") for number, part in enumerate(content)
     )
-
-
-def joined(parts: Iterable[str]) -> str:
-    """Join the parts of a content, as lines where no white space is between them already.
-
-    "Good" and "morning" are not "Goodmorning". Other servers write the line end always.
-    """
-    text = ""
-    for part in parts:
-        is_apart = not text or not part or text[-1].isspace() or part[0].isspace()
-        text += part if is_apart else f"\n{part}"
-    return text
 
 
 def _text(part: Mapping[str, Any], place: str) -> str:

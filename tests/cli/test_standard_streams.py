@@ -34,7 +34,8 @@ def test_a_closed_stream_is_no_fault(closed: str, isolated: dict[str, str]) -> N
 def test_a_chat_with_closed_input_ends(isolated: dict[str, str]) -> None:
     done = shell(f"{LLAMAKIT} chat <&-", isolated)
 
-    assert (done.returncode, "Traceback" in done.stderr) == (0, False)
+    assert (done.returncode, "Traceback" in done.stderr) == (2, False)
+    assert "standard input has no message" in done.stderr
 
 
 def test_a_line_that_is_no_utf_8_is_refused_and_the_chat_continues(
@@ -44,12 +45,14 @@ def test_a_line_that_is_no_utf_8_is_refused_and_the_chat_continues(
 
     done = shell(f"{LLAMAKIT} chat", isolated, script)
 
-    assert done.returncode == 0, done.stderr
+    assert done.returncode == 1, done.stderr
     assert done.stderr.count("the line is not UTF-8 text: character 4 is '\\udce9'") == 1
     assert done.stderr.rstrip().endswith("system: fine")
 
 
-@pytest.mark.parametrize("argument", ["-", r"$(printf 'caf\351')"])
+@pytest.mark.parametrize(
+    "argument", ["-", r"$(printf 'caf\351')", r"""x" --stop "$(printf 'caf\351')"""]
+)
 def test_a_prompt_that_is_not_utf_8_is_refused(argument: str, isolated: dict[str, str]) -> None:
     done = shell(f'{LLAMAKIT} generate "{argument}"', isolated, b"caf\xe9")
 
@@ -99,6 +102,22 @@ def test_json_stays_json_in_an_encoding_that_lacks_its_characters(
     assert done.returncode == 1
 
 
+def test_a_step_of_the_demo_is_printed_in_the_encoding_of_its_output(
+    isolated: dict[str, str], tmp_path: Path
+) -> None:
+    program = "from pathlib import Path; from llamakit.cli.demo import step; import sys; "
+    program += "from llamakit.cli import standard_streams; standard_streams.prepare(); "
+    program += 'step(Path(sys.argv[1]), "é", "generate", "--echo", "--max-new-tokens", "1", "×上")'
+
+    done = subprocess.run(
+        [sys.executable, "-c", program, str(tmp_path)],
+        env={**isolated, "PYTHONIOENCODING": "cp1252"}, capture_output=True, check=False,
+    )  # fmt: skip
+
+    assert done.returncode == 0, done.stderr
+    assert "\n×\\u4e0a" in done.stdout.decode("cp1252").replace("\r", "")
+
+
 def test_a_prompt_is_read_as_utf_8_where_the_locale_has_ascii_alone(
     isolated: dict[str, str], reference_cases: Path
 ) -> None:
@@ -133,5 +152,5 @@ def test_no_command_warns(isolated: dict[str, str], reference_cases: Path, tmp_p
     )  # fmt: skip
 
     assert done.returncode == 0, done.stderr
-    assert done.stdout.splitlines()[-1] == str([0] * 14 + [1, 2]), done.stderr
+    assert done.stdout.splitlines()[-1] == str([0] * 13 + [2, 1, 2]), done.stderr
     assert "Warning" not in done.stderr

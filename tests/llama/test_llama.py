@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 from contextlib import redirect_stdout
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -13,6 +14,7 @@ from llamakit import Llama, LlamakitError, open_checkpoint
 from llamakit.api import choose_sampling
 from llamakit.errors import (
     DialogError,
+    OptionError,
     ParallelError,
     PromptError,
     UnevenSplitError,
@@ -136,6 +138,39 @@ def test_arguments_of_a_wrong_type_are_refused_in_a_sentence(llama, call, error,
 def test_a_size_of_nothing_is_refused(reference_cases: Path, name: str) -> None:
     with pytest.raises(UsageError, match=f"{name} is 0; it has to be 1 or more"):
         Llama.build(str(reference_cases / "gqa-mp1"), **{name: 0})
+
+
+@pytest.mark.parametrize("number", [float("nan"), float("inf"), 1.5, "8", True])
+@pytest.mark.parametrize("name", ["max_seq_len", "max_batch_size", "model_parallel_size"])
+def test_a_size_that_is_no_whole_number_is_refused(
+    reference_cases: Path, name: str, number: object
+) -> None:
+    with pytest.raises(UsageError, match=f"{name} is .*; it has to be a whole number"):
+        Llama.open(reference_cases / "gqa-mp1", **{name: number})
+
+
+@pytest.mark.parametrize("number", [float("nan"), float("inf"), 0, "8", True])
+@pytest.mark.parametrize("name", ["join_timeout", "rope_factor"])
+def test_a_number_out_of_bounds_is_refused(
+    reference_cases: Path, name: str, number: object
+) -> None:
+    with pytest.raises(UsageError, match=f"{name} is .*; it has to be"):
+        Llama.open(reference_cases / "gqa-mp1", **{name: number})
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error"),
+    [
+        ({"max_gen_len": float("nan")}, UsageError),
+        ({"max_gen_len": "3"}, UsageError),
+        ({"temperature": 10**400}, OptionError),
+    ],
+)
+def test_an_odd_number_for_an_answer_is_refused(
+    llama: Llama, arguments: dict[str, Any], error: type[Exception]
+) -> None:
+    with pytest.raises(error):
+        llama.text_completion(["Once"], **arguments)
 
 
 @pytest.mark.parametrize(

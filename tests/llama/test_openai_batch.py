@@ -50,6 +50,11 @@ def test_the_fields_of_a_request_are_read(tmp_path: Path) -> None:
     ("change", "message"),
     [
         ({"body": {"messages": DIALOG, "n": 2}}, "n is 2; expected 1"),
+        ({"body": {"messages": DIALOG, "n": True}}, "n is True; expected 1"),
+        (
+            {"body": {"messages": [{"role": "user", "content": [{"type": "image_url"}]}]}},
+            "messages have to be",
+        ),
         ({"body": {"messages": DIALOG, "stream": True}}, "stream is True; expected False"),
         ({"body": {"messages": DIALOG, "audio": {}}}, "the body has 'audio', which is not read"),
         ({"body": {"messages": DIALOG, "temperature": "hot"}}, "temperature is hot"),
@@ -74,6 +79,23 @@ def test_what_is_not_done_is_refused_by_line_and_name(
         read(tmp_path, {**CHAT, **change})
 
     assert message in str(refused.value)
+
+
+def test_messages_are_read_as_openais_clients_write_them(tmp_path: Path) -> None:
+    parts = [{"type": "text", "text": "Good"}, {"type": "text", "text": "morning"}]
+    dialog = [{"role": "developer", "content": "Be brief"}, {"role": "user", "content": parts}]
+
+    batch, plain = read(
+        tmp_path, {**CHAT, "body": {"messages": dialog, "max_tokens": -1}}, {"messages": dialog}
+    )
+
+    expected = [
+        {"role": "system", "content": "Be brief"},
+        {"role": "user", "content": "Good\nmorning"},
+    ]
+    assert batch.dialog == plain.dialog == expected
+    assert batch.own is not None
+    assert batch.own.max_new_tokens is None
 
 
 def test_other_keys_of_a_plain_line_are_carried_through(tmp_path: Path) -> None:

@@ -52,6 +52,7 @@ PROCESSORS = [
     ("logit-bias:bias=13:1,40:2,13:3", "bias names the token 13 twice, the second time in '13:3'"),
     (f"logit-bias:bias={LAST + 1}:1", f"there is no token {LAST + 1}: the last is {LAST}"),
     ("logit-bias:bias=hello:1", "'hello' is not one token but"),
+    ("logit-bias:bias=٤٤:1", "'٤٤' is not one token but"),
     ("logit-bias:bias=-4:1", "'-4' is not one token but"),
 ]
 

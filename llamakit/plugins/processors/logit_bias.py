@@ -65,7 +65,7 @@ def read_biases(text: str, tokenizer: Tokenizer) -> dict[int, float]:
 
 
 def _read_id(name: str, tokenizer: Tokenizer) -> int:
-    if not name.isdecimal():
+    if not (name.isascii() and name.isdecimal()):
         tokens = tokenizer.encode(name)
         if len(tokens) != 1:
             raise ValueError(

@@ -5,14 +5,13 @@ Shapes: N outputs, K inputs, G values that share a scale.
 
 from __future__ import annotations
 
-import threading
-import warnings
 from collections.abc import Callable
 
 import torch
 from torch import nn
 
 from llamakit.runtime.kernels.kernel import Kernel
+from llamakit.runtime.warning_filter import ignored_warnings
 
 GROUP = 32
 """How many neighboring values share a scale and an offset in 4 bits."""
@@ -159,14 +158,9 @@ class Int4(Kernel):
 def _per_channel(quantized: torch.Tensor, scale: torch.Tensor) -> torch.Tensor:
     """Make a quantized tensor for FBGEMM of ``(N, K)`` int8 and ``(N,)`` float32."""
     zeros = torch.zeros(len(scale), dtype=torch.int64)
-    with _WARNINGS, warnings.catch_warnings():
-        # PyTorch means to drop these tensors; has_int8_fbgemm is false where it has.
-        warnings.filterwarnings("ignore", message="torch.quantize_per_tensor")
+    # PyTorch means to drop these tensors; has_int8_fbgemm is false where it has.
+    with ignored_warnings("torch.quantize_per_tensor"):
         return torch._make_per_channel_quantized_tensor(quantized, scale.double(), zeros, 0)
-
-
-_WARNINGS = threading.Lock()
-"""Several weights are packed at the same time, and warning filters hold for all threads."""
 
 
 def to_int8(weight: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
