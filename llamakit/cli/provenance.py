@@ -7,10 +7,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from llamakit.checkpoint.fingerprint import fingerprint
 from llamakit.errors import FileFormatError
 from llamakit.files.regular_file import read_bytes
-from llamakit.llama.loading import find_tokenizer
 from llamakit.plugin_manager.factories import Choice, options_of, parse_choice
 
 if TYPE_CHECKING:
@@ -58,6 +56,9 @@ def provenance(toolkit: Toolkit, model: Path, options: GenerateOptions) -> dict[
 
 def model_record(toolkit: Toolkit, model: Path, loading: LoadOptions) -> dict[str, Any]:
     """Return ``model``, ``weights``, ``tokenizer``, and the options of loading that count."""
+    from llamakit.checkpoint.fingerprint import fingerprint
+    from llamakit.llama.loading import find_tokenizer
+
     given = loading.as_arguments()
     return {
         "model": model.resolve().name,

@@ -17,6 +17,7 @@ PACKAGES = Path(__file__).parents[2] / "examples" / "plugins"
 NAMES = ["llamakit-gguf", "llamakit-lora", "llamakit-top-a", "llamakit-vicuna"]
 PUBLIC = {"llamakit.errors", "llamakit.protocols", "llamakit.sampling", "llamakit.api"}
 """The modules that ``docs/reference/python.md`` names."""
+PUBLIC |= {"llamakit.llama.dialog_checks"}  # of the stability page's table
 PUBLIC |= {"llamakit.demo"}  # the bundled demo model, which the tutorials use
 TOKENS = 16
 QUESTION = "What is the name of the dog?"

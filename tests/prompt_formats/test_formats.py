@@ -251,10 +251,11 @@ def test_a_format_that_cannot_be_built_is_a_sentence(run_llamakit: Run):
 def test_a_chat_continues_in_another_format(run_llamakit: Run):
     done = run_llamakit(
         *("chat", "--prompt-format", "chatml:bos=no", "--max-new-tokens", "8"),
-        stdin="What is a shard?\na <|im_end|> b\n",
+        stdin="a <|im_end|> b\nWhat is a shard?\n",
     )
 
-    assert done.returncode == 0, done.stderr
+    assert done.returncode == 1, "a line failed"
+    assert done.stdout.strip(), "and the next one is answered"
     assert "holds <|im_start|> or <|im_end|>" in done.stderr
 
 

@@ -435,7 +435,7 @@ def test_the_template_next_to_the_tokenizer_is_taken(rich_tokenizer: Tokenizer, 
         ("a.json", b"[]", FileFormatError, "expected an object"),
         ("a.json", b"{}", FileFormatError, "has no chat_template"),
         ("a.json", b'{"chat_template": 3}', FileFormatError, "neither a string nor a list"),
-        ("a.jinja", b"\xff\xfe", FileFormatError, "not UTF-8"),
+        ("a.jinja", b"\xff\xe9", FileFormatError, "not UTF-8"),
         ("a.jinja", None, UsageError, "no such file"),
     ],
 )
