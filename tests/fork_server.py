@@ -163,6 +163,8 @@ def become(request: Mapping[str, Any]) -> None:
     for place, file in enumerate(request["files"]):
         os.dup2(file, place)
         os.close(file)
+    # The stream of a server that writes to a file, as pytest's is, would seek; this may be a pipe.
+    sys.stderr = os.fdopen(2, "w", buffering=1, errors="backslashreplace", closefd=False)
     os.chdir(request["cwd"])
     os.environ.clear()
     os.environ.update(request["env"])
