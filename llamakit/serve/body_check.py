@@ -117,7 +117,7 @@ def _check_prompt(prompt: object, limits: BodyLimits) -> None:
     """Refuse too many prompts, or too many tokens in one, by counting."""
     if not isinstance(prompt, list) or not prompt:
         return
-    if isinstance(prompt[0], int):
+    if isinstance(prompt[0], (int, float)):
         prompts = [prompt]
     elif len(prompt) > limits.choices:
         raise too_many_answers(len(prompt), 1, limits.choices)
@@ -132,7 +132,7 @@ def _check_counts(body: Mapping[str, Any], path: str, limits: BodyLimits) -> Non
     """Refuse too many values, so that whatever looks at each of them is quick."""
     given = body.get("input")
     if path in ("/v1/embeddings", "/v1/moderations") and isinstance(given, list) and given:
-        texts = [given] if isinstance(given[0], int) else given
+        texts = [given] if isinstance(given[0], (int, float)) else given
         if len(texts) > limits.choices:
             most = limits.choices
             raise bad(f"input has {len(texts)} texts; one request may have {most}", "input")

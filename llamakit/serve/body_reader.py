@@ -42,11 +42,14 @@ class BodyProcess:
 
     async def read(self, data: bytes, encoding: str, path: str) -> CheckedBody:
         """Parse and check a body. Arguments and exceptions as ``checked_body``."""
+        was_idle = self._process is not None
         try:
             reply = await asyncio.wait_for(self._exchange(data, encoding, path), MOST_SECONDS)
             answer = parse_json_again(reply)
         except (OSError, EOFError, asyncio.TimeoutError, InvalidJSONError) as error:
             await self.close()
+            if was_idle and isinstance(error, (ConnectionError, EOFError)):
+                return await self.read(data, encoding, path)  # somebody may have ended it before
             raise ApiError(
                 413,
                 "the body needs more memory or time than the server has for it",

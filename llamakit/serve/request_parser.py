@@ -292,7 +292,7 @@ class RequestParser:
     def _prompts(self, body: Body, field: str = "prompt") -> list[list[int]]:
         """Return the tokens of each prompt of a completion, or of each text in another field."""
         given = body[field]
-        prompts = [given] if isinstance(given, str) or isinstance(given[0], int) else given
+        prompts = [given] if isinstance(given, str) or isinstance(given[0], (int, float)) else given
         self._check_count(len(prompts), body.get("n", 1))
         for prompt in prompts:
             self._check_length([prompt] if isinstance(prompt, str) else ())

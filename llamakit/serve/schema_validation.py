@@ -57,6 +57,9 @@ def check(
 ) -> Ignored:
     """Refuse a value that does not match a schema.
 
+    Unknown fields that are ignored are removed from it: another endpoint may know them, and what
+    reads both would take them for checked.
+
     Args:
         where: its place in the body, such as ``messages[0].role``; ``""`` is the whole body.
         unknown: whether unknown fields, and those that are not offered, are refused.
@@ -95,7 +98,7 @@ def _check_object(value: dict[str, Any], schema: Schema, where: str, unknown: Un
     others = schema.get("additionalProperties", True)
     _check_length(len(value), schema, ("minProperties", "maxProperties"), "entries", where)
     ignored: Ignored = []
-    for name, item in value.items():
+    for name, item in list(value.items()):
         place = f"{where}.{name}" if where else name
         if name in known:
             ignored += check(item, known[name], place, unknown)
@@ -106,6 +109,7 @@ def _check_object(value: dict[str, Any], schema: Schema, where: str, unknown: Un
             )
         elif others is NOTHING:
             ignored.append(place)
+            del value[name]
         elif others is not True:
             ignored += check(item, others, place, unknown)
     for name in schema.get("required", ()):  # last: a misspelled field is reported first

@@ -18,6 +18,7 @@ from llamakit._distribution import install_command
 from llamakit.api import choose_sampling
 from llamakit.errors import LlamakitError, OptionError, PromptError, TokenizerError, UsageError
 from llamakit.plugin_manager.factories import Choice
+from llamakit.plugins.processors.grammar.time_limit import may_be_slow
 from llamakit.plugins.processors.grammar.token_vocabulary import TokenVocabulary
 from llamakit.tokenizer.sentencepiece import SentencePieceTokenizer, load
 
@@ -339,6 +340,27 @@ def test_what_cannot_be_used_is_one_sentence(
         processor(tokenizer, name, **options)
 
     assert "\n" not in str(caught.value)
+
+
+def test_patterns_that_would_take_the_engine_hours_are_refused(tokenizer: Any):
+    joined = {"type": "string", "allOf": [{"pattern": f"x{number}.*y"} for number in range(30)]}
+
+    with pytest.raises(OptionError, match=r"takes too long .* allOf and \$ref"):
+        processor(tokenizer, "json-schema", schema=json.dumps(joined))
+
+
+@pytest.mark.parametrize(
+    ("part", "is_tried"),
+    [
+        ('"pattern": "a", "allOf": []', True),
+        ('"format": "date", "$ref": "#"', True),
+        (r'"\u0070attern": "a", "\u0061llOf": []', True),
+        ('"pattern": "a"', False),
+        ('"allOf": []', False),
+    ],
+)
+def test_only_where_many_patterns_may_meet_a_process_tries_first(part: str, is_tried: bool):
+    assert may_be_slow("start: %json {" + ", ".join([part] * 9) + "}") == is_tried
 
 
 def test_a_tokenizer_that_tells_no_bytes_is_refused(tokenizer: Any):

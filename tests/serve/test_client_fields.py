@@ -14,6 +14,7 @@ from llamakit.serve.client_fields import IGNORED, NOT_OFFERED, NOT_OFFERED_ANYWH
 from llamakit.serve.message_schemas import MESSAGE_IGNORED
 from llamakit.serve.request_schemas import CHAT as CHAT_SCHEMA
 from llamakit.serve.request_schemas import COMPLETION as COMPLETION_SCHEMA
+from llamakit.serve.responses_schema import RESPONSES
 from llamakit.serve.sampling_fields import ALIASES, PROCESSOR_FIELDS, with_standard_names
 from llamakit.serve.schema_validation import Unknown, check
 
@@ -51,6 +52,16 @@ def test_what_cannot_be_meant_is_refused_by_name(name: str) -> None:
     for value in (*harmless, None):
         assert check({**SHORT, name: value}, schema) == []
     assert check({**SHORT, name: "something else"}, schema, unknown=Unknown.WARN) == [name]
+
+
+def test_an_ignored_field_is_not_taken_for_that_of_another_endpoint() -> None:
+    tool = {"type": "function", "name": "f", "function": "any"}
+    body = {"input": "a", "tools": [tool], "n": 5, "functions": 3, "response_format": "any"}
+
+    ignored = check(body, RESPONSES, unknown=Unknown.WARN)
+
+    assert ignored == ["tools[0].function", "n", "functions", "response_format"]
+    assert body == {"input": "a", "tools": [{"type": "function", "name": "f"}]}
 
 
 def test_no_field_is_in_two_tables() -> None:

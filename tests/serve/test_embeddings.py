@@ -40,6 +40,7 @@ def test_tokens_and_the_last_state_may_be_asked_for(server: Running, llama: Llam
         ({"input": "a", "encoding_format": "int8"}, "encoding_format"),
         ({"input": []}, "input"),
         ({"input": [99999999]}, "input has the token ID"),
+        ({"input": [1e300, 1]}, "input has the token ID"),
         ({"input": "no " * 30000}, "context"),
         ({"input": {"a": 1}}, "input"),
         ({}, "input"),

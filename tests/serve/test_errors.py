@@ -32,6 +32,12 @@ def refused(response: httpx.Response, status: int) -> dict[str, Any]:
         (COMPLETIONS, {"prompt": ["a", 5]}, "prompt", "prompt"),
         (COMPLETIONS, {"prompt": []}, "prompt", "prompt has 0 entries; expected 1 or more"),
         (COMPLETIONS, {"prompt": [1, 99999]}, "prompt", "the token ID 99999; the last one is 1599"),
+        (
+            COMPLETIONS,
+            {"prompt": [1e300, 1]},
+            "prompt",
+            "the token ID 1e+300; the last one is 1599",
+        ),
         (COMPLETIONS, {"prompt": "a", "promt": 1}, "promt", "did you mean 'prompt'?"),
         (COMPLETIONS, {"prompt": "a", "n": 0}, "n", "n is 0; it has to be 1 to 128"),
         (

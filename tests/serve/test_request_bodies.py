@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import gzip
 import json
 import zlib
@@ -14,6 +15,7 @@ from server_kit import HTTP, QUESTION, STORY, Running, begin, head, say, thread,
 from llamakit.api import Llama
 from llamakit.serve.api_errors import ApiError
 from llamakit.serve.body_check import BODIES, MOST_VALUES, BodyLimits, checked_body
+from llamakit.serve.body_reader import BodyProcess
 from llamakit.serve.server_settings import Limits
 
 COMPLETIONS = "/v1/completions"
@@ -110,6 +112,21 @@ def test_a_bomb_is_not_decompressed_further_than_the_limit(running: Running) -> 
     assert post_encoded(running, gzip.compress(b"{}")[:-5], "gzip").status_code == 400
     assert post_encoded(running, gzip.compress(b"{}") * 2, "gzip").status_code == 400
     assert post_encoded(running, b"{}", "gzip").status_code == 400
+
+
+def test_no_request_fails_when_the_process_for_bodies_was_ended() -> None:
+    data = json.dumps(SHORT).encode()
+    reader = BodyProcess(LIMITS)
+
+    async def read_around_an_end() -> list[Any]:
+        bodies = [await reader.read(data, "", COMPLETIONS)]
+        assert reader._process is not None
+        reader._process.kill()
+        bodies.append(await reader.read(data, "", COMPLETIONS))
+        await reader.close()
+        return bodies
+
+    assert asyncio.run(read_around_an_end()) == [SHORT, SHORT]
 
 
 def test_an_encoding_that_is_not_read_is_named(running: Running) -> None:

@@ -10,6 +10,7 @@ from llamakit.plugins.processors.grammar.messages import (
     engine_message,
     on_large_stack,
 )
+from llamakit.plugins.processors.grammar.time_limit import check_time
 from llamakit.plugins.processors.grammar.token_vocabulary import TokenVocabulary, vocabulary_of
 
 if TYPE_CHECKING:
@@ -111,6 +112,7 @@ class Constraint:
     def _compiled(self, grammar: str, name: str) -> LLMatcher:
         from llguidance import LLMatcher
 
+        check_time(grammar, name)
         message = reason_against(grammar, self._vocabulary)
         if message:
             raise OptionError(f"{name} cannot be used: {message}")

@@ -11,6 +11,7 @@ from llamakit.plugins.processors.grammar.constraint import Constraint, reason_ag
 from llamakit.plugins.processors.grammar.messages import engine_errors, on_large_stack
 from llamakit.plugins.processors.grammar.schema_keywords import check_keywords, refused
 from llamakit.plugins.processors.grammar.schema_tree import children, escaped, referenced
+from llamakit.plugins.processors.grammar.time_limit import TooSlowError
 from llamakit.plugins.processors.grammar.token_vocabulary import TokenVocabulary, vocabulary_of
 from llamakit.protocols import Tokenizer
 
@@ -37,6 +38,8 @@ def schema_constraint(
     check_keywords(schema, name)
     try:
         return Constraint(tokenizer, _grammar({**schema, "x-guidance": guidance}), name)
+    except TooSlowError:
+        raise
     except OptionError as error:
         with engine_errors(name):
             located = on_large_stack(lambda: _located(schema, vocabulary_of(tokenizer)))
