@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from llamakit.cli.number_types import WholeNumber
 from llamakit.cli.shared_options import model_options
 from llamakit.cli.user_path import UserPath
 
@@ -37,7 +38,7 @@ BATCH = 8
 @click.option(
     "--stride",
     metavar="N",
-    type=click.IntRange(min=1),
+    type=WholeNumber(min=1),
     help="Past the context, score N tokens after as many as the context holds besides.  "
     "[default: the context]",
 )
