@@ -22,7 +22,7 @@ GUARDED = {
     "cli/answer_stream.py": "asks the system for what it has",
     "cli/chat/line_history.py": "asks the system for what it has",
     "cores.py": "asks the system for what it has",
-    "plugins/processors/grammar/time_limit.py": "its import is tried; a clock is the limit elsewhere",
+    "plugins/processors/grammar/time_limit.py": "its import is tried; a clock limits it elsewhere",
     "serve/body_process.py": "its import is tried; the size of a body is the limit elsewhere",
     "cli/hidden_input.py": "its import is tried; one line is read with getpass elsewhere",
     "cli/chat/line_reader.py": "its import is tried; lines are not edited elsewhere",
