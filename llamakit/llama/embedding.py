@@ -44,7 +44,7 @@ def request(llama: Llama, tokens: Sequence[int], pooling: str, number: int = 1) 
     Args:
         number: which text it is, from 1.
     """
-    from llamakit.runtime.hidden_states import Pooling
+    from llamakit.runtime.observers import Pooling
     from llamakit.runtime.requests import Request
 
     if pooling not in POOLINGS:

@@ -1,12 +1,9 @@
-"""Observers: they read the hidden states of passes, the same on any number of ranks.
-
-Shapes: B rows, T new positions, L layers.
-"""
+"""Shows the hidden states of passes to observers, the same on any number of ranks."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING
 
 import torch
 
@@ -15,32 +12,6 @@ from llamakit.runtime.model import Batch
 if TYPE_CHECKING:
     from llamakit.runtime.cache_slots import CacheSlots
     from llamakit.runtime.requests import RunningRow
-
-FINAL = -1
-"""The hidden states after the final norm, which the output layer sees."""
-
-
-class Observer(Protocol):
-    """Reads the hidden states of a request. It is called on rank 0 alone and changes nothing."""
-
-    @property
-    def layers(self) -> Sequence[int]:
-        """After how many layers, from 0 for the embeddings; ``FINAL`` is after the final norm."""
-        ...
-
-    def __call__(self, state: dict[Any, Any], start: int, hidden: torch.Tensor, /) -> None:
-        """Read what a pass has computed.
-
-        Args:
-            state: of the row, kept from one pass to the next.
-            start: the first position.
-            hidden: ``(L, T, dim)``, in the order of ``layers``.
-        """
-        ...
-
-    def result(self, state: dict[Any, Any], /) -> Any:
-        """Return what is found when the row ends: numbers, strings and lists of them."""
-        ...
 
 
 def forward(
@@ -65,28 +36,3 @@ def forward(
             hidden = states[chosen, number, : len(tokens[number])]
             observer(row.state, batch.starts[number], hidden)
     return logits, batch
-
-
-class Pooling:
-    """Makes one vector of a prompt, of unit length.
-
-    Args:
-        pooling: ``mean`` of all tokens, or the ``last`` token.
-    """
-
-    layers = (FINAL,)
-
-    def __init__(self, pooling: str = "mean") -> None:
-        self._mean = pooling == "mean"
-
-    def __call__(self, state: dict[Any, Any], _start: int, hidden: torch.Tensor, /) -> None:
-        """Add up the hidden states, or keep the newest."""
-        with torch.inference_mode():
-            (positions,) = hidden.float()  # (T, dim)
-            summed = positions.sum(0) if self._mean else positions[-1]
-            state[self] = summed + state[self] if self._mean and self in state else summed
-
-    def result(self, state: dict[Any, Any], /) -> list[float]:
-        """Return the vector, ``dim`` numbers."""
-        vector: list[float] = torch.nn.functional.normalize(state[self], dim=0).tolist()
-        return vector

@@ -10,7 +10,7 @@ from typing import Any, Literal, NamedTuple
 import torch
 
 from llamakit.protocols import Drafter
-from llamakit.runtime.hidden_states import Observer
+from llamakit.runtime.observers import Observer
 from llamakit.runtime.sampling_pipeline import Sampling
 
 FinishReason = Literal["stop", "length", "cancelled", "failed"]

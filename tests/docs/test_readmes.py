@@ -38,7 +38,8 @@ def blocks(page: Path, language: str) -> list[str]:
 
 
 def command_lines(page: Path) -> list[str]:
-    lines = "".join((*blocks(page, "console"), *blocks(page, "sh"))).splitlines()
+    text = "".join((*blocks(page, "console"), *blocks(page, "sh")))
+    lines = re.sub(r"\\\n *", "", text).splitlines()
     return [line.partition("  #")[0].rstrip() for line in lines if line.strip()]
 
 
