@@ -18,7 +18,7 @@ from llamakit.errors import LlamakitError
 PACKAGE = Path(llamakit.__file__).parent
 COMMANDS_ONLY = {"--prompts", "--include", "--no-auth", "--api-key-file", "--host", "--port"}
 COMMANDS_ONLY |= {"--allowed-host", "--upgrade", "--help", "--no-such-option", "--format"}
-COMMANDS_ONLY |= {"--json", "--nproc_per_node"}
+COMMANDS_ONLY |= {"--json", "--items", "--nproc_per_node"}
 """Of the server, of commands that the Python API has no part of, and of other programs."""
 
 
@@ -63,6 +63,7 @@ def test_the_same_error_is_told_to_both(
     reference_cases: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     source = str(reference_cases / "gqa-mp1")
+    (tmp_path / "notes.txt").write_text("mine")
 
     with pytest.raises(LlamakitError, match="or pass force=True to replace it"):
         api.reshard(source, tmp_path, 1)

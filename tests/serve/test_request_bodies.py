@@ -163,6 +163,7 @@ def test_a_body_that_is_whole_arrives_whole(llama: Llama) -> None:
     assert type(checked["metadata"]["b"][0]) is int
     assert set(BODIES) == {"/v1/chat/completions", "/v1/responses", "/v1/moderations"} | {
         COMPLETIONS,
+        "/v1/embeddings",
         "/tokenize",
         "/detokenize",
     }

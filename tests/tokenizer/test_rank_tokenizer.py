@@ -182,7 +182,7 @@ def test_llama_4_has_2048_special_tokens() -> None:
 def test_the_rows_of_the_embedding_tell_which_special_tokens_follow(
     rank_file: Path, rows: int, scaled: bool, special: object
 ) -> None:
-    tokenizer = load_tokenizer(rank_file)
+    tokenizer = load_tokenizer(rank_file).wrapped
     assert isinstance(tokenizer, RankTokenizer)
     params = replace(_params(), vocab_size=rows, use_scaled_rope=scaled)
 
@@ -202,7 +202,7 @@ def _params():  # type: ignore[no-untyped-def]
 
 def test_a_sentencepiece_model_is_another_plugin_s(rank_file: Path) -> None:
     assert plugin.load_tokenizer(embedded_tokenizer().path) is None
-    assert isinstance(load_tokenizer(rank_file), RankTokenizer)
+    assert isinstance(load_tokenizer(rank_file).wrapped, RankTokenizer)
 
 
 def test_the_contract_of_tokenizers_holds(rank_file: Path) -> None:

@@ -68,7 +68,7 @@ def test_meta_s_own_ranks_come_through_it_unchanged(meta: RankTokenizer, tmp_pat
     ranks = meta.token_bytes()[:128_000]
     path = written(tmp_path, tokenizer_json(ranks, LLAMA_3_1_HF.names))
 
-    tokenizer = load_tokenizer(path)
+    tokenizer = load_tokenizer(path).wrapped
 
     assert isinstance(tokenizer, RankTokenizer)
     assert tokenizer.token_bytes() == meta.token_bytes()
@@ -82,7 +82,7 @@ def test_what_a_fine_tune_adds_and_renames_is_kept(content: dict[str, Any], tmp_
     added[2]["content"] = "<|im_start|>"
     added.append({**added[2], "id": 768, "content": "<tool_call>", "special": False})
 
-    tokenizer = load_tokenizer(written(tmp_path, changed))
+    tokenizer = load_tokenizer(written(tmp_path, changed)).wrapped
 
     assert isinstance(tokenizer, RankTokenizer)
     assert tokenizer.special_ids()["<|im_start|>"] == 514

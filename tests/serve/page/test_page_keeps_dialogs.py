@@ -43,7 +43,7 @@ def test_a_message_that_is_too_long_stays_and_is_offered_for_editing_alone(perso
     person.ask("one")
     long = "word " * 700
     person.send(long)
-    expect(person.page.get_by_role("alert")).to_contain_text("the context holds 512")
+    expect(person.page.get_by_role("alert")).to_contain_text("maximum context length is 512")
     offered = offers(person)
     person.page.get_by_label("Seed").fill("3")
     offered_still = offers(person)

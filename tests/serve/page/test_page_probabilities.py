@@ -183,4 +183,6 @@ def test_what_the_server_refuses_is_said_in_a_sentence(person):
     page.get_by_label("Prompt", exact=True).fill("word " * 2000)
     person.press("Generate")
 
-    expect(page.get_by_role("alert")).to_contain_text(re.compile(r"^The prompt .*\.$"))
+    expect(page.get_by_role("alert")).to_contain_text(
+        re.compile(r"maximum context length is .* tokens\..*\.\s*$")
+    )
