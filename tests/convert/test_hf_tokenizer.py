@@ -86,7 +86,7 @@ def train(path: Path, corpus: list[str] | None = None, **settings: Any) -> Path:
 
 
 @pytest.mark.parametrize("pair", PAIRS, ids=["reference", "demo"])
-@settings(max_examples=300)
+@settings(max_examples=100)
 @given(text=TEXTS)
 def test_tokens_and_text_are_those_of_sentencepiece(pair: Pair, text: str) -> None:
     if any(special in text for special in SPECIAL):
@@ -115,7 +115,7 @@ def test_odd_strings_have_the_tokens_of_sentencepiece(pair: Pair, text: str) -> 
     pair.check(text)
 
 
-@settings(max_examples=200)
+@settings(max_examples=100)
 @given(data=st.data())
 def test_any_tokens_but_bytes_have_the_text_of_sentencepiece(data: st.DataObject) -> None:
     pair = data.draw(st.sampled_from(PAIRS))
@@ -255,7 +255,7 @@ def test_other_control_tokens_are_special_too(tmp_path: Path) -> None:
     assert made.decode([1, 3, made.token_to_id("<turn>"), *made.encode("cat").ids]) == "cat"
 
 
-@settings(max_examples=300)
+@settings(max_examples=100)
 @given(data=st.data())
 def test_a_damaged_model_is_read_or_refused(
     data: st.DataObject, tmp_path_factory: pytest.TempPathFactory

@@ -193,7 +193,7 @@ def test_a_rank_that_waits_for_one_that_died_ends_with_its_message(
     assert done.stderr == "llamakit: rank 1 of 2 ended (signal SIGKILL)\n"
 
 
-@pytest.mark.parametrize("victim", [1, 2])
+@pytest.mark.parametrize("victim", [pytest.param(1, marks=pytest.mark.soak), 2])
 def test_a_rank_that_dies_under_torchrun_ends_all_with_one_message(
     victim: int, reference_cases: Path, tmp_path: Path
 ) -> None:

@@ -33,7 +33,7 @@ def brief(llama: Llama) -> Iterator[Running]:
         yield running
 
 
-@settings(max_examples=5, derandomize=True, suppress_health_check=[*HealthCheck])
+@settings(max_examples=3, derandomize=True, suppress_health_check=[*HealthCheck])
 def ask(case: Any, brief: Running) -> None:
     # Names and tokens are of the schema's type and yet unknown here, which is a 400.
     case.call_and_validate(base_url=brief.url, excluded_checks=[positive_data_acceptance])
