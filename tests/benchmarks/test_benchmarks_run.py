@@ -26,6 +26,7 @@ def run(run_script: Callable[..., Any], forked_python: Path) -> Run:
     return run_benchmark
 
 
+@pytest.mark.soak
 def test_the_gpu_benchmark_runs_its_code_paths_on_a_cpu(run: Run) -> None:
     out = run(
         *("gpu.py", "--device", "cpu", "--shape", "tiny", "--backend", "aot_eager"),
