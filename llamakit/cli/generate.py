@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,7 +23,7 @@ from llamakit.cli.shared_options import (
     sampling_options,
 )
 from llamakit.cli.terminal import answers_bar, json_text, note, note_unquoted, whole_lines
-from llamakit.cli.user_path import UserPath
+from llamakit.cli.user_path import jsonl_option
 from llamakit.llama.drafter_choice import drafts_summary
 from llamakit.llama.openai_batch_output import response_line
 from llamakit.llama.prompt_batch import Answer, PromptBatch
@@ -37,10 +36,8 @@ if TYPE_CHECKING:
 
 @click.command()
 @click.argument("prompt", nargs=-1)
-@click.option(
+@jsonl_option(
     "--prompts",
-    type=UserPath(dir_okay=False, allow_dash=True),
-    metavar="FILE.jsonl",
     help='One prompt a line: {"prompt": "…"} or {"messages": […]}, with an "id" and a "seed" '
     "if you like, or as in OpenAI's batch files; - is standard input.",
 )
@@ -53,10 +50,8 @@ if TYPE_CHECKING:
 @click.option(
     "--logprobs", is_flag=True, help="Log-probability of each token: in --json, else on stderr."
 )
-@click.option(
+@jsonl_option(
     "--output",
-    type=UserPath(dir_okay=False, allow_dash=True),
-    metavar="FILE.jsonl",
     help="Append the answers to this file as they end, one JSON object a line; prompts whose "
     "answers are in it are skipped, so the same command resumes where it was stopped.",
 )
@@ -118,8 +113,7 @@ def complete(
             options.sampling,
             lambda it: check_choices(toolkit, options.model, tokenizer, it, options.draft),
         )
-        size = options.loading.max_batch_size or min(len(missing), 8)
-        loading = replace(options.loading, max_batch_size=size)
+        loading = options.loading.for_prompts(len(missing))
         llama = stack.enter_context(open_model(toolkit, options.model, loading))
         prompt_format = llama.prompt_format(options.prompt_format)
         batch = PromptBatch(llama, prompts, prompt_format, options.seed)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,7 +9,7 @@ import click
 
 from llamakit.cli.number_types import Number
 from llamakit.cli.shared_options import PROMPT_FORMAT, model_options
-from llamakit.cli.user_path import UserPath
+from llamakit.cli.user_path import jsonl_option
 
 if TYPE_CHECKING:
     from llamakit.llama.moderation import Moderation
@@ -19,16 +18,11 @@ if TYPE_CHECKING:
     from llamakit.plugin_manager.toolkit import Toolkit
     from llamakit.protocols import Dialog
 
-BATCH = 8
-"""Dialogs that are judged at the same time."""
-
 
 @click.command()
 @click.argument("text", nargs=-1)
-@click.option(
+@jsonl_option(
     "--prompts",
-    type=UserPath(dir_okay=False, allow_dash=True),
-    metavar="FILE.jsonl",
     help='One a line: {"prompt": "…"} or {"messages": […]}, whose last message is judged, with an '
     '"id" if you like; - is standard input.',
 )
@@ -65,19 +59,16 @@ def moderate(
     """
     from llamakit.cli.open_model import open_model
     from llamakit.cli.terminal import json_text, note_unquoted
-    from llamakit.llama.moderation import moderate as run
+    from llamakit.llama.moderation import moderations
     from llamakit.llama.prompts import read_prompts
 
     note_unquoted(text)
     asked = read_prompts(text, None if prompts is None else Path(prompts))
-    size = loading.max_batch_size or min(len(asked), BATCH)
-    with open_model(toolkit, model, replace(loading, max_batch_size=size)) as llama:
-        for start in range(0, len(asked), size):
-            part = asked[start : start + size]
-            verdicts = run(llama, [_dialog(it) for it in part], prompt_format)
-            for prompt, verdict in zip(part, verdicts, strict=True):
-                result = _as_dict(prompt, verdict, threshold)
-                click.echo(json_text(result) if as_json else _line(result))
+    with open_model(toolkit, model, loading.for_prompts(len(asked))) as llama:
+        verdicts = moderations(llama, [_dialog(prompt) for prompt in asked], prompt_format)
+        for prompt, verdict in zip(asked, verdicts, strict=True):
+            result = _as_dict(prompt, verdict, threshold)
+            click.echo(json_text(result) if as_json else _line(result))
 
 
 def _dialog(prompt: Prompt) -> Dialog:
@@ -88,8 +79,7 @@ def _dialog(prompt: Prompt) -> Dialog:
 
 def _as_dict(prompt: Prompt, verdict: Moderation, threshold: float) -> dict[str, Any]:
     return {
-        **prompt.more,
-        **({} if prompt.id is None else {"id": prompt.id}),
+        **prompt.named,
         "flagged": verdict.score >= threshold,
         "score": verdict.score,
         "categories": list(verdict.categories),

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +11,7 @@ import click
 
 from llamakit.cli.number_types import WholeNumber
 from llamakit.cli.shared_options import model_options
-from llamakit.cli.user_path import UserPath
+from llamakit.cli.user_path import jsonl_option
 
 if TYPE_CHECKING:
     from llamakit.cli.answer_file import AnswerFile
@@ -21,16 +20,11 @@ if TYPE_CHECKING:
     from llamakit.llama.score_items import ScoreItem
     from llamakit.plugin_manager.toolkit import Toolkit
 
-BATCH = 8
-"""Strings that are scored at the same time."""
-
 
 @click.command()
 @click.argument("text", nargs=-1)
-@click.option(
+@jsonl_option(
     "--items",
-    type=UserPath(dir_okay=False, allow_dash=True),
-    metavar="FILE.jsonl",
     help='One a line: {"text": "…"}, {"context": "…", "continuation": "…"} or {"context": "…", '
     '"choices": ["…", "…"], "answer": 0}, with an "id" if you like; - is standard input.',
 )
@@ -42,10 +36,8 @@ BATCH = 8
     help="Past the context, score N tokens after as many as the context holds besides.  "
     "[default: the context]",
 )
-@click.option(
+@jsonl_option(
     "--output",
-    type=UserPath(dir_okay=False, allow_dash=True),
-    metavar="FILE.jsonl",
     help="Append the scores to this file, one JSON object a line; items whose scores are in it are "
     "skipped, so the same command resumes where it was stopped.",
 )
@@ -149,9 +141,8 @@ def _scores(
     if not missing:
         note(f"{file.path if file else ''} has all {len(items)} scores already")
         return
-    size = loading.max_batch_size or BATCH
     with (
-        open_model(toolkit, model, replace(loading, max_batch_size=size)) as llama,
+        open_model(toolkit, model, loading.for_prompts()) as llama,
         answers_bar(len(missing)) as counter,
     ):
         scored = run(llama, (items[index] for index in missing), stride=stride)

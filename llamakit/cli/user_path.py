@@ -1,12 +1,15 @@
-"""A path as users write it."""
+"""Paths as users write them."""
 
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import click
+
+F = TypeVar("F", bound=Callable[..., Any])
 
 
 class UserPath(click.Path):
@@ -18,3 +21,9 @@ class UserPath(click.Path):
         if isinstance(text, str) and text.startswith("~") and not Path(text).exists():
             value = os.path.expanduser(text)  # noqa: PTH111 - leaves a user that is unknown
         return super().convert(value, param, ctx)
+
+
+def jsonl_option(name: str, help: str) -> Callable[[F], F]:  # noqa: A002 (as Click calls it)
+    """Return an option for a file of JSON Lines; ``-`` is standard input or output."""
+    kind = UserPath(dir_okay=False, allow_dash=True)
+    return click.option(name, type=kind, metavar="FILE.jsonl", help=help)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from llamakit.errors import PromptError, PromptTooLongError, UsageError
@@ -29,13 +29,23 @@ def embed(llama: Llama, texts: Sequence[str], *, pooling: str = "mean") -> list[
         PromptTooLongError: a text does not fit into the context.
         PromptError: a text is no string, or has tokens that the model lacks.
     """
+    return list(embeddings(llama, texts, pooling))
+
+
+def embeddings(llama: Llama, texts: Sequence[str], pooling: str) -> Iterator[list[float]]:
+    """Yield the vectors of ``embed`` in the order of the texts, as they are ready."""
     check_prompts(texts)
-    prompts = [llama.tokenizer.encode(text, bos=True) for text in texts]
-    vectors: list[list[float]] = [[] for _ in prompts]
-    requests = [request(llama, tokens, pooling, number) for number, tokens in enumerate(prompts, 1)]
+    requests = [
+        request(llama, llama.tokenizer.encode(text, bos=True), pooling, number)
+        for number, text in enumerate(texts, start=1)
+    ]
+    ready: dict[int, list[float]] = {}
+    yielded = 0
     for event in llama.run(requests):
-        (vectors[event.index],) = event.observed
-    return [list(vector) for vector in vectors]
+        (ready[event.index],) = event.observed
+        while yielded in ready:
+            yield list(ready.pop(yielded))
+            yielded += 1
 
 
 def request(llama: Llama, tokens: Sequence[int], pooling: str, number: int = 1) -> Request:

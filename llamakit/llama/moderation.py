@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -48,8 +48,22 @@ def moderate(
         PromptTooLongError: a dialog fills the context.
     Source: https://www.llama.com/docs/model-cards-and-prompt-formats/llama-guard-3/
     """
+    return list(moderations(llama, dialogs, prompt_format))
+
+
+def moderations(
+    llama: Llama, dialogs: Sequence[Dialog], prompt_format: str | None
+) -> Iterator[Moderation]:
+    """Yield what ``moderate`` returns, as it is ready: ``llama.max_batch_size`` at a time."""
     guard = llama.prompt_format(prompt_format or PROMPT_FORMAT)
     prompts = [guard.encode(dialog) for dialog in dialogs]
+    for number, prompt in enumerate(prompts, start=1):
+        llama.check_prompt(prompt, number, len(prompts))
+    for start in range(0, len(prompts), llama.max_batch_size):
+        yield from _judge(llama, prompts[start : start + llama.max_batch_size])
+
+
+def _judge(llama: Llama, prompts: Sequence[list[int]]) -> list[Moderation]:
     answers, _ = llama.generate(prompts, ANSWER_TOKENS, temperature=0)
     begun = [
         up_to_unsafe(llama.tokenizer, prompt, answer)

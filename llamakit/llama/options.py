@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, Any
 
 from llamakit.llama.sampler_choice import choose_sampling, needs_tokenizer
@@ -12,6 +12,10 @@ if TYPE_CHECKING:
     from llamakit.plugin_manager.toolkit import Toolkit
     from llamakit.protocols import Tokenizer
     from llamakit.runtime.sampling_pipeline import Sampling
+
+
+BATCH = 8
+"""Prompts that a command answers at the same time, where no option says so."""
 
 
 @dataclass(frozen=True)
@@ -40,6 +44,10 @@ class LoadOptions:
     max_batch_size: int | None = None
     join_timeout: float | None = None
     rope_factor: float | None = None
+
+    def for_prompts(self, count: int = BATCH) -> LoadOptions:
+        """Return them with a batch size for so many prompts, if they have none."""
+        return replace(self, max_batch_size=self.max_batch_size or min(count, BATCH))
 
     def as_arguments(self) -> dict[str, Any]:
         """Return the keyword arguments for ``Llama.open``; what was not given is left out."""

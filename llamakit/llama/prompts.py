@@ -59,6 +59,11 @@ class Prompt:
     more: Mapping[str, Any] = field(default_factory=dict)
 
     @property
+    def named(self) -> dict[str, Any]:
+        """Its id, if it has one, and the other keys of its line."""
+        return {**self.more, **({} if self.id is None else {"id": self.id})}
+
+    @property
     def digest(self) -> str:
         """A hash of its text or dialog, its tools, and settings of its own."""
         content = digest(self.text if self.dialog is None else self.dialog, self.tools)
@@ -88,8 +93,8 @@ def read_prompts(arguments: Sequence[str], file: Path | None) -> list[Prompt]:
             prompts += read_jsonl(lines, name)
     if not prompts:
         raise UsageError(
-            'no prompt: give one, as in llamakit generate "Once upon a time", or - for standard '
-            "input, or --prompts FILE.jsonl"
+            'no prompt: give one, such as "Once upon a time", or - for standard input, or '
+            "--prompts FILE.jsonl"
         )
     return prompts
 

@@ -90,3 +90,28 @@ def test_the_command_prints_a_vector_a_line(
     assert [line.get("id") for line in lines] == [None, "b"]
     for line, vector in zip(lines, embed(llama, TEXTS[:2]), strict=True):
         assert line["embedding"] == pytest.approx(vector, abs=1e-4)
+
+
+def test_the_command_names_a_text_that_is_too_long_by_its_number_among_all(
+    run_llamakit: Callable[..., Any], reference_cases: Path
+) -> None:
+    model = ("-m", reference_cases / "gqa-mp1", "--max-seq-len", "16", "--max-batch-size", "1")
+
+    done = run_llamakit("embed", *model, "a b", "c d", "a " * 20)
+
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "text 3 has" in done.stderr
+
+
+def test_the_command_says_how_to_embed_a_dialog(
+    run_llamakit: Callable[..., Any], tmp_path: Path
+) -> None:
+    line = {"messages": [{"role": "user", "content": "Hello"}]}
+    (tmp_path / "texts.jsonl").write_text(json.dumps(line))
+
+    done = run_llamakit("embed", "--prompts", "texts.jsonl")
+
+    assert done.returncode == 2
+    assert 'prompt 1 is a dialog, and a text is embedded as it is: pass it as {"prompt":' in (
+        done.stderr
+    )

@@ -13,7 +13,7 @@ import pytest
 
 from llamakit import Llama
 from llamakit.api import choose_sampling, moderate
-from llamakit.errors import DialogError
+from llamakit.errors import DialogError, PromptTooLongError
 from llamakit.llama.moderation import categories_of
 from llamakit.runtime.requests import Request
 
@@ -69,6 +69,23 @@ def test_the_categories_are_those_below_unsafe(text: str, categories: tuple[str,
 def test_a_message_of_another_role_is_refused(llama: Llama) -> None:
     with pytest.raises(DialogError, match="message 1 has the role 'system'"):
         moderate(llama, [[{"role": "system", "content": "Be kind."}]])
+
+
+def test_more_dialogs_than_the_batch_size_are_judged_in_their_order(llama: Llama) -> None:
+    three = [*DIALOGS, DIALOGS[0]]
+
+    verdicts = moderate(llama, three)
+
+    assert [it.score for it in verdicts] == pytest.approx(
+        [moderate(llama, [dialog])[0].score for dialog in three], rel=1e-3
+    )
+
+
+def test_a_dialog_that_is_too_long_is_named_by_its_number_among_all(llama: Llama) -> None:
+    too_long: Any = [{"role": "user", "content": "a " * 4000}]
+
+    with pytest.raises(PromptTooLongError, match="prompt 3 of 3 has"):
+        moderate(llama, [*DIALOGS, too_long])
 
 
 def test_the_command_judges_strings_and_dialogs(
