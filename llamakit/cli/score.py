@@ -164,7 +164,9 @@ def _as_text(line: dict[str, Any]) -> str:
             f"{name}: {line['logprob']:.4f} in {line['tokens']} tokens, perplexity "
             f"{_number(line['perplexity'])}{greedy}"
         )
-    verdict = {True: " right", False: " wrong"}.get(line.get("correct"), "")  # type: ignore[arg-type]
+    verdict = ""
+    if "correct" in line:
+        verdict = " right" if line["correct"] else " wrong"
     scores = " ".join(f"{choice['logprob']:.4f}" for choice in line["choices"])
     return f"{name}: choice {line['best']}{verdict} of {scores}"
 

@@ -6,24 +6,22 @@ import hashlib
 import operator
 from collections import Counter
 from collections.abc import Hashable, Iterable, Sequence
+from typing import Any
 
 from llamakit.errors import OptionError
+from llamakit.llama.number_checks import is_whole
 
 LEAST, MOST = -(1 << 63), (1 << 64) - 1
 """What torch's generators take."""
 
 
-def check_seed(value: object) -> int:
+def check_seed(value: Any) -> int:
     """Return a seed. Raises OptionError if it is no whole number of 64 bits."""
-    try:
-        seed = LEAST - 1 if isinstance(value, bool) else operator.index(value)  # type: ignore[arg-type]
-    except TypeError:
-        seed = LEAST - 1
-    if not LEAST <= seed <= MOST:
+    if not is_whole(value) or not LEAST <= operator.index(value) <= MOST:
         raise OptionError(
             f"{value!r:.40} is no seed: expected a whole number of 64 bits, {LEAST} to {MOST}"
         )
-    return seed
+    return operator.index(value)
 
 
 class Seeds:
