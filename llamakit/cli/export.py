@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from llamakit.cli.shared_options import NameOption
+from llamakit.cli.name_option import NameOption
 from llamakit.cli.user_path import UserPath
 
 if TYPE_CHECKING:

@@ -27,7 +27,8 @@ from llamakit.cli.user_path import jsonl_option
 from llamakit.llama.drafter_choice import drafts_summary
 from llamakit.llama.openai_batch_output import response_line
 from llamakit.llama.prompt_batch import Answer, PromptBatch
-from llamakit.llama.prompts import Prompt, check_unicode, read_prompts
+from llamakit.llama.prompt_checks import check_unicode
+from llamakit.llama.prompts import Prompt, read_prompts
 
 if TYPE_CHECKING:
     from llamakit.api import Chunk, Llama

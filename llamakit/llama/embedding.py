@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from llamakit.errors import PromptError, PromptTooLongError, UsageError
-from llamakit.llama.prompts import check_prompts
+from llamakit.llama.prompt_checks import check_prompts
 from llamakit.llama.sampler_choice import choose_sampling
 
 if TYPE_CHECKING:

@@ -12,7 +12,7 @@ from llamakit.llama.infilling import Gap, decode_continuation
 from llamakit.llama.loaded_model import LoadedModel
 from llamakit.llama.loading import LoadSpec, check_length, load_on_ranks, load_tokenizer
 from llamakit.llama.number_checks import check_at_least_1, check_counts
-from llamakit.llama.prompts import check_messages, check_prompt_string, check_prompts
+from llamakit.llama.prompt_checks import check_messages, check_prompt_string, check_prompts
 from llamakit.llama.sampler_choice import choose_sampling
 from llamakit.plugin_manager.toolkit import Toolkit, default_toolkit
 from llamakit.protocols import Dialog, Message

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 
 def joined(parts: Iterable[str]) -> str:
@@ -27,3 +28,9 @@ def text_of(content: object) -> str | None:
     ]
     strings = [it for it in texts if isinstance(it, str)]
     return joined(strings) if len(strings) == len(texts) else None
+
+
+def content_of(message: Mapping[str, Any]) -> Any:
+    """Return the content of a message; OpenAI's clients send none with tool calls."""
+    content = message.get("content")
+    return "" if content is None and message.get("tool_calls") else content

@@ -7,24 +7,23 @@ import hashlib
 import json
 import os
 import sys
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any, cast
 
 from llamakit.errors import (
-    DialogError,
     FileFormatError,
     InvalidJSONError,
     OptionError,
-    PromptError,
     UsageError,
 )
 from llamakit.files.json_reader import MAX_NBYTES, parse_json
 from llamakit.files.regular_file import open_regular
 from llamakit.files.text import decoded_lines
 from llamakit.llama import openai_batch
-from llamakit.llama.message_content import text_of
+from llamakit.llama.message_content import content_of, text_of
+from llamakit.llama.prompt_checks import check_unicode
 from llamakit.llama.seeds import check_seed
 from llamakit.protocols import Dialog
 
@@ -257,68 +256,7 @@ def _message(value: Any) -> dict[str, Any] | None:
     """Return what is known of a message, or None if it is none."""
     role = value.get("role") if isinstance(value, dict) else None
     role = "system" if role == "developer" else role
-    if role not in ROLES or (content := text_of(_content(value))) is None:
+    if role not in ROLES or (content := text_of(content_of(value))) is None:
         return None
     tool_keys = {key: value[key] for key in TOOL_KEYS if value.get(key) is not None}
     return {"role": role, "content": content, **tool_keys}
-
-
-def _content(message: Mapping[str, Any]) -> Any:
-    """Return the content of a message; OpenAI's clients send none with tool calls."""
-    content = message.get("content")
-    return "" if content is None and message.get("tool_calls") else content
-
-
-def check_unicode(text: str, source: str) -> None:
-    """Refuse text that was no UTF-8 when it was read, or that UTF-8 cannot write.
-
-    Args:
-        text: bytes that are not UTF-8 are surrogates in it.
-        source: what it is, as the subject of a sentence.
-    Raises:
-        PromptError: it has a surrogate.
-    """
-    try:
-        text.encode()
-    except UnicodeEncodeError as error:
-        raise PromptError(
-            f"{source} is not UTF-8 text: character {error.start + 1} is "
-            f"{text[error.start]!r}, which no tokenizer takes"
-        ) from None
-
-
-def check_prompt_string(value: object) -> None:
-    """Refuse a prompt that is not a string. Raises PromptError."""
-    if not isinstance(value, str):
-        raise PromptError(f"a prompt is a string, not a {type(value).__name__}")
-    check_unicode(value, "the prompt")
-
-
-def check_prompts(value: object) -> None:
-    """Refuse prompts that are not a list of strings. Raises PromptError."""
-    if isinstance(value, str) or not isinstance(value, Iterable):
-        raise PromptError(
-            f'the prompts are a list of strings, not a {type(value).__name__}: ["Once upon a time"]'
-        )
-    for prompt in value:
-        check_prompt_string(prompt)
-
-
-def check_messages(dialog: object) -> None:
-    """Refuse a dialog that is not a list of messages with a role and a content.
-
-    Raises:
-        DialogError: it is something else.
-    """
-    expected = 'expected a list of {"role": "user", "content": "text"}'
-    if isinstance(dialog, str | Mapping) or not isinstance(dialog, Iterable):
-        one = "; where several dialogs are wanted, one is [dialog]"
-        hint = one if isinstance(dialog, Mapping) else ""
-        raise DialogError(f"a dialog is no {type(dialog).__name__}: {expected}{hint}")
-    for number, message in enumerate(dialog, start=1):
-        if not isinstance(message, Mapping):
-            raise DialogError(f"message {number} is a {type(message).__name__}: {expected}")
-        for key, text in (("role", message.get("role")), ("content", _content(message))):
-            if not isinstance(text, str):
-                raise DialogError(f"message {number} has no {key} that is a string: {expected}")
-            check_unicode(message[key], f"message {number}")

@@ -7,9 +7,8 @@ from typing import Any
 from llamakit.plugin_manager.contracts.drafters import draft_fault, token_list
 from llamakit.protocols import Drafter, DrafterFactory
 from llamakit.testing.batch_runs import VOCABULARY
-from llamakit.testing.factory_checks import check_factory, check_nonsense, entry_for, make, said
+from llamakit.testing.factory_checks import check_factory, check_nonsense, make, said
 from llamakit.testing.process_state import ContractError, left_alone
-from llamakit.testing.registration_checks import check_registration_of
 
 SEQUENCES = ([1], [1, 5], [1, 5, 6, 7, 8] * 6, list(range(1, 600)), [1, *[9] * 40])
 """Tokens so far: one, a pattern that repeats, none that does, one token again and again."""
@@ -26,9 +25,7 @@ def check_drafter(factory: DrafterFactory, **options: Any) -> None:
         AssertionError: a rule is broken; the sentence says which, and what to do.
     """
     __tracebackhide__ = True
-    entry = entry_for("drafter", factory)
-    check_registration_of(factory)
-    check_factory(entry)
+    entry = check_factory("drafter", factory)
     name = str(entry)
     draft: Drafter = make(entry, options)
     with left_alone(name):

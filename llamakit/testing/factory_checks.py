@@ -13,6 +13,7 @@ from llamakit.plugin_manager.docstrings import summary_of
 from llamakit.plugin_manager.factories import Option, build, options_of, takes_tokenizer
 from llamakit.plugin_manager.registry import Entry, Source
 from llamakit.testing.process_state import ContractError, left_alone
+from llamakit.testing.registration_checks import check_registration_of
 from llamakit.testing.small_checkpoints import embedded_tokenizer
 
 TYPES = "use int, float, bool, str, Path, Literal[…], or one of these with | None"
@@ -20,7 +21,7 @@ TYPES = "use int, float, bool, str, Path, Literal[…], or one of these with | N
 _NONSENSE: dict[Any, tuple[object, ...]] = {int: (-1, 0), float: (-1.0, 0.0)}
 
 
-def entry_for(kind: str, factory: object) -> Entry:
+def _entry_for(kind: str, factory: object) -> Entry:
     """Wrap what is checked as a registry would hold it.
 
     As if it were built in: what it raises comes through as it is.
@@ -29,17 +30,21 @@ def entry_for(kind: str, factory: object) -> Entry:
     return Entry(kind, name, factory, "", Source(name, DISTRIBUTION, __version__, builtin=True))
 
 
-def check_factory(entry: Entry, positional: int = 0) -> None:
-    """Check what ``llamakit plugins show`` says of a factory.
+def check_factory(kind: str, factory: object, positional: int = 0) -> Entry:
+    """Check that a factory is registered, and what ``llamakit plugins show`` says of it.
 
     Args:
-        entry: the factory.
+        kind: of the factory, such as ``sampler``.
         positional: how many parameters come before its options, for llamakit to fill.
+    Returns:
+        The factory as a registry would hold it.
 
     Raises:
-        ContractError: no docstring, or a parameter that is no proper option.
+        ContractError: no docstring, a parameter that is no proper option, or registered wrongly.
     """
     __tracebackhide__ = True
+    entry = _entry_for(kind, factory)
+    check_registration_of(factory)
     if not callable(entry.value):
         raise ContractError(
             f"the {entry.kind} {entry.value!r} is not a factory: register a "
@@ -62,6 +67,7 @@ def check_factory(entry: Entry, positional: int = 0) -> None:
         if not option.can_be_typed:
             raise ContractError(f"{not_typable(entry, option)}: {TYPES}")
         _check_default(entry, option)
+    return entry
 
 
 def not_typable(entry: Entry, option: Option) -> str:

@@ -10,9 +10,8 @@ from typing import Any, cast
 from llamakit.errors import LlamakitError
 from llamakit.plugin_manager.contracts.prompt_formats import encoding_fault, stop_fault
 from llamakit.protocols import Dialog, PromptFormat, PromptFormatFactory, Tokenizer
-from llamakit.testing.factory_checks import check_factory, entry_for, make, said
+from llamakit.testing.factory_checks import check_factory, make, said
 from llamakit.testing.process_state import ContractError, left_alone
-from llamakit.testing.registration_checks import check_registration_of
 from llamakit.testing.small_checkpoints import embedded_tokenizer
 
 QUESTION = "Once upon a time"
@@ -34,9 +33,7 @@ def check_prompt_format(
         AssertionError: a rule is broken; the sentence says which, and what to do.
     """
     __tracebackhide__ = True
-    entry = entry_for("prompt format", factory)
-    check_registration_of(factory)
-    check_factory(entry, positional=1)
+    entry = check_factory("prompt format", factory, positional=1)
     name, tokenizer = str(entry), tokenizer or embedded_tokenizer()
     prompt_format: PromptFormat = make(entry, options, tokenizer)
     _check_stop_tokens(name, prompt_format, tokenizer)

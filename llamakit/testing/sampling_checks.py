@@ -8,9 +8,8 @@ from typing import Any
 from llamakit.plugin_manager.contracts.samplers import Contract, processor_fault, sampler_fault
 from llamakit.protocols import LogitsProcessorFactory, SamplerFactory
 from llamakit.testing import batch_runs
-from llamakit.testing.factory_checks import check_factory, check_nonsense, entry_for, make
+from llamakit.testing.factory_checks import check_factory, check_nonsense, make
 from llamakit.testing.process_state import ContractError, left_alone
-from llamakit.testing.registration_checks import check_registration_of
 
 
 def check_sampler(factory: SamplerFactory, **options: Any) -> None:
@@ -45,9 +44,7 @@ def _check(
     kind: str, factory: Callable[..., Any], options: dict[str, Any], fault_of: Contract
 ) -> None:
     __tracebackhide__ = True
-    entry = entry_for(kind, factory)
-    check_registration_of(factory)
-    check_factory(entry)
+    entry = check_factory(kind, factory)
     name = str(entry)
     step = batch_runs.checked(name, make(entry, options), fault_of)
     with left_alone(name):

@@ -63,7 +63,7 @@ def chat(
     from llamakit.cli.chat.conversation import Conversation
     from llamakit.cli.chat.line_reader import open_line_reader
     from llamakit.cli.open_model import check_choices, open_model
-    from llamakit.llama.prompts import check_unicode
+    from llamakit.llama.prompt_checks import check_unicode
 
     check_unicode(system or "", "--system")
     settings = AnswerSettings(**sampling.as_arguments(), max_new_tokens=max_new_tokens, seed=seed)

@@ -9,7 +9,7 @@ from llamakit.cli.error_message import message_of
 from llamakit.cli.terminal import note
 from llamakit.errors import LlamakitError, UsageError
 from llamakit.llama.drafter_choice import drafts_summary
-from llamakit.llama.prompts import check_unicode
+from llamakit.llama.prompt_checks import check_unicode
 
 
 def run(chat: Chat, reader: LineReader) -> int:

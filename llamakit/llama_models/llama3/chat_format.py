@@ -6,6 +6,7 @@ import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from llamakit.llama import tokenizer as plain
 from llamakit.llama_models.datatypes import (
     BuiltinTool,
     RawContent,
@@ -18,8 +19,10 @@ from llamakit.llama_models.datatypes import (
 from llamakit.llama_models.llama3.tokenizer import Tokenizer
 from llamakit.plugin_manager.contracts.prompt_formats import build_format
 from llamakit.plugin_manager.toolkit import default_toolkit
-from llamakit.protocols import ParsedAnswer, PromptFormat
+from llamakit.protocols import Message, ParsedAnswer, PromptFormat
 from llamakit.protocols import Tokenizer as AnyTokenizer
+
+_REPLY: Message = {"role": "assistant", "content": ""}
 
 
 @dataclass
@@ -45,7 +48,7 @@ class ChatFormat:
     ) -> tuple[list[int], list[object]]:
         """Return the tokens of a message, with its header and its end, and its images: none."""
         tokens = self.encode_dialog_prompt([message], tool_prompt_format).tokens
-        reply = len(self._header("assistant"))
+        reply = len(plain.ChatFormat(self.tokenizer).encode_header(_REPLY))
         return tokens[1 : len(tokens) - reply], []
 
     def encode_dialog_prompt(
@@ -83,11 +86,6 @@ class ChatFormat:
     def _format(self, style: str) -> PromptFormat:
         entry = default_toolkit().prompt_formats.entry("llama3")
         return build_format(entry, {"tool_style": style}, self.tokenizer)
-
-    def _header(self, role: str) -> list[int]:
-        special, encode = self.tokenizer.special_tokens, self.tokenizer.encode
-        start, stop = special["<|start_header_id|>"], special["<|end_header_id|>"]
-        return [start, *encode(role), stop, *encode("\n\n")]
 
 
 def _tool(name: str) -> BuiltinTool | str:
