@@ -130,7 +130,7 @@ def _scores(
     from llamakit.cli.open_model import open_model
     from llamakit.cli.terminal import answers_bar, note
     from llamakit.llama.score_summary import as_dict
-    from llamakit.llama.scoring import score as run
+    from llamakit.llama.scoring import score_numbered
 
     names = [name_of(item, index) for index, item in enumerate(items)]
     missing = [
@@ -145,7 +145,9 @@ def _scores(
         open_model(toolkit, model, loading.for_prompts()) as llama,
         answers_bar(len(missing)) as counter,
     ):
-        scored = run(llama, (items[index] for index in missing), stride=stride)
+        scored = score_numbered(
+            llama, ((index + 1, items[index]) for index in missing), stride=stride
+        )
         for index, result in zip(missing, scored, strict=True):
             line = {"index": index, **as_dict(result)}
             counter.add(sum(it.tokens for it in result.scores), 1)

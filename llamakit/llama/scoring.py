@@ -91,11 +91,18 @@ def score(
         UsageError: a stride outside of 1 to ``llama.max_seq_len``.
         PromptError: a string without tokens, or with one outside of the model's vocabulary.
     """
+    return score_numbered(llama, enumerate(items, start=1), stride=stride)
+
+
+def score_numbered(
+    llama: Llama, items: Iterable[tuple[int, ScoreItem]], *, stride: int | None = None
+) -> Iterator[ItemScore]:
+    """Score items as ``score``, each with the number that errors call it by."""
     context = llama.max_seq_len
     stride = context if stride is None else stride
     if not 1 <= stride <= context:
         raise UsageError(f"the stride is {stride}; it has to be 1 to {context}, the context")
-    waiting = enumerate(items, start=1)
+    waiting = iter(items)
     while group := list(islice(waiting, GROUP)):
         yield from _score(llama, group, stride)
 

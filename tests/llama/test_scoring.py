@@ -230,6 +230,19 @@ def test_a_run_that_was_stopped_resumes_with_the_same_summary(
         assert total_again[kind] == pytest.approx(total[kind], rel=1e-4)
 
 
+def test_a_run_that_is_resumed_names_an_item_by_its_number_among_all(
+    run_llamakit: Callable[..., Any], tmp_path: Path, command: list[str | Path]
+) -> None:
+    run_llamakit(*command, "--output", "scores.jsonl")
+    lines = [*LINES, {"context": "A", "continuation": ""}]
+    (tmp_path / "items.jsonl").write_text("\n".join(map(json.dumps, lines)))
+
+    resumed = run_llamakit(*command, "--output", "scores.jsonl")
+
+    assert resumed.returncode == 1
+    assert "item 4: '' adds no token" in resumed.stderr
+
+
 @pytest.mark.parametrize("other", [("--quantize", "int8"), ("--stride", "8")])
 def test_scores_with_other_settings_are_not_mixed(
     run_llamakit: Callable[..., Any], command: list[str | Path], other: tuple[str, ...]
