@@ -1,7 +1,7 @@
 """How the families of Llama differ, as data: one row each.
 
 Which family a checkpoint is of is decided in ``params``, by its numbers, and in
-``llama_generation``, by all that there is. What a model computes follows from the numbers and names
+``family_detection``, by all that there is. What a model computes follows from the numbers and names
 in its files; a family fills in what those leave open.
 """
 

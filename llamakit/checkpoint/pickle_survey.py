@@ -211,5 +211,5 @@ def _items(value: object) -> tuple[object, ...]:
 
 def _as_key(key: object) -> Key:
     """Return a key that hashes as text does: the hashes of numbers can be made to clash."""
-    is_short = type(key) in (int, float, bool) and abs(key) < 1 << 62  # type: ignore[arg-type]
+    is_short = isinstance(key, int | float) and abs(key) < 1 << 62
     return Key(str(key) if is_short else f"a {type(key).__name__}")

@@ -11,7 +11,7 @@ from pathlib import Path
 from llamakit._distribution import __version__
 from llamakit.checkpoint.capabilities import companion_files, weight_files
 from llamakit.checkpoint.checked_read import describe
-from llamakit.checkpoint.checklist import MODEL_CHECKLIST
+from llamakit.checkpoint.checklist import MODEL_CHECKLIST, TOKENIZER_CHECKLIST
 from llamakit.checkpoint.family_detection import ORIGIN
 from llamakit.checkpoint.generation_config import listed_tokens
 from llamakit.checkpoint.layout import EMBEDDING
@@ -37,7 +37,6 @@ from llamakit.tokenizer.special_tokens import ALL_NAMES
 PARAMS = "params.json"
 _WEIGHTS = ("consolidated", "model.safetensors", "model-")
 """How the names of files of weights, and of their index, begin."""
-_TOKENIZER_LIST = "tokenizer_checklist.chk"
 
 
 def meta_companions(checkpoint: Checkpoint, size: int, dtype: str | None) -> list[SmallFile]:
@@ -104,7 +103,7 @@ def _tokenizer_model(tokenizer: Path | None, path: Path) -> list[SmallFile]:
         path: the folder of the checkpoint.
     """
     if tokenizer is not None and tokenizer.name == TOKENIZER:
-        checklist = tokenizer.with_name(_TOKENIZER_LIST)
+        checklist = tokenizer.with_name(TOKENIZER_CHECKLIST)
         return [copy_of(file, path) for file in (tokenizer, checklist) if file.exists()]
     reason = f"no {TOKENIZER} in {path} nor in its parent"
     try:

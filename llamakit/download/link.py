@@ -17,6 +17,7 @@ from llamakit.download.link_policy import Policy, read_policy
 from llamakit.download.link_wrappers import (
     SIGNING,
     START,
+    TO_THE_ID,
     innermost,
     nkeys,
     signing_keys,
@@ -43,8 +44,7 @@ _PIECE = re.compile(r"(\s*)(\S+)")
 _BARE = re.compile(r"(?<![\w.-])[\w-]+(?:\.[\w-]+)+(?::\d+)?/\S")
 _IN_ADDRESS = re.compile(r"[\w%*&=?~.+:/;@,!$-]+", re.ASCII)
 _WILDCARD = re.compile(r"\*|%2A|%252A", re.IGNORECASE)
-_TO_THE_ID = r"([^?]+\?.*[?&]Key-Pair-Id=[A-Za-z0-9]+)"
-_AFTER_THE_ID = re.compile(_TO_THE_ID + "[^&A-Za-z0-9].*", re.DOTALL)
+_AFTER_THE_ID = re.compile(TO_THE_ID + "[^&A-Za-z0-9].*", re.DOTALL)
 _ID_LENGTH, _OLD_ID_LENGTH = 13, 20
 """Length of a key pair's id: K and 12 or 13 characters more, or APKA and 16."""
 _KEY_LENGTH, _KEY_CHANGES = 16, 4

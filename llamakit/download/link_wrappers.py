@@ -12,8 +12,8 @@ _SIGNED = (*SIGNING, "Expires")
 _HTML_NUMBER = re.compile(r"&#(?:[xX]0{0,8}([0-9A-Fa-f]{1,4})|0{0,8}([0-9]{1,4}));")
 _PERCENT = re.compile(r"%(?:25)*([0-9A-Fa-f]{2})")
 _UNRESERVED = re.compile(r"[A-Za-z0-9._~-]")
-_TO_THE_ID = r"([^?]+\?.*[?&]Key-Pair-Id=[A-Za-z0-9]+)"
-_PARAMETERS_AFTER_THE_ID = re.compile(_TO_THE_ID + "&(?!.*(?:Policy|Expires|Signature)=).*")
+TO_THE_ID = r"([^?]+\?.*[?&]Key-Pair-Id=[A-Za-z0-9]+)"
+_PARAMETERS_AFTER_THE_ID = re.compile(TO_THE_ID + "&(?!.*(?:Policy|Expires|Signature)=).*")
 _PROOFPOINT = re.compile(r"urldefense\.(?:proofpoint\.)?com/v[12]/url\?u=([^&]+)")
 
 
