@@ -8,15 +8,18 @@ from __future__ import annotations
 
 import hashlib
 
-_KINDS = {32: "MD5", 40: "Git SHA-1", 64: "SHA-256"}
+from llamakit.checkpoint.checklist import kind_of
+from llamakit.checkpoint.hashing import Checksum
+
+_GIT_DIGITS = 40
 
 
 def kind(checksum: str | None) -> str:
     """Return what a checksum is called; without one, an MD5 is computed."""
-    return _KINDS[len(checksum)] if checksum else "MD5"
+    return "Git SHA-1" if _is_of_git(checksum) else kind_of(checksum)
 
 
-class Hasher:
+class Hasher(Checksum):
     """Computes the kind of checksum that is expected of a file.
 
     Args:
@@ -25,18 +28,9 @@ class Hasher:
     """
 
     def __init__(self, expected: str | None, nbytes: int) -> None:
-        name = {"MD5": "md5", "Git SHA-1": "sha1", "SHA-256": "sha256"}[kind(expected)]
-        self._hash = hashlib.new(name, usedforsecurity=False)
-        if name == "sha1":
-            self._hash.update(b"blob %d\0" % nbytes)
-
-    def update(self, offset: int, block: memoryview) -> None:  # noqa: ARG002 - sees all, in order
-        """Take the next bytes of the file."""
-        self._hash.update(block)
-
-    def hexdigest(self) -> str:
-        """Return lower-case hex digits."""
-        return self._hash.hexdigest()
+        super().__init__(expected)
+        if _is_of_git(expected):
+            self._sum = hashlib.sha1(b"blob %d\0" % nbytes, usedforsecurity=False)
 
 
 def checksum_of(data: bytes, expected: str | None) -> str:
@@ -44,3 +38,7 @@ def checksum_of(data: bytes, expected: str | None) -> str:
     hasher = Hasher(expected, len(data))
     hasher.update(0, memoryview(data))
     return hasher.hexdigest()
+
+
+def _is_of_git(checksum: str | None) -> bool:
+    return checksum is not None and len(checksum) == _GIT_DIGITS
