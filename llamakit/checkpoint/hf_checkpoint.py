@@ -26,7 +26,6 @@ from llamakit.checkpoint.tensor_file import StoredTensor, TensorFile
 from llamakit.checkpoint.tensor_names import (
     AS_STORED,
     StateDictOptions,
-    check_no_prefix,
     stripped,
     style_of,
 )
@@ -133,29 +132,27 @@ def open_huggingface(
     if not config.exists() or find_shards(path):
         return None
     params = parse_config(read_json(config), config)
-    return from_state_dict(path, params, find_tensors(path, options.key), options)
+    tensors = find_tensors(path, options.key)
+    names = stripped(tensors, options.strip_prefix, str(path))
+    return from_state_dict(path, params, tensors, names)
 
 
 def from_state_dict(
-    path: Path, params: ModelParams, tensors: Mapping[str, TensorFile], options: StateDictOptions
+    path: Path, params: ModelParams, tensors: Mapping[str, TensorFile], names: Mapping[str, str]
 ) -> HuggingFaceCheckpoint:
     """Make a checkpoint of tensors with Hugging Face's names.
 
     Args:
         path: its folder.
         tensors: the file that each is in, by the name there.
+        names: by the name there, the one without prefixes.
 
     Raises: as ``open_huggingface``.
     """
-    if options.strip_prefix is None:
-        check_no_prefix(tensors, str(path))
-        new = dict(zip(tensors, tensors, strict=True))
-    else:
-        new = stripped(tensors, options.strip_prefix, str(path))
     sources = {}
     unknown = []
     for theirs, file in tensors.items():
-        name = _meta_name(new[theirs], file)
+        name = _meta_name(names[theirs], file)
         if name is None:
             unknown.append(theirs)
         elif name:

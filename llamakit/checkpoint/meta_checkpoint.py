@@ -30,7 +30,6 @@ from llamakit.checkpoint.tensor_file import TensorFile
 from llamakit.checkpoint.tensor_names import (
     AS_STORED,
     StateDictOptions,
-    check_no_prefix,
     stripped,
 )
 from llamakit.protocols import Finding, Parameter, RawRegion
@@ -199,10 +198,8 @@ def _with_metas_names(
         ParametersError: names have prefixes and are to keep them, or have none.
     """
     first = shards[0]
-    if options.strip_prefix is None:
-        if not any(vision.left_out(first.tensors)):  # whose text model has a prefix that is Meta's
-            check_no_prefix(first.tensors, str(first.path))
-        return shards
+    if options.strip_prefix is None and any(vision.left_out(first.tensors)):
+        return shards  # the prefix of its text model is Meta's
     new = stripped(first.tensors, options.strip_prefix, str(first.path))
     return [
         shard.renamed({new[name]: tensor for name, tensor in shard.tensors.items()})

@@ -22,7 +22,6 @@ from llamakit.checkpoint.tensor_file import TensorFile
 from llamakit.checkpoint.tensor_names import (
     AS_STORED,
     StateDictOptions,
-    check_no_prefix,
     from_torchtune,
     stripped,
     style_of,
@@ -75,11 +74,7 @@ def _open_state_dict(path: Path, options: StateDictOptions) -> Checkpoint:
         tensors = find_tensors(path, options.key)
     if not tensors:
         raise ParametersError(f"{path} holds no tensor; expected the weights of a model.")
-    if options.strip_prefix is None:
-        check_no_prefix(tensors, str(path))
-        names = {name: name for name in tensors}
-    else:
-        names = stripped(tensors, options.strip_prefix, str(path))
+    names = stripped(tensors, options.strip_prefix, str(path))
     style = style_of(names.values())
     rows = _rows(tensors, names)
     params = _read_numbers(folder, next(iter(tensors.values())), rows)
@@ -87,7 +82,7 @@ def _open_state_dict(path: Path, options: StateDictOptions) -> Checkpoint:
         if style == "torchtune":
             names = {name: from_torchtune(new) or new for name, new in names.items()}
         return _as_meta(folder, params, tensors, names)
-    return from_state_dict(folder, params, tensors, options)
+    return from_state_dict(folder, params, tensors, names)
 
 
 def _as_meta(

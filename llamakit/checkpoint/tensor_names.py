@@ -74,19 +74,23 @@ def style_of(names: Collection[str]) -> Style | None:
     return style if count > len(names) // 2 else None
 
 
-def stripped(names: Collection[str], prefix: str, source: str) -> dict[str, str]:
+def stripped(names: Collection[str], prefix: str | None, source: str) -> dict[str, str]:
     """Take prefixes off names.
 
     Args:
         names: as they are stored.
-        prefix: what they begin with; ``AUTOMATIC``: what training tools add.
+        prefix: as ``StateDictOptions.strip_prefix``.
         source: where they are from, for messages.
     Returns:
         For each name the one without.
 
     Raises:
-        ParametersError: none has the prefix, or two names would be the same without.
+        ParametersError: none has the prefix, two names would be the same without, or names that
+            are to lose nothing have one.
     """
+    if prefix is None:
+        _check_no_prefix(names, source)
+        return {name: name for name in names}
     if prefix == AUTOMATIC:
         new = _without_wrappers(names)
     else:
@@ -106,12 +110,8 @@ def stripped(names: Collection[str], prefix: str, source: str) -> dict[str, str]
     return new
 
 
-def check_no_prefix(names: Collection[str], source: str) -> None:
-    """Refuse names that are those of a Llama but for a prefix, and say how to read them.
-
-    Raises:
-        ParametersError: they are; the prefix is named, and who adds it.
-    """
+def _check_no_prefix(names: Collection[str], source: str) -> None:
+    """Refuse names that are those of a Llama but for a prefix, and say how to read them."""
     is_wrapped = any(not _WRAPPERS.keys().isdisjoint(name.split(".")) for name in names)
     if style_of(names) is not None and not is_wrapped:
         return
