@@ -2,26 +2,16 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from llamakit.checkpoint.capabilities import has_capability, weight_files
 from llamakit.checkpoint.checklist import kind_of
-from llamakit.checkpoint.hashing import Checksum, Consumer, FilePass, FileRead, read_files
+from llamakit.checkpoint.hashing import Checksum, FilePass, FileRead, read_files
 from llamakit.checkpoint.misnamed_files import hint_at_misnamed
-from llamakit.checkpoint.pth_reader import PthFile
-from llamakit.checkpoint.safetensors_reader import SafetensorsFile
-from llamakit.checkpoint.tensor_file import TensorFile
-from llamakit.checkpoint.zip_index import Member, index_zip
-from llamakit.errors import (
-    CheckpointError,
-    DamagedFileError,
-    LlamakitError,
-    NotACheckpointError,
-    UnsupportedModelError,
-)
-from llamakit.examine.contents import Counts, MemberCrcs, NonFiniteCounts
+from llamakit.errors import LlamakitError, NotACheckpointError
+from llamakit.examine.checked_file import CheckedFile, opener_of
+from llamakit.examine.contents import Counts
 from llamakit.examine.deep_checks import (
     Findings,
     look_at_dtypes,
@@ -32,17 +22,9 @@ from llamakit.examine.deep_checks import (
 from llamakit.examine.folders import Folder, find_folders, not_weights_in
 from llamakit.examine.steps import Opener, StepProgress, Steps, warnings_of
 from llamakit.examine.verify_report import FileReport, FolderReport, NonFinite, Status, VerifyReport
-from llamakit.files.regular_file import open_regular
 from llamakit.protocols import Checkpoint
 
 _NOT_SERVED = "in Meta's checklist, but not among the files that Meta's link gives; not needed"
-
-_PICKLED = re.compile(r"(pytorch_model|ft-model|hf_model|meta_model|torchtune_model).*\.(bin|pt)")
-"""Weights that are pickled under another ending; other files of that ending are a trainer's."""
-_TENSOR_FILES: Mapping[str, Callable[[Path], TensorFile]] = {
-    ".pth": PthFile.open,
-    ".safetensors": SafetensorsFile.open,
-}
 
 
 def verify(
@@ -73,7 +55,7 @@ def verify(
     return VerifyReport(tuple(reports), done)
 
 
-def _read(files: Mapping[Path, _File]) -> Steps[int]:
+def _read(files: Mapping[Path, CheckedFile]) -> Steps[int]:
     """Read files, and return how many bytes that were."""
     passes = [FilePass(path, file.consumers) for path, file in files.items() if file.consumers]
     total = sum(files[one.path].nbytes for one in passes)
@@ -88,15 +70,15 @@ def _read(files: Mapping[Path, _File]) -> Steps[int]:
     return done
 
 
-def _files(folders: Iterable[Folder], *, deep: bool) -> dict[Path, _File]:
+def _files(folders: Iterable[Folder], *, deep: bool) -> dict[Path, CheckedFile]:
     """Say what looks at each file, once for each, however many lists name it."""
-    files: dict[Path, _File] = {}
+    files: dict[Path, CheckedFile] = {}
     for folder in folders:
         for name in (*folder.expected, *folder.unlisted):
             path = folder.path / name
             if not path.is_file():
                 continue
-            file = files.setdefault(path, _File(path, deep=deep))
+            file = files.setdefault(path, CheckedFile(path, deep=deep))
             expected = folder.expected.get(name)
             if expected or not folder.is_covered:
                 file.checksums.setdefault(kind_of(expected), Checksum(expected))
@@ -112,49 +94,9 @@ def _folders(path: Path, opener: Opener) -> list[Folder]:
     return folders
 
 
-class _File:
-    """One file that is read, and what looks at it."""
-
-    def __init__(self, path: Path, *, deep: bool) -> None:
-        self.path = path
-        self.nbytes = path.stat().st_size
-        self.checksums: dict[str, Checksum] = {}
-        """By kind: lists of several folders may have another each."""
-        self.crcs: MemberCrcs | None = None
-        self.non_finite: NonFiniteCounts | None = None
-        self.error: OSError | DamagedFileError | None = None
-        self.faults: list[str] = []
-        if deep:
-            self._look_inside()
-
-    @property
-    def consumers(self) -> list[Consumer]:
-        others = [result for result in (self.crcs, self.non_finite) if result is not None]
-        return [*self.checksums.values(), *others]
-
-    def _look_inside(self) -> None:
-        opened = _open_tensors(self.path, self.faults)
-        if opened is not None:
-            self.non_finite = NonFiniteCounts(opened)
-        if (self.path.suffix == ".pth" or isinstance(opened, PthFile)) and (
-            members := _members(self.path)
-        ):
-            self.crcs = MemberCrcs(members)
-
-    def conclude(self) -> None:
-        """Note what the bytes have shown."""
-        if self.crcs is not None:
-            self.faults += _crc_faults(self.path, self.crcs)
-        if self.non_finite is not None:
-            try:
-                self.non_finite.finish()
-            except CheckpointError as error:
-                self.faults.append(error.for_commands)
-
-
 def _report(
     folder: Folder,
-    files: Mapping[Path, _File],
+    files: Mapping[Path, CheckedFile],
     opener: Opener,
     unserved: Collection[str],
     *,
@@ -181,7 +123,7 @@ def _report(
 
 
 def _file_report(
-    folder: Folder, name: str, file: _File | None, unserved: Collection[str]
+    folder: Folder, name: str, file: CheckedFile | None, unserved: Collection[str]
 ) -> FileReport:
     path, expected = folder.path / name, folder.expected.get(name)
     if file is None and path.exists():
@@ -220,7 +162,7 @@ def _tell_sums(folder: Folder, files: Sequence[FileReport], findings: Findings) 
         )
 
 
-def _tell_contents(files: Sequence[_File], findings: Findings) -> None:
+def _tell_contents(files: Sequence[CheckedFile], findings: Findings) -> None:
     for file in files:
         for fault in file.faults:
             findings.fault(fault)
@@ -267,41 +209,10 @@ def _look_at_model(folder: Folder, opener: Opener, findings: Findings, *, deep: 
 def _has_tensor_files(checkpoint: Checkpoint) -> bool:
     """Tell whether all weights are in files that are looked at here, whatever the format."""
     files = weight_files(checkpoint)
-    return bool(files) and all(
-        file.suffix in _TENSOR_FILES or _PICKLED.fullmatch(file.name) for file in files
-    )
+    return bool(files) and all(opener_of(file) is not None for file in files)
 
 
-def _open_tensors(path: Path, faults: list[str]) -> TensorFile | None:
-    opens = PthFile.open if _PICKLED.fullmatch(path.name) else _TENSOR_FILES.get(path.suffix)
-    if opens is None:
-        return None
-    try:
-        return opens(path)
-    except (CheckpointError, UnsupportedModelError) as error:
-        faults.append(error.for_commands)
-        return None
-
-
-def _members(path: Path) -> list[Member]:
-    try:
-        with open_regular(path) as file:
-            return list(index_zip(file).values())
-    except (OSError, ValueError):
-        return []  # opening its tensors has said so
-
-
-def _crc_faults(path: Path, crcs: MemberCrcs) -> Iterator[str]:
-    for member, found in crcs.wrong:
-        yield (
-            f"{path}: {member.name} has the CRC-32 {found:08x}; expected {member.crc:08x}. "
-            "Its bytes have changed: download the file again."
-        )
-    for member in crcs.unread():
-        yield f"{path} ended before {member.name} did; wait until whatever writes it is done."
-
-
-def _non_finite(files: Sequence[_File]) -> Iterator[NonFinite]:
+def _non_finite(files: Sequence[CheckedFile]) -> Iterator[NonFinite]:
     totals: dict[str, tuple[Counts, list[str]]] = {}
     for file in files:
         for name, counts in (file.non_finite.counts if file.non_finite else {}).items():
