@@ -11,13 +11,13 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 
 from llamakit.convert.chat_template import header_template
+from llamakit.convert.hf_tokenizer_json import FLAGS, added_tokens, bos_template
 from llamakit.tokenizer.added_tokens import AddedToken
 from llamakit.tokenizer.byte_level import to_text
 from llamakit.tokenizer.rank_tokenizer import RankTokenizer
 from llamakit.tokenizer.special_tokens import LLAMA_3_1, LLAMA_3_1_HF, SpecialTokens
 
-_FLAGS = {"single_word": False, "lstrip": False, "rstrip": False, "normalized": False}
-_SORTED_FLAGS = dict(sorted(_FLAGS.items()))
+_SORTED_FLAGS = dict(sorted(FLAGS.items()))
 _INDENT = 6 * " "
 
 
@@ -89,10 +89,7 @@ def rank_tokenizer_json(
         "version": "1.0",
         "truncation": None,
         "padding": None,
-        "added_tokens": [
-            {"id": new.id, "content": new.content, **_FLAGS, "special": new.special}
-            for new in added
-        ],
+        "added_tokens": added_tokens(added),
         "normalizer": None,
         "pre_tokenizer": {
             "type": "Sequence",
@@ -161,22 +158,5 @@ def _byte_level(prefix: bool, trim: bool, regex: bool) -> dict[str, object]:
 
 def _post_processor(bos: AddedToken) -> dict[str, object]:
     """Put the first token before a string, and before each of two."""
-
-    def segment(kind: str, name: str, type_id: int) -> dict[str, object]:
-        return {kind: {"id": name, "type_id": type_id}}
-
-    single = [segment("SpecialToken", bos.content, 0), segment("Sequence", "A", 0)]
-    second = [segment("SpecialToken", bos.content, 1), segment("Sequence", "B", 1)]
-    known = {"id": bos.content, "ids": [bos.id], "tokens": [bos.content]}
-    return {
-        "type": "Sequence",
-        "processors": [
-            _byte_level(True, False, True),
-            {
-                "type": "TemplateProcessing",
-                "single": single,
-                "pair": single + second,
-                "special_tokens": {bos.content: known},
-            },
-        ],
-    }
+    processors = [_byte_level(True, False, True), bos_template(bos.content, bos.id)]
+    return {"type": "Sequence", "processors": processors}

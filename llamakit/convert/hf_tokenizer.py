@@ -17,6 +17,7 @@ import json
 from collections.abc import Mapping, Sequence
 
 from llamakit.convert.chat_template import llama2_template
+from llamakit.convert.hf_tokenizer_json import added_tokens, bos_template
 from llamakit.convert.sentencepiece_model import PieceType, SentencePieceModel
 from llamakit.errors import TokenizerError
 from llamakit.tokenizer.added_tokens import AddedToken
@@ -100,7 +101,7 @@ def tokenizer_json(
             {"type": "Replace", "pattern": {"String": " "}, "content": SPACE},
         ),
         "pre_tokenizer": None,
-        "post_processor": _post_processor(model.bos_piece, vocab[model.bos_piece]),
+        "post_processor": bos_template(model.bos_piece, vocab[model.bos_piece]),
         "decoder": _sequence(
             "decoders",
             {"type": "Replace", "pattern": {"String": SPACE}, "content": " "},
@@ -168,28 +169,7 @@ def _added_tokens(
         for token, piece in enumerate(model.pieces)
         if piece.type in (PieceType.UNKNOWN, PieceType.CONTROL)
     ]
-    flags = dict.fromkeys(("single_word", "lstrip", "rstrip", "normalized"), False)
-    return [
-        {"id": it.id, "content": it.content, **flags, "special": it.special}
-        for it in (*own, *added)
-    ]
-
-
-def _post_processor(bos: str, token: int) -> dict[str, object]:
-    """Put the first token before a string, and before each of two."""
-
-    def special(segment: int) -> dict[str, object]:
-        return {"SpecialToken": {"id": bos, "type_id": segment}}
-
-    def text(name: str, segment: int) -> dict[str, object]:
-        return {"Sequence": {"id": name, "type_id": segment}}
-
-    return {
-        "type": "TemplateProcessing",
-        "single": [special(0), text("A", 0)],
-        "pair": [special(0), text("A", 0), special(1), text("B", 1)],
-        "special_tokens": {bos: {"id": bos, "ids": [token], "tokens": [bos]}},
-    }
+    return added_tokens([*own, *added])
 
 
 def _check_expressible(model: SentencePieceModel) -> None:
