@@ -113,9 +113,8 @@ class HttpClient:
                     "plain files, with Content-Length or Content-Range"
                 )
             ranges = response.status_code == httpx.codes.PARTIAL_CONTENT
-            ranges = (
-                ranges or headers.get("Accept-Ranges") == "bytes"
-            )  # then this response is an exception
+            # A server that says so has them, and this response is an exception.
+            ranges = ranges or headers.get("Accept-Ranges") == "bytes"
             return RemoteFile(Identity(path, total, responses.validator(headers)), ranges)
 
     def _end(self, path: str) -> int | None:

@@ -185,7 +185,7 @@ class PartFile:
         self._once_unused(lambda: self.path.replace(self.final))
         self.close()  # before it is removed: Windows removes no open file
         self.state_path.unlink(missing_ok=True)
-        sync_folder(self.final.parent)
+        sync_path(self.final.parent)
 
     def discard(self) -> None:
         """Delete the partial file and its state."""
@@ -254,11 +254,6 @@ def resumable_nbytes(final: Path) -> int:
         marks = read_bytes(state).partition(b"\n")[2]
         return (len(marks) - marks.count(ABSENT)) * BLOCK_NBYTES
     return 0
-
-
-def sync_folder(folder: Path) -> None:
-    """Flush the entries of a folder to disk (fsync)."""
-    sync_path(folder)
 
 
 def _begin_writing(descriptor: int) -> bool:
