@@ -150,10 +150,11 @@ class Scheduler:
     def pause(self, index: int) -> RunningRow | None:
         """Take a row that decodes out of its slot, to be resumed; None if it cannot be.
 
-        The log-probabilities of a prompt are computed once: such a row stays.
+        A prompt is scored once, and observers see each position once: such a row stays.
         """
         for row in self._active:
-            if row.index == index and not row.request.prompt_logprobs:
+            is_read = row.request.prompt_logprobs or row.request.observers
+            if row.index == index and not is_read:
                 self._leave(index)
                 return row
         return None
