@@ -124,13 +124,13 @@ class RunningRow:
 
     @property
     def reusable(self) -> int:
-        """How many of the prompt's tokens may come from the cache instead of being computed."""
+        """How many tokens may come from the cache when the row gets a slot; its last never does."""
         if self.request.observers:
             return 0
         before_scored = (
             self.request.first_scored - 1 if self.request.prompt_logprobs else sys.maxsize
         )
-        return max(0, min(self.prompt_length - 1, before_scored))
+        return max(0, min(len(self.tokens) - 1, before_scored))
 
     def add_prompt_logprobs(self, logits: torch.Tensor, start: int) -> None:
         """Store the log-probabilities of the prompt's tokens that follow some positions.

@@ -19,6 +19,7 @@ from llamakit.errors import PromptError, PromptTooLongError
 from llamakit.runtime.cache_slots import WORTH_COPYING, CacheSlots, shared_length
 from llamakit.runtime.executor import Executor
 from llamakit.runtime.hidden_states import forward
+from llamakit.runtime.prompt_groups import choose_group, is_long, shared_with_cache
 from llamakit.runtime.requests import Event, FinishReason, Request, RunningRow
 from llamakit.runtime.speculation import collect_drafts
 from llamakit.runtime.token_selection import Pass, check, choose
@@ -28,10 +29,6 @@ __all__ = ["Event", "FinishReason", "Request", "Scheduler"]
 CHUNK = 512
 """How many prompt tokens are computed between two decoding steps. It bounds the memory that a long
 prompt takes besides the cache, and how long it delays the other rows."""
-
-FULL_ENOUGH, ALWAYS_FULL_ENOUGH = 0.75, 64
-"""The share of a batch of prompts that has to be tokens, not padding, unless the batch has so few
-positions that reading the weights takes most of the time."""
 
 
 class Scheduler:
@@ -56,7 +53,7 @@ class Scheduler:
         chunk: int = CHUNK,
     ) -> None:
         self._executor = executor
-        self._slots = slots
+        self.slots = slots
         self._length = length
         self._chunk = chunk
         self._cache = cache or CacheSlots(executor, slots, length)
@@ -75,15 +72,10 @@ class Scheduler:
         return not (self._waiting or self._active or self._loading)
 
     @property
-    def slots(self) -> int:
-        """The largest batch."""
-        return self._slots
-
-    @property
     def free(self) -> int:
         """How many slots are free and not claimed by a waiting request."""
         taken = len(self._active) + len(self._waiting) + (self._loading is not None)
-        return max(0, self._slots - taken)
+        return max(0, self.slots - taken)
 
     def submit(self, request: Request) -> int:
         """Queue a request, at any time between two steps; return its index.
@@ -117,7 +109,7 @@ class Scheduler:
         """
         more = iter(requests)
         while True:
-            missing = max(0, 2 * self._slots - len(self._waiting))
+            missing = max(0, 2 * self.slots - len(self._waiting))
             for request in islice(more, missing):
                 self.submit(request)
             if self.idle:
@@ -158,10 +150,11 @@ class Scheduler:
     def pause(self, index: int) -> RunningRow | None:
         """Take a row that decodes out of its slot, to be resumed; None if it cannot be.
 
-        The log-probabilities of a prompt are computed once: such a row stays.
+        A prompt is scored once, and observers see each position once: such a row stays.
         """
         for row in self._active:
-            if row.index == index and not row.request.prompt_logprobs:
+            is_read = row.request.prompt_logprobs or row.request.observers
+            if row.index == index and not is_read:
                 self._leave(index)
                 return row
         return None
@@ -195,7 +188,11 @@ class Scheduler:
         """Compute the next chunk of a long prompt; yield a pass for the last one."""
         slot = len(self._active)
         if self._loading is None:
-            if slot == self._slots or not self._waiting or not self._is_long(self._waiting[0]):
+            if (
+                slot == self.slots
+                or not self._waiting
+                or not is_long(self._waiting[0], self._cache, self._chunk)
+            ):
                 return
             self._loading = self._waiting.popleft()
             self._place(self._loading, slot, set(range(slot)))
@@ -219,9 +216,8 @@ class Scheduler:
             self._cache.swap(first, first + len(group))
         rows = list(enumerate(group, start=first))
         taken = set(range(first)) | ({first + len(group)} if self._loading else set())
-        for slot, row in sorted(
-            rows, key=lambda slot_and_row: self._shared(slot_and_row[1]), reverse=True
-        ):
+        by_shared = sorted(rows, key=lambda it: shared_with_cache(it[1], self._cache), reverse=True)
+        for slot, row in by_shared:
             self._waiting.remove(row)
             self._place(row, slot, taken)  # before another row takes the slot it shares
             taken.add(slot)
@@ -251,44 +247,11 @@ class Scheduler:
         return Pass(rows, logits[list(range(len(rows))), last][:, None], batch)
 
     def _next_group(self) -> list[RunningRow]:
-        """Choose waiting rows whose prompts are worth computing in one pass.
-
-        Rows keep their order, but while a long prompt is being computed, short prompts overtake
-        other long ones. A row that shares a long prefix with one of the group waits a step: the
-        prefix can be copied then.
-        """
-        free = self._slots - len(self._active) - (self._loading is not None)
-        group: list[RunningRow] = []
-        counts: list[int] = []
-        for row in islice(self._waiting, 2 * self._slots if free else 0):
-            if self._is_long(row):
-                if self._loading is None:
-                    break
-                continue
-            shared = self._shared(row)
-            counts.append(len(row.tokens) - shared)
-            in_group = max((shared_length(row.tokens, other.tokens) for other in group), default=0)
-            in_group = min(in_group, row.reusable)
-            if group and (not self._fits(counts) or in_group >= shared + WORTH_COPYING):
-                break
-            group.append(row)
-            if len(group) == free:
-                break
-        return group
-
-    def _fits(self, counts: list[int]) -> bool:
-        """Return whether prompts with so many tokens are worth computing in one pass."""
-        padded = max(counts) * len(counts)
-        full = padded <= ALWAYS_FULL_ENOUGH or sum(counts) >= FULL_ENOUGH * padded
-        return padded <= self._chunk and full
-
-    def _is_long(self, row: RunningRow) -> bool:
-        """Return whether a prompt takes a pass of its own, or several."""
-        return len(row.tokens) > self._chunk and len(row.tokens) - self._shared(row) > self._chunk
-
-    def _shared(self, row: RunningRow) -> int:
-        """Return how many tokens of a prompt come from the cache; its last one never does."""
-        return min(self._cache.best(row.tokens, 0)[1], row.reusable)
+        """Choose waiting rows for the free slots."""
+        overtakes = self._loading is not None
+        free = self.slots - len(self._active) - overtakes
+        waiting = islice(self._waiting, 2 * self.slots if free else 0)
+        return choose_group(waiting, free, self._cache, self._chunk, overtakes=overtakes)
 
     def _place(self, row: RunningRow, slot: int, taken: Container[int]) -> None:
         """Bring the longest cached prefix of a prompt into a free slot.

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Hashable
+from typing import Any, TypeVar
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
@@ -20,6 +20,7 @@ from llamakit.llama.llama import Llama
 from llamakit.serve import embeddings_endpoint, moderation_endpoint
 from llamakit.serve.admission import Admission
 from llamakit.serve.api_errors import ApiError
+from llamakit.serve.body_check import CheckedBody
 from llamakit.serve.chat_format import ChatFormat
 from llamakit.serve.completion_request import CompletionRequest
 from llamakit.serve.completion_responses import CompletionResponse, failed
@@ -40,7 +41,6 @@ from llamakit.serve.options_endpoint import describe_options
 from llamakit.serve.page_files import Page
 from llamakit.serve.request_body import BodyReader
 from llamakit.serve.request_ids import REQUEST_ID_HEADER
-from llamakit.serve.request_log import ignored_fields
 from llamakit.serve.request_parser import RequestParser
 from llamakit.serve.request_threads import RequestThreads
 from llamakit.serve.responses_format import ResponsesFormat
@@ -48,6 +48,8 @@ from llamakit.serve.schema_validation import Unknown
 from llamakit.serve.server_settings import ServeSettings
 from llamakit.serve.token_texts import TokenTexts
 from llamakit.serve.turns import Turns
+
+T = TypeVar("T")
 
 TOKENS_A_TURN = 2048
 """Tokens of ``/tokenize`` whose texts are looked up at once."""
@@ -67,7 +69,7 @@ ROUTES = {
     "/metrics": ("GET", "prometheus"),
     "/openapi.json": ("GET", "openapi"),
 }
-"""Each path's method, and the method of ``Api`` that completion."""
+"""Each path's method, and the method of ``Api`` that answers it."""
 
 
 class Api:
@@ -97,9 +99,7 @@ class Api:
         """
         tokens = [self._llama.tokenizer.bos_id]
         parsed = self._parser.completion({"prompt": tokens, "max_tokens": 1})
-        completion = self.admission.submit(
-            parsed, "", seconds=math.inf
-        )  # the first step may take long
+        completion = self.admission.submit(parsed, "", seconds=math.inf)  # the first one is slow
         try:
             async for _chunk in completion:
                 pass
@@ -179,9 +179,7 @@ class Api:
 
     async def embeddings(self, request: Request) -> Response:
         """``POST /v1/embeddings``."""
-        client = request.scope["llamakit.client"]
-        body = await self._bodies.read(request)
-        asked = await self._threads.run(client, self._parser.embedding, body)
+        body, client, asked = await self._read(request, self._parser.embedding)
         vectors = await embeddings_endpoint.embed(self.admission, asked, client)
         encoding = body.get("encoding_format") or "float"
         name = self._settings.model_name
@@ -191,26 +189,16 @@ class Api:
 
     async def moderations(self, request: Request) -> Response:
         """``POST /v1/moderations``."""
-        client = request.scope["llamakit.client"]
-        body = await self._bodies.read(request)
-        asked = await self._threads.run(client, self._parser.moderation, body)
+        body, client, asked = await self._read(request, self._parser.moderation)
         verdicts = await moderation_endpoint.moderate(
             self.admission, self._parser, self._llama.tokenizer, asked, client
         )
-        threshold = body.get("threshold")
-        return JSONResponse(
-            moderation_endpoint.as_openai(
-                verdicts,
-                self._settings.model_name,
-                moderation_endpoint.THRESHOLD if threshold is None else threshold,
-            )
-        )
+        name = self._settings.model_name
+        return JSONResponse(moderation_endpoint.as_openai(verdicts, name, body.get("threshold")))
 
     async def tokenize(self, request: Request) -> Response:
         """``POST /tokenize``."""
-        body = await self._bodies.read(request)
-        client = request.scope["llamakit.client"]
-        tokens = await self._threads.run(client, self._parser.tokenize, body)
+        _, client, tokens = await self._read(request, self._parser.tokenize)
         pieces: list[str] = []
         for start in range(0, len(tokens), TOKENS_A_TURN):
             await self.turns.wait(client)
@@ -219,9 +207,7 @@ class Api:
 
     async def detokenize(self, request: Request) -> Response:
         """``POST /detokenize``."""
-        body = await self._bodies.read(request)
-        client = request.scope["llamakit.client"]
-        text = await self._threads.run(client, self._parser.detokenize, body)
+        _, _, text = await self._read(request, self._parser.detokenize)
         return JSONResponse({"text": text})
 
     async def models(self, _request: Request) -> Response:
@@ -258,23 +244,28 @@ class Api:
         """``GET /openapi.json``."""
         return JSONResponse(description())
 
-    # Shared by the routes------------------------------------------------------------------------
+    # Shared by the routes -----------------------------------------------------------------------
+
+    async def _read(
+        self, request: Request, parse: Callable[[CheckedBody], T]
+    ) -> tuple[CheckedBody, Hashable, T]:
+        """Read a body and parse it in turn; return it, the client, and what it was parsed to."""
+        body = await self._bodies.read(request)
+        record = request.scope["llamakit.record"]
+        if self._settings.log_prompts:
+            record.note_prompt(body)
+        if self._settings.unknown_fields is not Unknown.IGNORE:
+            record.note_ignored(body.ignored)
+        client = request.scope["llamakit.client"]
+        return body, client, await self._threads.run(client, parse, body)
 
     async def _answer(
         self,
         request: Request,
-        read: Callable[[Any], CompletionRequest],
+        parse: Callable[[CheckedBody], CompletionRequest],
         response_format: type[ResponseFormat],
     ) -> CompletionResponse:
-        body = await self._bodies.read(request)
-        record = request.scope["llamakit.record"]
-        if self._settings.log_prompts and isinstance(body, dict):
-            given = (body.get(name) for name in ("prompt", "messages", "input"))
-            record.notes["prompt"] = next((it for it in given if it is not None), None)
-        if body.ignored and self._settings.unknown_fields is not Unknown.IGNORE:
-            record.notes["ignored"] = ignored_fields(body.ignored)
-        client = request.scope["llamakit.client"]
-        parsed = await self._threads.run(client, read, body)
+        _, client, parsed = await self._read(request, parse)
         completion = self.admission.submit(parsed, client)
         formatted = response_format(parsed, self._texts, self._settings.model_name)
         return CompletionResponse(

@@ -13,6 +13,7 @@ from llamakit.serve.completion_request import CompletionRequest
 from llamakit.serve.request_parser import RequestParser
 
 THRESHOLD = 0.5
+"""The score from which on a text is flagged, if the request names no other."""
 
 
 async def moderate(
@@ -52,8 +53,13 @@ async def _collect(
     return tokens, logprobs
 
 
-def as_openai(verdicts: list[Moderation], model: str, threshold: float) -> dict[str, Any]:
-    """Return verdicts as OpenAI's API does; the categories are those that the model named."""
+def as_openai(verdicts: list[Moderation], model: str, threshold: float | None) -> dict[str, Any]:
+    """Return verdicts as OpenAI's API does; the categories are those that the model named.
+
+    Args:
+        threshold: None is ``THRESHOLD``.
+    """
+    threshold = THRESHOLD if threshold is None else threshold
     return {
         "id": f"modr-{secrets.token_hex(12)}",
         "model": model,

@@ -7,7 +7,7 @@ import re
 import sys
 import time
 import traceback
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TextIO
 
@@ -15,6 +15,8 @@ from llamakit.printable import printable
 
 MOST_IGNORED = 20
 """Fields that a line of the log names."""
+
+PROMPT_FIELDS = ("prompt", "messages", "input")
 
 Scope = dict[str, Any]
 
@@ -30,6 +32,17 @@ class Record:
     started: float = field(default_factory=time.monotonic)
     status: int = 0
     notes: dict[str, Any] = field(default_factory=dict)
+
+    def note_prompt(self, body: Mapping[str, Any]) -> None:
+        """Note what a body asks the model, if it does."""
+        given = [body[name] for name in PROMPT_FIELDS if body.get(name) is not None]
+        if given:
+            self.notes["prompt"] = given[0]
+
+    def note_ignored(self, places: Sequence[str]) -> None:
+        """Note the fields of a body that are ignored, if there are any."""
+        if places:
+            self.notes["ignored"] = _ignored_fields(places)
 
     def line(self, as_json: bool) -> str:
         """Return the line, without its end."""
@@ -48,7 +61,7 @@ class Record:
         return " ".join(f"{name}={_plain(value)}" for name, value in fields.items())
 
 
-def ignored_fields(places: Sequence[str]) -> str:
+def _ignored_fields(places: Sequence[str]) -> str:
     """Name fields that are ignored, as places such as ``messages[].name``, each once."""
     names = list(dict.fromkeys(re.sub(r"\[\d+\]", "[]", place) for place in places))
     shown = ",".join(printable(name, 60) for name in names[:MOST_IGNORED])

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import functools
 import secrets
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 from llamakit.errors import LlamakitError
@@ -15,11 +15,12 @@ from llamakit.llama.seeds import spread
 from llamakit.protocols import Dialog
 from llamakit.runtime.requests import Request
 from llamakit.serve import request_schemas
-from llamakit.serve.api_errors import ApiError, as_api_error, bad, context_exceeded
-from llamakit.serve.body_check import CheckedBody, too_many_answers
+from llamakit.serve.api_errors import ApiError, as_api_error, bad
+from llamakit.serve.body_check import CheckedBody
 from llamakit.serve.chat_prompt import AnswerTools, ChatPrompts
 from llamakit.serve.completion_request import CompletionRequest
 from llamakit.serve.constraint_reader import ConstraintReader
+from llamakit.serve.prompt_reader import PromptReader, contents
 from llamakit.serve.responses_request import chat_of, repeated
 from llamakit.serve.responses_schema import RESPONSES
 from llamakit.serve.sampling_fields import with_standard_names
@@ -30,9 +31,6 @@ from llamakit.serve.tool_choice import NO_TOOLS, ToolUse, tool_use
 
 COMPLETION_TOKENS = 16
 """OpenAI's default for completions, which their clients rely on."""
-
-UNLIMITED = -1
-"""Clients of llama.cpp and LM Studio send it as ``max_tokens``."""
 
 GREEDY: Mapping[str, Any] = {"temperature": 0}
 
@@ -48,6 +46,7 @@ class RequestParser:
         self._samplings = SamplingReader(llama, settings.sampling)
         self._constraints = ConstraintReader(llama)
         self._chats = ChatPrompts(llama, settings)
+        self._prompts = PromptReader(llama, settings, self._chats)
 
     def completion(self, body: Body) -> CompletionRequest:
         """Read the body of ``/v1/completions``.
@@ -56,7 +55,7 @@ class RequestParser:
             ApiError: it cannot be answered.
         """
         body = self._checked(body, request_schemas.COMPLETION)
-        prompts = self._prompts(body)
+        prompts = self._prompts.read(body)
         top = body.get("logprobs")
         echo, limit = body.get("echo", False), body.get("max_tokens", COMPLETION_TOKENS)
         if limit == 0 and not echo:
@@ -91,8 +90,8 @@ class RequestParser:
         return replace(parsed, repeated=repeated(body))
 
     def _chat(self, body: Body) -> CompletionRequest:
-        self._check_count(1, body.get("n", 1))
-        self._check_length(_contents(body["messages"]))
+        self._prompts.check_count(1, body.get("n", 1))
+        self._prompts.check_length(contents(body["messages"]))
         use = tool_use(body)
         prompt = self._chats.read(body, use)
         logprobs, top = body.get("logprobs", False), body.get("top_logprobs")
@@ -123,7 +122,7 @@ class RequestParser:
     def detokenize(self, body: Body) -> str:
         """Read the body of ``/detokenize`` and decode it. Raises as ``completion``."""
         body = self._checked(body, request_schemas.DETOKENIZE)
-        self._check_tokens(body["tokens"], "tokens", self._llama.tokenizer.vocab_size)
+        self._prompts.check_tokens(body["tokens"], "tokens", self._llama.tokenizer.vocab_size)
         return self._llama.tokenizer.decode(body["tokens"])
 
     def moderation(self, body: Body) -> CompletionRequest:
@@ -138,13 +137,10 @@ class RequestParser:
             guard = self._llama.prompt_format(name)
         except LlamakitError as error:
             raise bad(f"this model is no Llama Guard: {name}: {error}") from error
-        given = body["input"]
-        dialogs: list[Dialog] = [
-            [{"role": "user", "content": text}]
-            for text in ([given] if isinstance(given, str) else given)
-        ]
-        self._check_count(len(dialogs), 1)
-        self._check_length([given] if isinstance(given, str) else given)
+        texts = [body["input"]] if isinstance(body["input"], str) else body["input"]
+        self._prompts.check_count(len(texts), 1)
+        self._prompts.check_length(texts)
+        dialogs: list[Dialog] = [[{"role": "user", "content": text}] for text in texts]
         try:
             prompts = [guard.encode(dialog) for dialog in dialogs]
         except LlamakitError as error:
@@ -161,7 +157,7 @@ class RequestParser:
         """Read the body of ``/v1/embeddings``. Raises as ``completion``."""
         body = self._checked(body, request_schemas.EMBEDDING)
         pooling, choices = body.get("pooling", "mean"), []
-        for number, tokens in enumerate(self._prompts(body, "input"), start=1):
+        for number, tokens in enumerate(self._prompts.read(body, "input"), start=1):
             try:
                 choices.append(embedding.request(self._llama, tokens, pooling, number))
             except LlamakitError as error:
@@ -208,38 +204,28 @@ class RequestParser:
         tools: AnswerTools | None = None,
         use: ToolUse = NO_TOOLS,
     ) -> CompletionRequest:
-        n = body.get("n", 1)
-        if body.get("best_of", n) != n:
-            raise bad(
-                f"best_of is {body['best_of']} and n is {n}; no answer is left out here: they "
-                "have to be equal",
-                "best_of",
-            )
-        seen = body.get("sampler_logprobs", False)
-        if seen and top is None:
-            raise bad("sampler_logprobs needs logprobs", "sampler_logprobs")
+        _check_agreement(body, top)
+        n, seen = body.get("n", 1), body.get("sampler_logprobs", False)
         constraint = self._constraints.read(body, use)
         sampling = self._samplings.read(body, constraint, stop_tokens)
         own_stops: Sequence[int] = body.get("stop_token_ids", ())
-        self._check_tokens(own_stops, "stop_token_ids", self._llama.checkpoint.params.vocab_size)
-        stop_tokens = stop_tokens.union(own_stops)
-        stream_options = body.get("stream_options") or {}
+        self._prompts.check_tokens(own_stops, "stop_token_ids")
+        choice = partial(
+            Request,
+            sampling=sampling,
+            stop_tokens=stop_tokens.union(own_stops),
+            logprobs=top is not None,
+            prompt_logprobs=echo and top is not None,
+            top=top or 0,
+            seen=seen,
+            drafter=self._settings.drafter,
+        )
         repeated = [prompt for prompt in prompts for _ in range(n)]
         choices = [
-            Request(
-                tokens=prompt,
-                limit=self._limit(len(prompt), limit),
-                sampling=sampling,
-                seed=seed,
-                stop_tokens=stop_tokens,
-                logprobs=top is not None,
-                prompt_logprobs=echo and top is not None,
-                top=top or 0,
-                seen=seen,
-                drafter=self._settings.drafter,
-            )
+            choice(tokens=prompt, limit=self._prompts.limit(len(prompt), limit), seed=seed)
             for prompt, seed in zip(repeated, self._seeds(body, repeated), strict=True)
         ]
+        stream_options = body.get("stream_options") or {}
         return CompletionRequest(
             choices,
             n=n,
@@ -255,76 +241,23 @@ class RequestParser:
             continuous_usage=bool(stream_options.get("continuous_usage_stats")),
         )
 
-    def _check_count(self, prompts: int, n: int) -> None:
-        most = self._settings.limits.choices
-        if prompts * n > most:
-            raise too_many_answers(prompts, n, most)
-
-    def _check_length(self, texts: Iterable[str]) -> None:
-        """Refuse what has too many characters for the context, before it is encoded."""
-        characters, context = sum(map(len, texts)), self._llama.max_seq_len
-        if self._longest_token and characters > context * self._longest_token:
-            raise context_exceeded(context, characters // self._longest_token, at_least=True)
-
-    @functools.cached_property
-    def _longest_token(self) -> int:
-        """How many characters a token has at most; 0 is unknown."""
-        token_bytes = getattr(self._llama.tokenizer, "token_bytes", tuple)
-        return max(map(len, token_bytes()), default=0)
-
     def _seeds(self, body: Body, prompts: Sequence[list[int]]) -> list[int]:
         """Return the seed of each choice."""
         first = body.get("seed", self._settings.seed)
         return spread(secrets.randbits(62) if first is None else int(first), prompts)
 
-    def _limit(self, length: int, new: int | None) -> int:
-        """Return the longest length of a sequence, prompt included."""
-        context, most = self._llama.max_seq_len, self._settings.limits.new_tokens
-        if length >= context:
-            raise context_exceeded(context, length)
-        if new is not None and most is not None and new > most:
-            raise bad(f"max_tokens is {new}; this server gives {most} at most", "max_tokens")
-        if new == UNLIMITED:
-            new = most or context
-        room = new or self._settings.new_tokens or most or context
-        return min(context, length + min(room, most or room))
 
-    def _prompts(self, body: Body, field: str = "prompt") -> list[list[int]]:
-        """Return the tokens of each prompt of a completion, or of each text in another field."""
-        given = body[field]
-        prompts = [given] if isinstance(given, str) or isinstance(given[0], (int, float)) else given
-        self._check_count(len(prompts), body.get("n", 1))
-        for prompt in prompts:
-            self._check_length([prompt] if isinstance(prompt, str) else ())
-        prompt_format = self._chats.prompt_format(body) if "prompt_format" in body else None
-        encode = getattr(prompt_format, "encode_text", None)
-        if prompt_format is not None and encode is None:
-            raise bad("this prompt_format is for chats, not for completions", "prompt_format")
-        encoded = []
-        for prompt in prompts:
-            if isinstance(prompt, str):
-                try:
-                    encoded.append(
-                        encode(prompt) if encode else self._llama.tokenizer.encode(prompt, bos=True)
-                    )
-                except LlamakitError as error:
-                    raise as_api_error(error, field) from error
-            else:
-                self._check_tokens(prompt, field, self._llama.checkpoint.params.vocab_size)
-                encoded.append([int(token) for token in prompt])
-        return encoded
-
-    def _check_tokens(self, tokens: Sequence[int], param: str, count: int) -> None:
-        if tokens and max(tokens) >= count:
-            raise bad(f"{param} has the token ID {max(tokens)}; the last one is {count - 1}", param)
-
-
-def _contents(messages: Sequence[Mapping[str, Any]]) -> Iterator[str]:
-    """Yield the texts of messages."""
-    for message in messages:
-        content = message.get("content") or ""
-        parts = [content] if isinstance(content, str) else [it.get("text") for it in content]
-        yield from (part for part in parts if part)
+def _check_agreement(body: Body, top: int | None) -> None:
+    """Refuse fields that contradict one another."""
+    n = body.get("n", 1)
+    if body.get("best_of", n) != n:
+        raise bad(
+            f"best_of is {body['best_of']} and n is {n}; no answer is left out here: they "
+            "have to be equal",
+            "best_of",
+        )
+    if body.get("sampler_logprobs") and top is None:
+        raise bad("sampler_logprobs needs logprobs", "sampler_logprobs")
 
 
 def _stop_strings(body: Body) -> tuple[str, ...]:

@@ -37,6 +37,10 @@ TOOLS: Schema = {
     "description": "Functions that the model may ask for.",
 }
 _NAMED = closed({"name": NAME}, ("name",))
+_ALLOWED: Mapping[str, Schema] = {
+    "mode": {"type": "string", "enum": ["auto", "required"]},
+    "tools": {"type": "array", "items": OBJECT, "minItems": 1, "maxItems": MOST_TOOLS},
+}
 TOOL_CHOICE: Schema = {
     "anyOf": [
         {"type": "string", "enum": ["none", "auto", "required", "any"]},
@@ -45,20 +49,8 @@ TOOL_CHOICE: Schema = {
                 "type": {"type": "string", "enum": ["function", "allowed_tools"]},
                 "function": _NAMED,
                 "name": NAME,
-                "mode": {"type": "string", "enum": ["auto", "required"]},
-                "tools": {"type": "array", "items": OBJECT, "minItems": 1, "maxItems": MOST_TOOLS},
-                "allowed_tools": closed(
-                    {
-                        "mode": {"type": "string", "enum": ["auto", "required"]},
-                        "tools": {
-                            "type": "array",
-                            "items": OBJECT,
-                            "minItems": 1,
-                            "maxItems": MOST_TOOLS,
-                        },
-                    },
-                    ("mode", "tools"),
-                ),
+                **_ALLOWED,
+                "allowed_tools": closed(_ALLOWED, ("mode", "tools")),
             },
             ("type",),
         ),

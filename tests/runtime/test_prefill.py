@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 from engine_kit import answers, collect, counting, random_tokens, request
 
 from llamakit.api import Llama
+from llamakit.runtime.observers import Pooling
 from llamakit.runtime.scheduler import Scheduler
 
 
@@ -249,3 +251,34 @@ def test_a_request_may_join_and_leave_between_steps(llama: Llama) -> None:
     tokens, logprobs = collect(events, 3)
     assert tokens[index] == alone[0][0]
     assert logprobs[index] == pytest.approx(alone[1][0], abs=1e-4)
+
+
+def test_a_row_that_was_paused_continues_from_what_the_cache_holds_of_it(llama: Llama) -> None:
+    executor, prompt = counting(llama), random_tokens(8)
+    (expected,), _ = llama.generate([prompt], max_gen_len=20, temperature=0)
+    scheduler = Scheduler(executor, slots=2, length=64)
+    index = scheduler.submit(request(prompt, 20))
+    for _ in range(15):
+        scheduler.step()
+    row = scheduler.pause(index)
+    assert row is not None
+    computed = executor.computed
+
+    scheduler.resume(row)
+    scheduler.step()
+
+    assert executor.computed - computed == 1
+    while not scheduler.idle:
+        scheduler.step()
+    assert row.tokens[len(prompt) :] == expected
+
+
+@pytest.mark.parametrize("read", [{"observers": (Pooling(),)}, {"prompt_logprobs": True}])
+def test_a_row_whose_positions_are_read_once_is_not_paused(
+    llama: Llama, read: dict[str, Any]
+) -> None:
+    scheduler = Scheduler(counting(llama), slots=2, length=64)
+    index = scheduler.submit(request(random_tokens(8), 20, **read))
+    scheduler.step()
+
+    assert scheduler.pause(index) is None

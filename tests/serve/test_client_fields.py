@@ -87,6 +87,23 @@ def test_unknown_fields_are_as_the_operator_says(
     assert ("mystery,use_beam_search,user" in log) == (unknown == "warn")
 
 
+def test_each_endpoint_names_the_fields_that_it_ignores_in_the_log(
+    llama: Llama, capfd: pytest.CaptureFixture[str]
+) -> None:
+    bodies = {
+        "/v1/embeddings": {"input": STORY},
+        "/tokenize": {"text": STORY},
+        "/detokenize": {"tokens": [1]},
+    }
+
+    with thread(llama, unknown_fields=Unknown.WARN) as running:
+        for path, body in bodies.items():
+            assert running.post(path, {**body, "mystery": 1}).status_code == 200
+
+    log = capfd.readouterr().err
+    assert log.count("ignored=mystery") == len(bodies)
+
+
 @pytest.mark.parametrize(
     ("fields", "processors"),
     [

@@ -1,0 +1,108 @@
+"""The prompts of a request: their tokens, how many they are, and the room that they leave."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+from llamakit.errors import LlamakitError
+from llamakit.llama.llama import Llama
+from llamakit.serve.api_errors import as_api_error, bad, context_exceeded
+from llamakit.serve.body_check import too_many_answers
+from llamakit.serve.chat_prompt import ChatPrompts
+from llamakit.serve.server_settings import ServeSettings
+
+UNLIMITED = -1
+"""Clients of llama.cpp and LM Studio send it as ``max_tokens``."""
+
+Body = Mapping[str, Any]
+Encode = Callable[[str], list[int]]
+
+
+class PromptReader:
+    """Checks and tokenizes prompts for one model. Several threads may call it.
+
+    All its methods raise ``ApiError`` for what the model or the server cannot do.
+    """
+
+    def __init__(self, llama: Llama, settings: ServeSettings, chats: ChatPrompts) -> None:
+        self._llama, self._settings, self._chats = llama, settings, chats
+        self._vocabulary = llama.checkpoint.params.vocab_size
+
+    def read(self, body: Body, field: str = "prompt") -> list[list[int]]:
+        """Return the tokens of each prompt of a completion, or of each text in another field."""
+        given = body[field]
+        prompts = [given] if isinstance(given, str) or isinstance(given[0], (int, float)) else given
+        self.check_count(len(prompts), body.get("n", 1))
+        for prompt in prompts:
+            self.check_length([prompt] if isinstance(prompt, str) else ())
+        encode = self._encode(body)
+        try:
+            return [self._tokens(prompt, field, encode) for prompt in prompts]
+        except LlamakitError as error:
+            raise as_api_error(error, field) from error
+
+    def check_count(self, prompts: int, n: int) -> None:
+        """Refuse more answers than one request may ask for."""
+        most = self._settings.limits.choices
+        if prompts * n > most:
+            raise too_many_answers(prompts, n, most)
+
+    def check_length(self, texts: Iterable[str]) -> None:
+        """Refuse what has too many characters for the context, before it is encoded."""
+        characters, context = sum(map(len, texts)), self._llama.max_seq_len
+        if self._longest_token and characters > context * self._longest_token:
+            raise context_exceeded(context, characters // self._longest_token, at_least=True)
+
+    def check_tokens(self, tokens: Sequence[int], param: str, count: int | None = None) -> None:
+        """Refuse token IDs from a count on: the tokenizer's, or by default the model's."""
+        count = self._vocabulary if count is None else count
+        if tokens and max(tokens) >= count:
+            raise bad(f"{param} has the token ID {max(tokens)}; the last one is {count - 1}", param)
+
+    def limit(self, length: int, new: int | None) -> int:
+        """Return the longest length of a sequence, prompt included.
+
+        Args:
+            length: of the prompt.
+            new: how many tokens the request asks for, or ``UNLIMITED``.
+        """
+        context, most = self._llama.max_seq_len, self._settings.limits.new_tokens
+        if length >= context:
+            raise context_exceeded(context, length)
+        if new is not None and most is not None and new > most:
+            raise bad(f"max_tokens is {new}; this server gives {most} at most", "max_tokens")
+        if new == UNLIMITED:
+            new = most or context
+        room = new or self._settings.new_tokens or most or context
+        return min(context, length + min(room, most or room))
+
+    def _encode(self, body: Body) -> Encode:
+        """Return how strings are encoded: by a prompt format for texts, if the request has one."""
+        if "prompt_format" not in body:
+            return functools.partial(self._llama.tokenizer.encode, bos=True)
+        encode: Encode | None = getattr(self._chats.prompt_format(body), "encode_text", None)
+        if encode is None:
+            raise bad("this prompt_format is for chats, not for completions", "prompt_format")
+        return encode
+
+    def _tokens(self, prompt: str | Sequence[int], field: str, encode: Encode) -> list[int]:
+        if isinstance(prompt, str):
+            return encode(prompt)
+        self.check_tokens(prompt, field)
+        return [int(token) for token in prompt]
+
+    @functools.cached_property
+    def _longest_token(self) -> int:
+        """How many characters a token has at most; 0 is unknown."""
+        token_bytes = getattr(self._llama.tokenizer, "token_bytes", tuple)
+        return max(map(len, token_bytes()), default=0)
+
+
+def contents(messages: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+    """Yield the texts of messages."""
+    for message in messages:
+        content = message.get("content") or ""
+        parts = [content] if isinstance(content, str) else [it.get("text") for it in content]
+        yield from (part for part in parts if part)
