@@ -1,6 +1,6 @@
 """lm-evaluation-harness on a llamakit model: ``lm-eval`` with one more model, ``llamakit``.
 
-    pip install "lm_eval==0.4.13" "llamakit-core[grammar]"
+    pip install "lm_eval==0.4.13" llamakit-core
     python lm_eval_llamakit.py run --model llamakit --model_args model=llama-2-7b/ --tasks hellaswag
 
 lm-eval reads no entry points, so this file registers the model and then is lm-eval's command. What
@@ -28,7 +28,7 @@ class LlamakitModel(LM):
         model: its folder.
         batch_size: strings that are computed at the same time; ``auto`` is 8.
         max_batch_size: not used; lm-eval passes it.
-        device: of lm-eval's default, ``cuda:0``, it takes no notice where there is none.
+        device: ``cpu`` or ``mps``; llamakit chooses with any other, as lm-eval's own ``cuda:0``.
     """
 
     def __init__(

@@ -72,12 +72,12 @@ def describe_quantized(dtypes: Mapping[str, str]) -> str:
     """
     odd = [name for name, dtype in dtypes.items() if dtype not in PLAIN_DTYPES and name != _TABLE]
     scales = next(filter(companion_of_quantized, dtypes), "")
-    told = f"{scales[:200]} is stored too, as {companion_of_quantized(scales)} does"
+    evidence = f"{scales[:200]} is stored too, as {companion_of_quantized(scales)} does"
     if not odd:
-        return told if scales else ""
+        return evidence if scales else ""
     name = min(odd, key=lambda name: not name.endswith("weight"))
     more = f" (and {len(odd) - 1} tensors more)" if len(odd) > 1 else ""
-    kind = told if scales else f"it seems to be {_kind(dtypes[name])}"
+    kind = evidence if scales else f"it seems to be {_kind(dtypes[name])}"
     return f"{name[:200]} is {dtypes[name]}{more}: {kind}"
 
 

@@ -1,4 +1,4 @@
-"""``llamakit embed``: one vector a text."""
+"""``llamakit embed``: one embedding, a vector, of each string."""
 
 from __future__ import annotations
 
@@ -41,14 +41,14 @@ def embed(
     loading: LoadOptions,
     pooling: str,
 ) -> None:
-    """Make a vector of each text, of unit length.
+    """Compute the embedding of each string, a vector of unit length.
 
     TEXT is one or several; - reads one from standard input. Each is a JSON object on a line, with
     its "embedding".
 
     \b
     llamakit embed -m llama-2-7b/ "A llama." "An alpaca."
-    llamakit embed -m llama-2-7b/ --prompts texts.jsonl > vectors.jsonl
+    llamakit embed -m llama-2-7b/ --prompts strings.jsonl > vectors.jsonl
     """
     from llamakit.cli.open_model import open_model
     from llamakit.cli.terminal import json_text, note_unquoted

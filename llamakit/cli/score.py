@@ -1,4 +1,4 @@
-"""``llamakit score``: the log-likelihood of texts, continuations and choices."""
+"""``llamakit score``: the log-likelihood of strings, continuations and choices."""
 
 from __future__ import annotations
 

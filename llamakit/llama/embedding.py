@@ -1,4 +1,4 @@
-"""Embeddings: one vector a text, made of the model's last hidden states."""
+"""Embeddings: one vector of each string, made of the model's last hidden states."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ def embed(llama: Llama, texts: Sequence[str], *, pooling: str = "mean") -> list[
 
     Raises:
         UsageError: another pooling.
-        PromptTooLongError: a text does not fit into the context.
-        PromptError: a text is no string, or has tokens that the model lacks.
+        PromptTooLongError: a string does not fit into the context.
+        PromptError: one of them is no string, or has tokens that the model lacks.
     """
     return list(embeddings(llama, texts, pooling))
 

@@ -99,7 +99,7 @@ def checked_entries(guard: HookGuard) -> list[Entry]:
 
     Raises:
         TypeError: a value is of another type than its kind needs.
-        ValueError: a place of a command is misspelt, or has no help.
+        ValueError: a place of a command is misspelled, or has no help.
     """
     registrars = [registrar for _, registrar in sorted(guard.registrars.items())]
     return [_checked(entry) for registrar in registrars for entry in registrar.entries]

@@ -16,7 +16,7 @@ COMMANDS = {
     "demo": ("demo:demo", "Show the whole way on the bundled demo model."),
     "doctor": ("doctor:doctor", "Say what models are computed with here."),
     "download": ("download:download", "Fetch models with the link from Meta's email."),
-    "embed": ("embed:embed", "Make vectors of texts."),
+    "embed": ("embed:embed", "Compute embeddings of strings."),
     "generate": ("generate:generate", "Continue a prompt."),
     "moderate": ("moderate:moderate", "Say whether text is safe, by a Llama Guard model."),
     "plugins": ("plugins:plugins", "List the plugins, what each registers, and whether it works."),

@@ -217,7 +217,7 @@ class Engine:
 
         Args:
             counts: the running requests of each client.
-            most: how many it may go on with.
+            most: how many may continue.
         """
         assert self._scheduler is not None
         richest, count = counts.most_common(1)[0]

@@ -56,7 +56,7 @@ def description() -> dict[str, Any]:
             ),
             "/v1/responses": _post("Answer input items.", RESPONSES, RESPONSE, stream=True),
             "/v1/embeddings": _post(
-                "Make vectors of strings.", request_schemas.EMBEDDING, EMBEDDED
+                "Compute embeddings of strings.", request_schemas.EMBEDDING, EMBEDDED
             ),
             "/v1/moderations": _post(
                 "Judge strings with a Llama Guard model.", request_schemas.MODERATION, MODERATED

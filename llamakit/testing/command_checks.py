@@ -106,7 +106,7 @@ def _check_help(path: str, command: click.Command) -> None:
     refused = _run(command, "--no-such-option")
     if refused.exit_code != click.UsageError.exit_code:
         raise ContractError(
-            f"{path} takes options that it does not have, so a misspelt one would "
+            f"{path} takes options that it does not have, so a misspelled one would "
             "pass: do not set ignore_unknown_options"
         )
 

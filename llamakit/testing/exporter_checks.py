@@ -95,7 +95,7 @@ def _check_unknown_option(
             f"{name} fails on an option that it does not have: {said(error)}; raise an OptionError"
         ) from error
     raise ContractError(
-        f"{name} takes an option that it does not have, so a misspelt one would "
+        f"{name} takes an option that it does not have, so a misspelled one would "
         "pass: raise an OptionError that lists those it has"
     )
 

@@ -29,6 +29,8 @@ ROOT = Path(__file__).parents[2]
 README, README_ZH = ROOT / "README.md", ROOT / "README.zh.md"
 PAGES = [README, README_ZH, *sorted((ROOT / "docs").rglob("*.md"))]
 BLOCK = re.compile(r"^```(\w*)\n(.*?)^```", re.MULTILINE | re.DOTALL)
+MENTION = re.compile(r"`llamakit ([a-z][^`\n]*)`")
+OPTION = re.compile(r"(?<!\S)--?[a-z][\w-]*")
 LINK = re.compile(r"\]\(([^)#:]+)(?:#[^)]*)?\)")
 
 
@@ -147,6 +149,28 @@ def test_every_llamakit_command_that_a_page_shows_is_understood(
 
     for words in llamakit_calls(page):
         understand(cli, words)
+
+
+def options_of(cli: click.Group, words: list[str]) -> set[str]:
+    """Return the options of a command, which is the first of the words or the first two."""
+    command: click.Command = cli
+    known = {"-h", "--help"}
+    for word in words[:2]:
+        if isinstance(command, click.Group):
+            found = command.get_command(click.Context(command), word)
+            command = found or command
+            known |= {name for it in command.params for name in (*it.opts, *it.secondary_opts)}
+    return known
+
+
+@pytest.mark.parametrize("page", [*PAGES, ROOT / "CHANGELOG.md"], ids=named)
+def test_every_option_that_a_sentence_names_with_its_command_exists(
+    page, toolkit_with_the_pages_plugins
+):
+    cli = build_cli(toolkit_with_the_pages_plugins)
+
+    for mention in MENTION.findall(BLOCK.sub("", page.read_text(encoding="utf-8"))):
+        assert {*OPTION.findall(mention)} <= options_of(cli, mention.split()), mention
 
 
 @pytest.mark.parametrize("page", PAGES, ids=named)

@@ -1,4 +1,4 @@
-"""A small model on a server, a large one and one of eight shards; the command, told of the link."""
+"""A small model on a server, a large one and one of eight shards; the command, with the link."""
 
 from __future__ import annotations
 

@@ -81,7 +81,7 @@ def test_third_party_plugins_load_in_an_order_of_their_own(third_party):
     assert [record.source.name for record in toolkit.plugins[-3:]] == ["a", "b", "c"]
 
 
-def test_a_misspelt_hook_says_which_was_probably_meant(third_party, capsys):
+def test_a_misspelled_hook_says_which_was_probably_meant(third_party, capsys):
     def register_sampler(samplers):
         pass
 

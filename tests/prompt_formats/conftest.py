@@ -1,13 +1,14 @@
-"""Small tokenizers with the pieces that prompt formats write."""
+"""Small tokenizers with the pieces that prompt formats write, and a process for chat templates."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 import sentencepiece
 
+from llamakit.plugins.prompt_formats.jinja.renderer import Renderer
 from llamakit.tokenizer.sentencepiece import SentencePieceTokenizer, load
 
 TEXT = [
@@ -59,3 +60,11 @@ def plain_tokenizer(reference_cases: Path) -> SentencePieceTokenizer:
 def rich_tokenizer(train: Train) -> SentencePieceTokenizer:
     """A tokenizer with control pieces of several families."""
     return train([*CHATML, *INFILL, *LLAMA3])
+
+
+@pytest.fixture(scope="module")
+def renderer() -> Iterator[Renderer]:
+    """One for the tests of a file."""
+    one = Renderer()
+    yield one
+    one.close()

@@ -6,7 +6,7 @@ Written for these tests in the ways of the families that they are named after.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import datetime
 from typing import Any
 
@@ -176,13 +176,6 @@ DIALOGS: dict[str, Dialog] = {
     ],
     "bad": [{"role": "assistant", "content": "I begin"}],
 }
-
-
-@pytest.fixture(scope="module")
-def renderer() -> Iterator[Renderer]:
-    one = Renderer()
-    yield one
-    one.close()
 
 
 @pytest.fixture(scope="module")

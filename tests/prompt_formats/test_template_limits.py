@@ -77,13 +77,6 @@ TOO_LONG = [
 
 
 @pytest.fixture(scope="module")
-def renderer() -> Iterator[Renderer]:
-    one = Renderer()
-    yield one
-    one.close()
-
-
-@pytest.fixture(scope="module")
 def hasty_renderer() -> Iterator[Renderer]:
     one = Renderer(Limits(cpu_seconds=1))
     yield one

@@ -1,4 +1,4 @@
-"""What becomes of a dialog when a chat ends suddenly: it is saved, and the user is told where."""
+"""What becomes of a dialog when a chat ends suddenly: it is saved, and a message says where."""
 
 from __future__ import annotations
 

@@ -164,7 +164,8 @@ export class Answers {
       }
     } catch (error) {
       if (!signal.aborted) failed = error;
-      if (run.version.content) run.version.note.finish = signal.aborted ? "stopped" : "failed";
+      const ending = error.status === 0 ? "lost" : "failed"; // 0: the server said nothing
+      if (run.version.content) run.version.note.finish = signal.aborted ? "stopped" : ending;
     }
     run.version.note.tokens ??= run.pieces;
     if (run.leftOut) {

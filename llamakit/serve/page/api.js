@@ -132,7 +132,9 @@ async function refusal(response) {
     const words = key ? "does not accept this API key" : "requires an API key";
     return new ApiError(`The server ${words}.`, { status });
   }
-  let error = { message: `The server answers with the status ${status}` };
+  let error = {
+    message: `The server answers with the status ${status} and no reason: look into its log, or a proxy's`,
+  };
   try {
     error = (await response.json()).error ?? error;
   } catch {

@@ -28,8 +28,8 @@ async function start() {
     if (error.status === 401) {
       at("notice").append(button("Enter a key", () => askForKey(error.message)));
       askForKey(error.message);
-    } else {
-      if (error.isPassing) at("notice").append(button("Try again", start));
+    } else if (error.isPassing) {
+      at("notice").append(button("Try again", start));
     }
   }
 }

@@ -8,9 +8,9 @@ import { canContinue, percent, visible } from "./tokens.js";
  * @param {Token} token
  * @param {number} position
  * @param {number} asked how many alternatives the server was asked for.
- * @param {?function(string)} goOn writes on with another text in the token's place.
+ * @param {?function(string)} continueWith continues with another string in the token's place.
  */
-export function inspect(token, position, asked, goOn) {
+export function inspect(token, position, asked, continueWith) {
   const found = [
     make(
       "h3",
@@ -33,7 +33,7 @@ export function inspect(token, position, asked, goOn) {
   } else {
     found.push(make("p", { class: "help", text: "Part of the prompt, so it was not sampled." }));
   }
-  return [...found, table(rows(token, asked), token.sampler !== null, goOn)];
+  return [...found, table(rows(token, asked), token.sampler !== null, continueWith)];
 }
 
 /** List the alternatives, the token itself among them, and what is left for all others. */
@@ -67,18 +67,18 @@ function left(logprobs) {
   return 1 - logprobs.reduce((sum, it) => sum + (it === null ? 0 : Math.exp(it)), 0);
 }
 
-function table(found, isDrawn, goOn) {
-  const head = ["Token", "Model", ...(isDrawn ? ["Sampler"] : []), ...(goOn ? ["Continue"] : [])];
+function table(found, isDrawn, continueWith) {
+  const head = ["Token", "Model", ...(isDrawn ? ["Sampler"] : []), ...(continueWith ? ["Continue"] : [])];
   return make(
     "table",
     { class: "alternatives" },
     make("caption", { text: "Alternatives at this position" }),
     make("thead", {}, make("tr", {}, ...head.map((text) => make("th", { scope: "col", text })))),
-    make("tbody", {}, ...found.map((row) => line(row, isDrawn, goOn))),
+    make("tbody", {}, ...found.map((row) => line(row, isDrawn, continueWith))),
   );
 }
 
-function line({ text, logprob, drawn, isChosen, isOut }, isDrawn, goOn) {
+function line({ text, logprob, drawn, isChosen, isOut }, isDrawn, continueWith) {
   const name =
     text === null
       ? make("th", { scope: "row", text: "All others" })
@@ -90,7 +90,7 @@ function line({ text, logprob, drawn, isChosen, isOut }, isDrawn, goOn) {
     name,
     amount(logprob, "Not listed"),
     isDrawn ? amount(drawn, isOut ? "Ruled out" : "Not listed") : null,
-    goOn ? make("td", {}, goOnButton(text, isChosen, goOn)) : null,
+    continueWith ? make("td", {}, continueButton(text, isChosen, continueWith)) : null,
   );
 }
 
@@ -102,8 +102,8 @@ function amount(logprob, word) {
   return make("td", {}, make("span", { class: "amount", text: percent(logprob) }), bar);
 }
 
-function goOnButton(text, isChosen, goOn) {
+function continueButton(text, isChosen, continueWith) {
   if (text === null || !canContinue(text)) return null;
   const words = isChosen ? "Continue from here again" : `Continue with ${visible(text)} instead`;
-  return button("→", () => goOn(text), { class: "quiet", "aria-label": words, title: words });
+  return button("→", () => continueWith(text), { class: "quiet", "aria-label": words, title: words });
 }

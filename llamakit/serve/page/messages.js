@@ -9,7 +9,8 @@ const TOUCH = matchMedia("(hover: none) and (pointer: coarse)");
 const ENDS = {
   length: "truncated: the token limit was reached",
   stopped: "stopped",
-  failed: "incomplete: the connection was lost",
+  lost: "incomplete: the connection was lost",
+  failed: "incomplete: an error ended it",
 };
 
 /**

@@ -198,12 +198,12 @@ export class Probabilities {
     buttons[position].tabIndex = 0;
     buttons[position].setAttribute("aria-current", "true");
     const token = this.tokens[position];
-    const go = this.wasChat ? null : (text) => this.goOn(position, text);
+    const go = this.wasChat ? null : (text) => this.continueWith(position, text);
     at("p-inspector").replaceChildren(...inspect(token, position, this.asked, go));
   }
 
-  /** Write on with another token in the place of one. */
-  goOn(position, text) {
+  /** Continue with another token in the place of one. */
+  continueWith(position, text) {
     const before = this.tokens.slice(0, position).filter(({ isPrompt }) => !isPrompt);
     const prompt = this.prompt + before.map((token) => token.text).join("") + text;
     at("p-prompt").value = prompt;

@@ -21,9 +21,11 @@ FILL = """() => {
 }"""
 
 
-def refuse(person: Person, status: int, **headers: str) -> None:
+BUSY = json.dumps({"error": {"message": "the server is busy"}})
+
+
+def refuse(person: Person, status: int, body: str = BUSY, **headers: str) -> None:
     """Have a proxy before the server answer once."""
-    body = json.dumps({"error": {"message": "the server is busy"}})
     person.expected.append(str(status))
     person.page.route(
         CHAT,
@@ -186,6 +188,26 @@ def test_a_connection_that_is_lost_within_an_answer_leaves_what_there_is_of_it(p
 
     assert person.texts() == ["Hello.", "Half an"]
     expect(person.messages.last).to_contain_text("incomplete: the connection was lost")
+
+
+def test_an_answer_that_an_error_ends_does_not_blame_the_connection(person):
+    events = [{"choices": [{"delta": {"content": "Half an"}}]}, {"error": {"message": "a fault"}}]
+    body = "".join(f"data: {json.dumps(event)}\n\n" for event in events)
+    answer = {"content_type": "text/event-stream", "body": body}
+
+    person.page.route(CHAT, lambda route: route.fulfill(**answer), times=1)
+    person.send("Hello.")
+
+    expect(person.page.get_by_role("alert")).to_have_text("A fault.")
+    expect(person.messages.last).to_contain_text("incomplete: an error ended it")
+
+
+def test_a_refusal_without_a_reason_says_where_to_look(person):
+    refuse(person, 502, "<html>")
+
+    person.send("Hello.")
+
+    expect(person.page.get_by_role("alert")).to_contain_text("502 and no reason: look into its log")
 
 
 def test_an_empty_dialog_offers_questions_and_the_documentation(person):
