@@ -103,7 +103,7 @@ def make_environment(folder: Path) -> None:
         pip(folder, "install", archive, "gguf", "transformers", "-c", ROOT / "constraints.txt")
         (folder / "complete").touch()
     with tempfile.TemporaryDirectory() as copies:
-        for name in ("llamakit", "examples/plugins/llamakit-gguf"):
+        for name in ("llamakit", "packages/llamakit-gguf"):
             ignored = shutil.ignore_patterns("__pycache__", "*.egg-info", "build")
             shutil.copytree(ROOT / name, Path(copies) / name, ignore=ignored)
         for name in ("pyproject.toml", "entry_points.txt", "README.md", "LICENSE"):

@@ -38,6 +38,7 @@ def test_plugins_import_exactly_what_the_stability_page_lists():
     files = [
         *(ROOT / "llamakit/plugins").rglob("*.py"),
         *(ROOT / "examples/plugins").rglob("*.py"),
+        *(ROOT / "packages").rglob("*.py"),
     ]
 
     imported = set().union(*map(imports_of, files))

@@ -66,7 +66,7 @@ def named(page: Path) -> str:
 
 @pytest.fixture(scope="module")
 def toolkit_with_the_pages_plugins(tmp_path_factory: pytest.TempPathFactory) -> Toolkit:
-    """The built-in plugins, those whose whole source is on a page, and ``examples/plugins``."""
+    """The built-in plugins, those whose whole source is on a page, and the packages."""
     folder = tmp_path_factory.mktemp("plugin")
     toolkit = load_toolkit(disabled="all")
     with pytest.MonkeyPatch.context() as patch:
@@ -84,7 +84,7 @@ def toolkit_with_the_pages_plugins(tmp_path_factory: pytest.TempPathFactory) -> 
         toolkit.load(
             [EntryPoint("runner-up", "llamakit_runner_up", "", "llamakit-runner-up", "0.1")]
         )
-        for package in sorted((ROOT / "examples" / "plugins").iterdir()):
+        for package in sorted([*ROOT.glob("examples/plugins/*"), *ROOT.glob("packages/*")]):
             patch.syspath_prepend(str(package))
             module = package.name.replace("-", "_")
             toolkit.load([EntryPoint(package.name, module, "", package.name, "0.1")])

@@ -79,7 +79,7 @@ def read_adapter(folder: Path, head_dim: int) -> dict[str, Factors]:
 
 def _read_config(path: Path) -> dict:
     try:
-        config = json.loads(path.read_text("utf-8"))
+        config = json.loads(path.read_text("utf-8"))  # noqa: TID251
         float(config["lora_alpha"])
     except (OSError, ValueError, TypeError, KeyError) as error:
         raise LlamakitError(

@@ -1,4 +1,4 @@
-"""The packages of ``examples/plugins``, installed for real in an environment of their own."""
+"""The packages of ``examples/plugins`` and ``packages``, really installed, in one environment."""
 
 from __future__ import annotations
 
@@ -12,9 +12,8 @@ from pathlib import Path
 
 import pytest
 from fork_server import can_be_forked, fork_server, run_forked
+from plugin_packages import BRIDGES, EXAMPLES, ROOT
 
-ROOT = Path(__file__).parents[2]
-PACKAGES = ROOT / "examples" / "plugins"
 LEFT_BEHIND = shutil.ignore_patterns("build", "*.egg-info", "__pycache__", ".*")
 
 Run = Callable[..., "subprocess.CompletedProcess[str]"]
@@ -22,7 +21,7 @@ Run = Callable[..., "subprocess.CompletedProcess[str]"]
 
 @dataclass(frozen=True)
 class Environment:
-    """An environment in which llamakit and the example plugins are installed."""
+    """An environment in which llamakit and these packages are installed."""
 
     folder: Path
     sources: Path
@@ -46,7 +45,8 @@ def environment(tmp_path_factory: pytest.TempPathFactory) -> Environment:
     place = tmp_path_factory.mktemp("examples")
     made = Environment(place / "venv", place / "sources")
     copy_llamakit(place / "llamakit")
-    shutil.copytree(PACKAGES, made.sources, ignore=LEFT_BEHIND)
+    for package in (*EXAMPLES, *BRIDGES):
+        shutil.copytree(package, made.sources / package.name, ignore=LEFT_BEHIND)
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", made.folder], check=True)
     (site,) = made.folder.glob("lib/python*/site-packages")
     shared = [path for path in sys.path if path.endswith("site-packages")]

@@ -1,4 +1,4 @@
-"""The command ``lora-merge``: a checkpoint and a LoRA adapter become one checkpoint."""
+"""The command ``merge-lora``: a checkpoint and a LoRA adapter become one checkpoint."""
 
 import click
 
@@ -6,7 +6,7 @@ import llamakit
 from llamakit import hookimpl
 
 
-@click.command("lora-merge")
+@click.command("merge-lora")
 @click.argument("source", metavar="SRC")
 @click.argument("adapter", metavar="ADAPTER")
 @click.argument("destination", metavar="DST")
@@ -21,13 +21,13 @@ from llamakit import hookimpl
     help="How many shards to make.",
 )
 @click.option("--force", is_flag=True, help="Replace DST if it exists.")
-def lora_merge(source, adapter, destination, size, force):
+def merge_lora(source, adapter, destination, size, force):
     """Add the LoRA ADAPTER to the checkpoint SRC, and write the result at DST.
 
     ADAPTER is a folder that PEFT saved: adapter_config.json and adapter_model.safetensors. The
     result is a checkpoint in Meta's format like any other. Memory does not grow with the model.
     """
-    from llamakit_lora.merge import merge
+    from llamakit_merge.merge import merge
 
     merged = merge(llamakit.open_checkpoint(source), adapter)
     report = llamakit.reshard(merged, destination, size, force=force)
@@ -37,5 +37,5 @@ def lora_merge(source, adapter, destination, size, force):
 
 @hookimpl
 def register_checkpoint_tools(tools):
-    """Offer ``lora-merge``."""
-    tools.register("lora-merge", lora_merge, help="Merge a LoRA adapter into a checkpoint.")
+    """Offer ``merge-lora``."""
+    tools.register("merge-lora", merge_lora, help="Merge a LoRA adapter into a checkpoint.")

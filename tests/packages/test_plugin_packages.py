@@ -1,32 +1,24 @@
-"""The packages of ``examples/plugins``: each passes its own tests and works from the shell."""
+"""The packages of ``examples/plugins`` and ``packages``: their own tests, and what they offer."""
 
 from __future__ import annotations
 
 import ast
 import json
 import re
-from pathlib import Path
 
 import pytest
 from fork_server import run_forked
+from plugin_packages import BRIDGES, EXAMPLES, TOKENS, generated, good
 
 import llamakit
 from llamakit import demo
 
-PACKAGES = Path(__file__).parents[2] / "examples" / "plugins"
-NAMES = ["llamakit-gguf", "llamakit-lora", "llamakit-top-a", "llamakit-vicuna"]
 PUBLIC = {"llamakit.errors", "llamakit.protocols", "llamakit.sampling", "llamakit.api"}
 """The modules that ``docs/reference/python.md`` names."""
 PUBLIC |= {"llamakit.llama.dialog_checks"}  # of the stability page's table
 PUBLIC |= {"llamakit.demo"}  # the bundled demo model, which the tutorials use
-TOKENS = 16
+PACKAGES = {path.name: path for path in (*EXAMPLES, *BRIDGES)}
 QUESTION = "What is the name of the dog?"
-
-
-def good(done):
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert "Traceback" not in done.stderr
-    return done.stdout
 
 
 @pytest.fixture(scope="module")
@@ -37,18 +29,9 @@ def greedy_text():
     return lambda prompt: "".join(model.stream_text(prompt, **settings))
 
 
-def generated(run, *words):
-    options = ("--dtype", "float32", "--max-new-tokens", str(TOKENS), "--json")
-    return json.loads(good(run("generate", *options, *words)))
-
-
-def test_these_are_all_packages():
-    assert sorted(path.name for path in PACKAGES.iterdir()) == NAMES
-
-
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", PACKAGES)
 def test_a_package_uses_public_names_only(name):
-    files = sorted((PACKAGES / name).rglob("*.py"))
+    files = sorted(PACKAGES[name].rglob("*.py"))
 
     found = [
         (node.module, alias.name)
@@ -64,15 +47,17 @@ def test_a_package_uses_public_names_only(name):
         assert alias in llamakit.__all__ if module == "llamakit" else module in PUBLIC, module
 
 
-def test_the_packages_own_tests_pass_where_they_are_installed(
-    environment, environments_forks, isolated
+@pytest.mark.parametrize("name", PACKAGES)
+def test_a_packages_own_tests_pass_where_it_is_installed(
+    environment, environments_forks, isolated, name
 ):
     words = ["-m", "pytest", "-rA", "-W", "error", "-p", "no:cacheprovider", "--rootdir", "."]
-    settings = {"env": isolated, "cwd": environment.sources, "stdin": "", "timeout": 300}
+    folder = environment.sources / name
+    settings = {"env": isolated, "cwd": folder, "stdin": "", "timeout": 300}
 
-    done = run_forked(environments_forks, [*words, *NAMES], **settings)
+    done = run_forked(environments_forks, words, **settings)
 
-    assert {*re.findall(r"^PASSED ([\w-]+)/", good(done), re.MULTILINE)} == {*NAMES}
+    assert re.search(r"^PASSED tests/", good(done), re.MULTILINE)
     assert "skipped" not in done.stdout
 
 
@@ -86,7 +71,7 @@ def test_llamakit_lists_them_with_what_they_offer(run):
     }
     assert offered == {
         "llamakit-gguf": ["exporter gguf"],
-        "llamakit-lora": ["checkpoint tool lora-merge"],
+        "llamakit-merge": ["checkpoint tool merge-lora"],
         "llamakit-top-a": ["sampler top-a"],
         "llamakit-vicuna": ["prompt format vicuna"],
     }
@@ -94,7 +79,7 @@ def test_llamakit_lists_them_with_what_they_offer(run):
 
 
 def test_the_sampler_is_under_15_lines():
-    text = (PACKAGES / "llamakit-top-a" / "llamakit_top_a.py").read_text("utf-8")
+    text = (PACKAGES["llamakit-top-a"] / "llamakit_top_a.py").read_text("utf-8")
 
     without_docstrings = ast.parse(text)
     for node in ast.walk(without_docstrings):
@@ -142,54 +127,3 @@ def test_the_prompt_format_refuses_its_tags(run, tmp_path):
 
     assert done.returncode == 1
     assert "message 1 (user) holds ASSISTANT:, a tag of the vicuna format" in done.stderr
-
-
-@pytest.mark.parametrize("name", ["gqa-mp1", "mha-mp8"])
-@pytest.mark.parametrize("outtype", ["f32", "f16"])
-def test_transformers_answers_from_the_gguf_file_as_the_reference_did(
-    run, reference_cases, tmp_path, name, outtype
-):
-    import torch
-    from transformers import AutoModelForCausalLM
-
-    expected = json.loads((reference_cases / f"{name}.expected.json").read_text("utf-8"))
-    words = ("--format", "gguf", "--option", f"outtype={outtype}")
-
-    report = json.loads(good(run("export", reference_cases / name, "made", *words, "--json")))
-
-    (file,) = (entry["name"] for entry in report["files"])
-    model = AutoModelForCausalLM.from_pretrained(
-        tmp_path / "made", gguf_file=file, dtype=torch.float32
-    )
-    for prompt, tokens in zip(
-        expected["prompt_tokens"], expected["greedy_solo"]["tokens"], strict=True
-    ):
-        made = model.generate(
-            torch.tensor([prompt]), max_new_tokens=len(tokens), max_length=None, do_sample=False
-        )
-        assert made[0, len(prompt) :].tolist() == tokens
-
-
-def test_the_export_refuses_a_type_that_there_is_not(run, tmp_path):
-    words = ("--format", "gguf", "--option", "outtype=q2_k")
-
-    done = run("export", demo.path(), "made", *words)
-
-    assert done.returncode == 2
-    assert done.stderr.splitlines()[-1] == (
-        "llamakit: error: outtype is 'q2_k'; it has to be one of f32, f16, bf16, q8_0"
-    )
-    assert list(tmp_path.glob("*made*")) == []
-
-
-def test_the_merged_checkpoint_is_one_like_any_other(environment, run):
-    data = environment.sources / "llamakit-lora" / "tests" / "data"
-    expected = json.loads((data / "expected.json").read_text("utf-8"))
-
-    good(run("lora-merge", demo.path(), data / "linear", "merged", "-n", "4"))
-
-    assert "all good" in good(run("verify", "--deep", "merged"))
-    answer = generated(run, "-m", "merged", "--temperature", "0", "Once upon a time")
-    tokens = expected["answers"]["linear"]["tokens"]
-    text = llamakit.load_tokenizer(demo.path()).decode(tokens)
-    assert answer["text"].strip() == text.strip()

@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 from click.testing import CliRunner
-from llamakit_lora import lora_merge
-from llamakit_lora.adapter import read_adapter
-from llamakit_lora.merge import merge
+from llamakit_merge import merge_lora
+from llamakit_merge.adapter import read_adapter
+from llamakit_merge.merge import merge
 from safetensors.numpy import load_file, save_file
 
 import llamakit
@@ -86,8 +86,8 @@ def test_what_the_adapter_does_not_change_keeps_its_bytes(base):
 def test_the_command_writes_a_checkpoint_and_refuses_to_overwrite_it(tmp_path):
     words = [str(path()), str(DATA / "linear"), str(tmp_path / "out")]
 
-    done = CliRunner().invoke(lora_merge, words)
-    again = CliRunner().invoke(lora_merge, words)
+    done = CliRunner().invoke(merge_lora, words)
+    again = CliRunner().invoke(merge_lora, words)
 
     assert done.exit_code == 0, done.output
     assert "changed 28 of 39 parameters" in done.output

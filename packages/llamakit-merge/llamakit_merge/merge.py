@@ -8,13 +8,13 @@ import numpy as np
 
 from llamakit import LlamakitError
 from llamakit.protocols import Checkpoint
-from llamakit_lora.adapter import Factors, read_adapter
+from llamakit_merge.adapter import Factors, read_adapter
 
 
 class Merged:
     """A checkpoint whose matrices are ``W + left @ right`` where an adapter has factors."""
 
-    form = "lora-merge"
+    form = "merge-lora"
 
     def __init__(self, checkpoint: Checkpoint, factors: dict[str, Factors]) -> None:
         self.path = checkpoint.path
