@@ -49,6 +49,7 @@ USED_BY = {
     "*Checkpoint tools*, those of other packages under *From PACKAGE*.",
     "register_exporters": "`export` (`--format`), and `llamakit.export` in Python.",
     "register_models": "`download`, and `llamakit.download_models` in Python.",
+    "register_engines": "`export` (`--for`), and `llamakit.export(engine=…)` in Python.",
     "register_drafters": "`generate` and `chat` (`--draft`), `Llama.drafter` and the argument "
     "`draft` of `Llama.stream` in Python.",
     "register_commands": "`llamakit NAME`; `llamakit --help` lists those of other packages under "
@@ -272,7 +273,7 @@ def reports() -> str:
         *(report.VerifyReport, report.FolderReport, report.FileReport, report.NonFinite),
         *(inspection.Inspection, memory.RankMemory, vocabulary.Vocabulary),
         *(diff.DiffReport, diff.ParameterDiff),
-        *(ConversionPlan, events.Finished, protocols.CatalogEntry),
+        *(ConversionPlan, events.Finished, protocols.CatalogEntry, protocols.Engine),
     )
 
 

@@ -265,6 +265,7 @@ def export(
     destination: str | Path,
     form: str = "hf",
     *,
+    engine: str | None = None,
     force: bool = False,
     **options: Any,
 ) -> Mapping[str, Any]:
@@ -274,13 +275,15 @@ def export(
         source: a folder, or an open checkpoint, also one of your own class.
         destination: the folder to make; it is written atomically.
         form: the name of an exporter: ``hf``, ``safetensors`` or a plugin's.
+        engine: what it is for, such as ``vllm``: says ``form`` and options itself.
         force: replace a folder that is there.
         options: the exporter's own, such as ``max_shard_size="5GB"`` for ``hf``.
     Returns:
-        ``source``, ``destination``, and what the exporter reports.
+        ``source``, ``destination``, and what the exporter reports; for an engine ``command``, the
+        line for a shell that starts it.
 
     Raises:
-        UnknownNameError: no exporter of that name.
+        UnknownNameError: no exporter, or no engine, of that name.
         OptionError: an option that the exporter does not have.
         UnsupportedModelError: weights that are no plain numbers, or that the format cannot hold.
         PluginError: a third-party exporter failed, wrote nothing or returned no valid report.
@@ -291,11 +294,17 @@ def export(
     from llamakit.checkpoint.atomic_folder import atomic_folder
     from llamakit.checkpoint.capabilities import weight_files
     from llamakit.checkpoint.plain_weights import check_plain_weights
+    from llamakit.convert.engines import exporter_for, start_command
     from llamakit.files.file_stamp import stamps, unchanged
     from llamakit.plugin_manager.contracts.exporters import check_export
     from llamakit.plugin_manager.failures import guarded
 
-    entry = default_toolkit().exporters.entry(form)
+    toolkit = default_toolkit()
+    if engine is not None:
+        chosen = toolkit.engines.entry(engine)
+        form = exporter_for(chosen, toolkit.exporters)
+        options = {**chosen.value.get("options", {}), **options}
+    entry = toolkit.exporters.entry(form)
     exporter = guarded(entry.value, entry)
     checkpoint = _opened(source)
     check_plain_weights(checkpoint)
@@ -303,6 +312,9 @@ def export(
         with unchanged(stamps(weight_files(checkpoint))):
             report: Mapping[str, Any] = exporter(checkpoint, folder, options)
         check_export(entry, report, folder)
+    if engine is not None:
+        command = start_command(chosen.value, checkpoint, Path(destination), report)
+        report = {**report, "command": command}
     return {"source": str(checkpoint.path), "destination": str(destination), **report}
 
 

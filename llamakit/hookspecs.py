@@ -19,6 +19,7 @@ if TYPE_CHECKING:
         CatalogEntry,
         Checkpoint,
         DrafterFactory,
+        Engine,
         Exporter,
         LogitsProcessorFactory,
         PromptFormatFactory,
@@ -43,7 +44,7 @@ class Registrar(Protocol[T_contra]):
 
         Args:
             name: what users type, such as ``top-p``.
-            value: a factory, a command or a catalog entry: the hook says which.
+            value: a factory, a command, a catalog entry or an engine: the hook says which.
             help: one line, shown by ``llamakit plugins`` and in ``--help``.
         Raises:
             TypeError: the name is not a string, or empty.
@@ -134,6 +135,20 @@ def register_exporters(exporters: Registrar[Exporter]) -> None:
 
     Args:
         exporters: call ``exporters.register(name, export, help=...)`` on it.
+    Returns: nothing.
+
+    Since 0.1.
+    """
+
+
+@hookspec
+def register_engines(engines: Registrar[Engine]) -> None:
+    """Offer engines to export for: programs that run what an exporter writes.
+
+    ``llamakit export SRC DST --for NAME`` writes it, and says the command that starts the engine.
+
+    Args:
+        engines: call ``engines.register(name, engine, help=...)`` on it, with an ``Engine``.
     Returns: nothing.
 
     Since 0.1.

@@ -20,6 +20,8 @@ def describe_report(report: Mapping[str, Any], *, as_json: bool) -> str:
     ]
     lines += [note for note in report.get("notes", ()) if isinstance(note, str)]
     lines.append(f"wrote {report['destination']}")
+    if isinstance(command := report.get("command"), str):
+        lines.append(f"start it with: {command}")
     return "\n".join(lines)
 
 

@@ -23,9 +23,15 @@ if TYPE_CHECKING:
     cls=NameOption,
     registry="exporters",
     metavar="NAME",
-    default="hf",
-    show_default=True,
-    help="The format to write.",
+    help="The format to write.  [default: hf]",
+)
+@click.option(
+    "--for",
+    "engine",
+    cls=NameOption,
+    registry="engines",
+    metavar="NAME",
+    help="Write what an engine starts from, and say the command.",
 )
 @click.option("--max-shard-size", metavar="SIZE", help="For hf: the largest file, such as 5GB.")
 @click.option(
@@ -50,7 +56,8 @@ def export(
     /,
     source: Path,
     destination: Path,
-    format_name: str,
+    format_name: str | None,
+    engine: str | None,
     *,
     more: tuple[str, ...],
     force: bool,
@@ -64,19 +71,25 @@ def export(
     \b
     llamakit export llama-2-7b/ llama-2-7b-hf/
     llamakit export llama-2-7b/ llama-2-7b-safetensors/ --format safetensors
+    llamakit export llama-2-7b/ llama-2-7b-vllm/ --for vllm
     """
     from llamakit.api import export as run
     from llamakit.cli.conversion import describe_report, weights_nbytes
     from llamakit.cli.terminal import bytes_bar
 
-    toolkit.exporters.entry(format_name)  # refuse a wrong name before anything is opened
+    if engine is not None and format_name is not None:
+        raise click.UsageError("--for says the format; leave --format out, or --for.")
+    # Refuse a wrong name before anything is opened.
+    if engine is not None:
+        toolkit.engines.entry(engine)
+    form = toolkit.exporters.entry(format_name or "hf").name
     checkpoint = toolkit.open_checkpoint(source)
     given: dict[str, Any] = {name: value for name, value in options.items() if value is not None}
     given |= dict(map(_pair, more))
     with bytes_bar("exporting", weights_nbytes(checkpoint)) as progress:
         if progress is not None:
             given["progress"] = progress
-        report = run(checkpoint, destination, format_name, force=force, **given)
+        report = run(checkpoint, destination, form, engine=engine, force=force, **given)
     click.echo(describe_report(report, as_json=as_json))
 
 

@@ -78,7 +78,7 @@ def config(checkpoint: Checkpoint) -> dict[str, object]:
     Source: transformers ``models/llama/configuration_llama.py``.
     """
     params = checkpoint.params
-    dtype = _dtype(checkpoint)
+    dtype = matrix_dtype(checkpoint)
     scaling = rope_scaling(params)
     return {
         "architectures": ["LlamaForCausalLM"],
@@ -129,7 +129,7 @@ def rope_scaling(params: ModelParams) -> dict[str, object] | None:
     return as_config(default_scaling(params)) | factor if params.use_scaled_rope else None
 
 
-def _dtype(checkpoint: Checkpoint) -> str:
+def matrix_dtype(checkpoint: Checkpoint) -> str:
     """Name the dtype of the matrices; norms may be finer."""
     widest = max(checkpoint.parameters.values(), key=lambda parameter: parameter.numel)
     return checkpoint.parameters.get(EMBEDDING, widest).dtype

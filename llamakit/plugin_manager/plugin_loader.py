@@ -150,7 +150,7 @@ def _checked(entry: Entry) -> Entry:
             raise _wrong_value(entry, "a click.Command")
         help_text = entry.help or entry.value.get_short_help_str(100)
         return entry._replace(help=help_text)
-    if entry.kind == "model":
+    if entry.kind in ("model", "engine"):
         if not isinstance(entry.value, Mapping):
             raise _wrong_value(entry, "a mapping")
     elif not callable(entry.value):

@@ -70,7 +70,7 @@ class Registrar(Generic[T]):
 
         Args:
             name: what users type, such as ``top-p``.
-            value: a factory, a Click command or a catalog entry: the hook says which.
+            value: a factory, a Click command, a catalog entry or an engine: the hook says which.
             help: one line, shown by ``llamakit plugins`` and in ``--help``.
         Raises:
             TypeError: the name is not a string, or empty.

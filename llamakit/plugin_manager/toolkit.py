@@ -34,6 +34,7 @@ if TYPE_CHECKING:
         CatalogEntry,
         Checkpoint,
         DrafterFactory,
+        Engine,
         Exporter,
         LogitsProcessorFactory,
         PromptFormatFactory,
@@ -54,6 +55,7 @@ class Toolkit:
         self.prompt_formats: Registry[PromptFormatFactory] = Registry("prompt format")
         self.checkpoint_tools: Registry[click.Command] = Registry("checkpoint tool")
         self.exporters: Registry[Exporter] = Registry("exporter")
+        self.engines: Registry[Engine] = Registry("engine")
         self.models: Registry[CatalogEntry] = Registry("model")
         self.drafters: Registry[DrafterFactory] = Registry("drafter")
         self.commands: Registry[click.Command] = Registry("command", beside=self.checkpoint_tools)
@@ -63,6 +65,7 @@ class Toolkit:
             "register_prompt_formats": self.prompt_formats,
             "register_checkpoint_tools": self.checkpoint_tools,
             "register_exporters": self.exporters,
+            "register_engines": self.engines,
             "register_models": self.models,
             "register_drafters": self.drafters,
             "register_commands": self.commands,

@@ -18,6 +18,7 @@ __all__ = [
     "CatalogueEntry",
     "Checkpoint",
     "CheckpointCapabilities",
+    "Engine",
     "Exporter",
     "Finding",
     "Parameter",
@@ -170,6 +171,20 @@ class Exporter(Protocol):
     ) -> Mapping[str, Any]:
         """Write ``checkpoint`` to ``destination``, which does not exist; report what was done."""
         ...
+
+
+class Engine(TypedDict, total=False):
+    """A program that runs models, for ``export --for``. ``exporter`` and ``command`` are needed."""
+
+    exporter: str
+    """The registered name of the exporter that writes what it starts from, such as ``hf``."""
+    options: Mapping[str, str]
+    """The exporter's options; those that the user gives go before them."""
+    command: str
+    """What starts it, in a shell, where ``{folder}`` is what was written, ``{path}`` the same from
+    the root on, ``{file}`` its first file, and ``{dtype}`` that of the matrices."""
+    package: str
+    """The package that brings the exporter, to name where it is not installed."""
 
 
 class CatalogEntry(TypedDict, total=False):

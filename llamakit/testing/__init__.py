@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from llamakit.testing.checkpoint_checks import check_checkpoint_form
     from llamakit.testing.command_checks import check_checkpoint_tool, check_command
     from llamakit.testing.drafter_checks import check_drafter
+    from llamakit.testing.engine_checks import check_engine
     from llamakit.testing.exporter_checks import check_exporter
     from llamakit.testing.prompt_format_checks import check_prompt_format
     from llamakit.testing.registration_checks import check_plugin
@@ -29,6 +30,7 @@ _HOMES = {
     "check_checkpoint_tool": "command_checks",
     "check_command": "command_checks",
     "check_drafter": "drafter_checks",
+    "check_engine": "engine_checks",
     "check_exporter": "exporter_checks",
     "check_logits_processor": "sampling_checks",
     "check_plugin": "registration_checks",
@@ -46,6 +48,7 @@ __all__ = [
     "check_checkpoint_tool",
     "check_command",
     "check_drafter",
+    "check_engine",
     "check_exporter",
     "check_logits_processor",
     "check_plugin",

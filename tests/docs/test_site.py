@@ -100,6 +100,7 @@ OFFERED = {
     "register_prompt_formats": "prompt_formats",
     "register_checkpoint_tools": "checkpoint_tools",
     "register_exporters": "exporters",
+    "register_engines": "engines",
     "register_models": "models",
     "register_drafters": "drafters",
     "register_commands": "commands",

@@ -19,6 +19,7 @@ REGISTERING = {
     "register_prompt_formats": "formats",
     "register_checkpoint_tools": "tools",
     "register_exporters": "exporters",
+    "register_engines": "engines",
     "register_models": "models",
     "register_drafters": "drafters",
     "register_commands": "commands",

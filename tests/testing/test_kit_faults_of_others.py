@@ -1,4 +1,4 @@
-"""Each rule for prompt formats, drafters and the catalog can fail."""
+"""Each rule for prompt formats, drafters, engines and the catalog can fail."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from llamakit.errors import DialogError
 from llamakit.testing import (
     check_catalogue_entry,
     check_drafter,
+    check_engine,
     check_prompt_format,
 )
 
@@ -173,3 +174,28 @@ def test_an_entry_of_the_catalog_that_breaks_a_rule_is_named(entry, sentence):
 
 def test_an_entry_of_the_catalog_that_keeps_the_rules_is_good():
     check_catalogue_entry(ENTRY)
+
+
+ENGINE = {"exporter": "hf", "command": "run {folder} --as {{json}}"}
+ENGINES = [
+    (["run"], "the engine is a list; expected a dict"),
+    ({"exporter": "hf"}, "has no 'command'"),
+    ({"command": "run"}, "has no 'exporter'"),
+    (ENGINE | {"commands": "run"}, "has no key 'commands' in its contract; did you mean 'command'"),
+    (ENGINE | {"exporter": ""}, "has '' as 'exporter'; expected a string"),
+    (ENGINE | {"package": None}, "has None as 'package'; expected a string"),
+    (ENGINE | {"options": ["a"]}, r"has \['a'\] as 'options'; expected a dict of strings"),
+    (ENGINE | {"options": {"a": 1}}, r"has the option \('a', 1\); expected strings"),
+    (ENGINE | {"command": "run {model}"}, r"has {model} in its command; expected one of {folder}"),
+    (ENGINE | {"command": "run {"}, "has the command 'run {' .*; write braces of its own twice"),
+]
+
+
+@pytest.mark.parametrize(("engine", "sentence"), ENGINES, ids=[it for _, it in ENGINES])
+def test_an_engine_that_breaks_a_rule_is_named(engine, sentence):
+    with pytest.raises(AssertionError, match=sentence):
+        check_engine(engine)
+
+
+def test_an_engine_that_keeps_the_rules_is_good():
+    check_engine(ENGINE)

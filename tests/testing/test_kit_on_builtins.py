@@ -18,6 +18,7 @@ from llamakit.testing import (
     check_checkpoint_tool,
     check_command,
     check_drafter,
+    check_engine,
     check_exporter,
     check_logits_processor,
     check_plugin,
@@ -126,6 +127,11 @@ def _tokenizer_for(name):
 @pytest.mark.parametrize("exporter", values(TOOLKIT.exporters))
 def test_every_exporter_keeps_the_contract(exporter):
     check_exporter(exporter)
+
+
+@pytest.mark.parametrize("engine", values(TOOLKIT.engines))
+def test_every_engine_keeps_the_contract(engine):
+    check_engine(engine)
 
 
 @pytest.mark.parametrize("tool", commands(TOOLKIT.checkpoint_tools))
