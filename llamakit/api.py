@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +17,7 @@ from llamakit.llama.score_items import ScoreItem
 from llamakit.llama.scoring import ItemScore, Score, score
 from llamakit.llama.tokenizer import Tokenizer
 from llamakit.plugin_manager.toolkit import default_toolkit
-from llamakit.protocols import Checkpoint
+from llamakit.protocols import Checkpoint, ToolCommand
 
 if TYPE_CHECKING:
     import numpy
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from llamakit.examine.inspect import Inspection
     from llamakit.examine.steps import StepProgress
     from llamakit.examine.verify_report import VerifyReport
+    from llamakit.plugin_manager.registry import Entry
 
 __all__ = [
     "ChatPrediction",
@@ -39,6 +40,7 @@ __all__ = [
     "Moderation",
     "Score",
     "ScoreItem",
+    "ToolCommand",
     "choose_sampling",
     "diff",
     "download_models",
@@ -52,6 +54,7 @@ __all__ = [
     "open_checkpoint",
     "open_for_import",
     "plan_reshard",
+    "record_provenance",
     "reshard",
     "score",
     "to_torch",
@@ -146,8 +149,14 @@ def verify(
     from llamakit.examine.verify import verify as run
 
     toolkit = default_toolkit()
-    unserved = unserved_files(read_catalog(toolkit.models))
-    steps = run([Path(path) for path in paths], toolkit, deep=deep, unserved=unserved)
+    models = read_catalog(toolkit.models)
+    steps = run(
+        [Path(path) for path in paths],
+        toolkit,
+        deep=deep,
+        unserved=unserved_files(models),
+        catalog={model.name: model.shard_names for model in models},
+    )
     return finish(steps, progress)
 
 
@@ -203,14 +212,25 @@ def plan_reshard(
     model_parallel_size: int,
     *,
     dtype: str | None = None,
+    verify: bool = False,
+    command: ToolCommand | None = None,
 ) -> ConversionPlan:
     """Plan what ``reshard`` would do, without doing it.
 
     Args and Raises: as ``reshard``.
     """
-    from llamakit.convert.meta_format import plan_shards
+    from llamakit.convert.reshard import plan_reshard as run
+    from llamakit.download.catalog import read_catalog, unserved_files
 
-    return plan_shards(_opened(source), Path(destination), model_parallel_size, dtype=dtype)
+    return run(
+        _opened(source),
+        Path(destination),
+        model_parallel_size,
+        dtype=dtype,
+        verify=verify,
+        unserved=unserved_files(read_catalog(default_toolkit().models)) if verify else (),
+        command=command,
+    )
 
 
 def reshard(
@@ -223,6 +243,7 @@ def reshard(
     force: bool = False,
     direct: bool | None = None,
     progress: Callable[[int], None] | None = None,
+    command: ToolCommand | None = None,
 ) -> dict[str, object]:
     """Write a checkpoint with another number of shards, in Meta's format.
 
@@ -235,6 +256,7 @@ def reshard(
         force: replace a folder that is there.
         direct: bypass the page cache; None: if the file system allows it and it pays.
         progress: called with the number of bytes done since the last call.
+        command: what ``llamakit.json`` says has made it, of a tool of your own; None: reshard.
     Returns:
         ``source``, ``destination``, ``files`` (name, nbytes, md5), ``nbytes``, ``nbytes_read``.
 
@@ -244,20 +266,12 @@ def reshard(
         DestinationError: there is something already.
         NoSpaceError: there is no room.
     """
-    from llamakit.convert.reshard import reshard as run
-    from llamakit.download.catalog import read_catalog, unserved_files
+    from llamakit.convert.reshard import make
 
-    return run(
-        _opened(source),
-        Path(destination),
-        model_parallel_size,
-        dtype=dtype,
-        verify=verify,
-        unserved=unserved_files(read_catalog(default_toolkit().models)) if verify else (),
-        force=force,
-        direct=direct,
-        progress=progress,
+    plan = plan_reshard(
+        source, destination, model_parallel_size, dtype=dtype, verify=verify, command=command
     )
+    return make(plan, force=force, direct=direct, progress=progress)
 
 
 def export(
@@ -294,6 +308,7 @@ def export(
     from llamakit.checkpoint.atomic_folder import atomic_folder
     from llamakit.checkpoint.capabilities import weight_files
     from llamakit.checkpoint.plain_weights import check_plain_weights
+    from llamakit.checkpoint.provenance import provenance_path
     from llamakit.convert.engines import exporter_for, start_command
     from llamakit.files.file_stamp import stamps, unchanged
     from llamakit.plugin_manager.contracts.exporters import check_export
@@ -306,16 +321,67 @@ def export(
         options = {**chosen.value.get("options", {}), **options}
     entry = toolkit.exporters.entry(form)
     exporter = guarded(entry.value, entry)
+    target = Path(destination)
     checkpoint = _opened(source)
     check_plain_weights(checkpoint)
-    with atomic_folder(Path(destination), force=force, source=checkpoint.path) as folder:
+    with atomic_folder(target, force=force, source=checkpoint.path) as folder:
         with unchanged(stamps(weight_files(checkpoint))):
             report: Mapping[str, Any] = exporter(checkpoint, folder, options)
         check_export(entry, report, folder)
+        if folder.is_dir() and not provenance_path(folder).exists():
+            _record_export(entry, folder, checkpoint, options, report)
+    if target.is_file():
+        _record_export(entry, target, checkpoint, options, report)
     if engine is not None:
-        command = start_command(chosen.value, checkpoint, Path(destination), report)
+        command = start_command(chosen.value, checkpoint, target, report)
         report = {**report, "command": command}
     return {"source": str(checkpoint.path), "destination": str(destination), **report}
+
+
+def _record_export(
+    entry: Entry,
+    product: Path,
+    checkpoint: Checkpoint,
+    options: Mapping[str, Any],
+    report: Mapping[str, Any],
+) -> None:
+    """Record what an exporter has read and written that has recorded nothing itself."""
+    from llamakit.checkpoint import provenance_writer
+
+    asked = provenance_writer.recorded_options(
+        {name: value for name, value in options.items() if name not in ("progress", "direct")}
+    )
+    made_by = f"{entry.source.package} {entry.source.version}".strip()
+    command = ToolCommand("export", {"format": entry.name, **asked}, made_by)
+    checksums = provenance_writer.reported_checksums(report)
+    provenance_writer.record_provenance(product, command, [checkpoint], checksums)
+
+
+def record_provenance(
+    product: str | Path,
+    command: ToolCommand,
+    sources: Sequence[str | Path | Checkpoint],
+    *,
+    checksums: Mapping[str, str] | None = None,
+) -> None:
+    """Write the ``llamakit.json`` of what a tool of your own has written.
+
+    Nothing has to be done for an exporter, nor for what ``reshard`` writes: they have theirs.
+
+    Args:
+        product: the folder, before it is renamed into place, or the only file that was written.
+        command: what made it.
+        sources: the checkpoints that it was made from; their histories are taken over.
+        checksums: MD5 or SHA-256 of files of the product, by their names, as they were computed
+            when they were written. Without one, a file of up to 32 MB is read again, and of a
+            larger one none is recorded.
+
+    Raises:
+        CheckpointError: a source is none.
+    """
+    from llamakit.checkpoint.provenance_writer import record_provenance as run
+
+    run(Path(product), command, [_opened(source) for source in sources], checksums)
 
 
 def import_checkpoint(
@@ -334,13 +400,15 @@ def import_checkpoint(
 
     Args:
         source: as ``open_for_import``, or an open checkpoint.
-        key, strip_prefix: as ``open_for_import``.
+        key, strip_prefix: as ``open_for_import``; of an open checkpoint they are recorded only.
 
     Other Args, Returns and Raises: as ``reshard``, and
         UnsupportedModelError: Meta's format cannot hold this model.
     """
     if isinstance(source, str | Path):
         source = open_for_import(source, key=key, strip_prefix=strip_prefix)
+    options = {"model_parallel_size": model_parallel_size, "dtype": dtype, "key": key}
+    options["strip_prefix"] = strip_prefix or None
     return reshard(
         source,
         destination,
@@ -349,6 +417,7 @@ def import_checkpoint(
         force=force,
         direct=direct,
         progress=progress,
+        command=ToolCommand("import", options),
     )
 
 

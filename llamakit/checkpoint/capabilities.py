@@ -94,6 +94,15 @@ def oddities(checkpoint: Checkpoint) -> list[str]:
     return list(_each(checkpoint, "oddities", str))
 
 
+def provenance_sources(checkpoint: Checkpoint) -> list[Checkpoint]:
+    """Return the checkpoints that a checkpoint is computed from: itself, if it does not say.
+
+    Raises:
+        PluginError: a third-party checkpoint returns no checkpoints.
+    """
+    return _sequence(checkpoint, "provenance_sources", Checkpoint) or [checkpoint]
+
+
 def has_capability(checkpoint: Checkpoint, name: str) -> bool:
     """Tell whether a checkpoint's class has an optional method, and no newer ``read`` without it.
 

@@ -8,22 +8,20 @@ from __future__ import annotations
 
 import contextlib
 import re
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from llamakit.checkpoint.families import FAMILIES, LLAMA_3, Family
-from llamakit.checkpoint.json_fields import read_json
 from llamakit.checkpoint.params import ModelParams, family_by_numbers
-from llamakit.errors import ParamsError
+from llamakit.checkpoint.provenance_reader import read_steps
+from llamakit.errors import DamagedFileError
 from llamakit.files.regular_file import open_regular
 from llamakit.files.tokenizer_kind import tokenizer_kind
 
 if TYPE_CHECKING:
     from llamakit.protocols import Checkpoint
 
-ORIGIN = "reshard.json"
-"""Written next to shards that llamakit made: their source, and how the embedding is split."""
 _EMBEDDING, _ROPE_FREQS = "tok_embeddings.weight", "rope.freqs"
 _KINDS = {"ranks": 1, "sentencepiece": -1, None: 0}
 _TOKENIZER_JSON_HEAD = 1 << 20
@@ -88,7 +86,7 @@ def embedding_axis(
 ) -> int | None:
     """Find the axis on which the embedding is split, where the files show it.
 
-    Several shards show it by their shape. One shard does not: there, the ``reshard.json`` of
+    Several shards show it by their shape. One shard does not: there, the ``llamakit.json`` of
     whoever made it may say it.
 
     Args:
@@ -105,9 +103,13 @@ def embedding_axis(
     return axis if type(axis) is int and axis in (0, 1) else None
 
 
-def read_origin(path: Path) -> dict[str, object]:
-    """Read the reshard.json in a folder; it is empty if there is none that can be read."""
+def read_origin(path: Path) -> Mapping[str, object]:
+    """Read what llamakit.json says of the model; nothing if there is none that can be read.
+
+    A damaged one is reported by ``inspect`` and ``verify``: the model is loaded without.
+    """
     try:
-        return read_json(path / ORIGIN)
-    except ParamsError:
+        steps = read_steps(path)
+    except DamagedFileError:
         return {}
+    return steps[-1].model if steps else {}

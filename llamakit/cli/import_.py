@@ -74,9 +74,16 @@ def import_(
     from llamakit.cli.conversion import describe_report, weights_nbytes
     from llamakit.cli.terminal import bytes_bar
 
-    checkpoint = open_for_import(
-        source, key=key, strip_prefix=True if strip_prefix == "" else strip_prefix or False
-    )
+    prefix = True if strip_prefix == "" else strip_prefix or False
+    checkpoint = open_for_import(source, key=key, strip_prefix=prefix)
     with bytes_bar("importing", weights_nbytes(checkpoint)) as progress:
-        report = import_checkpoint(checkpoint, destination, size, force=force, progress=progress)
+        report = import_checkpoint(
+            checkpoint,
+            destination,
+            size,
+            key=key,
+            strip_prefix=prefix,
+            force=force,
+            progress=progress,
+        )
     click.echo(describe_report(report, as_json=as_json))

@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 @click.argument("path", required=False, type=UserPath())
 @click.option("--tensors", is_flag=True, help="List the parameters as well.")
 @click.option(
+    "--history", is_flag=True, help="Show what it was made from, by which commands, instead."
+)
+@click.option(
     "--max-seq-len",
     metavar="N",
     type=WholeNumber(min=1),
@@ -40,6 +43,7 @@ def inspect(
     path: str | None,
     *,
     tensors: bool,
+    history: bool,
     max_seq_len: int | None,
     max_batch_size: int,
     as_json: bool,
@@ -52,9 +56,11 @@ def inspect(
     \b
     llamakit inspect llama-2-7b/
     llamakit inspect llama-2-70b/ --max-seq-len 4096 --max-batch-size 8
+    llamakit inspect llama-2-70b-mp2/ --history
     """
     from llamakit import demo
     from llamakit.api import inspect as run
+    from llamakit.cli.history import describe_history
     from llamakit.cli.terminal import json_text, rendered
 
     if path is None:
@@ -65,7 +71,9 @@ def inspect(
         max_batch_size=max_batch_size,
     )
     if as_json:
-        click.echo(json_text(inspection.as_json(tensors=tensors), indent=2))
+        click.echo(json_text(inspection.as_json(tensors=tensors, history=history), indent=2))
+    elif history:
+        click.echo(describe_history(inspection))
     else:
         click.echo(rendered(*_parts(inspection, tensors=tensors)))
     click.get_current_context().exit(0 if inspection.good else 1)

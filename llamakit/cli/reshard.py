@@ -64,7 +64,7 @@ def reshard(
 
     checkpoint = toolkit.open_checkpoint(source)
     if only_plan:
-        plan = plan_reshard(checkpoint, destination, size, dtype=dtype)
+        plan = plan_reshard(checkpoint, destination, size, dtype=dtype, verify=verify)
         described = plan.as_json(force=force)
         click.echo(describe_plan(described, as_json=as_json))
         click.get_current_context().exit(1 if described["refusals"] else 0)

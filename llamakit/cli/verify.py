@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from llamakit.examine.verify_report import FileReport, FolderReport, VerifyReport
 
 COLORS = {"ok": "green", "not listed": "yellow", "not served": "yellow"}
+_LABELS = {"fault": "wrong", "checked": "checked", "not checked": "not checked"}
+_HISTORY_COLORS = {"fault": "red", "checked": "", "not checked": "yellow"}
 
 
 @click.command()
@@ -29,7 +31,8 @@ def verify(paths: tuple[str, ...], *, deep: bool, as_json: bool) -> None:
 
     PATH is the folder of a model, of several models, or of a tokenizer. Every file is read, on all
     cores. The exit status is 1 if anything is wrong. A file that no checklist lists is no failure.
-    Without a checklist, use --deep.
+    Without a checklist, use --deep. Where there is a llamakit.json, its checksums count too, and
+    the history in it is followed back, as far as it can be.
 
     \b
     llamakit verify llama-2-7b/
@@ -107,4 +110,8 @@ def _sentences(folder: FolderReport) -> list[RenderableType]:
         *(Text(f"wrong: {sentence}", style="red") for sentence in (*folder.faults, *counts)),
         *(Text(f"checked: {sentence}") for sentence in folder.checked),
         *(Text(f"not checked: {sentence}", style="yellow") for sentence in folder.not_checked),
+        *(
+            Text(f"history, {_LABELS[it.kind]}: {it.sentence}", style=_HISTORY_COLORS[it.kind])
+            for it in folder.history
+        ),
     ]

@@ -8,14 +8,13 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 
-from llamakit._distribution import __version__
-from llamakit.checkpoint.capabilities import companion_files, weight_files
+from llamakit.checkpoint.capabilities import companion_files
 from llamakit.checkpoint.checked_read import describe
 from llamakit.checkpoint.checklist import MODEL_CHECKLIST, TOKENIZER_CHECKLIST
-from llamakit.checkpoint.family_detection import ORIGIN
 from llamakit.checkpoint.generation_config import listed_tokens
 from llamakit.checkpoint.layout import EMBEDDING
 from llamakit.checkpoint.params import ModelParams, hidden_dim, to_meta_json
+from llamakit.checkpoint.provenance import PROVENANCE
 from llamakit.checkpoint.rope_scaling import as_config, default_scaling, scaling_of
 from llamakit.convert.conversion_plan import SmallFile
 from llamakit.convert.model_kind import is_instruct
@@ -39,13 +38,11 @@ _WEIGHTS = ("consolidated", "model.safetensors", "model-")
 """How the names of files of weights, and of their index, begin."""
 
 
-def meta_companions(checkpoint: Checkpoint, size: int, dtype: str | None) -> list[SmallFile]:
+def meta_companions(checkpoint: Checkpoint) -> list[SmallFile]:
     """Say which small files are next to the shards of a Meta checkpoint.
 
     Args:
         checkpoint: what the shards are made from.
-        size: how many shards there are.
-        dtype: what weights are cast to, or None.
 
     Raises:
         UnsupportedModelError: a params.json cannot say what this model is.
@@ -57,9 +54,8 @@ def meta_companions(checkpoint: Checkpoint, size: int, dtype: str | None) -> lis
     files = [
         copy_of(params, path) if params else SmallFile(PARAMS, params_json(checkpoint)),
         *_tokenizer_model(tokenizer, path),
-        SmallFile(ORIGIN, _origin(checkpoint, size, dtype)),
     ]
-    taken = {file.name for file in files} | {MODEL_CHECKLIST}
+    taken = {file.name for file in files} | {MODEL_CHECKLIST, PROVENANCE}
     copied = [
         *tokenizer_companions(tokenizer.parent if tokenizer else path),
         *license_files(path, tokenizer),
@@ -181,27 +177,19 @@ def _check_hidden(params: ModelParams, values: Mapping[str, object], path: Path)
         )
 
 
-def _origin(checkpoint: Checkpoint, size: int, dtype: str | None) -> bytes:
-    """Say what the shards were made from; the same whenever and wherever it is done."""
+def model_facts(checkpoint: Checkpoint, dtype: str | None) -> dict[str, object]:
+    """Return what no file of a Meta checkpoint says of its model, for llamakit.json.
+
+    Args:
+        dtype: what weights are cast to, or None.
+    """
     embedding = checkpoint.parameters[EMBEDDING]
-    values: dict[str, object] = {
-        "made_by": f"llamakit {__version__}",
-        "from": {
-            "folder": checkpoint.path.resolve().name,
-            "form": checkpoint.form,
-            "files": [
-                {"name": path.name, "nbytes": path.stat().st_size}
-                for path in weight_files(checkpoint)
-            ],
-        },
-        "model_parallel_size": size,
+    facts: dict[str, object] = {
         "embedding_axis": embedding.axis,
         "tied_embeddings": checkpoint.params.tied_embeddings,
         "dtype": dtype or embedding.dtype,
     }
-    if is_instruct(checkpoint.path):
-        values["instruct"] = True
-    return (json.dumps(values, indent=2) + "\n").encode()
+    return facts | ({"instruct": True} if is_instruct(checkpoint.path) else {})
 
 
 def _log() -> logging.Logger:

@@ -11,9 +11,11 @@ from pathlib import Path
 from llamakit.checkpoint.atomic_folder import check_destination, check_space
 from llamakit.checkpoint.capabilities import weight_files
 from llamakit.checkpoint.checklist import MODEL_CHECKLIST, format_checklist
+from llamakit.checkpoint.provenance import PROVENANCE
+from llamakit.convert.conversion_record import ConversionRecord
 from llamakit.convert.execute import ProgressCallback, execute_moves, memory_nbytes
 from llamakit.convert.moves import Move, WeightFile, nbytes_read
-from llamakit.convert.source_checksums import SourceChecksums
+from llamakit.convert.source_checksums import SourceChecksums, read_in_order, verify_checksums
 from llamakit.errors import LlamakitError
 from llamakit.files.file_stamp import Stamp, stamps, unchanged
 from llamakit.files.regular_file import open_regular
@@ -51,15 +53,25 @@ class ConversionPlan:
     """The files that are read, as they were when the plan was made."""
     has_checklist: bool
     """Whether a checklist.chk of all the other files is written, last."""
+    record: ConversionRecord = field(repr=False)
+    """What llamakit.json says of the source and the command."""
+    expected: Mapping[Path, str] = field(default_factory=dict, repr=False)
+    """What the checklist of the source says of its files, if they are to be compared with it."""
 
     @property
     def files(self) -> dict[str, int]:
         """The exact size of each file in bytes, by its name."""
         sizes = {file.name: file.nbytes for file in self.weights}
         sizes |= {file.name: file.nbytes for file in self.small_files}
+        sizes[PROVENANCE] = self._record_nbytes(sizes)
         if self.has_checklist:
             sizes[MODEL_CHECKLIST] = len(format_checklist(dict.fromkeys(sizes, "0" * 32)).encode())
         return sizes
+
+    def _record_nbytes(self, sizes: Mapping[str, int]) -> int:
+        written = {name: (nbytes, "0" * 32) for name, nbytes in sizes.items()}
+        computed = {**dict.fromkeys(self.record.hashed, "0" * 32), **self.expected}
+        return len(self.record.content(written, computed))
 
     @property
     def nbytes(self) -> int:
@@ -108,7 +120,6 @@ def execute_plan(
     folder: Path,
     *,
     direct: bool | None = None,
-    checksums: SourceChecksums | None = None,
     progress: ProgressCallback | None = None,
 ) -> dict[str, str | None]:
     """Write everything that a plan says.
@@ -117,32 +128,39 @@ def execute_plan(
         plan: what to write.
         folder: where, an empty folder.
         direct: as ``execute_moves``.
-        checksums: as ``execute_moves``.
         progress: as ``execute_moves``.
     Returns:
-        The md5 of each file by its name, where there is a checklist; else None.
+        The md5 of each file by its name, but for the checklist.
 
     Raises:
-        DamagedFileError: a file of the source has changed since the plan was made.
+        DamagedFileError: a file of the source has changed since the plan was made, or is not what
+            its checklist says.
     """
-    with unchanged(plan.sources):
+    in_order = read_in_order(plan.moves) if plan.expected else set()
+    verify_checksums({it: md5 for it, md5 in plan.expected.items() if it not in in_order})
+    on_the_way: dict[Path, str | None] = dict.fromkeys(sorted(plan.record.hashed))
+    on_the_way |= {path: plan.expected[path] for path in sorted(in_order & set(plan.expected))}
+    with unchanged(plan.sources), SourceChecksums(on_the_way) as checksums:
         written = execute_moves(
             plan.checkpoint,
             plan.moves,
             plan.weights,
             folder,
-            hashed=plan.has_checklist,
             direct=direct,
             checksums=checksums,
             progress=progress,
         )
+        computed = {**plan.expected, **checksums.finish()}
         for file in plan.small_files:
             written[file.name] = _write_small(folder / file.name, file)
-    if plan.has_checklist:
-        listed = {name: md5 for name, md5 in written.items() if md5 is not None}
-        (folder / MODEL_CHECKLIST).write_bytes(format_checklist(listed).encode())
-        written[MODEL_CHECKLIST] = None
-    return written
+    sizes = {name: (folder / name).stat().st_size for name in written}
+    known = {name: (sizes[name], md5) for name, md5 in written.items()}
+    record = plan.record.content(known, computed)
+    written[PROVENANCE] = _write_small(folder / PROVENANCE, SmallFile(PROVENANCE, record))
+    if not plan.has_checklist:
+        return {**written}
+    (folder / MODEL_CHECKLIST).write_bytes(format_checklist(written).encode())
+    return {**written, MODEL_CHECKLIST: None}
 
 
 def _write_small(path: Path, file: SmallFile) -> str:
@@ -163,5 +181,9 @@ def source_stamps(
 ) -> dict[Path, Stamp]:
     """Take the stamps of all files that a conversion reads."""
     regions = {region.path for move in moves for region in move.regions if region.path is not None}
-    copied = [file.content for file in small_files if isinstance(file.content, Path)]
-    return stamps([*weight_files(checkpoint), *regions, *copied])
+    return stamps([*weight_files(checkpoint), *regions, *copied_files(small_files)])
+
+
+def copied_files(small_files: Sequence[SmallFile]) -> list[Path]:
+    """Return what is copied as it is."""
+    return [file.content for file in small_files if isinstance(file.content, Path)]

@@ -28,11 +28,10 @@ def execute_moves(
     files: Sequence[WeightFile],
     folder: Path,
     *,
-    hashed: bool = False,
     direct: bool | None = None,
     checksums: SourceChecksums | None = None,
     progress: ProgressCallback | None = None,
-) -> dict[str, str | None]:
+) -> dict[str, str]:
     """Write files of weights.
 
     Args:
@@ -40,21 +39,19 @@ def execute_moves(
         moves: in the order of the tensors in every file.
         files: what is written; the moves count them from 0.
         folder: where, a folder that exists.
-        hashed: whether the md5 of the files is wanted.
         direct: past the kernel's cache; None: where the file system allows it and it pays.
-        checksums: checks what is read against the source's checklist, on the way.
+        checksums: sees what is read; whoever passes it takes the checksums from it afterwards.
     Returns:
-        The md5 of each file by its name, or None.
+        The md5 of each file by its name.
 
     Raises:
-        DamagedFileError: the source has changed since it was opened, or is not what its
-            checklist says.
+        DamagedFileError: the source has changed since it was opened.
         OSError: a file could not be written.
     """
     outputs: dict[int, OutputFile] = {}
     infinite: Counter[str] = Counter()
     with (
-        Lanes(open_at_a_time(moves), hashed=hashed, direct=direct) as lanes,
+        Lanes(open_at_a_time(moves), direct=direct) as lanes,
         SourceReader(checkpoint, largest(moves), direct) as read,
     ):
         for batch, arrays in read(batches(moves)):
@@ -71,8 +68,6 @@ def execute_moves(
                 job.result()
             if progress:
                 progress(sum(array.nbytes for array in arrays))
-        if checksums:
-            checksums.finish()
         written = {file.name: outputs[index].finish() for index, file in enumerate(files)}
     _warn_of_infinite(infinite)
     return written

@@ -17,16 +17,24 @@ from llamakit.checkpoint.capabilities import companion_files
 from llamakit.checkpoint.file_layout import TensorSpec
 from llamakit.checkpoint.hf_names import to_huggingface
 from llamakit.checkpoint.layout import OUTPUT, check_parameters, expected_shapes
+from llamakit.checkpoint.provenance import PROVENANCE
 from llamakit.checkpoint.safetensors_writer import SafetensorsLayout
 from llamakit.convert.companion_files import companion_copies
-from llamakit.convert.conversion_plan import ConversionPlan, SmallFile, execute_plan, source_stamps
+from llamakit.convert.conversion_plan import (
+    ConversionPlan,
+    SmallFile,
+    copied_files,
+    execute_plan,
+    source_stamps,
+)
+from llamakit.convert.conversion_record import plan_record
 from llamakit.convert.hf_files import hf_files
 from llamakit.convert.llama4_names import with_llama4_names
 from llamakit.convert.meta_format import plan_safetensors
 from llamakit.convert.moves import WeightFile, make_move, spec_for_slice, whole
 from llamakit.convert.source_files import HF_FILES, find_tokenizer
 from llamakit.errors import OptionError, suggestion
-from llamakit.protocols import Checkpoint
+from llamakit.protocols import Checkpoint, ToolCommand
 
 DEFAULT_MAX_SHARD_SIZE = "5GB"
 INDEX = "model.safetensors.index.json"
@@ -60,11 +68,10 @@ def export_hf(
     given = options.get("tokenizer")
     tokenizer = Path(given) if given else find_tokenizer(checkpoint.path)
     small, note = hf_files(checkpoint, tokenizer, instruct=options.get("instruct"))
-    plan = plan_huggingface(checkpoint, destination, limit, small)
-    check_space(destination, plan.nbytes)
-    destination.mkdir()
-    written = _execute(plan, destination, options)
-    return {**_report(plan, destination, written), "notes": [note]}
+    asked = {name: options.get(name) for name in ("max_shard_size", "instruct")}
+    command = ToolCommand("export", {"format": "hf", **asked})
+    plan = plan_huggingface(checkpoint, destination, limit, small, command)
+    return {**_execute(plan, destination, options), "notes": [note]}
 
 
 def export_safetensors(
@@ -84,14 +91,16 @@ def export_safetensors(
         NoSpaceError: there is no room.
     """
     _check_options(options, ())
-    plan = plan_safetensors(checkpoint, destination)
-    check_space(destination, plan.nbytes)
-    destination.mkdir()
-    return _report(plan, destination, _execute(plan, destination, options))
+    command = ToolCommand("export", {"format": "safetensors"})
+    return _execute(plan_safetensors(checkpoint, destination, command), destination, options)
 
 
 def plan_huggingface(
-    checkpoint: Checkpoint, destination: Path, limit: int, files_beside: Sequence[SmallFile]
+    checkpoint: Checkpoint,
+    destination: Path,
+    limit: int,
+    files_beside: Sequence[SmallFile],
+    command: ToolCommand,
 ) -> ConversionPlan:
     """Plan a Hugging Face folder.
 
@@ -100,6 +109,7 @@ def plan_huggingface(
         destination: the folder to make.
         limit: how many bytes of weights a file may have; a larger tensor has a file alone.
         files_beside: as ``hf_files`` returns them.
+        command: what llamakit.json says was asked for.
 
     Raises:
         ParametersError: parameters are missing, or are of another model.
@@ -107,6 +117,7 @@ def plan_huggingface(
     """
     check_parameters(checkpoint)
     companions = companion_files(checkpoint, "huggingface")
+    given = checkpoint
     renamed = with_llama4_names(checkpoint)
     checkpoint = renamed or checkpoint
     names = list(
@@ -131,12 +142,18 @@ def plan_huggingface(
             tensors.append(spec_for_slice(theirs, parameter, target, parameter.dtype))
         files.append(WeightFile(_file_name(index, len(groups)), SafetensorsLayout(tensors)))
     small = [SmallFile(INDEX, _index(files))] if len(files) > 1 else []
-    small += companion_copies(checkpoint, companions, (INDEX, *HF_FILES))
+    small += companion_copies(checkpoint, companions, (INDEX, PROVENANCE, *HF_FILES))
     taken = {file.name for file in small}
     small = [*(file for file in files_beside if file.name not in taken), *small]
-    sources = source_stamps(checkpoint, moves, small)
     return ConversionPlan(
-        checkpoint, destination, tuple(moves), tuple(files), tuple(small), sources, False
+        checkpoint,
+        destination,
+        tuple(moves),
+        tuple(files),
+        tuple(small),
+        source_stamps(checkpoint, moves, small),
+        has_checklist=False,
+        record=plan_record(given, command, moves, copied_files(small)),
     )
 
 
@@ -191,15 +208,15 @@ def _check_options(options: Mapping[str, Any], known: Sequence[str]) -> None:
             raise OptionError(f"this export has no option {name!r}{suggestion(name, known)}")
 
 
-def _execute(plan: ConversionPlan, folder: Path, options: Mapping[str, Any]) -> list[str]:
+def _execute(plan: ConversionPlan, folder: Path, options: Mapping[str, Any]) -> dict[str, object]:
+    """Carry out a plan, and report what was written."""
+    check_space(folder, plan.nbytes)
+    folder.mkdir()
     direct, progress = (options.get(name) for name in _COMMON)
-    return list(execute_plan(plan, folder, direct=direct, progress=progress))
-
-
-def _report(plan: ConversionPlan, folder: Path, names: Sequence[str]) -> dict[str, object]:
-    files = [{"name": name, "nbytes": (folder / name).stat().st_size} for name in names]
-    return {
-        "files": files,
-        "nbytes": sum((folder / name).stat().st_size for name in names),
-        "nbytes_read": plan.nbytes_read,
-    }
+    written = execute_plan(plan, folder, direct=direct, progress=progress)
+    files: list[dict[str, Any]] = [
+        {"name": name, "nbytes": (folder / name).stat().st_size, "md5": md5}
+        for name, md5 in written.items()
+    ]
+    nbytes = sum(file["nbytes"] for file in files)
+    return {"files": files, "nbytes": nbytes, "nbytes_read": plan.nbytes_read}

@@ -2,26 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from llamakit.checkpoint import llama4
 from llamakit.checkpoint.capabilities import model_parallel_size, stored_names
-from llamakit.checkpoint.file_layout import FileLayout, TensorSpec
+from llamakit.checkpoint.file_layout import TensorSpec
 from llamakit.checkpoint.layout import EMBEDDING, OUTPUT, check_parameters
 from llamakit.checkpoint.plain_weights import check_plain_weights
 from llamakit.checkpoint.pth_writer import PthLayout
 from llamakit.checkpoint.safetensors_writer import SafetensorsLayout
 from llamakit.checkpoint.shard_plan import check_size
-from llamakit.convert.companion_files import meta_companions
-from llamakit.convert.conversion_plan import ConversionPlan, SmallFile, source_stamps
+from llamakit.convert.companion_files import meta_companions, model_facts
+from llamakit.convert.conversion_plan import ConversionPlan, copied_files, source_stamps
+from llamakit.convert.conversion_record import plan_record
 from llamakit.convert.moves import Move, WeightFile, make_move, targets_for_size, tensors_by_file
-from llamakit.protocols import Checkpoint
+from llamakit.protocols import Checkpoint, ToolCommand
 
 
 def plan_shards(
-    checkpoint: Checkpoint, destination: Path, size: int, *, dtype: str | None = None
+    checkpoint: Checkpoint,
+    destination: Path,
+    size: int,
+    *,
+    dtype: str | None = None,
+    command: ToolCommand | None = None,
 ) -> ConversionPlan:
     """Plan a folder of ``size`` shards in Meta's format.
 
@@ -33,6 +39,7 @@ def plan_shards(
         destination: where the folder is to appear.
         size: the model parallel size.
         dtype: what weights are cast to, or None.
+        command: what llamakit.json says was asked for; without it: reshard.
 
     Raises:
         UnevenSplitError: the model cannot be split into so many shards.
@@ -48,12 +55,19 @@ def plan_shards(
     if shared:  # both are split alike, so they are stored once
         tensors = [[*shard, _shared_output(shard)] for shard in tensors]
     stems = [f"consolidated.{rank:02d}" for rank in range(size)]
-    layouts = [PthLayout(stem, shard) for stem, shard in zip(stems, tensors, strict=True)]
-    companions = meta_companions(checkpoint, size, dtype)
-    return _plan(checkpoint, destination, moves, stems, ".pth", layouts, companions, listed=True)
+    files = [
+        WeightFile(f"{stem}.pth", PthLayout(stem, shard))
+        for stem, shard in zip(stems, tensors, strict=True)
+    ]
+    options = {"model_parallel_size": size, "dtype": dtype}
+    command = command or ToolCommand("reshard", options)
+    model = {"model_parallel_size": size, **model_facts(checkpoint, dtype)}
+    return _plan(checkpoint, destination, moves, files, command, model, listed=True)
 
 
-def plan_safetensors(checkpoint: Checkpoint, destination: Path) -> ConversionPlan:
+def plan_safetensors(
+    checkpoint: Checkpoint, destination: Path, command: ToolCommand
+) -> ConversionPlan:
     """Plan Meta's parameters as .safetensors, a file for each shard.
 
     Raises: as ``plan_shards``.
@@ -61,35 +75,35 @@ def plan_safetensors(checkpoint: Checkpoint, destination: Path) -> ConversionPla
     check_parameters(checkpoint)
     size = model_parallel_size(checkpoint)
     moves, tensors = _moves(checkpoint, size, None)
-    stems = [f"consolidated.{rank:02d}" for rank in range(size)]
-    layouts = [SafetensorsLayout(shard) for shard in tensors]
-    companions = meta_companions(checkpoint, size, None)
-    return _plan(
-        checkpoint, destination, moves, stems, ".safetensors", layouts, companions, listed=False
-    )
+    files = [
+        WeightFile(f"consolidated.{rank:02d}.safetensors", SafetensorsLayout(shard))
+        for rank, shard in enumerate(tensors)
+    ]
+    model = {"model_parallel_size": size, **model_facts(checkpoint, None)}
+    return _plan(checkpoint, destination, moves, files, command, model, listed=False)
 
 
 def _plan(
     checkpoint: Checkpoint,
     destination: Path,
     moves: Sequence[tuple[str, Move]],
-    stems: Sequence[str],
-    suffix: str,
-    layouts: Sequence[FileLayout],
-    companions: Sequence[SmallFile],
+    files: Sequence[WeightFile],
+    command: ToolCommand,
+    model: Mapping[str, object],
     *,
     listed: bool,
 ) -> ConversionPlan:
-    names = [stem + suffix for stem in stems]
+    companions = meta_companions(checkpoint)
     only_moves = tuple(move for _, move in moves)
     return ConversionPlan(
         checkpoint,
         destination,
         only_moves,
-        tuple(WeightFile(name, layout) for name, layout in zip(names, layouts, strict=True)),
+        tuple(files),
         tuple(companions),
         source_stamps(checkpoint, only_moves, companions),
         has_checklist=listed,
+        record=plan_record(checkpoint, command, only_moves, copied_files(companions), model),
     )
 
 

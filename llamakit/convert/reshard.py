@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Collection
+from dataclasses import replace
 from pathlib import Path
 
-from llamakit.checkpoint.atomic_folder import atomic_folder, check_destination, check_space
+from llamakit.checkpoint.atomic_folder import atomic_folder, check_space
 from llamakit.checkpoint.checklist import MODEL_CHECKLIST, read_checklist
 from llamakit.convert.conversion_plan import ConversionPlan, execute_plan
 from llamakit.convert.execute import ProgressCallback
 from llamakit.convert.meta_format import plan_shards
-from llamakit.convert.source_checksums import SourceChecksums, read_in_order, verify_checksums
-from llamakit.protocols import Checkpoint
+from llamakit.protocols import Checkpoint, ToolCommand
 
 
-def reshard(
+def plan_reshard(
     checkpoint: Checkpoint,
     destination: Path,
     size: int,
@@ -23,11 +23,9 @@ def reshard(
     dtype: str | None = None,
     verify: bool = False,
     unserved: Collection[str] = (),
-    force: bool = False,
-    direct: bool | None = None,
-    progress: ProgressCallback | None = None,
-) -> dict[str, object]:
-    """Write a checkpoint as ``size`` shards.
+    command: ToolCommand | None = None,
+) -> ConversionPlan:
+    """Plan to write a checkpoint as ``size`` shards.
 
     Args:
         checkpoint: what is read; of any format.
@@ -36,26 +34,14 @@ def reshard(
         dtype: what weights are cast to, or None to keep their bytes.
         verify: check the source against its checklist too.
         unserved: names of files that the checklist lists though the server does not have them.
-        force: replace a folder that is there.
-        direct: past the kernel's cache; None: where the file system allows it and it pays.
-        progress: called with how many bytes are done.
-    Returns:
-        ``destination``, ``files`` with the name, size and md5 of each, ``nbytes``,
-        ``nbytes_read``.
+        command: what llamakit.json says was asked for; without it: reshard.
 
     Raises:
         UnevenSplitError: the model cannot be split into so many shards.
         CheckpointError: the source is not what it should be.
-        DestinationError: there is something already.
-        NoSpaceError: there is no room.
     """
-    plan = plan_shards(checkpoint, destination, size, dtype=dtype)
-    check_destination(destination, force=force, source=checkpoint.path)
-    expected = source_checklist(checkpoint, unserved) if verify else {}
-    on_the_way = read_in_order(plan.moves) & set(expected)
-    verify_checksums({path: md5 for path, md5 in expected.items() if path not in on_the_way})
-    with SourceChecksums({path: expected[path] for path in sorted(on_the_way)}) as checksums:
-        return make(plan, force=force, direct=direct, checksums=checksums, progress=progress)
+    plan = plan_shards(checkpoint, destination, size, dtype=dtype, command=command)
+    return replace(plan, expected=source_checklist(checkpoint, unserved) if verify else {})
 
 
 def make(
@@ -63,10 +49,17 @@ def make(
     *,
     force: bool = False,
     direct: bool | None = None,
-    checksums: SourceChecksums | None = None,
     progress: ProgressCallback | None = None,
 ) -> dict[str, object]:
     """Carry out a plan and write its destination atomically.
+
+    Args:
+        force: replace a folder that is there.
+        direct: past the kernel's cache; None: where the file system allows it and it pays.
+        progress: called with how many bytes are done.
+    Returns:
+        ``source``, ``destination``, ``files`` with the name, size and md5 of each, ``nbytes``,
+        ``nbytes_read``.
 
     Raises:
         CheckpointError: the source is not what it should be.
@@ -77,7 +70,7 @@ def make(
     with atomic_folder(plan.destination, force=force, source=source) as folder:
         check_space(plan.destination, plan.nbytes)
         folder.mkdir()
-        written = execute_plan(plan, folder, direct=direct, checksums=checksums, progress=progress)
+        written = execute_plan(plan, folder, direct=direct, progress=progress)
         files = [
             {"name": name, "nbytes": (folder / name).stat().st_size, "md5": md5}
             for name, md5 in written.items()

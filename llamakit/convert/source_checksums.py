@@ -1,11 +1,12 @@
-"""Checks the files of a source against its checklist: on the way where they are read in order.
+"""The checksums of the files of a source, computed on the way where they are read in order.
 
 A plan that reads a file from its beginning to its end gives its MD5 for nothing. Other files are
-hashed before anything is written.
+hashed before anything is written, where they have to be compared with a checklist.
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
@@ -21,9 +22,26 @@ _CHUNK = 1 << 20
 _THREADS = 2
 
 
+_NEARLY_ALL = 0.9
+"""Of a file: what is not read of it (headers, norms that another shard has too) is read for the
+checksum, and nothing worth mentioning."""
+
+
 def read_in_order(moves: Iterable[Move]) -> set[Path]:
     """Say which files are read from their beginning to their end, each byte once at most."""
+    return set(_nbytes_in_order(moves))
+
+
+def read_nearly_whole(moves: Iterable[Move]) -> set[Path]:
+    """Say which files are read in order, and so much of them that a checksum costs no reading."""
+    read = _nbytes_in_order(moves)
+    return {path for path, nbytes in read.items() if nbytes >= _NEARLY_ALL * path.stat().st_size}
+
+
+def _nbytes_in_order(moves: Iterable[Move]) -> dict[Path, int]:
+    """Return how many bytes are read of each file that is read in order."""
     ends: dict[Path, int] = {}
+    nbytes: Counter[Path] = Counter()
     jumps: set[Path] = set()
     for batch in batches(moves):
         for read in batch.reads:
@@ -33,17 +51,18 @@ def read_in_order(moves: Iterable[Move]) -> set[Path]:
             if read.offset < ends.get(path, 0):
                 jumps.add(path)
             ends[path] = read.offset + read.nbytes
-    return set(ends) - jumps
+            nbytes[path] += read.nbytes
+    return {path: nbytes[path] for path in ends if path not in jumps}
 
 
 class SourceChecksums:
     """The checksums of files that ``execute_moves`` reads in order. Use it as a context manager.
 
     Args:
-        expected: the MD5 or SHA-256 of each, by its path.
+        expected: the MD5 or SHA-256 of each, by its path; None: only its MD5 is wanted.
     """
 
-    def __init__(self, expected: Mapping[Path, str]) -> None:
+    def __init__(self, expected: Mapping[Path, str | None]) -> None:
         self._expected = expected
         self._lanes = [ThreadPoolExecutor(1, "llamakit-md5") for _ in range(_THREADS)]
         self._checksums = {path: _Checksum(path, it) for path, it in expected.items()}
@@ -70,20 +89,22 @@ class SourceChecksums:
             )
         return jobs
 
-    def finish(self) -> None:
-        """Compare the MD5s.
+    def finish(self) -> dict[Path, str]:
+        """Return the checksums, when they have been compared.
 
         Raises:
             DamagedFileError: a file is not what the checklist says.
         """
-        for path, total in self._checksums.items():
-            _compare(path, total.finish(), self._expected[path])
+        computed = {path: total.finish() for path, total in self._checksums.items()}
+        for path, checksum in computed.items():
+            _compare(path, checksum, self._expected[path] or checksum)
+        return computed
 
 
 class _Checksum:
     """The checksum of one file, some of whose bytes come from elsewhere."""
 
-    def __init__(self, path: Path, expected: str) -> None:
+    def __init__(self, path: Path, expected: str | None) -> None:
         self._path = path
         self._sum = new_hash(expected)
         self._at = 0

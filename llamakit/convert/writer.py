@@ -45,13 +45,12 @@ class Lanes:
 
     Args:
         files: how many files are open at a time, at most.
-        hashed: whether the files' md5 is wanted.
         direct: past the cache; None chooses.
     """
 
-    def __init__(self, files: int, *, hashed: bool, direct: bool | None) -> None:
+    def __init__(self, files: int, *, direct: bool | None) -> None:
         self.direct = direct
-        hashers = min(files, available_cores()) if hashed else 0
+        hashers = min(files, available_cores())
         self._hashers = [ThreadPoolExecutor(1, "llamakit-md5") for _ in range(hashers)]
         writers = min(files, _WRITERS)
         self._writers = [ThreadPoolExecutor(1, "llamakit-write") for _ in range(writers)]
@@ -75,7 +74,7 @@ class Lanes:
     def open(self, path: Path, layout: FileLayout) -> OutputFile:
         """Begin a file."""
         lanes = (
-            self._hashers[self._opened % len(self._hashers)] if self._hashers else None,
+            self._hashers[self._opened % len(self._hashers)],
             self._writers[self._opened % len(self._writers)],
         )
         self._opened += 1
@@ -136,7 +135,7 @@ class OutputFile:
         path: Path,
         layout: FileLayout,
         lanes: Lanes,
-        hasher: ThreadPoolExecutor | None,
+        hasher: ThreadPoolExecutor,
         writer: ThreadPoolExecutor,
     ) -> None:
         direct = False if layout.nbytes < SMALL and lanes.direct is None else lanes.direct
@@ -178,15 +177,14 @@ class OutputFile:
         if not self._left:
             self._end_tensor()
 
-    def finish(self) -> str | None:
-        """Wait until the file is on the disk; return its md5, if that was wanted."""
+    def finish(self) -> str:
+        """Wait until the file is on the disk; return its md5."""
         if self._done is not None:
             self._done.result()
-        if self._hasher is not None:
-            self._hasher.submit(lambda: None).result()
+        self._hasher.submit(lambda: None).result()
         self._lanes.check()
         assert self._sent == self._layout.nbytes
-        return self._md5.hexdigest() if self._hasher is not None else None
+        return self._md5.hexdigest()
 
     def _begin_tensor(self) -> None:
         """Write up to the next values; tensors without any are passed over."""
@@ -257,9 +255,10 @@ class OutputFile:
         self._sent += nbytes
         padded = align_up(nbytes)
         block.array[nbytes:padded] = 0
-        jobs = [(self._writer, lambda: self.disk.write(block.memory[:padded], offset))]
-        if self._hasher is not None:
-            jobs.append((self._hasher, lambda: self._md5.update(block.memory[:nbytes])))
+        jobs = [
+            (self._writer, lambda: self.disk.write(block.memory[:padded], offset)),
+            (self._hasher, lambda: self._md5.update(block.memory[:nbytes])),
+        ]
         self._lanes.send(block, jobs)
 
     def _close(self) -> None:

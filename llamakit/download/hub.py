@@ -22,6 +22,7 @@ from llamakit.download.fetcher import DownloadSettings, Fetcher
 from llamakit.download.hub_repo import HubFiles, HubRepo, list_files
 from llamakit.download.inventory import RequiredFile, plan_files
 from llamakit.download.part_file import partial_paths
+from llamakit.download.provenance_record import record_repo
 from llamakit.download.retry import retried
 from llamakit.download.verified_files import locked
 from llamakit.files.disk_errors import disk_errors_explained
@@ -67,6 +68,8 @@ class HubDownload:
         with locked(self._folder), fetcher.server(listed.link) as server:
             have = partial(self._from_cache, listed.commit)
             yield from fetcher.fetch(server, listed.files, _no_other_checksum, have)
+            repo = self._repo
+            record_repo(self._folder, repo.repo_id, repo.folder, listed.commit, listed.files)
         seconds = round(time.monotonic() - started, 3)
         yield Finished(len(listed.files), fetcher.nbytes_fetched, fetcher.nrequests, seconds)
 

@@ -25,6 +25,7 @@ from llamakit.download.inventory import (
     required_files,
 )
 from llamakit.download.link import Link, read_link
+from llamakit.download.provenance_record import record_models
 from llamakit.download.small_files import ChecklistChangedError, Checklists
 from llamakit.download.verified_files import VerifiedFiles, locked
 from llamakit.plugin_manager.registry import Entry
@@ -124,6 +125,7 @@ class Download:
         with self._server(link) as server:
             files = required_files(self._models, (yield from lists.get(server)))
             yield from self._fetcher.fetch(server, files, partial(lists.compare, server))
+        record_models(self._folder, self._models, files)
         return len(files)
 
     def _checklists(self) -> Checklists:

@@ -14,6 +14,8 @@ from llamakit.checkpoint.checklist import (
     read_checklist,
 )
 from llamakit.checkpoint.not_weights import HEAD_NBYTES, describe_not_weights
+from llamakit.checkpoint.provenance import PROVENANCE, Step
+from llamakit.checkpoint.provenance_reader import read_steps
 from llamakit.errors import DamagedFileError
 from llamakit.files.regular_file import open_regular
 
@@ -25,6 +27,7 @@ _OTHER_LISTS = re.compile(
 """What people call the lists that they have made themselves."""
 _MODEL = ("consolidated*.pth", "params.json", "config.json", "*.safetensors")
 _TOKENIZER = ("tokenizer.model", "tokenizer.json")
+_WEIGHTS = (".safetensors", ".bin", ".pt", ".pth", ".gguf")
 _NEVER_PAGES = (".pth", ".json", ".chk", ".model", ".safetensors")
 """Files that are no web page, so one that is failed to download."""
 
@@ -42,6 +45,8 @@ class Folder:
     """The other files in it."""
     faults: tuple[str, ...]
     """What is wrong with the checklists."""
+    history: tuple[Step, ...] = ()
+    """What its llamakit.json says that it was made from."""
 
     @property
     def has_model(self) -> bool:
@@ -51,10 +56,11 @@ class Folder:
 
     @property
     def is_covered(self) -> bool:
-        """Whether a checklist speaks of what is in it: a tokenizer's says nothing of a model."""
+        """Whether a list speaks of what is in it: a tokenizer's says nothing of a model."""
         if MODEL_CHECKLIST in self.checklists or not self.has_model:
             return bool(self.checklists)
-        return any(name.startswith("consolidated") for name in self.expected)
+        weights = [name for name in self.expected if _is_of_weights(name)]
+        return bool(weights) and not any(map(_is_of_weights, self.unlisted))
 
 
 def find_folders(path: Path) -> list[Folder]:
@@ -83,6 +89,10 @@ def not_weights_in(path: Path) -> str | None:
         return None
 
 
+def _is_of_weights(name: str) -> bool:
+    return name.startswith("consolidated") or name.endswith(_WEIGHTS)
+
+
 def _is_of_interest(folder: Path) -> bool:
     return _holds(folder, (*_CHECKLISTS, *_MODEL, *_TOKENIZER))
 
@@ -105,8 +115,23 @@ def _look_into(folder: Path) -> Folder:
         faults += _contradictions(folder, expected, entries)
         for file, checksum in entries.items():  # of two kinds, the stronger
             expected[file] = max(expected.get(file, ""), checksum, key=len)
-    unlisted = tuple(name for name in _files(folder) if name not in expected)
-    return Folder(folder, tuple(readable), expected, unlisted, tuple(faults))
+    history = _history(folder, faults)
+    written = {file.name: file.checksum for file in history[-1].files} if history else {}
+    recorded = {name: checksum for name, checksum in written.items() if checksum}
+    if recorded:
+        readable.append(PROVENANCE)
+        faults += _contradictions(folder, expected, recorded)
+        expected = recorded | expected
+    unlisted = tuple(name for name in _files(folder) if name not in expected and name != PROVENANCE)
+    return Folder(folder, tuple(readable), expected, unlisted, tuple(faults), tuple(history))
+
+
+def _history(folder: Path, faults: list[str]) -> list[Step]:
+    try:
+        return read_steps(folder)
+    except DamagedFileError as error:
+        faults.append(error.for_commands)
+        return []
 
 
 def _lists(folder: Path) -> list[str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +13,11 @@ from llamakit.checkpoint.family_detection import family_of
 from llamakit.checkpoint.layout import EMBEDDING, OUTPUT, ROPE_FREQS, check_parameters
 from llamakit.checkpoint.params import ModelParams
 from llamakit.checkpoint.plain_weights import check_plain_weights
+from llamakit.checkpoint.provenance import Step
+from llamakit.checkpoint.provenance_reader import read_steps
 from llamakit.checkpoint.rope_scaling import scaling_of
 from llamakit.checkpoint.shard_plan import valid_sizes
-from llamakit.errors import LlamakitError, ParametersError
+from llamakit.errors import DamagedFileError, LlamakitError, ParametersError
 from llamakit.examine.memory_estimate import RankMemory, rank_memory
 from llamakit.examine.steps import Opener, warnings_of
 from llamakit.examine.vocabulary import Vocabulary, find_vocabulary
@@ -54,6 +56,8 @@ class Inspection:
     faults: tuple[str, ...]
     """What is wrong, a sentence each."""
     parameters: tuple[Parameter, ...]
+    history: tuple[Step, ...] = ()
+    """What it was made from, by which commands, the oldest first."""
 
     @property
     def head_dim(self) -> int:
@@ -65,14 +69,18 @@ class Inspection:
         """Whether nothing is wrong."""
         return not self.faults
 
-    def as_json(self, *, tensors: bool = False) -> Mapping[str, Any]:
+    def as_json(self, *, tensors: bool = False, history: bool = False) -> Mapping[str, Any]:
         """Return the inspection in JSON's terms.
 
         Args:
             tensors: list every parameter too.
+            history: list the steps to it too.
         """
-        values = asdict(self)
+        values = asdict(replace(self, history=()))
         listed = values.pop("parameters")
+        values["history"] = [step.as_json() for step in self.history]
+        if not history:
+            del values["history"]
         values["path"] = str(self.path)
         tokenizer = self.tokenizer.path
         values["tokenizer"]["path"] = None if tokenizer is None else str(tokenizer)
@@ -111,6 +119,7 @@ def inspect(
     tokenizer = find_vocabulary(checkpoint, opener)
     length = max_seq_len or params.context
     sizes = valid_sizes(params)
+    history, damage = _history(path)
     return Inspection(
         path=path,
         form=checkpoint.form,
@@ -130,9 +139,18 @@ def inspect(
             if size <= _LARGEST_SIZE
         ),
         oddities=(*warnings, *_oddities(checkpoint, tokenizer, dtypes)),
-        faults=tuple(_faults(checkpoint, tokenizer)),
+        faults=(*_faults(checkpoint, tokenizer), *damage),
         parameters=parameters,
+        history=tuple(history),
     )
+
+
+def _history(path: Path) -> tuple[list[Step], list[str]]:
+    """Return what llamakit.json says, and what is wrong with it."""
+    try:
+        return read_steps(path), []
+    except DamagedFileError as error:
+        return [], [error.for_commands]
 
 
 def _faults(checkpoint: Checkpoint, tokenizer: Vocabulary) -> list[str]:

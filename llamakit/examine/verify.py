@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from llamakit.checkpoint.capabilities import has_capability, weight_files
@@ -20,6 +21,7 @@ from llamakit.examine.deep_checks import (
     look_deep,
 )
 from llamakit.examine.folders import Folder, find_folders, not_weights_in
+from llamakit.examine.history import follow_history
 from llamakit.examine.steps import Opener, StepProgress, Steps, warnings_of
 from llamakit.examine.verify_report import FileReport, FolderReport, NonFinite, Status, VerifyReport
 from llamakit.protocols import Checkpoint
@@ -33,6 +35,7 @@ def verify(
     *,
     deep: bool = False,
     unserved: Collection[str] = (),
+    catalog: Mapping[str, Collection[str]] | None = None,
 ) -> Steps[VerifyReport]:
     """Verify folders; every file that counts is read, whatever was read before.
 
@@ -42,6 +45,7 @@ def verify(
         deep: look for what checksums do not show.
         unserved: names of files that checklists list though the server does not have them; where
             they are missing, a note says so.
+        catalog: the files of weights of each model that can be downloaded, by its name.
 
     Raises:
         NotACheckpointError: there is nothing to verify at a path.
@@ -51,7 +55,13 @@ def verify(
     done = yield from _read(files)
     for file in files.values():
         file.conclude()
-    reports = [_report(folder, files, opener, unserved, deep=deep) for folder in folders.values()]
+    reports = [
+        replace(
+            _report(folder, files, opener, unserved, deep=deep),
+            history=tuple(follow_history(folder.path, folder.history, catalog or {})),
+        )
+        for folder in folders.values()
+    ]
     return VerifyReport(tuple(reports), done)
 
 

@@ -7,6 +7,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from llamakit.protocols import Finding
+
 Status = Literal["ok", "mismatch", "missing", "not served", "not listed", "unreadable"]
 
 
@@ -51,11 +53,15 @@ class FolderReport:
     """What was looked at and found good."""
     not_checked: tuple[str, ...]
     """What could not be looked at, and why."""
+    history: tuple[Finding, ...] = ()
+    """What following its llamakit.json has shown."""
 
     @property
     def good(self) -> bool:
         """Whether nothing is wrong."""
-        return not self.faults and not self.non_finite and all(file.good for file in self.files)
+        is_broken = any(finding.kind == "fault" for finding in self.history)
+        faults = self.faults or self.non_finite or is_broken
+        return not faults and all(file.good for file in self.files)
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, Protocol, TypedDict, runtime_checkable
 
 if TYPE_CHECKING:
@@ -24,6 +24,7 @@ __all__ = [
     "Parameter",
     "RawRegion",
     "RowOrder",
+    "ToolCommand",
 ]
 
 
@@ -137,7 +138,7 @@ class CheckpointCapabilities(Checkpoint, Protocol):
         ...
 
     def weight_files(self) -> Sequence[Path]:
-        """Return the files of weights, which ``inspect`` counts and ``reshard.json`` lists."""
+        """Return the files of weights, which ``inspect`` counts and ``llamakit.json`` lists."""
         ...
 
     def companion_files(self, target: str) -> Sequence[Path]:
@@ -161,6 +162,26 @@ class CheckpointCapabilities(Checkpoint, Protocol):
     def oddities(self) -> Iterable[str]:
         """Say what is unusual but not wrong, for ``inspect``: a sentence each."""
         ...
+
+    def provenance_sources(self) -> Sequence[Checkpoint]:
+        """Return the checkpoints that it is computed from, such as the two of a merge.
+
+        ``llamakit.json`` lists their files and takes over their histories. Without it: itself.
+        """
+        ...
+
+
+@dataclass(frozen=True)
+class ToolCommand:
+    """The command that ``llamakit.json`` says has made a checkpoint."""
+
+    name: str
+    """Such as ``merge``."""
+    options: Mapping[str, Any] = field(default_factory=dict)
+    """What was asked for: strings, numbers, booleans and lists of them; None is left out. Nothing
+    secret, and of a path its last name only: checkpoints are passed on with this."""
+    made_by: str = ""
+    """The program and its version, such as ``llamakit-merge 0.1``; without it: llamakit's."""
 
 
 class Exporter(Protocol):

@@ -68,8 +68,9 @@ def test_every_conversion_reads_nothing_and_carries_the_files_along(striped, who
     assert {**exported, ROPE_FREQS: source.read(ROPE_FREQS).tobytes()} == values(source)
     assert (tmp_path / "safetensors" / "consolidated.01.safetensors").is_file()
     assert "NOTES.md" in (tmp_path / "resharded" / "checklist.chk").read_text()
-    origin = json.loads((tmp_path / "resharded" / "reshard.json").read_text())
-    assert [file["name"] for file in origin["from"]["files"]] == list(striped.FILES)
+    record = json.loads((tmp_path / "resharded" / "llamakit.json").read_text())
+    recorded = [file["name"] for file in record["steps"][0]["sources"][0]["files"]]
+    assert recorded == [*striped.FILES, "params.json", "NOTES.md"]
 
 
 def test_commands_use_all_that_the_format_offers(whole, tmp_path, plugins, run_llamakit):

@@ -20,7 +20,7 @@ def vision_case(reference_cases_llama3, tmp_path):
     images = {"vision_chunk_size": 448, "vision_max_num_chunks": 4}
     images |= {"vision_num_cross_attention_layers": 1}
     (folder / "params.json").write_text(json.dumps(params | images))
-    for name in ("checklist.chk", "reshard.json"):
+    for name in ("checklist.chk", "llamakit.json"):
         (folder / name).unlink()
     for path in folder.glob("*.pth"):
         shard = {f"text_model.{name}": tensor for name, tensor in torch.load(path).items()}

@@ -111,7 +111,7 @@ def test_there_and_back_keeps_every_byte(make_meta, model):
 def _only_origin_differs(one, other):
     """The origin names the folder that was read, and the checklist has the origin's sum."""
     ones, others = files(one), files(other)
-    told = ("reshard.json", "checklist.chk")
+    told = ("llamakit.json", "checklist.chk")
     return {k: v for k, v in ones.items() if k not in told} == {
         k: v for k, v in others.items() if k not in told
     }

@@ -8,6 +8,7 @@ import pickle
 import struct
 import tempfile
 import zipfile
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -21,11 +22,14 @@ from llamakit.checkpoint.layout import expected_parameters
 from llamakit.checkpoint.not_weights import describe_not_weights, describe_other_format
 from llamakit.checkpoint.params import ModelParams, parse_params, read_params, to_meta_json
 from llamakit.checkpoint.pickle_reader import read_pickle
+from llamakit.checkpoint.provenance import RecordedFile, Source, Step, format_steps
+from llamakit.checkpoint.provenance_reader import read_steps
 from llamakit.checkpoint.pth_reader import PthFile
 from llamakit.checkpoint.safetensors_reader import SafetensorsFile
 from llamakit.checkpoint.shard_plan import valid_sizes
 from llamakit.checkpoint.tensor_file import TensorFile
 from llamakit.examine.contents import NonFiniteCounts
+from llamakit.examine.history import follow_history
 
 PARAMS = {"dim": 64, "n_layers": 2, "n_heads": 4, "n_kv_heads": 2, "vocab_size": -1}
 PARAMS |= {"multiple_of": 8, "ffn_dim_multiplier": 1.3, "norm_eps": 1e-5, "rope_theta": 5e5}
@@ -33,6 +37,19 @@ CONFIG = {"model_type": "llama", "hidden_size": 64, "num_hidden_layers": 1, "voc
 CONFIG |= {"num_attention_heads": 4, "intermediate_size": 8, "rms_norm_eps": 1e-5}
 CONFIG |= {"rope_scaling": {"rope_type": "llama3", "factor": 8.0}, "tie_word_embeddings": True}
 INDEX = {"metadata": {"total_size": 16}, "weight_map": {"model.norm.weight": "a.safetensors"}}
+
+RECORD = format_steps(
+    [
+        Step(
+            "download", {}, "x", (Source("7B", "catalog", ()),), (RecordedFile("a", 1, "0" * 32),)
+        ),
+        Step("edit", {"drop": ["a"]}, "x", (Source("src", "meta", (), 0),), (), {"dtype": "int8"}),
+    ]
+)
+
+
+def follow(path: Path, steps: Sequence[Step]) -> None:
+    list(follow_history(path, steps, {}))
 
 
 def pth() -> bytes:
@@ -223,6 +240,18 @@ READERS = (
         [b'{"embedding_axis": 0}'],
         [b"[" * 100_000],
         file="reshard.json",
+    ),
+    Reader(
+        "llamakit.json",
+        lambda _, path: follow(path.parent, read_steps(path.parent)),
+        [RECORD],
+        [
+            b"[" * 100_000,
+            b'{"format": "llamakit provenance 1", "steps": [' + b"{}," * 200 + b"{}]}",
+            RECORD.replace(b"src", b"\\u001b]0;x\\u0007"),
+            RECORD.replace(b'"a"', b'"../../../../../../etc/passwd"'),
+        ],
+        file="llamakit.json",
     ),
     Reader(
         "error pages",
