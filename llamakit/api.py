@@ -155,7 +155,7 @@ def verify(
         toolkit,
         deep=deep,
         unserved=unserved_files(models),
-        catalog={model.name: model.shard_names for model in models},
+        catalog={model.folder: model.shard_names for model in models},
     )
     return finish(steps, progress)
 

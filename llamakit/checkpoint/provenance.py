@@ -57,7 +57,7 @@ class Source:
     """What a command read."""
 
     name: str
-    """Of its folder, without where that is; the catalog's name or ``owner/name`` of a download."""
+    """Of its folder, without where that is; or ``owner/name`` of the hub."""
     form: str
     """The format; ``catalog`` or ``hub`` of a download."""
     files: tuple[RecordedFile, ...]

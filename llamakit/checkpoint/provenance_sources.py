@@ -1,8 +1,8 @@
 """What ``llamakit.json`` says of the checkpoints that a command reads, and of their files.
 
-No file of weights is read for it. A checksum that a checklist or the source's own record gives is
-taken over, with the name of that list; others are computed from the bytes that a conversion reads
-anyway, or are not known.
+No file of weights is read for it. A checksum of one that a checklist or the source's own record
+gives is taken over, with the name of that list; others are computed from the bytes that a
+conversion reads anyway, or are not known. Small files are read.
 """
 
 from __future__ import annotations
@@ -115,9 +115,13 @@ def folder_name(path: Path) -> str:
 def _read_source(checkpoint: Checkpoint, paths: tuple[Path, ...]) -> ReadSource:
     history = _history(checkpoint.path)
     known = _known(paths, checkpoint.path, history)
-    small = [path for path in paths[len(weight_files(checkpoint)) :] if path not in known]
-    small = [path for path in small if path.stat().st_size <= SMALL_NBYTES]
-    known |= {path: (digits, READ) for path, digits in checksum_files(dict.fromkeys(small)).items()}
+    beside = paths[len(weight_files(checkpoint)) :]
+    small = {
+        path: known[path][0] if path in known else None  # of the same kind, to be comparable
+        for path in beside
+        if path.stat().st_size <= SMALL_NBYTES
+    }
+    known |= {path: (digits, READ) for path, digits in checksum_files(small).items()}
     files = tuple(
         RecordedFile(
             _name(path, checkpoint.path), path.stat().st_size, *known.get(path, (None, ""))

@@ -22,9 +22,9 @@ _CHUNK = 1 << 20
 _THREADS = 2
 
 
-_NEARLY_ALL = 0.9
-"""Of a file: what is not read of it (headers, norms that another shard has too) is read for the
-checksum, and nothing worth mentioning."""
+_REST_NBYTES = 1 << 20
+_REST = 0.1
+"""How much of a file may be read for its checksum alone: headers, norms that another shard has."""
 
 
 def read_in_order(moves: Iterable[Move]) -> set[Path]:
@@ -34,8 +34,14 @@ def read_in_order(moves: Iterable[Move]) -> set[Path]:
 
 def read_nearly_whole(moves: Iterable[Move]) -> set[Path]:
     """Say which files are read in order, and so much of them that a checksum costs no reading."""
-    read = _nbytes_in_order(moves)
-    return {path for path, nbytes in read.items() if nbytes >= _NEARLY_ALL * path.stat().st_size}
+    sizes = {
+        path: (path.stat().st_size, nbytes) for path, nbytes in _nbytes_in_order(moves).items()
+    }
+    return {
+        path
+        for path, (size, nbytes) in sizes.items()
+        if size - nbytes <= max(_REST_NBYTES, _REST * size)
+    }
 
 
 def _nbytes_in_order(moves: Iterable[Move]) -> dict[Path, int]:

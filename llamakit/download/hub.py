@@ -68,8 +68,7 @@ class HubDownload:
         with locked(self._folder), fetcher.server(listed.link) as server:
             have = partial(self._from_cache, listed.commit)
             yield from fetcher.fetch(server, listed.files, _no_other_checksum, have)
-            repo = self._repo
-            record_repo(self._folder, repo.repo_id, repo.folder, listed.commit, listed.files)
+            record_repo(self._folder, self._repo.repo_id, listed.commit, listed.files)
         seconds = round(time.monotonic() - started, 3)
         yield Finished(len(listed.files), fetcher.nbytes_fetched, fetcher.nrequests, seconds)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -19,7 +19,7 @@ from llamakit.checkpoint.provenance import (
 )
 from llamakit.checkpoint.provenance_sources import SMALL_NBYTES
 from llamakit.download.catalog import Model
-from llamakit.download.inventory import RequiredFile
+from llamakit.download.inventory import RequiredFile, is_large
 from llamakit.files.atomic_file import write_atomically
 from llamakit.protocols import ToolCommand
 
@@ -35,53 +35,54 @@ def record_models(folder: Path, models: Iterable[Model], files: Sequence[Require
         files: all that the models need, with the checksums of their checklists: they are verified.
     """
     for model in models:
-        beside = folder / model.folder
-        mine = [file for file in files if file.path.startswith(f"{model.folder}/")]
+        mine = {it.path: it.checksum for it in files if _is_in(it.path, model.folder)}
         if model.has_checklist:
-            mine.append(RequiredFile(f"{model.folder}/{MODEL_CHECKLIST}"))
-        source = Source(
-            model.name, "catalog", _recorded(beside, model.folder, mine, MODEL_CHECKLIST)
-        )
-        _write(beside, source)
+            mine[f"{model.folder}/{MODEL_CHECKLIST}"] = None
+        recorded = _recorded(folder, model.folder, mine, MODEL_CHECKLIST)
+        _write(folder / model.folder, Source(model.folder, "catalog", recorded))
 
 
-def record_repo(
-    folder: Path, repo_id: str, name: str, commit: str, files: Sequence[RequiredFile]
-) -> None:
-    """Record files of a repository of the hub, in its folder.
+def record_repo(folder: Path, repo_id: str, commit: str, files: Sequence[RequiredFile]) -> None:
+    """Record files of a repository of the hub, in each folder that has weights.
 
     Args:
         folder: the output folder.
-        name: of the repository's folder in it.
         files: with the checksums that the hub gives: they are verified.
     """
-    beside = folder / name
-    _write(beside, Source(repo_id, "hub", _recorded(beside, name, files, _HUB), revision=commit))
+    checksums = {file.path: file.checksum for file in files}
+    for beside in {path.rpartition("/")[0] for path in checksums if is_large(path)}:
+        mine = {path: it for path, it in checksums.items() if _is_in(path, beside)}
+        recorded = _recorded(folder, beside, mine, _HUB)
+        _write(folder / beside, Source(repo_id, _HUB, recorded, revision=commit))
+
+
+def _is_in(path: str, folder: str) -> bool:
+    return path.startswith(f"{folder}/")
 
 
 def _recorded(
-    beside: Path, name: str, files: Sequence[RequiredFile], listed_by: str
+    folder: Path, beside: str, checksums: Mapping[str, str | None], listed_by: str
 ) -> tuple[RecordedFile, ...]:
-    """Return what is known of files; of a small one that no list has, the MD5 is computed."""
-    known = {file.path: file.checksum for file in files}
-    paths = {file.path: beside / file.path.removeprefix(f"{name}/") for file in files}
-    small = {
-        path: None
-        for key, path in paths.items()
-        if len(known[key] or "") not in _DIGITS
-        and path.is_file()
-        and path.stat().st_size <= SMALL_NBYTES
+    """Return what is known of files; of a small one that no list has, the MD5 is computed.
+
+    Args:
+        beside: where the record is going to be.
+        checksums: by path, below it; the hub has those of git for small files.
+    """
+    known = {path: it for path, it in checksums.items() if it and len(it) in _DIGITS}
+    sizes = {
+        path: (folder / path).stat().st_size for path in checksums if (folder / path).is_file()
     }
-    computed = checksum_files(small)
-    recorded = []
-    for key, path in paths.items():
-        if path.is_file():
-            listed = path not in small and known[key] is not None
-            checksum = known[key] if listed else computed.get(path)
-            origin = listed_by if listed else READ
-            relative = path.relative_to(beside).as_posix()
-            recorded.append(RecordedFile(relative, path.stat().st_size, checksum, origin))
-    return tuple(recorded)
+    small = [path for path in sizes if path not in known and sizes[path] <= SMALL_NBYTES]
+    computed = checksum_files({folder / path: None for path in small})
+    return tuple(
+        RecordedFile(path.removeprefix(f"{beside}/"), nbytes, known[path], listed_by)
+        if path in known
+        else RecordedFile(
+            path.removeprefix(f"{beside}/"), nbytes, computed.get(folder / path), READ
+        )
+        for path, nbytes in sizes.items()
+    )
 
 
 def _write(beside: Path, source: Source) -> None:

@@ -29,7 +29,7 @@ def follow_history(
     Args:
         path: the folder that it is of.
         steps: as ``read_steps`` returns them.
-        catalog: the files of weights of each model of the catalog, by the model's name.
+        catalog: the files of weights of each model of the catalog, by the model's folder.
     """
     for number, step in enumerate(steps, 1):
         for source in step.sources:

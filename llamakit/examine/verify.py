@@ -45,7 +45,7 @@ def verify(
         deep: look for what checksums do not show.
         unserved: names of files that checklists list though the server does not have them; where
             they are missing, a note says so.
-        catalog: the files of weights of each model that can be downloaded, by its name.
+        catalog: the files of weights of each model that can be downloaded, by its folder.
 
     Raises:
         NotACheckpointError: there is nothing to verify at a path.

@@ -70,7 +70,7 @@ def test_every_conversion_reads_nothing_and_carries_the_files_along(striped, who
     assert "NOTES.md" in (tmp_path / "resharded" / "checklist.chk").read_text()
     record = json.loads((tmp_path / "resharded" / "llamakit.json").read_text())
     recorded = [file["name"] for file in record["steps"][0]["sources"][0]["files"]]
-    assert recorded == [*striped.FILES, "params.json", "NOTES.md"]
+    assert recorded == [*striped.FILES, "NOTES.md"]
 
 
 def test_commands_use_all_that_the_format_offers(whole, tmp_path, plugins, run_llamakit):

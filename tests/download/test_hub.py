@@ -12,6 +12,7 @@ from faults import close, corrupt
 from fetching import files_in, kinds
 from hub_server import COMMIT, Hub
 
+from llamakit.checkpoint.provenance_reader import read_steps
 from llamakit.cli.main import run
 from llamakit.download.events import Arrived, Restarted
 from llamakit.download.exposure import exposure
@@ -78,6 +79,13 @@ def test_the_folder_of_metas_format_is_fetched_and_verified(start, folder, out):
     events = fetch(out)
 
     assert files_in(out) == ORIGINAL
+    (step,) = read_steps(out / "Tiny" / "original")
+    (source,) = step.sources
+    assert (source.name, source.form) == ("meta-llama/Tiny", "hub")
+    assert source.revision == COMMIT
+    known = {file.name: (len(file.checksum), file.origin) for file in source.files}
+    assert known["consolidated.00.pth"] == (64, "hub")
+    assert known["params.json"] == (32, "read")
     for name in ORIGINAL:
         assert (out / name).read_bytes() == (folder / name.removeprefix("Tiny/")).read_bytes()
     (shard,) = [it for it in events if isinstance(it, Arrived) and it.nbytes == NBYTES]

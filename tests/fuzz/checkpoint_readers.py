@@ -38,6 +38,7 @@ CONFIG |= {"num_attention_heads": 4, "intermediate_size": 8, "rms_norm_eps": 1e-
 CONFIG |= {"rope_scaling": {"rope_type": "llama3", "factor": 8.0}, "tie_word_embeddings": True}
 INDEX = {"metadata": {"total_size": 16}, "weight_map": {"model.norm.weight": "a.safetensors"}}
 
+FILE = RecordedFile("a", 1, "0" * 32)
 RECORD = format_steps(
     [
         Step(
