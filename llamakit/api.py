@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from llamakit.convert.edits import Edits
 from llamakit.errors import NotACheckpointError
 from llamakit.llama.chunks import Chunk
 from llamakit.llama.embedding import embed
@@ -35,6 +36,7 @@ __all__ = [
     "ChatPrediction",
     "Chunk",
     "CompletionPrediction",
+    "Edits",
     "ItemScore",
     "Llama",
     "Moderation",
@@ -44,6 +46,7 @@ __all__ = [
     "choose_sampling",
     "diff",
     "download_models",
+    "edit",
     "embed",
     "export",
     "find_tokenizer",
@@ -53,6 +56,7 @@ __all__ = [
     "moderate",
     "open_checkpoint",
     "open_for_import",
+    "plan_edit",
     "plan_reshard",
     "record_provenance",
     "reshard",
@@ -271,6 +275,62 @@ def reshard(
     plan = plan_reshard(
         source, destination, model_parallel_size, dtype=dtype, verify=verify, command=command
     )
+    return make(plan, force=force, direct=direct, progress=progress)
+
+
+def plan_edit(
+    source: str | Path | Checkpoint,
+    destination: str | Path,
+    edits: Edits,
+    model_parallel_size: int | None = None,
+    *,
+    verify: bool = False,
+) -> ConversionPlan:
+    """Plan what ``edit`` would do, without doing it.
+
+    Args and Raises: as ``edit``.
+    """
+    from llamakit.convert.edit import plan_edit as run
+    from llamakit.download.catalog import read_catalog, unserved_files
+    from llamakit.examine.vocabulary import find_vocabulary
+
+    toolkit, checkpoint = default_toolkit(), _opened(source)
+    return run(
+        checkpoint,
+        Path(destination),
+        edits,
+        model_parallel_size,
+        tokens=find_vocabulary(checkpoint, toolkit).size if edits.resizes else None,
+        verify=verify,
+        unserved=unserved_files(read_catalog(toolkit.models)) if verify else (),
+    )
+
+
+def edit(
+    source: str | Path | Checkpoint,
+    destination: str | Path,
+    edits: Edits,
+    model_parallel_size: int | None = None,
+    *,
+    verify: bool = False,
+    force: bool = False,
+    direct: bool | None = None,
+    progress: Callable[[int], None] | None = None,
+) -> dict[str, object]:
+    """Write a checkpoint with other dtypes, names, layers or another vocabulary.
+
+    Args:
+        edits: what is to change.
+        model_parallel_size: how many shards; None: as many as the source has.
+
+    Other Args, Returns and Raises: as ``reshard``, ``notes`` (what was decided) besides, and
+        OptionError: a pattern matches nothing, two names would be one, or a vocabulary does not
+            divide or is smaller than the tokenizer's.
+        ParametersError: what is left is no complete model, and ``edits.partial`` is off.
+    """
+    from llamakit.convert.reshard import make
+
+    plan = plan_edit(source, destination, edits, model_parallel_size, verify=verify)
     return make(plan, force=force, direct=direct, progress=progress)
 
 

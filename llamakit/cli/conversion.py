@@ -45,6 +45,7 @@ def describe_plan(plan: Mapping[str, Any], *, as_json: bool) -> str:
         f"{plan['nbytes_read']:>15,}  bytes to read from {plan['source']}",
         f"{plan['memory_nbytes']:>15,}  bytes of memory for buffers, and some 60 MB for Python",
     ]
+    lines += plan.get("notes", ())
     lines += [f"refused: {reason}" for reason in plan["refusals"]]
     return "\n".join(lines)
 

@@ -177,18 +177,17 @@ def _check_hidden(params: ModelParams, values: Mapping[str, object], path: Path)
         )
 
 
-def model_facts(checkpoint: Checkpoint, dtype: str | None) -> dict[str, object]:
+def model_facts(checkpoint: Checkpoint, dtypes: Mapping[str, str]) -> dict[str, object]:
     """Return what no file of a Meta checkpoint says of its model, for llamakit.json.
 
     Args:
-        dtype: what weights are cast to, or None.
+        dtypes: what parameters are cast to, by their names.
     """
-    embedding = checkpoint.parameters[EMBEDDING]
-    facts: dict[str, object] = {
-        "embedding_axis": embedding.axis,
-        "tied_embeddings": checkpoint.params.tied_embeddings,
-        "dtype": dtype or embedding.dtype,
-    }
+    embedding = checkpoint.parameters.get(EMBEDDING)
+    facts: dict[str, object] = {"tied_embeddings": checkpoint.params.tied_embeddings}
+    if embedding is not None:  # of a part of a model, it may be missing
+        dtype = dtypes.get(EMBEDDING, embedding.dtype)
+        facts = {"embedding_axis": embedding.axis, **facts, "dtype": dtype}
     return facts | ({"instruct": True} if is_instruct(checkpoint.path) else {})
 
 

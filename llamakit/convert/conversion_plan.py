@@ -57,6 +57,8 @@ class ConversionPlan:
     """What llamakit.json says of the source and the command."""
     expected: Mapping[Path, str] = field(default_factory=dict, repr=False)
     """What the checklist of the source says of its files, if they are to be compared with it."""
+    notes: tuple[str, ...] = ()
+    """What was decided, a sentence each."""
 
     @property
     def files(self) -> dict[str, int]:
@@ -112,6 +114,7 @@ class ConversionPlan:
             "nbytes_read": self.nbytes_read,
             "memory_nbytes": self.memory_nbytes,
             "refusals": self.refusals(force=force),
+            **({"notes": list(self.notes)} if self.notes else {}),
         }
 
 

@@ -26,8 +26,9 @@ def plan_shards(
     destination: Path,
     size: int,
     *,
-    dtype: str | None = None,
+    dtype: str | Mapping[str, str] | None = None,
     command: ToolCommand | None = None,
+    partial: bool = False,
 ) -> ConversionPlan:
     """Plan a folder of ``size`` shards in Meta's format.
 
@@ -38,8 +39,9 @@ def plan_shards(
         checkpoint: what is read.
         destination: where the folder is to appear.
         size: the model parallel size.
-        dtype: what weights are cast to, or None.
+        dtype: what weights are cast to, all or by the name of each, or None.
         command: what llamakit.json says was asked for; without it: reshard.
+        partial: write what is there, although it is no complete model.
 
     Raises:
         UnevenSplitError: the model cannot be split into so many shards.
@@ -48,10 +50,14 @@ def plan_shards(
         OptionError: weights are not cast to ``dtype``.
     """
     check_plain_weights(checkpoint)
-    check_parameters(checkpoint)
+    if not partial:
+        check_parameters(checkpoint)
     check_size(checkpoint.params, size)
-    shared = checkpoint.params.tied_embeddings and checkpoint.parameters[EMBEDDING].axis == 0
-    moves, tensors = _moves(checkpoint, size, dtype, without_output=shared)
+    embedding = checkpoint.parameters.get(EMBEDDING)
+    is_tied = checkpoint.params.tied_embeddings and embedding is not None
+    shared = is_tied and embedding is not None and embedding.axis == 0
+    dtypes = dict.fromkeys(checkpoint.parameters, dtype) if isinstance(dtype, str) else dtype or {}
+    moves, tensors = _moves(checkpoint, size, dtypes, without_output=shared)
     if shared:  # both are split alike, so they are stored once
         tensors = [[*shard, _shared_output(shard)] for shard in tensors]
     stems = [f"consolidated.{rank:02d}" for rank in range(size)]
@@ -61,7 +67,7 @@ def plan_shards(
     ]
     options = {"model_parallel_size": size, "dtype": dtype}
     command = command or ToolCommand("reshard", options)
-    model = {"model_parallel_size": size, **model_facts(checkpoint, dtype)}
+    model = {"model_parallel_size": size, **model_facts(checkpoint, dtypes)}
     return _plan(checkpoint, destination, moves, files, command, model, listed=True)
 
 
@@ -74,12 +80,12 @@ def plan_safetensors(
     """
     check_parameters(checkpoint)
     size = model_parallel_size(checkpoint)
-    moves, tensors = _moves(checkpoint, size, None)
+    moves, tensors = _moves(checkpoint, size, {})
     files = [
         WeightFile(f"consolidated.{rank:02d}.safetensors", SafetensorsLayout(shard))
         for rank, shard in enumerate(tensors)
     ]
-    model = {"model_parallel_size": size, **model_facts(checkpoint, None)}
+    model = {"model_parallel_size": size, **model_facts(checkpoint, {})}
     return _plan(checkpoint, destination, moves, files, command, model, listed=False)
 
 
@@ -108,7 +114,7 @@ def _plan(
 
 
 def _moves(
-    checkpoint: Checkpoint, size: int, dtype: str | None, *, without_output: bool = False
+    checkpoint: Checkpoint, size: int, dtypes: Mapping[str, str], *, without_output: bool = False
 ) -> tuple[list[tuple[str, Move]], list[list[TensorSpec]]]:
     """Say which parameter becomes what, under which name, and the tensors of each file.
 
@@ -120,14 +126,15 @@ def _moves(
     if has_stacks:
         names = llama4.in_stack_order(names, checkpoint.params)
     parameters = {name: checkpoint.parameters[name] for name in names}
-    if checkpoint.params.tied_embeddings:
+    if checkpoint.params.tied_embeddings and EMBEDDING in parameters:
         parameters.setdefault(OUTPUT, replace(parameters[EMBEDDING], axis=0))
     if without_output:
         parameters.pop(OUTPUT, None)
     moves = []
     for name, parameter in parameters.items():
         targets = targets_for_size(parameter, checkpoint, size)
-        moves.append((name, make_move(checkpoint, parameter, targets, dtype=dtype)))
+        wanted = dtypes.get(parameter.name)
+        moves.append((name, make_move(checkpoint, parameter, targets, dtype=wanted)))
     tensors = tensors_by_file(moves, parameters, size)
     if has_stacks:
         tensors = [llama4.stack(shard, checkpoint.params) for shard in tensors]

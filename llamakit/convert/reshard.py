@@ -81,6 +81,7 @@ def make(
         "files": files,
         "nbytes": plan.nbytes,
         "nbytes_read": plan.nbytes_read,
+        **({"notes": list(plan.notes)} if plan.notes else {}),
     }
 
 

@@ -25,6 +25,7 @@ COMMANDS = {
 }
 CHECKPOINT_TOOLS = {
     "diff": ("diff:diff", "Compare two checkpoints of any format."),
+    "edit": ("edit:edit", "Change dtypes, names, layers or the vocabulary."),
     "export": ("export:export", "Write a checkpoint in another format, such as hf."),
     "import": ("import_:import_", "Bring a Hugging Face folder into Meta's format."),
     "inspect": ("inspect:inspect", "Say what a checkpoint is; no weight is read."),
