@@ -22,6 +22,7 @@ if TYPE_CHECKING:
         Engine,
         Exporter,
         LogitsProcessorFactory,
+        ObserverFactory,
         PromptFormatFactory,
         SamplerFactory,
         Tokenizer,
@@ -181,6 +182,25 @@ def register_drafters(drafters: Registrar[DrafterFactory]) -> None:
 
     Args:
         drafters: call ``drafters.register(name, factory, help=...)`` on it.
+    Returns: nothing.
+
+    Since 0.1.
+    """
+
+
+@hookspec
+def register_observers(observers: Registrar[ObserverFactory]) -> None:
+    """Offer observers of hidden states.
+
+    A factory takes options and returns an ``Observer``: ``layers(count)`` says which hidden states
+    it reads, ``observer(row, states)`` is called after each pass of the scheduler with those of one
+    row, and ``result(row)`` is what it has found when the row ends. ``states.hidden(layer)`` is
+    ``(T, dim)``, and ``states.logits(layer)`` what the output layer makes of it, ``(T, V)``. It may
+    also have ``files(result)``, which makes a picture of it, say. No observer changes an answer. A
+    factory with a required parameter ``tokenizer`` is called with the model's ``Tokenizer``.
+
+    Args:
+        observers: call ``observers.register(name, factory, help=...)`` on it.
     Returns: nothing.
 
     Since 0.1.

@@ -13,13 +13,15 @@ from llamakit import demo
 from llamakit.cli.answer_file import AnswerFile, check_names, name_of
 from llamakit.cli.answer_stream import AnswerStream, open_answers
 from llamakit.cli.generate_options import GenerateOptions
-from llamakit.cli.open_model import check_choices, open_model
+from llamakit.cli.observation_folder import check_destination, written
+from llamakit.cli.open_model import check_choices, check_observers, open_model
 from llamakit.cli.prompt_groups import Group, chunks_of, group_prompts
 from llamakit.cli.provenance import provenance
 from llamakit.cli.shared_options import (
     constraint_options,
     draft_option,
     model_options,
+    observer_options,
     sampling_options,
 )
 from llamakit.cli.terminal import answers_bar, json_text, note, note_unquoted, whole_lines
@@ -46,6 +48,7 @@ if TYPE_CHECKING:
 @sampling_options
 @constraint_options
 @draft_option
+@observer_options
 @click.option("--stop", multiple=True, metavar="TEXT", help="End an answer at this string.")
 @click.option("--echo", is_flag=True, help="Begin the answer with the prompt.")
 @click.option(
@@ -92,6 +95,7 @@ def complete(
     """
     for text in options.stop:
         check_unicode(text, "--stop")
+    check_destination(options, as_json=as_json)
     prompts = read_prompts(
         options.prompt, None if options.prompts is None else Path(options.prompts)
     )
@@ -114,10 +118,12 @@ def complete(
             options.sampling,
             lambda it: check_choices(toolkit, options.model, tokenizer, it, options.draft),
         )
+        check_observers(toolkit, options.model, tokenizer, options.observers)
         loading = options.loading.for_prompts(len(missing))
         llama = stack.enter_context(open_model(toolkit, options.model, loading))
         prompt_format = llama.prompt_format(options.prompt_format)
-        batch = PromptBatch(llama, prompts, prompt_format, options.seed)
+        observers = llama.observers(options.observers)
+        batch = PromptBatch(llama, prompts, prompt_format, options.seed, observers)
         common: dict[str, Any] = {
             "max_new_tokens": options.max_new_tokens,
             "stop": [*options.stop, *getattr(prompt_format, "stop_strings", ())],
@@ -126,6 +132,7 @@ def complete(
             "logprobs": options.logprobs,
             "keep_space": getattr(prompt_format, "keeps_space", False),
             "draft": None if options.draft is None else llama.drafter(options.draft),
+            "observers": observers,
         }
         answers: dict[int, Answer] = {}
 
@@ -137,6 +144,8 @@ def complete(
         lengths = {index: len(batch.encode(index)) for index in missing}
         on_disk = None if file is None else lengths
         chunks = chunks_of(llama, groups, batch, prompt_tokens, common, on_disk)
+        if options.observations is not None:
+            chunks = written(chunks, observers, Path(options.observations))
         if file is not None:
             _write_to(file, chunks, answers, len(missing), record)
         else:
@@ -227,7 +236,7 @@ def _recorded(answer: Answer, index: int, record: Mapping[str, Any]) -> dict[str
     if prompt.own is None:
         return {"index": index, "id": name, **line, "settings": record}
     made = {"index": index, "digest": prompt.digest, "seed": answer.seed, "settings": record}
-    return {**line, "custom_id": name, "llamakit": made}
+    return {**line, "custom_id": name, "llamakit": {**line.get("llamakit", {}), **made}}
 
 
 def _pieces(answers: Mapping[int, Answer], chunks: Iterator[Chunk]) -> Iterator[str]:

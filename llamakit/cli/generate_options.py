@@ -19,6 +19,8 @@ class GenerateOptions:
         seed: None takes any.
         stop: strings that end an answer.
         draft: as ``choose_drafter``.
+        observers: ``NAME`` or ``NAME:k=v,k=v`` each.
+        observations: the folder of what they find.
         output: a file that the answers are appended to as they end, or a pipe or device.
         mixed: append to it even where other settings have made its answers.
     """
@@ -35,5 +37,7 @@ class GenerateOptions:
     echo: bool
     logprobs: bool
     draft: str | None
+    observers: Sequence[str]
+    observations: str | None
     output: str | None
     mixed: bool

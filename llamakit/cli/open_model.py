@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,6 +14,7 @@ from llamakit.cores import available_cores
 from llamakit.errors import NotACheckpointError, TokenizerError
 from llamakit.llama.drafter_choice import choose_drafter
 from llamakit.llama.loading import find_tokenizer, fit_tokenizer
+from llamakit.llama.observer_choice import choose_observers, needs_tokenizer
 from llamakit.runtime.rank_environment import read_environment
 
 if TYPE_CHECKING:
@@ -76,6 +78,17 @@ def check_choices(
     if draft is not None:
         choose_drafter(draft, toolkit=toolkit)
     return chosen
+
+
+def check_observers(
+    toolkit: Toolkit, model: str | Path | None, tokenizer: str | None, choices: Sequence[str]
+) -> None:
+    """Build the observers before any weight is read. Arguments, Raises: as ``check_choices``."""
+    if choices:
+        needed = needs_tokenizer(choices, toolkit)
+        loaded = _load_tokenizer(toolkit, model, tokenizer) if needed else None
+        checkpoint = toolkit.open_checkpoint(demo.path() if model is None else model)
+        choose_observers(choices, checkpoint.params.n_layers, toolkit=toolkit, tokenizer=loaded)
 
 
 def _load_tokenizer(toolkit: Toolkit, model: str | Path | None, tokenizer: str | None) -> Tokenizer:

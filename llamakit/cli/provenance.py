@@ -49,6 +49,7 @@ def provenance(toolkit: Toolkit, model: Path, options: GenerateOptions) -> dict[
         "stop": list(options.stop),
         "echo": options.echo,
         "logprobs": options.logprobs,
+        "observers": [_choice(it, toolkit.observers) for it in options.observers],
     }
     given = {name: it for name, it in chosen.items() if _is_given(it)}
     return {**model_record(toolkit, model, options.loading), **given}

@@ -216,6 +216,30 @@ def draft_option(command: F) -> F:
     )
 
 
+def observer_options(command: F) -> F:
+    """Add the options for observers. The function gets ``observers`` and ``observations``."""
+    return _add(
+        command,
+        click.option(
+            "--observer",
+            "observers",
+            cls=NameOption,
+            registry="observers",
+            metavar="NAME[:K=V,...]",
+            multiple=True,
+            help="What reads the hidden states; what it finds is in --json, --output and "
+            "--observations.",
+        ),
+        click.option(
+            "--observations",
+            metavar="FOLDER",
+            type=UserPath(),
+            help="Write what observers find into this folder: INDEX.NAME.json for each answer, and "
+            "files that they make, such as INDEX.NAME.svg. Files of these names are replaced.",
+        ),
+    )
+
+
 def constraint_options(command: F) -> F:
     """Add the options for structured output (constrained decoding).
 

@@ -8,11 +8,14 @@ from typing import TYPE_CHECKING
 from llamakit.errors import PromptError, PromptTooLongError, UsageError
 from llamakit.llama.prompt_checks import check_prompts
 from llamakit.llama.sampler_choice import choose_sampling
+from llamakit.plugin_manager.factories import Choice
 
 if TYPE_CHECKING:
     from llamakit.llama.llama import Llama
     from llamakit.runtime.requests import Request
 
+OBSERVER = "embedding"
+"""The observer that pools the hidden states."""
 POOLINGS = ("mean", "last")
 
 
@@ -54,7 +57,6 @@ def request(llama: Llama, tokens: Sequence[int], pooling: str, number: int = 1) 
     Args:
         number: which text it is, from 1.
     """
-    from llamakit.runtime.observers import Pooling
     from llamakit.runtime.requests import Request
 
     if pooling not in POOLINGS:
@@ -69,5 +71,5 @@ def request(llama: Llama, tokens: Sequence[int], pooling: str, number: int = 1) 
             f"text {number} has {'a token that the model lacks' if tokens else 'no tokens'}"
         )
     greedy = choose_sampling(temperature=0, toolkit=llama.toolkit, tokenizer=llama.tokenizer)
-    observers = (Pooling(pooling),)
+    observers = llama.observers([Choice(OBSERVER, {"pooling": pooling})])
     return Request(tokens, len(tokens), greedy, 0, prompt_only=True, observers=observers)

@@ -12,14 +12,17 @@ from collections.abc import (
     Sequence,
 )
 from contextlib import AbstractContextManager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from llamakit.checkpoint.generation_config import stop_tokens as stop_tokens_of
+from llamakit.errors import UsageError
 from llamakit.llama.chunks import Chunk, check_prompt, to_chunk
 from llamakit.llama.drafter_choice import choose_drafter
 from llamakit.llama.model import ModelArgs, Transformer
 from llamakit.llama.number_checks import check_counts
+from llamakit.llama.observer_choice import choose_observers
 from llamakit.llama.sampler_choice import choose_sampling
 from llamakit.llama.seeds import Seeds
 from llamakit.llama.tokenizer import ChatFormat, Tokenizer
@@ -30,9 +33,10 @@ from llamakit.protocols import Checkpoint, Drafter, PromptFormat
 from llamakit.protocols import Tokenizer as AnyTokenizer
 
 if TYPE_CHECKING:
+    from llamakit.llama.observer_choice import AnyObserver
     from llamakit.runtime.engine import Engine
     from llamakit.runtime.executor import Executor
-    from llamakit.runtime.requests import Event, Request
+    from llamakit.runtime.requests import ChosenObserver, Event, Request
     from llamakit.runtime.sampling_pipeline import Sampling
     from llamakit.runtime.scheduler import Scheduler
     from llamakit.runtime.text_stream import TextStream
@@ -144,6 +148,11 @@ class LoadedModel:
             options = {"device": self.device.partition(":")[0], **options}
         return choose_drafter(name, options, self.tokenizer, toolkit=self.toolkit)
 
+    def observers(self, choices: Iterable[AnyObserver]) -> tuple[ChosenObserver, ...]:
+        """Return observers of this model's hidden states. Raises as ``choose_observers``."""
+        layers = self.checkpoint.params.n_layers
+        return choose_observers(choices, layers, toolkit=self.toolkit, tokenizer=self.tokenizer)
+
     def engine(self) -> Engine:
         """Open an engine that several threads may use at the same time.
 
@@ -181,6 +190,7 @@ class LoadedModel:
         echo: bool = False,
         keep_space: bool = False,
         draft: str | Drafter | None = None,
+        observers: Sequence[AnyObserver] = (),
         longest: int | None = None,
     ) -> Generator[Chunk]:
         """Answer prompts given as tokens, yielding a chunk for each new token.
@@ -199,12 +209,19 @@ class LoadedModel:
                 within a line. That of an answer that is held to a grammar never is.
             draft: the drafter for speculative decoding: ``NAME[:k=v,…]``, a draft model's folder or
                 a ``Drafter``. The answers are the same with and without.
+            observers: read the hidden states: ``NAME[:k=v,…]`` or an ``Observer`` each. What they
+                have found is ``observed`` of an answer's last chunk, in this order.
             longest: the length of the longest prompt. With it, and with ``seeds``, prompts may come
                 from an iterator, which is advanced when a slot will soon be free.
         Raises:
             PromptTooLongError: a prompt fills the context.
+            UsageError: both a drafter and observers.
         """
         from llamakit.runtime.text_stream import TextStream
+
+        chosen = self.observers(observers)
+        if chosen and draft is not None:
+            raise UsageError("a drafter and observers: choose one of the two")
 
         if longest is None:
             prompts = list(prompts)
@@ -218,6 +235,7 @@ class LoadedModel:
         keep_space = keep_space and not sampling.is_constrained
         unanswered = dict(enumerate(prompts)) if longest is None else {}
         streams: dict[int, TextStream] = {}
+        stopped: dict[int, Chunk] = {}  # at a stop string; their observers' results follow
         events = self.events(
             prompts if longest is None else _recorded(prompts, unanswered),
             sampling,
@@ -227,10 +245,14 @@ class LoadedModel:
             logprobs=logprobs,
             prompt_logprobs=logprobs and echo,
             draft=draft,
+            observers=chosen,
             longest=longest,
             done=lambda index: index not in streams,
         )
         for event in events:
+            if event.index in stopped:
+                yield replace(stopped.pop(event.index), observed=event.observed)
+                continue
             head = ""
             if (prompt := unanswered.pop(event.index, None)) is not None:
                 streams[event.index] = TextStream(self.tokenizer, stop)
@@ -239,7 +261,10 @@ class LoadedModel:
             chunk = to_chunk(event, streams[event.index], head)
             if chunk.finish:
                 del streams[event.index]
-            yield chunk
+            if chunk.finish and chosen and not event.finish:
+                stopped[event.index] = chunk
+            else:
+                yield chunk
 
     def events(
         self,
@@ -252,10 +277,13 @@ class LoadedModel:
         logprobs: bool = False,
         prompt_logprobs: bool = False,
         draft: str | Drafter | None = None,
+        observers: tuple[ChosenObserver, ...] = (),
         longest: int | None = None,
         done: Callable[[int], bool] = lambda index: False,  # noqa: ARG005
     ) -> Generator[Event]:
         """Run prompts and yield events. ``done`` may end a prompt; it is called after each token.
+
+        With observers, a prompt that ``done`` has ended has one more event, with their results.
 
         Raises:
             PromptTooLongError: a prompt fills the context.
@@ -285,6 +313,7 @@ class LoadedModel:
                 logprobs=logprobs,
                 prompt_logprobs=prompt_logprobs,
                 drafter=drafter,
+                observers=observers,
             )
             for prompt, seed in zip(prompts, seeds, strict=True)
         )
@@ -329,7 +358,11 @@ class LoadedModel:
             for event in scheduler.run(requests):
                 yield event
                 if event.finish is None and done(event.index):
-                    scheduler.cancel(event.index)
+                    last = scheduler.end(event.index)
+                    if last is not None and last.error is not None:
+                        raise last.error
+                    if last is not None:
+                        yield last
 
     def check_prompt(self, prompt: Sequence[int], number: int = 1, count: int = 1) -> None:
         """Refuse a prompt that cannot be answered; as ``chunks.check_prompt``."""

@@ -37,6 +37,7 @@ def response_line(answer: Answer, model: str) -> dict[str, Any]:
         "custom_id": prompt.id,
         "response": response,
         "error": None,
+        **({"llamakit": {"observed": answer.observed}} if answer.observed else {}),
         **prompt.more,
     }
 

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from llamakit.llama.chunks import Chunk
     from llamakit.llama.llama import Llama
     from llamakit.protocols import PromptFormat
+    from llamakit.runtime.requests import ChosenObserver
 
 
 @dataclass
@@ -34,6 +35,9 @@ class Answer:
     accepted: int = 0
     read: ReadAnswer | None = None
     """Finds tool calls, where the prompt describes tools."""
+    observers: Sequence[ChosenObserver] = ()
+    observed: dict[str, Any] = field(default_factory=dict)
+    """What they have found, by name."""
 
     def add(self, chunk: Chunk) -> None:
         """Add a chunk."""
@@ -44,6 +48,8 @@ class Answer:
             self.tokens.append(chunk.token)
         if chunk.logprob is not None:
             self.logprobs.append(chunk.logprob)
+        if chunk.observed:
+            self.observed = named_results(self.observers, chunk)
         if self.drafted is not None:
             self.drafted, self.accepted = chunk.drafted, chunk.accepted
 
@@ -75,7 +81,14 @@ class Answer:
             result["prompt_logprobs"] = self.prompt_logprobs
         if self.drafted is not None:
             result |= {"drafted": self.drafted, "accepted": self.accepted}
+        if self.observed:
+            result["observed"] = self.observed
         return {**result, **prompt.more}
+
+
+def named_results(observers: Sequence[ChosenObserver], chunk: Chunk) -> dict[str, Any]:
+    """Return what observers have found, by name; an answer's last chunk has it."""
+    return {it.name: found for it, found in zip(observers, chunk.observed, strict=True)}
 
 
 class PromptBatch:
@@ -83,11 +96,18 @@ class PromptBatch:
 
     Args:
         seed: what sampled answers depend on; None takes any.
+        observers: of all answers.
     """
 
     def __init__(
-        self, llama: Llama, prompts: Sequence[Prompt], prompt_format: PromptFormat, seed: int | None
+        self,
+        llama: Llama,
+        prompts: Sequence[Prompt],
+        prompt_format: PromptFormat,
+        seed: int | None,
+        observers: Sequence[ChosenObserver] = (),
     ) -> None:
+        self.observers = observers
         self._llama = llama
         self._format = prompt_format
         self._encode_text: Any = getattr(prompt_format, "encode_text", None)
@@ -139,4 +159,5 @@ class PromptBatch:
             self.seed(index),
             drafted=0 if drafting else None,
             read=None if prompt.dialog is None else answer_reader(self._format_of(prompt)),
+            observers=self.observers,
         )

@@ -29,7 +29,7 @@ from llamakit.protocols import Dialog
 
 KEYS = ("prompt", "messages", "tools", "id", "seed")
 _ANSWER = "index text finish_reason prompt_tokens new_tokens tokens settings tool_calls logprobs"
-ANSWER_KEYS = (*_ANSWER.split(), "prompt_logprobs", "drafted", "accepted")
+ANSWER_KEYS = (*_ANSWER.split(), "prompt_logprobs", "drafted", "accepted", "observed")
 """What the line of an answer has besides."""
 ROLES = ("system", "user", "assistant", "tool", "ipython")
 TOOL_KEYS = ("tool_calls", "tool_call_id", "ends")

@@ -70,7 +70,7 @@ def choose_sampling(
     entry = toolkit.samplers.entry(sampler)
     edits = [(toolkit.processors.entry(name), given) for name, given in specs]
     return Sampling(
-        checked_step(_built(entry, options, tokenizer), entry, sampler_fault),
+        checked_step(build_with_tokenizer(entry, options, tokenizer), entry, sampler_fault),
         tuple(_processor(edit, given, tokenizer) for edit, given in edits),
     )
 
@@ -87,7 +87,7 @@ def choose_processor(
 def _processor(
     entry: Entry, options: Mapping[str, Any], tokenizer: Tokenizer | None
 ) -> LogitsProcessor:
-    plain = _built(entry, options, tokenizer)
+    plain = build_with_tokenizer(entry, options, tokenizer)
     processor: LogitsProcessor = checked_step(plain, entry, processor_fault)
     return processor
 
@@ -106,10 +106,15 @@ def needs_tokenizer(
     return any(takes_tokenizer(entry.value) for entry in entries)
 
 
-def _built(
+def build_with_tokenizer(
     entry: Entry, options: Mapping[str, Any] | Sequence[str], tokenizer: Tokenizer | None
 ) -> Any:
-    """Build a sampler or a processor; pass it the tokenizer if it takes one."""
+    """Build what a registry holds under a name; pass it the tokenizer if it takes one.
+
+    Raises:
+        OptionError, PluginError: as ``factories.build``.
+        UsageError: it needs the tokenizer and there is none.
+    """
     if not takes_tokenizer(entry.value):
         return build(entry, options)
     if tokenizer is None:

@@ -37,6 +37,7 @@ if TYPE_CHECKING:
         Engine,
         Exporter,
         LogitsProcessorFactory,
+        ObserverFactory,
         PromptFormatFactory,
         SamplerFactory,
         Tokenizer,
@@ -58,6 +59,7 @@ class Toolkit:
         self.engines: Registry[Engine] = Registry("engine")
         self.models: Registry[CatalogEntry] = Registry("model")
         self.drafters: Registry[DrafterFactory] = Registry("drafter")
+        self.observers: Registry[ObserverFactory] = Registry("observer")
         self.commands: Registry[click.Command] = Registry("command", beside=self.checkpoint_tools)
         self.registries: dict[str, Registry[Any]] = {
             "register_samplers": self.samplers,
@@ -68,6 +70,7 @@ class Toolkit:
             "register_engines": self.engines,
             "register_models": self.models,
             "register_drafters": self.drafters,
+            "register_observers": self.observers,
             "register_commands": self.commands,
         }
         """All of these, by the hook that fills each."""

@@ -3,3 +3,4 @@
 from llamakit.protocols.checkpoints import *  # noqa: F403
 from llamakit.protocols.dialogs import *  # noqa: F403
 from llamakit.protocols.generation import *  # noqa: F403
+from llamakit.protocols.observers import *  # noqa: F403

@@ -80,12 +80,12 @@ class CacheSlots:
         layers: tuple[int, ...],
         *,
         every_position: bool = False,
-    ) -> tuple[torch.Tensor, Batch, torch.Tensor]:
-        """Compute as ``forward``, and return hidden states as ``Transformer.forward_observed``."""
+    ) -> tuple[torch.Tensor, Batch]:
+        """Compute as ``forward``, and have the executor keep hidden states."""
         batch = self._batch(first, tokens, every_position)
-        logits, states = self.executor.forward_observed(self._number, batch, layers)
+        logits = self.executor.forward_observed(self._number, batch, layers)
         self._hold(first, tokens)
-        return logits, batch, states
+        return logits, batch
 
     def _batch(self, first: int, tokens: Sequence[Sequence[int]], every_position: bool) -> Batch:
         slots = self.held[first : first + len(tokens)]

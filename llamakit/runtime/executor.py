@@ -27,6 +27,7 @@ class Executor:
         self.group = group
         self._caches: dict[int, KVCache] = {}
         self._opened = 0
+        self._states: dict[int, torch.Tensor] = {}
         self._number = group.register(self)
 
     def open_cache(self, slots: int, length: int) -> int:
@@ -74,12 +75,29 @@ class Executor:
             logits: torch.Tensor = self.model(batch, self._caches[cache])
         return logits
 
-    def forward_observed(
-        self, cache: int, batch: Batch, layers: tuple[int, ...]
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Compute a batch on every rank; return logits and hidden states, the same on each."""
+    def forward_observed(self, cache: int, batch: Batch, layers: tuple[int, ...]) -> torch.Tensor:
+        """Compute as ``forward``; every rank keeps hidden states until ``drop_states``.
+
+        Args:
+            layers: as for ``Transformer.forward_observed``.
+        """
         with self._together("forward_observed", cache, batch, layers):
-            return self.model.forward_observed(batch, self._caches[cache], layers)
+            logits, self._states = self.model.forward_observed(batch, self._caches[cache], layers)
+        return logits
+
+    def hidden_states(self, layer: int, row: int, count: int) -> torch.Tensor:
+        """Return a row's hidden states, ``(count, dim)``, the same on every rank."""
+        return self._states[layer][row, :count]
+
+    def logits_of(self, layer: int, row: int, count: int) -> torch.Tensor:
+        """Apply the output layer to a row's hidden states on every rank: ``(count, V)``."""
+        with self._together("logits_of", layer, row, count):
+            return self.model.logits_of(self.hidden_states(layer, row, count), layer)
+
+    def drop_states(self) -> None:
+        """Free the hidden states on every rank."""
+        with self._together("drop_states"):
+            self._states = {}
 
     def first_nonfinite(self, cache: int, batch: Batch) -> str:
         """Compute a batch again, on every rank; return where NaN or infinity first appears."""

@@ -8,7 +8,7 @@ Source: the reference's ``llama/model.py``.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Container, Iterator
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -16,6 +16,7 @@ import torch
 from torch import nn
 from torch.nn.functional import rms_norm, silu
 
+from llamakit.protocols import FINAL_STATES
 from llamakit.runtime.attention import CacheWindow
 from llamakit.runtime.kv_cache import KVCache
 from llamakit.runtime.rope import rotations
@@ -178,19 +179,36 @@ class Transformer(nn.Module):
 
     @torch.inference_mode()
     def forward_observed(
-        self, batch: Batch, cache: KVCache, layers: Sequence[int]
-    ) -> tuple[torch.Tensor, torch.Tensor]:
+        self, batch: Batch, cache: KVCache, layers: Container[int]
+    ) -> tuple[torch.Tensor, dict[int, torch.Tensor]]:
         """Compute a batch as ``forward``, and keep hidden states.
 
         Args:
-            layers: after how many layers, from 0 for the embeddings; -1 is after the final norm.
+            layers: after how many layers, from 0 for the embeddings; ``FINAL_STATES`` is after the
+                final norm.
         Returns:
-            The logits, and the hidden states, ``(len(layers), B, T, dim)``.
+            The logits, and the hidden states of each of the layers, ``(B, T, dim)``.
         """
-        states = dict(enumerate(self._layers(batch, cache)))
-        x = states[-1] = self.norm(states[len(self.layers)])
-        logits = self._logits(x if batch.every_position else self._last(x, batch))
-        return logits, torch.stack([states[layer] for layer in layers])
+        states = {}
+        for number, x in enumerate(self._layers(batch, cache)):
+            if number in layers:
+                states[number] = x
+        x = self.norm(x)
+        if FINAL_STATES in layers:
+            states[FINAL_STATES] = x
+        return self._logits(x if batch.every_position else self._last(x, batch)), states
+
+    @torch.inference_mode()
+    def logits_of(self, hidden: torch.Tensor, layer: int) -> torch.Tensor:
+        """Return what the final norm and the output layer make of hidden states.
+
+        Args:
+            hidden: ``(T, dim)``.
+            layer: as for ``forward_observed``.
+        Returns:
+            ``(T, V)`` float32.
+        """
+        return self._logits(hidden if layer == FINAL_STATES else self.norm(hidden))
 
     def _layers(self, batch: Batch, cache: KVCache) -> Iterator[torch.Tensor]:
         """Yield the embeddings, then what each layer makes of them, ``(B, T, dim)``."""

@@ -18,7 +18,7 @@ from llamakit.runtime.requests import Event, Scores
 CALLS = frozenset(
     (
         *("open_cache", "close_cache", "resize_cache", "copy", "swap"),
-        *("forward", "forward_observed", "first_nonfinite"),
+        *("forward", "forward_observed", "logits_of", "drop_states", "first_nonfinite"),
     )
 )
 """The methods of ``Executor`` that rank 0 may call on the others."""

@@ -9,13 +9,20 @@ from typing import Any, Literal, NamedTuple
 
 import torch
 
-from llamakit.protocols import Drafter
-from llamakit.runtime.observers import Observer
+from llamakit.protocols import Drafter, Observer
 from llamakit.runtime.sampling_pipeline import Sampling
 
 FinishReason = Literal["stop", "length", "cancelled", "failed"]
 Top = tuple[tuple[int, float], ...]
 """The likeliest tokens with their log-probabilities, the likeliest first."""
+
+
+class ChosenObserver(NamedTuple):
+    """An observer, and the layers of this model that it reads."""
+
+    name: str
+    observer: Observer
+    layers: tuple[int, ...]
 
 
 class Scores(NamedTuple):
@@ -42,7 +49,8 @@ class Request:
         top: report this many of the likeliest tokens at each step, before any processor; with
             ``prompt_logprobs`` at each of the prompt's tokens too.
         seen: report both as the sampler saw them too, after all processors.
-        observers: read the hidden states of all passes; nothing of the prompt comes from the cache.
+        observers: read the hidden states of all passes; nothing of the prompt comes from the
+            cache, and nothing is drafted.
         drafter: drafts tokens for speculative decoding; the answer is the same with and without.
     """
 
@@ -57,7 +65,7 @@ class Request:
     prompt_only: bool = False
     top: int = 0
     seen: bool = False
-    observers: tuple[Observer, ...] = ()
+    observers: tuple[ChosenObserver, ...] = ()
     drafter: Drafter | None = None
 
 
@@ -111,6 +119,8 @@ class RunningRow:
     accepted: int = 0
     draft_length: int = sys.maxsize
     """How many tokens of the next draft are checked."""
+    failure: Exception | None = None
+    """What an observer of it has raised."""
 
     @property
     def prompt_length(self) -> int:
@@ -183,6 +193,10 @@ class RunningRow:
             self.tokens.append(token)
             if len(self.tokens) >= self.request.limit:
                 finish = "length"
+        try:
+            observed = self._observed() if finish else ()
+        except Exception as error:  # noqa: BLE001 (of this row alone, as a sampler's)
+            return self.fail(error)
         return Event(
             self.index,
             new_token,
@@ -194,11 +208,23 @@ class RunningRow:
             top,
             seen=seen,
             prompt_top=tuple(prompt_top),
-            observed=tuple(it.result(self.state) for it in self.request.observers if finish),
+            observed=observed,
         )
 
+    def end(self) -> Event:
+        """Return the event of a row that is ended before its model or its limit ends it."""
+        try:
+            return Event(self.index, None, finish="cancelled", observed=self._observed())
+        except Exception as error:  # noqa: BLE001 (of this row alone, as a sampler's)
+            return self.fail(error)
+
+    def _observed(self) -> tuple[Any, ...]:
+        """Return what each observer has found. Raises what one of them raises."""
+        with torch.inference_mode():
+            return tuple(it.observer.result(self) for it in self.request.observers)
+
     def fail(self, error: Exception) -> Event:
-        """Return the event of a row whose own sampler or processor has failed."""
+        """Return the event of a row whose own sampler, processor or observer has failed."""
         return Event(
             self.index,
             None,

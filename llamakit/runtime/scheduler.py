@@ -147,6 +147,12 @@ class Scheduler:
         self._waiting = deque(row for row in self._waiting if row.index != index)
         self._leave(index)
 
+    def end(self, index: int) -> Event | None:
+        """End a request as ``cancel``; return its last event if it decodes and has observers."""
+        row = next((row for row in self._active if row.index == index), None)
+        self.cancel(index)
+        return row.end() if row and row.request.observers else None
+
     def pause(self, index: int) -> RunningRow | None:
         """Take a row that decodes out of its slot, to be resumed; None if it cannot be.
 

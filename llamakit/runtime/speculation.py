@@ -36,8 +36,9 @@ def collect_drafts(rows: Sequence[RunningRow], length: int, vocabulary: int) -> 
     drafts: list[list[int]] = [[] for _ in rows]
     together: dict[Drafter, list[int]] = {}
     for number, row in enumerate(rows):
-        if row.request.drafter is not None and _draft_room(row, room) > 0:
-            together.setdefault(row.request.drafter, []).append(number)
+        drafter = None if row.request.observers else row.request.drafter
+        if drafter is not None and _draft_room(row, room) > 0:
+            together.setdefault(drafter, []).append(number)
     for drafter, numbers in together.items():
         collected = _call_drafter(drafter, [rows[number].tokens for number in numbers])
         for number, draft in zip(numbers, collected, strict=True):

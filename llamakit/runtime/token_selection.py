@@ -86,7 +86,7 @@ def _pick(origins: Sequence[Origin], position: int, cache: CacheSlots) -> list[E
     """Choose one token of each row, with a single transfer from the device."""
     rows = [computed.rows[number] for computed, number in origins]
     logits = _gather(origins, position)  # (B, V)
-    failures: dict[int, Exception] = {}
+    failures = {n: row.failure for n, row in enumerate(rows) if row.failure is not None}
     with torch.inference_mode():
         finite = logits.isfinite().all(dim=-1)  # (B,)
         logits = logits.masked_fill(~finite[:, None], 0.0)  # a sampler may not survive NaN

@@ -9,7 +9,6 @@ import pytest
 from engine_kit import answers, collect, counting, random_tokens, request
 
 from llamakit.api import Llama
-from llamakit.runtime.observers import Pooling
 from llamakit.runtime.scheduler import Scheduler
 
 
@@ -273,12 +272,14 @@ def test_a_row_that_was_paused_continues_from_what_the_cache_holds_of_it(llama: 
     assert row.tokens[len(prompt) :] == expected
 
 
-@pytest.mark.parametrize("read", [{"observers": (Pooling(),)}, {"prompt_logprobs": True}])
-def test_a_row_whose_positions_are_read_once_is_not_paused(
-    llama: Llama, read: dict[str, Any]
-) -> None:
+@pytest.mark.parametrize("read", ["observers", "prompt_logprobs"])
+def test_a_row_whose_positions_are_read_once_is_not_paused(llama: Llama, read: str) -> None:
+    settings: dict[str, Any] = {
+        "observers": llama.observers(["embedding"]),
+        "prompt_logprobs": True,
+    }
     scheduler = Scheduler(counting(llama), slots=2, length=64)
-    index = scheduler.submit(request(random_tokens(8), 20, **read))
+    index = scheduler.submit(request(random_tokens(8), 20, **{read: settings[read]}))
     scheduler.step()
 
     assert scheduler.pause(index) is None

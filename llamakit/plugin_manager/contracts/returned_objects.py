@@ -15,12 +15,16 @@ _ATTRIBUTES = {
 """By hook: what the object must have; a string, for one, has ``encode`` and is no tokenizer."""
 
 _METHODS = {
-    "sampler": ("__call__", "a function sample(logits, rows)"),
-    "processor": ("__call__", "a function process(logits, rows)"),
-    "prompt format": ("encode", "something with encode(dialog) and stop_tokens"),
-    "drafter": ("__call__", "a function draft(tokens)"),
+    "sampler": (("__call__",), "a function sample(logits, rows)"),
+    "processor": (("__call__",), "a function process(logits, rows)"),
+    "prompt format": (("encode",), "something with encode(dialog) and stop_tokens"),
+    "drafter": (("__call__",), "a function draft(tokens)"),
+    "observer": (
+        ("layers", "__call__", "result"),
+        "something with layers(count), __call__(row, states) and result(row)",
+    ),
 }
-"""By kind: a method that the object must have, and what was expected, for messages."""
+"""By kind: the methods that the object must have, and what was expected, for messages."""
 
 
 def opened_fault(hook: str, opened: object) -> str:
@@ -54,8 +58,8 @@ def factory_result_fault(kind: str, result: object) -> str:
     Args:
         kind: of the factory, such as ``sampler``.
     """
-    method, expected = _METHODS.get(kind, ("", ""))
-    if not method or callable(getattr(result, method, None)):
+    methods, expected = _METHODS.get(kind, ((), ""))
+    if all(callable(getattr(result, method, None)) for method in methods):
         return ""
     return f"cannot be used: its factory returned {type(result).__name__}; expected {expected}"
 

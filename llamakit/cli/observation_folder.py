@@ -1,0 +1,69 @@
+"""The folder of ``generate --observations``: what observers have found, and what they draw."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from llamakit.cli.terminal import json_text
+from llamakit.errors import DestinationError, UsageError
+from llamakit.files.atomic_file import write_atomically
+from llamakit.files.disk_errors import disk_errors_explained
+from llamakit.llama.prompt_batch import named_results
+
+if TYPE_CHECKING:
+    from llamakit.cli.generate_options import GenerateOptions
+    from llamakit.llama.chunks import Chunk
+    from llamakit.runtime.requests import ChosenObserver
+
+
+def check_destination(options: GenerateOptions, *, as_json: bool) -> None:
+    """Refuse observers whose results would go nowhere, and those of drafted answers.
+
+    Raises:
+        UsageError: an option is missing, or one too many.
+    """
+    if options.observations is not None and not options.observers:
+        raise UsageError("--observations needs --observer NAME: what finds something?")
+    if options.observers and not (as_json or options.output or options.observations):
+        raise UsageError(
+            "--observer needs --observations FOLDER, --json or --output FILE: where does what it "
+            "finds go?"
+        )
+    if options.observers and options.draft is not None:
+        raise UsageError("--draft and --observer: choose one of the two")
+
+
+def written(
+    chunks: Iterable[Chunk], observers: Sequence[ChosenObserver], folder: Path
+) -> Iterator[Chunk]:
+    """Yield chunks; what an answer's observers have found is on disk before its last one.
+
+    Raises:
+        DestinationError: the folder is a file.
+        NoSpaceError: the disk is full.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except (FileExistsError, NotADirectoryError) as error:
+        raise DestinationError(
+            f"{error.filename} is no folder: pass another --observations"
+        ) from None
+    for chunk in chunks:
+        results = named_results(observers, chunk) if chunk.observed else {}
+        for chosen in observers if results else ():
+            for ending, content in _files(chosen, results[chosen.name]):
+                name = re.sub(r"[^\w.-]", "_", chosen.name)  # a plugin's, which may hold a slash
+                path = folder / f"{chunk.index}.{name}.{ending}"
+                with disk_errors_explained(path):
+                    write_atomically(path, content)
+        yield chunk
+
+
+def _files(chosen: ChosenObserver, result: Any) -> Iterator[tuple[str, bytes]]:
+    yield "json", (json_text(result) + "\n").encode()
+    draw = getattr(chosen.observer, "files", None)
+    for ending, content in draw(result).items() if draw else ():
+        yield ending, content if isinstance(content, bytes) else content.encode()

@@ -1,0 +1,1 @@
+"""Built-in observers, each a file made to be copied."""
