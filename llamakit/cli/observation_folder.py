@@ -24,6 +24,7 @@ def check_destination(options: GenerateOptions, *, as_json: bool) -> None:
 
     Raises:
         UsageError: an option is missing, or one too many.
+        DestinationError: a file is in the folder's place.
     """
     if options.observations is not None and not options.observers:
         raise UsageError("--observations needs --observer NAME: what finds something?")
@@ -34,6 +35,10 @@ def check_destination(options: GenerateOptions, *, as_json: bool) -> None:
         )
     if options.observers and options.draft is not None:
         raise UsageError("--draft and --observer: choose one of the two")
+    if options.observations is not None:
+        folder = Path(options.observations)
+        if folder.exists() and not folder.is_dir():
+            raise _no_folder(folder)
 
 
 def written(
@@ -42,15 +47,13 @@ def written(
     """Yield chunks; what an answer's observers have found is on disk before its last one.
 
     Raises:
-        DestinationError: the folder is a file.
+        DestinationError: the folder is below a file.
         NoSpaceError: the disk is full.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
-    except (FileExistsError, NotADirectoryError) as error:
-        raise DestinationError(
-            f"{error.filename} is no folder: pass another --observations"
-        ) from None
+    except (FileExistsError, NotADirectoryError):
+        raise _no_folder(folder) from None
     for chunk in chunks:
         results = named_results(observers, chunk) if chunk.observed else {}
         for chosen in observers if results else ():
@@ -60,6 +63,10 @@ def written(
                 with disk_errors_explained(path):
                     write_atomically(path, content)
         yield chunk
+
+
+def _no_folder(path: Path) -> DestinationError:
+    return DestinationError(f"{path} is no folder: pass another --observations")
 
 
 def _files(chosen: ChosenObserver, result: Any) -> Iterator[tuple[str, bytes]]:

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from llamakit.testing.drafter_checks import check_drafter
     from llamakit.testing.engine_checks import check_engine
     from llamakit.testing.exporter_checks import check_exporter
+    from llamakit.testing.observer_checks import check_observer
     from llamakit.testing.prompt_format_checks import check_prompt_format
     from llamakit.testing.registration_checks import check_plugin
     from llamakit.testing.rows import make_rows
@@ -33,6 +34,7 @@ _HOMES = {
     "check_engine": "engine_checks",
     "check_exporter": "exporter_checks",
     "check_logits_processor": "sampling_checks",
+    "check_observer": "observer_checks",
     "check_plugin": "registration_checks",
     "check_prompt_format": "prompt_format_checks",
     "check_sampler": "sampling_checks",
@@ -51,6 +53,7 @@ __all__ = [
     "check_engine",
     "check_exporter",
     "check_logits_processor",
+    "check_observer",
     "check_plugin",
     "check_prompt_format",
     "check_sampler",

@@ -21,6 +21,7 @@ KINDS: dict[str, str] = {
     "checkpoint-tool": "llamakit {name} llama-2-7b/",
     "command": 'llamakit {name} "Once upon a time"',
     "drafter": "llamakit plugins show {name}",
+    "observer": 'llamakit generate --observer {name} --json "Once upon a time"',
     "checkpoint-form": "llamakit export llama-2-7b/ exported/ --format {name}",
     "tokenizer": 'llamakit generate --tokenizer tokenizer.{name} "once upon a time"',
     "models": "llamakit plugins show {name}",

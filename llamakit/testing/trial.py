@@ -25,7 +25,8 @@ def try_commands(toolkit: Toolkit) -> None:
 def try_all(toolkit: Toolkit) -> None:
     """Use what third-party plugins have registered for writing; mark the plugins of what fails.
 
-    Samplers and processors get made-up logits, prompt formats a dialog, drafters some tokens.
+    Samplers and processors get made-up logits, prompt formats a dialog, drafters some tokens,
+    observers made-up hidden states.
     What asks for an option that has no default is passed over.
     """
     uses: dict[str, Callable[[Toolkit, Entry], object]] = {
@@ -33,6 +34,7 @@ def try_all(toolkit: Toolkit) -> None:
         "register_logits_processors": _process,
         "register_prompt_formats": _format,
         "register_drafters": _draft,
+        "register_observers": _observe,
     }
     for hook, use in uses.items():
         for entry in _third_party(toolkit, hook):
@@ -121,3 +123,23 @@ def _draft(toolkit: Toolkit, entry: Entry) -> None:
     from llamakit.llama.drafter_choice import choose_drafter
 
     choose_drafter(entry.name, toolkit=toolkit)([1, 5, 6, 5, 6])
+
+
+def _observe(toolkit: Toolkit, entry: Entry) -> None:
+    import torch
+
+    from llamakit.llama.observer_choice import choose_observers
+    from llamakit.testing import observer_checks
+    from llamakit.testing.rows import make_rows
+    from llamakit.testing.small_checkpoints import embedded_tokenizer
+
+    (chosen,) = choose_observers(
+        [entry.name], observer_checks.LAYERS, toolkit=toolkit, tokenizer=embedded_tokenizer()
+    )
+    (row,) = make_rows(1, tokens=observer_checks.PROMPT)
+    with torch.inference_mode():
+        states = observer_checks.KitStates(observer_checks.PROMPT, 0, chosen.layers)
+        chosen.observer(row, states)
+        result = chosen.observer.result(row)
+    if draw := getattr(chosen.observer, "files", None):
+        draw(result)

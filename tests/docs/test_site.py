@@ -103,6 +103,7 @@ OFFERED = {
     "register_engines": "engines",
     "register_models": "models",
     "register_drafters": "drafters",
+    "register_observers": "observers",
     "register_commands": "commands",
     "open_checkpoint": "open_checkpoint",
     "load_tokenizer": "load_tokenizer",

@@ -22,6 +22,7 @@ REGISTERING = {
     "register_engines": "engines",
     "register_models": "models",
     "register_drafters": "drafters",
+    "register_observers": "observers",
     "register_commands": "commands",
 }
 OPENING = {"open_checkpoint": "path", "load_tokenizer": "path"}

@@ -21,6 +21,7 @@ from llamakit.testing import (
     check_engine,
     check_exporter,
     check_logits_processor,
+    check_observer,
     check_plugin,
     check_prompt_format,
     check_sampler,
@@ -147,6 +148,11 @@ def test_every_command_keeps_the_contract(command, words):
 @pytest.mark.parametrize(("factory", "options"), with_options(TOOLKIT.drafters))
 def test_every_drafter_keeps_the_contract(factory, options):
     check_drafter(factory, **options)
+
+
+@pytest.mark.parametrize(("factory", "options"), with_options(TOOLKIT.observers))
+def test_every_observer_keeps_the_contract(factory, options):
+    check_observer(factory, **options)
 
 
 @pytest.mark.parametrize("shards", [1, 8])

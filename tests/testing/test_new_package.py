@@ -22,6 +22,7 @@ REGISTERS = {
     "checkpoint-tool": "checkpoint tool",
     "command": "command",
     "drafter": "drafter",
+    "observer": "observer",
     "checkpoint-form": "exporter",
     "models": "model",
 }
