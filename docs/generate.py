@@ -52,6 +52,8 @@ USED_BY = {
     "register_engines": "`export` (`--for`), and `llamakit.export(engine=…)` in Python.",
     "register_drafters": "`generate` and `chat` (`--draft`), `Llama.drafter` and the argument "
     "`draft` of `Llama.stream` in Python.",
+    "register_observers": "`generate` (`--observer`) and the argument `observers` of "
+    "`Llama.stream`; `embed` and `/v1/embeddings` use the built-in `embedding`.",
     "register_commands": "`llamakit NAME`; `llamakit --help` lists those of other packages under "
     "*From PACKAGE*.",
     "open_checkpoint": "everything that takes a model's folder.",
@@ -282,7 +284,9 @@ def plugin_protocols() -> str:
     """Describe what a plugin is called with, or has to look like, with every method."""
     parts = [_classes(protocols.Message)]
     classes = (protocols.Tokenizer, protocols.OpenTokenizer)
-    for cls in (*classes, protocols.PromptFormat, protocols.TextFormat):
+    formats = (protocols.PromptFormat, protocols.TextFormat)
+    observers = (protocols.Observer, protocols.DrawingObserver, protocols.HiddenStates)
+    for cls in (*classes, *formats, *observers):
         parts += _methods(cls)
     return _join(parts)
 

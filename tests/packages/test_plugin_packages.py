@@ -16,6 +16,7 @@ from llamakit import demo
 PUBLIC = {"llamakit.errors", "llamakit.protocols", "llamakit.sampling", "llamakit.api"}
 """The modules that ``docs/reference/python.md`` names."""
 PUBLIC |= {"llamakit.llama.dialog_checks"}  # of the stability page's table
+PUBLIC |= {"llamakit.hookspecs", "llamakit.testing"}
 PUBLIC |= {"llamakit.demo"}  # the bundled demo model, which the tutorials use
 PACKAGES = {path.name: path for path in (*EXAMPLES, *BRIDGES)}
 QUESTION = "What is the name of the dog?"
@@ -71,6 +72,7 @@ def test_llamakit_lists_them_with_what_they_offer(run):
     }
     assert offered == {
         "llamakit-gguf": ["exporter gguf"],
+        "llamakit-logit-lens": ["observer logit-lens"],
         "llamakit-merge": ["checkpoint tool merge-lora"],
         "llamakit-top-a": ["sampler top-a"],
         "llamakit-vicuna": ["prompt format vicuna"],
