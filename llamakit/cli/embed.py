@@ -10,10 +10,13 @@ import click
 from llamakit.cli.shared_options import model_options
 from llamakit.cli.user_path import jsonl_option
 from llamakit.llama.embedding import POOLINGS
+from llamakit.llama.prompts import LineKeys, read_prompts
 
 if TYPE_CHECKING:
     from llamakit.llama.options import LoadOptions
     from llamakit.plugin_manager.toolkit import Toolkit
+
+KEYS = LineKeys("embed", ("index", "embedding"))
 
 
 @click.command()
@@ -54,10 +57,9 @@ def embed(
     from llamakit.cli.terminal import json_text, note_unquoted
     from llamakit.errors import UsageError
     from llamakit.llama.embedding import embeddings
-    from llamakit.llama.prompts import read_prompts
 
     note_unquoted(text)
-    asked = read_prompts(text, None if prompts is None else Path(prompts))
+    asked = read_prompts(text, None if prompts is None else Path(prompts), KEYS)
     for number, prompt in enumerate(asked, start=1):
         if prompt.text is None:
             raise UsageError(

@@ -10,6 +10,7 @@ import click
 from llamakit.cli.number_types import Number
 from llamakit.cli.shared_options import PROMPT_FORMAT, model_options
 from llamakit.cli.user_path import jsonl_option
+from llamakit.llama.prompts import LineKeys, read_prompts
 
 if TYPE_CHECKING:
     from llamakit.llama.moderation import Moderation
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
     from llamakit.llama.prompts import Prompt
     from llamakit.plugin_manager.toolkit import Toolkit
     from llamakit.protocols import Dialog
+
+KEYS = LineKeys("moderate", ("flagged", "score", "categories", "text"))
 
 
 @click.command()
@@ -60,10 +63,9 @@ def moderate(
     from llamakit.cli.open_model import open_model
     from llamakit.cli.terminal import json_text, note_unquoted
     from llamakit.llama.moderation import moderations
-    from llamakit.llama.prompts import read_prompts
 
     note_unquoted(text)
-    asked = read_prompts(text, None if prompts is None else Path(prompts))
+    asked = read_prompts(text, None if prompts is None else Path(prompts), KEYS)
     with open_model(toolkit, model, loading.for_prompts(len(asked))) as llama:
         verdicts = moderations(llama, [_dialog(prompt) for prompt in asked], prompt_format)
         for prompt, verdict in zip(asked, verdicts, strict=True):

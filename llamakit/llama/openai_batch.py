@@ -84,6 +84,23 @@ def read_body(line: Mapping[str, Any], where: str) -> tuple[dict[str, Any], OwnS
     return {"id": line.get("custom_id"), **plain}, _settings(body, url, where)
 
 
+def check_no_settings(line: Mapping[str, Any], where: str, command: str) -> None:
+    """Refuse a line that asks for something that a command does not do.
+
+    Args:
+        command: its name.
+    Raises:
+        FileFormatError: the body has other fields than the prompt or the messages.
+    """
+    without = ("messages", "prompt", *_OF_NO_EFFECT, *_ONLY)
+    body = line["body"] if isinstance(line["body"], dict) else {}
+    for name, value in body.items():
+        if name not in without and value is not None:
+            raise FileFormatError(
+                f"{where}: the body has {printable(name)!r}, which {command} does not read"
+            )
+
+
 def _check_fields(body: Mapping[str, Any], where: str) -> None:
     for name, value in body.items():
         if name in _ONLY and (type(value), value) not in [(type(it), it) for it in _ONLY[name]]:

@@ -27,13 +27,35 @@ from llamakit.llama.prompt_checks import check_unicode
 from llamakit.llama.seeds import check_seed
 from llamakit.protocols import Dialog
 
-KEYS = ("prompt", "messages", "tools", "id", "seed")
 _ANSWER = "index text finish_reason prompt_tokens new_tokens tokens settings tool_calls logprobs"
-ANSWER_KEYS = (*_ANSWER.split(), "prompt_logprobs", "drafted", "accepted", "observed")
-"""What the line of an answer has besides."""
 ROLES = ("system", "user", "assistant", "tool", "ipython")
 TOOL_KEYS = ("tool_calls", "tool_call_id", "ends")
 """What a message may have besides, for prompt formats that have tools."""
+
+
+@dataclass(frozen=True)
+class LineKeys:
+    """What a command makes of the keys of a line; those that it does not read are kept.
+
+    Args:
+        command: its name.
+        answer: the keys that the line of an answer has besides; a prompt may not have them.
+        read: other keys than ``prompt``, ``messages`` and ``id``.
+        settings: it reads the settings of OpenAI's batch files.
+    """
+
+    command: str
+    answer: Sequence[str]
+    read: Sequence[str] = ()
+    settings: bool = False
+
+
+GENERATE = LineKeys(
+    "generate",
+    (*_ANSWER.split(), "prompt_logprobs", "drafted", "accepted", "observed"),
+    ("tools", "seed"),
+    settings=True,
+)
 
 
 @dataclass(frozen=True)
@@ -75,9 +97,13 @@ def digest(content: object, tools: object = None) -> str:
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
 
 
-def read_prompts(arguments: Sequence[str], file: Path | None) -> list[Prompt]:
+def read_prompts(
+    arguments: Sequence[str], file: Path | None, keys: LineKeys = GENERATE
+) -> list[Prompt]:
     """Collect prompts: arguments first (``-`` is standard input), then the file's.
 
+    Args:
+        keys: of the command that reads them.
     Raises:
         UsageError: there is none.
         FileFormatError: a line of the file is no prompt.
@@ -89,7 +115,7 @@ def read_prompts(arguments: Sequence[str], file: Path | None) -> list[Prompt]:
     ]
     if file is not None:
         with opened_lines(file) as (lines, name):
-            prompts += read_jsonl(lines, name)
+            prompts += read_jsonl(lines, name, keys)
     if not prompts:
         raise UsageError(
             'no prompt: give one, such as "Once upon a time", or - for standard input, or '
@@ -133,18 +159,18 @@ def _argument_text(argument: str) -> str:
         return argument
 
 
-def read_jsonl(lines: IO[Any], name: str) -> Iterator[Prompt]:
+def read_jsonl(lines: IO[Any], name: str, keys: LineKeys = GENERATE) -> Iterator[Prompt]:
     """Read one prompt a line; empty lines are skipped.
 
     A line is ``{"prompt": "…"}``, ``{"messages": [{"role": …, "content": …}]}`` or a JSON string;
-    an object may have an ``id`` and a ``seed``, and one with messages ``tools``. A line of OpenAI's
-    batch files is read, too.
+    an object may have an ``id``, and for ``generate`` a ``seed``, and one with messages ``tools``.
+    A line of OpenAI's batch files is read, too.
 
     Raises:
         FileFormatError: a line is something else; the message names it.
     """
     for value, where in json_lines(lines, name, _EXPECTED):
-        yield _prompt(value, where)
+        yield _prompt(value, where, keys)
 
 
 def json_lines(lines: IO[Any], name: str, expected: str) -> Iterator[tuple[Any, str]]:
@@ -190,17 +216,22 @@ def _next_line(lines: IO[Any], where: str, expected: str) -> Any:
 _EXPECTED = 'expected {"prompt": "text"} or {"messages": [{"role": "user", "content": "text"}]}'
 
 
-def _prompt(value: Any, where: str) -> Prompt:
+def _prompt(value: Any, where: str, keys: LineKeys) -> Prompt:
     if isinstance(value, str):
         return Prompt(value)
     own = None
     if isinstance(value, dict) and "body" in value:
-        more = _others(value, openai_batch.LINE_KEYS, openai_batch.ANSWER_KEYS, where)
+        taken = openai_batch.ANSWER_KEYS if keys.settings else ("id", *keys.answer)
+        more = _others(value, openai_batch.LINE_KEYS, taken, where)
+        if not keys.settings:
+            openai_batch.check_no_settings(value, where, keys.command)
         value, own = openai_batch.read_body(value, where)
     elif not isinstance(value, dict) or ("prompt" in value) == ("messages" in value):
         raise FileFormatError(f"{where}: {_EXPECTED}")
     else:
-        more = _others(value, KEYS, ANSWER_KEYS, where)
+        read = ("prompt", "messages", "id", *keys.read)
+        more = _others(value, read, keys.answer, where)
+        value = {it: value[it] for it in ("custom_id", *read) if it in value}
         value = {"id": value.get("custom_id"), **value}
     name = check_id(value.get("id"), where)
     seed = value.get("seed")

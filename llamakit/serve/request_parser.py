@@ -139,7 +139,8 @@ class RequestParser:
             raise bad(f"this model is no Llama Guard: {name}: {error}") from error
         texts = [body["input"]] if isinstance(body["input"], str) else body["input"]
         self._prompts.check_count(len(texts), 1)
-        self._prompts.check_length(texts)
+        for text in texts:
+            self._prompts.check_length([text])
         dialogs: list[Dialog] = [[{"role": "user", "content": text}] for text in texts]
         try:
             prompts = [guard.encode(dialog) for dialog in dialogs]

@@ -115,3 +115,47 @@ def test_the_command_says_how_to_embed_a_dialog(
     assert 'prompt 1 is a dialog, and a text is embedded as it is: pass it as {"prompt":' in (
         done.stderr
     )
+
+
+def test_a_lines_own_keys_are_with_its_vector(
+    run_llamakit: Callable[..., Any], tmp_path: Path, reference_cases: Path
+) -> None:
+    lines = [
+        {"id": 7, "prompt": "A llama.", "text": "title", "seed": 5, "tools": [1]},
+        {"custom_id": "b", "url": "/v1/completions", "body": {"prompt": "A", "model": "x"}, "n": 2},
+    ]
+    (tmp_path / "texts.jsonl").write_text("\n".join(map(json.dumps, lines)))
+
+    done = run_llamakit("embed", "-m", reference_cases / "gqa-mp1", "--prompts", "texts.jsonl")
+
+    assert done.returncode == 0, done.stderr
+    answers = [json.loads(line) for line in done.stdout.splitlines()]
+    for answer in answers:
+        assert answer.pop("embedding")
+    assert answers == [
+        {"index": 0, "id": 7, "text": "title", "seed": 5, "tools": [1]},
+        {"index": 1, "id": "b", "n": 2},
+    ]
+
+
+@pytest.mark.parametrize(
+    ("line", "sentence"),
+    [
+        ({"prompt": "A", "embedding": 5}, "the key 'embedding' is one of the answer's"),
+        ({"prompt": "A", "index": 5}, "the key 'index' is one of the answer's"),
+        ({"body": {"prompt": "A"}, "embedding": 5}, "the key 'embedding' is one of the answer's"),
+        ({"body": {"prompt": "A"}, "id": 5}, "the key 'id' is one of the answer's"),
+        ({"body": {"prompt": "A", "seed": 5}}, "the body has 'seed', which embed does not read"),
+        ({"body": {"prompt": "A", "temperature": 0}}, "'temperature', which embed does not read"),
+    ],
+)
+def test_what_a_line_would_lose_is_refused_by_name(
+    run_llamakit: Callable[..., Any], tmp_path: Path, line: dict[str, Any], sentence: str
+) -> None:
+    (tmp_path / "texts.jsonl").write_text(json.dumps(line))
+
+    done = run_llamakit("embed", "--prompts", "texts.jsonl")
+
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "texts.jsonl, line 1: " in done.stderr
+    assert sentence in done.stderr

@@ -105,3 +105,49 @@ def test_the_command_judges_strings_and_dialogs(
     assert [line.split()[:2] for line in plain.stdout.splitlines()] == [
         ["safe", f"{verdict['score']:.4f}"] for verdict in verdicts
     ]
+
+
+def test_a_lines_own_keys_are_with_its_verdict(
+    run_llamakit: Callable[..., subprocess.CompletedProcess[str]], tmp_path: Path
+) -> None:
+    line = {"id": 1, "prompt": "Hello", "index": 3, "seed": 4, "source": "x"}
+    (tmp_path / "lines.jsonl").write_text(json.dumps(line))
+
+    done = run_llamakit("moderate", "-m", CASE, "--prompts", "lines.jsonl", "--json")
+
+    assert done.returncode == 0, done.stderr
+    verdict = json.loads(done.stdout)
+    assert set(verdict) == {
+        "id",
+        "index",
+        "seed",
+        "source",
+        "flagged",
+        "score",
+        "categories",
+        "text",
+    }
+    assert (verdict["index"], verdict["seed"], verdict["source"]) == (3, 4, "x")
+
+
+@pytest.mark.parametrize(
+    ("line", "sentence"),
+    [
+        ({"prompt": "Hello", "score": 1}, "the key 'score' is one of the answer's"),
+        ({"body": {"prompt": "a"}, "flagged": True}, "the key 'flagged' is one of the answer's"),
+        ({"body": {"prompt": "a", "max_tokens": 5}}, "'max_tokens', which moderate does not read"),
+        ({"body": {"messages": [], "tools": []}}, "'tools', which moderate does not read"),
+    ],
+)
+def test_what_a_line_would_lose_is_refused_by_name(
+    run_llamakit: Callable[..., subprocess.CompletedProcess[str]],
+    tmp_path: Path,
+    line: dict[str, Any],
+    sentence: str,
+) -> None:
+    (tmp_path / "lines.jsonl").write_text(json.dumps(line))
+
+    done = run_llamakit("moderate", "--prompts", "lines.jsonl", "--json")
+
+    assert (done.returncode, done.stdout) == (1, "")
+    assert sentence in done.stderr

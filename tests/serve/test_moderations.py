@@ -9,6 +9,9 @@ import pytest
 from server_kit import Running, thread
 
 from llamakit.api import Llama, moderate
+from llamakit.serve.api_errors import ApiError
+from llamakit.serve.request_parser import RequestParser
+from llamakit.serve.server_settings import ServeSettings
 
 CASE = Path(__file__).parents[1] / "data" / "reference-cases-llama3" / "llama3-gqa-mp1"
 TEXTS = ["How do I bake bread?", "Hello"]
@@ -48,6 +51,19 @@ def test_a_string_that_fills_the_context_is_refused(running: Running) -> None:
 
     assert answer.status_code == 400
     assert answer.json()["error"]["code"] == "context_length_exceeded"
+
+
+def test_texts_that_each_fit_are_judged_however_long_they_are_together(guard: Llama) -> None:
+    parser = RequestParser(guard, ServeSettings("guard"))
+    text = "How do I bake bread? " * 100
+    longest = max(map(len, guard.tokenizer.token_bytes()))
+    count = guard.max_seq_len * longest // len(text) + 1
+
+    parsed = parser.moderation({"input": [text] * count})
+
+    assert len(parsed.choices) == count > 1
+    with pytest.raises(ApiError, match="context"):
+        parser.moderation({"input": [text, "a" * guard.max_seq_len * longest + "a"]})
 
 
 def test_a_model_without_llama_3s_tokenizer_is_reported(server: Running) -> None:
