@@ -67,8 +67,19 @@ def to_chunk(event: Event, text: TextStream, head: str = "") -> Chunk:
         event.top,
         event.seen,
         event.prompt_top,
-        event.observed,
+        observed_of(event),
     )
+
+
+def observed_of(event: Event) -> tuple[Any, ...]:
+    """Return what observers have found, with lists where a message of ranks has made tuples."""
+    return tuple(map(_with_lists, event.observed))
+
+
+def _with_lists(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _with_lists(it) for key, it in value.items()}
+    return [_with_lists(it) for it in value] if isinstance(value, list | tuple) else value
 
 
 def check_prompt(

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from llamakit.checkpoint.generation_config import stop_tokens as stop_tokens_of
 from llamakit.errors import UsageError
-from llamakit.llama.chunks import Chunk, check_prompt, to_chunk
+from llamakit.llama.chunks import Chunk, check_prompt, observed_of, to_chunk
 from llamakit.llama.drafter_choice import choose_drafter
 from llamakit.llama.model import ModelArgs, Transformer
 from llamakit.llama.number_checks import check_counts
@@ -251,7 +251,7 @@ class LoadedModel:
         )
         for event in events:
             if event.index in stopped:
-                yield replace(stopped.pop(event.index), observed=event.observed)
+                yield replace(stopped.pop(event.index), observed=observed_of(event))
                 continue
             head = ""
             if (prompt := unanswered.pop(event.index, None)) is not None:

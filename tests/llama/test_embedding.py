@@ -1,4 +1,7 @@
-"""``embed``: the last hidden states of transformers on the export, on any number of ranks."""
+"""``embed``: the last hidden states of transformers on the export.
+
+On any number of ranks they are the same: ``runtime/test_hidden_states.py``.
+"""
 
 from __future__ import annotations
 
@@ -45,17 +48,10 @@ def test_vectors_are_made_of_transformers_last_hidden_states(
         assert vector == pytest.approx(expected.tolist(), abs=1e-4)
 
 
-def test_two_ranks_and_what_the_cache_holds_change_nothing(
-    llama: Llama, reference_cases: Path
-) -> None:
+def test_what_the_cache_holds_changes_nothing(llama: Llama) -> None:
     first, again = embed(llama, TEXTS[:2]), embed(llama, TEXTS[:2])
 
-    case = reference_cases / "gqa-mp1"
-    with Llama.open(case, dtype="float32", max_seq_len=64, model_parallel_size=2) as two:
-        ranks = embed(two, TEXTS[:2])
-
-    for vectors in (again, ranks):
-        assert [pytest.approx(it, abs=1e-4) for it in vectors] == first
+    assert [pytest.approx(it, abs=1e-4) for it in again] == first
 
 
 def test_a_text_may_fill_the_context_and_no_more(llama: Llama) -> None:

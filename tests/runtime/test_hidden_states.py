@@ -16,9 +16,11 @@ from engine_kit import counting, random_tokens, request
 
 from llamakit.api import Llama, export
 from llamakit.errors import OptionError, UsageError
+from llamakit.llama.chunks import observed_of
 from llamakit.protocols import FINAL_STATES, HiddenStates, Row
 from llamakit.runtime.hidden_states import RowStates
-from llamakit.runtime.scheduler import Scheduler
+from llamakit.runtime.rank_messages import decode, encode
+from llamakit.runtime.scheduler import Event, Scheduler
 
 NEW = 4
 
@@ -99,7 +101,7 @@ def close(found: torch.Tensor, expected: torch.Tensor) -> None:
     torch.testing.assert_close(found.transpose(0, 1), expected, atol=2e-4, rtol=2e-4)
 
 
-@pytest.mark.parametrize("ranks", [4, pytest.param(2, marks=pytest.mark.soak)])
+@pytest.mark.parametrize("ranks", [2, pytest.param(4, marks=pytest.mark.soak)])
 def test_every_number_of_ranks_finds_the_same(
     llama: Llama, reference_cases: Path, ranks: int
 ) -> None:
@@ -186,6 +188,32 @@ def test_nothing_is_kept_after_a_pass_and_nothing_done_without_observers(llama: 
     list(scheduler.run([request(PROMPTS[0], 3)]))
 
     assert len(executor.batches) == 3
+
+
+def test_a_pass_keeps_no_other_layers_than_are_read(llama: Llama) -> None:
+    executor = counting(llama)
+    kept = []
+
+    class Peeker(Recorder):
+        def layers(self, _count: int) -> Sequence[int]:
+            return [1]
+
+        def __call__(self, row: Row, _states: HiddenStates, /) -> None:
+            row.state[self] = []
+            kept.append({layer: it.shape for layer, it in executor._states.items()})
+
+    list(llama.stream(PROMPTS[:2], observers=[Peeker()], max_new_tokens=1))
+
+    dim = llama.checkpoint.params.dim
+    assert kept == [{1: (2, len(PROMPTS[0]), dim)}] * 2
+
+
+def test_results_that_travel_between_ranks_arrive_as_they_were() -> None:
+    event = Event(0, None, finish="length", observed=({"a": [[1, 2.5], None, "x"]}, 3))
+
+    _, arrived = decode(encode(("item", event)))
+
+    assert observed_of(arrived) == event.observed
 
 
 def test_states_are_read_within_their_call_and_of_named_layers_only(llama: Llama) -> None:
