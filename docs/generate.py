@@ -84,6 +84,7 @@ BODIES = {
     "CHAT": request_schemas.CHAT,
     "RESPONSES": RESPONSES,
     "EMBEDDING": request_schemas.EMBEDDING,
+    "TOKENIZE": request_schemas.TOKENIZE,
 }
 
 P = ParamSpec("P")
@@ -284,7 +285,7 @@ def plugin_protocols() -> str:
     """Describe what a plugin is called with, or has to look like, with every method."""
     parts = [_classes(protocols.Message)]
     classes = (protocols.Tokenizer, protocols.OpenTokenizer)
-    formats = (protocols.PromptFormat, protocols.TextFormat)
+    formats = (protocols.PromptFormat, protocols.TextFormat, protocols.GapFormat)
     observers = (protocols.Observer, protocols.DrawingObserver, protocols.HiddenStates)
     for cls in (*classes, *formats, *observers):
         parts += _methods(cls)

@@ -96,7 +96,8 @@ def register_prompt_formats(formats: Registrar[PromptFormatFactory]) -> None:
     A factory takes the tokenizer, then options, and returns a ``PromptFormat``: ``encode(dialog)``
     is a list of token IDs, ``stop_tokens`` those that end an answer. A dialog that the format
     cannot write is a ``DialogError``; a string that would be taken for a tag is a
-    ``SpecialTagError``. A format may also have what ``TextFormat`` has, and ``stop_strings``.
+    ``SpecialTagError``. A format may also have what ``TextFormat`` and
+    ``GapFormat`` have, and ``stop_strings``.
 
     Args:
         formats: call ``formats.register(name, factory, help=...)`` on it.

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypedDict
+from typing import Any, TypedDict, cast
 
 from llamakit.errors import SpecialTagError
 from llamakit.llama.dialog_encoding import encode_dialog, with_tools
-from llamakit.llama.infilling import Gap, decode_continuation
+from llamakit.llama.infilling import decode_continuation
 from llamakit.llama.loaded_model import LoadedModel
 from llamakit.llama.loading import LoadSpec, check_length, load_on_ranks, load_tokenizer
 from llamakit.llama.number_checks import check_at_least_1, check_counts
 from llamakit.llama.prompt_checks import check_messages, check_prompt_string, check_prompts
 from llamakit.llama.sampler_choice import choose_sampling
 from llamakit.plugin_manager.toolkit import Toolkit, default_toolkit
-from llamakit.protocols import Dialog, Message
+from llamakit.protocols import Dialog, GapFormat, Message
 
 UNSAFE_ERROR = "Error: special tags are not allowed as part of the prompt."
 """The reference's answer to a dialog that contains a tag of the prompt format."""
@@ -247,17 +247,20 @@ class Llama(LoadedModel):
         Source: ``Llama.text_infilling`` in ``llama/generation.py`` of
             https://github.com/meta-llama/codellama
         """
-        gaps = [Gap(*pair) for pair in zip(prefixes, suffixes, strict=True)]
-        chosen = [self.prompt_format("infill", **gap.options(suffix_first)) for gap in gaps]
-        prompts = [gap.encode(it) for gap, it in zip(gaps, chosen, strict=True)]
-        end = chosen[0].stop_tokens[0] if chosen else None
+        gaps = list(zip(prefixes, suffixes, strict=True))
+        if not gaps:
+            return []
+        infill = cast(GapFormat, self.prompt_format("infill", suffix_first=suffix_first))
+        prompts = [infill.encode_gap(*gap) for gap in gaps]
+        end = infill.stop_tokens[0]
         tokens, scores = self.generate(
             prompts, max_gen_len, temperature, top_p, logprobs, stop_token=end, seed=seed
         )
         results = []
-        for index, (gap, answer) in enumerate(zip(gaps, tokens, strict=True)):
+        for index, ((prefix, suffix), answer) in enumerate(zip(gaps, tokens, strict=True)):
             text = decode_continuation(self.tokenizer, answer)
-            result: InfillingPrediction = {"generation": text, "full_text": gap.filled(text)}
+            full = f"{prefix}{text}{suffix}"
+            result: InfillingPrediction = {"generation": text, "full_text": full}
             if scores is not None:
                 result["tokens"] = self._pieces(answer)
                 result["logprobs"] = scores[index]

@@ -8,6 +8,7 @@ from typing import Any, Literal, Protocol, TypedDict
 
 __all__ = [
     "Dialog",
+    "GapFormat",
     "Message",
     "ParsedAnswer",
     "PromptFormat",
@@ -84,6 +85,18 @@ class TextFormat(PromptFormat, Protocol):
 
         Raises:
             PromptError: the text is not what the format wants.
+        """
+        ...
+
+
+class GapFormat(PromptFormat, Protocol):
+    """A prompt format for a gap between two strings, such as ``suffix`` of ``/v1/completions``."""
+
+    def encode_gap(self, prefix: str, suffix: str) -> list[int]:
+        """Return the prompt for what is between two strings.
+
+        Raises:
+            SpecialTagError: one of them holds one of the format's tags.
         """
         ...
 

@@ -47,12 +47,10 @@ from llamakit.serve.responses_format import ResponsesFormat
 from llamakit.serve.schema_validation import Unknown
 from llamakit.serve.server_settings import ServeSettings
 from llamakit.serve.token_texts import TokenTexts
+from llamakit.serve.tokenizer_answers import TokenAnswers
 from llamakit.serve.turns import Turns
 
 T = TypeVar("T")
-
-TOKENS_A_TURN = 2048
-"""Tokens of ``/tokenize`` whose texts are looked up at once."""
 
 ROUTES = {
     "/v1/models": ("GET", "models"),
@@ -65,6 +63,7 @@ ROUTES = {
     "/v1/llamakit/options": ("GET", "options"),
     "/tokenize": ("POST", "tokenize"),
     "/detokenize": ("POST", "detokenize"),
+    "/tokenizer_info": ("GET", "tokenizer_info"),
     "/health": ("GET", "health"),
     "/metrics": ("GET", "prometheus"),
     "/openapi.json": ("GET", "openapi"),
@@ -88,6 +87,8 @@ class Api:
         self._parser = RequestParser(llama, settings)
         self._texts = TokenTexts(llama.tokenizer)
         self.turns = Turns(asyncio.get_running_loop())
+        special = self._parser.tokenizer.special
+        self._tokens = TokenAnswers(self._texts, special, self.turns, llama.max_seq_len)
         self._bodies = BodyReader(settings, llama.max_seq_len)
         self._threads = RequestThreads(self.turns)
 
@@ -181,11 +182,9 @@ class Api:
         """``POST /v1/embeddings``."""
         body, client, asked = await self._read(request, self._parser.embedding)
         vectors = await embeddings_endpoint.embed(self.admission, asked, client)
-        encoding = body.get("encoding_format") or "float"
+        tokens, encoding = asked.prompt_tokens, body.get("encoding_format") or "float"
         name = self._settings.model_name
-        return JSONResponse(
-            embeddings_endpoint.as_openai(vectors, name, asked.prompt_tokens, encoding)
-        )
+        return JSONResponse(embeddings_endpoint.as_openai(vectors, name, tokens, encoding))
 
     async def moderations(self, request: Request) -> Response:
         """``POST /v1/moderations``."""
@@ -198,17 +197,17 @@ class Api:
 
     async def tokenize(self, request: Request) -> Response:
         """``POST /tokenize``."""
-        _, client, tokens = await self._read(request, self._parser.tokenize)
-        pieces: list[str] = []
-        for start in range(0, len(tokens), TOKENS_A_TURN):
-            await self.turns.wait(client)
-            pieces += map(self._texts.text, tokens[start : start + TOKENS_A_TURN])
-        return JSONResponse({"tokens": tokens, "pieces": pieces, "count": len(tokens)})
+        _, client, asked = await self._read(request, self._parser.tokenizer.tokenize)
+        return self._tokens.response(asked, client)
 
     async def detokenize(self, request: Request) -> Response:
         """``POST /detokenize``."""
-        _, _, text = await self._read(request, self._parser.detokenize)
-        return JSONResponse({"text": text})
+        _, _, texts = await self._read(request, self._parser.tokenizer.detokenize)
+        return JSONResponse(texts)
+
+    async def tokenizer_info(self, _request: Request) -> Response:
+        """``GET /tokenizer_info``."""
+        return JSONResponse(self._parser.tokenizer.info())
 
     async def models(self, _request: Request) -> Response:
         """``GET /v1/models``."""

@@ -65,7 +65,7 @@ IGNORED: Mapping[str, Schema] = {
 
 NO_SOUND = "this server writes text only"
 _BEAMS = "there is no beam search here"
-_FIXED_TEMPLATE = "the server's prompt format, or prompt_format, writes the prompt"
+FIXED_TEMPLATE = "the server's prompt format, or prompt_format, writes the prompt"
 _ADAPTERS = "the server has one model, and no adapters"
 _OTHER_SAMPLING = "there is no such processor; GET /v1/llamakit/options lists what there is"
 _TOP_LEVEL = "write its entries as fields of the request"
@@ -80,14 +80,14 @@ NOT_OFFERED: Mapping[str, Schema] = {
     "images": refused("messages hold text only", []),
     "image_data": refused("messages hold text only", []),
     "verbosity": refused("say in the system message how long answers should be", "medium"),
-    "chat_template": refused(_FIXED_TEMPLATE),
-    "template": refused(_FIXED_TEMPLATE),
-    "instruction_template": refused(_FIXED_TEMPLATE),
-    "mode": refused(_FIXED_TEMPLATE, "instruct"),
-    "character": refused(_FIXED_TEMPLATE),
+    "chat_template": refused(FIXED_TEMPLATE),
+    "template": refused(FIXED_TEMPLATE),
+    "instruction_template": refused(FIXED_TEMPLATE),
+    "mode": refused(FIXED_TEMPLATE, "instruct"),
+    "character": refused(FIXED_TEMPLATE),
     "safe_prompt": refused("write the system message that you want", False),
     "documents": refused("write them into a message", []),
-    "add_special_tokens": refused(_FIXED_TEMPLATE, False),
+    "add_special_tokens": refused(FIXED_TEMPLATE, False),
 }
 """Fields of chat requests that can change an answer and have no equivalent here."""
 

@@ -9,6 +9,7 @@ from llamakit import __version__
 from llamakit.serve import request_schemas
 from llamakit.serve.responses_schema import RESPONSES
 from llamakit.serve.schema_parts import is_unused
+from llamakit.serve.tokenizer_schemas import DETOKENIZE, DETOKENIZED, TOKENIZER_INFO, TOKENS
 
 Schema = Mapping[str, Any]
 
@@ -66,7 +67,8 @@ def description() -> dict[str, Any]:
                 {"type": "object", "required": ["samplers", "processors", "prompt_formats"]},
             ),
             "/tokenize": _post("Tokenize a string or a dialog.", request_schemas.TOKENIZE, TOKENS),
-            "/detokenize": _post("Decode tokens to text.", request_schemas.DETOKENIZE, DETOKENIZED),
+            "/detokenize": _post("Decode tokens to text.", DETOKENIZE, DETOKENIZED),
+            "/tokenizer_info": _get("Describe the tokenizer.", TOKENIZER_INFO),
             "/health": _get("Return whether the server accepts requests.", {"type": "object"}),
             "/metrics": {"get": _operation("Metrics for Prometheus.", _text("text/plain"))},
             "/openapi.json": _get("This description.", {"type": "object"}),
@@ -92,16 +94,6 @@ ERROR: Schema = {
                 "code": {"type": ["string", "null"]},
             },
         }
-    },
-}
-TOKEN_LIST: Schema = {"type": "array", "items": {"type": "integer"}}
-TOKENS: Schema = {
-    "type": "object",
-    "required": ["tokens", "pieces", "count"],
-    "properties": {
-        "tokens": TOKEN_LIST,
-        "pieces": {"type": "array", "items": {"type": "string"}},
-        "count": {"type": "integer"},
     },
 }
 RESPONSE: Schema = {
@@ -137,11 +129,6 @@ MODERATED: Schema = {
             },
         },
     },
-}
-DETOKENIZED: Schema = {
-    "type": "object",
-    "required": ["text"],
-    "properties": {"text": {"type": "string"}},
 }
 
 

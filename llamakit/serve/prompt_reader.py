@@ -8,6 +8,8 @@ from typing import Any
 
 from llamakit.errors import LlamakitError
 from llamakit.llama.llama import Llama
+from llamakit.plugin_manager.factories import parse_choice
+from llamakit.protocols import PromptFormat
 from llamakit.serve.api_errors import as_api_error, bad, context_exceeded
 from llamakit.serve.body_check import too_many_answers
 from llamakit.serve.chat_prompt import ChatPrompts
@@ -18,6 +20,9 @@ UNLIMITED = -1
 
 Body = Mapping[str, Any]
 Encode = Callable[[str], list[int]]
+
+INFILL = "infill"
+"""The prompt format for prompts with a suffix."""
 
 
 class PromptReader:
@@ -30,14 +35,37 @@ class PromptReader:
         self._llama, self._settings, self._chats = llama, settings, chats
         self._vocabulary = llama.checkpoint.params.vocab_size
 
-    def read(self, body: Body, field: str = "prompt") -> list[list[int]]:
-        """Return the tokens of each prompt of a completion, or of each text in another field."""
-        given = body[field]
+    def prompt_format(self, body: Body) -> PromptFormat | None:
+        """Return the prompt format of a completion; None where its strings are continued."""
+        if not body.get("suffix"):
+            return self._chats.prompt_format(body) if "prompt_format" in body else None
+        if body.get("echo"):
+            raise bad("echo repeats a prompt, and with suffix there are two: leave it out", "echo")
+        if "prompt_format" in body:
+            return self._chats.prompt_format(body)
+        own = self._settings.prompt_format or INFILL
+        name = own if parse_choice(own).name == INFILL else INFILL
+        try:
+            return self._llama.prompt_format(name)
+        except LlamakitError as error:
+            raise bad(f"this model cannot take a suffix: {error}", "suffix") from error
+
+    def read(
+        self, body: Body, field: str = "prompt", *, prompt_format: PromptFormat | None = None
+    ) -> list[list[int]]:
+        """Return the tokens of each prompt of a completion, or of each text in another field.
+
+        Args:
+            prompt_format: that encodes strings; None continues them.
+        """
+        given, suffix = body[field], body.get("suffix", "")
         prompts = [given] if isinstance(given, str) or isinstance(given[0], (int, float)) else given
         self.check_count(len(prompts), body.get("n", 1))
+        if suffix and not all(isinstance(prompt, str) for prompt in prompts):
+            raise bad("suffix needs a prompt that is a string, not tokens", "suffix")
         for prompt in prompts:
-            self.check_length([prompt] if isinstance(prompt, str) else ())
-        encode = self._encode(body)
+            self.check_length([prompt, suffix] if isinstance(prompt, str) else ())
+        encode = self._encode(prompt_format, suffix)
         try:
             return [self._tokens(prompt, field, encode) for prompt in prompts]
         except LlamakitError as error:
@@ -78,14 +106,17 @@ class PromptReader:
         room = new or self._settings.new_tokens or most or context
         return min(context, length + min(room, most or room))
 
-    def _encode(self, body: Body) -> Encode:
-        """Return how strings are encoded: by a prompt format for texts, if the request has one."""
-        if "prompt_format" not in body:
+    def _encode(self, prompt_format: PromptFormat | None, suffix: str) -> Encode:
+        """Return how strings are encoded."""
+        if prompt_format is None:
             return functools.partial(self._llama.tokenizer.encode, bos=True)
-        encode: Encode | None = getattr(self._chats.prompt_format(body), "encode_text", None)
+        method = "encode_gap" if suffix else "encode_text"
+        encode: Callable[..., list[int]] | None = getattr(prompt_format, method, None)
         if encode is None:
-            raise bad("this prompt_format is for chats, not for completions", "prompt_format")
-        return encode
+            use = "takes no suffix" if suffix else "is for chats, not for completions"
+            raise bad(f"this prompt_format {use}", "prompt_format")
+        sides = (suffix,) if suffix else ()
+        return lambda prompt: encode(prompt, *sides)
 
     def _tokens(self, prompt: str | Sequence[int], field: str, encode: Encode) -> list[int]:
         if isinstance(prompt, str):

@@ -16,7 +16,7 @@ from llamakit.printable import printable
 MOST_IGNORED = 20
 """Fields that a line of the log names."""
 
-PROMPT_FIELDS = ("prompt", "messages", "input")
+PROMPT_FIELDS = ("prompt", "messages", "input", "content")
 
 Scope = dict[str, Any]
 

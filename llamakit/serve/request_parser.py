@@ -16,17 +16,16 @@ from llamakit.protocols import Dialog
 from llamakit.runtime.requests import Request
 from llamakit.serve import request_schemas
 from llamakit.serve.api_errors import ApiError, as_api_error, bad
-from llamakit.serve.body_check import CheckedBody
+from llamakit.serve.body_fields import fields_of
 from llamakit.serve.chat_prompt import AnswerTools, ChatPrompts
 from llamakit.serve.completion_request import CompletionRequest
 from llamakit.serve.constraint_reader import ConstraintReader
 from llamakit.serve.prompt_reader import PromptReader, contents
 from llamakit.serve.responses_request import chat_of, repeated
 from llamakit.serve.responses_schema import RESPONSES
-from llamakit.serve.sampling_fields import with_standard_names
 from llamakit.serve.sampling_reader import SamplingReader
-from llamakit.serve.schema_validation import check
 from llamakit.serve.server_settings import ServeSettings
+from llamakit.serve.tokenizer_reader import TokenizerReader
 from llamakit.serve.tool_choice import NO_TOOLS, ToolUse, tool_use
 
 COMPLETION_TOKENS = 16
@@ -47,6 +46,7 @@ class RequestParser:
         self._constraints = ConstraintReader(llama)
         self._chats = ChatPrompts(llama, settings)
         self._prompts = PromptReader(llama, settings, self._chats)
+        self.tokenizer = TokenizerReader(llama, settings, self._chats, self._prompts)
 
     def completion(self, body: Body) -> CompletionRequest:
         """Read the body of ``/v1/completions``.
@@ -54,8 +54,9 @@ class RequestParser:
         Raises:
             ApiError: it cannot be answered.
         """
-        body = self._checked(body, request_schemas.COMPLETION)
-        prompts = self._prompts.read(body)
+        body = fields_of(body, request_schemas.COMPLETION, self._settings)
+        prompt_format = self._prompts.prompt_format(body)
+        prompts = self._prompts.read(body, prompt_format=prompt_format)
         top = body.get("logprobs")
         echo, limit = body.get("echo", False), body.get("max_tokens", COMPLETION_TOKENS)
         if limit == 0 and not echo:
@@ -67,7 +68,7 @@ class RequestParser:
             body,
             prompts,
             limit=limit or 1,
-            stop_tokens=self._llama.stop_tokens,
+            stop_tokens=self._llama.stop_tokens.union(getattr(prompt_format, "stop_tokens", ())),
             top=top,
             echo=echo,
             keep_space=True,
@@ -76,11 +77,11 @@ class RequestParser:
 
     def chat(self, body: Body) -> CompletionRequest:
         """Read the body of ``/v1/chat/completions``. Raises as ``completion``."""
-        return self._chat(self._checked(body, request_schemas.CHAT))
+        return self._chat(fields_of(body, request_schemas.CHAT, self._settings))
 
     def response(self, body: Body) -> CompletionRequest:
         """Read the body of ``/v1/responses``. Raises as ``completion``."""
-        body = self._checked(body, RESPONSES)
+        body = fields_of(body, RESPONSES, self._settings)
         try:
             parsed = self._chat(chat_of(body))
         except ApiError as error:
@@ -110,27 +111,12 @@ class RequestParser:
             use=use,
         )
 
-    def tokenize(self, body: Body) -> list[int]:
-        """Read the body of ``/tokenize`` and tokenize it. Raises as ``completion``."""
-        body = self._checked(body, request_schemas.TOKENIZE)
-        if ("text" in body) == ("messages" in body):
-            raise bad("expected either text or messages")
-        if "text" in body:
-            return self._llama.tokenizer.encode(body["text"], bos=body.get("bos", True))
-        return self._chats.encoded(self._chats.prompt_format(body), body)[0]
-
-    def detokenize(self, body: Body) -> str:
-        """Read the body of ``/detokenize`` and decode it. Raises as ``completion``."""
-        body = self._checked(body, request_schemas.DETOKENIZE)
-        self._prompts.check_tokens(body["tokens"], "tokens", self._llama.tokenizer.vocab_size)
-        return self._llama.tokenizer.decode(body["tokens"])
-
     def moderation(self, body: Body) -> CompletionRequest:
         """Read the body of ``/v1/moderations``: the questions to a Llama Guard. Raises as before.
 
         The prompt format is the server's if that is a Llama Guard's.
         """
-        body = self._checked(body, request_schemas.MODERATION)
+        body = fields_of(body, request_schemas.MODERATION, self._settings)
         own = self._settings.prompt_format or ""
         name = own if own.startswith(moderation.PROMPT_FORMAT) else moderation.PROMPT_FORMAT
         try:
@@ -156,7 +142,7 @@ class RequestParser:
 
     def embedding(self, body: Body) -> CompletionRequest:
         """Read the body of ``/v1/embeddings``. Raises as ``completion``."""
-        body = self._checked(body, request_schemas.EMBEDDING)
+        body = fields_of(body, request_schemas.EMBEDDING, self._settings)
         pooling, choices = body.get("pooling", "mean"), []
         for number, tokens in enumerate(self._prompts.read(body, "input"), start=1):
             try:
@@ -173,22 +159,6 @@ class RequestParser:
         )
 
     # Parts of a body ----------------------------------------------------------------------------
-
-    def _checked(self, body: object, schema: Mapping[str, Any]) -> Body:
-        """Check a body against a schema; return it without nulls, which mean the default."""
-        if not isinstance(body, CheckedBody):
-            check(body, schema, unknown=self._settings.unknown_fields)
-        assert isinstance(body, dict)
-        body = with_standard_names({it: value for it, value in body.items() if value is not None})
-        name = body.get("model")
-        if name is not None and name != self._settings.model_name:
-            raise ApiError(
-                404,
-                f"no model {name!r}; this server has {self._settings.model_name!r}",
-                param="model",
-                code="model_not_found",
-            )
-        return body
 
     def _request(
         self,

@@ -20,6 +20,7 @@ from llamakit.serve.schema_parts import (
     whole,
 )
 from llamakit.serve.structured_output import STRUCTURED_FIELDS
+from llamakit.serve.tokenizer_schemas import DETOKENIZE, tokenize_schema
 from llamakit.serve.tool_schemas import TOOL_FIELDS
 
 OPTIONS: Schema = {
@@ -138,7 +139,10 @@ COMPLETION = closed(
         "logprobs": {"type": "integer", "minimum": 0, "maximum": 20},
         "echo": FLAG,
         "add_special_tokens": refused("send tokens to begin without BOS", True),
-        "suffix": refused('prompt_format "infill" fills a gap, with Code Llama', ""),
+        "suffix": {
+            **TEXT,
+            "description": "What follows the answer, with a Code Llama that fills gaps.",
+        },
         **COMMON,
         **OTHER_NAMES,
         **IGNORED,
@@ -147,6 +151,24 @@ COMPLETION = closed(
     ("prompt",),
 )
 
+DIALOG_FIELDS: Mapping[str, Schema] = {
+    "continue_final_message": {
+        **FLAG,
+        "description": "The last message is the beginning of the answer.",
+    },
+    "add_generation_prompt": {
+        **FLAG,
+        "description": "false needs continue_final_message. [default: true]",
+    },
+    "chat_template_kwargs": {
+        **OBJECT,
+        "maxProperties": 32,
+        "description": "Variables of a chat template, with the prompt format jinja.",
+    },
+    **TOOL_FIELDS,
+}
+"""Fields that say how the prompt of a dialog is written."""
+
 CHAT = closed(
     {
         "messages": MESSAGES,
@@ -154,20 +176,7 @@ CHAT = closed(
         "max_completion_tokens": LIMIT,
         "logprobs": FLAG,
         "top_logprobs": {"type": "integer", "minimum": 0, "maximum": 20},
-        "continue_final_message": {
-            **FLAG,
-            "description": "The last message is the beginning of the answer.",
-        },
-        "add_generation_prompt": {
-            **FLAG,
-            "description": "false needs continue_final_message. [default: true]",
-        },
-        "chat_template_kwargs": {
-            **OBJECT,
-            "maxProperties": 32,
-            "description": "Variables of a chat template, with the prompt format jinja.",
-        },
-        **TOOL_FIELDS,
+        **DIALOG_FIELDS,
         **COMMON,
         **OTHER_NAMES,
         **IGNORED,
@@ -177,15 +186,7 @@ CHAT = closed(
     ("messages",),
 )
 
-TOKENIZE = closed(
-    {
-        "text": {**TEXT, "description": "Either this or messages."},
-        "messages": MESSAGES,
-        "bos": {**FLAG, "description": "Begin with the begin-of-sequence token. [default: true]"},
-        "prompt_format": NAMED,
-    }
-)
-DETOKENIZE = closed({"tokens": {"type": "array", "items": ID}}, ("tokens",))
+TOKENIZE = tokenize_schema(NAMED, DIALOG_FIELDS)
 EMBEDDING = closed(
     {
         "model": TEXT,

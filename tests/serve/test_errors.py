@@ -102,7 +102,7 @@ def refused(response: httpx.Response, status: int) -> dict[str, Any]:
         (CHAT, {"messages": QUESTION, "top_logprobs": 2}, "top_logprobs", "needs logprobs"),
         (COMPLETIONS, {"prompt": [1, "a"]}, "prompt", "prompt[0] is 1; it has to be a string"),
         (COMPLETIONS, {"prompt": [1.5]}, "prompt", "prompt[0] is 1.5"),
-        (COMPLETIONS, {"prompt": "a", "suffix": "b"}, "suffix", "suffix is not offered"),
+        (COMPLETIONS, {"prompt": "a", "suffix": "b"}, "suffix", "cannot take a suffix: "),
         (COMPLETIONS, {"promt": "a"}, "promt", "did you mean 'prompt'?"),
         (COMPLETIONS, {"prompt": "a", "temperature": 1e6}, "temperature", "0 to 100"),
         (COMPLETIONS, {"prompt": "a", "seed": 10**30}, "seed", "seed is 1000"),
@@ -146,7 +146,8 @@ def refused(response: httpx.Response, status: int) -> dict[str, Any]:
             "processors",
             "cannot be used",
         ),
-        ("/tokenize", {}, None, "either text or messages"),
+        ("/tokenize", {}, None, "one of text, prompt, content, messages"),
+        ("/tokenize", {"text": "a", "prompt": "a"}, None, "found text and prompt"),
         ("/detokenize", {"tokens": [-1]}, "tokens", "tokens[0] is -1"),
     ],
 )

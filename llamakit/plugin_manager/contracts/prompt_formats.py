@@ -83,12 +83,12 @@ class _CheckedFormat:
 
     def __getattr__(self, name: str) -> Any:
         value = getattr(self._format, name)
-        if name == "encode_text":
-            return lambda text: self._checked(name, value, text)
+        if name in ("encode_text", "encode_gap"):
+            return lambda *texts: self._checked(name, value, *texts)
         return value
 
-    def _checked(self, method: str, encode: Callable[[Any], Any], argument: Any) -> list[int]:
-        tokens: list[int] = encode(argument)
+    def _checked(self, method: str, encode: Callable[..., Any], *arguments: Any) -> list[int]:
+        tokens: list[int] = encode(*arguments)
         if fault := encoding_fault(tokens, method, self._vocab_size):
             raise self._entry.breach(fault)
         return tokens

@@ -68,6 +68,14 @@ class InfillFormat:
                 f"it {count} times"
             )
         prefix, _, suffix = text.partition(self._marker)
+        return self.encode_gap(prefix, suffix)
+
+    def encode_gap(self, prefix: str, suffix: str) -> list[int]:
+        """Return the prompt for what is between two strings.
+
+        Raises:
+            SpecialTagError: the tokenizer makes a control token of the text.
+        """
         before, after = self._encode(prefix), self._encode_bare(suffix)
         head = [self._tokenizer.bos_id, self._prefix]
         if self._suffix_first:

@@ -62,7 +62,7 @@ class JinjaFormat:
         self._tokenizer = tokenizer
         self._file = template
         self._path = template.path
-        self._template = template.text
+        self.chat_template = template.text
         self._renderer = renderer or shared_renderer()
         self._special = _special_ids(tokenizer, template.tokens)
         self._special_ids = frozenset(self._special.values())
@@ -143,7 +143,7 @@ class JinjaFormat:
 
     def _render(self, dialog: Dialog, answer: bool) -> list[str]:
         request = {
-            "template": self._template,
+            "template": self.chat_template,
             "names": self._names,
             "roles": [message["role"] for message in dialog],
             "contents": [message["content"] for message in dialog],
