@@ -67,13 +67,9 @@ def measure_start() -> float:
 def measure(renderer: Renderer, messages: int, sentences: int) -> tuple[float, float]:
     """Return what one rendering takes with transformers and with llamakit, in milliseconds."""
     asked = request(messages, sentences)
-    dialog = [
-        {"role": role, "content": content}
-        for role, content in zip(asked["roles"], asked["contents"], strict=True)
-    ]
     theirs = milliseconds(
         lambda: render_jinja_template(
-            [dialog], chat_template=TEMPLATE, add_generation_prompt=True, bos_token="<s>"
+            [asked["messages"]], chat_template=TEMPLATE, add_generation_prompt=True, bos_token="<s>"
         )
     )
     return theirs, milliseconds(lambda: renderer.render(asked))
@@ -83,8 +79,11 @@ def request(messages: int, sentences: int) -> dict[str, Any]:
     return {
         "template": TEMPLATE,
         "names": {"bos_token": "<s>", "eos_token": "</s>"},
-        "roles": ["user", "assistant"] * (messages // 2),
-        "contents": [SENTENCE * sentences] * messages,
+        "messages": [
+            {"role": role, "content": SENTENCE * sentences}
+            for role in ["user", "assistant"] * (messages // 2)
+        ],
+        "tools": None,
         "special": ["<s>", "</s>", "<|im_start|>", "<|im_end|>"],
         "answer": True,
         "now": datetime.now().isoformat(),

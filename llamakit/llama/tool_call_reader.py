@@ -1,4 +1,4 @@
-"""Finds the tool calls in an answer, in all the ways that Llama 3 and 4 write them.
+"""Finds the tool calls in an answer, in all the ways that Llama 3 and 4 and their fine-tunes write.
 
 Text that is not wholly in one of these ways is an answer like any other.
 """
@@ -22,6 +22,7 @@ _END = re.compile(r"(?:<\|(?:eot_id|eom_id|eot|eom|end_of_text)\|>)+\Z")
 _FUNCTION = re.compile(
     r"<function=([^<>{}\s]+)>\s*(\{.*?)(?:</function>|(?=<function=)|\Z)", re.DOTALL
 )
+_TOOL_CALL = re.compile(r"<(tool_call)>\s*(\{.*?)(?:</tool_call>|(?=<tool_call>)|\Z)", re.DOTALL)
 _BUILTIN = re.compile(r'^[ \t]*(\w+)\.call\(query="(.*)"\)[ \t]*$', re.MULTILINE)
 _BETWEEN = re.compile(r"[\s;,]*")
 _DECODER = json.JSONDecoder(strict=False)  # models write line ends inside strings as they are
@@ -39,7 +40,7 @@ def read_answer(text: str, *, tagged: bool = False) -> ParsedAnswer:
         tagged, content = True, content[tag.end() :].replace("<|python_end|>", "")
     content = _END.sub("", content)
     body = content.strip()
-    calls, rest = _function_tags(content)
+    calls, rest = _tagged_calls(content)
     if not calls:
         calls = _json_calls(body) or read_python_list(body)
         rest = ""
@@ -50,13 +51,19 @@ def read_answer(text: str, *, tagged: bool = False) -> ParsedAnswer:
     return ParsedAnswer(rest, calls) if calls else ParsedAnswer(content)
 
 
-def _function_tags(text: str) -> tuple[list[ToolCall], str]:
-    """Read ``<function=name>{…}</function>``, once or several times, and what is around."""
+def _tagged_calls(text: str) -> tuple[list[ToolCall], str]:
+    """Read tags around calls, once or several times, and what is around them.
+
+    They are ``<function=name>{…}</function>``, or Hermes' ``<tool_call>{…}</tool_call>``.
+    """
     calls, rest, at = [], [], 0
-    for match in _FUNCTION.finditer(text):
-        arguments, end = _object(match[2])
-        if arguments is not None:
-            calls.append(ToolCall(match[1], arguments))
+    pattern = _TOOL_CALL if "<tool_call>" in text else _FUNCTION
+    for match in pattern.finditer(text):
+        value, end = _object(match[2])
+        named = {"name": match[1], "arguments": value}
+        call = _json_call(value if pattern is _TOOL_CALL else named)
+        if call is not None:
+            calls.append(call)
             rest += [text[at : match.start()], match[2][end:]]
             at = match.end()
     return calls, "".join([*rest, text[at:]]).strip()

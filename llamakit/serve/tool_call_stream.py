@@ -25,7 +25,7 @@ _KEYS = ("type", "function", "name", "parameters", "arguments", "id")
 _BEFORE = re.compile(r"\s*(?:\[\s*(?=\{))?")
 _BETWEEN = re.compile(r"[\s;,}\]]*")
 _MAYBE_LIST = re.compile(r"\[\s*(?:[^\W\d][\w.\-]*(?:\(.*)?)?", re.DOTALL)
-_FUNCTION_TAG = "<function="
+_CALL_TAGS = ("<function=", "<tool_call>")
 LONGEST_BEGINNING = 4096
 """Characters of an answer that are looked at again and again for the beginning of a call."""
 _BUILTIN = re.compile(r"^[ \t]*\w+\.call\(", re.MULTILINE)
@@ -149,7 +149,7 @@ class ToolCallStream:
     def _certain(self) -> int:
         """Return where the text ends that belongs to no call, whatever follows."""
         start = self._at
-        places = [self._text.find(_FUNCTION_TAG, start)]
+        places = [self._text.find(tag, start) for tag in _CALL_TAGS]
         if call := _BUILTIN.search(self._text, start):
             places.append(call.start())
         if found := [place for place in places if place >= 0]:
@@ -157,8 +157,8 @@ class ToolCallStream:
             return min(found)
         if line := _MAYBE_BUILTIN.search(self._text, start):
             return line.start()
-        for length in range(len(_FUNCTION_TAG) - 1, 0, -1):
-            if self._text.endswith(_FUNCTION_TAG[:length]):
+        for length in range(max(map(len, _CALL_TAGS)) - 1, 0, -1):
+            if self._text.endswith(tuple(tag[:length] for tag in _CALL_TAGS)):
                 return max(start, len(self._text) - length)
         return len(self._text)
 

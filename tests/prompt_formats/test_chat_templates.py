@@ -208,8 +208,8 @@ def test_a_template_renders_as_with_transformers(
     request = {
         "template": TEMPLATES[name],
         "names": {"bos_token": "<s>", "eos_token": "</s>"},
-        "roles": [message["role"] for message in messages],
-        "contents": [message["content"] for message in messages],
+        "messages": messages,
+        "tools": None,
         "special": [],
         "answer": answer,
         "now": datetime.now().isoformat(),

@@ -40,7 +40,8 @@ def renderer() -> Iterator[Renderer]:
 
 def request_for(template: str, content: str = "hello") -> dict[str, Any]:
     return {
-        **{"template": template, "names": {}, "roles": ["user"], "contents": [content]},
+        **{"template": template, "names": {}, "tools": None},
+        "messages": [{"role": "user", "content": content}],
         **{"special": [], "answer": True, "now": "2026-11-30T12:00:00"},
     }
 

@@ -121,7 +121,7 @@ def test_looking_for_special_tokens_in_what_a_template_wrote_is_bounded_too(
     hasty_renderer: Renderer,
 ):
     request = {
-        **{"template": "{{ '<' * 3999999 }}", "names": {}, "roles": [], "contents": []},
+        **{"template": "{{ '<' * 3999999 }}", "names": {}, "messages": [], "tools": None},
         **{"answer": True, "now": "2026-11-30T12:00:00"},
         "special": ["</s>", *(f"<|reserved_special_token_{n}|>" for n in range(2000))],
     }

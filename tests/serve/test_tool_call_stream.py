@@ -55,6 +55,11 @@ def calls_of(pieces: Sequence[Piece]) -> list[tuple[str, Any]]:
         ('{"name": "f", "parameters": "{}"}', "", [("f", {})]),
         ('[f(x=1), g(y="z")]', "", [("f", {"x": 1}), ("g", {"y": "z"})]),
         ('Well: <function=f>{"x": 1}</function>', "Well: ", [("f", {"x": 1})]),
+        (
+            'Well: <tool_call>\n{"name": "f", "arguments": {"x": 1}}\n</tool_call>',
+            "Well: ",
+            [("f", {"x": 1})],
+        ),
         ('search.call(query="a")', "", [("search", {"query": "a"})]),
         ("Plain text, a < b.", "Plain text, a < b.", []),
         ('{"city": "Rome"}', '{"city": "Rome"}', []),

@@ -3,7 +3,7 @@
 ``template_file`` finds a template. ``renderer`` has a process, ``render_process``, render it within
 limits, in the sandbox of ``chat_environment``. There, ``user_text`` keeps apart what the template
 wrote and what came from messages, and ``pieces`` splits it at special tokens. ``format`` makes
-tokens of it.
+tokens of it, and ``tool_format`` has the template write tools, whose JSON ``user_json`` covers.
 """
 
 from __future__ import annotations
@@ -33,7 +33,10 @@ def register_prompt_formats(formats: Registrar[PromptFormatFactory]) -> None:
         """
         from llamakit.plugins.prompt_formats.jinja.format import JinjaFormat
         from llamakit.plugins.prompt_formats.jinja.template_file import find
+        from llamakit.plugins.prompt_formats.jinja.tool_format import ToolTemplateFormat
 
-        return JinjaFormat(tokenizer, find(tokenizer, file, template))
+        found = find(tokenizer, file, template)
+        with_tools = ToolTemplateFormat(tokenizer, found)
+        return with_tools if with_tools.writes_tools else JinjaFormat(tokenizer, found)
 
     formats.register("jinja", jinja, help="a chat template of Hugging Face's")

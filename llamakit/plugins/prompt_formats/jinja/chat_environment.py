@@ -6,7 +6,6 @@ that it is rendered in: see ``render_process``.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from typing import Any, NoReturn
 
@@ -16,6 +15,8 @@ from jinja2.ext import Extension
 from jinja2.parser import Parser
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 from jinja2.utils import Namespace
+
+from llamakit.plugins.prompt_formats.jinja.user_json import written_json
 
 
 class RaisedError(TemplateError):
@@ -32,7 +33,7 @@ def chat_environment() -> ImmutableSandboxedEnvironment:
         lstrip_blocks=True,
         extensions=[_GenerationTag, "jinja2.ext.loopcontrols"],
     )
-    environment.filters["tojson"] = _tojson
+    environment.filters["tojson"] = written_json
     environment.globals["namespace"] = _PublicNamespace
     environment.globals["raise_exception"] = _raise_exception
     return environment
@@ -63,23 +64,6 @@ class _PublicNamespace(Namespace):
         if str(name).startswith("_"):
             raise SecurityError(f"a namespace cannot hold {name!r}: names there begin with no _")
         super().__setitem__(name, value)
-
-
-def _tojson(
-    value: Any,
-    ensure_ascii: bool = False,
-    indent: int | str | None = None,
-    separators: tuple[str, str] | None = None,
-    sort_keys: bool = False,
-) -> str:
-    """Write JSON without HTML's escapes."""
-    return json.dumps(
-        value,
-        ensure_ascii=ensure_ascii,
-        indent=indent,
-        separators=separators,
-        sort_keys=sort_keys,
-    )
 
 
 def _raise_exception(message: object) -> NoReturn:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from itertools import pairwise
 from types import MappingProxyType
@@ -51,6 +51,10 @@ class JinjaFormat:
 
     variables = None
     """The names that ``with_variables`` takes: any."""
+    roles: Sequence[str] = ROLES
+    """Those that a message may have."""
+    tools: Sequence[Any] | None = None
+    """What the template is called with."""
 
     def __init__(
         self,
@@ -84,9 +88,10 @@ class JinjaFormat:
             PromptError: the template fails, or takes too much time or memory.
         """
         for number, message in enumerate(dialog, start=1):
-            if message["role"] not in ROLES:
+            if message["role"] not in self.roles:
+                known = ", ".join(self.roles)
                 raise DialogError(
-                    f"message {number} has the role {message['role']!r}; known: {', '.join(ROLES)}"
+                    f"message {number} has the role {message['role']!r}; known: {known}"
                 )
             if not is_unicode(message["content"]):
                 raise DialogError(
@@ -118,7 +123,7 @@ class JinjaFormat:
                 )
             if isinstance(value, str) and not is_unicode(value):
                 raise DialogError(f"the variable {printable(name)!r} has a lone surrogate")
-        return JinjaFormat(self._tokenizer, self._file, self._renderer, variables)
+        return type(self)(self._tokenizer, self._file, self._renderer, variables)
 
     def _encode_part(self, part: str | int) -> list[int]:
         if isinstance(part, int):
@@ -141,12 +146,16 @@ class JinjaFormat:
         parts = [self._special[piece] if at % 2 else piece for at, piece in enumerate(pieces)]
         return [part for part in parts if part != ""]
 
+    def _messages(self, dialog: Dialog) -> list[dict[str, Any]]:
+        """Return a dialog as the template finds it."""
+        return [{"role": it["role"], "content": it["content"]} for it in dialog]
+
     def _render(self, dialog: Dialog, answer: bool) -> list[str]:
         request = {
             "template": self.chat_template,
             "names": self._names,
-            "roles": [message["role"] for message in dialog],
-            "contents": [message["content"] for message in dialog],
+            "messages": self._messages(dialog),
+            "tools": self.tools,
             "special": [*self._special],
             "answer": answer,
             "now": datetime.now().isoformat(),

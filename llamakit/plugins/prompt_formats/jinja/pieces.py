@@ -21,14 +21,18 @@ class AmbiguousTextError(Exception):
 
 
 def split_rendering(
-    plain: str, covered: str, cover: Cover, contents: Sequence[str], special: Sequence[str]
+    plain: str,
+    covered: str,
+    cover: Cover,
+    texts: Sequence[tuple[str, str]],
+    special: Sequence[str],
 ) -> list[str]:
     """Split a rendering at its special tokens.
 
     Args:
         plain: the rendered dialog.
         covered: the same with covered messages.
-        contents: of the messages.
+        texts: of the messages and the tools, each with what it is of, such as ``message 2``.
         special: the names of special tokens.
     Returns:
         Strings and names of special tokens in turn; the first and the last are strings.
@@ -36,9 +40,9 @@ def split_rendering(
         AmbiguousTextError: a message could be taken for what the template wrote.
     """
     if cover.off(covered) != plain:
-        _check_harmless(contents, special, plain, covered)
+        _check_harmless([text for _, text in texts], special, plain, covered)
         covered = plain
-    _check_tags(contents, special, covered)
+    _check_tags(texts, special, covered)
     pieces = _split(covered, special)
     ends = accumulate(map(len, pieces))  # one covered character is one plain one
     return [plain[end - len(piece) : end] for piece, end in zip(pieces, ends, strict=True)]
@@ -68,14 +72,14 @@ def _check_harmless(
         )
 
 
-def _check_tags(contents: Sequence[str], special: Sequence[str], covered: str) -> None:
+def _check_tags(texts: Sequence[tuple[str, str]], special: Sequence[str], covered: str) -> None:
     """Refuse a message with a tag that the template writes as text."""
     tags = set(TAG.findall(covered)) - set(special)
-    for number, content in enumerate(contents, start=1):
-        for start in TAG_STARTS.finditer(content) if tags else ():  # a tag in another one, too
-            match = TAG.match(content, start.start())
+    for place, text in texts:
+        for start in TAG_STARTS.finditer(text) if tags else ():  # a tag in another one, too
+            match = TAG.match(text, start.start())
             if match and (tag := match[0]) in tags:
                 raise AmbiguousTextError(
-                    f"writes {tag} around messages, and message {number} holds {tag}: the model "
+                    f"writes {tag} around messages, and {place} holds {tag}: the model "
                     "would take it for the end or the beginning of a turn; write it in another way"
                 )

@@ -22,7 +22,8 @@ from jinja2.exceptions import SecurityError, TemplateSyntaxError
 from llamakit.plugins.prompt_formats.jinja.chat_environment import RaisedError, chat_environment
 from llamakit.plugins.prompt_formats.jinja.framing import NO_MEMORY, read_message, write_message
 from llamakit.plugins.prompt_formats.jinja.pieces import AmbiguousTextError, split_rendering
-from llamakit.plugins.prompt_formats.jinja.user_text import Cover, CoveredText, is_unicode
+from llamakit.plugins.prompt_formats.jinja.user_json import covered_json, texts_of
+from llamakit.plugins.prompt_formats.jinja.user_text import Cover, is_unicode
 
 try:
     import resource
@@ -130,27 +131,32 @@ def _kept(text: str) -> Template:
 
 
 def _pieces(template: Template, request: dict[str, Any], characters: int) -> list[str]:
-    contents, special = request["contents"], request["special"]
+    special = request["special"]
+    given: dict[str, Any] = {"messages": request["messages"], "tools": request["tools"]}
     spaces = {character for name in special for character in name if character.isspace()}
-    cover = Cover(spaces, [*contents, *special])
-    hidden = [CoveredText.of(text, cover) for text in contents]
+    texts = [*texts_of(given["messages"], "message"), *texts_of(given["tools"] or (), "tool")]
+    cover = Cover(spaces, [*(text for _, text in texts), *special])
+    hidden = {
+        "messages": [
+            {"role": message["role"]}
+            | {name: covered_json(it, cover) for name, it in message.items() if name != "role"}
+            for message in given["messages"]
+        ],
+        "tools": covered_json(given["tools"], cover),
+    }
     now = datetime.fromisoformat(request["now"])
     plain, covered = (
         template.render(
             request["names"],
-            messages=[
-                {"role": role, "content": text}
-                for role, text in zip(request["roles"], texts, strict=True)
-            ],
+            **values,
             add_generation_prompt=request["answer"],
             strftime_now=now.strftime,
-            tools=None,
             documents=None,
         )
-        for texts in (contents, hidden)
+        for values in (given, hidden)
     )
     _check_output(plain, characters)
-    pieces = split_rendering(plain, covered, cover, contents, special)
+    pieces = split_rendering(plain, covered, cover, texts, special)
     if len(pieces) > MOST_PIECES:
         raise SecurityError(f"it writes more than {MOST_PIECES // 2} special tokens")
     return pieces

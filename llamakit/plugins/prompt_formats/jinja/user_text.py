@@ -89,6 +89,12 @@ class CoveredText(str):
     def __ne__(self, other: object) -> bool:
         return not self == other
 
+    def __lt__(self, other: str) -> bool:
+        return self.cover.off(self) < self.cover.off(other)
+
+    def __gt__(self, other: str) -> bool:
+        return self.cover.off(self) > self.cover.off(other)
+
     def __radd__(self, other: str) -> CoveredText:
         return self._made(other + str.__str__(self), self.cover)
 
