@@ -36,6 +36,7 @@ def pytest_configure() -> None:
     """
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+    os.environ.setdefault("GOMP_SPINCOUNT", "2000")  # idle threads leave the cores to other tests
     if "PYTEST_XDIST_WORKER" in os.environ:  # as many threads as there are cores, but no more
         os.environ.setdefault("OMP_NUM_THREADS", "1")
 

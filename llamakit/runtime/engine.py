@@ -18,6 +18,11 @@ from llamakit.runtime.scheduler import Scheduler
 SHARED_SECONDS = 1.0
 """After the last request of another client, until one has all slots again."""
 
+SLICE_SECONDS = 1.0
+"""How long a request answers before it gives its slot to a client that has none."""
+REPAID = 4
+"""And it answers so many times longer than its prompt took, which is computed again afterwards."""
+
 _NOBODY: Hashable = object()
 
 
@@ -34,6 +39,10 @@ class RequestStream:
     _engine: Engine
     paused: RunningRow | None = None
     """The row of a request whose slot another client has got."""
+    started: float = 0.0
+    """When it got its slot."""
+    answered: float = 0.0
+    """When its first event came since then; 0.0 before."""
     _events: queue.SimpleQueue[Event | BaseException] = field(default_factory=queue.SimpleQueue)
 
     def __iter__(self) -> Iterator[Event]:
@@ -59,6 +68,11 @@ class RequestStream:
     def put(self, event: Event | BaseException) -> None:
         """Add an event, or the error that ends the stream."""
         self._events.put(event)
+
+    def has_had_its_turn(self, now: float) -> bool:
+        """Whether it has had its slot for long enough to give it to another client."""
+        least = max(SLICE_SECONDS, REPAID * (self.answered - self.started))
+        return self.answered > 0 and now - self.answered >= least
 
 
 @dataclass(eq=False)
@@ -159,6 +173,7 @@ class Engine:
         for event in events:
             stream = self._running.get(event.index)
             if stream is not None:
+                stream.answered = stream.answered or time.monotonic()
                 stream.put(event)
                 if event.finish:
                     del self._running[event.index]
@@ -190,12 +205,14 @@ class Engine:
         else:
             index = self._scheduler.resume(row)
         self._running[index] = stream
+        stream.started, stream.answered = time.monotonic(), 0.0
 
     def _next_client(self) -> Hashable:
         """Return whose waiting request gets a slot now; ``_NOBODY`` if all have to wait.
 
         While several clients have requests, none has more than half of the slots: a batch twice as
-        large is computed more slowly. Without a free slot, the one with the most gives some up.
+        large is computed more slowly. Without a free slot, the one with the most gives some up, or
+        a request that has been answering for a while waits for a client that has no slot.
         """
         if self._scheduler is None:
             return self._waiting.clients[0]
@@ -208,6 +225,8 @@ class Engine:
         most = max(1, self._scheduler.slots // 2)
         if not self._scheduler.free:
             self._take_slots(counts, max(most, counts[poorest] + 1))
+        if not self._scheduler.free and not counts[poorest]:
+            self._take_turn()
         if not self._scheduler.free or counts[poorest] >= most:
             return _NOBODY
         return poorest
@@ -224,11 +243,27 @@ class Engine:
         for index, stream in reversed(list(self._running.items())):
             if count <= most:
                 return
-            if stream.client == richest and (row := self._scheduler.pause(index)) is not None:
-                del self._running[index]
-                stream.paused = row
-                self._waiting.put_back(richest, stream)
-                count -= 1
+            if stream.client == richest:
+                count -= self._pause(index, stream)
+
+    def _take_turn(self) -> None:
+        """Pause the request that has had its slot for longest, if that is long enough."""
+        now = time.monotonic()
+        due = [it for it in self._running.items() if it[1].has_had_its_turn(now)]
+        for index, stream in sorted(due, key=lambda it: it[1].answered):
+            if self._pause(index, stream):
+                return
+
+    def _pause(self, index: int, stream: RequestStream) -> bool:
+        """Take a request's slot; return False if it cannot be taken."""
+        assert self._scheduler is not None
+        row = self._scheduler.pause(index)
+        if row is None:
+            return False
+        del self._running[index]
+        stream.paused = row
+        self._waiting.put_back(stream.client, stream)
+        return True
 
     def _fail(self, error: Exception) -> None:
         for stream in self._running.values():

@@ -29,6 +29,9 @@ __all__ = ["Event", "FinishReason", "Request", "Scheduler"]
 CHUNK = 512
 """How many prompt tokens are computed between two decoding steps. It bounds the memory that a long
 prompt takes besides the cache, and how long it delays the other rows."""
+CPU_PIECE = 64
+"""The same on a CPU while rows decode: so many tokens are computed there at once as quickly as more
+are, a token each, and a step of the other rows waits for them. A GPU would be half idle."""
 
 
 class Scheduler:
@@ -40,7 +43,7 @@ class Scheduler:
         slots: the largest batch.
         length: the longest sequence, in tokens.
         cache: slots of an earlier scheduler, at least as many and as long; None opens new ones.
-        chunk: how many tokens of prompts are computed in one pass.
+        chunk: how many tokens of prompts are computed in one pass, at most.
     """
 
     def __init__(
@@ -55,7 +58,7 @@ class Scheduler:
         self._executor = executor
         self.slots = slots
         self._length = length
-        self._chunk = chunk
+        self._chunk = self._piece = chunk
         self._cache = cache or CacheSlots(executor, slots, length)
         self._waiting: deque[RunningRow] = deque()
         self._active: list[RunningRow] = []  # those that decode, by slot
@@ -132,6 +135,8 @@ class Scheduler:
             NonFiniteError: NaN or infinity in the logits.
         """
         self._cancelled.clear()
+        is_shared = self._active and self._executor.model.device.type == "cpu"
+        self._piece = min(self._chunk, CPU_PIECE) if is_shared else self._chunk
         passes = [*self._decode(), *self._load(), *self._admit()]
         if passes:
             self._vocabulary = passes[0].logits.shape[-1]
@@ -197,13 +202,13 @@ class Scheduler:
             if (
                 slot == self.slots
                 or not self._waiting
-                or not is_long(self._waiting[0], self._cache, self._chunk)
+                or not is_long(self._waiting[0], self._cache, self._piece)
             ):
                 return
             self._loading = self._waiting.popleft()
             self._place(self._loading, slot, set(range(slot)))
         row, done = self._loading, len(self._cache.held[slot])
-        chunk = row.tokens[done : done + self._chunk]
+        chunk = row.tokens[done : done + self._piece]
         computed = self._compute_prompts([row], slot, [chunk])
         if done + len(chunk) < len(row.tokens):
             check(computed, self._cache)
@@ -257,7 +262,7 @@ class Scheduler:
         overtakes = self._loading is not None
         free = self.slots - len(self._active) - overtakes
         waiting = islice(self._waiting, 2 * self.slots if free else 0)
-        return choose_group(waiting, free, self._cache, self._chunk, overtakes=overtakes)
+        return choose_group(waiting, free, self._cache, self._piece, overtakes=overtakes)
 
     def _place(self, row: RunningRow, slot: int, taken: Container[int]) -> None:
         """Bring the longest cached prefix of a prompt into a free slot.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,6 +13,7 @@ from engine_kit import answers, counting, random_tokens, request
 
 from llamakit.api import Llama
 from llamakit.errors import LlamakitError, PromptTooLongError
+from llamakit.runtime import engine as engine_module
 from llamakit.runtime.engine import Engine, RequestStream
 from llamakit.runtime.sampling_pipeline import Sampling
 from llamakit.runtime.scheduler import Event, Request, Scheduler
@@ -122,7 +124,8 @@ def _fail(*_arguments: object) -> None:
     raise OverflowError("on purpose")
 
 
-def test_clients_take_turns_at_the_slots(llama: Llama) -> None:
+def test_clients_take_turns_at_the_slots(llama: Llama, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(engine_module, "SLICE_SECONDS", math.inf)
     executor = counting(llama)
     engine = Engine(lambda: Scheduler(executor, 1, 256))
     ended: list[str] = []
@@ -179,6 +182,53 @@ def test_a_client_with_all_slots_gives_one_up_and_its_answers_stay_the_same(llam
 
     assert set(ended[:2]) == {4, 5}
     assert heard[:4] == expected
+
+
+def test_a_long_request_waits_for_another_client_even_in_the_only_slot(
+    llama: Llama, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(engine_module, "SLICE_SECONDS", 0.0)
+    monkeypatch.setattr(engine_module, "REPAID", 0)
+    long = request(random_tokens(5), 120, temperature=0.8)
+    alone = Engine(lambda: Scheduler(counting(llama), 1, 256))
+    expected = [event.token for event in alone.submit(long)]
+    alone.close()
+    engine = Engine(lambda: Scheduler(counting(llama), 1, 256))
+    heard: dict[str, list[int | None]] = {"long": [], "short": []}
+    ended: list[str] = []
+    runs, all_ended = threading.Event(), threading.Event()
+
+    def ask(name: str, wanted: Request) -> None:
+        def listen(event: Event | BaseException) -> None:
+            assert isinstance(event, Event)
+            heard[name].append(event.token)
+            runs.set()
+            ended.extend([name] if event.finish else [])
+            if len(ended) == 2:
+                all_ended.set()
+
+        engine.submit(wanted, client=name, listen=listen)
+
+    ask("long", long)
+    assert runs.wait(60)
+    ask("short", request(random_tokens(7), 4))
+    assert all_ended.wait(60)
+    engine.close()
+
+    assert ended == ["short", "long"]
+    assert heard["long"] == expected
+
+
+def test_a_request_that_has_the_only_slot_keeps_it_for_a_while(llama: Llama) -> None:
+    engine = Engine(lambda: Scheduler(counting(llama), 1, 256))
+    stream = engine.submit(request(random_tokens(5), 2))
+    list(stream)
+    engine.close()
+
+    took = stream.answered - stream.started
+    assert not stream.has_had_its_turn(stream.answered + engine_module.SLICE_SECONDS / 2)
+    assert not stream.has_had_its_turn(stream.answered + engine_module.REPAID * took / 2)
+    assert stream.has_had_its_turn(stream.answered + 1 + engine_module.REPAID * took)
 
 
 def test_a_request_that_waits_can_be_cancelled(llama: Llama) -> None:

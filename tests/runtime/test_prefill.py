@@ -9,7 +9,7 @@ import pytest
 from engine_kit import answers, collect, counting, random_tokens, request
 
 from llamakit.api import Llama
-from llamakit.runtime.scheduler import Scheduler
+from llamakit.runtime.scheduler import CPU_PIECE, Scheduler
 
 
 @pytest.fixture(scope="module")
@@ -60,6 +60,26 @@ def test_rows_continue_decoding_while_a_long_prompt_is_computed(llama: Llama) ->
     events = [event for _ in range(10) for event in generator.step()]
 
     assert [event.index for event in events] == [0] * 10 + [1]
+
+
+def test_a_step_of_rows_that_decode_waits_for_one_piece_of_other_prompts(llama: Llama) -> None:
+    executor = counting(llama)
+    generator = Scheduler(executor, 4, 512)
+    alone = generator.submit(request(random_tokens(300), 40))
+    generator.step()
+    assert max(map(len, executor.batches[-1].tokens)) == 300
+    for seed in range(3):
+        generator.submit(request(random_tokens(200, seed), 20))
+
+    steps = []
+    while not generator.idle:
+        before = len(executor.batches)
+        events = generator.step()
+        steps.append((executor.batches[before:], {event.index for event in events}))
+
+    assert all(alone in indexes for _, indexes in steps[:39])
+    busy = [batch for batches, indexes in steps if alone in indexes for batch in batches]
+    assert max(len(row) for batch in busy for row in batch.tokens) == CPU_PIECE
 
 
 def test_short_prompts_overtake_those_that_wait_behind_a_long_one(llama: Llama) -> None:
