@@ -25,6 +25,7 @@ from llamakit.serve.chat_format import ChatFormat
 from llamakit.serve.completion_request import CompletionRequest
 from llamakit.serve.completion_responses import CompletionResponse, failed
 from llamakit.serve.connections import Connections
+from llamakit.serve.memory_return import MemoryReturn
 from llamakit.serve.metrics import Metrics
 from llamakit.serve.middleware import (
     ApiKeyMiddleware,
@@ -84,12 +85,12 @@ class Api:
         self.admission = Admission(llama, settings.limits, self.metrics)
         self.metrics.slots.set(self.admission.slots)
         self._llama, self._settings, self._started = llama, settings, started
-        self._parser = RequestParser(llama, settings)
+        self._parser, memory = RequestParser(llama, settings), MemoryReturn()
         self._texts = TokenTexts(llama.tokenizer)
         self.turns = Turns(asyncio.get_running_loop())
         special = self._parser.tokenizer.special
-        self._tokens = TokenAnswers(self._texts, special, self.turns, llama.max_seq_len)
-        self._bodies = BodyReader(settings, llama.max_seq_len)
+        self._tokens = TokenAnswers(self._texts, special, self.turns, memory, llama.max_seq_len)
+        self._bodies = BodyReader(settings, llama.max_seq_len, memory)
         self._threads = RequestThreads(self.turns)
 
     async def warm_up(self) -> None:

@@ -34,14 +34,14 @@ class BodyReader:
         context: tokens of a sequence.
     """
 
-    def __init__(self, settings: ServeSettings, context: int) -> None:
+    def __init__(self, settings: ServeSettings, context: int, memory: MemoryReturn) -> None:
         limits = self._limits = settings.limits
         unknown = settings.unknown_fields.value
         self._allowed = BodyLimits(limits.body, limits.choices, context, unknown)
         self._process = BodyProcess(self._allowed)
         self._places = FairGate(LARGE_AT_ONCE, LARGE_OF_ONE_CLIENT)
         self._turn = FairGate(1)
-        self._memory = MemoryReturn()
+        self._memory = memory
 
     async def read(self, request: Request) -> CheckedBody:
         """Read, parse and check the body of a request.

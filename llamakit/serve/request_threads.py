@@ -44,8 +44,11 @@ class RequestThreads:
         gate = self._gate(body)
         await self._turns.wait(client)
         async with gate.place(client):
-            call = asyncio.get_running_loop().run_in_executor(self._threads, _timed, work, body)
-            value, seconds = await call
+            if gate is self._long:
+                value, seconds = await _in_own_thread(work, body)
+            else:
+                loop = asyncio.get_running_loop()
+                value, seconds = await loop.run_in_executor(self._threads, _timed, work, body)
         self._turns.charge(client, seconds)
         if isinstance(value, Exception):
             raise value
@@ -59,6 +62,20 @@ class RequestThreads:
         if any(body.get(name) for name in _BUILT):
             return self._builders
         return self._long if _characters(body) > LONG_TEXT else self._short
+
+
+async def _in_own_thread(
+    work: Callable[[CheckedBody], T], body: CheckedBody
+) -> tuple[T | Exception, float]:
+    """Run something in a thread that ends with it.
+
+    SentencePiece keeps the buffers of a long text, tens of megabytes, as long as its thread.
+    """
+    thread = ThreadPoolExecutor(1, "llamakit reading at length")
+    try:
+        return await asyncio.get_running_loop().run_in_executor(thread, _timed, work, body)
+    finally:
+        thread.shutdown(wait=False)
 
 
 def _timed(work: Callable[[CheckedBody], T], body: CheckedBody) -> tuple[T | Exception, float]:

@@ -9,6 +9,7 @@ from typing import Any
 
 from starlette.responses import StreamingResponse
 
+from llamakit.serve.memory_return import MemoryReturn
 from llamakit.serve.special_text import SpecialText
 from llamakit.serve.token_texts import TokenTexts
 from llamakit.serve.turns import Turns
@@ -22,6 +23,7 @@ class Tokenized:
     """The tokens that a request asks for.
 
     Args:
+        tokens: compact: as objects, those of several long texts held arenas of Python for good.
         pieces: llamakit's own list of their texts is asked for.
         strings: vLLM's list of their texts is asked for.
         objects: llama.cpp's tokens with their pieces are asked for.
@@ -40,12 +42,31 @@ class TokenAnswers:
         context: tokens of a sequence.
     """
 
-    def __init__(self, texts: TokenTexts, special: SpecialText, turns: Turns, context: int) -> None:
-        self._texts, self._special, self._turns, self._context = texts, special, turns, context
+    def __init__(
+        self,
+        texts: TokenTexts,
+        special: SpecialText,
+        turns: Turns,
+        memory: MemoryReturn,
+        context: int,
+    ) -> None:
+        self._texts, self._special, self._context = texts, special, context
+        self._turns, self._memory = turns, memory
 
     def response(self, asked: Tokenized, client: Hashable) -> StreamingResponse:
         """Return the response to a client."""
-        return StreamingResponse(self._parts(asked, client), media_type="application/json")
+        parts = self._parts(asked, client)
+        if len(asked.tokens) > TOKENS_A_TURN:
+            parts = self._returning(parts)
+        return StreamingResponse(parts, media_type="application/json")
+
+    async def _returning(self, parts: AsyncIterator[str]) -> AsyncIterator[str]:
+        """Yield parts; then have memory returned: the tokens were there after the body had gone."""
+        try:
+            async for part in parts:
+                yield part
+        finally:
+            self._memory.later()
 
     async def _parts(self, asked: Tokenized, client: Hashable) -> AsyncIterator[str]:
         lists: dict[str, Callable[[int], Any]] = {"tokens": self._object if asked.objects else int}

@@ -23,7 +23,7 @@ def resident_nbytes(pid: int) -> int:
 
 
 @pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="needs Linux's /proc")
-def test_memory_is_given_back_after_large_bodies(server: Running) -> None:
+def test_memory_is_given_back_after_large_bodies_and_answers(server: Running) -> None:
     assert server.process is not None
     pid = server.process.pid
     server.post("/v1/completions", {"prompt": STORY, "max_tokens": 1})
@@ -38,5 +38,7 @@ def test_memory_is_given_back_after_large_bodies(server: Running) -> None:
             {"metadata": {str(number): {} for number in range(80_000)}},
         ):
             list(threads.map(lambda it: server.post("/v1/completions", it), [body] * 8))
+        many = {"text": "a b c d 1 2 3 4 " * 60_000}
+        list(threads.map(lambda it: server.post("/tokenize", it), [many] * 4))
 
     wait_until(lambda: resident_nbytes(pid) < before + MARGIN)
