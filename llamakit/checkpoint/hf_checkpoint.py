@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -26,6 +26,7 @@ from llamakit.checkpoint.tensor_file import StoredTensor, TensorFile
 from llamakit.checkpoint.tensor_names import (
     AS_STORED,
     StateDictOptions,
+    is_computed,
     stripped,
     style_of,
 )
@@ -149,15 +150,16 @@ def from_state_dict(
 
     Raises: as ``open_huggingface``.
     """
-    sources = {}
+    sources: dict[str, tuple[TensorFile, str]] = {}
     unknown = []
     for theirs, file in tensors.items():
         name = _meta_name(names[theirs], file)
-        if name is None:
-            unknown.append(theirs)
+        if name is None or name in sources:
+            unknown.append(min(theirs, sources[name][1], key=len) if name else theirs)
         elif name:
             sources[name] = (file, theirs)
     _check_known(path, unknown)
+    _check_has_output(path, params, names.values(), sources)
     _check_whole_heads(params, sources)
     config = path / "config.json"
     if params.tied_embeddings and OUTPUT in sources:
@@ -193,7 +195,7 @@ def _is_tied(sources: Mapping[str, tuple[TensorFile, str]]) -> bool:
 
 def _meta_name(theirs: str, file: TensorFile) -> str | None:
     """Return Meta's name; an empty one for what is computed again, None for what is unknown."""
-    if theirs.endswith("rotary_emb.inv_freq"):
+    if is_computed(theirs):
         return ""
     if theirs.endswith(".bias"):
         raise UnsupportedModelError(
@@ -219,6 +221,19 @@ def _check_known(path: Path, unknown: list[str]) -> None:
             f"{path} holds tensors that no Llama has: {listed(unknown)}. Expected names such as "
             "model.layers.0.self_attn.q_proj.weight; save the model with transformers' "
             "save_pretrained."
+        )
+
+
+def _check_has_output(
+    path: Path, params: ModelParams, names: Collection[str], sources: Collection[str]
+) -> None:
+    """Explain why a model that ``AutoModel`` saved, without ``model.`` in its names, is not one."""
+    is_base = not any(name.startswith("model.") for name in names)
+    if is_base and EMBEDDING in sources and OUTPUT not in sources and not params.tied_embeddings:
+        raise ParametersError(
+            f"{path} holds a model without its output layer (lm_head.weight), as AutoModel saves "
+            "it. Save it with AutoModelForCausalLM, or bring that layer from the model that it is "
+            "made from."
         )
 
 

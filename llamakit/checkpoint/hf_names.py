@@ -43,8 +43,11 @@ def to_meta(name: str) -> str | None:
     """Return Meta's name of a parameter, or None if it has none.
 
     Args:
-        name: Hugging Face's name, such as ``model.layers.0.self_attn.q_proj.weight``.
+        name: Hugging Face's name, such as ``model.layers.0.self_attn.q_proj.weight``; without
+            ``model.`` as ``AutoModel`` saves, which is a model without its output layer.
     """
+    if name not in _TOP_BACK and not name.startswith("model."):
+        name = f"model.{name}"
     layer = _NAME_BACK.fullmatch(name)
     if layer is None:
         return _TOP_BACK.get(name)

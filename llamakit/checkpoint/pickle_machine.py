@@ -25,6 +25,8 @@ from llamakit.printable import printable
 
 MAX_OPERATIONS = 250_000
 """A tensor takes some 30: 405B's 34,000, and this is enough for 8,000 tensors."""
+MAX_STACK = 1 << 16
+"""Python's own pickles fill a dict a thousand items at a time; others, all at once."""
 
 _OPERATIONS = {ord(operation.code): operation for operation in pickletools.opcodes}
 
@@ -34,6 +36,7 @@ class Machine:
 
     actions: ClassVar[Mapping[str, Callable[[Any, Any], None]]]
     """By the name of the operation: what it does with the machine and its argument."""
+    max_operations: ClassVar[int] = MAX_OPERATIONS
 
     def __init__(self, source: str) -> None:
         self.source = source
@@ -49,7 +52,7 @@ class Machine:
             ValueError: it is malformed.
         """
         stream = io.BytesIO(data)
-        for _ in range(MAX_OPERATIONS):
+        for _ in range(self.max_operations):
             code = stream.read(1)
             if not code:
                 raise ValueError("it ends too early")
@@ -62,7 +65,9 @@ class Machine:
             if act is None:
                 raise self.unsafe(f"the pickle operation {operation.name}")
             act(self, _read_argument(operation, stream))
-        raise ValueError(f"it has over {MAX_OPERATIONS} operations")
+            if len(self.stack) > MAX_STACK:
+                raise ValueError(f"over {MAX_STACK} values wait on its stack")
+        raise ValueError(f"it has over {self.max_operations} operations")
 
     def unsafe(self, what: str) -> UnsafePickleError:
         """Return the refusal of something by name."""

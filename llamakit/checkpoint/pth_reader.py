@@ -6,7 +6,7 @@ The pickle is read by ``pickle_reader`` and runs nothing; the storages are mappe
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
@@ -77,6 +77,25 @@ class PthFile(TensorFile):
             tensors = {name: _locate(name, record, archive) for name, record in records.items()}
         _check_sharing(path, tensors, opened.nbytes)
         return cls(path, opened, tensors, archive.name)
+
+
+def locate_in_zip(
+    file: BinaryIO, path: Path, read: Callable[[bytes], TensorRecord]
+) -> StoredTensor:
+    """Find the one tensor that torch.save has written by itself.
+
+    Args:
+        file: the zip; it may be a part of a larger file.
+        path: of the file, for messages.
+        read: reads the pickle.
+    Returns:
+        The tensor, its offset counted from the start of ``file``.
+
+    Raises: as ``PthFile.open``, and what ``read`` raises.
+    """
+    archive = _open_archive(file, path)
+    _check_byte_order(file, archive)
+    return _locate("the tensor", read(_read_index(file, archive)), archive)
 
 
 def plain_values(path: Path) -> Iterator[dict[str, object]]:

@@ -71,12 +71,15 @@ class PthLayout:
 
     needs_crc = True
 
-    def __init__(self, archive: str, tensors: Sequence[TensorSpec]) -> None:
+    def __init__(
+        self, archive: str, tensors: Sequence[TensorSpec], *, is_dict: bool = True
+    ) -> None:
         """Lay out a file.
 
         Args:
             archive: what the file calls itself inside; torch takes its name, without ``.pth``.
             tensors: in the order of the dict.
+            is_dict: False for the one tensor by itself, without a dict around it.
 
         Raises:
             UnsupportedModelError: a dtype that torch has no class of storages for.
@@ -84,7 +87,7 @@ class PthLayout:
         self.tensors = tuple(tensors)
         self.stored = tuple(tensor for tensor in tensors if tensor.same_as is None)
         before: list[tuple[str, bytes | int]] = [
-            ("data.pkl", _pickle(tensors)),
+            ("data.pkl", _pickle(tensors) if is_dict else _pickle_one(*tensors)),
             (".format_version", b"1"),
             (".storage_alignment", b"%d" % ALIGNMENT),
             ("byteorder", b"little"),
@@ -192,6 +195,10 @@ def _pickle(tensors: Sequence[TensorSpec]) -> bytes:
         key = keys[tensor.same_as or tensor.name]
         parts += (_text(tensor.name), _tensor(tensor, key))
     return b"".join([*parts, b"u."])
+
+
+def _pickle_one(tensor: TensorSpec) -> bytes:
+    return b"\x80\x02" + _tensor(tensor, 0) + b"."
 
 
 def _stored(tensors: Iterable[TensorSpec]) -> Iterator[TensorSpec]:

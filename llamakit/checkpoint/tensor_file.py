@@ -167,6 +167,26 @@ class TensorFile:
         view: Array = np.ndarray(tensor.shape, dtype, mapped, tensor.offset - begin, strides)
         return view
 
+    def copy(self, tensor: StoredTensor, out: Array) -> None:
+        """Put the values at a place in the file into an array of that shape and dtype.
+
+        What is contiguous is read, not mapped, so that no part of the file stays in memory.
+
+        Raises: as ``view``.
+        """
+        if not (tensor.contiguous and tensor.numel):
+            out[...] = self.view(tensor)
+            return
+        buffer = out if out.flags.c_contiguous else np.empty(tensor.shape, out.dtype)
+        with open_file(self.path) as file:
+            self.check_unchanged()
+            file.seek(tensor.offset)
+            nbytes = file.readinto(buffer.reshape(-1).view(np.uint8).data)  # type: ignore[attr-defined]
+        if nbytes != tensor.nbytes:
+            raise DamagedFileError(f"{self.path} ends before its values do; copy it again.")
+        if buffer is not out:
+            out[...] = buffer
+
     def region(self, tensor: StoredTensor, order: RowOrder = "meta") -> RawRegion:
         """Say where a contiguous tensor is, for those who read the bytes themselves.
 

@@ -13,7 +13,7 @@ from llamakit.checkpoint.layout import is_parameter_name
 from llamakit.errors import ParametersError
 from llamakit.printable import printable
 
-Style = Literal["meta", "huggingface", "torchtune"]
+Style = Literal["meta", "huggingface", "torchtune", "fairseq2"]
 AUTOMATIC = ""
 
 _WRAPPERS = {
@@ -25,7 +25,7 @@ _WRAPPERS = {
 }
 """What training tools put into names, before them or between their parts, and who does."""
 _DEEPEST = 6
-_TORCHTUNE_LAYER = re.compile(r"layers\.([0-9]+)\.(.+)")
+_LAYER = re.compile(r"layers\.([0-9]+)\.(.+)")
 _TORCHTUNE = {
     "attn.q_proj.weight": "attention.wq.weight",
     "attn.k_proj.weight": "attention.wk.weight",
@@ -43,6 +43,25 @@ _TORCHTUNE_TOP = {
     "tok_embeddings.weight": "tok_embeddings.weight",
     "output.weight": "output.weight",
 }
+_FAIRSEQ2 = {
+    "self_attn.q_proj.weight": "attention.wq.weight",
+    "self_attn.k_proj.weight": "attention.wk.weight",
+    "self_attn.v_proj.weight": "attention.wv.weight",
+    "self_attn.output_proj.weight": "attention.wo.weight",
+    "self_attn_layer_norm.weight": "attention_norm.weight",
+    "ffn.gate_proj.weight": "feed_forward.w1.weight",
+    "ffn.output_proj.weight": "feed_forward.w2.weight",
+    "ffn.inner_proj.weight": "feed_forward.w3.weight",
+    "ffn_layer_norm.weight": "ffn_norm.weight",
+}
+"""Source: ``fairseq2/models/llama/interop.py``. The rows are in Meta's order."""
+_FAIRSEQ2_TOP = {
+    "decoder_frontend.embed.weight": "tok_embeddings.weight",
+    "decoder.layer_norm.weight": "norm.weight",
+    "final_proj.weight": "output.weight",
+}
+_COMPUTED = re.compile(r"(.*\.)?(rotary_emb\.inv_freq|freqs_cis|rope_cache|pos_encoder\.freqs)")
+"""Tables that models save and compute again: those of transformers, torchtitan and fairseq2."""
 
 
 @dataclass(frozen=True)
@@ -60,16 +79,42 @@ AS_STORED = StateDictOptions()
 
 def from_torchtune(name: str) -> str | None:
     """Return Meta's name of a parameter of torchtune's, or None if it has none."""
-    layer = _TORCHTUNE_LAYER.fullmatch(name)
-    if layer is None:
-        return _TORCHTUNE_TOP.get(name)
-    part = _TORCHTUNE.get(layer[2])
-    return f"layers.{layer[1]}.{part}" if part else None
+    return _TORCHTUNE_TOP.get(name) or _of_layer(name, _TORCHTUNE)
+
+
+def from_fairseq2(name: str) -> str | None:
+    """Return Meta's name of a parameter of fairseq2's, or None if it has none."""
+    if name in _FAIRSEQ2_TOP or not name.startswith("decoder."):
+        return _FAIRSEQ2_TOP.get(name)
+    return _of_layer(name.removeprefix("decoder."), _FAIRSEQ2)
+
+
+def _of_layer(name: str, parts: Mapping[str, str]) -> str | None:
+    layer = _LAYER.fullmatch(name)
+    part = parts.get(layer[2]) if layer else None
+    return f"layers.{layer[1]}.{part}" if layer and part else None
+
+
+def is_computed(name: str) -> bool:
+    """Say whether a tensor is a table that the model computes again, and no parameter."""
+    return _COMPUTED.fullmatch(name) is not None
+
+
+def to_metas(name: str, style: Style) -> str | None:
+    """Return Meta's name of a parameter, or None if it has none.
+
+    Args:
+        name: without prefixes.
+        style: whose names these are.
+    """
+    return STYLES[style](name)
 
 
 def style_of(names: Collection[str]) -> Style | None:
     """Say whose names these are; None if hardly any is of a Llama."""
-    counts = Counter({style: sum(map(knows, names)) for style, knows in _STYLES.items()})
+    counts = Counter(
+        {style: sum(it(name) is not None for name in names) for style, it in STYLES.items()}
+    )
     style, count = counts.most_common(1)[0]
     return style if count > len(names) // 2 else None
 
@@ -143,26 +188,31 @@ def _added(name: str, short: str) -> list[str]:
 
 def _without_wrappers(names: Collection[str]) -> dict[str, str]:
     """Return each name without wrappers, as the style of which the most names then are."""
-    plain = {name: ".".join(it for it in name.split(".") if it not in _WRAPPERS) for name in names}
-    tries = [
-        {name: _shorten(it, known) for name, it in plain.items()} for known in _STYLES.values()
-    ]
+    plain = {name: without_wrappers(name) for name in names}
+    tries = [{name: shorten(it, style) for name, it in plain.items()} for style in STYLES]
     found = [sum(it is not None for it in each.values()) for each in tries]
     best = tries[found.index(max(found))]
     return {name: best[name] or plain[name] for name in names}
 
 
-def _shorten(name: str, is_known: Callable[[str], bool]) -> str | None:
-    """Drop the first parts of a name until it is known; None if it never is."""
+def without_wrappers(name: str) -> str:
+    """Return a name without what training tools put between its parts."""
+    return ".".join(part for part in name.split(".") if part not in _WRAPPERS)
+
+
+def shorten(name: str, style: Style) -> str | None:
+    """Drop the first parts of a name until a style knows it; None if it never does."""
     for _ in range(_DEEPEST):
-        if is_known(name):
+        if to_metas(name, style) is not None or is_computed(name):
             return name
         name = name.partition(".")[2]
     return None
 
 
-_STYLES: Mapping[Style, Callable[[str], bool]] = {
-    "meta": is_parameter_name,
-    "huggingface": lambda name: to_meta(name) is not None or name.endswith("rotary_emb.inv_freq"),
-    "torchtune": lambda name: from_torchtune(name) is not None,
+STYLES: Mapping[Style, Callable[[str], str | None]] = {
+    "meta": lambda name: name if is_parameter_name(name) else None,
+    "huggingface": to_meta,
+    "torchtune": from_torchtune,
+    "fairseq2": from_fairseq2,
 }
+"""By whose names they are: Meta's name of each, or None."""

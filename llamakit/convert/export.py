@@ -63,7 +63,7 @@ def export_hf(
         TokenizerError: the tokenizer is of another model.
         NoSpaceError: there is no room.
     """
-    _check_options(options, ("max_shard_size", "tokenizer", "instruct"))
+    check_options(options, ("max_shard_size", "tokenizer", "instruct"))
     limit = parse_size(options.get("max_shard_size") or DEFAULT_MAX_SHARD_SIZE)
     given = options.get("tokenizer")
     tokenizer = Path(given) if given else find_tokenizer(checkpoint.path)
@@ -71,7 +71,7 @@ def export_hf(
     asked = {name: options.get(name) for name in ("max_shard_size", "instruct")}
     command = ToolCommand("export", {"format": "hf", **asked})
     plan = plan_huggingface(checkpoint, destination, limit, small, command)
-    return {**_execute(plan, destination, options), "notes": [note]}
+    return {**write_plan(plan, options), "notes": [note]}
 
 
 def export_safetensors(
@@ -90,9 +90,33 @@ def export_safetensors(
         ParametersError: parameters are missing, or are of another model.
         NoSpaceError: there is no room.
     """
-    _check_options(options, ())
+    check_options(options, ())
     command = ToolCommand("export", {"format": "safetensors"})
-    return _execute(plan_safetensors(checkpoint, destination, command), destination, options)
+    return write_plan(plan_safetensors(checkpoint, destination, command), options)
+
+
+def write_plan(plan: ConversionPlan, options: Mapping[str, Any]) -> dict[str, object]:
+    """Make the folder of a plan and write everything into it.
+
+    Args:
+        plan: its destination does not exist.
+        options: ``progress`` and ``direct``, as ``reshard`` takes them; others are not looked at.
+    Returns:
+        ``files`` with the name, size and md5 of each, ``nbytes`` and ``nbytes_read``.
+
+    Raises:
+        NoSpaceError: there is no room.
+    """
+    check_space(plan.destination, plan.nbytes)
+    plan.destination.mkdir()
+    direct, progress = (options.get(name) for name in _COMMON)
+    written = execute_plan(plan, plan.destination, direct=direct, progress=progress)
+    files: list[dict[str, Any]] = [
+        {"name": name, "nbytes": (plan.destination / name).stat().st_size, "md5": md5}
+        for name, md5 in written.items()
+    ]
+    nbytes = sum(file["nbytes"] for file in files)
+    return {"files": files, "nbytes": nbytes, "nbytes_read": plan.nbytes_read}
 
 
 def plan_huggingface(
@@ -202,21 +226,12 @@ def _index(files: Sequence[WeightFile]) -> bytes:
     return (json.dumps(index, indent=2) + "\n").encode()
 
 
-def _check_options(options: Mapping[str, Any], known: Sequence[str]) -> None:
+def check_options(options: Mapping[str, Any], known: Sequence[str]) -> None:
+    """Refuse an option that an exporter does not have; ``progress`` and ``direct`` all have.
+
+    Raises:
+        OptionError: the option that is closest is named.
+    """
     for name in options:
         if name not in (*known, *_COMMON):
             raise OptionError(f"this export has no option {name!r}{suggestion(name, known)}")
-
-
-def _execute(plan: ConversionPlan, folder: Path, options: Mapping[str, Any]) -> dict[str, object]:
-    """Carry out a plan, and report what was written."""
-    check_space(folder, plan.nbytes)
-    folder.mkdir()
-    direct, progress = (options.get(name) for name in _COMMON)
-    written = execute_plan(plan, folder, direct=direct, progress=progress)
-    files: list[dict[str, Any]] = [
-        {"name": name, "nbytes": (folder / name).stat().st_size, "md5": md5}
-        for name, md5 in written.items()
-    ]
-    nbytes = sum(file["nbytes"] for file in files)
-    return {"files": files, "nbytes": nbytes, "nbytes_read": plan.nbytes_read}

@@ -1,0 +1,52 @@
+"""Open torch's distributed checkpoints (DCP), and write them, without a process group.
+
+This module is imported at every start of llamakit, so it imports nothing heavy.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from llamakit import hookimpl
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    from llamakit.hookspecs import Registrar
+    from llamakit.protocols import Checkpoint, Exporter
+
+
+@hookimpl
+def open_checkpoint(path: Path) -> Checkpoint | None:
+    """Open a distributed checkpoint of torch: .metadata and __0_0.distcp (1, 2 …)."""
+    from llamakit_dcp.reader import open_dcp
+
+    return open_dcp(path)
+
+
+def export_dcp(
+    checkpoint: Checkpoint, destination: Path, options: Mapping[str, Any]
+) -> Mapping[str, Any]:
+    """Write a folder that ``torch.distributed.checkpoint.load`` reads.
+
+    Args:
+        checkpoint: what is read.
+        destination: the folder to make.
+        options: by name.
+    Options:
+        shards: how many files, one a rank; else as many as the source has shards.
+        names: torchtitan (Meta's) or huggingface.
+        prefix: before each name, such as model.; else none.
+    """
+    from llamakit_dcp.writer import export
+
+    return export(checkpoint, destination, options)
+
+
+@hookimpl
+def register_exporters(exporters: Registrar[Exporter]) -> None:
+    """Offer ``dcp``."""
+    exporters.register(
+        "dcp", export_dcp, help="torch's distributed checkpoint, for torchtitan and FSDP2"
+    )

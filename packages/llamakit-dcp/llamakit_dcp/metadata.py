@@ -1,0 +1,185 @@
+"""The ``.metadata`` of a distributed checkpoint: its tensors, and where their chunks are.
+
+It is a pickle of torch's class ``Metadata``. Nothing is unpickled: llamakit's own reader makes
+records of the few names that such a file needs, and refuses all others.
+
+Source: torch's ``torch/distributed/checkpoint/metadata.py`` and ``filesystem.py``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from llamakit.checkpoint.pickle_records import Name, Record, read_records
+from llamakit.errors import DamagedFileError, UnsupportedModelError
+from llamakit.files.regular_file import open_regular
+from llamakit.printable import printable
+
+METADATA = ".metadata"
+_MAX_NBYTES = 64 << 20
+_CLASSES = "torch.distributed.checkpoint.metadata."
+_OLD = "torch.distributed._shard.sharded_tensor.metadata."
+_TENSOR = f"{_CLASSES}TensorStorageMetadata"
+_CHUNK = f"{_CLASSES}ChunkStorageMetadata"
+_INDEX = f"{_CLASSES}MetadataIndex"
+_PLACE = "torch.distributed.checkpoint.filesystem._StorageInfo"
+_PATHS = ("PosixPath", "WindowsPath", "PurePosixPath", "PureWindowsPath")
+_DTYPES = (
+    *("float64", "float32", "float16", "bfloat16", "complex64", "complex128", "bool"),
+    *("int64", "int32", "int16", "int8", "uint64", "uint32", "uint16", "uint8"),
+    *("float8_e4m3fn", "float8_e4m3fnuz", "float8_e5m2", "float8_e5m2fnuz", "float8_e8m0fnu"),
+)
+_NAMES = (
+    *(f"{_CLASSES}{name}" for name in ("Metadata", "BytesStorageMetadata", "StorageMeta")),
+    *(f"{_CLASSES}{name}" for name in ("TensorProperties", "_MEM_FORMAT_ENCODING")),
+    *(f"{_CLASSES}MEM_FORMAT_ENCODING", f"{_OLD}TensorProperties", f"{_OLD}MEM_FORMAT_ENCODING"),
+    *(_TENSOR, _CHUNK, _INDEX, _PLACE, "torch.Size", "torch.serialization._get_layout"),
+    *(f"{module}.{kind}" for module in ("pathlib", "pathlib._local") for kind in _PATHS),
+    *("collections.OrderedDict", *(f"torch.{dtype}" for dtype in _DTYPES)),
+)
+"""All that torch from 2.1 on has written into such a file."""
+_MAX_LENGTH = 1 << 58
+
+
+@dataclass(frozen=True)
+class ChunkPlace:
+    """A box of a tensor, and the file that holds it."""
+
+    offsets: tuple[int, ...]
+    shape: tuple[int, ...]
+    file: str
+    offset: int
+    nbytes: int
+    """Of what torch.save has written there, or of the values alone where safetensors has."""
+
+
+@dataclass(frozen=True)
+class TensorEntry:
+    """What the index says of one tensor."""
+
+    shape: tuple[int, ...]
+    dtype: str
+    chunks: tuple[ChunkPlace, ...]
+
+
+@dataclass(frozen=True)
+class Index:
+    """What the index says of everything."""
+
+    tensors: Mapping[str, TensorEntry]
+    others: tuple[str, ...]
+    """The names of what is no tensor, such as the number of a step; nothing of it is read."""
+
+
+def read_metadata(path: Path) -> Index:
+    """Read the index of a distributed checkpoint.
+
+    Args:
+        path: the file ``.metadata``.
+
+    Raises:
+        DamagedFileError: it cannot be read, or is not what torch writes.
+        UnsafePickleError: it asks for something that no index needs; nothing was run.
+        UnsupportedModelError: it is of a kind that is not read here.
+    """
+    try:
+        with open_regular(path) as file:
+            data = file.read(_MAX_NBYTES + 1)
+    except OSError as error:
+        raise DamagedFileError(f"{path} cannot be read: {error.strerror}.") from None
+    metadata = read_records(data, str(path), _NAMES)
+    try:
+        return _index(metadata)
+    except ValueError as error:
+        raise DamagedFileError(
+            f"{path} is no index of a distributed checkpoint as torch writes it: {error}. Copy "
+            "the folder again."
+        ) from None
+
+
+def _index(metadata: Any) -> Index:
+    fields = _fields(metadata, f"{_CLASSES}Metadata")
+    described, stored = fields.get("state_dict_metadata"), fields.get("storage_data")
+    if not isinstance(described, dict) or not isinstance(stored, dict):
+        raise ValueError("it has no tensors, or not their places")
+    places = dict(_places(stored))
+    tensors, others = {}, []
+    for name, value in described.items():
+        if not isinstance(name, str) or len(name) > 500 or not name.isprintable():
+            raise ValueError(f"{printable(str(name), 60)} is no name of a tensor")
+        if isinstance(value, Record) and value.name == _TENSOR:
+            tensors[name] = _entry(name, value, places)
+        else:
+            others.append(name)
+    return Index(tensors, tuple(others))
+
+
+def _places(stored: Mapping[Any, Any]) -> Iterator[tuple[str, tuple[str, int, int]]]:
+    """Yield for each chunk which file it is in, from where on and how long it is."""
+    for key, value in stored.items():
+        index, place = _fields(key, _INDEX), _fields(value, _PLACE)
+        name, file = index.get("fqn"), place.get("relative_path")
+        numbers = place.get("offset"), place.get("length")
+        if not isinstance(name, str) or not isinstance(file, str) or not _are_counts(numbers):
+            raise ValueError("a place is described in an unknown way")
+        if place.get("transform_descriptors"):
+            raise UnsupportedModelError(
+                "The files of the checkpoint are compressed (transform_descriptors), which is not "
+                "read. Save it without extensions."
+            )
+        if "/" in file or "\\" in file or "\0" in file or file in ("", ".", ".."):
+            raise ValueError(f"{printable(file, 60)!r} is no file in the folder")
+        offset = index.get("offset")
+        if offset is not None:  # without one it is no tensor's
+            yield _key(name, _size(offset)), (file, *numbers)
+
+
+def _entry(name: str, tensor: Record, places: Mapping[str, tuple[str, int, int]]) -> TensorEntry:
+    fields = _fields(tensor, _TENSOR)
+    chunks, properties = fields.get("chunks"), fields.get("properties")
+    if not isinstance(chunks, list) or not isinstance(properties, Record):
+        raise ValueError(f"{printable(name, 60)} has no chunks")
+    found = []
+    for chunk in chunks:
+        box = _fields(chunk, _CHUNK)
+        offsets, shape = _size(box.get("offsets")), _size(box.get("sizes"))
+        place = places.get(_key(name, offsets))
+        if place is None:
+            raise ValueError(f"nothing says where {printable(name, 60)} at {offsets} is")
+        found.append(ChunkPlace(offsets, shape, *place))
+    return TensorEntry(_size(fields.get("size")), _dtype(properties), tuple(found))
+
+
+def _dtype(properties: Record) -> str:
+    """Read the dtype of ``TensorProperties``, whose state is a tuple or, long ago, a dict."""
+    state = properties.state
+    dtype = state.get("dtype") if isinstance(state, dict) else state and state[0]
+    if not isinstance(dtype, Name) or dtype.name.removeprefix("torch.") not in _DTYPES:
+        raise ValueError("a tensor has no known dtype")
+    return dtype.name.removeprefix("torch.")
+
+
+def _fields(value: Any, name: str) -> Mapping[str, Any]:
+    if not isinstance(value, Record) or value.name != name or not isinstance(value.state, dict):
+        raise ValueError(f"there is no {name.rpartition('.')[2]} where one is expected")
+    return value.state
+
+
+def _size(value: Any) -> tuple[int, ...]:
+    match value:
+        case Record(name="torch.Size", arguments=(tuple() | list() as lengths,)):
+            if len(lengths) <= 32 and _are_counts(lengths):
+                return tuple(lengths)
+    raise ValueError("a shape or an offset is not made of counts")
+
+
+def _key(name: str, offsets: tuple[int, ...]) -> str:
+    """Return one text for a name and an offset: hashes of numbers can be made to clash."""
+    return f"{offsets}{name}"
+
+
+def _are_counts(values: Any) -> bool:
+    return all(type(value) is int and 0 <= value < _MAX_LENGTH for value in values)

@@ -1,0 +1,58 @@
+"""Opens a folder that ``torch.distributed.checkpoint.save`` has written, by its index alone."""
+
+from __future__ import annotations
+
+from functools import partial
+from pathlib import Path
+
+from llamakit.checkpoint.chunked_tensor import Chunk, ChunkedTensor, join_chunks
+from llamakit.checkpoint.named_tensors import NamedTensors, open_named_tensors
+from llamakit.checkpoint.saved_tensors import SavedTensors
+from llamakit.errors import MissingShardError
+from llamakit.printable import listed
+from llamakit_dcp.metadata import METADATA, Index, TensorEntry, read_metadata
+
+
+def open_dcp(path: Path) -> NamedTensors | None:
+    """Open a distributed checkpoint of a Llama.
+
+    Returns:
+        The checkpoint, or None if the folder is in another format.
+
+    Raises:
+        MissingShardError: a file that the index names is absent.
+        DamagedFileError: the index or a file is damaged.
+        UnsafePickleError: the index asks for something that none needs; nothing was run.
+        ParametersError: it holds no Llama.
+        ParamsError: the numbers of the model are not there, or wrong.
+    """
+    if not (path / METADATA).is_file():
+        return None
+    index = read_metadata(path / METADATA)
+    files = _open_files(path, index)
+    tensors = {name: _tensor(name, entry, files) for name, entry in index.tensors.items()}
+    return open_named_tensors(path, "dcp", tensors, index.others)
+
+
+def _open_files(path: Path, index: Index) -> dict[str, SavedTensors]:
+    names = sorted({chunk.file for entry in index.tensors.values() for chunk in entry.chunks})
+    absent = [name for name in names if not (path / name).is_file()]
+    if absent:
+        raise MissingShardError(
+            f"{path} lacks {listed(absent)} of the {len(names)} files that its {METADATA} names. "
+            "Each rank has written its own: bring them all into one folder."
+        )
+    return {name: SavedTensors.open(path / name) for name in names}
+
+
+def _tensor(name: str, entry: TensorEntry, files: dict[str, SavedTensors]) -> ChunkedTensor:
+    chunks = [
+        Chunk(
+            place.offsets,
+            place.shape,
+            files[place.file],
+            partial(files[place.file].locate, name, place.offset, place.nbytes),
+        )
+        for place in entry.chunks
+    ]
+    return join_chunks(name, entry.shape, entry.dtype, chunks)

@@ -1,0 +1,134 @@
+"""Writes a distributed checkpoint: a file for each shard, and the index that torch reads."""
+
+from __future__ import annotations
+
+import pickle
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from llamakit.checkpoint.capabilities import model_parallel_size
+from llamakit.checkpoint.file_layout import TensorSpec
+from llamakit.checkpoint.hf_names import to_huggingface
+from llamakit.checkpoint.saved_tensors_layout import SavedTensorsLayout
+from llamakit.convert.companion_files import meta_companions
+from llamakit.convert.conversion_plan import ConversionPlan, SmallFile
+from llamakit.convert.export import check_options, write_plan
+from llamakit.convert.moves import WeightFile
+from llamakit.convert.slices_plan import ParameterSlice, plan_slices, slice_parameters
+from llamakit.errors import OptionError
+from llamakit.protocols import Checkpoint, RowOrder, ToolCommand
+from llamakit_dcp.metadata import METADATA
+
+OPTIONS = ("shards", "names", "prefix")
+_NAMES: Mapping[str, tuple[Callable[[str], str | None], RowOrder]] = {
+    "torchtitan": (str, "meta"),
+    "huggingface": (to_huggingface, "huggingface"),
+}
+"""By option: what a parameter is called, and in which order rows of queries and keys are."""
+
+
+def export(
+    checkpoint: Checkpoint, destination: Path, options: Mapping[str, Any]
+) -> Mapping[str, Any]:
+    """Write a folder that torch's readers load; memory does not grow with the model.
+
+    Args and options: as ``export_dcp``.
+    Returns:
+        ``files`` with the name and size of each, ``nbytes``, ``nbytes_read``.
+
+    Raises:
+        OptionError: an option that there is not, or of a wrong value.
+        ParametersError: parameters are missing, or are of another model.
+        UnsupportedModelError: a model that the format's names do not fit.
+        NoSpaceError: there is no room.
+    """
+    check_options(options, OPTIONS)
+    return write_plan(plan_export(checkpoint, destination, options), options)
+
+
+def plan_export(
+    checkpoint: Checkpoint, destination: Path, options: Mapping[str, Any]
+) -> ConversionPlan:
+    """Plan what ``export`` writes.
+
+    Args, options and Raises: as ``export``.
+    """
+    size = _size(options.get("shards") or model_parallel_size(checkpoint))
+    style = options.get("names") or "torchtitan"
+    if style not in _NAMES:
+        raise OptionError(f"names is {style!r}; it has to be one of {', '.join(_NAMES)}")
+    translate, order = _NAMES[style]
+    prefix = _prefix(options.get("prefix") or "")
+    slices = [
+        [it for it in parts if translate(it.name)]  # Hugging Face has no rope.freqs
+        for parts in slice_parameters(checkpoint, size)
+    ]
+    slices = [parts for parts in slices if parts]
+    layouts = [
+        SavedTensorsLayout(
+            [TensorSpec(f"{prefix}{translate(it.name)}", it.source.dtype, it.shape) for it in parts]
+        )
+        for parts in slices
+    ]
+    files = [WeightFile(f"__{rank}_0.distcp", layout) for rank, layout in enumerate(layouts)]
+    small = meta_companions(checkpoint)
+    small.append(SmallFile(METADATA, _metadata(slices, layouts, files, prefix)))
+    asked = {name: options[name] for name in OPTIONS if name in options}
+    command = ToolCommand("export", {"format": "dcp", **asked})
+    return plan_slices(checkpoint, destination, slices, files, small, order=order, command=command)
+
+
+def _metadata(
+    slices: Sequence[Sequence[ParameterSlice]],
+    layouts: Sequence[SavedTensorsLayout],
+    files: Sequence[WeightFile],
+    prefix: str,
+) -> bytes:
+    """Write the index, with torch's own classes: what they pickle as is torch's affair."""
+    import torch
+    from torch.distributed.checkpoint import filesystem, metadata
+
+    tensors: dict[str, Any] = {}
+    places = {}
+    for parts, layout, file in zip(slices, layouts, files, strict=True):
+        for part, spec, place in zip(parts, layout.stored, layout.places, strict=True):
+            entry = tensors.setdefault(
+                spec.name,
+                metadata.TensorStorageMetadata(
+                    metadata.TensorProperties(dtype=getattr(torch, spec.dtype)),
+                    torch.Size(part.source.shape),
+                    [],
+                ),
+            )
+            index = metadata.MetadataIndex(spec.name, part.offsets, len(entry.chunks))
+            entry.chunks.append(
+                metadata.ChunkStorageMetadata(torch.Size(part.offsets), torch.Size(part.shape))
+            )
+            places[index] = filesystem._StorageInfo(file.name, *place)
+    return pickle.dumps(
+        metadata.Metadata(
+            state_dict_metadata=tensors,
+            planner_data={name: _path(name, prefix) for name in tensors},
+            storage_data=places,
+            storage_meta=metadata.StorageMeta(),
+        )
+    )
+
+
+def _path(name: str, prefix: str) -> tuple[str, ...]:
+    """Say in which dicts of a state dict a tensor is: those of the prefix, and its name."""
+    return (*prefix.split(".")[:-1], name.removeprefix(prefix))
+
+
+def _size(value: Any) -> int:
+    try:
+        return int(value)
+    except ValueError:
+        raise OptionError(f"shards is {value!r:.60}; it has to be a number of files") from None
+
+
+def _prefix(prefix: str) -> str:
+    if prefix and (not prefix.endswith(".") or not prefix.isprintable() or prefix.startswith(".")):
+        raise OptionError(f"prefix is {prefix!r:.60}; it has to end with a dot, such as model.")
+    return prefix
