@@ -10,6 +10,7 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import pairwise
 
 import numpy as np
 
@@ -139,8 +140,18 @@ def _check_cover(shape: tuple[int, ...], chunks: Sequence[Chunk]) -> None:
     numel = sum(math.prod(chunk.shape) for chunk in filled)
     if numel != math.prod(shape):
         raise ValueError(f"they have {numel} values")
-    if shape and len(filled) > 1 and _overlap(filled):
+    if len(filled) > 1 and not _follow(shape, filled) and _overlap(filled):
         raise ValueError("two of them overlap")
+
+
+def _follow(shape: tuple[int, ...], chunks: Sequence[Chunk]) -> bool:
+    """Say whether chunks follow one another along one axis, which is quick to see."""
+    split = {it for it in range(len(shape)) for chunk in chunks if chunk.shape[it] != shape[it]}
+    if len(split) != 1:
+        return False
+    (axis,) = split
+    ordered = sorted((chunk.offsets[axis], chunk.shape[axis]) for chunk in chunks)
+    return all(a + n == b for (a, n), (b, _) in pairwise(ordered))
 
 
 def _overlap(chunks: Sequence[Chunk]) -> bool:

@@ -35,10 +35,8 @@ def explain_other(path: Path) -> None:
     elif (path / ".metadata").is_file() and any(path.glob("*.distcp")):
         raise NotACheckpointError(
             f"{path} is a distributed checkpoint of torch (DCP), a part for each rank of its "
-            "trainer. Join them, in Python's environment with torch: python -m "
-            f"torch.distributed.checkpoint.format_utils dcp_to_torch {quoted(path)} "
-            "joined.pt; then llamakit import --key KEY joined.pt DST, with its params.json next "
-            "to it."
+            "trainer. The package llamakit-dcp opens it: pip install packages/llamakit-dcp, from a "
+            "clone of llamakit."
         )
     elif (path / "adapter_config.json").is_file():
         raise NotACheckpointError(

@@ -8,16 +8,15 @@ import re
 
 import pytest
 from fork_server import run_forked
-from plugin_packages import BRIDGES, EXAMPLES, TOKENS, generated, good
+from plugin_packages import BRIDGES, EXAMPLES, ROOT, TOKENS, generated, good
 
 import llamakit
 from llamakit import demo
 
 PUBLIC = {"llamakit.errors", "llamakit.protocols", "llamakit.sampling", "llamakit.api"}
 """The modules that ``docs/reference/python.md`` names."""
-PUBLIC |= {"llamakit.llama.dialog_checks"}  # of the stability page's table
-PUBLIC |= {"llamakit.hookspecs", "llamakit.testing"}
-PUBLIC |= {"llamakit.demo"}  # the bundled demo model, which the tutorials use
+STABILITY = (ROOT / "docs/reference/plugin-stability.md").read_text("utf-8")
+PUBLIC |= set(re.findall(r"^\| `(llamakit[\w.]+)` \|", STABILITY, re.MULTILINE))
 PACKAGES = {path.name: path for path in (*EXAMPLES, *BRIDGES)}
 QUESTION = "What is the name of the dog?"
 
@@ -71,6 +70,7 @@ def test_llamakit_lists_them_with_what_they_offer(run):
         if not plugin["builtin"]
     }
     assert offered == {
+        "llamakit-dcp": ["exporter dcp"],
         "llamakit-gguf": ["exporter gguf"],
         "llamakit-logit-lens": ["observer logit-lens"],
         "llamakit-merge": ["checkpoint tool merge-lora"],

@@ -8,7 +8,7 @@ Source: torch's ``torch/distributed/checkpoint/metadata.py`` and ``filesystem.py
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -42,6 +42,8 @@ _NAMES = (
 )
 """All that torch from 2.1 on has written into such a file."""
 _MAX_LENGTH = 1 << 58
+_MAX_AXES = 32
+_MAX_NAME_LENGTH, _MAX_FILE_NAME_LENGTH = 500, 255
 
 
 @dataclass(frozen=True)
@@ -92,7 +94,7 @@ def read_metadata(path: Path) -> Index:
         raise DamagedFileError(f"{path} cannot be read: {error.strerror}.") from None
     metadata = read_records(data, str(path), _NAMES)
     try:
-        return _index(metadata)
+        return _index(metadata, path)
     except ValueError as error:
         raise DamagedFileError(
             f"{path} is no index of a distributed checkpoint as torch writes it: {error}. Copy "
@@ -100,41 +102,41 @@ def read_metadata(path: Path) -> Index:
         ) from None
 
 
-def _index(metadata: Any) -> Index:
+def _index(metadata: Any, path: Path) -> Index:
     fields = _fields(metadata, f"{_CLASSES}Metadata")
     described, stored = fields.get("state_dict_metadata"), fields.get("storage_data")
     if not isinstance(described, dict) or not isinstance(stored, dict):
         raise ValueError("it has no tensors, or not their places")
-    places = dict(_places(stored))
-    tensors, others = {}, []
-    for name, value in described.items():
-        if not isinstance(name, str) or len(name) > 500 or not name.isprintable():
-            raise ValueError(f"{printable(str(name), 60)} is no name of a tensor")
+    places = dict(_places(stored, path))
+    tensors, others, chunks = {}, [], 0
+    for key, value in described.items():
+        name = _name(key, _MAX_NAME_LENGTH)
         if isinstance(value, Record) and value.name == _TENSOR:
             tensors[name] = _entry(name, value, places)
+            chunks += len(tensors[name].chunks)
+            if chunks > len(places):  # one list of chunks may be that of many tensors
+                raise ValueError("it has more chunks than places")
         else:
             others.append(name)
     return Index(tensors, tuple(others))
 
 
-def _places(stored: Mapping[Any, Any]) -> Iterator[tuple[str, tuple[str, int, int]]]:
+def _places(stored: Mapping[Any, Any], path: Path) -> Iterator[tuple[str, tuple[str, int, int]]]:
     """Yield for each chunk which file it is in, from where on and how long it is."""
     for key, value in stored.items():
         index, place = _fields(key, _INDEX), _fields(value, _PLACE)
-        name, file = index.get("fqn"), place.get("relative_path")
-        numbers = place.get("offset"), place.get("length")
-        if not isinstance(name, str) or not isinstance(file, str) or not _are_counts(numbers):
-            raise ValueError("a place is described in an unknown way")
+        name = _name(index.get("fqn"), _MAX_NAME_LENGTH)
+        file = _name(place.get("relative_path"), _MAX_FILE_NAME_LENGTH)
+        offset, nbytes = _counts([place.get("offset"), place.get("length")])
         if place.get("transform_descriptors"):
             raise UnsupportedModelError(
-                "The files of the checkpoint are compressed (transform_descriptors), which is not "
-                "read. Save it without extensions."
+                f"{path}: the files of the checkpoint are compressed (transform_descriptors), "
+                "which is not read. Save it without extensions."
             )
-        if "/" in file or "\\" in file or "\0" in file or file in ("", ".", ".."):
-            raise ValueError(f"{printable(file, 60)!r} is no file in the folder")
-        offset = index.get("offset")
-        if offset is not None:  # without one it is no tensor's
-            yield _key(name, _size(offset)), (file, *numbers)
+        if "/" in file or "\\" in file or file in (".", ".."):
+            raise ValueError(f"{file!r} is no file in the folder")
+        if index.get("offset") is not None:  # without one it is no tensor's
+            yield _key(name, _size(index["offset"])), (file, offset, nbytes)
 
 
 def _entry(name: str, tensor: Record, places: Mapping[str, tuple[str, int, int]]) -> TensorEntry:
@@ -142,6 +144,8 @@ def _entry(name: str, tensor: Record, places: Mapping[str, tuple[str, int, int]]
     chunks, properties = fields.get("chunks"), fields.get("properties")
     if not isinstance(chunks, list) or not isinstance(properties, Record):
         raise ValueError(f"{printable(name, 60)} has no chunks")
+    if len(chunks) > len(places):
+        raise ValueError(f"{printable(name, 60)} has more chunks than there are places")
     found = []
     for chunk in chunks:
         box = _fields(chunk, _CHUNK)
@@ -155,11 +159,11 @@ def _entry(name: str, tensor: Record, places: Mapping[str, tuple[str, int, int]]
 
 def _dtype(properties: Record) -> str:
     """Read the dtype of ``TensorProperties``, whose state is a tuple or, long ago, a dict."""
-    state = properties.state
-    dtype = state.get("dtype") if isinstance(state, dict) else state and state[0]
-    if not isinstance(dtype, Name) or dtype.name.removeprefix("torch.") not in _DTYPES:
-        raise ValueError("a tensor has no known dtype")
-    return dtype.name.removeprefix("torch.")
+    match properties.state:
+        case {"dtype": Name(name)} | (Name(name), *_):
+            if name.removeprefix("torch.") in _DTYPES:
+                return name.removeprefix("torch.")
+    raise ValueError("a tensor has no known dtype")
 
 
 def _fields(value: Any, name: str) -> Mapping[str, Any]:
@@ -171,15 +175,23 @@ def _fields(value: Any, name: str) -> Mapping[str, Any]:
 def _size(value: Any) -> tuple[int, ...]:
     match value:
         case Record(name="torch.Size", arguments=(tuple() | list() as lengths,)):
-            if len(lengths) <= 32 and _are_counts(lengths):
-                return tuple(lengths)
-    raise ValueError("a shape or an offset is not made of counts")
+            return _counts(lengths)
+    raise ValueError("a shape or an offset is no torch.Size")
+
+
+def _counts(values: Sequence[Any]) -> tuple[int, ...]:
+    is_count = all(type(value) is int and 0 <= value < _MAX_LENGTH for value in values)
+    if len(values) > _MAX_AXES or not is_count:
+        raise ValueError("a shape or an offset is not made of counts")
+    return tuple(values)
+
+
+def _name(value: Any, limit: int) -> str:
+    if not isinstance(value, str) or not 0 < len(value) <= limit or not value.isprintable():
+        raise ValueError(f"something has no name of up to {limit} printable characters")
+    return value
 
 
 def _key(name: str, offsets: tuple[int, ...]) -> str:
     """Return one text for a name and an offset: hashes of numbers can be made to clash."""
     return f"{offsets}{name}"
-
-
-def _are_counts(values: Any) -> bool:
-    return all(type(value) is int and 0 <= value < _MAX_LENGTH for value in values)

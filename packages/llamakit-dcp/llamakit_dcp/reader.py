@@ -27,11 +27,22 @@ def open_dcp(path: Path) -> NamedTensors | None:
         ParamsError: the numbers of the model are not there, or wrong.
     """
     if not (path / METADATA).is_file():
+        _check_not_interrupted(path)
         return None
     index = read_metadata(path / METADATA)
     files = _open_files(path, index)
     tensors = {name: _tensor(name, entry, files) for name, entry in index.tensors.items()}
     return open_named_tensors(path, "dcp", tensors, index.others)
+
+
+def _check_not_interrupted(path: Path) -> None:
+    files = list(path.glob("*.distcp"))
+    if files:
+        raise MissingShardError(
+            f"{path} has {len(files)} files .distcp but no {METADATA}, which torch writes last: "
+            "the save was interrupted, or each rank has written an index of its own. Take another "
+            "step, or copy the file too."
+        )
 
 
 def _open_files(path: Path, index: Index) -> dict[str, SavedTensors]:
