@@ -120,10 +120,16 @@ def join_chunks(
     return ChunkedTensor(shape, dtype, kept)
 
 
+def stored_chunk(file: TensorFile, name: str, offsets: tuple[int, ...]) -> Chunk:
+    """Return a tensor of a file as a chunk of a larger one, which begins at ``offsets``."""
+    stored = file.tensors[name]
+    return Chunk(offsets, stored.shape, file, lambda: stored)
+
+
 def whole_tensor(file: TensorFile, name: str) -> ChunkedTensor:
     """Return a tensor that is in one piece in a file."""
     stored = file.tensors[name]
-    chunk = Chunk((0,) * len(stored.shape), stored.shape, file, lambda: stored)
+    chunk = stored_chunk(file, name, (0,) * len(stored.shape))
     return ChunkedTensor(stored.shape, stored.dtype, [chunk])
 
 

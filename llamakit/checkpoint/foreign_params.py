@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 
+from llamakit.errors import UnsupportedModelError
 from llamakit.printable import printable
 
 _NANO_GPT = {"n_embd": "dim", "n_layer": "n_layers", "n_head": "n_heads"}
@@ -49,6 +51,8 @@ _TOOLS: Mapping[str, Mapping[str, str]] = {
     "nanoGPT": _NANO_GPT,
 }
 """By tool: its keys, and what Meta calls the same number."""
+_MISTRALS = ("sliding_window", "_sliding_window", "moe", "yarn", "quantization", "vision_encoder")
+"""Keys of Mistral's params.json that say that a model computes something no Llama does."""
 _NEEDED = ("dim", "n_layers", "n_heads")
 
 
@@ -75,3 +79,25 @@ def describe_foreign_keys(values: Mapping[str, object]) -> str:
             f"config.json; if they are Meta's, rename {renamed}."
         )
     return f"has the keys of {tool}. Rename {renamed}, and add what Meta's file has besides."
+
+
+def check_is_llama(values: Mapping[str, object], head_dim: int, path: Path) -> None:
+    """Refuse the params.json of a Mistral that computes something that no Llama does.
+
+    Args:
+        values: the JSON object.
+        head_dim: what the width and the number of heads give.
+        path: the file that it is from, for messages.
+
+    Raises:
+        UnsupportedModelError: it does; the key is named.
+    """
+    odd = next((key for key in _MISTRALS if values.get(key) is not None), None)
+    if odd is None and values.get("head_dim") in (None, head_dim):
+        return
+    expected = f"{head_dim}, the width over the heads" if odd is None else "none"
+    key = odd or "head_dim"
+    raise UnsupportedModelError(
+        f"{path}: {key!r} is {printable(str(values[key]), 60)}; expected {expected}. Of Mistral's "
+        "models only those that compute as a Llama does can be read, such as Mistral 7B v0.3."
+    )

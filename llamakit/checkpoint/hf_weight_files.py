@@ -16,6 +16,7 @@ from llamakit.printable import listed, printable
 _SINGLE = "model.safetensors"
 _INDEX = "model.safetensors.index.json"
 _LAYOUTS = ((_SINGLE, _INDEX), ("pytorch_model.bin", "pytorch_model.bin.index.json"))
+STANDARD_NAMES = [name for layout in _LAYOUTS for name in layout]
 _NAME = re.compile(r"[^/\\]{1,200}")
 """Hugging Face's files are called model-00001-of-00191.safetensors."""
 _NUMBERED = re.compile(r"-of-([0-9]{1,6})\.")
@@ -43,19 +44,24 @@ def find_tensors(path: Path, key: str | None = None) -> dict[str, TensorFile]:
             f"{path} has {has_config}no weights; expected {_SINGLE} or {_INDEX} and the files "
             f"it names.{hint or ' Download them.'}"
         )
-    return _joined(files, key)
+    return join_files([open_shard(file, key) for file in files])
 
 
-def _joined(files: Sequence[Path], key: str | None) -> dict[str, TensorFile]:
-    """Open files that no index lists, as torchtune writes them; each tensor is in one of them."""
-    _check_numbers(files)
+def join_files(files: Sequence[TensorFile]) -> dict[str, TensorFile]:
+    """Say which tensor is in which of several files that no index lists.
+
+    Raises:
+        MissingShardError: there are fewer files than their names say.
+        ParametersError: a tensor is in two of them.
+    """
+    _check_numbers([file.path for file in files])
     tensors: dict[str, TensorFile] = {}
-    for path in files:
-        file = open_shard(path, key)
+    for file in files:
         if twice := next((name for name in file.tensors if name in tensors), None):
             raise ParametersError(
-                f"{path} and {tensors[twice].path.name} both hold {printable(twice)}; expected the "
-                "files of one model. Move those of the other elsewhere, or name one file."
+                f"{file.path} and {tensors[twice].path.name} both hold {printable(twice)}; "
+                "expected the files of one model. Move those of the other elsewhere, or name one "
+                "file."
             )
         tensors |= dict.fromkeys(file.tensors, file)
     return tensors

@@ -109,12 +109,13 @@ class MetaCheckpoint:
         return [shard.path for shard in self.shards]
 
     def companion_files(self, target: str) -> list[Path]:
-        """Return params.json, which a reshard keeps unless it describes what is left out.
+        """Return params.json, which a reshard keeps unless Meta's code could not read it.
 
-        Weights that a trainer has saved may have none.
+        It describes what is left out, or is Mistral's; weights of a trainer may have none.
         """
         params = self.path / "params.json"
-        return [params] if target == "meta" and not self.left_out and params.exists() else []
+        is_kept = not self.left_out and self.params.multiple_of is not None and params.exists()
+        return [params] if target == "meta" and is_kept else []
 
     def deep_checks(self) -> Iterator[Finding]:
         """Check that several shards are of one model, each once and in its place."""

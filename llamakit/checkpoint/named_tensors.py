@@ -102,8 +102,8 @@ class NamedTensors:
     def companion_files(self, target: str) -> list[Path]:
         """Return the params.json that the numbers are from, which a conversion to Meta's keeps."""
         found = find_numbers(self.path)
-        is_metas = found is not None and found.name == "params.json"
-        return [found] if found is not None and target == "meta" and is_metas else []
+        is_metas = self.params.multiple_of is not None and target == "meta"
+        return [found] if is_metas and found is not None and found.name == "params.json" else []
 
     def oddities(self) -> Iterator[str]:
         """Say what else is in the files."""

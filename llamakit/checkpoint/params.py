@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from llamakit.checkpoint.families import CODE_LLAMA, FAMILIES, LLAMA_2, LLAMA_3, LLAMA_4, Family
-from llamakit.checkpoint.foreign_params import describe_foreign_keys
+from llamakit.checkpoint.foreign_params import check_is_llama, describe_foreign_keys
 from llamakit.checkpoint.json_fields import Fields, read_json
 from llamakit.errors import ParamsError
 from llamakit.printable import listed
@@ -16,6 +16,7 @@ from llamakit.printable import listed
 _KNOWN = frozenset(
     {"dim", "n_layers", "n_heads", "n_kv_heads", "vocab_size", "multiple_of", "ffn_dim_multiplier"}
     | {"norm_eps", "rope_theta", "use_scaled_rope", "rope_scaling_factor", "max_seq_len"}
+    | {"hidden_dim", "head_dim"}  # of Mistral's params.json
 )
 _CARRIED = frozenset(
     {"max_batch_size"}  # of no use here, written back as it was
@@ -55,6 +56,7 @@ class ModelParams:
     norm_eps: float = 1e-5
     rope_theta: float = 10000.0
     multiple_of: int | None = None
+    """None: the file gives ``hidden_dim`` itself, or there was no file."""
     ffn_dim_multiplier: float | None = None
     use_scaled_rope: bool = False
     rope_factor: float | None = None
@@ -145,22 +147,24 @@ def parse_params(
 
     Raises:
         ParamsError: a key is missing, or a value is of a wrong type or out of range.
+        UnsupportedModelError: it is a Mistral with parts that no Llama has.
     """
     if problem := describe_foreign_keys(values):
         raise ParamsError(f"{path} {problem}")
     fields = Fields(values, path)
     dim, multiple_of = fields.count("dim"), fields.optional_count("multiple_of") or 256
     n_heads, multiplier = fields.count("n_heads"), fields.optional_number("ffn_dim_multiplier")
+    hidden = fields.optional_count("hidden_dim")  # Mistral's; Meta's files give what implies it
     params = ModelParams(
         dim=dim,
         n_layers=fields.count("n_layers"),
         n_heads=n_heads,
         n_kv_heads=fields.optional_count("n_kv_heads") or n_heads,
         vocab_size=_vocab_size(values, fields, path, vocab_size),
-        hidden_dim=hidden_dim(dim, multiple_of, multiplier),
+        hidden_dim=hidden or hidden_dim(dim, multiple_of, multiplier),
         norm_eps=_norm_eps(fields, path),
         rope_theta=fields.optional_number("rope_theta") or 10000.0,
-        multiple_of=multiple_of,
+        multiple_of=None if hidden else multiple_of,
         ffn_dim_multiplier=multiplier,
         use_scaled_rope=fields.flag("use_scaled_rope", False),
         rope_factor=fields.optional_number("rope_scaling_factor"),
@@ -168,6 +172,7 @@ def parse_params(
         extra={key: value for key, value in values.items() if key not in _KNOWN},
     )
     check_heads(params, path)
+    check_is_llama(values, params.head_dim, path)
     _name_unknown_keys(params, path)
     return params
 

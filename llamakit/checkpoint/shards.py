@@ -71,8 +71,8 @@ def find_shards(path: Path) -> list[Path]:
     suffix = "pth" if any(match[2] == "pth" for match in matches.values()) else "safetensors"
     numbered = [(int(match[1]), file) for file, match in matches.items() if match[2] == suffix]
     if not numbered:
-        single = path / "consolidated.pth"
-        return [single] if single.exists() else []
+        singles = (path / "consolidated.pth", path / "consolidated.safetensors")  # or Mistral's
+        return [single for single in singles if single.exists()][:1]
     _check_numbers(path, Counter(number for number, _ in numbered), suffix)
     return [file for _, file in sorted(numbered)]
 

@@ -22,9 +22,9 @@ from llamakit.checkpoint.tensor_file import TensorFile
 from llamakit.checkpoint.tensor_names import (
     AS_STORED,
     StateDictOptions,
-    from_torchtune,
     stripped,
     style_of,
+    to_metas,
 )
 from llamakit.errors import CheckpointError, NotACheckpointError, ParametersError, ParamsError
 from llamakit.protocols import Checkpoint
@@ -78,9 +78,8 @@ def _open_state_dict(path: Path, options: StateDictOptions) -> Checkpoint:
     style = style_of(names.values())
     rows = _rows(tensors, names)
     params = _read_numbers(folder, next(iter(tensors.values())), rows)
-    if style in ("meta", "torchtune"):
-        if style == "torchtune":
-            names = {name: from_torchtune(new) or new for name, new in names.items()}
+    if style in ("meta", "torchtune", "fairseq2"):
+        names = {name: to_metas(new, style) or new for name, new in names.items()}
         return _as_meta(folder, params, tensors, names)
     return from_state_dict(folder, params, tensors, names)
 
