@@ -36,7 +36,7 @@ class Machine:
 
     actions: ClassVar[Mapping[str, Callable[[Any, Any], None]]]
     """By the name of the operation: what it does with the machine and its argument."""
-    max_operations: ClassVar[int] = MAX_OPERATIONS
+    max_operations: int = MAX_OPERATIONS
 
     def __init__(self, source: str) -> None:
         self.source = source

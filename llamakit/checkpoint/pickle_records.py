@@ -9,9 +9,9 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any
 
-from llamakit.checkpoint.pickle_machine import Machine
+from llamakit.checkpoint.pickle_machine import MAX_OPERATIONS, Machine
 from llamakit.errors import DamagedFileError
 from llamakit.printable import printable
 
@@ -37,13 +37,21 @@ class Record:
     """What its attributes would be set from: for most objects a dict of them."""
 
 
-def read_records(data: bytes, source: str, names: Collection[str]) -> Any:
+def read_records(
+    data: bytes,
+    source: str,
+    names: Collection[str],
+    *,
+    max_operations: int = MAX_OPERATIONS,
+) -> Any:
     """Read a pickle in which some classes and functions may be named, and call none of them.
 
     Args:
         data: the pickle. Bytes after its end are ignored.
         source: what it is from, for messages.
         names: of classes and functions that may be in it, each as ``module.name``.
+        max_operations: how long it may be: each takes some 2 bytes of the file, up to 100 bytes of
+            memory and a microsecond.
     Returns:
         Numbers, strings, bools, None, lists, tuples, dicts, and for everything else ``Name`` and
         ``Record``. Keys of dicts are strings and records. One value may be in several places, or
@@ -59,7 +67,7 @@ def read_records(data: bytes, source: str, names: Collection[str]) -> Any:
             f"{source} has {len(data)} bytes; expected at most {MAX_NBYTES}. Check what it is."
         )
     try:
-        return _Machine(source, names).run(data)
+        return _Machine(source, names, max_operations).run(data)
     except ValueError as error:
         raise DamagedFileError(f"{source} is damaged: {error}. Copy it again.") from None
 
@@ -67,11 +75,9 @@ def read_records(data: bytes, source: str, names: Collection[str]) -> Any:
 class _Machine(Machine):
     """Knows the names that it is given, and makes records of them."""
 
-    max_operations: ClassVar[int] = 10_000_000
-    """A chunk of a tensor takes some 60: enough for 70B with its optimizer on 64 ranks."""
-
-    def __init__(self, source: str, names: Collection[str]) -> None:
+    def __init__(self, source: str, names: Collection[str], max_operations: int) -> None:
         super().__init__(source)
+        self.max_operations = max_operations
         self._names = {name: Name(name) for name in names}
 
     def find(self, name: str) -> None:

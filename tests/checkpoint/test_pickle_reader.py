@@ -268,7 +268,7 @@ def test_a_pickle_over_the_limit_is_refused(monkeypatch):
 
 
 def test_too_many_operations_are_refused(monkeypatch):
-    monkeypatch.setattr(pickle_machine, "MAX_OPERATIONS", 10)
+    monkeypatch.setattr(pickle_machine.Machine, "max_operations", 10)
 
     with pytest.raises(DamagedFileError, match="over 10 operations"):
         read_pickle(STATE_DICT, "x.pth")

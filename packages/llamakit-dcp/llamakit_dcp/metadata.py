@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from llamakit.checkpoint.pickle_records import Name, Record, read_records
+from llamakit.checkpoint.pickle_records import MAX_OPERATIONS, Name, Record, read_records
 from llamakit.errors import DamagedFileError, UnsupportedModelError
 from llamakit.files.regular_file import open_regular
 from llamakit.printable import printable
@@ -41,6 +41,10 @@ _NAMES = (
     *("collections.OrderedDict", *(f"torch.{dtype}" for dtype in _DTYPES)),
 )
 """All that torch from 2.1 on has written into such a file."""
+_NBYTES_PER_OPERATION = 16
+_MOST_OPERATIONS = 30_000_000
+"""A chunk takes some 60 operations of the index, and torch.save makes at least 1,300 bytes of it. So
+a small folder cannot have its reader work long, and 405B with its optimizer on 128 ranks is read."""
 _MAX_LENGTH = 1 << 58
 _MAX_AXES = 32
 _MAX_NAME_LENGTH, _MAX_FILE_NAME_LENGTH = 500, 255
@@ -92,7 +96,9 @@ def read_metadata(path: Path) -> Index:
             data = file.read(_MAX_NBYTES + 1)
     except OSError as error:
         raise DamagedFileError(f"{path} cannot be read: {error.strerror}.") from None
-    metadata = read_records(data, str(path), _NAMES)
+    stored = sum(file.stat().st_size for file in path.parent.glob("*.distcp"))
+    operations = min(MAX_OPERATIONS + stored // _NBYTES_PER_OPERATION, _MOST_OPERATIONS)
+    metadata = read_records(data, str(path), _NAMES, max_operations=operations)
     try:
         return _index(metadata, path)
     except ValueError as error:
