@@ -42,7 +42,7 @@ def read_records(
     source: str,
     names: Collection[str],
     *,
-    max_operations: int = MAX_OPERATIONS,
+    extra_operations: int = 0,
 ) -> Any:
     """Read a pickle in which some classes and functions may be named, and call none of them.
 
@@ -50,8 +50,8 @@ def read_records(
         data: the pickle. Bytes after its end are ignored.
         source: what it is from, for messages.
         names: of classes and functions that may be in it, each as ``module.name``.
-        max_operations: how long it may be: each takes some 2 bytes of the file, up to 100 bytes of
-            memory and a microsecond.
+        extra_operations: how many more than the index of a .pth it may have. Each takes some 2
+            bytes of the file, up to 100 bytes of memory and a microsecond.
     Returns:
         Numbers, strings, bools, None, lists, tuples, dicts, and for everything else ``Name`` and
         ``Record``. Keys of dicts are strings and records. One value may be in several places, or
@@ -67,7 +67,7 @@ def read_records(
             f"{source} has {len(data)} bytes; expected at most {MAX_NBYTES}. Check what it is."
         )
     try:
-        return _Machine(source, names, max_operations).run(data)
+        return _Machine(source, names, MAX_OPERATIONS + extra_operations).run(data)
     except ValueError as error:
         raise DamagedFileError(f"{source} is damaged: {error}. Copy it again.") from None
 

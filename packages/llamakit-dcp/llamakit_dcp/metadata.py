@@ -8,12 +8,13 @@ Source: torch's ``torch/distributed/checkpoint/metadata.py`` and ``filesystem.py
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from llamakit.checkpoint.pickle_records import MAX_OPERATIONS, Name, Record, read_records
+from llamakit.checkpoint.pickle_records import Name, Record, read_records
 from llamakit.errors import DamagedFileError, UnsupportedModelError
 from llamakit.files.regular_file import open_regular
 from llamakit.printable import printable
@@ -27,11 +28,15 @@ _CHUNK = f"{_CLASSES}ChunkStorageMetadata"
 _INDEX = f"{_CLASSES}MetadataIndex"
 _PLACE = "torch.distributed.checkpoint.filesystem._StorageInfo"
 _PATHS = ("PosixPath", "WindowsPath", "PurePosixPath", "PureWindowsPath")
-_DTYPES = (
-    *("float64", "float32", "float16", "bfloat16", "complex64", "complex128", "bool"),
-    *("int64", "int32", "int16", "int8", "uint64", "uint32", "uint16", "uint8"),
-    *("float8_e4m3fn", "float8_e4m3fnuz", "float8_e5m2", "float8_e5m2fnuz", "float8_e8m0fnu"),
-)
+_DTYPES = {
+    **dict.fromkeys(("float64", "int64", "uint64", "complex64"), 8),
+    **dict.fromkeys(("float32", "int32", "uint32"), 4),
+    **dict.fromkeys(("float16", "bfloat16", "int16", "uint16"), 2),
+    **dict.fromkeys(("int8", "uint8", "bool", "float8_e4m3fn", "float8_e4m3fnuz"), 1),
+    **dict.fromkeys(("float8_e5m2", "float8_e5m2fnuz", "float8_e8m0fnu"), 1),
+    "complex128": 16,
+}
+"""The bytes of a value, by torch's names."""
 _NAMES = (
     *(f"{_CLASSES}{name}" for name in ("Metadata", "BytesStorageMetadata", "StorageMeta")),
     *(f"{_CLASSES}{name}" for name in ("TensorProperties", "_MEM_FORMAT_ENCODING")),
@@ -43,8 +48,8 @@ _NAMES = (
 """All that torch from 2.1 on has written into such a file."""
 _NBYTES_PER_OPERATION = 16
 _MOST_OPERATIONS = 30_000_000
-"""A chunk takes some 60 operations of the index, and torch.save makes at least 1,300 bytes of it. So
-a small folder cannot have its reader work long, and 405B with its optimizer on 128 ranks is read."""
+"""A chunk takes some 60 operations of the index, and torch.save makes at least 1,300 bytes of it.
+So a small folder cannot keep its reader busy, and 405B with its optimizer on 128 ranks is read."""
 _MAX_LENGTH = 1 << 58
 _MAX_AXES = 32
 _MAX_NAME_LENGTH, _MAX_FILE_NAME_LENGTH = 500, 255
@@ -69,6 +74,11 @@ class TensorEntry:
     shape: tuple[int, ...]
     dtype: str
     chunks: tuple[ChunkPlace, ...]
+
+    @property
+    def nbytes(self) -> int:
+        """How many bytes its values take."""
+        return math.prod(self.shape) * _DTYPES[self.dtype]
 
 
 @dataclass(frozen=True)
@@ -97,8 +107,8 @@ def read_metadata(path: Path) -> Index:
     except OSError as error:
         raise DamagedFileError(f"{path} cannot be read: {error.strerror}.") from None
     stored = sum(file.stat().st_size for file in path.parent.glob("*.distcp"))
-    operations = min(MAX_OPERATIONS + stored // _NBYTES_PER_OPERATION, _MOST_OPERATIONS)
-    metadata = read_records(data, str(path), _NAMES, max_operations=operations)
+    extra = min(stored // _NBYTES_PER_OPERATION, _MOST_OPERATIONS)
+    metadata = read_records(data, str(path), _NAMES, extra_operations=extra)
     try:
         return _index(metadata, path)
     except ValueError as error:

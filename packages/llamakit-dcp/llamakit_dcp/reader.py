@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 
 from llamakit.checkpoint.chunked_tensor import Chunk, ChunkedTensor, join_chunks
 from llamakit.checkpoint.named_tensors import NamedTensors, open_named_tensors
 from llamakit.checkpoint.saved_tensors import SavedTensors
-from llamakit.errors import MissingShardError
+from llamakit.errors import DamagedFileError, MissingShardError
 from llamakit.printable import listed
 from llamakit_dcp.metadata import METADATA, Index, TensorEntry, read_metadata
 
@@ -31,6 +32,7 @@ def open_dcp(path: Path) -> NamedTensors | None:
         return None
     index = read_metadata(path / METADATA)
     files = _open_files(path, index)
+    _check_nbytes(path, index, files)
     tensors = {name: _tensor(name, entry, files) for name, entry in index.tensors.items()}
     return open_named_tensors(path, "dcp", tensors, index.others)
 
@@ -54,6 +56,17 @@ def _open_files(path: Path, index: Index) -> dict[str, SavedTensors]:
             "Each rank has written its own: bring them all into one folder."
         )
     return {name: SavedTensors.open(path / name) for name in names}
+
+
+def _check_nbytes(path: Path, index: Index, files: Mapping[str, SavedTensors]) -> None:
+    """Refuse an index that describes more than the files hold: memory is taken by its word."""
+    described = sum(entry.nbytes for entry in index.tensors.values())
+    stored = sum(file.nbytes for file in files.values())
+    if described > stored:
+        raise DamagedFileError(
+            f"{path / METADATA} describes {described} bytes of values, and its files have {stored}. "
+            "A file is truncated, or the index is of another save; copy the folder again."
+        )
 
 
 def _tensor(name: str, entry: TensorEntry, files: dict[str, SavedTensors]) -> ChunkedTensor:
