@@ -59,12 +59,12 @@ def _open_files(path: Path, index: Index) -> dict[str, SavedTensors]:
 
 
 def _check_nbytes(path: Path, index: Index, files: Mapping[str, SavedTensors]) -> None:
-    """Refuse an index that describes more than the files hold: memory is taken by its word."""
+    """Refuse an index that describes more than the files hold."""
     described = sum(entry.nbytes for entry in index.tensors.values())
     stored = sum(file.nbytes for file in files.values())
     if described > stored:
         raise DamagedFileError(
-            f"{path / METADATA} describes {described} bytes of values, and its files have {stored}. "
+            f"{path / METADATA} describes {described} bytes of values, its files {stored}. "
             "A file is truncated, or the index is of another save; copy the folder again."
         )
 
