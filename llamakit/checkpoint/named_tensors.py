@@ -12,6 +12,8 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
+
 from llamakit.checkpoint.chunked_tensor import ChunkedTensor
 from llamakit.checkpoint.dtypes import Array
 from llamakit.checkpoint.families import WIDEST_TIED
@@ -25,7 +27,7 @@ from llamakit.checkpoint.params import ModelParams, parse_params, read_params
 from llamakit.checkpoint.rope_permutation import huggingface_rows
 from llamakit.errors import ParametersError, ParamsError
 from llamakit.printable import listed
-from llamakit.protocols import Parameter, RawRegion, RowOrder
+from llamakit.protocols import Finding, Parameter, RawRegion, RowOrder
 
 _COMPARED_ROWS = 1024
 
@@ -104,6 +106,19 @@ class NamedTensors:
         found = find_numbers(self.path)
         is_metas = self.params.multiple_of is not None and target == "meta"
         return [found] if is_metas and found is not None and found.name == "params.json" else []
+
+    def deep_checks(self) -> Iterator[Finding]:
+        """Read every value, and check that all are where the index says, and finite."""
+        chunks = 0
+        for name, tensor in self.tensors.items():
+            chunks += len(tensor.chunks)
+            odd = sum(int(np.count_nonzero(~np.isfinite(rows))) for rows in _rows_of(tensor))
+            if odd:
+                yield Finding(f"{name}: {odd} values are infinite or no numbers", "fault")
+        yield Finding(
+            f"the {chunks} pieces of {len(self.tensors)} parameters are where the index says",
+            "checked",
+        )
 
     def oddities(self) -> Iterator[str]:
         """Say what else is in the files."""
@@ -222,6 +237,13 @@ def _check_whole_heads(
             )
 
 
+def _rows_of(tensor: ChunkedTensor) -> Iterator[Array]:
+    """Yield a tensor some rows at a time."""
+    rows = tensor.shape[0] if tensor.shape else 1
+    for at in range(0, rows, _COMPARED_ROWS):
+        yield tensor.read(0, at, min(at + _COMPARED_ROWS, rows))
+
+
 def _is_tied(params: ModelParams, tensors: Mapping[str, ChunkedTensor]) -> bool:
     """Say whether the output layer is the embedding, by its absence or its bytes."""
     if OUTPUT not in tensors:
@@ -231,9 +253,5 @@ def _is_tied(params: ModelParams, tensors: Mapping[str, ChunkedTensor]) -> bool:
     embedding, output = tensors.get(EMBEDDING), tensors[OUTPUT]
     if embedding is None or (embedding.shape, embedding.dtype) != (output.shape, output.dtype):
         return False
-    rows = output.shape[0] if output.shape else 0
-    return all(
-        embedding.read(0, at, min(at + _COMPARED_ROWS, rows)).tobytes()
-        == output.read(0, at, min(at + _COMPARED_ROWS, rows)).tobytes()
-        for at in range(0, rows, _COMPARED_ROWS)
-    )
+    pairs = zip(_rows_of(embedding), _rows_of(output), strict=True)
+    return all(a.tobytes() == b.tobytes() for a, b in pairs)
