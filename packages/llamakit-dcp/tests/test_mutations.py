@@ -34,22 +34,28 @@ def mutated(data, random):
     return data
 
 
+def refusal_of(folder):
+    """Return the sentence by which a folder is refused; None if all of it can be read."""
+    try:
+        checkpoint = open_dcp(folder)
+        for parameter in checkpoint.parameters:
+            checkpoint.read(parameter)
+    except LlamakitError as error:
+        return str(error)
+    return None
+
+
 @pytest.mark.parametrize("name", [".metadata", "__1_0.distcp"])
 def test_mutated_files_are_read_or_refused_in_a_sentence(recorded, tmp_path, caplog, name):
     folder = shutil.copytree(recorded("fsdp-tp"), tmp_path / "copy")
     whole = (folder / name).read_bytes()
     caplog.set_level(logging.CRITICAL, "llamakit")
-    refused = 0
 
-    for number in range(150):
+    refusals = []
+    for number in range(100):
         (folder / name).write_bytes(mutated(whole, Random(number)))
-        try:
-            checkpoint = open_dcp(folder)
-            for parameter in checkpoint.parameters:
-                checkpoint.read(parameter)
-        except LlamakitError as error:
-            refused += 1
-            assert 20 < len(str(error)) < 2000
-            assert str(error).isprintable()
+        refusals.append(refusal_of(folder))
 
-    assert refused > 100
+    said = [refusal for refusal in refusals if refusal is not None]
+    assert len(said) > 50
+    assert all(20 < len(it) < 2000 and it.isprintable() for it in said)
