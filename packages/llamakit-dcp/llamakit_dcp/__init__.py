@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from llamakit.hookspecs import Registrar
     from llamakit.protocols import Checkpoint, Exporter
 
+__version__ = "0.1"
+
 
 @hookimpl
 def open_checkpoint(path: Path) -> Checkpoint | None:

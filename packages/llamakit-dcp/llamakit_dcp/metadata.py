@@ -21,12 +21,12 @@ from llamakit.printable import printable
 
 METADATA = ".metadata"
 _MAX_NBYTES = 64 << 20
-_CLASSES = "torch.distributed.checkpoint.metadata."
+CLASSES = "torch.distributed.checkpoint.metadata."
 _OLD = "torch.distributed._shard.sharded_tensor.metadata."
-_TENSOR = f"{_CLASSES}TensorStorageMetadata"
-_CHUNK = f"{_CLASSES}ChunkStorageMetadata"
-_INDEX = f"{_CLASSES}MetadataIndex"
-_PLACE = "torch.distributed.checkpoint.filesystem._StorageInfo"
+_TENSOR = f"{CLASSES}TensorStorageMetadata"
+_CHUNK = f"{CLASSES}ChunkStorageMetadata"
+_INDEX = f"{CLASSES}MetadataIndex"
+PLACE = "torch.distributed.checkpoint.filesystem._StorageInfo"
 _PATHS = ("PosixPath", "WindowsPath", "PurePosixPath", "PureWindowsPath")
 _DTYPES = {
     **dict.fromkeys(("float64", "int64", "uint64", "complex64"), 8),
@@ -38,10 +38,10 @@ _DTYPES = {
 }
 """The bytes of a value, by torch's names."""
 _NAMES = (
-    *(f"{_CLASSES}{name}" for name in ("Metadata", "BytesStorageMetadata", "StorageMeta")),
-    *(f"{_CLASSES}{name}" for name in ("TensorProperties", "_MEM_FORMAT_ENCODING")),
-    *(f"{_CLASSES}MEM_FORMAT_ENCODING", f"{_OLD}TensorProperties", f"{_OLD}MEM_FORMAT_ENCODING"),
-    *(_TENSOR, _CHUNK, _INDEX, _PLACE, "torch.Size", "torch.serialization._get_layout"),
+    *(f"{CLASSES}{name}" for name in ("Metadata", "BytesStorageMetadata", "StorageMeta")),
+    *(f"{CLASSES}{name}" for name in ("TensorProperties", "_MEM_FORMAT_ENCODING")),
+    *(f"{CLASSES}MEM_FORMAT_ENCODING", f"{_OLD}TensorProperties", f"{_OLD}MEM_FORMAT_ENCODING"),
+    *(_TENSOR, _CHUNK, _INDEX, PLACE, "torch.Size", "torch.serialization._get_layout"),
     *(f"{module}.{kind}" for module in ("pathlib", "pathlib._local") for kind in _PATHS),
     *("collections.OrderedDict", *(f"torch.{dtype}" for dtype in _DTYPES)),
 )
@@ -119,7 +119,7 @@ def read_metadata(path: Path) -> Index:
 
 
 def _index(metadata: Any, path: Path) -> Index:
-    fields = _fields(metadata, f"{_CLASSES}Metadata")
+    fields = _fields(metadata, f"{CLASSES}Metadata")
     described, stored = fields.get("state_dict_metadata"), fields.get("storage_data")
     if not isinstance(described, dict) or not isinstance(stored, dict):
         raise ValueError("it has no tensors, or not their places")
@@ -140,7 +140,7 @@ def _index(metadata: Any, path: Path) -> Index:
 def _places(stored: Mapping[Any, Any], path: Path) -> Iterator[tuple[str, tuple[str, int, int]]]:
     """Yield for each chunk which file it is in, from where on and how long it is."""
     for key, value in stored.items():
-        index, place = _fields(key, _INDEX), _fields(value, _PLACE)
+        index, place = _fields(key, _INDEX), _fields(value, PLACE)
         name = _name(index.get("fqn"), _MAX_NAME_LENGTH)
         file = _name(place.get("relative_path"), _MAX_FILE_NAME_LENGTH)
         offset, nbytes = _counts([place.get("offset"), place.get("length")])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import pickle
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,8 +16,10 @@ from llamakit.convert.export import check_options, write_plan
 from llamakit.convert.moves import WeightFile
 from llamakit.convert.slices_plan import ParameterSlice, plan_slices, slice_parameters
 from llamakit.errors import OptionError
-from llamakit.protocols import Checkpoint, RowOrder, ToolCommand
-from llamakit_dcp.metadata import METADATA
+from llamakit.protocols import Checkpoint, Parameter, RowOrder, ToolCommand
+from llamakit_dcp import __version__
+from llamakit_dcp.metadata import METADATA, ChunkPlace, TensorEntry
+from llamakit_dcp.metadata_writer import metadata_bytes
 
 OPTIONS = ("shards", "names", "prefix")
 _NAMES: Mapping[str, tuple[Callable[[str], str | None], RowOrder]] = {
@@ -75,7 +76,7 @@ def plan_export(
     small = meta_companions(checkpoint)
     small.append(SmallFile(METADATA, _metadata(slices, layouts, files, prefix)))
     asked = {name: options[name] for name in OPTIONS if name in options}
-    command = ToolCommand("export", {"format": "dcp", **asked})
+    command = ToolCommand("export", {"format": "dcp", **asked}, f"llamakit-dcp {__version__}")
     return plan_slices(checkpoint, destination, slices, files, small, order=order, command=command)
 
 
@@ -85,35 +86,18 @@ def _metadata(
     files: Sequence[WeightFile],
     prefix: str,
 ) -> bytes:
-    """Write the index, with torch's own classes: what they pickle as is torch's affair."""
-    import torch
-    from torch.distributed.checkpoint import filesystem, metadata
-
-    tensors: dict[str, Any] = {}
-    places = {}
+    chunks: dict[str, list[ChunkPlace]] = {}
+    sources: dict[str, Parameter] = {}
     for parts, layout, file in zip(slices, layouts, files, strict=True):
         for part, spec, place in zip(parts, layout.stored, layout.places, strict=True):
-            entry = tensors.setdefault(
-                spec.name,
-                metadata.TensorStorageMetadata(
-                    metadata.TensorProperties(dtype=getattr(torch, spec.dtype)),
-                    torch.Size(part.source.shape),
-                    [],
-                ),
-            )
-            index = metadata.MetadataIndex(spec.name, part.offsets, len(entry.chunks))
-            entry.chunks.append(
-                metadata.ChunkStorageMetadata(torch.Size(part.offsets), torch.Size(part.shape))
-            )
-            places[index] = filesystem._StorageInfo(file.name, *place)
-    return pickle.dumps(
-        metadata.Metadata(
-            state_dict_metadata=tensors,
-            planner_data={name: _path(name, prefix) for name in tensors},
-            storage_data=places,
-            storage_meta=metadata.StorageMeta(),
-        )
-    )
+            chunk = ChunkPlace(part.offsets, part.shape, file.name, *place)
+            chunks.setdefault(spec.name, []).append(chunk)
+            sources[spec.name] = part.source
+    tensors = {
+        name: TensorEntry(sources[name].shape, sources[name].dtype, tuple(places))
+        for name, places in chunks.items()
+    }
+    return metadata_bytes(tensors, {name: _path(name, prefix) for name in tensors})
 
 
 def _path(name: str, prefix: str) -> tuple[str, ...]:
