@@ -296,6 +296,28 @@ def test_tensors_that_no_llama_has_are_named(write_folder, name):
         open_huggingface(write_folder(extra={name: np.zeros(2, "float32")}))
 
 
+@pytest.mark.parametrize("tied", [True, False])
+def test_what_automodel_saves_without_its_prefix_is_read_if_the_output_is_the_embedding(
+    write_folder, weights, tied
+):
+    folder = write_folder({"tie_word_embeddings": tied})
+    tensors = {name.removeprefix("model."): it for name, it in converted(weights).items()}
+    tensors.pop("lm_head.weight", None)
+    save_file(tensors, folder / "model.safetensors", {"format": "pt"})
+
+    if not tied:
+        with pytest.raises(
+            ParametersError, match=r"without its output layer.*AutoModelForCausalLM"
+        ):
+            open_huggingface(folder)
+        return
+    checkpoint = open_huggingface(folder)
+
+    assert set(checkpoint.parameters) == set(weights) - {"output.weight"}
+    for name in checkpoint.parameters:
+        assert checkpoint.read(name).tobytes() == weights[name].tobytes()
+
+
 def test_a_projection_that_is_not_of_whole_heads_is_named(write_folder):
     extra = {"model.layers.0.self_attn.q_proj.weight": np.zeros((15, 16), "float32")}
 
