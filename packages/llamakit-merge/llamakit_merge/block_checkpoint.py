@@ -13,8 +13,8 @@ from llamakit.checkpoint.params import ModelParams
 from llamakit.protocols import Checkpoint, Parameter
 from llamakit_merge.rounding import Array
 
-BLOCK_VALUES = 1 << 18
-"""Values computed at a time: a few arrays of 1 MB, in each thread that reads."""
+BLOCK_VALUES = 1 << 16
+"""Values computed at a time: a few arrays of 256 KB, in each thread that reads."""
 
 _THREADS, _TEMPORARIES = 4, 4
 """Conversions read in four threads; each has float32 blocks of every model, read and rounded."""

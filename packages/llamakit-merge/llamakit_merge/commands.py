@@ -59,9 +59,7 @@ def merge_lora(
 
 
 @click.command()
-@click.argument(
-    "config", metavar="CONFIG", type=UserPath(exists=True, dir_okay=False, path_type=Path)
-)
+@click.argument("config", metavar="CONFIG", type=PATH)
 @destination_argument
 @output_options
 def merge(config: Path, destination: Path, **options: Any) -> None:

@@ -38,7 +38,8 @@ def linear(group: TensorGroup) -> BlockFunction:
         del row
         total: Array = blocks[0] * weights[0]
         for block, weight in zip(blocks[1:], weights[1:], strict=True):
-            total += block * weight
+            # torch adds products with one rounding, and the mean of two bfloat16 is often half-way.
+            total = (total + block.astype(np.float64) * weight).astype(total.dtype)
         total /= divisor
         return total
 

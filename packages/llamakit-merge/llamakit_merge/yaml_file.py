@@ -18,6 +18,7 @@ MAX_NBYTES = 128 << 10
 """A frankenmerge of 200 layers, each a slice of its own, has 20 KB."""
 MAX_NODES = 100_000
 """Values, keys and lists, each counted as often as aliases repeat it."""
+MAX_DIGITS = 100
 MAX_DEPTH = 20
 """How deep lists and mappings may be nested; a merge has 6 levels."""
 
@@ -48,7 +49,9 @@ def parse_yaml(data: bytes, source: str) -> Any:
     try:
         if len(data) > MAX_NBYTES:
             raise ValueError(f"it has over {MAX_NBYTES} bytes")
-        loader = yaml.SafeLoader(data.decode("utf-8-sig"))
+        text = data.decode("utf-8-sig")
+        _check_depth(text)
+        loader = yaml.SafeLoader(text)
         node = loader.get_single_node()
         if node is None:
             raise ValueError("it is empty")
@@ -69,6 +72,16 @@ def _refusal(source: str, reason: str) -> str:
     return f"{source} is not a merge in YAML: {printable(reason, 300)}."
 
 
+def _check_depth(text: str) -> None:
+    """Refuse deep nesting at its first bracket too many: PyYAML takes quadratic time for it."""
+    depth = 0
+    for event in yaml.parse(text, yaml.SafeLoader):
+        depth += isinstance(event, yaml.CollectionStartEvent)
+        depth -= isinstance(event, yaml.CollectionEndEvent)
+        if depth > MAX_DEPTH:
+            raise ValueError(_TOO_DEEP)
+
+
 def _check(node: yaml.Node, depth: int, sizes: dict[int, int]) -> int:
     """Return how many nodes a node is, with what its aliases repeat.
 
@@ -80,6 +93,8 @@ def _check(node: yaml.Node, depth: int, sizes: dict[int, int]) -> int:
     if depth > MAX_DEPTH:  # a node that contains itself gets here too
         raise ValueError(_TOO_DEEP)
     size = 1
+    if node.tag.endswith(":int") and len(node.value) > MAX_DIGITS:  # 59:59:59… is one too
+        raise ValueError(f"a number has {len(node.value)} digits")
     if isinstance(node, yaml.MappingNode):
         keys = Counter(key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode))
         if twice := next((key for key, count in keys.items() if count > 1), None):
