@@ -79,7 +79,8 @@ class MergedModel(BlockCheckpoint):
         """Merge rows ``start:stop`` of a parameter."""
         plan = self.plans[name]
         merged = self._function(name)(start, _read(plan, start, stop))
-        return rounded(merged, plan.dtype)
+        is_stored_so = self.parameters[name].dtype == plan.dtype
+        return merged if is_stored_so else rounded(merged, plan.dtype)
 
     def nbytes_to_read(self) -> int:
         """Return how many bytes of the models' weights are read at most, in all passes."""
@@ -121,10 +122,12 @@ def _parameter(name: str, plan: TensorPlan, out_dtype: str | None) -> Parameter:
 
 def _read(plan: TensorPlan, start: int, stop: int) -> list[Array]:
     work = working_dtype(plan.dtype)
-    return [
-        rounded(part.checkpoint.read(part.name, start=start, stop=stop).astype(work), plan.dtype)
-        for part in plan.parts
-    ]
+    blocks = []
+    for part in plan.parts:
+        stored = part.checkpoint.read(part.name, start=start, stop=stop)
+        block = stored.astype(work)
+        blocks.append(block if stored.dtype == plan.dtype else rounded(block, plan.dtype))
+    return blocks
 
 
 def plan_merge(

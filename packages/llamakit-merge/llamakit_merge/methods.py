@@ -54,8 +54,9 @@ def slerp(group: TensorGroup) -> BlockFunction:
     dot = 0.0
     for _, blocks in group.blocks():
         a, b = (blocks[at].astype(np.float64).ravel() for at in (base, other))
-        squares += a @ a, b @ b
-        dot += float(a @ b)
+        # Sums of products, not BLAS: its threads wait for one another in each of the readers'.
+        squares += (a * a).sum(), (b * b).sum()
+        dot += float((a * b).sum())
     norms = np.sqrt(squares)
     norms[norms <= _NO_NORM] = 1
     cosine = float(np.clip(dot / (norms[0] * norms[1]), -1, 1))

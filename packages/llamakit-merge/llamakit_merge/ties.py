@@ -45,8 +45,8 @@ def ties(group: TensorGroup) -> BlockFunction:
 
 def _agreed(group: TensorGroup, deltas: Sequence[Array], weights: Array) -> Array:
     """Add up what has the sign of the sum, where ``normalize`` says so over its weights."""
-    majority = np.where(group.round(_total(deltas)) >= 0, 1, -1)
-    masks = [np.sign(delta) == majority for delta in deltas]
+    is_up = group.round(_total(deltas)) >= 0
+    masks = [((delta > 0) & is_up) | ((delta < 0) & ~is_up) for delta in deltas]
     kept = [delta * mask for delta, mask in zip(deltas, masks, strict=True)]
     mixed: Array = group.round(_total(kept))
     if not group.shared["normalize"]:

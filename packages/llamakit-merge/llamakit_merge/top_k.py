@@ -18,6 +18,7 @@ from llamakit_merge.tensor_group import TensorGroup
 
 _BINS = 1 << 16
 _ALL_BITS = 0xFFFFFFFF
+_COUNTED_TOGETHER = 1 << 19
 
 
 @dataclass(frozen=True)
@@ -78,25 +79,43 @@ def find_largest(group: TensorGroup, densities: Sequence[float]) -> list[Largest
 
 def _smallest(group: TensorGroup, counts: dict[int, int]) -> dict[int, tuple[int, int]]:
     """Return for each model the smallest magnitude kept, as bits, and how many of that are."""
-    upper = {index: np.zeros(_BINS, np.int64) for index in counts}
+    upper = {index: _Histogram() for index in counts}
     for _, blocks in group.blocks():
         for index in counts:
-            bits = _bits(_delta(group, blocks, index))
-            upper[index] += np.bincount((bits >> 16).ravel(), minlength=_BINS)
-    halves = {index: _bin_of(upper[index], count) for index, count in counts.items()}
+            upper[index].add(_bits(_delta(group, blocks, index)) >> 16)
+    halves = {index: _bin_of(upper[index].counts(), count) for index, count in counts.items()}
     if group.dtype == "bfloat16":  # its values have no lower half
         return {index: (half << 16, rest) for index, (half, rest) in halves.items()}
-    lower = {index: np.zeros(_BINS, np.int64) for index in counts}
+    lower = {index: _Histogram() for index in counts}
     for _, blocks in group.blocks():
         for index, (half, _) in halves.items():
             bits = _bits(_delta(group, blocks, index))
-            equal = bits[(bits >> 16) == half] & (_BINS - 1)
-            lower[index] += np.bincount(equal, minlength=_BINS)
+            lower[index].add(bits[(bits >> 16) == half] & (_BINS - 1))
     found = {}
     for index, (half, rest) in halves.items():
-        bit, last = _bin_of(lower[index], rest)
+        bit, last = _bin_of(lower[index].counts(), rest)
         found[index] = (half << 16 | bit, last)
     return found
+
+
+class _Histogram:
+    """Counts 16-bit values, many blocks at a time: a count takes as long as there are bins."""
+
+    def __init__(self) -> None:
+        self._counts: Array = np.zeros(_BINS, np.int64)
+        self._waiting: list[Array] = []
+
+    def add(self, values: Array) -> None:
+        self._waiting.append(values.astype(np.uint16).ravel())
+        if sum(map(len, self._waiting)) > _COUNTED_TOGETHER:
+            self.counts()
+
+    def counts(self) -> Array:
+        """Return how often each value was added."""
+        if self._waiting:
+            self._counts += np.bincount(np.concatenate(self._waiting), minlength=_BINS)
+            self._waiting = []
+        return self._counts
 
 
 def _bin_of(histogram: Array, count: int) -> tuple[int, int]:
