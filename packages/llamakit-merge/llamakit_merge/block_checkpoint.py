@@ -95,6 +95,15 @@ class BlockCheckpoint(ABC):
         """Return about how much memory the blocks take that are computed at the same time."""
         return _THREADS * (2 * len(self.sources) + _TEMPORARIES) * BLOCK_VALUES * 4
 
+    def provenance_sources(self) -> list[Checkpoint]:
+        """Return the checkpoints on the disk that this one is computed from."""
+        found: list[Checkpoint] = []
+        for source in self.sources:
+            found += (
+                source.provenance_sources() if isinstance(source, BlockCheckpoint) else [source]
+            )
+        return found
+
     def weight_files(self) -> list[Path]:
         """Return the files of weights of all sources, as far as these say."""
         listed: list[Path] = []

@@ -50,7 +50,8 @@ def merge_lora(
     llamakit merge-lora llama-2-7b/ my-adapter/ llama-2-7b-mine/
     llamakit merge-lora llama-2-7b/ my-adapter/ llama-2-7b-mine-hf/ --format hf
     """  # noqa: D301 - Click's mark
-    output = make_output(destination, **options)
+    recorded = {"adapters": [path.name for path in adapters], "weights": list(weights) or None}
+    output = make_output(destination, **options, recorded=recorded)
     from llamakit_merge.api import merge_lora as run
 
     merged = run(source, *adapters, weights=weights or None, alpha=alpha)
@@ -72,7 +73,7 @@ def merge(config: Path, destination: Path, **options: Any) -> None:
     llamakit merge ties.yml llama-2-7b-merged/ -n 2
     llamakit merge ties.yml llama-2-7b-merged-hf/ --format hf
     """  # noqa: D301 - Click's mark
-    output = make_output(destination, **options)
+    output = make_output(destination, **options, recorded={"config": config.name})
     from llamakit_merge.api import merge as run
 
     merged = run(config)

@@ -12,6 +12,7 @@ import click
 from llamakit.cli.user_path import UserPath
 
 if TYPE_CHECKING:
+    from llamakit.protocols import ToolCommand
     from llamakit_merge.block_checkpoint import BlockCheckpoint
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -31,6 +32,13 @@ class Output:
     only_plan: bool = False
     force: bool = False
     as_json: bool = False
+    recorded: Mapping[str, Any] | None = None
+    """What ``llamakit.json`` says was asked for."""
+
+    @property
+    def shards(self) -> int:
+        """How many shards Meta's format has."""
+        return self.size or 1
 
 
 def output_options(command: F) -> F:
@@ -83,8 +91,12 @@ def make_output(
     only_plan: bool,
     force: bool,
     as_json: bool,
+    recorded: Mapping[str, Any],
 ) -> Output:
     """Check the options, and return them.
+
+    Args:
+        recorded: what ``llamakit.json`` says was asked for.
 
     Raises:
         click.UsageError: two do not go together.
@@ -99,7 +111,7 @@ def make_output(
         if not equals or not key:
             raise click.BadParameter(f"{text!r} is not K=V", param_hint="--option")
         options[key] = value
-    return Output(destination, size, format_name, options, only_plan, force, as_json)
+    return Output(destination, size, format_name, options, only_plan, force, as_json, recorded)
 
 
 def write(
@@ -118,6 +130,7 @@ def write(
     from llamakit.cli.conversion import describe_plan, describe_report, weights_nbytes
     from llamakit.cli.terminal import bytes_bar
 
+    command = _command(checkpoint, output)
     check_not_a_source(checkpoint, output.destination)
     context = click.get_current_context()
     if output.format_name is not None and context.obj is not None:
@@ -132,9 +145,10 @@ def write(
             report: Mapping[str, Any] = llamakit.reshard(
                 checkpoint,
                 output.destination,
-                output.size or 1,
+                output.shards,
                 force=output.force,
                 progress=progress,
+                command=command,
             )
         else:
             options: dict[str, Any] = dict(output.options or {})
@@ -156,13 +170,24 @@ def plan_of(checkpoint: BlockCheckpoint, output: Output) -> dict[str, Any]:
     """
     import llamakit
 
-    plan = llamakit.plan_reshard(checkpoint, output.destination, output.size or 1)
+    command = _command(checkpoint, output)
+    plan = llamakit.plan_reshard(checkpoint, output.destination, output.shards, command=command)
     described = plan.as_json(force=output.force)
     described["nbytes_read"] = checkpoint.nbytes_to_read()
     described["memory_nbytes"] = plan.memory_nbytes + checkpoint.memory_nbytes()
     if output.format_name is not None:
         described["files"] = []
     return described
+
+
+def _command(checkpoint: BlockCheckpoint, output: Output) -> ToolCommand:
+    """Return what ``llamakit.json`` says has made a folder in Meta's format."""
+    from importlib.metadata import version
+
+    from llamakit.protocols import ToolCommand
+
+    options = {"model_parallel_size": output.shards, **(output.recorded or {})}
+    return ToolCommand(checkpoint.form, options, f"llamakit-merge {version('llamakit-merge')}")
 
 
 def check_not_a_source(checkpoint: BlockCheckpoint, destination: Path) -> None:
