@@ -24,7 +24,7 @@ _PREPARED = 8
 """Tensors whose thresholds or norms are kept: conversions read a few at a time."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Part:
     """A tensor of one model."""
 
@@ -74,11 +74,12 @@ class MergedModel(BlockCheckpoint):
         self.plans = plans
         self._prepared: OrderedDict[str, BlockFunction] = OrderedDict()
         self._preparing = threading.Lock()
+        self._last: dict[Part, Array] = {}
 
     def compute(self, name: str, start: int, stop: int) -> Array:
         """Merge rows ``start:stop`` of a parameter."""
         plan = self.plans[name]
-        merged = self._function(name)(start, _read(plan, start, stop))
+        merged = self._function(name)(start, self._read(plan, start, stop))
         is_stored_so = self.parameters[name].dtype == plan.dtype
         return merged if is_stored_so else rounded(merged, plan.dtype)
 
@@ -110,24 +111,27 @@ class MergedModel(BlockCheckpoint):
             plan.base,
             plan.shared,
             plan.inputs,
-            lambda start, stop: _read(plan, start, stop),
+            lambda start, stop: self._read(plan, start, stop),
         )
+
+    def _read(self, plan: TensorPlan, start: int, stop: int) -> list[Array]:
+        """Read rows of each part, in the dtype to compute in, rounded to that of the merge."""
+        work = working_dtype(plan.dtype)
+        blocks = []
+        last = {}
+        for part in plan.parts:
+            stored = part.checkpoint.read(part.name, start=start, stop=stop)
+            last[part] = stored
+            block = stored.astype(work)
+            blocks.append(block if stored.dtype == plan.dtype else rounded(block, plan.dtype))
+        self._last = last  # a view of a file keeps its map for the next block
+        return blocks
 
 
 def _parameter(name: str, plan: TensorPlan, out_dtype: str | None) -> Parameter:
     part = plan.parts[0]
     found = part.checkpoint.parameters[part.name]
     return replace(found, name=name, dtype=out_dtype or plan.dtype)
-
-
-def _read(plan: TensorPlan, start: int, stop: int) -> list[Array]:
-    work = working_dtype(plan.dtype)
-    blocks = []
-    for part in plan.parts:
-        stored = part.checkpoint.read(part.name, start=start, stop=stop)
-        block = stored.astype(work)
-        blocks.append(block if stored.dtype == plan.dtype else rounded(block, plan.dtype))
-    return blocks
 
 
 def plan_merge(
