@@ -13,7 +13,7 @@ from llamakit_merge.config import MergeConfig, ModelReference, parse_config, rea
 from llamakit_merge.lora import MergedAdapter
 from llamakit_merge.merged_model import MergedModel, plan_merge
 from llamakit_merge.methods import find_method
-from llamakit_merge.model_fit import check_models, compare_tokenizers
+from llamakit_merge.model_fit import check_models, check_readable, compare_tokenizers
 from llamakit_merge.settings import check_names
 from llamakit_merge.tensor_group import MergeMethod, ParameterSpec, TensorGroup
 
@@ -87,6 +87,7 @@ def merge_lora(
     base = (
         llamakit.open_checkpoint(checkpoint) if isinstance(checkpoint, str | Path) else checkpoint
     )
+    check_readable(base)
     shares = [1.0] * len(adapters) if weights is None else list(weights)
     if len(shares) != len(adapters):
         raise LlamakitError(f"{len(shares)} weights are given for {len(adapters)} adapters.")

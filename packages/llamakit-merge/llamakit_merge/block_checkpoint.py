@@ -67,6 +67,10 @@ class BlockCheckpoint(ABC):
     def compute(self, name: str, start: int, stop: int) -> Array:
         """Return rows ``start:stop`` of a parameter, of any floating-point dtype."""
 
+    def unchanged(self, name: str) -> Checkpoint | None:  # noqa: ARG002 - of derived classes
+        """Return the source that has a parameter as it is in the result, under the same name."""
+        return None
+
     def read(self, name: str, *, axis: int = 0, start: int = 0, stop: int | None = None) -> Array:
         """Compute one parameter, or the slice ``start:stop`` of it along ``axis``.
 
@@ -74,6 +78,9 @@ class BlockCheckpoint(ABC):
             KeyError: no such parameter.
             LlamakitError: a source cannot be read.
         """
+        source = self.unchanged(name)
+        if source is not None:
+            return source.read(name, axis=axis, start=start, stop=stop)
         shape = self.parameters[name].shape
         first, last, _ = slice(start, stop).indices(shape[axis])
         begin, end = (first, last) if axis == 0 else (0, shape[0])

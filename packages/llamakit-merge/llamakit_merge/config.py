@@ -186,11 +186,10 @@ class _Reader:
     def _model(self, value: object, place: str) -> ModelReference:
         if isinstance(value, dict):  # as mergekit itself writes it
             part = self._mapping(value, place, ("model", "lora"))
-            paths = [self._path(part.get(key), f"{place}.{key}") for key in part if part[key]]
-            return ModelReference(*paths)
+            whole, lora = self._path(part.get("model"), f"{place}.model"), part.get("lora")
+            return ModelReference(whole, self._path(lora, f"{place}.lora") if lora else None)
         text = str(value) if isinstance(value, str | int) else ""
-        whole = self._existing(text)
-        if whole is None and text.count("+") == 1:
+        if self._existing(text) is None and text.count("+") == 1:
             model, _, adapter = text.partition("+")
             return ModelReference(self._path(model, place), self._path(adapter, place))
         return ModelReference(self._path(value, place))

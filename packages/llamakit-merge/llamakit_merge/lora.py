@@ -45,15 +45,18 @@ class MergedAdapter(BlockCheckpoint):
         changed = {name for adapter in adapters for name in adapter.changes if name in parameters}
         self.changed = tuple(name for name in parameters if name in changed)
         """The names of the parameters that the adapters change."""
+        self._changed = changed
         self._base = base
         self._adapters = list(zip(adapters, shares, strict=True))
         self._factors: dict[tuple[int, str], Array] = {}
         self._computing = threading.Lock()
 
+    def unchanged(self, name: str) -> Checkpoint | None:
+        """Return the model where no adapter changes a parameter."""
+        return self._base if name not in self._changed and name in self._base.parameters else None
+
     def compute(self, name: str, start: int, stop: int) -> Array:
         """Return rows ``start:stop``: the model's, and what the adapters make of them."""
-        if name not in self.changed:
-            return self._stored(name, start, stop)
         base = self._before(name, start, stop)
         values = base
         for index, (adapter, share) in enumerate(self._adapters):

@@ -24,7 +24,7 @@ def check_models(models: Sequence[Checkpoint]) -> None:
     """
     first = models[0]
     for model in models:
-        _check_readable(model)
+        check_readable(model)
         for what, ours, theirs in zip(_FACTS, _facts(first), _facts(model), strict=True):
             if ours != theirs:
                 raise LlamakitError(
@@ -58,7 +58,12 @@ def _facts(model: Checkpoint) -> tuple[object, ...]:
     )
 
 
-def _check_readable(model: Checkpoint) -> None:
+def check_readable(model: Checkpoint) -> None:
+    """Check that a model is one whose weights are computed with here.
+
+    Raises:
+        LlamakitError: it is of Llama 4, or quantized.
+    """
     for parameter in merged_parameters(model).values():
         if to_huggingface(parameter.name) is None:
             raise LlamakitError(

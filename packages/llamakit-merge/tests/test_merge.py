@@ -196,3 +196,25 @@ def test_the_tokenizer_of_another_vocabulary_is_refused_where_rows_would_move(tm
         merge(values | {"tokenizer_source": "union"})
 
     assert merge(values | {"tokenizer_source": None}).params.vocab_size == 1600
+
+
+def test_tied_models_stay_tied(tmp_path):
+    for seed, name in enumerate(("a", "b")):
+        write_model(tmp_path / name, seed, tied=True)
+
+    llamakit.export(merge(linear(str(tmp_path / "a"), str(tmp_path / "b"))), tmp_path / "out")
+
+    back = llamakit.open_checkpoint(tmp_path / "out")
+    assert back.params.tied_embeddings
+    assert "output.weight" not in back.parameters
+
+
+def test_mergekits_long_form_of_a_model_is_read(models, tmp_path):
+    adapter = write_adapter(tmp_path / "adapter", "rslora")
+    model = {"lora": {"path": str(adapter)}, "model": {"path": str(models() / "base")}}
+    part = {"model": model, "parameters": {"weight": 1}}
+
+    merged = merge({"merge_method": "linear", "models": [part]}).read("output.weight")
+
+    expected = merge_lora(models() / "base", adapter).read("output.weight")
+    np.testing.assert_array_equal(merged, expected)
