@@ -41,8 +41,8 @@ def explain_other(path: Path) -> None:
     elif (path / "adapter_config.json").is_file():
         raise NotACheckpointError(
             f"{path} is an adapter of PEFT, such as a LoRA: the change to a model, not the model. "
-            "Merge it in Python: AutoPeftModelForCausalLM.from_pretrained(path).merge_and_unload()"
-            ".save_pretrained(merged)."
+            f"Merge it: llamakit merge-lora MODEL {quoted(path)} DST, of the package "
+            "llamakit-merge, or PEFT's merge_and_unload."
         )
     elif path.is_dir():
         _explain_folder(path)

@@ -1,41 +1,26 @@
-"""The command ``merge-lora``: a checkpoint and a LoRA adapter become one checkpoint."""
+"""Merge LoRA adapters into checkpoints, and checkpoints with one another.
 
-import click
+The commands are ``merge-lora`` and ``merge``; the functions are in ``llamakit_merge.api``. This
+module is imported at every start of llamakit, so it imports nothing heavy.
+"""
 
-import llamakit
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
 from llamakit import hookimpl
 
+if TYPE_CHECKING:
+    import click
 
-@click.command("merge-lora")
-@click.argument("source", metavar="SRC")
-@click.argument("adapter", metavar="ADAPTER")
-@click.argument("destination", metavar="DST")
-@click.option(
-    "-n",
-    "--model-parallel-size",
-    "size",
-    metavar="N",
-    type=click.IntRange(min=1),
-    default=1,
-    show_default=True,
-    help="How many shards to make.",
-)
-@click.option("--force", is_flag=True, help="Replace DST if it exists.")
-def merge_lora(source, adapter, destination, size, force):
-    """Add the LoRA ADAPTER to the checkpoint SRC, and write the result at DST.
-
-    ADAPTER is a folder that PEFT saved: adapter_config.json and adapter_model.safetensors. The
-    result is a checkpoint in Meta's format like any other. Memory does not grow with the model.
-    """
-    from llamakit_merge.merge import merge
-
-    merged = merge(llamakit.open_checkpoint(source), adapter)
-    report = llamakit.reshard(merged, destination, size, force=force)
-    click.echo(f"changed {len(merged.changed)} of {len(merged.parameters)} parameters")
-    click.echo(f"made {report['destination']}: {report['nbytes']:,} bytes")
+    from llamakit.hookspecs import Registrar
 
 
 @hookimpl
-def register_checkpoint_tools(tools):
-    """Offer ``merge-lora``."""
-    tools.register("merge-lora", merge_lora, help="Merge a LoRA adapter into a checkpoint.")
+def register_checkpoint_tools(tools: Registrar[click.Command | str]) -> None:
+    """Offer ``merge-lora`` and ``merge``."""
+    place = "llamakit_merge.commands"
+    tools.register(
+        "merge-lora", f"{place}:merge_lora", help="Merge LoRA adapters into a checkpoint."
+    )
+    tools.register("merge", f"{place}:merge", help="Merge models as mergekit's YAML says.")

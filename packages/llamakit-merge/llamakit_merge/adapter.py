@@ -1,142 +1,136 @@
-"""Reads what PEFT's ``save_pretrained`` wrote, under Meta's names and in Meta's order of rows.
+"""An adapter: what it changes of each parameter.
 
-Source: https://arxiv.org/abs/2106.09685; ``get_delta_weight`` and ``update_layer`` in PEFT's
-``tuners/lora/layer.py``.
+Source: https://arxiv.org/abs/2106.09685 (LoRA), https://arxiv.org/abs/2402.09353 (DoRA); ``merge``
+in PEFT's ``tuners/lora/layer.py`` and ``variants.py``.
 """
 
 from __future__ import annotations
 
-import json
-import math
 import re
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-
 from llamakit import LlamakitError
+from llamakit.protocols import Checkpoint, Parameter
+from llamakit_merge.adapter_config import CONFIG, AdapterConfig, read_adapter_config
+from llamakit_merge.adapter_tensors import Matrix, ModuleTensors, read_tensors
 
-Factors = tuple[np.ndarray, np.ndarray]
-"""``(rows, rank)`` and ``(rank, columns)`` float32; their product is added to a parameter."""
-
-_CONFIG, _WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
-_PLAIN = {
-    "peft_type": ("LORA",),
-    "bias": ("none",),
-    "lora_bias": (False, None),
-    "fan_in_fan_out": (False, None),
-    "modules_to_save": (None, []),
-    "trainable_token_indices": (None, []),
-    "alora_invocation_tokens": (None, []),
-    "layer_replication": (None, []),
-    "alpha_pattern": ({}, None),
-    # The other ways to begin change the weights of the model too.
-    "init_lora_weights": (True, False, None, "gaussian", "orthogonal", "eva"),
-}
-"""What a plain adapter's config says, where it says anything."""
-_HARMLESS = ("use_rslora", "eva_config")
-"""Of the keys that switch variants of LoRA on, ``use_…`` and ``…_config``, those known here."""
-
-_NAME = re.compile(
-    r"base_model\.model\.(?:model\.(layers\.[0-9]+)\.)?([a-z_.]+)\.lora_([AB])\.weight"
-)
-_MODULES = {
-    "lm_head": "output",
-    "self_attn.q_proj": "attention.wq",
-    "self_attn.k_proj": "attention.wk",
-    "self_attn.v_proj": "attention.wv",
-    "self_attn.o_proj": "attention.wo",
-    "mlp.gate_proj": "feed_forward.w1",
-    "mlp.down_proj": "feed_forward.w2",
-    "mlp.up_proj": "feed_forward.w3",
-}
-_ROTARY = ("attention.wq", "attention.wk")
+_WEIGHTS = ("adapter_model.safetensors", "adapter_model.bin", "adapter_model.pt")
+_NUMBERED = re.compile(r"adapter_([0-9]{1,9})\.pt")
+EMBEDDING, OUTPUT = "tok_embeddings.weight", "output.weight"
 
 
-def read_adapter(folder: Path, head_dim: int) -> dict[str, Factors]:
-    """Read an adapter.
+@dataclass(frozen=True)
+class Change:
+    """What an adapter makes of one parameter."""
+
+    whole: Matrix | None
+    """The values that replace the model's, before anything is added."""
+    left: Matrix | None
+    """``(rows, rank)``."""
+    right: Matrix | None
+    """``(rank, columns)``."""
+    scale: float
+    """Of the product of both."""
+    magnitude: Matrix | None
+    """DoRA's: the norm of each row, of an embedding of each column."""
+
+
+@dataclass(frozen=True)
+class Adapter:
+    """An adapter that fits a model."""
+
+    path: Path
+    changes: Mapping[str, Change]
+    """By Meta's name."""
+    unties: bool
+    """It changes the embedding or the output layer for itself, so that they are two afterwards."""
+
+
+def read_adapter(path: Path, checkpoint: Checkpoint, alpha: float | None = None) -> Adapter:
+    """Read an adapter of a model, from its index.
 
     Args:
-        folder: with adapter_config.json and adapter_model.safetensors.
-        head_dim: rows in one head of the model.
-    Returns:
-        The factors of each parameter that it changes, by Meta's name.
+        path: the folder that PEFT or torchtune saved, or its file of weights.
+        checkpoint: the model.
+        alpha: LoRA's alpha, where there is no adapter_config.json.
 
     Raises:
-        LlamakitError: it is no adapter, or one of another kind.
+        LlamakitError: it is no adapter, one of another kind, or one of another model.
     """
-    config = _read_config(folder / _CONFIG)
-    factors = {}
-    for (layer, module), parts in _read_pairs(folder / _WEIGHTS).items():
-        a, b = parts["A"], parts["B"]  # (rank, in), (out, rank)
-        rank = len(a)
-        scale = config["lora_alpha"] / (math.sqrt(rank) if config.get("use_rslora") else rank)
-        name = _MODULES[module]
-        if name in _ROTARY:
-            b = _meta_order(b, head_dim)
-        factors[f"{layer}.{name}.weight" if layer else f"{name}.weight"] = (scale * b, a)
-    return factors
+    file = _find_weights(path)
+    config_path = file.with_name(CONFIG)
+    if alpha is not None and not config_path.exists():
+        config = AdapterConfig(alpha)
+    else:
+        config = read_adapter_config(config_path)
+    modules = read_tensors(file, checkpoint.params.head_dim)
+    changes = {name: _change(file, module, config) for name, module in modules.items()}
+    for name, change in changes.items():
+        _check_fits(file, checkpoint, name, change)
+    trained = any(
+        name in changes and (changes[name].left or config.is_trained_whole(modules[name].module))
+        for name in (EMBEDDING, OUTPUT)
+    )
+    return Adapter(path, changes, trained and not config.keeps_tied)
 
 
-def _read_config(path: Path) -> dict:
-    try:
-        config = json.loads(path.read_text("utf-8"))  # noqa: TID251
-        float(config["lora_alpha"])
-    except (OSError, ValueError, TypeError, KeyError) as error:
+def _find_weights(path: Path) -> Path:
+    """Find an adapter's file of weights; of torchtune's, the one of the last epoch."""
+    if path.is_file():
+        return path
+    for name in _WEIGHTS:
+        if (path / name).exists():
+            return path / name
+    files = path.iterdir() if path.is_dir() else ()
+    numbered = {int(match[1]): file for file in files if (match := _NUMBERED.fullmatch(file.name))}
+    if numbered:
+        return numbered[max(numbered)]
+    raise LlamakitError(
+        f"{path} has no adapter; expected the folder that PEFT saved, with {CONFIG} and "
+        f"{_WEIGHTS[0]}, or torchtune's adapter_0.pt."
+    )
+
+
+def _change(file: Path, module: ModuleTensors, config: AdapterConfig) -> Change:
+    parts = module.tensors
+    left, right = parts.get("left"), parts.get("right")
+    fits = left is None and right is None and "magnitude" not in parts
+    if left is not None and right is not None:
+        shapes = (left.shape, right.shape)
+        fits = all(len(shape) == 2 for shape in shapes) and left.shape[1] == right.shape[0] > 0
+    if not fits:
         raise LlamakitError(
-            f"{path} is not the config of a LoRA adapter ({type(error).__name__}: {error}); "
-            f"expected the folder that PEFT saved, with {_CONFIG} and {_WEIGHTS}."
-        ) from error
-    for key, value in config.items():
-        if not _is_plain(key, value):
+            f"{file}: the matrices A and B of {module.module} do not make a pair; the file is not "
+            "complete: copy it again."
+        )
+    scale = config.scale(module.module, right.shape[0]) if right else 0.0
+    whole = parts.get("whole") or parts.get("base")
+    return Change(whole, left, right, scale, parts.get("magnitude"))
+
+
+def _check_fits(file: Path, checkpoint: Checkpoint, name: str, change: Change) -> None:
+    parameter = _parameter(checkpoint, name)
+    shapes = [change.whole.shape] if change.whole else []
+    if change.left and change.right:
+        shapes.append((change.left.shape[0], change.right.shape[1]))
+    for shape in shapes:
+        if parameter is None or parameter.shape != shape:
+            found = "no such parameter" if parameter is None else f"one of {parameter.shape}"
             raise LlamakitError(
-                f"{path}: {key!r} is {value!r:.80}, and only plain LoRA is merged here. Merge "
-                "this adapter with PEFT's merge_and_unload, and import the result."
+                f"{file} changes {name} of shape {shape}, and {checkpoint.path} has {found}: "
+                "the adapter was trained on another model; pass that one."
             )
-    return config
-
-
-def _is_plain(key: str, value: object) -> bool:
-    if key in _PLAIN:
-        return value in _PLAIN[key]
-    is_variant = key.startswith("use_") or key.endswith("_config")
-    return not value or not is_variant or key in _HARMLESS
-
-
-def _read_pairs(path: Path) -> dict[tuple[str | None, str], dict[str, np.ndarray]]:
-    """Read the matrices, two of each module, as float32."""
-    import ml_dtypes  # noqa: F401 - makes numpy know bfloat16
-    from safetensors import SafetensorError
-    from safetensors.numpy import load_file
-
-    try:
-        tensors = load_file(path)
-    except (OSError, SafetensorError) as error:
+    assert parameter is not None
+    if change.magnitude and change.magnitude.shape != (parameter.shape[name == EMBEDDING],):
         raise LlamakitError(
-            f"{path} cannot be read ({error}); expected the folder that PEFT saved, with "
-            f"{_CONFIG} and {_WEIGHTS}."
-        ) from error
-    pairs: dict[tuple[str | None, str], dict[str, np.ndarray]] = {}
-    for theirs, tensor in tensors.items():
-        match = _NAME.fullmatch(theirs)
-        if match is None or match[2] not in _MODULES:
-            raise LlamakitError(
-                f"{path}: {theirs!r:.120} is no LoRA matrix of a Llama's layers or output. An "
-                "adapter that brings more, such as a whole embedding, is merged by PEFT's "
-                "merge_and_unload; import the result."
-            )
-        pairs.setdefault((match[1], match[2]), {})[match[3]] = tensor.astype(np.float32)
-    for (layer, module), parts in pairs.items():
-        if set(parts) != {"A", "B"} or len(parts["A"]) != parts["B"].shape[-1]:
-            raise LlamakitError(
-                f"{path}: the matrices A and B of {layer or 'the model'}, {module} do not make a "
-                "pair; the file is not whole: copy it again."
-            )
-    return pairs
+            f"{file}: the magnitudes of {name} are {change.magnitude.shape}, and the parameter is "
+            f"{parameter.shape}; the file is of another model, or damaged."
+        )
 
 
-def _meta_order(rows: np.ndarray, head_dim: int) -> np.ndarray:
-    """Bring rows from Hugging Face's order, halves of a head, into Meta's, pairs of neighbours."""
-    if len(rows) % head_dim:
-        return rows  # of another model, which its shape will tell
-    halves = rows.reshape(-1, 2, head_dim // 2, rows.shape[-1])  # (H, 2, D/2, rank)
-    return halves.swapaxes(1, 2).reshape(rows.shape)
+def _parameter(checkpoint: Checkpoint, name: str) -> Parameter | None:
+    if name == OUTPUT and checkpoint.params.tied_embeddings:
+        name = EMBEDDING
+    return checkpoint.parameters.get(name)
