@@ -250,7 +250,7 @@ READERS = (
         [
             b"[" * 100_000,
             b'{"format": "llamakit provenance 1", "steps": [' + b"{}," * 200 + b"{}]}",
-            format_steps([Step("a", {}, "x", (), (FILE,) * 9999), *[MANY] * 99]),
+            format_steps([Step("a", {}, "x", (), (FILE,) * 2000), *[MANY] * 10]),
             RECORD.replace(b"src", b"\\u001b]0;x\\u0007"),
             RECORD.replace(b'"a"', b'"../../../../../../etc/passwd"'),
         ],
