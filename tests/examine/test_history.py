@@ -51,7 +51,7 @@ def test_history_shows_the_way_from_metas_checklist(chain, run_llamakit):
         f"this is what step 3 wrote: {root / 'back'}",
     ]
     assert "73370d75634b6075fbb20d7c40859b1c, of checklist.chk" in done.stdout
-    exported = done.stdout.partition("2. export")[2].partition("wrote")[0]
+    exported = done.stdout.partition("2. export")[2].partition("   wrote")[0]
     assert "tokenizer.model" in exported
     steps = json.loads(listed.stdout)["history"]
     assert steps == json.loads((root / "back" / "llamakit.json").read_text())["steps"]
