@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import re
 
-_SWITCHES = ("force", "repair", "deep", "verify", "instruct")
+_SWITCHES = ("force", "repair", "deep", "verify", "instruct", "partial")
 _RENAMED = {"url-file": "link", "sampler-option": "sampler_options", "base": "instruct=False"}
 _OTHERS = (
     "model-parallel-size max-seq-len max-batch-size max-new-tokens dtype device quantize tokenizer "
     "join-timeout rope-factor prompt-format sampler temperature top-p seed stop draft processor "
-    "output-dir limit-rate connections max-shard-size"
+    "output-dir limit-rate connections max-shard-size keep drop rename vocab-size "
+    "pad-vocab-to-multiple init"
 )
 _FLAG = re.compile(
     rf"(?<![\w-])--({'|'.join((*_SWITCHES, *_RENAMED, *_OTHERS.split()))})(?![\w-])"

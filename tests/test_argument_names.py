@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import inspect
 import re
 from pathlib import Path
@@ -19,6 +20,7 @@ PACKAGE = Path(llamakit.__file__).parent
 COMMANDS_ONLY = {"--prompts", "--include", "--no-auth", "--api-key-file", "--host", "--port"}
 COMMANDS_ONLY |= {"--allowed-host", "--upgrade", "--help", "--no-such-option", "--format"}
 COMMANDS_ONLY |= {"--json", "--items", "--key", "--strip-prefix", "--nproc_per_node"}
+COMMANDS_ONLY |= {"--tensors", "--for", "--model-id", "--rm"}
 """Of the server, of commands that the Python API has no part of, and of other programs."""
 
 
@@ -49,6 +51,7 @@ def test_every_flag_in_the_messages_of_the_library_has_an_argument() -> None:
     functions += [Llama.open, Llama.stream, Llama.stream_chat]
     known = {name for it in functions for name in inspect.signature(it).parameters}
     known |= {"instruct", "max_shard_size"}  # options of the exporter hf
+    known |= {field.name for field in dataclasses.fields(api.Edits)}
     files = [it for it in PACKAGE.rglob("*.py") if not {"cli", "testing"} & {*it.parts}]
     flags = {
         flag for it in files for flag in re.findall(r'"[^"\n]*?(--[a-z][a-z_-]+)', it.read_text())

@@ -24,7 +24,7 @@ OLD = "reshard.json"
 """What 0.1 wrote next to shards: their source, and how the embedding is split."""
 MAX_NBYTES = 8 << 20
 """A step on a Hugging Face folder of 405B, with its 200 files, has 0.05 MB."""
-_MAX_SOURCES, _MAX_OPTIONS, _LONGEST = 1000, 1000, 1000
+_MAX_SOURCES, _MAX_OPTIONS, _LONGEST = 100, 1000, 1000
 _CHECKSUM = {"md5": re.compile("[0-9a-f]{32}"), "sha256": re.compile("[0-9a-f]{64}")}
 _MAX_SIZE = 1 << 60
 

@@ -139,8 +139,10 @@ def params_json(checkpoint: Checkpoint) -> bytes:
         UnsupportedModelError: it cannot say what this model is.
     """
     params = _with_factor(checkpoint.params, checkpoint.path)
-    # The reference passes max_seq_len itself, and fails on a file that has it too.
-    values = to_meta_json(replace(params, max_seq_len=None))
+    # The reference passes max_seq_len itself, and fails on a file that has it too; one of Meta's
+    # format that says it anyway keeps it, as a reshard does, which copies that file.
+    length = params.max_seq_len if checkpoint.form == "meta" else None
+    values = to_meta_json(replace(params, max_seq_len=length))
     _check_hidden(params, values, checkpoint.path)
     return (json.dumps(values) + "\n").encode()
 

@@ -11,6 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from llamakit.checkpoint.capabilities import model_parallel_size
+from llamakit.checkpoint.families import LLAMA_3, LLAMA_4
 from llamakit.checkpoint.layout import EMBEDDING, OUTPUT, ROPE_FREQS, expected_shapes
 from llamakit.checkpoint.llama4 import architecture_of
 from llamakit.checkpoint.params import ModelParams
@@ -160,11 +161,19 @@ def _check_complete(edited: EditedCheckpoint) -> None:
         ParametersError: it is not; what is missing and what is no model's is named.
     """
     expected = expected_shapes(edited.params)
-    optional = {ROPE_FREQS, OUTPUT}
-    missing = [name for name in expected if name not in edited.parameters]
-    extra = [name for name in edited.parameters if name not in expected.keys() | optional]
-    faults = {"missing": missing, "not of this model": extra}
-    if missing or extra:
+    shapes = {name: parameter.shape for name, parameter in edited.parameters.items()}
+    faults = {
+        "missing": [name for name in expected if name not in shapes],
+        "not of this model": [
+            name for name in shapes if name not in expected.keys() | {ROPE_FREQS, OUTPUT}
+        ],
+        "of another shape": [
+            f"{name} is {shapes[name]}, expected {shape}"
+            for name, shape in expected.items()
+            if shapes.get(name, shape) != shape
+        ],
+    }
+    if any(faults.values()):
         described = "; ".join(f"{fault}: {listed(it)}" for fault, it in faults.items() if it)
         raise ParametersError(
             f"what is left of {edited.path} is no complete model. {described}. Drop whole layers, "
@@ -179,6 +188,13 @@ def _check_rows(params: ModelParams, size: int, tokens: int | None, *, resized: 
             f"a vocabulary of {rows} tokens is too small: the tokenizer has {tokens}; expected as "
             "many or more"
         )
+    if resized and params.family == LLAMA_3.name and tokens is not None:
+        confused = tokens - LLAMA_3.special_tokens + LLAMA_4.special_tokens
+        if rows == confused:
+            raise OptionError(
+                f"a vocabulary of {rows} tokens would be taken for a Llama 4's, which has so many "
+                "special tokens after those in the file; choose another number"
+            )
     if rows % size:
         raise OptionError(
             f"{rows} vocabulary entries do not divide by {size} shards; pass "
@@ -211,14 +227,20 @@ def _notes(
         notes.append("what is written may be no complete model, and then no program runs it")
     elif layers != list(range(old.n_layers)):
         notes.append(f"layers {_ranges(layers)} are kept, and called 0 to {new.n_layers - 1}")
+    if edits.resizes and old.vocab_size == new.vocab_size:
+        notes.append(f"the vocabulary has {new.vocab_size} rows already, and keeps them")
     if old.vocab_size != new.vocab_size:
         what = "the embedding and the output layer"
         if new.tied_embeddings:
             what = "the embedding, which is the output layer too,"
         made = f"; the new ones are made by {edits.init}" if new.vocab_size > old.vocab_size else ""
         notes.append(f"{what} had {old.vocab_size} rows and get {new.vocab_size}{made}")
-        count = "no tokenizer was found" if tokens is None else f"the tokenizer has {tokens} tokens"
-        notes.append(f"{count}; it is not changed, and rows after its tokens stand for none")
+        notes.append(
+            "no tokenizer was found to compare that with"
+            if tokens is None
+            else f"the tokenizer has {tokens} tokens and stays as it is; the rows after them are "
+            "of none"
+        )
     return notes
 
 

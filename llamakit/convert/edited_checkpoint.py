@@ -61,6 +61,8 @@ class EditedCheckpoint:
             return read_checked(self._source, old, axis=axis, start=start, stop=stop)
         import numpy as np
 
+        from llamakit.convert.stored_rows import read_rows
+
         stop = shape[axis] if stop is None else stop
         rows = self._source.parameters[old].shape[0]
         kept = min(rows, shape[0])
@@ -68,7 +70,8 @@ class EditedCheckpoint:
             array = read_checked(self._source, old, axis=1, start=start, stop=stop)[:kept]
             added = self._new_rows[name].make(0, shape[0] - kept)[:, start:stop]
             return np.concatenate([array, added])
-        array = read_checked(self._source, old, start=min(start, kept), stop=min(stop, kept))
+        stored = self._source.parameters[old]
+        array = read_rows(self._source, stored, min(start, kept), min(stop, kept))
         if stop <= kept:
             return array
         added = self._new_rows[name].make(max(start, kept) - kept, stop - kept)

@@ -70,7 +70,7 @@ def export_hf(
     small, note = hf_files(checkpoint, tokenizer, instruct=options.get("instruct"))
     asked = {name: options.get(name) for name in ("max_shard_size", "instruct")}
     command = ToolCommand("export", {"format": "hf", **asked})
-    plan = plan_huggingface(checkpoint, destination, limit, small, command)
+    plan = plan_huggingface(checkpoint, destination, limit, small, command, tokenizer)
     return {**write_plan(plan, options), "notes": [note]}
 
 
@@ -125,6 +125,7 @@ def plan_huggingface(
     limit: int,
     files_beside: Sequence[SmallFile],
     command: ToolCommand,
+    tokenizer: Path | None = None,
 ) -> ConversionPlan:
     """Plan a Hugging Face folder.
 
@@ -134,6 +135,7 @@ def plan_huggingface(
         limit: how many bytes of weights a file may have; a larger tensor has a file alone.
         files_beside: as ``hf_files`` returns them.
         command: what llamakit.json says was asked for.
+        tokenizer: what tokenizer.json was made of, for llamakit.json.
 
     Raises:
         ParametersError: parameters are missing, or are of another model.
@@ -168,6 +170,7 @@ def plan_huggingface(
     small = [SmallFile(INDEX, _index(files))] if len(files) > 1 else []
     small += companion_copies(checkpoint, companions, (INDEX, PROVENANCE, *HF_FILES))
     taken = {file.name for file in small}
+    made_of = [] if tokenizer is None else [tokenizer]
     small = [*(file for file in files_beside if file.name not in taken), *small]
     return ConversionPlan(
         checkpoint,
@@ -177,7 +180,7 @@ def plan_huggingface(
         tuple(small),
         source_stamps(checkpoint, moves, small),
         has_checklist=False,
-        record=plan_record(given, command, moves, copied_files(small)),
+        record=plan_record(given, command, moves, [*copied_files(small), *made_of]),
     )
 
 

@@ -93,8 +93,8 @@ class NewRows:
         """Return the mean of all rows of the source, in float64; they are read once, in chunks."""
         import numpy as np
 
-        from llamakit.checkpoint.checked_read import read_checked
         from llamakit.checkpoint.dtypes import itemsize
+        from llamakit.convert.stored_rows import read_rows
 
         with self._lock:
             if self._mean is None:
@@ -103,9 +103,7 @@ class NewRows:
                 total = np.zeros(columns, np.float64)
                 for start in range(0, rows, step):
                     stop = min(start + step, rows)
-                    chunk = read_checked(
-                        self._checkpoint, self._parameter.name, start=start, stop=stop
-                    )
+                    chunk = read_rows(self._checkpoint, self._parameter, start, stop)
                     total += chunk.astype(np.float32).sum(axis=0, dtype=np.float64)
                 self._mean = total / rows
             return self._mean

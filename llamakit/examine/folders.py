@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,7 +14,7 @@ from llamakit.checkpoint.checklist import (
     read_checklist,
 )
 from llamakit.checkpoint.not_weights import HEAD_NBYTES, describe_not_weights
-from llamakit.checkpoint.provenance import PROVENANCE, Step
+from llamakit.checkpoint.provenance import PROVENANCE, Step, provenance_path
 from llamakit.checkpoint.provenance_reader import read_steps
 from llamakit.errors import DamagedFileError
 from llamakit.files.regular_file import open_regular
@@ -49,6 +49,11 @@ class Folder:
     """What its llamakit.json says that it was made from."""
 
     @property
+    def root(self) -> Path:
+        """Where its files are: of a checkpoint that is one file, the folder around it."""
+        return self.path.parent if self.path.is_file() else self.path
+
+    @property
     def has_model(self) -> bool:
         """Whether files of a model are, or should be, in it."""
         listed = any(name.startswith("consolidated") for name in self.expected)
@@ -76,6 +81,22 @@ def find_folders(path: Path) -> list[Folder]:
     inside = sorted(child for child in path.iterdir() if child.is_dir() and _is_of_interest(child))
     own = [path] if _is_of_interest(path) else []
     return [_look_into(folder) for folder in [*own, *inside]]
+
+
+def checkpoint_folder(path: Path) -> Folder:
+    """Return what there is to verify of a checkpoint that only a plugin knows.
+
+    Args:
+        path: its folder, or its only file, of which the record next to it has the checksum.
+    """
+    faults: list[str] = []
+    history = _history(path, faults)
+    recorded = _recorded(history)
+    expected = {path.name: recorded[path.name]} if path.name in recorded else {}
+    if path.is_dir():
+        expected = recorded
+    names = (provenance_path(path).name,) if expected else ()
+    return Folder(path, names, expected, (), tuple(faults), tuple(history))
 
 
 def not_weights_in(path: Path) -> str | None:
@@ -116,14 +137,19 @@ def _look_into(folder: Path) -> Folder:
         for file, checksum in entries.items():  # of two kinds, the stronger
             expected[file] = max(expected.get(file, ""), checksum, key=len)
     history = _history(folder, faults)
-    written = {file.name: file.checksum for file in history[-1].files} if history else {}
-    recorded = {name: checksum for name, checksum in written.items() if checksum}
+    recorded = _recorded(history)
     if recorded:
         readable.append(PROVENANCE)
         faults += _contradictions(folder, expected, recorded)
         expected = recorded | expected
     unlisted = tuple(name for name in _files(folder) if name not in expected and name != PROVENANCE)
     return Folder(folder, tuple(readable), expected, unlisted, tuple(faults), tuple(history))
+
+
+def _recorded(history: Sequence[Step]) -> dict[str, str]:
+    """Return the checksums of what the last step wrote, by name."""
+    written = history[-1].files if history else ()
+    return {file.name: file.checksum for file in written if file.checksum}
 
 
 def _history(folder: Path, faults: list[str]) -> list[Step]:

@@ -14,11 +14,37 @@ from llamakit.checkpoint.provenance import PROVENANCE, READ, RecordedFile, Sourc
 from llamakit.checkpoint.provenance_reader import read_steps
 from llamakit.checkpoint.provenance_sources import folder_name
 from llamakit.errors import DamagedFileError
-from llamakit.printable import listed
+from llamakit.printable import listed, quoted
 from llamakit.protocols import Finding
 
 DOWNLOADED = ("catalog", "hub")
 """The forms of sources that were no folder."""
+
+
+class _Lists:
+    """The checksums that folders give of their files, each list read once."""
+
+    def __init__(self) -> None:
+        self._known: dict[Path, tuple[Mapping[str, str], str]] = {}
+
+    def of(self, folder: Path) -> tuple[Mapping[str, str], str]:
+        """Return the checksums of a folder's checklist, else of its own record; and which it is."""
+        if folder not in self._known:
+            self._known[folder] = _read_list(folder)
+        return self._known[folder]
+
+
+def _read_list(folder: Path) -> tuple[Mapping[str, str], str]:
+    try:
+        return read_checklist(folder / MODEL_CHECKLIST).entries, MODEL_CHECKLIST
+    except DamagedFileError:
+        pass  # a Hugging Face folder has none
+    try:
+        steps = read_steps(folder)
+    except DamagedFileError:
+        return {}, PROVENANCE
+    written = steps[-1].files if steps else ()
+    return {file.name: file.checksum for file in written if file.checksum}, PROVENANCE
 
 
 def follow_history(
@@ -31,21 +57,25 @@ def follow_history(
         steps: as ``read_steps`` returns them.
         catalog: the files of weights of each model of the catalog, by the model's folder.
     """
+    written = [{file.name: file for file in step.files} for step in steps]
+    lists = _Lists()
     for number, step in enumerate(steps, 1):
         for source in step.sources:
             where = f"step {number} ({step.command}) read {source.name}"
             if source.form == "catalog":
                 yield from _compare_with_catalog(where, source, catalog)
             if source.step is not None:
-                yield from _compare_files(where, source, steps[source.step], source.step + 1)
+                wrote = f"step {source.step + 1} ({steps[source.step].command})"
+                yield from _compare_files(where, source, written[source.step], wrote)
             if source.form not in DOWNLOADED:
-                yield from _look_at_source(where, source, path)
+                yield from _look_at_source(where, source, path, lists)
             yield from _say_what_is_unknown(where, source)
 
 
-def _compare_files(where: str, source: Source, earlier: Step, number: int) -> Iterator[Finding]:
+def _compare_files(
+    where: str, source: Source, written: Mapping[str, RecordedFile], wrote: str
+) -> Iterator[Finding]:
     """Compare what was read with what an earlier step wrote."""
-    written = {file.name: file for file in earlier.files}
     known: list[str] = []
     differing: list[str] = []
     for file in source.files:
@@ -55,13 +85,12 @@ def _compare_files(where: str, source: Source, earlier: Step, number: int) -> It
         (known if _are_equal(file, other) else differing).append(file.name)
     if differing:
         yield Finding(
-            f"{where}, whose {listed(differing)} were no longer as step {number} "
-            f"({earlier.command}) wrote them",
+            f"{where}, whose {listed(differing)} were no longer as {wrote} wrote them",
             "fault",
         )
     if known:
         yield Finding(
-            f"{where}: {len(known)} files are as step {number} ({earlier.command}) wrote them",
+            f"{where}: {len(known)} files are as {wrote} wrote them",
             "checked",
         )
 
@@ -84,7 +113,7 @@ def _compare_with_catalog(
         )
 
 
-def _look_at_source(where: str, source: Source, path: Path) -> Iterator[Finding]:
+def _look_at_source(where: str, source: Source, path: Path, lists: _Lists) -> Iterator[Finding]:
     """Compare with the checklist of a source that is still next to the folder or above it."""
     folder = _find(source, path)
     if folder is None:
@@ -107,13 +136,13 @@ def _look_at_source(where: str, source: Source, path: Path) -> Iterator[Finding]
             "not checked",
         )
         return
-    yield from _compare_with_lists(where, source, folder, gone)
+    yield from _compare_with_lists(where, source, folder, gone, lists)
 
 
 def _compare_with_lists(
-    where: str, source: Source, folder: Path, gone: Sequence[str]
+    where: str, source: Source, folder: Path, gone: Sequence[str], lists: _Lists
 ) -> Iterator[Finding]:
-    entries, lists = _listed_in(folder)
+    entries, listed_by = lists.of(folder)
     same: list[str] = []
     differing: list[str] = []
     for file in source.files:
@@ -122,13 +151,14 @@ def _compare_with_lists(
             (same if entry == file.checksum else differing).append(file.name)
     if differing:
         yield Finding(
-            f"{where}, and {lists} in {folder} gives {listed(differing)} another checksum", "fault"
+            f"{where}, and {listed_by} in {folder} gives {listed(differing)} another checksum",
+            "fault",
         )
     elif same:
         absent = f" ({listed(gone)} are gone)" if gone else ""
         yield Finding(
-            f"{where}: {len(same)} checksums are those of {lists} in {folder}{absent}; to check "
-            f"its bytes too: llamakit verify {folder}",
+            f"{where}: {len(same)} checksums are those of {listed_by} in {folder}{absent}; to "
+            f"check its bytes too: llamakit verify {quoted(folder)}",
             "checked",
         )
     else:
@@ -136,20 +166,6 @@ def _compare_with_lists(
             f"{where}: {folder} is there, and no list in it has checksums of these files",
             "not checked",
         )
-
-
-def _listed_in(folder: Path) -> tuple[Mapping[str, str], str]:
-    """Return the checksums that a folder's checklist gives, else those of its own record."""
-    try:
-        return read_checklist(folder / MODEL_CHECKLIST).entries, MODEL_CHECKLIST
-    except DamagedFileError:
-        pass  # a Hugging Face folder has none
-    try:
-        steps = read_steps(folder)
-    except DamagedFileError:
-        return {}, PROVENANCE
-    written = steps[-1].files if steps else ()
-    return {file.name: file.checksum for file in written if file.checksum}, PROVENANCE
 
 
 def _say_what_is_unknown(where: str, source: Source) -> Iterator[Finding]:

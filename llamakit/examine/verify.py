@@ -20,7 +20,12 @@ from llamakit.examine.deep_checks import (
     look_at_tokenizer,
     look_deep,
 )
-from llamakit.examine.folders import Folder, find_folders, not_weights_in
+from llamakit.examine.folders import (
+    Folder,
+    checkpoint_folder,
+    find_folders,
+    not_weights_in,
+)
 from llamakit.examine.history import follow_history
 from llamakit.examine.steps import Opener, StepProgress, Steps, warnings_of
 from llamakit.examine.verify_report import FileReport, FolderReport, NonFinite, Status, VerifyReport
@@ -85,7 +90,7 @@ def _files(folders: Iterable[Folder], *, deep: bool) -> dict[Path, CheckedFile]:
     files: dict[Path, CheckedFile] = {}
     for folder in folders:
         for name in (*folder.expected, *folder.unlisted):
-            path = folder.path / name
+            path = folder.root / name
             if not path.is_file():
                 continue
             file = files.setdefault(path, CheckedFile(path, deep=deep))
@@ -100,7 +105,7 @@ def _folders(path: Path, opener: Opener) -> list[Folder]:
     if not folders:
         # Whatever opens it has a better sentence, and a plugin may know its format.
         checkpoint = opener.open_checkpoint(path)
-        return [Folder(checkpoint.path, (), {}, (), ())]
+        return [checkpoint_folder(checkpoint.path)]
     return folders
 
 
@@ -113,7 +118,7 @@ def _report(
     deep: bool,
 ) -> FolderReport:
     """Put together what was found in a folder."""
-    mine = {name: files.get(folder.path / name) for name in (*folder.expected, *folder.unlisted)}
+    mine = {name: files.get(folder.root / name) for name in (*folder.expected, *folder.unlisted)}
     reports = tuple(_file_report(folder, name, file, unserved) for name, file in mine.items())
     read = [file for file in mine.values() if file is not None]
     findings = Findings(list(folder.faults))
@@ -135,7 +140,7 @@ def _report(
 def _file_report(
     folder: Folder, name: str, file: CheckedFile | None, unserved: Collection[str]
 ) -> FileReport:
-    path, expected = folder.path / name, folder.expected.get(name)
+    path, expected = folder.root / name, folder.expected.get(name)
     if file is None and path.exists():
         return FileReport(name, "unreadable", expected, note="not a file", good=False)
     if file is None:

@@ -131,6 +131,7 @@ def special_tokens(
     """
     if vocab_size is not None and vocab_size - ranks == len(LLAMA_4.names):
         return LLAMA_4
-    if vocab_size is None or vocab_size - ranks != len(LLAMA_3_1.names):  # unknown, or padded
-        return LLAMA_4 if ranks == _LLAMA_4_RANKS else LLAMA_3_1
-    return LLAMA_3_1 if scaled_rope else LLAMA_3_0
+    is_exact = vocab_size is not None and vocab_size - ranks == len(LLAMA_3_1.names)
+    if ranks == _LLAMA_4_RANKS and not is_exact:  # unknown, or padded
+        return LLAMA_4
+    return LLAMA_3_1 if scaled_rope or vocab_size is None else LLAMA_3_0

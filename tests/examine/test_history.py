@@ -8,8 +8,11 @@ import pytest
 from tools_kit import copy_case
 
 import llamakit
+import llamakit.api
 from llamakit.checkpoint.provenance import format_steps
 from llamakit.checkpoint.provenance_reader import read_steps
+from llamakit.examine.steps import finish
+from llamakit.examine.verify import verify
 
 
 @pytest.fixture
@@ -48,6 +51,8 @@ def test_history_shows_the_way_from_metas_checklist(chain, run_llamakit):
         f"this is what step 3 wrote: {root / 'back'}",
     ]
     assert "73370d75634b6075fbb20d7c40859b1c, of checklist.chk" in done.stdout
+    exported = done.stdout.partition("2. export")[2].partition("   wrote")[0]
+    assert "tokenizer.model" in exported
     steps = json.loads(listed.stdout)["history"]
     assert steps == json.loads((root / "back" / "llamakit.json").read_text())["steps"]
 
@@ -157,3 +162,32 @@ def test_a_damaged_record_is_named_and_the_model_still_opens(chain, run_llamakit
     assert "its 'format' is" in done.stdout.replace("\n", " ")
     assert "\x1b" not in done.stdout
     assert llamakit.open_checkpoint(root / "two").form == "meta"
+
+
+class OneFile:
+    """A checkpoint that is one file, as a plugin's format may have it."""
+
+    form, nbytes_read = "one file", 0
+
+    def __init__(self, path, like):
+        self.path, self.params, self.parameters = path, like.params, like.parameters
+
+    def read(self, name, *, axis=0, start=0, stop=None):
+        raise NotImplementedError
+
+
+def test_a_checkpoint_of_one_file_is_compared_with_the_record_next_to_it(chain):
+    _, root = chain
+    like, file = llamakit.open_checkpoint(root / "two"), root / "model.one"
+    file.write_bytes(b"weights")
+    llamakit.api.record_provenance(file, llamakit.api.ToolCommand("export"), [root / "two"])
+    toolkit = type("Opener", (), {"open_checkpoint": lambda _, path: OneFile(path, like)})()
+
+    (good,) = finish(verify([file], toolkit)).folders
+    file.write_bytes(b"Weights")
+    (bad,) = finish(verify([file], toolkit)).folders
+
+    assert [(it.name, it.status) for it in good.files] == [("model.one", "ok")]
+    assert good.good
+    assert [(it.name, it.status) for it in bad.files] == [("model.one", "mismatch")]
+    assert "step 2 (export) read two" in sentences(good, "checked")

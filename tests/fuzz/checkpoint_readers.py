@@ -47,6 +47,7 @@ RECORD = format_steps(
         Step("edit", {"drop": ["a"]}, "x", (Source("src", "meta", (), 0),), (), {"dtype": "int8"}),
     ]
 )
+MANY = Step("b", {}, "x", (Source("..", "meta", (), 0), Source("src", "meta", (), 0)) * 50, ())
 
 
 def follow(path: Path, steps: Sequence[Step]) -> None:
@@ -249,6 +250,7 @@ READERS = (
         [
             b"[" * 100_000,
             b'{"format": "llamakit provenance 1", "steps": [' + b"{}," * 200 + b"{}]}",
+            format_steps([Step("a", {}, "x", (), (FILE,) * 2000), *[MANY] * 10]),
             RECORD.replace(b"src", b"\\u001b]0;x\\u0007"),
             RECORD.replace(b'"a"', b'"../../../../../../etc/passwd"'),
         ],

@@ -177,6 +177,7 @@ def test_llama_4_has_2048_special_tokens() -> None:
         (512 + 256, False, LLAMA_3_0),
         (512 + 2048, False, LLAMA_4),
         (512 + 264, True, LLAMA_3_1),  # an embedding with rows that no token has
+        (512 + 264, False, LLAMA_3_0),
     ],
 )
 def test_the_rows_of_the_embedding_tell_which_special_tokens_follow(
