@@ -266,7 +266,9 @@ def checkpoint() -> str:
     parts = _methods(protocols.Checkpoint)
     parts += [_classes(protocols.Parameter, ModelParams)]
     parts += _methods(protocols.CheckpointCapabilities)
-    return _join([*parts, _classes(protocols.RawRegion, protocols.Finding)])
+    return _join(
+        [*parts, _classes(protocols.RawRegion, protocols.QuantizedWeight, protocols.Finding)]
+    )
 
 
 @generated

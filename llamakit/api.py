@@ -57,7 +57,9 @@ __all__ = [
     "open_checkpoint",
     "open_for_import",
     "plan_edit",
+    "plan_quantize",
     "plan_reshard",
+    "quantize",
     "record_provenance",
     "reshard",
     "score",
@@ -82,7 +84,7 @@ def to_torch(array: numpy.ndarray[Any, Any]) -> torch.Tensor:
         array: such as ``Checkpoint.read`` returns. One that cannot be written to, such as a mapped
             file's, is copied: torch has no such tensors.
     """
-    from llamakit.runtime.loader import to_torch as view
+    from llamakit.runtime.stored_weights import to_torch as view
 
     return view(array)
 
@@ -331,6 +333,49 @@ def edit(
     from llamakit.convert.reshard import make
 
     plan = plan_edit(source, destination, edits, model_parallel_size, verify=verify)
+    return make(plan, force=force, direct=direct, progress=progress)
+
+
+def plan_quantize(
+    source: str | Path | Checkpoint, destination: str | Path, bits: str
+) -> ConversionPlan:
+    """Plan what ``quantize`` would do, without doing it.
+
+    Args and Raises: as ``quantize``.
+    """
+    from llamakit.convert.quantize import plan_quantize as plan
+
+    return plan(_opened(source), Path(destination), bits)
+
+
+def quantize(
+    source: str | Path | Checkpoint,
+    destination: str | Path,
+    bits: str,
+    *,
+    force: bool = False,
+    direct: bool | None = None,
+    progress: Callable[[int], None] | None = None,
+) -> dict[str, object]:
+    """Write what ``Llama.open(source, quantize=bits)`` would compute with, for any number of ranks.
+
+    Args:
+        source: a folder, or an open checkpoint, also one of your own class.
+        destination: the folder to make; it is written atomically.
+        bits: ``int8`` or ``int4``.
+        force, direct, progress: as ``reshard``.
+    Returns: as ``reshard``.
+
+    Raises:
+        UsageError: no such ``bits``.
+        UnsupportedModelError: it is stored quantized already, has NaN, or is of Llama 4.
+        CheckpointError: the source is not what it should be.
+        DestinationError: there is something already.
+        NoSpaceError: there is no room.
+    """
+    from llamakit.convert.reshard import make
+
+    plan = plan_quantize(source, destination, bits)
     return make(plan, force=force, direct=direct, progress=progress)
 
 

@@ -8,13 +8,22 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
+
+import numpy as np
 
 from llamakit.checkpoint.checked_read import describe, is_builtin, naming_the_plugin
 from llamakit.checkpoint.dtypes import itemsize
 from llamakit.checkpoint.hf_names import is_rotated
 from llamakit.errors import LlamakitError, PluginError, for_commands
-from llamakit.protocols import Checkpoint, Finding, Parameter, RawRegion
+from llamakit.protocols import (
+    Checkpoint,
+    Finding,
+    Parameter,
+    Quantization,
+    QuantizedWeight,
+    RawRegion,
+)
 
 
 def raw_regions(checkpoint: Checkpoint, parameter: Parameter) -> list[RawRegion]:
@@ -103,6 +112,69 @@ def provenance_sources(checkpoint: Checkpoint) -> list[Checkpoint]:
     return _sequence(checkpoint, "provenance_sources", Checkpoint) or [checkpoint]
 
 
+def unsupported(checkpoint: Checkpoint) -> str:
+    """Say why the weights cannot be computed with or converted; ``""`` if they can be.
+
+    Raises:
+        PluginError: a third-party checkpoint returns no string.
+    """
+    return _text(checkpoint, "unsupported")
+
+
+def stored_as(checkpoint: Checkpoint) -> str:
+    """Say how the weights are stored that ``read`` multiplies out; ``""`` if there are none.
+
+    Raises:
+        PluginError: a third-party checkpoint returns no string.
+    """
+    return _text(checkpoint, "stored_as")
+
+
+def quantization(checkpoint: Checkpoint, name: str | None = None) -> Quantization | None:
+    """Return what the weights are stored for, or how one parameter is stored; None as numbers.
+
+    Raises:
+        PluginError: a third-party checkpoint returns no quantization that there is.
+    """
+    method, args = ("quantization", ()) if name is None else ("quantization_of", (name,))
+    kind: Quantization | None = _call(checkpoint, method, *args)
+    if kind is not None and kind not in get_args(Quantization):
+        raise _refusal(checkpoint, method, f"{kind!r:.60}, no quantization")
+    return kind
+
+
+def read_quantized(
+    checkpoint: Checkpoint,
+    parameter: Parameter,
+    *,
+    axis: int = 0,
+    start: int = 0,
+    stop: int | None = None,
+) -> QuantizedWeight:
+    """Read a parameter that is stored quantized, or a slice of it, as integers and scales.
+
+    Raises:
+        PluginError: a third-party checkpoint fails, or returns other shapes than its index implies.
+        DamagedFileError: the file ends before the bytes do, or scales are no positive numbers.
+    """
+    name = parameter.name
+    kind = quantization(checkpoint, name)
+    reader: Callable[..., QuantizedWeight] = checkpoint.read_quantized  # type: ignore[attr-defined]
+    with naming_the_plugin(checkpoint, f"read {name}"):
+        weight = reader(name, axis=axis, start=start, stop=stop)
+    shape = list(parameter.shape)
+    shape[axis] = len(range(*slice(start, stop).indices(shape[axis])))
+    rows, columns = shape
+    expected = {
+        "int8": ((rows, columns), (rows,)),
+        "int4": ((rows, columns // 2), (rows, columns // 32, 2)),
+    }
+    found = (np.shape(weight.values), np.shape(weight.scales))
+    if weight.kind != kind or found != expected[weight.kind]:
+        raise _refusal(checkpoint, f"read_quantized({name!r})", f"{weight.kind} of {found}")
+    return weight
+
+
 def has_capability(checkpoint: Checkpoint, name: str) -> bool:
     """Tell whether a checkpoint's class has an optional method, and no newer ``read`` without it.
 
@@ -122,6 +194,13 @@ def _call(checkpoint: Checkpoint, name: str, *args: str) -> Any:
     method: Callable[..., Any] = getattr(checkpoint, name)
     with naming_the_plugin(checkpoint, f"answer {name}({', '.join(map(repr, args))})"):
         return method(*args)
+
+
+def _text(checkpoint: Checkpoint, name: str) -> str:
+    text = _call(checkpoint, name)
+    if not isinstance(text, str | None):
+        raise _refusal(checkpoint, f"{name}()", f"{text!r:.60}, no sentence")
+    return text or ""
 
 
 def _each(checkpoint: Checkpoint, name: str, kind: type[Any], *args: str) -> Iterator[Any]:

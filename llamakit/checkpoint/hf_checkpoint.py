@@ -6,23 +6,23 @@ Its weights are .safetensors, or pytorch_model.bin, which nothing unpickles: see
 from __future__ import annotations
 
 import logging
-import threading
 from collections.abc import Collection, Mapping
 from dataclasses import replace
 from pathlib import Path
 
-from llamakit.checkpoint.dtypes import PLAIN_DTYPES, Array
+from llamakit.checkpoint.compressed_tensors import CompressedWeight, find_compressed
 from llamakit.checkpoint.family_detection import detect_family
-from llamakit.checkpoint.hf_config import parse_config
+from llamakit.checkpoint.hf_compressed import CompressedCheckpoint
+from llamakit.checkpoint.hf_config import QUANTIZATION, parse_config
 from llamakit.checkpoint.hf_names import is_rotated, to_meta
+from llamakit.checkpoint.hf_parameters import HuggingFaceCheckpoint
 from llamakit.checkpoint.hf_weight_files import find_tensors
 from llamakit.checkpoint.json_fields import read_json
-from llamakit.checkpoint.layout import EMBEDDING, OUTPUT, axis_of, expected_shapes
-from llamakit.checkpoint.params import ModelParams, family_by_numbers
-from llamakit.checkpoint.plain_weights import companion_of_quantized, describe_quantized
-from llamakit.checkpoint.rope_permutation import huggingface_rows
+from llamakit.checkpoint.layout import EMBEDDING, OUTPUT
+from llamakit.checkpoint.params import ModelParams
+from llamakit.checkpoint.plain_weights import companion_of_quantized
 from llamakit.checkpoint.shards import find_shards
-from llamakit.checkpoint.tensor_file import StoredTensor, TensorFile
+from llamakit.checkpoint.tensor_file import TensorFile
 from llamakit.checkpoint.tensor_names import (
     AS_STORED,
     StateDictOptions,
@@ -35,81 +35,8 @@ from llamakit.errors import (
     UnsupportedModelError,
 )
 from llamakit.printable import listed, quoted
-from llamakit.protocols import Parameter, RawRegion, RowOrder
 
 _COMPARED_ROWS = 1024
-
-
-class HuggingFaceCheckpoint:
-    """A model in Hugging Face's format; names, shapes and rows are those of Meta's."""
-
-    form = "huggingface"
-
-    def __init__(
-        self, path: Path, params: ModelParams, sources: Mapping[str, tuple[TensorFile, str]]
-    ) -> None:
-        self.path = path
-        self.params = params
-        self.sources = sources
-        """By Meta's name: the file, and the name in it."""
-        self.embedding_axis = family_by_numbers(params).embedding_axis
-        """The axis on which Meta's format of this model splits ``tok_embeddings.weight``."""
-        self.parameters: Mapping[str, Parameter] = {
-            name: self._parameter(name) for name in expected_shapes(params) if name in sources
-        } | {name: self._parameter(name) for name in sources}
-        self.nbytes_read = 0
-        self._lock = threading.Lock()
-
-    def read(self, name: str, *, axis: int = 0, start: int = 0, stop: int | None = None) -> Array:
-        """Read one parameter, or the slice ``start:stop`` of it along ``axis``, as Meta has it.
-
-        The query and key projections are copies, their rows in Meta's order; the rest are views.
-
-        Raises:
-            KeyError: no such parameter.
-            ValueError: no such axis or slice.
-            DamagedFileError: a file has changed since it was opened.
-        """
-        file, theirs = self.sources[name]
-        if is_rotated(name):
-            array = self._read_rotated(file, file.tensors[theirs], axis, start, stop)
-        else:
-            array = file.read(theirs, axis=axis, start=start, stop=stop)
-        with self._lock:
-            self.nbytes_read += array.nbytes
-        return array
-
-    def raw_regions(self, name: str) -> list[RawRegion]:
-        """Say where a parameter is, its rows perhaps in Hugging Face's order.
-
-        Raises:
-            DamagedFileError: the file has changed since it was opened.
-        """
-        file, theirs = self.sources[name]
-        order: RowOrder = "huggingface" if is_rotated(name) else "meta"
-        return [file.region(file.tensors[theirs], order)]
-
-    def weight_files(self) -> list[Path]:
-        """Return the files of weights, by name."""
-        return sorted({file.path for file, _ in self.sources.values()})
-
-    def _read_rotated(
-        self, file: TensorFile, tensor: StoredTensor, axis: int, start: int, stop: int | None
-    ) -> Array:
-        if axis not in (0, 1):
-            raise ValueError(f"a tensor of shape {tensor.shape} has no axis {axis}")
-        stop = tensor.shape[axis] if stop is None else stop
-        narrowed = tensor.narrow(axis, start, stop)
-        if axis == 0:
-            rows = huggingface_rows(start, stop, self.params.head_dim)
-            return file.view(tensor)[rows]
-        return file.view(narrowed)[huggingface_rows(0, tensor.shape[0], self.params.head_dim)]
-
-    def _parameter(self, name: str) -> Parameter:
-        file, theirs = self.sources[name]
-        tensor = file.tensors[theirs]
-        axis = axis_of(name, self.embedding_axis)
-        return Parameter(name, tensor.shape, tensor.dtype, axis)
 
 
 def open_huggingface(
@@ -126,7 +53,7 @@ def open_huggingface(
         MissingShardError: it has no weights, or fewer files than its index names.
         DamagedFileError: a file is damaged or something else.
         ParamsError: config.json or the index is wrong.
-        UnsupportedModelError: it is not a Llama, is quantized, or has biases.
+        UnsupportedModelError: it is not a Llama, or has biases.
         ParametersError: it holds tensors that no Llama has.
     """
     config = path / "config.json"
@@ -143,6 +70,9 @@ def from_state_dict(
 ) -> HuggingFaceCheckpoint:
     """Make a checkpoint of tensors with Hugging Face's names.
 
+    Weights in compressed-tensors' layout are multiplied out where they are read. Other quantized
+    weights are opened too, so that ``inspect`` can show them; nothing computes with them.
+
     Args:
         path: its folder.
         tensors: the file that each is in, by the name there.
@@ -150,18 +80,30 @@ def from_state_dict(
 
     Raises: as ``open_huggingface``.
     """
+    extra = dict(params.extra)
+    quantization = extra.pop(QUANTIZATION, None)
+    params = replace(params, extra=extra, family=detect_family(params, path).name)
+    stored = {new: (tensors[theirs], theirs) for theirs, new in names.items()}
+    compressed: dict[str, CompressedWeight] = {}
+    if quantization is not None or any(map(companion_of_quantized, stored)):
+        try:
+            compressed = find_compressed(path, params, stored, quantization)
+        except UnsupportedModelError as error:
+            every = {to_meta(name) or name: place for name, place in stored.items()}
+            return HuggingFaceCheckpoint(path, params, every, str(error))
+    used = {place for weight in compressed.values() for place in weight.tensors}
     sources: dict[str, tuple[TensorFile, str]] = {}
     unknown = []
     for theirs, file in tensors.items():
-        name = _meta_name(names[theirs], file)
+        name = "" if (file, theirs) in used else _meta_name(names[theirs], file)
         if name is None or name in sources:
             unknown.append(min(theirs, sources[name][1], key=len) if name else theirs)
         elif name:
             sources[name] = (file, theirs)
     _check_known(path, unknown)
+    sources |= {name: weight.values for name, weight in compressed.items()}
     _check_has_output(path, params, names.values(), sources)
     _check_whole_heads(params, sources)
-    config = path / "config.json"
     if params.tied_embeddings and OUTPUT in sources:
         if _is_tied(sources):
             del sources[OUTPUT]
@@ -170,9 +112,10 @@ def from_state_dict(
             logging.getLogger("llamakit").warning(
                 "%s says tie_word_embeddings, but lm_head.weight differs from the embedding: "
                 "lm_head.weight is used",
-                config,
+                path / "config.json",
             )
-    params = replace(params, family=detect_family(params, path).name)
+    if compressed:
+        return CompressedCheckpoint(path, params, sources, compressed)
     return HuggingFaceCheckpoint(path, params, sources)
 
 
@@ -206,11 +149,6 @@ def _meta_name(theirs: str, file: TensorFile) -> str | None:
 
 
 def _check_known(path: Path, unknown: list[str]) -> None:
-    if scales := next(filter(companion_of_quantized, unknown), None):
-        raise UnsupportedModelError(
-            f"{path}: {describe_quantized({scales: PLAIN_DTYPES[0]})}: the weights are quantized, "
-            "and those are not run or converted. Take the model's bfloat16 or float16 files."
-        )
     if style_of(unknown) == "torchtune":
         raise ParametersError(
             f"{path} holds weights with torchtune's names, such as {listed(unknown[:1])}. Import "

@@ -11,6 +11,9 @@ from llamakit.checkpoint.params import ModelParams, check_heads
 from llamakit.checkpoint.rope_scaling import rope_type
 from llamakit.errors import UnsupportedModelError
 
+QUANTIZATION = "quantization_config"
+"""How the weights are stored: the key of a config.json, kept in ``ModelParams.extra``."""
+
 
 def parse_config(values: Mapping[str, object], path: Path) -> ModelParams:
     """Read the numbers of a Llama model from a config.json.
@@ -31,6 +34,7 @@ def parse_config(values: Mapping[str, object], path: Path) -> ModelParams:
     fields = Fields(values, path)
     rope = fields.optional_mapping("rope_parameters")
     scaling = fields.optional_mapping("rope_scaling") or rope
+    quantization = values.get(QUANTIZATION) or values.get("compression_config")
     n_heads = fields.count("num_attention_heads")
     params = ModelParams(
         dim=fields.count("hidden_size"),
@@ -45,6 +49,7 @@ def parse_config(values: Mapping[str, object], path: Path) -> ModelParams:
         max_seq_len=fields.optional_count("max_position_embeddings"),
         tied_embeddings=fields.flag("tie_word_embeddings", False),
         rope_scaling=scaling if rope_type(scaling) != "default" else None,
+        extra={} if quantization is None else {QUANTIZATION: quantization},
     )
     check_heads(params, path)
     _check_head_dim(fields, params, path)
@@ -74,26 +79,17 @@ def _check_supported(values: Mapping[str, object], path: Path) -> None:
         ("hidden_act", "silu", "silu"),
         ("attention_bias", False, False),
         ("mlp_bias", False, False),
-        ("quantization_config", None, None),
         (part, 1.0, 1.0),
     )
     for key, wanted, default in expected:
         value = values.get(key)
         value = default if value is None else value
         if value != wanted:
-            shown = _describe(value)
+            shown = "set" if isinstance(value, dict | list) else f"{value!r:.80}"
             raise UnsupportedModelError(
-                f"{path}: {key!r} is {shown}; expected {wanted!r}. Only Llama models whose "
-                "weights are plain numbers without biases can be read."
+                f"{path}: {key!r} is {shown}; expected {wanted!r}. Only Llama models without "
+                "biases can be read."
             )
-
-
-def _describe(value: object) -> str:
-    """Say what a setting is; of how weights are quantized, the name of the method."""
-    if not isinstance(value, dict | list):
-        return f"{value!r:.80}"
-    method = value.get("quant_method") if isinstance(value, dict) else None
-    return f"set (to {method!r:.80})" if method else "set"
 
 
 def _check_head_dim(fields: Fields, params: ModelParams, path: Path) -> None:

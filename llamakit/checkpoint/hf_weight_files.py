@@ -35,7 +35,7 @@ def find_tensors(path: Path, key: str | None = None) -> dict[str, TensorFile]:
             file = open_shard(path / single, key)
             return dict.fromkeys(file.tensors, file)
         if (path / index).exists():
-            return _follow_index(path / index, key)
+            return follow_index(path / index, key)
     files = loose_files(path)
     if not files:
         hint = hint_at_misnamed(path / _SINGLE) or hint_at_misnamed(path / _INDEX)
@@ -77,7 +77,11 @@ def _check_numbers(files: Sequence[Path]) -> None:
         )
 
 
-def _follow_index(index: Path, key: str | None) -> dict[str, TensorFile]:
+def follow_index(index: Path, key: str | None = None) -> dict[str, TensorFile]:
+    """Open the files that an index names, and say which holds what.
+
+    Args and Raises: as ``find_tensors``.
+    """
     path = index.parent
     places = Fields(read_json(index), index).optional_mapping("weight_map") or {}
     names = sorted({_file_name(index, name) for name in places.values()})

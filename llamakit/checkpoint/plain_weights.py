@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 
+from llamakit.checkpoint.capabilities import unsupported
 from llamakit.checkpoint.dtypes import PLAIN_DTYPES
 from llamakit.errors import UnsupportedModelError
 from llamakit.protocols import Checkpoint
@@ -48,6 +49,8 @@ def check_plain_weights(checkpoint: Checkpoint) -> None:
     Raises:
         UnsupportedModelError: it has; the tensor, its dtype and what it seems to be are named.
     """
+    if reason := unsupported(checkpoint):
+        raise UnsupportedModelError(reason)
     if reason := _scaled_as_metas(checkpoint):
         raise UnsupportedModelError(
             f"{checkpoint.path}: its weights are quantized ({reason}), and how Meta's files hold "

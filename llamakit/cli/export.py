@@ -46,6 +46,12 @@ if TYPE_CHECKING:
     help="For hf: trained on dialogs or not.  [default: by SRC's chat template, or its name]",
 )
 @click.option(
+    "--quantize",
+    type=click.Choice(["int8", "int8-weight-only"]),
+    help="For hf: round weights (int8: activations too, as they are multiplied), in the layout of "
+    "compressed-tensors.  [default: keep them]",
+)
+@click.option(
     "--option", "more", metavar="K=V", multiple=True, help="An option of a plugin's exporter."
 )
 @click.option("--force", is_flag=True, help="Replace DST if it exists.")
@@ -66,7 +72,7 @@ def export(
 ) -> None:
     """Write the checkpoint SRC in another format at DST: a Hugging Face folder, or a plugin's.
 
-    DST is written atomically. The dtype is kept.
+    DST is written atomically. The dtype is kept, without --quantize.
 
     \b
     llamakit export llama-2-7b/ llama-2-7b-hf/

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import io
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from llamakit.checkpoint.atomic_folder import check_destination, check_space
-from llamakit.checkpoint.capabilities import weight_files
+from llamakit.checkpoint.capabilities import stored_as, weight_files
 from llamakit.checkpoint.checklist import MODEL_CHECKLIST, format_checklist
 from llamakit.checkpoint.provenance import PROVENANCE
 from llamakit.convert.conversion_record import ConversionRecord
@@ -177,6 +178,14 @@ def _write_small(path: Path, file: SmallFile) -> str:
             md5.update(block)
             copy.write(block)
     return md5.hexdigest()
+
+
+def warn_if_multiplied_out(checkpoint: Checkpoint) -> None:
+    """Say that what is stored quantized is written multiplied out."""
+    if stored := stored_as(checkpoint):
+        logging.getLogger("llamakit").warning(
+            "%s: %s; their values are written multiplied out", checkpoint.path, stored
+        )
 
 
 def source_stamps(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -12,8 +12,9 @@ import numpy as np
 from llamakit.checkpoint.dtypes import DTYPES, Array
 from llamakit.checkpoint.rope_permutation import permute_rotary, unpermute_rotary
 from llamakit.convert.batches import Sink, batches, largest
-from llamakit.convert.moves import Move, WeightFile
+from llamakit.convert.moves import Move, WeightFile, files_of
 from llamakit.convert.reader import AHEAD, SourceReader
+from llamakit.convert.rounded_rows import packed, round_rows
 from llamakit.convert.source_checksums import SourceChecksums
 from llamakit.convert.writer import Lanes, OutputFile, block_count, block_nbytes
 from llamakit.protocols import Checkpoint
@@ -58,8 +59,7 @@ def execute_moves(
             jobs = checksums.update(batch, arrays) if checksums else []
             ready = [_converted(batch.move, array, infinite) for array in arrays]
             for sink in batch.sinks:
-                parts = _columns_of(batch.move, sink, ready)
-                for index in sink.files:
+                for index, parts in _written(batch.move, sink, ready):
                     if index not in outputs:
                         file = files[index]
                         outputs[index] = lanes.open(folder / file.name, file.layout)
@@ -84,10 +84,9 @@ def open_at_a_time(moves: Sequence[Move]) -> int:
     first: dict[int, int] = {}
     last: dict[int, int] = {}
     for number, move in enumerate(moves):
-        for target in move.targets:
-            for file in target.files:
-                first.setdefault(file, number)
-                last[file] = number
+        for file in files_of(move):
+            first.setdefault(file, number)
+            last[file] = number
     begun = Counter(first.values())
     ended = Counter(last.values())
     most = now = 0
@@ -96,6 +95,21 @@ def open_at_a_time(moves: Sequence[Move]) -> int:
         most = max(most, now)
         now -= ended[number]
     return most
+
+
+def _written(
+    move: Move, sink: Sink, arrays: Sequence[Array]
+) -> Iterator[tuple[int, Sequence[Array]]]:
+    """Yield what each file gets of a batch: rows of bytes, in parts that are side by side."""
+    parts = _columns_of(move, sink, arrays)
+    if move.rounding is None:
+        for index in sink.files:
+            yield index, parts
+        return
+    rows = parts[0] if len(parts) == 1 else np.concatenate(parts, axis=1)
+    integers, scales = round_rows(move.name, rows.view(DTYPES[move.dtype]), move.rounding.kind)
+    yield sink.files[0], [packed(integers) if move.rounding.packed else integers]
+    yield move.rounding.scales_file, [scales]
 
 
 def _columns_of(move: Move, sink: Sink, arrays: Sequence[Array]) -> list[Array]:

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -26,12 +27,21 @@ from llamakit.convert.conversion_plan import (
     copied_files,
     execute_plan,
     source_stamps,
+    warn_if_multiplied_out,
 )
 from llamakit.convert.conversion_record import plan_record
 from llamakit.convert.hf_files import hf_files
+from llamakit.convert.hf_quantize import (
+    SCHEMES,
+    hf_rounding,
+    quantization_config,
+    rounded_names,
+    shapes_file,
+)
 from llamakit.convert.llama4_names import with_llama4_names
 from llamakit.convert.meta_format import plan_safetensors
-from llamakit.convert.moves import WeightFile, make_move, spec_for_slice, whole
+from llamakit.convert.moves import Move, WeightFile, make_move, whole
+from llamakit.convert.quantize import specs_of
 from llamakit.convert.source_files import HF_FILES, find_tokenizer
 from llamakit.errors import OptionError, suggestion
 from llamakit.protocols import Checkpoint, ToolCommand
@@ -51,8 +61,8 @@ def export_hf(
         checkpoint: what is read.
         destination: the folder to make.
         options: ``max_shard_size``, such as ``"5GB"`` or a number of bytes; ``tokenizer``, a
-            file; ``instruct``, true or false; ``progress`` and ``direct``, as ``reshard`` takes
-            them.
+            file; ``instruct``, true or false; ``quantize``, ``"int8"``; ``progress`` and
+            ``direct``, as ``reshard`` takes them.
     Returns:
         ``files`` with the name and size of each, ``nbytes``, ``nbytes_read``, and ``notes``: what
         was decided, a sentence each.
@@ -63,14 +73,19 @@ def export_hf(
         TokenizerError: the tokenizer is of another model.
         NoSpaceError: there is no room.
     """
-    check_options(options, ("max_shard_size", "tokenizer", "instruct"))
+    check_options(options, ("max_shard_size", "tokenizer", "instruct", "quantize"))
     limit = parse_size(options.get("max_shard_size") or DEFAULT_MAX_SHARD_SIZE)
     given = options.get("tokenizer")
     tokenizer = Path(given) if given else find_tokenizer(checkpoint.path)
-    small, note = hf_files(checkpoint, tokenizer, instruct=options.get("instruct"))
-    asked = {name: options.get(name) for name in ("max_shard_size", "instruct")}
+    scheme = options.get("quantize")
+    rounded = rounded_names(checkpoint, scheme)
+    more = {"quantization_config": quantization_config(scheme)} if scheme else {}
+    small, note = hf_files(checkpoint, tokenizer, instruct=options.get("instruct"), more=more)
+    asked = {name: options.get(name) for name in ("max_shard_size", "instruct", "quantize")}
     command = ToolCommand("export", {"format": "hf", **asked})
-    plan = plan_huggingface(checkpoint, destination, limit, small, command, tokenizer)
+    plan = plan_huggingface(
+        checkpoint, destination, limit, small, command, tokenizer, rounded=rounded, scheme=scheme
+    )
     return {**write_plan(plan, options), "notes": [note]}
 
 
@@ -126,6 +141,9 @@ def plan_huggingface(
     files_beside: Sequence[SmallFile],
     command: ToolCommand,
     tokenizer: Path | None = None,
+    *,
+    rounded: Collection[str] = (),
+    scheme: str | None = None,
 ) -> ConversionPlan:
     """Plan a Hugging Face folder.
 
@@ -136,12 +154,16 @@ def plan_huggingface(
         files_beside: as ``hf_files`` returns them.
         command: what llamakit.json says was asked for.
         tokenizer: what tokenizer.json was made of, for llamakit.json.
+        rounded: Meta's names of weights that are written in 8 bits. The scales are in files of
+            their own, one for each file of weights.
+        scheme: how, one of ``hf_quantize.SCHEMES``.
 
     Raises:
         ParametersError: parameters are missing, or are of another model.
         PluginError: the checkpoint has companion files with the names of others.
     """
     check_parameters(checkpoint)
+    warn_if_multiplied_out(checkpoint)
     companions = companion_files(checkpoint, "huggingface")
     given = checkpoint
     renamed = with_llama4_names(checkpoint)
@@ -156,18 +178,34 @@ def plan_huggingface(
         )
     )
     groups = _group(checkpoint, names, limit)
-    moves, files = [], []
-    for index, group in enumerate(groups):
-        tensors = []
+    moves: list[Move] = []
+    tensors: list[list[TensorSpec]] = []
+    for group in groups:
+        file = len(tensors)
+        tensors += [[], []] if any(name in rounded for name in group) else [[]]
         for name in group:
             parameter = checkpoint.parameters[name]
-            target = whole(parameter, index)
-            moves.append(make_move(checkpoint, parameter, [target], order="huggingface"))
             theirs = name if renamed else to_huggingface(name)
             assert theirs is not None
-            tensors.append(spec_for_slice(theirs, parameter, target, parameter.dtype))
-        files.append(WeightFile(_file_name(index, len(groups)), SafetensorsLayout(tensors)))
-    small = [SmallFile(INDEX, _index(files))] if len(files) > 1 else []
+            move = make_move(checkpoint, parameter, [whole(parameter, file)], order="huggingface")
+            if name in rounded:
+                move = replace(move, rounding=hf_rounding(theirs, parameter, file + 1, scheme))
+            moves.append(move)
+            for index, spec in specs_of(theirs, parameter, move):
+                tensors[index].append(spec)
+    packs = SCHEMES.get(scheme or "") == "pack-quantized"
+    count = len(tensors) + packs
+    files = [
+        WeightFile(_file_name(index, count), SafetensorsLayout(specs))
+        for index, specs in enumerate(tensors)
+    ]
+    small: list[SmallFile] = []
+    listed = files
+    if packs:
+        shapes = {str(to_huggingface(name)): checkpoint.parameters[name].shape for name in rounded}
+        written, described = shapes_file(_file_name(count - 1, count), shapes)
+        small, listed = [written], [*files, described]
+    small += [SmallFile(INDEX, _index(listed))] if len(listed) > 1 else []
     small += companion_copies(checkpoint, companions, (INDEX, PROVENANCE, *HF_FILES))
     taken = {file.name for file in small}
     made_of = [] if tokenizer is None else [tokenizer]

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from types import MappingProxyType
 
 from llamakit.checkpoint.family_detection import family_of
 from llamakit.checkpoint.generation_config import listed_tokens
@@ -31,7 +32,11 @@ _SAMPLING = {"do_sample": True, "temperature": 0.6, "top_p": 0.9}
 
 
 def hf_files(
-    checkpoint: Checkpoint, tokenizer: Path | None, *, instruct: bool | None = None
+    checkpoint: Checkpoint,
+    tokenizer: Path | None,
+    *,
+    instruct: bool | None = None,
+    more: Mapping[str, object] = MappingProxyType({}),
 ) -> tuple[list[SmallFile], str]:
     """Say what a Hugging Face folder has besides the weights and their index.
 
@@ -41,6 +46,7 @@ def hf_files(
         checkpoint: what config.json describes.
         tokenizer: a tokenizer.model or a tokenizer.json; what is next to it is copied.
         instruct: whether the model was trained on dialogs; None: what is there decides.
+        more: other keys of config.json.
     Returns:
         The files, and a sentence that says whether it is a base or an instruct model.
     Raises:
@@ -52,7 +58,7 @@ def hf_files(
     parts = read_parts(source, checkpoint, instruct=kind.instruct) if source else None
     context, path = context_length(checkpoint), checkpoint.path
     ends = _ends(checkpoint, parts, kind.instruct)
-    files = [SmallFile("config.json", as_json(config(checkpoint) | ends))]
+    files = [SmallFile("config.json", as_json({**config(checkpoint), **ends, **more}))]
     generation = path / GENERATION_CONFIG
     if generation.exists():
         files.append(copy_of(generation, path))

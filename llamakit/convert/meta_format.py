@@ -15,7 +15,12 @@ from llamakit.checkpoint.pth_writer import PthLayout
 from llamakit.checkpoint.safetensors_writer import SafetensorsLayout
 from llamakit.checkpoint.shard_plan import check_size
 from llamakit.convert.companion_files import meta_companions, model_facts
-from llamakit.convert.conversion_plan import ConversionPlan, copied_files, source_stamps
+from llamakit.convert.conversion_plan import (
+    ConversionPlan,
+    copied_files,
+    source_stamps,
+    warn_if_multiplied_out,
+)
 from llamakit.convert.conversion_record import plan_record
 from llamakit.convert.moves import Move, WeightFile, make_move, targets_for_size, tensors_by_file
 from llamakit.protocols import Checkpoint, ToolCommand
@@ -53,6 +58,7 @@ def plan_shards(
     if not partial:
         check_parameters(checkpoint)
     check_size(checkpoint.params, size)
+    warn_if_multiplied_out(checkpoint)
     embedding = checkpoint.parameters.get(EMBEDDING)
     is_tied = checkpoint.params.tied_embeddings and embedding is not None
     shared = is_tied and embedding is not None and embedding.axis == 0
@@ -79,6 +85,7 @@ def plan_safetensors(
     Raises: as ``plan_shards``.
     """
     check_parameters(checkpoint)
+    warn_if_multiplied_out(checkpoint)
     size = model_parallel_size(checkpoint)
     moves, tensors = _moves(checkpoint, size, {})
     files = [

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,7 +14,7 @@ from llamakit.checkpoint.hf_names import is_rotated
 from llamakit.checkpoint.layout import ROPE_FREQS
 from llamakit.checkpoint.shard_plan import slice_for_rank
 from llamakit.errors import OptionError
-from llamakit.protocols import Checkpoint, Parameter, RowOrder
+from llamakit.protocols import Checkpoint, Parameter, Quantization, RowOrder
 
 CASTS = ("float32", "bfloat16", "float16")
 """The dtypes that weights are cast to."""
@@ -43,6 +43,22 @@ class Target:
 
 
 @dataclass(frozen=True)
+class Rounding:
+    """Rows are written as integers, and their scales to a file of their own.
+
+    A file is written from its first byte to its last, and so no scales are kept in memory until
+    the integers of a whole weight are written.
+    """
+
+    kind: Quantization
+    scales_file: int
+    integers: TensorSpec
+    scales: TensorSpec
+    packed: bool = False
+    """Four integers share an int32, each plus 128: ``pack-quantized`` of compressed-tensors."""
+
+
+@dataclass(frozen=True)
 class Move:
     """One parameter of the source, and what is made of it."""
 
@@ -59,6 +75,7 @@ class Move:
     """The order that rows are brought into, if it is another than they are in."""
     head_dim: int = 1
     """How many rows belong together where there is a ``turn``."""
+    rounding: Rounding | None = None
 
 
 @dataclass(frozen=True)
@@ -133,6 +150,14 @@ def make_move(
         order if turned else None,
         checkpoint.params.head_dim if turned else 1,
     )
+
+
+def files_of(move: Move) -> Iterator[int]:
+    """Yield every file that a move writes to."""
+    for target in move.targets:
+        yield from target.files
+    if move.rounding is not None:
+        yield move.rounding.scales_file
 
 
 def whole(parameter: Parameter, file: int) -> Target:

@@ -8,7 +8,13 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from llamakit.checkpoint.capabilities import oddities, weight_files
+from llamakit.checkpoint.capabilities import (
+    oddities,
+    quantization,
+    stored_as,
+    unsupported,
+    weight_files,
+)
 from llamakit.checkpoint.family_detection import family_of
 from llamakit.checkpoint.layout import EMBEDDING, OUTPUT, ROPE_FREQS, check_parameters
 from llamakit.checkpoint.params import ModelParams
@@ -113,8 +119,12 @@ def inspect(
     parameters = tuple(checkpoint.parameters.values())
     embedding = checkpoint.parameters.get(EMBEDDING)
     axis = None if embedding is None else embedding.axis
-    dtypes = Counter(parameter.dtype for parameter in parameters if parameter.name != ROPE_FREQS)
-    usual = dtypes.most_common(1)[0][0] if dtypes else "float32"
+    dtypes = Counter(
+        quantization(checkpoint, parameter.name) or parameter.dtype
+        for parameter in parameters
+        if parameter.name != ROPE_FREQS
+    )
+    norm = checkpoint.parameters.get("norm.weight")
     uncounted = {ROPE_FREQS, OUTPUT} if params.tied_embeddings else {ROPE_FREQS}
     tokenizer = find_vocabulary(checkpoint, opener)
     length = max_seq_len or params.context
@@ -134,7 +144,7 @@ def inspect(
         max_seq_len=length,
         max_batch_size=max_batch_size,
         memory=tuple(
-            rank_memory(checkpoint, size, usual, length, max_batch_size)
+            rank_memory(checkpoint, size, norm.dtype if norm else "float32", length, max_batch_size)
             for size in sizes
             if size <= _LARGEST_SIZE
         ),
@@ -155,6 +165,8 @@ def _history(path: Path) -> tuple[list[Step], list[str]]:
 
 def _faults(checkpoint: Checkpoint, tokenizer: Vocabulary) -> list[str]:
     faults = [tokenizer.fault] if tokenizer.fault else []
+    if unsupported(checkpoint):  # scales, and shapes of what is packed, are no parameters
+        return faults
     try:
         check_parameters(checkpoint)
     except ParametersError as error:
@@ -173,12 +185,14 @@ def _oddities(checkpoint: Checkpoint, tokenizer: Vocabulary, dtypes: Counter[str
             ROPE_FREQS in checkpoint.parameters
         ),
         "mixed dtypes: " + ", ".join(f"{count} in {name}" for name, count in dtypes.items()): (
-            len(dtypes) > 1
+            len(dtypes) > 1 and not stored_as(checkpoint)
         ),
         "the output layer is the embedding (tied)": params.tied_embeddings,
     }
     present = [sentence for sentence, holds in conditions.items() if holds]
-    return [*oddities(checkpoint), *present, *_uncomputed(checkpoint)]
+    stored = stored_as(checkpoint)
+    multiplied = [f"{stored}; conversions write their values multiplied out"] if stored else []
+    return [*oddities(checkpoint), *multiplied, *present, *_uncomputed(checkpoint)]
 
 
 def _uncomputed(checkpoint: Checkpoint) -> Iterator[str]:

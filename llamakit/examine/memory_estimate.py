@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from llamakit.checkpoint.capabilities import quantization
 from llamakit.checkpoint.dtypes import itemsize
 from llamakit.checkpoint.layout import OUTPUT, ROPE_FREQS
 from llamakit.checkpoint.params import ModelParams
@@ -34,7 +35,7 @@ def rank_memory(
     """
     uncounted = {ROPE_FREQS, OUTPUT} if checkpoint.params.tied_embeddings else {ROPE_FREQS}
     weights = sum(
-        _nbytes(parameter, checkpoint.params, size)
+        _nbytes(checkpoint, parameter, size)
         for name, parameter in checkpoint.parameters.items()
         if name not in uncounted
     )
@@ -48,8 +49,11 @@ def kv_cache_nbytes(params: ModelParams, size: int, dtype: str) -> int:
     return 2 * params.n_layers * heads * params.head_dim * itemsize(dtype)
 
 
-def _nbytes(parameter: Parameter, params: ModelParams, size: int) -> int:
+def _nbytes(checkpoint: Checkpoint, parameter: Parameter, size: int) -> int:
     nbytes = parameter.numel * itemsize(parameter.dtype)
+    if quantization(checkpoint) and (kind := quantization(checkpoint, parameter.name)):
+        rows = parameter.shape[0]
+        nbytes = {"int8": parameter.numel + 4 * rows, "int4": parameter.numel * 5 // 8}[kind]
     if parameter.axis is None:
         return nbytes
-    return nbytes * copies(parameter.name, params, size) // size
+    return nbytes * copies(parameter.name, checkpoint.params, size) // size

@@ -66,7 +66,9 @@ def load_on_ranks(
     from llamakit.runtime.rank_group import RankGroup
 
     ranks = size or read_environment().size
-    check_loadable(checkpoint, ranks, rope_factor=spec.rope_factor)  # before any process is started
+    check_loadable(  # before any process is started
+        checkpoint, ranks, rope_factor=spec.rope_factor, quantize=spec.quantize
+    )
     group = rank_setup.join(size, led=led, timeout=join_timeout)
     group.acquire()
     try:

@@ -29,6 +29,7 @@ CHECKPOINT_TOOLS = {
     "export": ("export:export", "Write a checkpoint in another format, such as hf."),
     "import": ("import_:import_", "Bring a Hugging Face folder into Meta's format."),
     "inspect": ("inspect:inspect", "Say what a checkpoint is; no weight is read."),
+    "quantize": ("quantize:quantize", "Store weights in 8 or 4 bits."),
     "reshard": ("reshard:reshard", "Change the number of shards."),
     "verify": ("verify:verify", "Check files against their checklists, or --deep."),
 }

@@ -22,6 +22,8 @@ __all__ = [
     "Exporter",
     "Finding",
     "Parameter",
+    "Quantization",
+    "QuantizedWeight",
     "RawRegion",
     "RowOrder",
     "ToolCommand",
@@ -102,6 +104,23 @@ class RawRegion:
     order: RowOrder = "meta"
 
 
+Quantization = Literal["int8", "int4"]
+"""How a weight is rounded, as ``--quantize`` names it."""
+
+
+@dataclass(frozen=True)
+class QuantizedWeight:
+    """A weight, or a slice of one, as integers and their scales: N outputs, K inputs."""
+
+    kind: Quantization
+    values: numpy.ndarray[Any, Any]
+    """int8: ``(N, K)`` int8. int4: ``(N, K/2)`` uint8, each of two numbers from 0 to 15, that of
+    the even column in its low bits."""
+    scales: numpy.ndarray[Any, Any]
+    """int8: ``(N,)`` float32; the weight is ``value * scale``. int4: ``(N, K/32, 2)`` bfloat16, of
+    each group of 32 columns the step and the middle; it is ``(number - 8) * step + middle``."""
+
+
 @dataclass(frozen=True)
 class Finding:
     """What a check of a checkpoint has shown, as one sentence."""
@@ -167,6 +186,39 @@ class CheckpointCapabilities(Checkpoint, Protocol):
         """Return the checkpoints that it is computed from, such as the two of a merge.
 
         ``llamakit.json`` lists their files and takes over their histories. Without it: itself.
+        """
+        ...
+
+    def unsupported(self) -> str:
+        """Say why its weights cannot be computed with or converted, or return ``""``.
+
+        ``inspect`` shows the sentence; whatever would compute with the weights refuses with it.
+        """
+        ...
+
+    def stored_as(self) -> str:
+        """Say which weights are stored how, if ``read`` multiplies some out; else ``""``.
+
+        Such as ``weights are stored rounded (22 int8)``. ``inspect`` shows it, conversions warn.
+        """
+        ...
+
+    def quantization(self) -> Quantization | None:
+        """Return the ``--quantize`` that the weights are stored for, which is then the default."""
+        ...
+
+    def quantization_of(self, name: str) -> Quantization | None:
+        """Return how a parameter is stored; None if ``read`` returns what is stored."""
+        ...
+
+    def read_quantized(
+        self, name: str, *, axis: int = 0, start: int = 0, stop: int | None = None
+    ) -> QuantizedWeight:
+        """Read a parameter for which ``quantization_of`` is not None, as it is stored.
+
+        ``read`` returns the same values multiplied out. int4 is asked for whole groups only.
+
+        Raises: as ``read``.
         """
         ...
 

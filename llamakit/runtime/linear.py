@@ -13,20 +13,21 @@ import torch
 from torch import nn
 
 from llamakit.runtime.kernels.choice import Packer
+from llamakit.runtime.kernels.rounded import Weight
 
 
 class Layers(Protocol):
     """Makes a layer from the weight that this rank holds, as it is stored."""
 
-    def column(self, *weights: torch.Tensor) -> nn.Module:
+    def column(self, *weights: Weight) -> nn.Module:
         """Split by output: ``(out/n, in)``, or several weights whose outputs are concatenated."""
         ...
 
-    def output(self, weight: torch.Tensor) -> nn.Module:
+    def output(self, weight: Weight) -> nn.Module:
         """Split by output: ``(V/n, dim)``; gathers the logits of all ranks."""
         ...
 
-    def row(self, weight: torch.Tensor) -> nn.Module:
+    def row(self, weight: Weight) -> nn.Module:
         """Split by input: ``(out, in/n)``; sums the outputs of all ranks."""
         ...
 
@@ -49,15 +50,15 @@ class PlainLayers:
     def __init__(self, packer: Packer) -> None:
         self._packer = packer
 
-    def column(self, *weights: torch.Tensor) -> nn.Module:
+    def column(self, *weights: Weight) -> nn.Module:
         """Make a linear layer."""
         return self._packer.pack(*weights)
 
-    def output(self, weight: torch.Tensor) -> nn.Module:
+    def output(self, weight: Weight) -> nn.Module:
         """Make the layer of the logits."""
         return self._packer.pack(weight, output=True)
 
-    def row(self, weight: torch.Tensor) -> nn.Module:
+    def row(self, weight: Weight) -> nn.Module:
         """Make a linear layer."""
         return self._packer.pack(weight)
 
@@ -76,15 +77,15 @@ class ParallelLayers:
     def __init__(self, packer: Packer) -> None:
         self._packer = packer
 
-    def column(self, *weights: torch.Tensor) -> nn.Module:
+    def column(self, *weights: Weight) -> nn.Module:
         """Make a layer whose outputs stay with this rank."""
         return self._packer.pack(*weights)
 
-    def output(self, weight: torch.Tensor) -> nn.Module:
+    def output(self, weight: Weight) -> nn.Module:
         """Make a layer that gathers the outputs."""
         return Gathered(self._packer.pack(weight, output=True))
 
-    def row(self, weight: torch.Tensor) -> nn.Module:
+    def row(self, weight: Weight) -> nn.Module:
         """Make a layer that sums the outputs."""
         return Summed(self._packer.pack(weight))
 

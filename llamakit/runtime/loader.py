@@ -6,14 +6,11 @@ the next one is read, so there are never two copies of the model in memory.
 
 from __future__ import annotations
 
-import mmap
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
 from functools import partial
 from typing import Any, TypeVar
 
-import numpy
 import torch
 from torch import nn
 
@@ -23,15 +20,27 @@ from llamakit.checkpoint.llama4 import architecture_of
 from llamakit.checkpoint.model_support import check_loadable
 from llamakit.checkpoint.params import ModelParams
 from llamakit.checkpoint.rope_scaling import scaling_of
+from llamakit.checkpoint.rounding import fits_int4, kinds_of
 from llamakit.checkpoint.shard_plan import slice_for_rank
-from llamakit.protocols import Checkpoint, Parameter
+from llamakit.protocols import Checkpoint, Parameter, Quantization
 from llamakit.runtime import llama4_layers
 from llamakit.runtime.attention import Attention
 from llamakit.runtime.host_memory import trim
 from llamakit.runtime.kernels.choice import Packer
+from llamakit.runtime.kernels.quantized import to_int8
+from llamakit.runtime.kernels.rounded import Rounded, Weight
 from llamakit.runtime.linear import Layers, ParallelLayers, PlainLayers
 from llamakit.runtime.model import Block, FeedForward, RMSNorm, Transformer
 from llamakit.runtime.rope import frequencies
+from llamakit.runtime.stored_weights import (
+    as_output,
+    read_ahead,
+    read_rounded,
+    round_groups,
+    round_slice,
+    takes_stored,
+    to_torch,
+)
 
 ATTENTION = tuple(f"attention.{name}.weight" for name in ("wq", "wk", "wv", "wo"))
 FEED_FORWARD = tuple(f"feed_forward.{name}.weight" for name in ("w1", "w3", "w2"))
@@ -68,6 +77,7 @@ def load(
     packer = packer or Packer(device, dtype)
     params = checkpoint.params
     architecture = architecture_of(params)
+    kinds = _kinds(params, packer)
     layers: Layers = PlainLayers(packer) if size == 1 else ParallelLayers(packer)
 
     def fetch(name: str, parameter: Parameter | None = None) -> torch.Tensor:
@@ -77,22 +87,37 @@ def load(
         read_ahead(array)
         return to_torch(array)
 
+    def fetch_weight(name: str) -> Weight:
+        parameter = checkpoint.parameters.get(name) or as_output(checkpoint.parameters[EMBEDDING])
+        where = slice_for_rank(parameter, params, rank, size)
+        if takes_stored(checkpoint, name, packer.quantize):
+            return read_rounded(checkpoint, parameter, where)
+        kind = kinds.get(name)
+        if kind == "int8" and where.axis == 1 and size > 1:
+            return round_slice(checkpoint, parameter, where)
+        if kind == "int8" and packer.quantize == "int4" and name != OUTPUT:
+            return Rounded("int8", *to_int8(fetch(name)))
+        if kind == "int4" and not fits_int4(name.split(".", 2)[2], params, size):
+            return round_groups(checkpoint, parameter, where)
+        return fetch(name)
+
     def norm(weight: torch.Tensor) -> RMSNorm:
         return RMSNorm(weight.to(device=device, dtype=dtype, copy=True), params.norm_eps)
 
     embedding = checkpoint.parameters[EMBEDDING]
     embeddings = fetch(EMBEDDING)
-    if not params.tied_embeddings:
-        weight = fetch(OUTPUT)
+    weight: Weight
+    if not params.tied_embeddings or takes_stored(checkpoint, OUTPUT, packer.quantize):
+        weight = fetch_weight(OUTPUT)
     elif size == 1 or embedding.axis == 0:
         weight = embeddings
     else:  # this rank's rows of what it has its columns of
-        weight = fetch(EMBEDDING, replace(embedding, axis=0))
+        weight = fetch(EMBEDDING, as_output(embedding))
     # The largest first: while it is packed nothing else is in memory yet.
     output = layers.output(weight)
     blocks = []
     with ThreadPoolExecutor(min(PACKERS, torch.get_num_threads())) as pool:
-        for number, weights in enumerate(_one_ahead(_fetchers(params, fetch))):
+        for number, weights in enumerate(_one_ahead(_fetchers(params, fetch_weight))):
             make = partial(_block, pool=pool)
             if architecture is not None:
                 make = partial(llama4_layers.make_block, architecture=architecture, pool=pool)
@@ -111,16 +136,31 @@ def load(
     ).eval()
 
 
+def _kinds(params: ModelParams, packer: Packer) -> dict[str, Quantization]:
+    """Say how each weight is rounded; nothing where the packer decides by what a rank holds.
+
+    It does for Llama 4, whose experts are stored transposed, and in 4 bits on a GPU, whose
+    operators take other shapes than a CPU's.
+    """
+    match packer.quantize:
+        case "int4" if packer.device.type != "cpu":
+            return {}
+        case "int8" | "int4" if architecture_of(params) is None:
+            return kinds_of(params, packer.quantize)
+    return {}
+
+
 def _first_row(embedding: Parameter, params: ModelParams, rank: int, size: int) -> int | None:
     """Return the token of this rank's first row of an embedding that is split by vocabulary."""
     return slice_for_rank(embedding, params, rank, size).start if embedding.axis == 0 else None
 
 
-Weights = dict[str, torch.Tensor]
+Weights = dict[str, Any]
+"""By the name within a layer: a ``Weight``, or the tensor of a norm."""
 
 
 def _fetchers(
-    params: ModelParams, fetch: Callable[[str], torch.Tensor]
+    params: ModelParams, fetch: Callable[[str], Weight]
 ) -> Iterator[Callable[[], Weights]]:
     """Yield, for each layer, a function that maps its weights and starts reading them."""
     for number in range(params.n_layers):
@@ -165,44 +205,3 @@ def _block(
     feed_forward = FeedForward(w13.result(), w2.result())
     norms = [norm(weights.pop(name)) for name in NORMS]
     return Block(attention, feed_forward, *norms)
-
-
-def to_torch(array: numpy.ndarray[Any, Any]) -> torch.Tensor:
-    """View an array as a tensor, bfloat16 included; memory is shared.
-
-    Args:
-        array: such as ``Checkpoint.read`` returns. One that cannot be written to, such as a mapped
-            file's, is copied: torch has no such tensors.
-    """
-    if not array.flags.writeable:
-        array = array.copy()
-    if array.dtype.name == "bfloat16":
-        return torch.from_numpy(array.view(numpy.uint16)).view(torch.bfloat16)
-    return torch.from_numpy(array)
-
-
-def read_ahead(array: numpy.ndarray[Any, Any]) -> None:
-    """Have the system read the bytes of a mapped array in large blocks.
-
-    Page faults read a mapped file in blocks of 128 KiB. An array that is not contiguous, such as a
-    slice along axis 1, is left alone: the bytes in between are not wanted.
-    """
-    mapped = _map_of(array)
-    if mapped is None or not array.flags.c_contiguous or not hasattr(mapped, "madvise"):
-        return
-    first = numpy.frombuffer(mapped, numpy.uint8)
-    start = _address(array) - _address(first)
-    begin = start - start % mmap.PAGESIZE
-    mapped.madvise(mmap.MADV_WILLNEED, begin, start + array.nbytes - begin)
-
-
-def _map_of(array: numpy.ndarray[Any, Any]) -> mmap.mmap | None:
-    base: object = array
-    while isinstance(base, numpy.ndarray):
-        base = base.base
-    return base if isinstance(base, mmap.mmap) else None
-
-
-def _address(array: numpy.ndarray[Any, Any]) -> int:
-    address: int = array.__array_interface__["data"][0]
-    return address

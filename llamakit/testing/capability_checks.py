@@ -29,11 +29,15 @@ def check_capabilities(checkpoint: Checkpoint) -> None:
     __tracebackhide__ = True
     for parameter in checkpoint.parameters.values():
         _check_regions(checkpoint, parameter)
+        _check_quantized(checkpoint, parameter)
     _answer(lambda: capabilities.stored_names(checkpoint))
     _answer(lambda: capabilities.model_parallel_size(checkpoint))
     _answer(lambda: capabilities.weight_files(checkpoint))
     _answer(lambda: capabilities.oddities(checkpoint))
     _answer(lambda: capabilities.provenance_sources(checkpoint))
+    _answer(lambda: capabilities.stored_as(checkpoint))
+    if reason := _answer(lambda: capabilities.unsupported(checkpoint)):
+        raise ContractError(f"unsupported() refuses a whole checkpoint: {reason}")
     for target in ("meta", "huggingface"):
         _answer(lambda target=target: capabilities.companion_files(checkpoint, target))  # type: ignore[misc]
     for finding in capabilities.deep_checks(checkpoint):
@@ -60,6 +64,23 @@ def _check_regions(checkpoint: Checkpoint, parameter: Parameter) -> None:
         raise ContractError(
             f"raw_regions({parameter.name!r}) are other bytes than read returns: conversions copy "
             "them as they are; return None where the file stores the values otherwise"
+        )
+
+
+def _check_quantized(checkpoint: Checkpoint, parameter: Parameter) -> None:
+    """Check that integers and scales multiply out to what ``read`` returns."""
+    __tracebackhide__ = True
+    import numpy as np
+
+    from llamakit.checkpoint.rounding import multiplied_out
+
+    if _answer(lambda: capabilities.quantization(checkpoint, parameter.name)) is None:
+        return
+    weight = _answer(lambda: capabilities.read_quantized(checkpoint, parameter))
+    read = read_checked(checkpoint, parameter.name).astype(np.float32)
+    if not np.allclose(multiplied_out(weight), read, rtol=1e-2, atol=1e-6):
+        raise ContractError(
+            f"read_quantized({parameter.name!r}) multiplies out to other values than read returns"
         )
 
 

@@ -255,7 +255,6 @@ def test_tables_of_rotations_are_ignored(write_folder):
         ({"model_type": None}, "'model_type' is None"),
         ({"hidden_act": "gelu"}, "'hidden_act' is 'gelu'"),
         ({"attention_bias": True}, "'attention_bias' is True"),
-        ({"quantization_config": {"bits": 4}}, "'quantization_config' is set; expected None"),
         ({"head_dim": 8}, "'head_dim' is 8"),
     ],
 )

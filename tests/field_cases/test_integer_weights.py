@@ -10,7 +10,7 @@ from lazy_torch import torch
 from safetensors.numpy import load_file, save_file
 
 from llamakit import Llama
-from llamakit.api import export, import_checkpoint, inspect, open_checkpoint, verify
+from llamakit.api import export, import_checkpoint, inspect, verify
 from llamakit.checkpoint.plain_weights import describe_quantized
 from llamakit.errors import UnsupportedModelError
 
@@ -111,8 +111,9 @@ def test_case_06_scales_in_a_hugging_face_folder_name_the_tool(
     name = HF_MATRIX.replace("weight", suffix)
     change_hf(hf, "int8", **{name: np.ones(4, "float32")})
 
-    with pytest.raises(UnsupportedModelError, match=f"{name} is stored too, as {tool}"):
-        open_checkpoint(hf)
+    assert_refused(hf, f"{name} is stored too, as {tool}")
+    assert any(f"{name} is stored too" in odd for odd in inspect(hf).oddities)
+    assert inspect(hf).good
 
 
 def test_a_table_of_rotations_may_be_of_any_dtype() -> None:

@@ -28,6 +28,8 @@ def export_hf(
         tokenizer: its file; without it the one in the source or next to it.
         instruct: true or false, whether the model was trained on dialogs; without it, that is
             decided by what is in the source, or by its folder's name.
+        quantize: int8 or int8-weight-only rounds the weights, in the layout of
+            compressed-tensors.
     """
     from llamakit.convert.export import export_hf as run
 

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 
 from llamakit.errors import UsageError
+from llamakit.protocols import Quantization
 from llamakit.runtime.kernels import half_precision, quantized
-from llamakit.runtime.kernels.kernel import Kernel, Plain
+from llamakit.runtime.kernels.kernel import Kernel, Plain, SideBySide
+from llamakit.runtime.kernels.rounded import Rounded, Weight, concatenated
 
 QUANTIZATIONS = ("int8", "int4")
 
@@ -40,29 +43,53 @@ class Packer:
         if self.quantize == "int4" and self.device.type == "mps":
             raise UsageError("--quantize int4: not on MPS; try --quantize int8 or --device cpu")
 
-    def pack(self, *weights: torch.Tensor, output: bool = False) -> Kernel:
+    def pack(self, *weights: Weight, output: bool = False) -> Kernel:
         """Pack a weight, or several that share their input, for the kernel that fits.
 
         Args:
             weights: ``(N, K)`` as stored, on the CPU; packing copies them. Their outputs are
-                concatenated.
+                concatenated. One that is rounded stays so, whatever ``quantize`` says.
             output: it is the layer of the logits, which has 8 bits where the others have 4.
         """
+        kinds = {weight.kind if isinstance(weight, Rounded) else None for weight in weights}
+        if len(kinds) > 1:
+            return SideBySide([self.pack(weight, output=output) for weight in weights])
+        if kinds != {None}:
+            return self._rounded(concatenated(weights))
+        plain = [weight for weight in weights if isinstance(weight, torch.Tensor)]
         if self._keeps_rows:
-            stored = weights if self.mapped else (torch.cat(weights),)
+            stored = plain if self.mapped else [torch.cat(plain)]
             return half_precision.RowByRow(*(weight.to(self.dtype) for weight in stored))
-        weight = torch.cat(weights) if len(weights) > 1 else weights[0]
+        weight = torch.cat(plain) if len(plain) > 1 else plain[0]
         if self.quantize is None:
             return self._exact(weight)
         placed = weight.to(self.device)
-        shape = tuple(weight.shape)
-        if self.quantize == "int4" and not output and quantized.fits_int4(shape, self.device):
+        if self.rounds_to(weight.shape, output=output) == "int4":
             return quantized.Int4(placed)
+        return self._int8(placed)
+
+    def rounds_to(self, shape: Sequence[int], *, output: bool = False) -> Quantization | None:
+        """Say how a weight of a shape is rounded, ``(N, K)`` of all that are packed together."""
+        if self.quantize != "int4":
+            return "int8" if self.quantize else None
+        fits = not output and quantized.fits_int4(shape, self.device)
+        return "int4" if fits else "int8"
+
+    def _rounded(self, weight: Weight) -> Kernel:
+        """Pack what is rounded; 4 bits that no operator of the device takes are multiplied out."""
+        assert isinstance(weight, Rounded)
+        if weight.kind == "int8":
+            return self._int8(weight.to(self.device))
+        if weight.columns is None and quantized.fits_int4(weight.shape, self.device):
+            return quantized.Int4(weight.to(self.device))
+        return self._exact(weight.multiplied_out())
+
+    def _int8(self, weight: Weight) -> Kernel:
         if self._packs and quantized.has_int8_fbgemm():
-            return quantized.Int8FBGEMM(placed)
+            return quantized.Int8FBGEMM(weight)
         if self._packs and quantized.has_int8_onednn():
-            return quantized.Int8OneDNN(placed)
-        return quantized.Int8(placed, self.dtype)
+            return quantized.Int8OneDNN(weight)
+        return quantized.Int8(weight, self.dtype)
 
     @property
     def _packs(self) -> bool:

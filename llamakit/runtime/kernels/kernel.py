@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 
 import torch
 from torch import nn
@@ -41,3 +42,22 @@ class Plain(Kernel):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """``(..., in)`` to ``(..., out)``."""
         return nn.functional.linear(x, self.weight)
+
+
+class SideBySide(Kernel):
+    """Several kernels of one input, where what is stored rounded meets what is not."""
+
+    name = "several"
+
+    def __init__(self, kernels: Sequence[Kernel]) -> None:
+        super().__init__()
+        self.kernels = nn.ModuleList(kernels)
+
+    @property
+    def nbytes(self) -> int:
+        """How many bytes the weights take."""
+        return sum(kernel.nbytes for kernel in self.kernels if isinstance(kernel, Kernel))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """``(..., in)`` to the outputs of all, one after the other."""
+        return torch.cat([kernel(x) for kernel in self.kernels], -1)

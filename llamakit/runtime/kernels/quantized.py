@@ -5,12 +5,13 @@ Shapes: N outputs, K inputs, G values that share a scale.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import nn
 
 from llamakit.runtime.kernels.kernel import Kernel
+from llamakit.runtime.kernels.rounded import Rounded, Weight
 from llamakit.runtime.warning_filter import ignored_warnings
 
 GROUP = 32
@@ -32,7 +33,7 @@ class Int8(Kernel):
 
     name = "int8"
 
-    def __init__(self, weight: torch.Tensor, dtype: torch.dtype) -> None:
+    def __init__(self, weight: Weight, dtype: torch.dtype) -> None:
         super().__init__()
         quantized, scale = to_int8(weight)
         self.weight = nn.Parameter(quantized, requires_grad=False)  # (N, K)
@@ -57,12 +58,12 @@ class Int8OneDNN(Kernel):
 
     name = "onednn-int8"
 
-    def __init__(self, weight: torch.Tensor) -> None:
+    def __init__(self, weight: Weight) -> None:
         super().__init__()
         quantized, self.scale = to_int8(weight)
         self.packed = torch.ops.onednn.qlinear_prepack(quantized, None)
-        self.zero_points = torch.zeros(len(weight), dtype=torch.int64)
-        self._nbytes = weight.numel() + self.scale.nbytes + self.zero_points.nbytes
+        self.zero_points = torch.zeros(len(quantized), dtype=torch.int64)
+        self._nbytes = quantized.numel() + self.scale.nbytes + self.zero_points.nbytes
 
     @property
     def nbytes(self) -> int:
@@ -103,13 +104,13 @@ class Int8FBGEMM(Kernel):
 
     name = "fbgemm-int8"
 
-    def __init__(self, weight: torch.Tensor) -> None:
+    def __init__(self, weight: Weight) -> None:
         super().__init__()
         quantized, scale = to_int8(weight)
+        self._nbytes = quantized.nbytes + scale.nbytes
         scaled = _per_channel(quantized, scale)
         del quantized  # that was copied
         self.packed = torch.ops.quantized.linear_prepack(scaled, None)
-        self._nbytes = weight.numel() + scale.nbytes
 
     @property
     def nbytes(self) -> int:
@@ -132,11 +133,11 @@ class Int4(Kernel):
 
     name = "int4"
 
-    def __init__(self, weight: torch.Tensor) -> None:
+    def __init__(self, weight: Weight) -> None:
         super().__init__()
         pack, self._multiply = (
             (_pack_for_cpu, torch.ops.aten._weight_int4pack_mm_for_cpu)
-            if weight.device.type == "cpu"
+            if _device(weight).type == "cpu"
             else (_pack_for_gpu, torch.ops.aten._weight_int4pack_mm)
         )
         packed, scales = _pack_in_parts(weight, pack)
@@ -163,19 +164,30 @@ def _per_channel(quantized: torch.Tensor, scale: torch.Tensor) -> torch.Tensor:
         return torch._make_per_channel_quantized_tensor(quantized, scale.double(), zeros, 0)
 
 
-def to_int8(weight: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+def to_int8(
+    weight: Weight, largest: torch.Tensor | None = None
+) -> tuple[torch.Tensor, torch.Tensor]:
     """Round each row to 255 steps.
 
+    Args:
+        weight: what is rounded; what already is, is returned.
+        largest: the largest magnitude of each row, ``(N,)`` float32, where the weight is a part of
+            longer rows.
     Returns:
         ``(N, K)`` int8 and ``(N,)`` float32, whose product is nearly the weight.
     """
+    if isinstance(weight, Rounded):
+        return weight.values, weight.scales
     quantized = torch.empty(weight.shape, dtype=torch.int8, device=weight.device)
     scale = torch.empty(len(weight), device=weight.device)
     for start in range(0, len(weight), _ROWS):  # in parts: a float32 copy of all would be large
-        part = weight[start : start + _ROWS].float()
-        step = (part.abs().amax(1) / 127).clamp_(min=1e-30)
-        quantized[start : start + _ROWS] = (part / step[:, None]).round_().to(torch.int8)
-        scale[start : start + _ROWS] = step
+        rows = slice(start, start + _ROWS)
+        part = weight[rows].float()
+        peak = part.abs().amax(1) if largest is None else largest[rows]
+        # Of two tensors: a GPU divides by a number by multiplying with its rounded reciprocal.
+        step = (peak / torch.full_like(peak, 127)).clamp_(min=1e-30)
+        quantized[rows] = (part / step[:, None]).round_().to(torch.int8)
+        scale[rows] = step
     return quantized, scale
 
 
@@ -188,30 +200,43 @@ def to_int4(weight: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """
     groups = weight.float().view(len(weight), -1, GROUP)  # (N, K/G, G)
     least, most = groups.amin(-1), groups.amax(-1)
-    step = ((most - least) / 15).clamp_(min=1e-8).to(torch.bfloat16)
+    width = most - least
+    step = (width / torch.full_like(width, 15)).clamp_(min=1e-8).to(torch.bfloat16)
     middle = (least + step.float() * 8).to(torch.bfloat16)
     values = (groups - middle.float()[..., None]) / step.float()[..., None] + 8
     scales = torch.stack((step.T, middle.T), -1)
     return values.round_().clamp_(0, 15).flatten(1).to(torch.int32), scales
 
 
+def _int4_rows(weight: Weight, start: int, stop: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Round some rows, or unpack what is rounded, as ``to_int4``."""
+    if not isinstance(weight, Rounded):
+        return to_int4(weight[start:stop])
+    numbers = weight.numbers(start, stop).to(torch.int32)
+    return numbers, weight.scales[start:stop].transpose(0, 1)
+
+
 def _pack_in_parts(
-    weight: torch.Tensor, pack: Callable[[torch.Tensor], torch.Tensor]
+    weight: Weight, pack: Callable[[torch.Tensor], torch.Tensor]
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Round and pack some rows at a time, into one tensor."""
     rows, columns = weight.shape
-    device = weight.device
+    device = _device(weight)
     scales = torch.empty(columns // GROUP, rows, 2, dtype=torch.bfloat16, device=device)
     packed = torch.empty(0)
     for start in range(0, rows, _ROWS):
         stop = min(start + _ROWS, rows)
-        values, scales[:, start:stop] = to_int4(weight[start:stop])
+        values, scales[:, start:stop] = _int4_rows(weight, start, stop)
         part = pack(values)
         if start == 0:
             shape = (len(part) * rows // stop, *part.shape[1:])
             packed = torch.empty(shape, dtype=part.dtype, device=device)
         packed[len(packed) * start // rows :][: len(part)] = part
     return packed, scales
+
+
+def _device(weight: Weight) -> torch.device:
+    return weight.device if isinstance(weight, torch.Tensor) else weight.values.device
 
 
 def _pack_for_cpu(values: torch.Tensor) -> torch.Tensor:
@@ -240,7 +265,7 @@ def has_int8_fbgemm() -> bool:
     return engine and has_int8_onednn() and hasattr(torch, "_make_per_channel_quantized_tensor")
 
 
-def fits_int4(shape: tuple[int, ...], device: torch.device) -> bool:
+def fits_int4(shape: Sequence[int], device: torch.device) -> bool:
     """Say whether the operators of a device take a weight of a shape, ``(N, K)``, in 4 bits."""
     rows, columns = shape
     if device.type == "cpu":
