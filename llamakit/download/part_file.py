@@ -179,6 +179,8 @@ class PartFile:
 
     def sync(self) -> None:
         """Flush the marked blocks to disk (fsync); does nothing once it is closed."""
+        if self._is_closed:
+            return
         marks = bytes(self._marks)
         with contextlib.suppress(FileNotFoundError), self.opened() as descriptor:
             self.flush(descriptor)

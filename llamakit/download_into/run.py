@@ -6,7 +6,7 @@ from collections.abc import Callable, Generator, Iterator, Sequence
 from pathlib import Path
 
 from llamakit.checkpoint.resumable_folder import ResumableFolder
-from llamakit.download.events import Checked, Event, FilePlan, Planned
+from llamakit.download.events import Checked, Event, FilePlan, Planned, Restarted
 from llamakit.download.fetcher import DownloadSettings, Fetcher
 from llamakit.download.http_client import HttpClient
 from llamakit.download.inventory import RequiredFile, free_nbytes
@@ -25,7 +25,7 @@ from llamakit.download_into.conversion import (
 from llamakit.download_into.scattered_part import OutputFiles, ScatteredPart, is_verified
 from llamakit.download_into.source_index import SourceIndexes
 from llamakit.download_into.target_format import TargetFormat
-from llamakit.errors import LlamakitError
+from llamakit.errors import CheckpointError, LlamakitError
 from llamakit.protocols import Checkpoint
 
 OpenCheckpoint = Callable[[Path], Checkpoint]
@@ -68,12 +68,10 @@ class IntoRun:
 
         Raises: as ``IntoDownload.run``.
         """
-        remote_files = yield from self._fetch_indexes(server, files, compare)
-        try:
-            conversion = self._plan()
-        except LlamakitError:
-            discard_unused(self._work)
-            raise
+        yield from self._fetch_small(server, files, compare)
+        large = [file for file in files if not file.is_small]
+        remote_files = yield from self.fetcher.probe(server, large)
+        conversion = yield from self._plan_from(server, remote_files)
         prepare(conversion, self._target, self._work, restart=self._settings.repair)
         check_room(conversion, self._work.path)
         with OutputFiles([self._work.product / it.name for it in conversion.plan.weights]) as out:
@@ -111,22 +109,36 @@ class IntoRun:
         self, server: HttpClient, files: Sequence[RequiredFile], compare: Compare
     ) -> Generator[Event, None, Conversion]:
         """Plan the conversion, and fetch nothing but small files and indexes."""
-        yield from self._fetch_indexes(server, files, compare)
-        return self._plan()
+        yield from self._fetch_small(server, files, compare)
+        large = [file for file in files if not file.is_small]
+        remote_files = yield from self.fetcher.probe(server, large)
+        return (yield from self._plan_from(server, remote_files))
 
-    def _fetch_indexes(
+    def _fetch_small(
         self, server: HttpClient, files: Sequence[RequiredFile], compare: Compare
-    ) -> Generator[Event, None, RemoteFiles]:
-        """Fetch the small files, and the indexes of the others."""
+    ) -> Iterator[Event]:
         small = [file for file in files if file.is_small]
         for event in self.fetcher.fetch(server, small, compare):
             if not isinstance(event, Planned | Checked) or not getattr(event, "good", True):
                 yield event
-        large = [file for file in files if not file.is_small]
-        remote_files = yield from self.fetcher.probe(server, large)
+
+    def _plan_from(
+        self, server: HttpClient, remote_files: RemoteFiles
+    ) -> Generator[Event, None, Conversion]:
+        """Fetch the indexes and plan; a second time if they are damaged."""
         by_path = {file.path: remote for file, remote in remote_files.items()}
-        yield from self._indexes.fetch(server, by_path, self._settings.retry_policy)
-        return remote_files
+        for is_last in (False, True):
+            yield from self._indexes.fetch(server, by_path, self._settings.retry_policy)
+            try:
+                return self._plan()
+            except LlamakitError as error:
+                self._indexes.forget()
+                if is_last or not isinstance(error, CheckpointError):
+                    discard_unused(self._work)
+                    raise
+                reason = "its index is damaged, or of another model than the others"
+                yield Restarted(self._model, reason)
+        raise AssertionError("the last attempt returns or raises")
 
     def _plan(self) -> Conversion:
         place = self.source / self._model

@@ -7,6 +7,7 @@ Every other byte is where the plan wants it, and is read back from there.
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
 import threading
@@ -48,10 +49,14 @@ class OutputFiles:
 
     @contextlib.contextmanager
     def used(self) -> Iterator[None]:
-        """Keep the files open: a thread may outlive the download that it is of."""
+        """Keep the files open: a thread may outlive the download that it is of.
+
+        Raises:
+            OSError: they are closed.
+        """
         with self._lock:
             if not self._n_users:
-                raise DownloadError("the download is being stopped")
+                raise OSError(errno.EBADF, "the download is being stopped")
             self._n_users += 1
         try:
             yield

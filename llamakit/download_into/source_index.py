@@ -62,6 +62,11 @@ class SourceIndexes:
             self._record[path] = [remote.identity.nbytes, remote.identity.validator]
             write_atomically(self._folder / _RECORD, json.dumps(self._record).encode(), mode=0o600)
 
+    def forget(self) -> None:
+        """Have all indexes fetched again."""
+        self._record = {}
+        (self._folder / _RECORD).unlink(missing_ok=True)
+
     def known(self, path: str) -> RemoteFile | None:
         """Return what the server said of a shard whose index is there; None of any other."""
         record = self._record.get(path)

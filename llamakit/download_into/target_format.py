@@ -25,7 +25,6 @@ class TargetFormat:
     Args:
         name: as it is typed, such as ``reshard:2``.
         suffix: of the folder's name, such as ``-mp2``.
-        note: says what was decided, if the conversion says so.
     """
 
     name: str
@@ -39,7 +38,7 @@ def read_target_format(text: str, exporters: Registry[Exporter]) -> TargetFormat
     Raises:
         OptionError: it is none of these; a third-party exporter is one of those.
     """
-    name, colon, number = text.partition(":")
+    name, _, number = text.partition(":")
     if name == RESHARD:
         if not (number.isascii() and number.isdigit() and 0 < int(number[:9]) <= _MAX_SIZE):
             raise OptionError(
@@ -48,9 +47,9 @@ def read_target_format(text: str, exporters: Registry[Exporter]) -> TargetFormat
         size = int(number)
         return TargetFormat(text, f"-mp{size}", lambda opened, to: _shards(opened, to, size))
     known = {"hf": _huggingface, "safetensors": _safetensors}
-    if name in known and not colon:
+    if text in known:
         return TargetFormat(name, f"-{name}", known[name])
-    if name in exporters:
+    if text in exporters:
         raise OptionError(
             f"--into {text}: the exporter {name} reads a model in its own order, so the model has "
             "to be on disk: download it without --into, then run llamakit export SRC DST "
