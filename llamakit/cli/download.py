@@ -146,6 +146,10 @@ def download(
     )
     folder = Path(output_dir)
     if any(name.startswith(PREFIX) for name in models):
+        if into is not None:
+            raise UsageError(
+                "--into takes Meta's link, not the hub: download the repository, then convert it"
+            )
         if len(models) > 1 or url or url_file:
             raise UsageError("a repository of the hub is downloaded alone, and without a link")
         from llamakit.cli.hub_download import run_hub

@@ -2,29 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator, Sequence
-from typing import Protocol
+from collections.abc import Sequence
 
 from llamakit.cli.download_output import note_stop
 from llamakit.cli.download_progress import ProgressDisplay
 from llamakit.cli.link_prompt import ask_for_link, is_interactive, read_checked_link
 from llamakit.cli.terminal import note
 from llamakit.download.catalog import Model, choose
-from llamakit.download.events import Event, Finished
+from llamakit.download.events import Finished
 from llamakit.download.link import Link
+from llamakit.download.session import Session
 from llamakit.errors import LinkError, LinkExpiredError
-
-
-class Session(Protocol):
-    """What is downloaded, such as a ``Download``."""
-
-    def run(self, link: Link) -> Iterator[Event]:
-        """Fetch what is missing."""
-        ...
-
-    def verify_local(self) -> Generator[Event, None, bool]:
-        """Tell whether nothing is missing."""
-        ...
 
 
 def link_if_needed(text: str | None, run: Session, display: ProgressDisplay) -> Link | None:

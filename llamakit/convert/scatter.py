@@ -13,7 +13,6 @@ from dataclasses import astuple, dataclass
 from hashlib import sha256
 from itertools import accumulate
 from pathlib import Path
-from typing import NamedTuple
 
 from llamakit.checkpoint.dtypes import itemsize
 from llamakit.checkpoint.file_layout import FileLayout
@@ -23,6 +22,13 @@ from llamakit.convert.file_frames import value_rooms
 from llamakit.convert.moves import Move, Region, Target
 from llamakit.errors import UnsupportedModelError
 from llamakit.protocols import RowOrder
+
+Piece = tuple[int, int, int, int]
+"""Bytes that follow one another in a file of the source and in one that is written.
+
+Where they begin in the former; the latter, as the plan counts them; where they begin there; and how
+many they are. A plain tuple, for rows of a few hundred bytes come by the million.
+"""
 
 
 @dataclass(frozen=True)
@@ -58,17 +64,20 @@ class Placement:
             return
         first = (start - self.start) // self.row_nbytes
         last = (stop - 1 - self.start) // self.row_nbytes
+        placed = self.start + first * self.row_nbytes + self.column
         for row in range(first, last + 1):
-            placed = self.start + row * self.row_nbytes + self.column
-            begin, end = max(start, placed), min(stop, placed + self.width)
-            if begin < end:
-                at = self.offset + self._row_there(row) * self.stride + begin - placed
-                yield Piece(begin, self.file, at, end - begin)
+            there = row if self.turn is None else self._turned(row)
+            at = self.offset + there * self.stride
+            if start <= placed and placed + self.width <= stop:
+                yield placed, self.file, at, self.width
+            else:
+                begin, end = max(start, placed), min(stop, placed + self.width)
+                if begin < end:
+                    yield begin, self.file, at + begin - placed, end - begin
+            placed += self.row_nbytes
 
-    def _row_there(self, row: int) -> int:
+    def _turned(self, row: int) -> int:
         """Return which row it becomes: the two orders of a head's rows differ."""
-        if self.turn is None:
-            return row
         head, row = divmod(row, self.head_dim)
         half = self.head_dim // 2
         if self.turn == "huggingface":
@@ -76,15 +85,6 @@ class Placement:
             return head * self.head_dim + side * half + pair
         side, pair = divmod(row, half)
         return head * self.head_dim + 2 * pair + side
-
-
-class Piece(NamedTuple):
-    """Bytes that follow one another in a file of the source and in one that is written."""
-
-    source: int
-    file: int
-    offset: int
-    nbytes: int
 
 
 class FileMap:

@@ -16,7 +16,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from llamakit.convert.scatter import FileMap, Piece
+from llamakit.convert.scatter import FileMap
 from llamakit.download.part_file import Identity, PartFile
 from llamakit.errors import DownloadError
 from llamakit.files.atomic_file import write_atomically
@@ -63,28 +63,28 @@ class OutputFiles:
         finally:
             self._leave()
 
-    def write(self, data: memoryview, piece: Piece) -> None:
-        """Write a piece."""
-        with naming(self.paths[piece.file]):
-            write_all(self._descriptors[piece.file], data, piece.offset)
+    def write(self, file: int, data: memoryview, offset: int) -> None:
+        """Write at a place in a file."""
+        try:
+            write_all(self._descriptors[file], data, offset)
+        except OSError as error:
+            error.filename = error.filename or str(self.paths[file])
+            raise
 
-    def read(self, memory: memoryview, piece: Piece) -> None:
-        """Read a piece.
+    def read(self, file: int, memory: memoryview, offset: int) -> None:
+        """Read from a place in a file.
 
         Raises:
             DownloadError: the file is shorter.
         """
-        done = 0
-        while done < len(memory):
-            with naming(self.paths[piece.file]):
-                place = self._descriptors[piece.file]
-                count = read_at(place, memory[done:], piece.offset + done)
+        while memory:
+            count = read_at(self._descriptors[file], memory, offset)
             if not count:
                 raise DownloadError(
-                    f"{self.paths[piece.file]} became shorter while it was written: is another "
-                    "program changing it? Run the same command again."
+                    f"{self.paths[file]} became shorter while it was written: is another program "
+                    "changing it? Run the same command again."
                 )
-            done += count
+            memory, offset = memory[count:], offset + count
 
     def flush(self) -> None:
         """Wait until the disk has what is written."""
@@ -163,11 +163,12 @@ class ScatteredPart(PartFile):
     def read(self, descriptor: int, memory: memoryview, offset: int) -> int:
         """Read bytes of the shard from where they are."""
         stop = offset + len(memory)
-        for piece in self._map.pieces(offset, stop):
-            first = piece.source - offset
-            self._outputs.read(memory[first : first + piece.nbytes], piece)
-        for start, end in self._map.gaps(offset, stop):
-            super().read(descriptor, memory[start - offset : end - offset], start)
+        with naming(self.path):
+            for start, file, place, nbytes in self._map.pieces(offset, stop):
+                first = start - offset
+                self._outputs.read(file, memory[first : first + nbytes], place)
+            for start, end in self._map.gaps(offset, stop):
+                super().read(descriptor, memory[start - offset : end - offset], start)
         return len(memory)
 
     def flush(self, descriptor: int) -> None:
@@ -191,9 +192,9 @@ class ScatteredPart(PartFile):
 
     def _write(self, descriptor: int, data: memoryview, offset: int) -> None:
         stop = offset + len(data)
-        for piece in self._map.pieces(offset, stop):
-            first = piece.source - offset
-            self._outputs.write(data[first : first + piece.nbytes], piece)
+        for start, file, place, nbytes in self._map.pieces(offset, stop):
+            first = start - offset
+            self._outputs.write(file, data[first : first + nbytes], place)
         for start, end in self._map.gaps(offset, stop):
             write_all(descriptor, data[start - offset : end - offset], start)
 

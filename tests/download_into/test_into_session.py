@@ -35,6 +35,7 @@ CASES = {
     LLAMA_3 / "llama31-mp8": ("reshard:1", "reshard:2", "reshard:8", "hf"),
     LLAMA_3 / "llama4-moe-mp2": ("reshard:1",),
 }
+QUICK = [("reshard:2",), ("reshard:1", "hf"), ("hf",), ("reshard:2", "hf"), ("reshard:1",)]
 
 
 def fetched(server, path=SHARDS):
@@ -43,7 +44,11 @@ def fetched(server, path=SHARDS):
 
 @pytest.mark.parametrize(
     ("model", "target"),
-    [(model, target) for model, targets in CASES.items() for target in targets],
+    [
+        pytest.param(model, target, marks=[] if target in QUICK[number] else pytest.mark.soak)
+        for number, (model, targets) in enumerate(CASES.items())
+        for target in targets
+    ],
     ids=lambda it: it if isinstance(it, str) else it.name,
 )
 def test_the_bytes_are_those_of_two_steps(tmp_path, out, model, target):
