@@ -61,7 +61,7 @@ def session(model, out, target, **settings):
     toolkit = default_toolkit()
     settings = {"retry_policy": RetryPolicy(4, 0.02), "timeout": 60.0} | settings
     return IntoDownload(
-        Model(model, (), model),
+        model if isinstance(model, Model) else Model(model, (), model),
         out,
         read_target_format(target, toolkit.exporters),
         toolkit.open_checkpoint,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import zipfile
 from fnmatch import fnmatch
 from types import SimpleNamespace
 
@@ -11,6 +12,7 @@ from faults import close, corrupt, hang, ignore_range, no_ranges, other_etag, re
 from into_kit import DATA, content, fetch, hidden, list_files, serve, session, two_steps
 from server import Server
 
+from llamakit.download.catalog import Model
 from llamakit.download.events import Arrived, Converted
 from llamakit.download.link import read_link
 from llamakit.download_into.target_format import read_target_format
@@ -177,7 +179,9 @@ def test_completing_that_was_stopped_is_done_again(server, out, expected, nsteps
 
 def test_what_is_not_all_fetched_needs_a_link(server, out):
     assert list(session("llama-2-70b", out, "reshard:2").verify_local()) == []
-    stopped_after(server, out, 3)
+    server.fault(status(403), path="*/consolidated.03.pth", skip=3)  # all but the index
+    with pytest.raises(LinkExpiredError):
+        fetch(server, out)
 
     assert list(session("llama-2-70b", out, "reshard:2").verify_local()) == []
 
@@ -326,12 +330,34 @@ def test_an_exporter_that_reads_in_its_own_order_is_refused_by_name():
         read_target_format("gguf", exporters)
 
 
-def test_a_model_without_a_checklist_is_checked_against_nothing(tmp_path, out, whole):
+def test_an_index_that_is_not_the_files_own_is_found_before_anything_appears(tmp_path, out, whole):
     served = serve(tmp_path / "served", whole, LLAMA_2 / "tokenizer.model")
-    list_files(served / whole.name, "checklist.chk", [served / whole.name / "params.json"])
-    with Server(served) as server:
-        fetch(server, out, model="llama-2-7b")
+    model = served / whole.name
+    with zipfile.ZipFile(model / "consolidated.00.pth") as archive:
+        largest = max(archive.infolist(), key=lambda member: member.file_size)
+        later = next(it for it in archive.infolist() if it.header_offset > largest.header_offset)
+    data = bytearray((model / "consolidated.00.pth").read_bytes())
+    data[later.header_offset + 28] -= 2  # what pads its values: they begin 2 bytes before
+    (model / "consolidated.00.pth").write_bytes(data)
+    list_files(model, "checklist.chk", [model / "consolidated.00.pth", model / "params.json"])
 
-    assert content(next(out.iterdir())) == two_steps(
-        served / whole.name, "reshard:2", tmp_path / "two"
-    )
+    with Server(served) as server:
+        with pytest.raises(DamagedFileError, match="in other places than the server said"):
+            fetch(server, out, model=whole.name)
+        assert not (out / "llama-2-7b-mp2").exists()
+        fetch(server, out, model=whole.name, repair=True)
+
+    steps = two_steps(model, "reshard:2", tmp_path / "two")
+    assert content(out / "llama-2-7b-mp2") == steps
+
+
+def test_a_model_without_a_checklist_is_converted_as_it_comes(tmp_path, out, whole):
+    served = serve(tmp_path / "served", whole, LLAMA_2 / "tokenizer.model")
+    (served / whole.name / "checklist.chk").unlink()
+    files = ("params.json", "consolidated.00.pth")
+    model = Model("7B", (), whole.name, files=files, has_checklist=False)
+    with Server(served) as server:
+        fetch(server, out, model=model)
+
+    steps = two_steps(served / whole.name, "reshard:2", tmp_path / "two")
+    assert content(out / "llama-2-7b-mp2") == steps
