@@ -11,6 +11,7 @@ time, `anonymous` the peak of RssAnon in /proc/PID/status: memory that is no cac
 from __future__ import annotations
 
 import argparse
+import contextlib
 import filecmp
 import hashlib
 import os
@@ -25,6 +26,12 @@ from pathlib import Path
 
 from convert import SHAPES, children, make_checkpoint, rss_anon
 
+LAYER_OF_70B = {"dim": 8192, "n_heads": 64, "n_kv_heads": 8, "ffn_dim_multiplier": 1.3}
+SHAPES = {
+    "tiny": SHAPES["tiny"],
+    "2gb": LAYER_OF_70B | {"n_layers": 1, "vocab_size": 8192, "multiple_of": 4096},
+}
+"""One layer of 70B, for the speed depends on how long rows are."""
 MODEL, RESULT = "llama-2-70b", "llama-2-70b-mp2"
 CHUNK = 1 << 16
 SERVE = "--serve"
@@ -140,7 +147,8 @@ class Handler(BaseHTTPRequestHandler):
             self.send_header("Content-Range", f"bytes {start}-{stop - 1}/{nbytes}")
         self.end_headers()
         due = time.monotonic()
-        with path.open("rb") as file:
+        # A client may end a response before its end.
+        with path.open("rb") as file, contextlib.suppress(ConnectionError):
             for begin in range(start, stop, CHUNK):
                 at = begin
                 end = min(begin + CHUNK, stop)
