@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import os
 import zlib
-from collections.abc import Generator, Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from pathlib import Path
 
 from llamakit.checkpoint.file_layout import FileLayout
@@ -31,34 +31,30 @@ def value_rooms(layout: FileLayout) -> Iterator[tuple[int, int]]:
 
 
 def complete_files(
-    files: Sequence[WeightFile], folder: Path, *, hashed: bool
-) -> Generator[BlockRead, None, dict[str, str | None]]:
+    files: Sequence[WeightFile], folder: Path
+) -> Generator[BlockRead, None, dict[str, str]]:
     """Write the frames of files whose values are there, and flush the files.
 
     Args:
         folder: where they are.
-        hashed: whether their MD5s are wanted.
     Yields:
         How much has been read.
     Returns:
-        The MD5 of each file by its name, or None.
+        The MD5 of each file by its name.
 
     Raises:
         OSError: a file cannot be read or written.
         DamagedFileError: a file has changed meanwhile.
     """
     framers = {folder / file.name: _Framer(file.layout) for file in files}
-    to_read = {
-        path: framer for path, framer in framers.items() if hashed or framer.layout.needs_crc
-    }
-    for event in read_files([FilePass(path, [framer]) for path, framer in to_read.items()]):
+    for event in read_files([FilePass(path, [framer]) for path, framer in framers.items()]):
         if isinstance(event, BlockRead):
             yield event
         elif event.error is not None:
             raise event.error
     for path, framer in framers.items():
-        _write(path, framer.frames if path in to_read else _plain_frames(framer.layout))
-    return {path.name: it.hexdigest() if hashed else None for path, it in framers.items()}
+        _write(path, framer.frames)
+    return {path.name: framer.hexdigest() for path, framer in framers.items()}
 
 
 class _Framer:
@@ -118,15 +114,7 @@ def _frames(layout: FileLayout) -> Generator[tuple[bytes, int], int | None, None
     yield frame + layout.tail(crcs), 0
 
 
-def _plain_frames(layout: FileLayout) -> Iterator[tuple[int, bytes]]:
-    """Yield the frames of a file that has no CRCs, each with its offset."""
-    at = 0
-    for frame, nbytes in _frames(layout):
-        yield at, frame
-        at += len(frame) + nbytes
-
-
-def _write(path: Path, frames: Iterable[tuple[int, bytes]]) -> None:
+def _write(path: Path, frames: Sequence[tuple[int, bytes]]) -> None:
     descriptor = open_own(path, os.O_RDWR)
     try:
         with disk_errors_explained(path, kept=True):

@@ -200,8 +200,12 @@ class PartFile:
             return _begin_writing(descriptor)
         return False
 
-    def publish(self) -> None:
-        """Flush the complete file and rename it to its final path."""
+    def publish(self, checksum: str) -> None:  # noqa: ARG002 - of others that are such files
+        """Flush the complete file and rename it to its final path.
+
+        Args:
+            checksum: what has been computed of it.
+        """
         with self.opened() as descriptor:
             self.flush(descriptor)
         self._once_unused(lambda: self.path.replace(self.final))

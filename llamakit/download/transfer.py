@@ -143,9 +143,9 @@ class Transfer:
 
     def _finish(self, target: TransferTarget, part: PartFile, result: str | Exception) -> None:
         """Rename a file that is right into place; report its checksum or the error."""
-        if result == target.checksum or (target.checksum is None and isinstance(result, str)):
+        if isinstance(result, str) and target.checksum in (None, result):
             try:
-                part.publish()
+                part.publish(result)
             except OSError as error:
                 result = error
         self.reports.put(Report(target, part, result))

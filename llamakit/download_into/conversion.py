@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -157,13 +157,13 @@ def complete(
     conversion: Conversion,
     target: TargetFormat,
     work: ResumableFolder,
-    shards: list[Path],
+    shards: Mapping[Path, str],
     open_checkpoint: Callable[[Path], Checkpoint],
 ) -> Generator[Event, None, None]:
     """Write what is around the values, and the small files; rename the folder into place.
 
     Args:
-        shards: the indexes, of which all else is verified.
+        shards: the checksum that has been computed of each shard, by the path of its index.
 
     Raises:
         DamagedFileError: the indexes were not those of what has been verified.
@@ -181,7 +181,7 @@ def complete(
             "download without --into."
         )
     total = sum(file.nbytes for file in real.plan.weights)
-    steps = complete_files(real.plan.weights, work.product, hashed=real.plan.has_checklist)
+    steps = complete_files(real.plan.weights, work.product)
     while True:
         try:
             yield Checking(next(steps).nbytes, total)
@@ -189,7 +189,8 @@ def complete(
             md5s = end.value
             break
     with unchanged(real.plan.sources), disk_errors_explained(work.path, kept=True):
-        written = write_small_files(real.plan, work.product, md5s)
+        computed = {path: shards[path] for path in real.plan.record.hashed & set(shards)}
+        written = write_small_files(real.plan, work.product, md5s, computed)
     sizes = {name: (work.product / name).stat().st_size for name in written}
     work.publish()
     files = tuple((name, sizes[name], md5) for name, md5 in written.items())

@@ -6,10 +6,12 @@ from collections.abc import Callable, Generator, Iterator, Sequence
 from pathlib import Path
 
 from llamakit.checkpoint.resumable_folder import ResumableFolder
+from llamakit.download.catalog import Model
 from llamakit.download.events import Checked, Event, FilePlan, Planned, Restarted
 from llamakit.download.fetcher import DownloadSettings, Fetcher
 from llamakit.download.http_client import HttpClient
 from llamakit.download.inventory import RequiredFile, free_nbytes
+from llamakit.download.provenance_record import record_models
 from llamakit.download.responses import RemoteFile
 from llamakit.download.shard_download import Compare
 from llamakit.download.transfer import TransferTarget
@@ -22,7 +24,7 @@ from llamakit.download_into.conversion import (
     plan_conversion,
     prepare,
 )
-from llamakit.download_into.scattered_part import OutputFiles, ScatteredPart, is_verified
+from llamakit.download_into.scattered_part import OutputFiles, ScatteredPart, verified_checksum
 from llamakit.download_into.source_index import SourceIndexes
 from llamakit.download_into.target_format import TargetFormat
 from llamakit.errors import CheckpointError, LlamakitError
@@ -37,7 +39,7 @@ class IntoRun:
 
     Args:
         work: the hidden folder.
-        model: the folder of the model, relative to the output folder of a usual download.
+        model: of the catalog.
         target: what is to be made.
         open_checkpoint: opens a folder.
     """
@@ -45,7 +47,7 @@ class IntoRun:
     def __init__(
         self,
         work: ResumableFolder,
-        model: str,
+        model: Model,
         target: TargetFormat,
         open_checkpoint: OpenCheckpoint,
         settings: DownloadSettings,
@@ -71,14 +73,14 @@ class IntoRun:
         yield from self._fetch_small(server, files, compare)
         large = [file for file in files if not file.is_small]
         remote_files = yield from self.fetcher.probe(server, large)
-        conversion = yield from self._plan_from(server, remote_files)
+        conversion = yield from self._plan_from(server, files, remote_files)
         prepare(conversion, self._target, self._work, restart=self._settings.repair)
         check_room(conversion, self._work.path)
         with OutputFiles([self._work.product / it.name for it in conversion.plan.weights]) as out:
             targets = [
                 self._scattered(file, remote, conversion, out)
                 for file, remote in remote_files.items()
-                if not self._is_verified(file, remote, conversion)
+                if not self._verified(file, remote, conversion)
             ]
             yield Planned(tuple(self._file_plans(files, targets)), free_nbytes(self._work.path))
             yield from self.fetcher.fetch_targets(server, targets, compare)
@@ -96,11 +98,11 @@ class IntoRun:
         there = all((self.source / file.path).exists() for file in files)
         if not shards or not there or len(found) < len(shards):
             return False
-        conversion = self._plan()
-        if not all(self._is_verified(file, it, conversion) for file, it in found.items()):
+        conversion = self._plan(files)
+        if not all(self._verified(file, it, conversion) for file, it in found.items()):
             return False
         prepare(conversion, self._target, self._work, restart=self._settings.repair)
-        if not all(self._is_verified(file, it, conversion) for file, it in found.items()):
+        if not all(self._verified(file, it, conversion) for file, it in found.items()):
             return False  # the files that they were written to are gone
         yield from self._complete(conversion, found)
         return True
@@ -112,7 +114,7 @@ class IntoRun:
         yield from self._fetch_small(server, files, compare)
         large = [file for file in files if not file.is_small]
         remote_files = yield from self.fetcher.probe(server, large)
-        return (yield from self._plan_from(server, remote_files))
+        return (yield from self._plan_from(server, files, remote_files))
 
     def _fetch_small(
         self, server: HttpClient, files: Sequence[RequiredFile], compare: Compare
@@ -123,36 +125,43 @@ class IntoRun:
                 yield event
 
     def _plan_from(
-        self, server: HttpClient, remote_files: RemoteFiles
+        self, server: HttpClient, files: Sequence[RequiredFile], remote_files: RemoteFiles
     ) -> Generator[Event, None, Conversion]:
         """Fetch the indexes and plan; a second time if they are damaged."""
         by_path = {file.path: remote for file, remote in remote_files.items()}
         for is_last in (False, True):
             yield from self._indexes.fetch(server, by_path, self._settings.retry_policy)
             try:
-                return self._plan()
+                return self._plan(files)
             except LlamakitError as error:
                 self._indexes.forget()
                 if is_last or not isinstance(error, CheckpointError):
                     discard_unused(self._work)
                     raise
                 reason = "its index is damaged, or of another model than the others"
-                yield Restarted(self._model, reason)
+                yield Restarted(self._model.folder, reason)
         raise AssertionError("the last attempt returns or raises")
 
-    def _plan(self) -> Conversion:
-        place = self.source / self._model
+    def _plan(self, files: Sequence[RequiredFile]) -> Conversion:
+        record_models(self.source, [self._model], files)
+        place = self.source / self._model.folder
         return plan_conversion(place, self._work.destination, self._target, self._open)
 
     def _complete(
         self, conversion: Conversion, remote_files: RemoteFiles
     ) -> Generator[Event, None, None]:
-        shards = [self.source / file.path for file in remote_files]
+        shards = {
+            self.source / file.path: self._verified(file, remote, conversion) or ""
+            for file, remote in remote_files.items()
+        }
         yield from complete(conversion, self._target, self._work, shards, self._open)
 
-    def _is_verified(self, file: RequiredFile, remote: RemoteFile, conversion: Conversion) -> bool:
+    def _verified(
+        self, file: RequiredFile, remote: RemoteFile, conversion: Conversion
+    ) -> str | None:
+        """Return the checksum of a shard that an earlier run has fetched and verified."""
         final = self.source / file.path
-        return is_verified(final, remote.identity, file.checksum, conversion.layout)
+        return verified_checksum(final, remote.identity, file.checksum, conversion.layout)
 
     def _scattered(
         self, file: RequiredFile, remote: RemoteFile, conversion: Conversion, outputs: OutputFiles

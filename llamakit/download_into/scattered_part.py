@@ -25,6 +25,8 @@ from llamakit.files.json_reader import parse_json
 from llamakit.files.regular_file import open_own, read_bytes
 from llamakit.files.system_calls import read_at, sync_path, write_all
 
+_RECEIVED = "received"
+
 
 class OutputFiles:
     """The files of a conversion, open for all threads. Use it as a context manager.
@@ -176,11 +178,11 @@ class ScatteredPart(PartFile):
         super().flush(descriptor)
         self._outputs.flush()
 
-    def publish(self) -> None:
+    def publish(self, checksum: str) -> None:
         """Record that the shard is complete and verified."""
         with self.opened() as descriptor:
             self.flush(descriptor)
-        record = _verified(self.identity, self._checksum, self._layout)
+        record = {**_verified(self.identity, self._checksum, self._layout), _RECEIVED: checksum}
         write_atomically(_verified_path(self.final), json.dumps(record).encode(), mode=0o600)
         sync_path(self.final.parent)
         self.close()
@@ -205,16 +207,20 @@ class ScatteredPart(PartFile):
         return {**super()._header(), "layout": self._layout}
 
 
-def is_verified(final: Path, identity: Identity, checksum: str | None, layout: str) -> bool:
-    """Tell whether an earlier run has fetched and verified all of a shard.
+def verified_checksum(
+    final: Path, identity: Identity, checksum: str | None, layout: str
+) -> str | None:
+    """Return the checksum of a shard that is fetched and verified as a whole; else None.
 
     Args: as ``ScatteredPart``.
     """
     try:
         record = parse_json(read_bytes(_verified_path(final)), "the record")
     except (OSError, ValueError):
-        return False
-    return bool(record == _verified(identity, checksum, layout))
+        return None
+    received = record.pop(_RECEIVED, None) if isinstance(record, dict) else None
+    same = record == _verified(identity, checksum, layout)
+    return received if same and isinstance(received, str) else None
 
 
 def _verified_path(final: Path) -> Path:

@@ -115,7 +115,7 @@ class IntoDownload:
             return described(conversion, self._model.folder, hidden_path(self.destination))
 
     def _start(self, work: ResumableFolder) -> IntoRun:
-        return IntoRun(work, self._model.folder, self._target, self._open, self._settings)
+        return IntoRun(work, self._model, self._target, self._open, self._settings)
 
     def _fetch(self, link: Link, run: IntoRun, lists: Checklists) -> Generator[Event, None, int]:
         """Fetch what is missing; return the number of files."""

@@ -9,7 +9,7 @@ from pathlib import Path
 from llamakit.convert.conversion_plan import ConversionPlan
 from llamakit.errors import OptionError
 from llamakit.plugin_manager.registry import Registry
-from llamakit.protocols import Checkpoint, Exporter
+from llamakit.protocols import Checkpoint, Exporter, ToolCommand
 
 RESHARD = "reshard"
 _MAX_SIZE = 10_000
@@ -67,7 +67,9 @@ def _shards(checkpoint: Checkpoint, destination: Path, size: int) -> ConversionP
 def _safetensors(checkpoint: Checkpoint, destination: Path) -> ConversionPlan:
     from llamakit.convert.meta_format import plan_safetensors
 
-    return plan_safetensors(checkpoint, destination)
+    return plan_safetensors(
+        checkpoint, destination, ToolCommand("export", {"format": "safetensors"})
+    )
 
 
 def _huggingface(checkpoint: Checkpoint, destination: Path) -> ConversionPlan:

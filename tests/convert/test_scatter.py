@@ -13,6 +13,7 @@ from llamakit.convert.file_frames import complete_files
 from llamakit.convert.meta_format import plan_safetensors, plan_shards
 from llamakit.convert.scatter import digest, scatter
 from llamakit.errors import UnsupportedModelError
+from llamakit.protocols import ToolCommand
 
 PARAMS = {"dim": 64, "n_layers": 2, "n_heads": 8, "vocab_size": 96, "multiple_of": 32}
 GROUPED = PARAMS | {"n_kv_heads": 2, "norm_eps": 1e-5}
@@ -38,7 +39,8 @@ def planned(checkpoint, target, destination):
     if target == "hf":
         return plan_hf(checkpoint, destination, {"max_shard_size": "100KB"})[0]
     if target == "safetensors":
-        return plan_safetensors(checkpoint, destination)
+        command = ToolCommand("export", {"format": "safetensors"})
+        return plan_safetensors(checkpoint, destination, command)
     return plan_shards(checkpoint, destination, target)
 
 
@@ -76,7 +78,7 @@ def test_scattered_bytes_are_those_of_the_conversion(sources, tmp_path, name, ta
     (tmp_path / "scattered").mkdir()
     for file, content in zip(plan.weights, written, strict=True):
         (tmp_path / "scattered" / file.name).write_bytes(content)
-    steps = complete_files(plan.weights, tmp_path / "scattered", hashed=plan.has_checklist)
+    steps = complete_files(plan.weights, tmp_path / "scattered")
     md5s = finished(steps)
     convert(checkpoint, tmp_path / "expected", target)
     for file in plan.weights:

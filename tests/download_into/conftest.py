@@ -29,7 +29,7 @@ def folder(whole, tmp_path_factory):
     root = tmp_path_factory.mktemp("sharded")
     model = root / "llama-2-70b"
     api.reshard(whole, model, 4)
-    (model / "reshard.json").unlink()
+    (model / "llamakit.json").unlink()
     shards = [path for path in sorted(model.iterdir()) if path.suffix in (".pth", ".json")]
     list_files(model, "checklist.chk", shards)
     return serve(root / "served", model, TOKENIZER)
@@ -38,7 +38,7 @@ def folder(whole, tmp_path_factory):
 @pytest.fixture(scope="session")
 def expected(folder, tmp_path_factory):
     """What a download of the four shards and ``reshard -n 2`` make."""
-    return two_steps(folder / "llama-2-70b", "reshard:2", tmp_path_factory.mktemp("two") / "out")
+    return two_steps(folder, "llama-2-70b", "reshard:2", tmp_path_factory.mktemp("two") / "out")
 
 
 @pytest.fixture

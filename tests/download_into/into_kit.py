@@ -15,8 +15,11 @@ from llamakit.checkpoint.checklist import format_checklist
 from llamakit.checkpoint.hashing import md5_files
 from llamakit.download.catalog import Model
 from llamakit.download.fetcher import DownloadSettings
+from llamakit.download.inventory import required_files
 from llamakit.download.link import read_link
+from llamakit.download.provenance_record import record_models
 from llamakit.download.retry import RetryPolicy
+from llamakit.download.small_files import Checklists
 from llamakit.download_into.session import IntoDownload
 from llamakit.download_into.target_format import read_target_format
 from llamakit.plugin_manager.toolkit import default_toolkit
@@ -43,14 +46,25 @@ def list_files(folder, name, files):
     (folder / name).write_text(format_checklist(md5s))
 
 
-def two_steps(model, target, out):
-    """Convert what has been downloaded; return the files."""
+def two_steps(served, model, target, out):
+    """Convert a model that has been downloaded; return the files.
+
+    Args:
+        served: the folder as it is served, which gets the record that a download writes.
+    """
+    model = model if isinstance(model, Model) else Model(model, (), model)
+    lists = Checklists([model], served, RetryPolicy()).on_disk()
+    record_models(served, [model], required_files([model], lists))
+    convert(served / model.folder, target, out)
+    return content(out)
+
+
+def convert(model, target, out):
     name, _, size = target.partition(":")
     if name == "reshard":
         api.reshard(model, out, int(size))
     else:
         api.export(model, out, name)
-    return content(out)
 
 
 def content(folder):

@@ -82,7 +82,7 @@ def large(tmp_path_factory):
 @pytest.mark.parametrize("seed", range(5))
 def test_twenty_kills_at_any_moment(large, tmp_path, out, environment, seed):
     chance = random.Random(seed)
-    expected = two_steps(large / "llama-2-70b", "reshard:2", tmp_path / "two")
+    expected = two_steps(large, "llama-2-70b", "reshard:2", tmp_path / "two")
     with Server(large, rate=8 * MB) as server:
         for _ in range(20):
             child = subprocess.Popen(

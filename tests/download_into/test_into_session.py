@@ -59,7 +59,7 @@ def test_the_bytes_are_those_of_two_steps(tmp_path, out, model, target):
         events = fetch(server, out, target, model=model.name)
 
     destination = next(out.iterdir())
-    assert content(destination) == two_steps(served / model.name, target, tmp_path / "two")
+    assert content(destination) == two_steps(served, model.name, target, tmp_path / "two")
     assert list(out.iterdir()) == [destination]
     converted = next(event for event in events if isinstance(event, Converted))
     assert {name for name, _, _ in converted.files} == set(content(destination))
@@ -72,7 +72,7 @@ def test_a_file_that_torch_has_written_is_opened_from_a_few_ranges(tmp_path, out
         fetch(server, out, target, model="llama-2-7b", connections=1)
         asked = [one.range for one in server.requests if fnmatch(one.path, SHARDS)]
 
-    assert content(next(out.iterdir())) == two_steps(served / whole.name, target, tmp_path / "two")
+    assert content(next(out.iterdir())) == two_steps(served, whole.name, target, tmp_path / "two")
     nbytes = (whole / "consolidated.00.pth").stat().st_size
     index = [(0, 1), (0, 256 << 10), (nbytes - (256 << 10), nbytes)]
     assert asked == [*index, (0, nbytes)]
@@ -347,7 +347,7 @@ def test_an_index_that_is_not_the_files_own_is_found_before_anything_appears(tmp
         assert not (out / "llama-2-7b-mp2").exists()
         fetch(server, out, model=whole.name, repair=True)
 
-    steps = two_steps(model, "reshard:2", tmp_path / "two")
+    steps = two_steps(served, whole.name, "reshard:2", tmp_path / "two")
     assert content(out / "llama-2-7b-mp2") == steps
 
 
@@ -359,5 +359,5 @@ def test_a_model_without_a_checklist_is_converted_as_it_comes(tmp_path, out, who
     with Server(served) as server:
         fetch(server, out, model=model)
 
-    steps = two_steps(served / whole.name, "reshard:2", tmp_path / "two")
+    steps = two_steps(served, model, "reshard:2", tmp_path / "two")
     assert content(out / "llama-2-7b-mp2") == steps
