@@ -157,10 +157,10 @@ def spread(values: list[float], digits: int) -> str:
     return f"{middle:.{digits}f} ({low:.{digits}f} to {high:.{digits}f})"
 
 
-def make_checkpoint(folder: Path, numbers: dict[str, int]) -> int:
+def make_checkpoint(folder: Path, numbers: dict[str, float]) -> int:
     """Write random shards, params.json and checklist.chk; return the bytes of the shards."""
     folder.mkdir()
-    values = numbers | {"multiple_of": 256, "norm_eps": 1e-5}
+    values = {"multiple_of": 256, "norm_eps": 1e-5} | numbers
     (folder / "params.json").write_text(json.dumps(values))
     params = parse_params(values, folder / "params.json")
     parameters = expected_parameters(params, 1, "float16")

@@ -20,7 +20,14 @@ LAYERS: tuple[tuple[str, tuple[tuple[str, str], ...]], ...] = (
             ("serve", "HTTP, the page"),
         ),
     ),
-    ("from Python", (("api", "paths in, values out"), ("llama", "a loaded model"))),
+    (
+        "from Python",
+        (
+            ("api", "paths in, values out"),
+            ("llama", "a loaded model"),
+            ("download_into", "to a format"),
+        ),
+    ),
     (
         "the work",
         (

@@ -129,13 +129,13 @@ def atomic_folder(
     workshop, lock = _make_workshop(destination)
     try:
         product = workshop / destination.name
-        with disk_errors_explained(workshop.parent), _naming_instead(product, destination):
+        with disk_errors_explained(workshop.parent), naming_instead(product, destination):
             yield product
             sync_tree(product)
             if workshop.parent == destination:
                 _move_up(product, destination, lock)
             else:
-                _publish(product, destination, lock, force=force)
+                publish(product, destination, lock, force=force)
             sync_path(workshop.parent)
     finally:
         if _is_still(workshop, lock):
@@ -145,7 +145,7 @@ def atomic_folder(
 
 
 @contextlib.contextmanager
-def _naming_instead(product: Path, destination: Path) -> Iterator[None]:
+def naming_instead(product: Path, destination: Path) -> Iterator[None]:
     """Have errors name a file where it was to appear, not where it is written."""
     try:
         yield
@@ -163,11 +163,11 @@ def remove_leftovers(destination: Path) -> None:
     pattern = _leftovers(destination)
     inside = destination.iterdir() if destination.is_dir() else ()
     for leftover in sorted((*destination.parent.iterdir(), *inside)):
-        lock = _lock(leftover) if pattern.fullmatch(leftover.name) else None
+        lock = lock_folder(leftover) if pattern.fullmatch(leftover.name) else None
         if lock is None:
             continue
         try:
-            is_ours = _is_private(os.fstat(lock)) and _is_still(leftover, lock)
+            is_ours = is_private(os.fstat(lock)) and _is_still(leftover, lock)
             # Where all may rename, another user can give any of this user's folders that name.
             if is_ours and {it.name for it in leftover.iterdir()} <= {destination.name, _REPLACED}:
                 _put_back(lock, destination)
@@ -181,7 +181,7 @@ def _leftovers(destination: Path) -> re.Pattern[str]:
     return re.compile(re.escape(f".{destination.name}{_MARK}") + "[0-9a-f]{8,16}")
 
 
-def _is_private(status: os.stat_result) -> bool:
+def is_private(status: os.stat_result) -> bool:
     """Tell whether only this user can have put into a folder what is in it."""
     return status.st_uid == user_id() and not status.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
 
@@ -204,7 +204,7 @@ def _make_workshop(destination: Path) -> tuple[Path, int | None]:
     """
     while True:
         workshop = _workshop_in(destination) or _workshop_next_to(destination)
-        lock = _lock(workshop)
+        lock = lock_folder(workshop)
         # Another run may have taken it for a leftover before it was locked.
         if lock is not None and _is_still(workshop, lock):
             return workshop, lock
@@ -235,7 +235,7 @@ def _workshop_in(destination: Path) -> Path | None:
     return None
 
 
-def _lock(folder: Path) -> int | None:
+def lock_folder(folder: Path) -> int | None:
     """Lock a folder until the descriptor is closed; None if somebody else has it, or it is none."""
     if not OPENS_FOLDERS:
         return None
@@ -265,7 +265,16 @@ def _check_still(workshop: Path, descriptor: int | None) -> None:
         raise DestinationError(f"{workshop} has been exchanged while it was written to.")
 
 
-def _publish(product: Path, destination: Path, workshop: int | None, *, force: bool) -> None:
+def publish(product: Path, destination: Path, workshop: int | None, *, force: bool) -> None:
+    """Rename a folder that is complete to its destination.
+
+    Args:
+        workshop: the descriptor of the locked folder that it is in, where folders have one.
+        force: whether a folder that is there may be replaced.
+
+    Raises:
+        DestinationError: there is something already, or the locked folder is another one now.
+    """
     _check_still(product.parent, workshop)
     if is_vacant(destination):
         with contextlib.suppress(OSError):  # it may have got a file this moment

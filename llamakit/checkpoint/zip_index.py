@@ -20,6 +20,8 @@ _END64_LOCATOR = struct.Struct("<4sIQI")
 _END64 = struct.Struct("<4sQ2H2I4Q")
 _ENTRY = struct.Struct("<4s6H3I5H2I")
 _LOCAL = struct.Struct("<4s5H3I2H")
+LOCAL_NBYTES = _LOCAL.size
+"""Of the header before a member, without its name and what pads it."""
 _MAX_COMMENT = 0xFFFF
 _MAX_DIRECTORY = 4 << 20
 """A shard of 405B has 1,140 members, which take 0.15 MB; this is enough for 30,000."""
@@ -42,10 +44,13 @@ class Member:
 
 
 @dataclass(frozen=True)
-class _Entry:
+class Entry:
+    """What the directory says of a member."""
+
     name: bytes
     nbytes: int
     header: int
+    """Bytes from the start of the zip to the header before the member."""
     crc: int
 
 
@@ -56,11 +61,11 @@ def index_zip(file: BinaryIO) -> dict[str, Member]:
         CutShortError: it has no directory: its end is missing.
         ValueError: it is damaged, or something in it is compressed or encrypted.
     """
-    directory, start = _read_directory(file)
-    entries = list(_entries(directory))
+    start, _ = directory_range(file)
+    entries = read_directory(file)
     members: dict[str, Member] = {}
     free_from = 0
-    for entry in sorted(entries, key=lambda entry: entry.header):
+    for entry in entries:
         if entry.header < free_from:
             raise ValueError("two members overlap")
         member = _locate(file, entry)
@@ -91,8 +96,32 @@ def first_member(file: BinaryIO) -> Member:
     return Member(name, _LOCAL.size + name_length + extra_length, nbytes)
 
 
-def _read_directory(file: BinaryIO) -> tuple[bytes, int]:
-    """Return the bytes of the directory and where they begin."""
+def header_of(entry: Entry, offset: int) -> bytes:
+    """Return a header of a member after which its first byte is at ``offset`` of the zip.
+
+    It ends with the name; what is between it and the member has no meaning.
+    """
+    extra = offset - entry.header - _LOCAL.size - len(entry.name)
+    lengths = (len(entry.name), extra)
+    return _LOCAL.pack(b"PK\3\4", *(0,) * 5, *(0,) * 3, *lengths) + entry.name
+
+
+def read_directory(file: BinaryIO) -> list[Entry]:
+    """Return what the directory of a zip says of its members, in the order of their places.
+
+    Raises:
+        CutShortError, ValueError: as ``index_zip``.
+    """
+    start, nbytes = directory_range(file)
+    return sorted(_entries(_read_at(file, start, nbytes)), key=lambda entry: entry.header)
+
+
+def directory_range(file: BinaryIO) -> tuple[int, int]:
+    """Return where the directory of a zip begins and how long it is, from the end of the zip.
+
+    Raises:
+        CutShortError, ValueError: as ``index_zip``.
+    """
     total = file_nbytes(file)
     tail_start = max(0, total - _END.size - _MAX_COMMENT)
     tail = _read_at(file, tail_start, total - tail_start)
@@ -107,7 +136,7 @@ def _read_directory(file: BinaryIO) -> tuple[bytes, int]:
         raise ValueError("its directory is not where the file says")
     if nbytes > _MAX_DIRECTORY:
         raise ValueError(f"its directory of {nbytes} bytes is larger than any checkpoint needs")
-    return _read_at(file, start, nbytes), start
+    return start, nbytes
 
 
 def _locator64(file: BinaryIO, end: int) -> tuple[int, int, int] | None:
@@ -130,7 +159,7 @@ def _locator64(file: BinaryIO, end: int) -> tuple[int, int, int] | None:
     return record[8], record[9], at
 
 
-def _entries(directory: bytes) -> Iterator[_Entry]:
+def _entries(directory: bytes) -> Iterator[Entry]:
     at = 0
     while at < len(directory):
         if len(directory) - at < _ENTRY.size or directory[at : at + 4] != b"PK\1\2":
@@ -146,7 +175,7 @@ def _entries(directory: bytes) -> Iterator[_Entry]:
         packed, nbytes, header = _widen((fields[8], fields[9], fields[16]), extra)
         if packed != nbytes:
             raise ValueError(f"{shown} has two sizes")
-        yield _Entry(name, nbytes, header, fields[7])
+        yield Entry(name, nbytes, header, fields[7])
         at = name_end + extra_length + comment_length
 
 
@@ -177,7 +206,7 @@ def _extra64(extra: bytes) -> bytes:
     return b""
 
 
-def _locate(file: BinaryIO, entry: _Entry) -> Member:
+def _locate(file: BinaryIO, entry: Entry) -> Member:
     """Find a member's first byte: names and extras before it may differ from the directory's."""
     header = _read_at(file, entry.header, _LOCAL.size)
     if header[:4] != b"PK\3\4":

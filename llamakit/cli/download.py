@@ -9,27 +9,19 @@ from typing import TYPE_CHECKING
 import click
 
 from llamakit.cli.completion import registered
-from llamakit.cli.download_output import note_stop, show_plan, shown
-from llamakit.cli.download_progress import ProgressDisplay
-from llamakit.cli.link_prompt import (
-    ask,
-    ask_for_link,
-    is_interactive,
-    passed_link,
-    read_checked_link,
-)
+from llamakit.cli.download_output import show_plan, shown
+from llamakit.cli.download_session import fetch, link_if_needed
+from llamakit.cli.link_prompt import ask, is_interactive, passed_link, read_checked_link
 from llamakit.cli.number_types import Number, WholeNumber
-from llamakit.cli.terminal import format_nbytes, note
+from llamakit.cli.terminal import format_nbytes
 from llamakit.cli.user_path import UserPath
 from llamakit.download.catalog import ALL, Model, choose, listing, read_catalog
-from llamakit.download.events import Finished
 from llamakit.download.fetcher import DownloadSettings
 from llamakit.download.hub_repo import PREFIX
-from llamakit.download.link import Link
 from llamakit.download.rate_limit import read_rate
 from llamakit.download.retry import RetryPolicy
 from llamakit.download.session import Download
-from llamakit.errors import LinkError, LinkExpiredError, UsageError
+from llamakit.errors import UsageError
 
 if TYPE_CHECKING:
     from llamakit.plugin_manager.toolkit import Toolkit
@@ -91,7 +83,18 @@ if TYPE_CHECKING:
     help="Of a hub's repository, fetch these files only; may be repeated.",
 )
 @click.option("--repair", is_flag=True, help="Verify the files on disk, and replace wrong ones.")
-@click.option("--dry-run", is_flag=True, help="Show files, sizes, what is on disk, and free space.")
+@click.option(
+    "--into",
+    metavar="FORMAT",
+    help="Convert as it arrives, and store no source: reshard:N, hf or safetensors.",
+)
+@click.option(
+    "--dry-run",
+    "--plan",
+    "dry_run",
+    is_flag=True,
+    help="Show files, sizes, what is on disk, and free space.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print events as lines of JSON.")
 @click.pass_obj
 def download(
@@ -108,6 +111,7 @@ def download(
     timeout: float,
     include: tuple[str, ...],
     repair: bool,
+    into: str | None,
     dry_run: bool,
     as_json: bool,
 ) -> None:
@@ -123,10 +127,14 @@ def download(
     it has one, unless --include names other files. It needs the extra hub; the token is that of the
     hub's own tools: HF_TOKEN, or what hf auth login has stored.
 
+    --into writes the model as reshard or export would, in DIR/NAME-mpN, DIR/NAME-hf or
+    DIR/NAME-safetensors, while it is fetched: the disk needs room for the result only.
+
     \b
     llamakit download Llama3.1-8B-Instruct --url-file link.txt
     LLAMAKIT_URL='https://...' llamakit download 7B,13B --output-dir models
     llamakit download --repair --url-file link.txt
+    llamakit download 70B --into reshard:2 --url-file link.txt
     llamakit download hf:meta-llama/Llama-3.1-8B-Instruct
     """
     settings = DownloadSettings(
@@ -138,6 +146,10 @@ def download(
     )
     folder = Path(output_dir)
     if any(name.startswith(PREFIX) for name in models):
+        if into is not None:
+            raise UsageError(
+                "--into takes Meta's link, not the hub: download the repository, then convert it"
+            )
         if len(models) > 1 or url or url_file:
             raise UsageError("a repository of the hub is downloaded alone, and without a link")
         from llamakit.cli.hub_download import run_hub
@@ -146,16 +158,13 @@ def download(
         return
     if include:
         raise UsageError("--include chooses files of a hub's repository: hf:owner/name")
-    run(
-        toolkit,
-        models,
-        folder,
-        settings,
-        url=url,
-        url_file=url_file,
-        dry_run=dry_run,
-        as_json=as_json,
-    )
+    link = {"url": url, "url_file": url_file}
+    if into is not None:
+        from llamakit.cli.into_download import run_into
+
+        run_into(toolkit, models, folder, settings, into, **link, dry_run=dry_run, as_json=as_json)
+        return
+    run(toolkit, models, folder, settings, **link, dry_run=dry_run, as_json=as_json)
 
 
 def run(
@@ -191,76 +200,13 @@ def run(
             events = Download(models, folder, settings).plan(link)
             show_plan(events, display, about="" if link else "about ", as_json=as_json)
             return
-        link = _link_if_needed(text, Download(models, folder, settings), display)
+        link = link_if_needed(text, Download(models, folder, settings), display)
         if link is not None:
             models = choose(names, catalog, link)
-            _fetch(Download(models, folder, settings), link, models, catalog, display)
+            fetch(Download(models, folder, settings), link, models, catalog, display)
         display.close()
         if not as_json:
             click.echo(_next_steps(models, folder))
-
-
-def _link_if_needed(text: str | None, run: Download, display: ProgressDisplay) -> Link | None:
-    """Return the link that was passed, or ask for one if something is missing.
-
-    Returns:
-        None if everything is there, and no link was passed or it has expired.
-    """
-    if text is None:
-        return None if _is_complete(run, display) else read_checked_link(ask_for_link())
-    try:
-        return read_checked_link(text)
-    except LinkExpiredError:
-        if _is_complete(run, display):
-            return None
-        raise
-
-
-def _is_complete(run: Download, display: ProgressDisplay) -> bool:
-    """Tell whether everything is on disk and verified, so that no link is needed."""
-    events = run.verify_local()
-    while True:
-        try:
-            display.show(next(events))
-        except StopIteration as end:
-            display.close()  # a prompt for the link may follow
-            return bool(end.value)
-
-
-def _fetch(
-    run: Download,
-    link: Link,
-    models: Sequence[Model],
-    catalog: Sequence[Model],
-    display: ProgressDisplay,
-) -> None:
-    """Run until everything is there; on a terminal, ask for a new link when one has expired."""
-    while True:
-        try:
-            for event in run.run(link):
-                display.show(event)
-                if isinstance(event, Finished):
-                    return
-        except LinkExpiredError as error:
-            display.close()
-            if not is_interactive():
-                raise
-            note(error.for_commands)
-            link = _new_link(models, catalog)
-        except KeyboardInterrupt:
-            note_stop(display)
-            raise
-
-
-def _new_link(models: Sequence[Model], catalog: Sequence[Model]) -> Link:
-    while True:
-        try:
-            link = read_checked_link(ask_for_link("New link"))
-            choose([model.name for model in models], catalog, link)
-        except LinkError as error:
-            note(error.for_commands)
-        else:
-            return link
 
 
 def _names(catalog: Sequence[Model], folder: Path, *, repair: bool) -> list[str]:

@@ -90,14 +90,14 @@ def _by_rows(move: Move, limit: int) -> Iterator[CopyBatch]:
     together = move.head_dim
     step = max(1, limit // max(1, row_nbytes * together)) * together
     for target in sorted(move.targets, key=lambda target: target.start):
-        for region, start, stop in _overlaps(move.regions, target):
+        for region, start, stop in overlaps(move.regions, target):
             for at in range(start, stop, step):
                 read = Read(region, at, min(at + step, stop), row_nbytes)
                 sink = Sink(target.files, (ColumnSlice(0, 0, region.columns),))
                 yield CopyBatch(move, (read,), (sink,))
 
 
-def _overlaps(regions: Sequence[Region], target: Target) -> Iterator[tuple[Region, int, int]]:
+def overlaps(regions: Sequence[Region], target: Target) -> Iterator[tuple[Region, int, int]]:
     """Yield the rows of each region that a target takes."""
     first = 0
     for region in regions:
@@ -111,14 +111,15 @@ def _by_columns(move: Move, limit: int) -> Iterator[CopyBatch]:
     width = itemsize(move.dtype)
     rows = move.regions[0].rows
     step = max(1, limit // max(1, width * sum(region.columns for region in move.regions)))
-    sinks = tuple(Sink(target.files, _columns(move.regions, target)) for target in move.targets)
+    sinks = tuple(Sink(target.files, columns(move.regions, target)) for target in move.targets)
     for at in range(0, rows, step):
         stop = min(at + step, rows)
         reads = (Read(region, at, stop, region.columns * width) for region in move.regions)
         yield CopyBatch(move, tuple(reads), sinks)
 
 
-def _columns(regions: Sequence[Region], target: Target) -> tuple[ColumnSlice, ...]:
+def columns(regions: Sequence[Region], target: Target) -> tuple[ColumnSlice, ...]:
+    """Say which columns of which regions a target takes, side by side."""
     slices = []
     first = 0
     for index, region in enumerate(regions):

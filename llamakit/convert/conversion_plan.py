@@ -155,8 +155,27 @@ def execute_plan(
             progress=progress,
         )
         computed = {**plan.expected, **checksums.finish()}
-        for file in plan.small_files:
-            written[file.name] = _write_small(folder / file.name, file)
+        return write_small_files(plan, folder, written, computed)
+
+
+def write_small_files(
+    plan: ConversionPlan,
+    folder: Path,
+    weights: Mapping[str, str],
+    computed: Mapping[Path, str],
+) -> dict[str, str | None]:
+    """Write the files next to the weights, the checklist last.
+
+    Args:
+        folder: where the weights are.
+        weights: the MD5 of each of their files by its name.
+        computed: checksums of files of the source.
+    Returns:
+        The MD5 of each file by its name, that of the weights too; None of the checklist.
+    """
+    written = dict(weights)
+    for file in plan.small_files:
+        written[file.name] = _write_small(folder / file.name, file)
     sizes = {name: (folder / name).stat().st_size for name in written}
     known = {name: (sizes[name], md5) for name, md5 in written.items()}
     record = plan.record.content(known, computed)

@@ -74,18 +74,7 @@ def export_hf(
         NoSpaceError: there is no room.
     """
     check_options(options, ("max_shard_size", "tokenizer", "instruct", "quantize"))
-    limit = parse_size(options.get("max_shard_size") or DEFAULT_MAX_SHARD_SIZE)
-    given = options.get("tokenizer")
-    tokenizer = Path(given) if given else find_tokenizer(checkpoint.path)
-    scheme = options.get("quantize")
-    rounded = rounded_names(checkpoint, scheme)
-    more = {"quantization_config": quantization_config(scheme)} if scheme else {}
-    small, note = hf_files(checkpoint, tokenizer, instruct=options.get("instruct"), more=more)
-    asked = {name: options.get(name) for name in ("max_shard_size", "instruct", "quantize")}
-    command = ToolCommand("export", {"format": "hf", **asked})
-    plan = plan_huggingface(
-        checkpoint, destination, limit, small, command, tokenizer, rounded=rounded, scheme=scheme
-    )
+    plan, note = plan_hf(checkpoint, destination, options)
     return {**write_plan(plan, options), "notes": [note]}
 
 
@@ -132,6 +121,28 @@ def write_plan(plan: ConversionPlan, options: Mapping[str, Any]) -> dict[str, ob
     ]
     nbytes = sum(file["nbytes"] for file in files)
     return {"files": files, "nbytes": nbytes, "nbytes_read": plan.nbytes_read}
+
+
+def plan_hf(
+    checkpoint: Checkpoint, destination: Path, options: Mapping[str, Any]
+) -> tuple[ConversionPlan, str]:
+    """Plan what ``export_hf`` writes; return also what was decided, as a sentence.
+
+    Args and Raises: as ``export_hf``.
+    """
+    limit = parse_size(options.get("max_shard_size") or DEFAULT_MAX_SHARD_SIZE)
+    given = options.get("tokenizer")
+    tokenizer = Path(given) if given else find_tokenizer(checkpoint.path)
+    scheme = options.get("quantize")
+    rounded = rounded_names(checkpoint, scheme)
+    more = {"quantization_config": quantization_config(scheme)} if scheme else {}
+    small, note = hf_files(checkpoint, tokenizer, instruct=options.get("instruct"), more=more)
+    asked = {name: options.get(name) for name in ("max_shard_size", "instruct", "quantize")}
+    command = ToolCommand("export", {"format": "hf", **asked})
+    plan = plan_huggingface(
+        checkpoint, destination, limit, small, command, tokenizer, rounded=rounded, scheme=scheme
+    )
+    return plan, note
 
 
 def plan_huggingface(

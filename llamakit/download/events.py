@@ -126,6 +126,19 @@ class LinkEnded:
 
 
 @dataclass(frozen=True)
+class Converted:
+    """What was fetched has been written in another format, and renamed into place.
+
+    Args:
+        destination: the folder.
+        files: name, size in bytes and MD5 of each; None where no checklist lists it.
+    """
+
+    destination: str
+    files: tuple[tuple[str, int, str | None], ...]
+
+
+@dataclass(frozen=True)
 class Finished:
     """All files are there and verified."""
 
@@ -145,6 +158,7 @@ Event = (
     | Arrived
     | Failed
     | LinkEnded
+    | Converted
     | Finished
 )
 
@@ -164,4 +178,7 @@ def as_json(event: Event) -> dict[str, Any]:
     values: dict[str, Any] = {"event": kind, **asdict(event)}
     if isinstance(event, Planned):
         values["nbytes_missing"] = event.nbytes_missing
+    if isinstance(event, Converted):
+        names = ("name", "nbytes", "md5")
+        values["files"] = [dict(zip(names, file, strict=True)) for file in event.files]
     return values

@@ -168,8 +168,17 @@ class Fetcher:
         compare: Compare,
     ) -> Iterator[Event]:
         """Fetch the shards."""
-        settings = self.settings
         targets = [self._target(file, probe) for file, probe in remote_files.items()]
+        for event in self.fetch_targets(server, targets, compare):
+            if isinstance(event, Arrived) and (checksum := event.md5 or event.sha256):
+                verified.add(event.path, checksum)
+            yield event
+
+    def fetch_targets(
+        self, server: HttpClient, targets: Sequence[TransferTarget], compare: Compare
+    ) -> Iterator[Event]:
+        """Fetch files with all connections; raises as ``fetch_shards``."""
+        settings = self.settings
         transfer = Transfer(
             server,
             connections=settings.connections,
@@ -177,10 +186,7 @@ class Fetcher:
             limit=RateLimit(settings.limit_rate) if settings.limit_rate else None,
         )
         try:
-            for event in fetch_shards(transfer, targets, self._probe_again(server), compare):
-                if isinstance(event, Arrived) and (checksum := event.md5 or event.sha256):
-                    verified.add(event.path, checksum)
-                yield event
+            yield from fetch_shards(transfer, targets, self._probe_again(server), compare)
         finally:
             self.nbytes_fetched += transfer.nbytes_fetched
 
@@ -188,9 +194,7 @@ class Fetcher:
         place = PurePosixPath(file.path)
         final = make_folders(self.folder, Path(place.parent)) / place.name
         part = PartFile(final, probe.identity)
-        return TransferTarget(
-            file.path, final, file.checksum, part, in_one=not probe.accepts_ranges
-        )
+        return TransferTarget(file.path, file.checksum, part, in_one=not probe.accepts_ranges)
 
     def _probe_again(
         self, server: HttpClient

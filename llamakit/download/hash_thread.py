@@ -8,9 +8,9 @@ from collections.abc import Callable
 from llamakit.download.checksums import Hasher
 from llamakit.download.part_file import PartFile
 from llamakit.errors import DownloadError
-from llamakit.files.system_calls import read_at
 
-_READ_NBYTES = 1 << 20
+READ_NBYTES = 1 << 20
+"""Of memory, for each file that is hashed."""
 
 
 class HashThread(threading.Thread):
@@ -42,14 +42,14 @@ class HashThread(threading.Thread):
 
     def _hash(self) -> str | None:
         hasher = Hasher(self._expected, self._part.identity.nbytes)
-        buffer = memoryview(bytearray(_READ_NBYTES))
+        buffer = memoryview(bytearray(READ_NBYTES))
         with self._part.opened() as descriptor:
             while self.nbytes_hashed < self._part.identity.nbytes:
                 ready = self._part.wait_for_more(self.nbytes_hashed)
                 if ready is None:
                     return None
-                size = min(ready - self.nbytes_hashed, _READ_NBYTES)
-                read = read_at(descriptor, buffer[:size], self.nbytes_hashed)
+                size = min(ready - self.nbytes_hashed, READ_NBYTES)
+                read = self._part.read(descriptor, buffer[:size], self.nbytes_hashed)
                 if not read:
                     raise DownloadError(
                         f"{self._part.path} became shorter while it was written: is another "

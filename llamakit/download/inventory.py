@@ -96,7 +96,7 @@ def plan_files(
         if note := (wrong or {}).get(file.path):
             plan = FilePlan(file.path, plan.nbytes, "left alone", plan.nbytes_there, note)
         plans.append(plan)
-    return Planned(tuple(plans), _free_nbytes(folder))
+    return Planned(tuple(plans), free_nbytes(folder))
 
 
 def _plan(folder: Path, file: RequiredFile, nbytes: int | None) -> FilePlan:
@@ -137,7 +137,7 @@ def _model_files(model: Model, checklist: Checklist | None) -> list[RequiredFile
     ]
 
 
-def _free_nbytes(folder: Path) -> int:
+def free_nbytes(folder: Path) -> int:
     """Return how many bytes are free where a folder is or will be created."""
     folder = folder.absolute()
     while not folder.exists():

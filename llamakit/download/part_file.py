@@ -23,7 +23,7 @@ from llamakit.files.atomic_file import write_atomically
 from llamakit.files.disk_errors import disk_errors_explained, naming
 from llamakit.files.json_reader import parse_json
 from llamakit.files.regular_file import open_own, read_bytes
-from llamakit.files.system_calls import sync_path, write_at
+from llamakit.files.system_calls import read_at, sync_path, write_all, write_at
 
 BLOCK_NBYTES = 256 << 10
 """How many bytes a killed connection loses at most."""
@@ -100,6 +100,26 @@ class PartFile:
             gaps.append((start * BLOCK_NBYTES, min(stop * BLOCK_NBYTES, self.identity.nbytes)))
         return gaps
 
+    def again(self, identity: Identity) -> PartFile:
+        """Return the file of the same name that begins anew, of this version on the server."""
+        return PartFile(self.final, identity)
+
+    def write(self, descriptor: int, data: memoryview, offset: int) -> None:
+        """Write all of ``data`` at a place of the file.
+
+        Args:
+            descriptor: as ``opened`` yields it.
+        """
+        write_all(descriptor, data, offset)
+
+    def read(self, descriptor: int, memory: memoryview, offset: int) -> int:
+        """Read bytes that are written; return how many came."""
+        return read_at(descriptor, memory, offset)
+
+    def flush(self, descriptor: int) -> None:
+        """Wait until the disk has what is written."""
+        os.fsync(descriptor)
+
     @contextlib.contextmanager
     def opened(self, flags: int = 0) -> Iterator[int]:
         """Open the file for one thread; a descriptor stays valid if the file is discarded.
@@ -159,9 +179,11 @@ class PartFile:
 
     def sync(self) -> None:
         """Flush the marked blocks to disk (fsync); does nothing once it is closed."""
+        if self._is_closed:
+            return
         marks = bytes(self._marks)
         with contextlib.suppress(FileNotFoundError), self.opened() as descriptor:
-            os.fsync(descriptor)
+            self.flush(descriptor)
             with self._grown:
                 if not self._is_closed:
                     synced = (SYNCED if mark else ABSENT for mark in marks)
@@ -178,10 +200,14 @@ class PartFile:
             return _begin_writing(descriptor)
         return False
 
-    def publish(self) -> None:
-        """Flush the complete file and rename it to its final path."""
+    def publish(self, checksum: str) -> None:  # noqa: ARG002 - of others that are such files
+        """Flush the complete file and rename it to its final path.
+
+        Args:
+            checksum: what has been computed of it.
+        """
         with self.opened() as descriptor:
-            os.fsync(descriptor)
+            self.flush(descriptor)
         self._once_unused(lambda: self.path.replace(self.final))
         self.close()  # before it is removed: Windows removes no open file
         self.state_path.unlink(missing_ok=True)
@@ -211,6 +237,10 @@ class PartFile:
             self._grown.notify_all()
             os.close(self._state)
 
+    def _header(self) -> dict[str, Any]:
+        """Say what the marks are of; those of anything else do not count."""
+        return {"format": _FORMAT, "block_nbytes": BLOCK_NBYTES, **asdict(self.identity)}
+
     def _read_state(self, count: int) -> bytes | None:
         """Return the marks of an earlier run, or None if it cannot be resumed."""
         try:
@@ -221,7 +251,7 @@ class PartFile:
                 size = os.fstat(descriptor).st_size
         except (OSError, ValueError):
             return None
-        expected = {"format": _FORMAT, "block_nbytes": BLOCK_NBYTES, **asdict(self.identity)}
+        expected = self._header()
         same = isinstance(header, dict) and all(header.get(k) == v for k, v in expected.items())
         if not same or size != self.identity.nbytes or len(marks) != count:
             return None
@@ -231,13 +261,7 @@ class PartFile:
 
     def _write_state(self) -> tuple[int, int]:
         """Write the state file; return its descriptor and the offset of the marks."""
-        header: dict[str, Any] = {
-            "format": _FORMAT,
-            "block_nbytes": BLOCK_NBYTES,
-            **asdict(self.identity),
-            "boot": _boot_id(),
-        }
-        line = json.dumps(header).encode() + b"\n"
+        line = json.dumps({**self._header(), "boot": _boot_id()}).encode() + b"\n"
         write_atomically(self.state_path, line + self._marks, mode=0o600)
         return open_own(self.state_path, os.O_RDWR), len(line)
 

@@ -73,7 +73,11 @@ def _recorded(
     sizes = {
         path: (folder / path).stat().st_size for path in checksums if (folder / path).is_file()
     }
-    small = [path for path in sizes if path not in known and sizes[path] <= SMALL_NBYTES]
+    small = [
+        path
+        for path, nbytes in sizes.items()
+        if path not in known and nbytes <= SMALL_NBYTES and not is_large(path)
+    ]
     computed = checksum_files({folder / path: None for path in small})
     return tuple(
         RecordedFile(path.removeprefix(f"{beside}/"), nbytes, known[path], listed_by)

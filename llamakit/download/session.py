@@ -10,8 +10,10 @@ import contextlib
 import logging
 import time
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from dataclasses import astuple
 from functools import partial
 from pathlib import Path
+from typing import Protocol
 
 from llamakit.download.catalog import Model, choose, read_catalog
 from llamakit.download.events import Event, Finished
@@ -29,6 +31,18 @@ from llamakit.download.provenance_record import record_models
 from llamakit.download.small_files import ChecklistChangedError, Checklists
 from llamakit.download.verified_files import VerifiedFiles, locked
 from llamakit.plugin_manager.registry import Entry
+
+
+class Session(Protocol):
+    """What fetches models, such as a ``Download``."""
+
+    def run(self, link: Link) -> Iterator[Event]:
+        """Fetch what is missing; ``Finished`` is the last event."""
+        ...
+
+    def verify_local(self) -> Generator[Event, None, bool]:
+        """Tell whether nothing is missing, without a request."""
+        ...
 
 
 class Download:
@@ -146,26 +160,25 @@ def fetch_models(
     names: Sequence[str],
     entries: Iterable[Entry],
     link: str,
-    folder: Path,
-    *,
-    connections: int,
-    limit_rate: float | None,
-    repair: bool,
+    sessions: Callable[[Sequence[Model]], Sequence[Session]],
     on_event: Callable[[Event], None] | None,
 ) -> Finished:
     """Fetch models; ``llamakit.download_models`` explains the arguments.
 
     Args:
         entries: of the catalog, as plugins have registered them.
+        sessions: makes what fetches the chosen models, one after the other.
+    Returns:
+        How much all of them have fetched.
     """
     parsed = read_link(link)
     if warning := exposure(parsed):
         logging.getLogger(__name__).warning(warning)
-    models = choose(names, read_catalog(entries), parsed)
-    settings = DownloadSettings(connections=connections, limit_rate=limit_rate, repair=repair)
-    for event in Download(models, folder, settings).run(parsed):
-        if on_event is not None:
-            on_event(event)
-        if isinstance(event, Finished):
-            return event
-    raise AssertionError("the last event is Finished")
+    total = Finished(0, 0, 0, 0.0)
+    for session in sessions(choose(names, read_catalog(entries), parsed)):
+        for event in session.run(parsed):
+            if on_event is not None:
+                on_event(event)
+            if isinstance(event, Finished):
+                total = Finished(*map(sum, zip(astuple(total), astuple(event), strict=True)))
+    return total

@@ -17,7 +17,6 @@ from llamakit.download.events import (
     Retrying,
     arrived,
 )
-from llamakit.download.part_file import PartFile
 from llamakit.download.responses import ChangedError, NoRangesError, RemoteFile
 from llamakit.download.small_files import WRONG_TWICE
 from llamakit.download.transfer import Report, Transfer, TransferTarget
@@ -169,14 +168,14 @@ class _Run:
         yield Restarted(target.path, str(change))
         remote = yield from self._probe(target.path)
         self._transfer.drop(target)
-        target.part = PartFile(target.final, remote.identity)
+        target.part = target.part.again(remote.identity)
         target.in_one = not remote.accepts_ranges
         self._transfer.add(target)
 
     def _restart(self, target: TransferTarget) -> None:
         self._transfer.drop(target)
         target.part.discard()
-        target.part = PartFile(target.final, target.part.identity)
+        target.part = target.part.again(target.part.identity)
         self._transfer.add(target)
 
     def _fail(self, target: TransferTarget, error: Exception) -> Failed:

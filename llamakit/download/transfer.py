@@ -10,7 +10,6 @@ import threading
 import time
 from dataclasses import dataclass, field
 from functools import partial
-from pathlib import Path
 
 from llamakit.download.events import Retrying
 from llamakit.download.hash_thread import HashThread
@@ -22,7 +21,6 @@ from llamakit.download.retry import RetryPolicy, retry
 from llamakit.download.segments import Schedule, Segment
 from llamakit.errors import LinkExpiredError
 from llamakit.files.disk_errors import disk_errors_explained
-from llamakit.files.system_calls import write_at
 
 SYNC_SECONDS = 15.0
 """How many seconds of downloading a power failure costs at most."""
@@ -44,7 +42,6 @@ class TransferTarget:
     """
 
     path: str
-    final: Path
     checksum: str | None
     part: PartFile
     in_one: bool = False
@@ -146,9 +143,9 @@ class Transfer:
 
     def _finish(self, target: TransferTarget, part: PartFile, result: str | Exception) -> None:
         """Rename a file that is right into place; report its checksum or the error."""
-        if result == target.checksum or (target.checksum is None and isinstance(result, str)):
+        if isinstance(result, str) and target.checksum in (None, result):
             try:
-                part.publish()
+                part.publish(result)
             except OSError as error:
                 result = error
         self.reports.put(Report(target, part, result))
@@ -217,7 +214,7 @@ class Transfer:
                 if segment.is_done:
                     return
                 data = memoryview(chunk)[: segment.stop - segment.position]
-                _write_all(descriptor, data, segment.position)
+                part.write(descriptor, data, segment.position)
                 segment.position += len(data)
                 with self._lock:
                     self.nbytes_fetched += len(data)
@@ -242,9 +239,3 @@ class Transfer:
                 for part in parts:
                     part.sync()
                 due = time.monotonic() + SYNC_SECONDS
-
-
-def _write_all(descriptor: int, data: memoryview, offset: int) -> None:
-    while data:
-        done = write_at(descriptor, data, offset)
-        data, offset = data[done:], offset + done

@@ -87,6 +87,13 @@ def write_at(descriptor: int, data: bytes | bytearray | memoryview, offset: int)
         return os.write(descriptor, data)
 
 
+def write_all(descriptor: int, data: memoryview, offset: int) -> None:
+    """Write all of ``data`` at a place in a file."""
+    while data:
+        done = write_at(descriptor, data, offset)
+        data, offset = data[done:], offset + done
+
+
 def stop_direct_access(descriptor: int) -> None:
     """Have a file that was opened with ``O_DIRECT`` go through the kernel's cache."""
     if fcntl is not None and hasattr(os, "O_DIRECT"):

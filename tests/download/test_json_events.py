@@ -20,6 +20,7 @@ FIELDS = {
     "arrived": {"path", "nbytes", "md5", "sha256"},
     "failed": {"path", "reason"},
     "link-ended": {"reason"},
+    "converted": {"destination", "files"},
     "finished": {"nfiles", "nbytes_fetched", "nrequests", "seconds"},
     "error": {"message", "exit_status"},
 }

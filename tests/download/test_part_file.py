@@ -182,7 +182,7 @@ def test_publishing_gives_the_name_and_removes_the_state(final):
     part = part_with(final, *range(6))
     content = part.path.read_bytes()
 
-    part.publish()
+    part.publish("its checksum")
 
     assert final.read_bytes() == content
     assert [path.name for path in final.parent.iterdir()] == [final.name]
@@ -208,7 +208,7 @@ def test_an_empty_file_has_no_gap(final):
 
     assert part.gaps() == []
     assert part.wait_for_more(0) == 0
-    part.publish()
+    part.publish("its checksum")
     assert final.read_bytes() == b""
 
 
@@ -288,7 +288,7 @@ def test_a_part_that_a_thread_still_has_open_is_published_where_open_files_keep_
     thread = threading.Thread(target=read)
     thread.start()
 
-    part.publish()
+    part.publish("its checksum")
 
     thread.join()
     assert final.stat().st_size == NBYTES
