@@ -32,7 +32,7 @@ from llamakit.convert.hf_files import hf_files
 from llamakit.convert.llama4_names import with_llama4_names
 from llamakit.convert.meta_format import plan_safetensors
 from llamakit.convert.moves import WeightFile, make_move, spec_for_slice, whole
-from llamakit.convert.source_files import HF_FILES, find_tokenizer
+from llamakit.convert.source_files import HF_FILES, small_files_of
 from llamakit.errors import OptionError, suggestion
 from llamakit.protocols import Checkpoint, ToolCommand
 
@@ -65,13 +65,14 @@ def export_hf(
     """
     check_options(options, ("max_shard_size", "tokenizer", "instruct"))
     limit = parse_size(options.get("max_shard_size") or DEFAULT_MAX_SHARD_SIZE)
-    given = options.get("tokenizer")
-    tokenizer = Path(given) if given else find_tokenizer(checkpoint.path)
-    small, note = hf_files(checkpoint, tokenizer, instruct=options.get("instruct"))
+    given, instruct = options.get("tokenizer"), options.get("instruct")
     asked = {name: options.get(name) for name in ("max_shard_size", "instruct")}
     command = ToolCommand("export", {"format": "hf", **asked})
-    plan = plan_huggingface(checkpoint, destination, limit, small, command, tokenizer)
-    return {**write_plan(plan, options), "notes": [note]}
+    with small_files_of(checkpoint) as (folder, own):
+        tokenizer = Path(given) if given else own
+        small, note = hf_files(checkpoint, tokenizer, instruct=instruct, folder=folder)
+        plan = plan_huggingface(checkpoint, destination, limit, small, command, tokenizer)
+        return {**write_plan(plan, options), "notes": [note]}
 
 
 def export_safetensors(

@@ -31,7 +31,11 @@ _SAMPLING = {"do_sample": True, "temperature": 0.6, "top_p": 0.9}
 
 
 def hf_files(
-    checkpoint: Checkpoint, tokenizer: Path | None, *, instruct: bool | None = None
+    checkpoint: Checkpoint,
+    tokenizer: Path | None,
+    *,
+    instruct: bool | None = None,
+    folder: Path | None = None,
 ) -> tuple[list[SmallFile], str]:
     """Say what a Hugging Face folder has besides the weights and their index.
 
@@ -41,6 +45,7 @@ def hf_files(
         checkpoint: what config.json describes.
         tokenizer: a tokenizer.model or a tokenizer.json; what is next to it is copied.
         instruct: whether the model was trained on dialogs; None: what is there decides.
+        folder: where its small files are, as ``small_files_of`` gives it; None: its own.
     Returns:
         The files, and a sentence that says whether it is a base or an instruct model.
     Raises:
@@ -51,9 +56,10 @@ def hf_files(
     kind = model_kind(checkpoint.path, instruct, template=source.template if source else None)
     parts = read_parts(source, checkpoint, instruct=kind.instruct) if source else None
     context, path = context_length(checkpoint), checkpoint.path
-    ends = _ends(checkpoint, parts, kind.instruct)
+    folder = folder or path
+    ends = _ends(checkpoint, folder, parts, kind.instruct)
     files = [SmallFile("config.json", as_json(config(checkpoint) | ends))]
-    generation = path / GENERATION_CONFIG
+    generation = folder / GENERATION_CONFIG
     if generation.exists():
         files.append(copy_of(generation, path))
     else:
@@ -136,11 +142,11 @@ def matrix_dtype(checkpoint: Checkpoint) -> str:
 
 
 def _ends(
-    checkpoint: Checkpoint, parts: TokenizerParts | None, instruct: bool
+    checkpoint: Checkpoint, folder: Path, parts: TokenizerParts | None, instruct: bool
 ) -> dict[str, object]:
     """Name the tokens that begin and end a string: as the source lists them, else its tokenizer."""
-    rows, path = checkpoint.params.vocab_size, checkpoint.path
-    begin, end = (listed_tokens(path, key, rows) for key in ("bos_token_id", "eos_token_id"))
+    rows = checkpoint.params.vocab_size
+    begin, end = (listed_tokens(folder, key, rows) for key in ("bos_token_id", "eos_token_id"))
     bos, stops = (parts.bos, parts.stops) if parts else _usual_ends(checkpoint, instruct)
     stops = end or stops
     return {

@@ -174,7 +174,8 @@ def open_draft_model(
 def find_tokenizer(model: Path, given: str | Path | None = None) -> Path:
     """Return the tokenizer file of a model: the given one, the folder's, else its parent's.
 
-    That is ``tokenizer.model``, or else a ``tokenizer.*`` file that a plugin loads.
+    That is ``tokenizer.model``, or else a ``tokenizer.*`` file that a plugin loads. A model that is
+    one file, of a plugin's format, may hold its tokenizer: then it is that file.
 
     Raises:
         TokenizerError: there is none.
@@ -182,6 +183,8 @@ def find_tokenizer(model: Path, given: str | Path | None = None) -> Path:
     if given is not None:
         path = Path(given)
         return path / "tokenizer.model" if path.is_dir() else path
+    if default_toolkit().loads_tokenizer(model):
+        return model
     folders = (model, model.resolve().parent)
     for folder in folders:
         if (folder / "tokenizer.model").exists():

@@ -34,6 +34,7 @@ def check_capabilities(checkpoint: Checkpoint) -> None:
     _answer(lambda: capabilities.weight_files(checkpoint))
     _answer(lambda: capabilities.oddities(checkpoint))
     _answer(lambda: capabilities.provenance_sources(checkpoint))
+    _answer(lambda: capabilities.embedded_files(checkpoint))
     for target in ("meta", "huggingface"):
         _answer(lambda target=target: capabilities.companion_files(checkpoint, target))  # type: ignore[misc]
     for finding in capabilities.deep_checks(checkpoint):
