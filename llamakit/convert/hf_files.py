@@ -61,7 +61,7 @@ def hf_files(
     files = [SmallFile("config.json", as_json(config(checkpoint) | ends))]
     generation = folder / GENERATION_CONFIG
     if generation.exists():
-        files.append(copy_of(generation, path))
+        files.append(copy_of(generation, folder))
     else:
         values = as_json({**ends, **_SAMPLING, "max_length": context})
         files.append(SmallFile(GENERATION_CONFIG, values))
@@ -70,7 +70,7 @@ def hf_files(
             "%s has no tokenizer, so what is written has none; pass one with --tokenizer", path
         )
     else:
-        files += tokenizer_files(source, parts, path, context, kind)
+        files += tokenizer_files(source, parts, folder, context, kind)
     files += [copy_of(file, path) for file in license_files(path, tokenizer)]
     return files, kind.note
 

@@ -194,6 +194,8 @@ def find_tokenizer(model: Path, given: str | Path | None = None) -> Path:
                 return path
     if (model / "tokenizer.json").exists():  # loading it says why it is none
         return model / "tokenizer.json"
+    if model.is_file():
+        return model
     hint = hint_at_misnamed(model / "tokenizer.model") or hint_at_misnamed(model / "tokenizer.json")
     raise TokenizerError(
         f"no tokenizer.model in {model} nor in its parent: pass it with --tokenizer FILE"

@@ -5,9 +5,12 @@ from __future__ import annotations
 import json
 
 import pytest
-from plugin_packages import good
+from plugin_packages import generated, good
 
+import llamakit
 from llamakit import demo
+
+PROMPT = "Once upon a time"
 
 
 @pytest.mark.parametrize("name", ["gqa-mp1", "mha-mp8"])
@@ -36,6 +39,74 @@ def test_transformers_answers_from_the_gguf_file_as_the_reference_did(
         assert made[0, len(prompt) :].tolist() == tokens
 
 
+@pytest.mark.parametrize("name", ["gqa-mp1", "mha-mp8", "llama3-gqa-mp1", "llama31-mp8"])
+@pytest.mark.parametrize("outtype", [None, "f32"])
+def test_there_and_back_is_the_same_checkpoint_and_tokenizer(
+    run, reference_cases, reference_cases_llama3, tmp_path, name, outtype
+):
+    source = (reference_cases_llama3 if "llama3" in name else reference_cases) / name
+    stored = llamakit.open_checkpoint(source).parameters["output.weight"].dtype
+    option = ("--option", f"outtype={outtype}") if outtype else ()
+
+    good(run("export", source, "made", "--format", "gguf", *option))
+    (file,) = (tmp_path / "made").iterdir()
+    good(run("reshard", file, "back", "-n", "2", "--dtype", stored))
+
+    assert llamakit.diff(source, tmp_path / "back").same
+    made = (tmp_path / "back" / "tokenizer.model").read_bytes()
+    assert made == (source.parent / "tokenizer.model").read_bytes()
+    answers = [
+        generated(run, "-m", model, "--temperature", "0", PROMPT)["tokens"]
+        for model in (source, file)
+        if name != "mha-mp8" or outtype
+    ]
+    assert answers[:1] * len(answers) == answers
+
+
+def test_llama_4_is_refused_by_name(run, reference_cases_llama3, tmp_path):
+    done = run("export", reference_cases_llama3 / "llama4-moe-mp2", "made", "--format", "gguf")
+
+    assert done.returncode == 1
+    assert "is a Llama 4, a mixture of experts" in done.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_gguf_file_is_inspected_compared_exported_and_planned(run, reference_cases, tmp_path):
+    source = reference_cases / "gqa-mp1"
+    words = ("--format", "gguf", "--option", "outtype=q8_0", "--instruct")
+    good(run("export", source, "made", *words))
+    (file,) = (tmp_path / "made").iterdir()
+
+    inspected = json.loads(good(run("inspect", file, "--json")))
+    plan = json.loads(good(run("reshard", file, "back", "-n", "2", "--plan", "--json")))
+    good(run("export", file, "hf"))
+    good(run("export", file, "again", "--format", "gguf", "--option", "outtype=f16"))
+
+    assert inspected["good"]
+    assert inspected["tokenizer"]["path"] == str(file)
+    assert inspected["form"] == "gguf"
+    assert not (tmp_path / "back").exists()
+    assert "tokenizer.model" in {entry["name"] for entry in plan["files"]}
+    good(run("diff", file, "hf"))
+    (again,) = (tmp_path / "again").iterdir()
+    tokenizers = [llamakit.load_tokenizer(it) for it in (source, tmp_path / "hf")]
+    assert len({tuple(it.encode(PROMPT)) for it in tokenizers}) == 1
+    done = run("inspect", tmp_path / "again")
+    assert f"holds {again.name}: give one of them" in done.stderr
+
+
+def test_a_dialog_is_encoded_by_the_chat_template_of_the_file(run, reference_cases, tmp_path):
+    good(run("export", reference_cases / "gqa-mp1", "made", "--format", "gguf", "--instruct"))
+    (file,) = (tmp_path / "made").iterdir()
+    (tmp_path / "dialog.jsonl").write_text('{"messages": [{"role": "user", "content": "Hi"}]}')
+    words = ("-m", file, "--temperature", "0", "--prompts", "dialog.jsonl", "--prompt-format")
+
+    answers = [generated(run, *words, name) for name in ("jinja", "llama2")]
+
+    first, second = ((it["prompt_tokens"], it["tokens"]) for it in answers)
+    assert first == second
+
+
 def test_the_export_refuses_a_type_that_there_is_not(run, tmp_path):
     words = ("--format", "gguf", "--option", "outtype=q2_k")
 
@@ -43,6 +114,6 @@ def test_the_export_refuses_a_type_that_there_is_not(run, tmp_path):
 
     assert done.returncode == 2
     assert done.stderr.splitlines()[-1] == (
-        "llamakit: error: outtype is 'q2_k'; it has to be one of f32, f16, bf16, q8_0"
+        "llamakit: error: outtype is 'q2_k'; it has to be one of f32, f16, bf16, q8_0, q4_0"
     )
     assert list(tmp_path.glob("*made*")) == []

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import logging
 import threading
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,7 +13,7 @@ import numpy as np
 
 from llamakit.checkpoint.layout import expected_parameters
 from llamakit.checkpoint.params import ModelParams
-from llamakit.errors import ParametersError, UnsupportedModelError
+from llamakit.errors import ParametersError, TokenizerError, UnsupportedModelError
 from llamakit.printable import listed
 from llamakit.protocols import Parameter, RawRegion
 from llamakit.tokenizer.rank_tokenizer import RankTokenizer
@@ -96,14 +97,17 @@ class GGUFCheckpoint:
     def embedded_files(self) -> dict[str, bytes]:
         """Return the tokenizer, chat template and stop tokens that are in the file.
 
-        Raises:
-            TokenizerError: there is a tokenizer of another kind than Llama's, or a damaged one.
+        A tokenizer of another kind than Llama's is none: the weights are of use without it.
         """
         return dict(self._embedded_files)
 
     @functools.cached_property
     def _embedded_files(self) -> Mapping[str, bytes]:
-        return tokenizer_files(self.metadata, self.path, self.params)
+        try:
+            return tokenizer_files(self.metadata, self.path, self.params)
+        except TokenizerError as error:
+            logging.getLogger("llamakit").warning("the tokenizer is left out: %s", error)
+            return {}
 
     def oddities(self) -> list[str]:
         """Say which types the tensors are of, where some are quantized."""

@@ -24,8 +24,9 @@ from llamakit.files.json_reader import parse_json
 from llamakit.files.regular_file import read_bytes
 from llamakit.files.tokenizer_kind import tokenizer_kind
 from llamakit.protocols import Checkpoint
-from llamakit.tokenizer import sentencepiece, tokenizer_json
 from llamakit.tokenizer.added_tokens import MAX_NBYTES, AddedToken, read_added_tokens
+from llamakit.tokenizer.sentencepiece import load as load_sentencepiece
+from llamakit.tokenizer.tokenizer_json import load as load_tokenizer_json
 from llamakit_gguf.sentencepiece_file import Piece, model_file, settings_of
 from llamakit_gguf.tokenizers import SETTINGS
 
@@ -79,16 +80,19 @@ def read_vocabulary(
             "FILE"
         )
     rows = checkpoint.params.vocab_size
-    is_json, model = path.suffix == ".json", path.with_name("tokenizer.model")
-    if is_json and not model.exists():
-        tokenizer_json.load(path)  # refuses another kind than Llama 3's
-    elif is_json or not path.exists() or tokenizer_kind(path) != "ranks":
-        processor = _read_processor(model if is_json else path, rows)
+    if not path.exists():
+        raise TokenizerError(f"no such tokenizer file: {path}; pass one with --tokenizer")
+    model = path.with_name("tokenizer.model")
+    source = model if path.suffix == ".json" and model.exists() else path
+    processor = None
+    if source.suffix == ".json":
+        load_tokenizer_json(source)  # refuses another kind than Llama 3's
+    elif tokenizer_kind(source) != "ranks":
+        processor = _read_processor(source, rows)
     found, note = hf_files(checkpoint, path, instruct=instruct, folder=folder)
     files = {file.name: file for file in found}
     config = _json(files.get("tokenizer_config.json"))
-    source = model if is_json and model.exists() else path
-    if source.suffix == ".json" or tokenizer_kind(source) == "ranks":
+    if processor is None:
         vocabulary = _of_ranks(_json(files["tokenizer.json"]), source, rows, note)
     else:
         vocabulary = _of_pieces(processor, source, rows, note)
@@ -138,7 +142,7 @@ def add_vocabulary(writer: GGUFWriter, vocabulary: Vocabulary) -> None:
 
 def _read_processor(path: Path, rows: int) -> SentencePieceProcessor:
     """Load a SentencePiece model that GGUF can hold for a model."""
-    processor = sentencepiece.load(path).sp_model
+    processor = load_sentencepiece(path).sp_model
     if processor.vocab_size() > rows:
         raise _of_another_model(path, processor.vocab_size(), rows)
     if processor.normalize(_PROBE).removeprefix(_SPACE) != _PROBE.replace(" ", _SPACE):
