@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 from gguf import GGMLQuantizationType, GGUFReader, dequantize
 from gguf_files import DIM, HIDDEN, add_pieces, write_model
+from llamakit_gguf import open_checkpoint
 
 import llamakit
 from llamakit.testing import check_checkpoint_form
-from llamakit_gguf import open_checkpoint
 
 REFUSED = {
     "another architecture": (

@@ -8,10 +8,10 @@ import pytest
 from conftest import made_of
 from gguf import GGUFWriter, TokenType
 from gguf_files import ROWS, add_pieces, write_model
+from llamakit_gguf import load_tokenizer
 
 import llamakit
 from llamakit.testing import check_tokenizer
-from llamakit_gguf import load_tokenizer
 
 
 @pytest.fixture
