@@ -1,4 +1,4 @@
-"""The GGUF file of the package llamakit-gguf, against llama.cpp: its answers, and its own converter.
+"""The GGUF file of the package llamakit-gguf, against llama.cpp: answers, and its converter.
 
     python benchmarks/export_gguf.py                     # builds llama.cpp first: ten minutes
     python benchmarks/export_gguf.py --shape tiny --rounds 1
@@ -204,13 +204,13 @@ def compare_converters(environment: Path, folder: Path, shape: str, rounds: int)
                 seconds[name].append(took)
                 anonymous[name] = max(anonymous[name], peak)
         report(seconds, anonymous)
-        (made,) = ours.iterdir()
+        (made,) = ours.glob("*.gguf")
         print(run(python(environment), "-c", SAME, made, theirs / "made.gguf").strip(), flush=True)
 
 
 def export(environment: Path, model: Path, destination: Path, outtype: str) -> Path:
     run(*export_words(environment, model, destination, outtype))
-    (file,) = destination.iterdir()
+    (file,) = destination.glob("*.gguf")
     return file
 
 

@@ -23,7 +23,7 @@ for number, source in enumerate(map(Path, json.loads(sys.argv[1]))):
         options = {} if outtype == "own" else {"outtype": outtype}
         made, back = Path(f"{number}-{outtype}"), Path(f"{number}-{outtype}-back")
         llamakit.export(source, made, "gguf", **options)
-        (file,) = made.iterdir()
+        (file,) = made.glob("*.gguf")
         llamakit.reshard(file, back, 2, dtype=stored if options else None)
         report = llamakit.diff(source, back)
         wrong = [] if report.same else ["weights"]
@@ -47,7 +47,7 @@ def test_transformers_answers_from_the_gguf_file_as_the_reference_did(
 
     report = json.loads(good(run("export", reference_cases / name, "made", *words, "--json")))
 
-    (file,) = (entry["name"] for entry in report["files"])
+    (file,) = (it["name"] for it in report["files"] if it["name"].endswith(".gguf"))
     model = AutoModelForCausalLM.from_pretrained(
         tmp_path / "made", gguf_file=file, dtype=torch.float32
     )
@@ -83,7 +83,7 @@ def test_there_and_back_is_the_same_checkpoint_and_tokenizer(
 def test_the_engine_answers_from_a_gguf_file_as_from_metas(run, reference_cases_llama3, tmp_path):
     source = reference_cases_llama3 / "llama31-mp8"
     good(run("export", source, "made", "--format", "gguf"))
-    (file,) = (tmp_path / "made").iterdir()
+    (file,) = (tmp_path / "made").glob("*.gguf")
 
     answers = [
         generated(run, "-m", model, "--temperature", "0", "--model-parallel-size", size, PROMPT)
@@ -105,7 +105,7 @@ def test_a_gguf_file_is_inspected_compared_exported_and_planned(run, reference_c
     source = reference_cases / "gqa-mp1"
     words = ("--format", "gguf", "--option", "outtype=q8_0", "--instruct")
     good(run("export", source, "made", *words))
-    (file,) = (tmp_path / "made").iterdir()
+    (file,) = (tmp_path / "made").glob("*.gguf")
 
     inspected = json.loads(good(run("inspect", file, "--json")))
     plan = json.loads(good(run("reshard", file, "back", "-n", "2", "--plan", "--json")))
@@ -118,7 +118,7 @@ def test_a_gguf_file_is_inspected_compared_exported_and_planned(run, reference_c
     assert not (tmp_path / "back").exists()
     assert "tokenizer.model" in {entry["name"] for entry in plan["files"]}
     good(run("diff", file, "hf"))
-    (again,) = (tmp_path / "again").iterdir()
+    (again,) = (tmp_path / "again").glob("*.gguf")
     tokenizers = [llamakit.load_tokenizer(it) for it in (source, tmp_path / "hf")]
     assert len({tuple(it.encode(PROMPT)) for it in tokenizers}) == 1
     done = run("inspect", tmp_path / "again")
@@ -127,7 +127,7 @@ def test_a_gguf_file_is_inspected_compared_exported_and_planned(run, reference_c
 
 def test_a_dialog_is_encoded_by_the_chat_template_of_the_file(run, reference_cases, tmp_path):
     good(run("export", reference_cases / "gqa-mp1", "made", "--format", "gguf", "--instruct"))
-    (file,) = (tmp_path / "made").iterdir()
+    (file,) = (tmp_path / "made").glob("*.gguf")
     (tmp_path / "dialog.jsonl").write_text('{"messages": [{"role": "user", "content": "Hi"}]}')
     words = ("-m", file, "--temperature", "0", "--prompts", "dialog.jsonl", "--prompt-format")
 

@@ -32,7 +32,7 @@ def ranks_model(tmp_path_factory):
     )
     checkpoint.path = root
     llamakit.export(checkpoint, root / "made", "gguf", instruct=True)
-    return root, next((root / "made").iterdir())
+    return root, next((root / "made").glob("*.gguf"))
 
 
 def test_pieces_become_a_sentencepiece_model(model):
