@@ -118,6 +118,9 @@ def test_a_gguf_file_is_inspected_compared_exported_and_planned(run, reference_c
     assert not (tmp_path / "back").exists()
     assert "tokenizer.model" in {entry["name"] for entry in plan["files"]}
     good(run("diff", file, "hf"))
+    history = good(run("inspect", "--history", "hf"))
+    assert "1. export --format gguf" in history
+    assert "2. export --format hf" in history
     (again,) = (tmp_path / "again").glob("*.gguf")
     tokenizers = [llamakit.load_tokenizer(it) for it in (source, tmp_path / "hf")]
     assert len({tuple(it.encode(PROMPT)) for it in tokenizers}) == 1
