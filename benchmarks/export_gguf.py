@@ -1,7 +1,8 @@
-"""The GGUF file of the example exporter, against llama.cpp: its answers, and its own converter.
+"""The GGUF file of the package llamakit-gguf, against llama.cpp: answers, and its converter.
 
     python benchmarks/export_gguf.py                     # builds llama.cpp first: ten minutes
     python benchmarks/export_gguf.py --shape tiny --rounds 1
+    python benchmarks/export_gguf.py --llama3 FOLDER     # with Meta's tokenizer.model in it
 
 The peer is ``llama-cpp-python`` from PyPI. Its source archive has all of llama.cpp in it, so the
 program that runs the files and ``convert_hf_to_gguf.py`` are of one version. It is compiled once,
@@ -38,7 +39,11 @@ CMAKE_ARGS = " ".join(
     ["-DGGML_OPENMP=OFF", "-DLLAMA_CURL=OFF", "-DMTMD_BUILD=OFF", "-DLLAVA_BUILD=OFF"]
     + [f"-DLLAMA_BUILD_{part}=OFF" for part in PARTS]
 )
-REFERENCE = ROOT / "tests" / "data" / "reference-cases"
+DATA = ROOT / "tests" / "data"
+REFERENCES = (
+    *(DATA / "reference-cases" / name for name in ("gqa-mp1", "mha-mp8")),
+    *(DATA / "reference-cases-llama3" / name for name in ("llama3-gqa-mp1", "llama31-mp8")),
+)
 TEXTS = ["Once upon a time", "  two  spaces\n\tand ünï 🙂 </s>", "What is the name of the dog?"]
 TOKENS = 24
 DTYPES = {"f32": "float32", "f16": "float16", "bf16": "bfloat16", "q8_0": None}
@@ -48,7 +53,7 @@ import json, sys
 from llama_cpp import Llama
 file, prompts, count, strings = sys.argv[1], *map(json.loads, sys.argv[2:])
 model = Llama(file, n_ctx=512, n_threads=2, type_k=0, type_v=0, verbose=False)
-answers = []
+texts, answers = strings, []
 for prompt in prompts:
     answers.append([])
     for token in model.generate(prompt, temp=0.0, top_k=1, repeat_penalty=1.0):
@@ -61,10 +66,14 @@ print(json.dumps({"answers": answers, "tokens": tokens}))
 SAME = """
 import sys
 from gguf import GGUFReader
-a, b = ({it.name: it for it in GGUFReader(file).tensors} for file in sys.argv[1:])
+files = [GGUFReader(file) for file in sys.argv[1:]]
+a, b = ({it.name: it for it in file.tensors} for file in files)
 same = [n for n in a if n in b and a[n].tensor_type == b[n].tensor_type
         and a[n].data.tobytes() == b[n].data.tobytes()]
 print(f"{len(same)} of {len(a | b)} tensors are the same, byte for byte")
+a, b = ({n: it.contents() for n, it in file.fields.items()} for file in files)
+odd = sorted(n for n in a | b if n[:5] != "GGUF." and (n not in a or n not in b or a[n] != b[n]))
+print(f"{len(a | b) - 3} keys; not the same: {', '.join(odd) or 'none'}")
 """
 
 
@@ -73,6 +82,7 @@ def main() -> None:
     parser.add_argument("--shape", choices=SHAPES, default="2gb")
     parser.add_argument("--folder", type=Path, help="a folder on the disk to measure")
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--llama3", type=Path, help="a Llama 3 in Meta's format, to compare, too")
     parser.add_argument("--environment", type=Path, default=ROOT / "build" / "benchmark-gguf")
     arguments = parser.parse_args()
     environment = arguments.environment.resolve()
@@ -84,6 +94,8 @@ def main() -> None:
         return
     with tempfile.TemporaryDirectory(dir=arguments.folder, prefix="llamakit-bench-") as folder:
         compare_answers(environment, Path(folder))
+        if arguments.llama3:
+            compare_files(environment, Path(folder), arguments.llama3.resolve())
         compare_converters(environment, Path(folder), arguments.shape, arguments.rounds)
 
 
@@ -106,16 +118,16 @@ def make_environment(folder: Path) -> None:
         for name in ("llamakit", "packages/llamakit-gguf"):
             ignored = shutil.ignore_patterns("__pycache__", "*.egg-info", "build")
             shutil.copytree(ROOT / name, Path(copies) / name, ignore=ignored)
-        for name in ("pyproject.toml", "entry_points.txt", "README.md", "LICENSE"):
+        for name in ("pyproject.toml", "setup.py", "entry_points.txt", "README.md", "LICENSE"):
             shutil.copy(ROOT / name, copies)
-        plugin = Path(copies) / "examples" / "plugins" / "llamakit-gguf"
+        plugin = Path(copies) / "packages" / "llamakit-gguf"
         pip(folder, "install", "--no-deps", "--force-reinstall", copies, plugin)
 
 
 def compare_answers(environment: Path, folder: Path) -> None:
     """Print, for small real checkpoints, whether llama.cpp answers as llamakit does."""
     print(f"{'':12} {'type':5} {'bytes':>10}  greedy ids    ids of texts")
-    for model in (demo_path(), REFERENCE / "gqa-mp1", REFERENCE / "mha-mp8"):
+    for model in (demo_path(), *REFERENCES):
         for outtype, dtype in DTYPES.items():
             file = export(environment, model, folder / f"{model.name}-{outtype}", outtype)
             rounded = model
@@ -130,7 +142,7 @@ def compare_answers(environment: Path, folder: Path) -> None:
             said = json.loads(run(python(environment), "-c", READER, file, *words))
             equal = sum(a == b for a, b in zip(ours, said["answers"], strict=True))
             ids = [tokenizer.encode(text, bos=True) for text in TEXTS]
-            same = sum(a == b for a, b in zip(ids, said["ids"], strict=True))
+            same = sum(a == b for a, b in zip(ids, said["tokens"], strict=True))
             print(
                 f"{model.name:12} {outtype:5} {file.stat().st_size:>10,}  {equal} of "
                 f"{len(prompts)} equal  {same} of {len(ids)} equal",
@@ -145,13 +157,28 @@ def prompts_for(model: Path, tokenizer: llamakit.protocols.Tokenizer) -> list[li
     return [tokenizer.encode(text, bos=True) for text in TEXTS]
 
 
+def compare_files(environment: Path, folder: Path, model: Path) -> None:
+    """Print whether both make the same file of a Llama 3; the converter knows Meta's tokenizer."""
+    llamakit.export(model, folder / "llama3-hf")
+    ours = export(environment, model, folder / "llama3", "bf16")
+    theirs = folder / "llama3.gguf"
+    words = ["--outtype", "bf16", "--outfile", theirs]
+    run(python(environment), converter(environment), folder / "llama3-hf", *words)
+    print(model.name, run(python(environment), "-c", SAME, ours, theirs).strip(), flush=True)
+
+
+def converter(environment: Path) -> Path:
+    (script,) = environment.glob("source/*/vendor/llama.cpp/convert_hf_to_gguf.py")
+    return script
+
+
 def compare_converters(environment: Path, folder: Path, shape: str, rounds: int) -> None:
     """Print how long and in how much memory both write the same file; both from cold files."""
     source, source_hf = folder / "source", folder / "source-hf"
     nbytes = make_checkpoint(source, SHAPES[shape])
     llamakit.export(source, source_hf, tokenizer=llamakit.load_tokenizer(demo_path()).path)
     print(f"{nbytes / 1e9:.2f} GB, {os.cpu_count()} cores", flush=True)
-    (script,) = environment.glob("source/*/vendor/llama.cpp/convert_hf_to_gguf.py")
+    script = converter(environment)
     tokenizer = str(llamakit.load_tokenizer(demo_path()).path)
     ours, theirs, copy = folder / "ours", folder / "theirs", folder / "copy"
     for outtype in ("f16", "q8_0"):
@@ -177,13 +204,13 @@ def compare_converters(environment: Path, folder: Path, shape: str, rounds: int)
                 seconds[name].append(took)
                 anonymous[name] = max(anonymous[name], peak)
         report(seconds, anonymous)
-        (made,) = ours.iterdir()
+        (made,) = ours.glob("*.gguf")
         print(run(python(environment), "-c", SAME, made, theirs / "made.gguf").strip(), flush=True)
 
 
 def export(environment: Path, model: Path, destination: Path, outtype: str) -> Path:
     run(*export_words(environment, model, destination, outtype))
-    (file,) = destination.iterdir()
+    (file,) = destination.glob("*.gguf")
     return file
 
 

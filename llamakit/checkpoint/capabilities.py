@@ -6,7 +6,7 @@ Each function is one optional method of ``protocols.CheckpointCapabilities``.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, get_args
 
@@ -84,6 +84,20 @@ def companion_files(checkpoint: Checkpoint, target: str) -> list[Path]:
     if len({file.name for file in files}) != len(files):
         raise _refusal(checkpoint, "companion_files", "several files of one name")
     return files
+
+
+def embedded_files(checkpoint: Checkpoint) -> dict[str, bytes]:
+    """Return the small files that are in the file of the weights; none where there are none.
+
+    Raises:
+        PluginError: a third-party checkpoint returns no files.
+    """
+    files = _call(checkpoint, "embedded_files")
+    if files is None:
+        return {}
+    if not isinstance(files, Mapping) or not all(map(_is_file, files.items())):
+        raise _refusal(checkpoint, "embedded_files()", "no mapping of file names to bytes")
+    return dict(files)
 
 
 def deep_checks(checkpoint: Checkpoint) -> Iterator[Finding]:
@@ -226,6 +240,13 @@ def _files(checkpoint: Checkpoint, name: str, *args: str) -> list[Path]:
     if absent := next((file for file in files if not file.is_file()), None):
         raise _refusal(checkpoint, name, f"{absent}, which is no file")
     return files
+
+
+def _is_file(item: tuple[object, object]) -> bool:
+    """Tell whether it is the name of a file, without a folder, and its content."""
+    name, content = item
+    is_name = isinstance(name, str) and Path(name).name == name
+    return is_name and isinstance(content, bytes)
 
 
 def _fault_of(regions: list[RawRegion], parameter: Parameter, head_dim: int) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 from llamakit.checkpoint import llama4
-from llamakit.checkpoint.params import ModelParams
+from llamakit.checkpoint.params import ModelParams, family_by_numbers
 from llamakit.errors import ParametersError
 from llamakit.printable import listed
 from llamakit.protocols import Checkpoint, Parameter
@@ -15,6 +15,8 @@ OUTPUT = "output.weight"
 ROPE_FREQS = "rope.freqs"
 """A table that older shards carry; the model computes its own, so it is no parameter."""
 
+_SOURCES = {"meta": "params.json", "huggingface": "config.json"}
+"""Where the numbers of a model are, by the form of its checkpoint."""
 _LAYER_AXES: dict[str, int | None] = {
     "attention.wq.weight": 0,
     "attention.wk.weight": 0,
@@ -105,15 +107,17 @@ def layer_shapes(params: ModelParams, layer: int) -> dict[str, tuple[int, ...]]:
 
 
 def expected_parameters(
-    params: ModelParams, embedding_axis: int, dtype: str = "bfloat16"
+    params: ModelParams, embedding_axis: int | None = None, dtype: str = "bfloat16"
 ) -> dict[str, Parameter]:
     """Describe every parameter of a model, in the order of the model.
 
     Args:
         params: the numbers of the model.
-        embedding_axis: 1 in Llama 1, 2 and Code Llama, 0 in Llama 3.
+        embedding_axis: 1 in Llama 1, 2 and Code Llama, 0 in Llama 3; None: as the params say.
         dtype: what the values are stored as.
     """
+    if embedding_axis is None:
+        embedding_axis = family_by_numbers(params).embedding_axis
     return {
         name: Parameter(name, shape, dtype, axis_of(name, embedding_axis))
         for name, shape in expected_shapes(params).items()
@@ -131,7 +135,7 @@ def check_parameters(checkpoint: Checkpoint) -> None:
     expected = expected_shapes(checkpoint.params)
     shapes = {name: parameter.shape for name, parameter in checkpoint.parameters.items()}
     allowed = {ROPE_FREQS: shapes.get(ROPE_FREQS), OUTPUT: expected[EMBEDDING]} | expected
-    source = "config.json" if checkpoint.form == "huggingface" else "params.json"
+    source = _SOURCES.get(checkpoint.form, "its numbers")
     faults = {
         "missing": [name for name in expected if name not in shapes],
         "not of this model": [name for name in shapes if name not in allowed],

@@ -17,7 +17,7 @@ _LONGEST_WORD = 24
 _LONG = 512
 _GGML = "a file of llama.cpp from before GGUF: take the model's .pth or .safetensors files"
 _OTHER_FORMATS = {
-    (0, b"GGUF"): "a GGUF of llama.cpp: run it there, or take the model's .pth or .safetensors",
+    (0, b"GGUF"): "a GGUF of llama.cpp: install the package llamakit-gguf, which opens it",
     **{(0, magic): _GGML for magic in (b"ggml", b"ggmf", b"ggjt", b"lmgg", b"fmgg", b"tjgg")},
     (0, b"PK\3\4"): "a zip, such as torch.save writes: give it the ending .pth, or unpack it",
     (257, b"ustar"): "a tar archive: unpack it with tar -xf, and give the folder with the weights",

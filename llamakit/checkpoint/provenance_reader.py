@@ -11,6 +11,7 @@ from llamakit.checkpoint.provenance import (
     FORMAT,
     MAX_FILES,
     MAX_STEPS,
+    PROVENANCE,
     RecordedFile,
     Source,
     Step,
@@ -43,7 +44,17 @@ def read_steps(path: Path) -> list[Step]:
     file, old = provenance_path(path), path / OLD
     if file.exists():
         return _Reader(file).steps(_read(file))
+    if path.is_file():
+        return _steps_of_folder(path)
     return [_Reader(old).old_step(_read(old))] if old.exists() else []
+
+
+def _steps_of_folder(path: Path) -> list[Step]:
+    """Read the history of a file from its folder's record, if that lists it (an export's does)."""
+    file = path.with_name(PROVENANCE)
+    steps = _Reader(file).steps(_read(file)) if file.exists() else []
+    is_listed = steps and path.name in {written.name for written in steps[-1].files}
+    return steps if is_listed else []
 
 
 def _read(file: Path) -> object:

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from llamakit.llama.options import LoadOptions
     from llamakit.plugin_manager.registry import Registry
     from llamakit.plugin_manager.toolkit import Toolkit
+    from llamakit.protocols import Checkpoint
 
 _HOW_ONLY = (
     "device",
@@ -60,13 +61,22 @@ def model_record(toolkit: Toolkit, model: Path, loading: LoadOptions) -> dict[st
     from llamakit.checkpoint.fingerprint import fingerprint
     from llamakit.llama.loading import find_tokenizer
 
-    given = loading.as_arguments()
+    given, checkpoint = loading.as_arguments(), toolkit.open_checkpoint(model)
+    tokenizer = find_tokenizer(model, loading.tokenizer)
     return {
         "model": model.resolve().name,
-        "weights": fingerprint(toolkit.open_checkpoint(model)),
-        "tokenizer": _hash(read_bytes(find_tokenizer(model, loading.tokenizer))),
+        "weights": fingerprint(checkpoint),
+        "tokenizer": _hash(_tokenizer_bytes(checkpoint, tokenizer)),
         **{name: it for name, it in given.items() if name not in _HOW_ONLY and _is_given(it)},
     }
+
+
+def _tokenizer_bytes(checkpoint: Checkpoint, path: Path) -> bytes:
+    """Return a tokenizer as its file holds it, also one that is in the file of the weights."""
+    from llamakit.checkpoint.capabilities import embedded_files
+
+    embedded = embedded_files(checkpoint) if path == checkpoint.path else {}
+    return embedded.get("tokenizer.model") or read_bytes(path)
 
 
 def _is_given(value: Any) -> bool:

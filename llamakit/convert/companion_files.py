@@ -22,8 +22,8 @@ from llamakit.convert.source_files import (
     GENERATION_CONFIG,
     TOKENIZER,
     copy_of,
-    find_tokenizer,
     license_files,
+    small_files_of,
     tokenizer_companions,
 )
 from llamakit.errors import PluginError, TokenizerError, UnsupportedModelError
@@ -48,22 +48,30 @@ def meta_companions(checkpoint: Checkpoint) -> list[SmallFile]:
         UnsupportedModelError: a params.json cannot say what this model is.
         PluginError: the checkpoint has companion files with the names of others.
     """
+    with small_files_of(checkpoint) as (folder, tokenizer):
+        files = _meta_companions(checkpoint, folder, tokenizer)
+        return [file.read_if_in(folder) for file in files] if folder != checkpoint.path else files
+
+
+def _meta_companions(
+    checkpoint: Checkpoint, folder: Path, tokenizer: Path | None
+) -> list[SmallFile]:
     companions: dict[str, Path] = {file.name: file for file in companion_files(checkpoint, "meta")}
-    params = companions.pop(PARAMS, None)
-    path, tokenizer = checkpoint.path, find_tokenizer(checkpoint.path)
+    params, path = companions.pop(PARAMS, None), checkpoint.path
     files = [
         copy_of(params, path) if params else SmallFile(PARAMS, params_json(checkpoint)),
-        *_tokenizer_model(tokenizer, path),
+        *_tokenizer_model(tokenizer, folder),
     ]
     taken = {file.name for file in files} | {MODEL_CHECKLIST, PROVENANCE}
+    beside = tokenizer.parent if tokenizer else folder
     copied = [
-        *tokenizer_companions(tokenizer.parent if tokenizer else path),
-        *license_files(path, tokenizer),
+        *(copy_of(file, folder) for file in tokenizer_companions(beside)),
+        *(copy_of(file, path) for file in license_files(path, tokenizer)),
     ]
     return [
         *files,
-        *(copy_of(file, path) for file in copied if file.name not in companions),
-        *(file for file in _generation_config(checkpoint) if file.name not in companions),
+        *(file for file in copied if file.name not in companions),
+        *(file for file in _generation_config(checkpoint, folder) if file.name not in companions),
         *companion_copies(checkpoint, companions.values(), taken),
     ]
 
@@ -119,15 +127,15 @@ def _tokenizer_model(tokenizer: Path | None, path: Path) -> list[SmallFile]:
     return [SmallFile(TOKENIZER, format_ranks(ranks.ranks))]
 
 
-def _generation_config(checkpoint: Checkpoint) -> list[SmallFile]:
+def _generation_config(checkpoint: Checkpoint, folder: Path) -> list[SmallFile]:
     """Copy a generation_config.json, or make one of what a config.json says."""
-    path, rows = checkpoint.path / GENERATION_CONFIG, checkpoint.params.vocab_size
+    path, rows = folder / GENERATION_CONFIG, checkpoint.params.vocab_size
     if path.exists():
-        return [copy_of(path, checkpoint.path)]
+        return [copy_of(path, folder)]
     ends = {
         key: listed if len(listed) > 1 else listed[0]
         for key in ("bos_token_id", "eos_token_id")
-        if (listed := listed_tokens(checkpoint.path, key, rows))
+        if (listed := listed_tokens(folder, key, rows))
     }
     return [SmallFile(GENERATION_CONFIG, (json.dumps(ends) + "\n").encode())] if ends else []
 

@@ -19,7 +19,7 @@ from llamakit.convert.moves import Move, WeightFile, nbytes_read
 from llamakit.convert.source_checksums import SourceChecksums, read_in_order, verify_checksums
 from llamakit.errors import LlamakitError
 from llamakit.files.file_stamp import Stamp, stamps, unchanged
-from llamakit.files.regular_file import open_regular
+from llamakit.files.regular_file import open_regular, read_bytes
 from llamakit.protocols import Checkpoint
 
 _BLOCK_NBYTES = 1 << 20
@@ -39,6 +39,12 @@ class SmallFile:
         if isinstance(self.content, bytes):
             return len(self.content)
         return self.content.stat().st_size
+
+    def read_if_in(self, folder: Path) -> SmallFile:
+        """Return the file with its content in memory, if it is a copy of one in ``folder``."""
+        if isinstance(self.content, bytes) or self.content.parent != folder:
+            return self
+        return SmallFile(self.name, read_bytes(self.content))
 
 
 @dataclass(frozen=True)

@@ -42,7 +42,7 @@ from llamakit.convert.llama4_names import with_llama4_names
 from llamakit.convert.meta_format import plan_safetensors
 from llamakit.convert.moves import Move, WeightFile, make_move, whole
 from llamakit.convert.quantize import specs_of
-from llamakit.convert.source_files import HF_FILES, find_tokenizer
+from llamakit.convert.source_files import HF_FILES, small_files_of
 from llamakit.errors import OptionError, suggestion
 from llamakit.protocols import Checkpoint, ToolCommand
 
@@ -74,8 +74,9 @@ def export_hf(
         NoSpaceError: there is no room.
     """
     check_options(options, ("max_shard_size", "tokenizer", "instruct", "quantize"))
-    plan, note = plan_hf(checkpoint, destination, options)
-    return {**write_plan(plan, options), "notes": [note]}
+    with small_files_of(checkpoint) as (folder, tokenizer):
+        plan, note = plan_hf(checkpoint, destination, options, folder, tokenizer)
+        return {**write_plan(plan, options), "notes": [note]}
 
 
 def export_safetensors(
@@ -124,19 +125,27 @@ def write_plan(plan: ConversionPlan, options: Mapping[str, Any]) -> dict[str, ob
 
 
 def plan_hf(
-    checkpoint: Checkpoint, destination: Path, options: Mapping[str, Any]
+    checkpoint: Checkpoint,
+    destination: Path,
+    options: Mapping[str, Any],
+    folder: Path,
+    tokenizer: Path | None,
 ) -> tuple[ConversionPlan, str]:
     """Plan what ``export_hf`` writes; return also what was decided, as a sentence.
 
-    Args and Raises: as ``export_hf``.
+    Args:
+        folder, tokenizer: where its small files are, and its tokenizer unless the options name
+            one, as ``small_files_of`` gives them.
+
+    Other Args and Raises: as ``export_hf``.
     """
     limit = parse_size(options.get("max_shard_size") or DEFAULT_MAX_SHARD_SIZE)
-    given = options.get("tokenizer")
-    tokenizer = Path(given) if given else find_tokenizer(checkpoint.path)
+    given, instruct = options.get("tokenizer"), options.get("instruct")
+    tokenizer = Path(given) if given else tokenizer
     scheme = options.get("quantize")
     rounded = rounded_names(checkpoint, scheme)
     more = {"quantization_config": quantization_config(scheme)} if scheme else {}
-    small, note = hf_files(checkpoint, tokenizer, instruct=options.get("instruct"), more=more)
+    small, note = hf_files(checkpoint, tokenizer, instruct=instruct, folder=folder, more=more)
     asked = {name: options.get(name) for name in ("max_shard_size", "instruct", "quantize")}
     command = ToolCommand("export", {"format": "hf", **asked})
     plan = plan_huggingface(

@@ -36,6 +36,7 @@ def hf_files(
     tokenizer: Path | None,
     *,
     instruct: bool | None = None,
+    folder: Path | None = None,
     more: Mapping[str, object] = MappingProxyType({}),
 ) -> tuple[list[SmallFile], str]:
     """Say what a Hugging Face folder has besides the weights and their index.
@@ -46,6 +47,7 @@ def hf_files(
         checkpoint: what config.json describes.
         tokenizer: a tokenizer.model or a tokenizer.json; what is next to it is copied.
         instruct: whether the model was trained on dialogs; None: what is there decides.
+        folder: where its small files are, as ``small_files_of`` gives it; None: its own.
         more: other keys of config.json.
     Returns:
         The files, and a sentence that says whether it is a base or an instruct model.
@@ -57,11 +59,12 @@ def hf_files(
     kind = model_kind(checkpoint.path, instruct, template=source.template if source else None)
     parts = read_parts(source, checkpoint, instruct=kind.instruct) if source else None
     context, path = context_length(checkpoint), checkpoint.path
-    ends = _ends(checkpoint, parts, kind.instruct)
+    folder = folder or path
+    ends = _ends(checkpoint, folder, parts, kind.instruct)
     files = [SmallFile("config.json", as_json({**config(checkpoint), **ends, **more}))]
-    generation = path / GENERATION_CONFIG
+    generation = folder / GENERATION_CONFIG
     if generation.exists():
-        files.append(copy_of(generation, path))
+        files.append(copy_of(generation, folder))
     else:
         values = as_json({**ends, **_SAMPLING, "max_length": context})
         files.append(SmallFile(GENERATION_CONFIG, values))
@@ -70,7 +73,7 @@ def hf_files(
             "%s has no tokenizer, so what is written has none; pass one with --tokenizer", path
         )
     else:
-        files += tokenizer_files(source, parts, path, context, kind)
+        files += tokenizer_files(source, parts, folder, context, kind)
     files += [copy_of(file, path) for file in license_files(path, tokenizer)]
     return files, kind.note
 
@@ -142,11 +145,11 @@ def matrix_dtype(checkpoint: Checkpoint) -> str:
 
 
 def _ends(
-    checkpoint: Checkpoint, parts: TokenizerParts | None, instruct: bool
+    checkpoint: Checkpoint, folder: Path, parts: TokenizerParts | None, instruct: bool
 ) -> dict[str, object]:
     """Name the tokens that begin and end a string: as the source lists them, else its tokenizer."""
-    rows, path = checkpoint.params.vocab_size, checkpoint.path
-    begin, end = (listed_tokens(path, key, rows) for key in ("bos_token_id", "eos_token_id"))
+    rows = checkpoint.params.vocab_size
+    begin, end = (listed_tokens(folder, key, rows) for key in ("bos_token_id", "eos_token_id"))
     bos, stops = (parts.bos, parts.stops) if parts else _usual_ends(checkpoint, instruct)
     stops = end or stops
     return {

@@ -6,14 +6,19 @@ license.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import re
+from collections.abc import Iterator
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
+from llamakit.checkpoint.capabilities import embedded_files
 from llamakit.convert.conversion_plan import SmallFile
 from llamakit.convert.model_kind import FOLDERS_OF_THE_HUB
 from llamakit.files.links import leads_outside
 from llamakit.files.regular_file import check_regular
+from llamakit.protocols import Checkpoint
 
 TOKENIZER = "tokenizer.model"
 TOKENIZER_JSON = "tokenizer.json"
@@ -30,6 +35,24 @@ HF_FILES = ("config.json", GENERATION_CONFIG, *TOKENIZER_FILES[:3], TOKENIZER)
 """What an export writes, or some of it."""
 _MORE_TEMPLATES = "additional_chat_templates"
 _LICENSE = re.compile(r"(license|use_policy|notice)(\.md|\.txt)?", re.IGNORECASE)
+
+
+@contextlib.contextmanager
+def small_files_of(checkpoint: Checkpoint) -> Iterator[tuple[Path, Path | None]]:
+    """Give the folder with a checkpoint's small files, and its tokenizer there, above, or nowhere.
+
+    What is embedded in the file of the weights is in a temporary folder for that long.
+    """
+    embedded = embedded_files(checkpoint)
+    if not embedded:
+        yield checkpoint.path, find_tokenizer(checkpoint.path)
+        return
+    with TemporaryDirectory(prefix="llamakit-") as name:
+        folder = Path(name)
+        for file, content in embedded.items():
+            (folder / file).write_bytes(content)
+        has_tokenizer = not {TOKENIZER, TOKENIZER_JSON}.isdisjoint(embedded)
+        yield folder, find_tokenizer(folder if has_tokenizer else checkpoint.path)
 
 
 def find_tokenizer_file(path: Path) -> Path | None:
@@ -61,14 +84,13 @@ def license_files(path: Path, tokenizer: Path | None) -> list[Path]:
     They are in its folder, or above: next to the tokenizer as in Meta's downloads of Llama 2, or
     above the ``original`` of the hub.
     """
-    folders = [path]
+    folders = [path if path.is_dir() else path.parent]  # a format of a plugin's may be a file
     parent = path.resolve().parent
     if path.resolve().name in FOLDERS_OF_THE_HUB or (tokenizer and tokenizer.parent == parent):
         folders.append(parent)
     by_name = {
         file.name: file
         for folder in reversed(folders)
-        if folder.is_dir()  # a format of a plugin's may be a file
         for file in sorted(folder.iterdir())
         if _LICENSE.fullmatch(file.name) and file.is_file()
     }

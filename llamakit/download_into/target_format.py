@@ -74,5 +74,7 @@ def _safetensors(checkpoint: Checkpoint, destination: Path) -> ConversionPlan:
 
 def _huggingface(checkpoint: Checkpoint, destination: Path) -> ConversionPlan:
     from llamakit.convert.export import plan_hf
+    from llamakit.convert.source_files import find_tokenizer
 
-    return plan_hf(checkpoint, destination, {})[0]
+    folder = checkpoint.path
+    return plan_hf(checkpoint, destination, {}, folder, find_tokenizer(folder))[0]

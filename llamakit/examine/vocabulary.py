@@ -6,9 +6,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from llamakit.checkpoint.capabilities import embedded_files
 from llamakit.errors import TokenizerError
 from llamakit.examine.steps import Opener
 from llamakit.protocols import Checkpoint, Tokenizer
+
+_TOKENIZERS = ("tokenizer.model", "tokenizer.json")
 
 
 @dataclass(frozen=True)
@@ -28,6 +31,8 @@ def find_vocabulary(checkpoint: Checkpoint, opener: Opener) -> Vocabulary:
     folder = checkpoint.path
     places = (folder / "tokenizer.model", folder.resolve().parent / "tokenizer.model")
     path = next((place for place in places if place.exists()), None)
+    if not embedded_files(checkpoint).keys().isdisjoint(_TOKENIZERS):
+        path = folder
     try:
         tokenizer = _of_a_plugin(places, opener) if path is None else opener.load_tokenizer(path)
     except TokenizerError as error:

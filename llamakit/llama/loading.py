@@ -176,7 +176,8 @@ def open_draft_model(
 def find_tokenizer(model: Path, given: str | Path | None = None) -> Path:
     """Return the tokenizer file of a model: the given one, the folder's, else its parent's.
 
-    That is ``tokenizer.model``, or else a ``tokenizer.*`` file that a plugin loads.
+    That is ``tokenizer.model``, or else a ``tokenizer.*`` file that a plugin loads. A model that is
+    one file, of a plugin's format, may hold its tokenizer: then it is that file.
 
     Raises:
         TokenizerError: there is none.
@@ -184,6 +185,8 @@ def find_tokenizer(model: Path, given: str | Path | None = None) -> Path:
     if given is not None:
         path = Path(given)
         return path / "tokenizer.model" if path.is_dir() else path
+    if default_toolkit().loads_tokenizer(model):
+        return model
     folders = (model, model.resolve().parent)
     for folder in folders:
         if (folder / "tokenizer.model").exists():
@@ -193,6 +196,8 @@ def find_tokenizer(model: Path, given: str | Path | None = None) -> Path:
                 return path
     if (model / "tokenizer.json").exists():  # loading it says why it is none
         return model / "tokenizer.json"
+    if model.is_file():
+        return model
     hint = hint_at_misnamed(model / "tokenizer.model") or hint_at_misnamed(model / "tokenizer.json")
     raise TokenizerError(
         f"no tokenizer.model in {model} nor in its parent: pass it with --tokenizer FILE"

@@ -11,6 +11,8 @@ from llamakit.printable import listed
 
 _SHOWN = 4
 """How many names of files a message shows."""
+_MOST_OPENED = 256
+"""How many entries of a folder are tried: a checkpoint may be a folder, or a file."""
 
 
 def not_a_checkpoint(
@@ -30,7 +32,7 @@ def not_a_checkpoint(
     names = sorted(child.name for child in path.iterdir())
     if not names:
         return NotACheckpointError(f"{path} is an empty folder{_expectation(expected)}")
-    inside = [name for name in names if (path / name).is_dir() and is_openable(path / name)]
+    inside = [name for name in names[:_MOST_OPENED] if is_openable(path / name)]
     if inside:
         return NotACheckpointError(
             f"{path} is not a checkpoint itself, but holds {listed(inside, _SHOWN)}: "

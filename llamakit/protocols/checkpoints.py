@@ -170,6 +170,15 @@ class CheckpointCapabilities(Checkpoint, Protocol):
         """
         ...
 
+    def embedded_files(self) -> Mapping[str, bytes]:
+        """Return small files whose content is in the file of the weights, by the names they get.
+
+        Such are a ``tokenizer.model``, ``tokenizer_config.json``, ``chat_template.jinja`` and
+        ``generation_config.json``. Conversions and exporters take them for files in its folder, and
+        look for a tokenizer elsewhere only if none is among them.
+        """
+        ...
+
     def deep_checks(self) -> Iterable[Finding]:
         """Check the values, for ``verify --deep``, and say what that has shown.
 

@@ -117,6 +117,9 @@ class OpenTokenizer(Tokenizer, Protocol):
     """The name of the prompt format that its chat models were trained with; without it,
     ``llama2``."""
 
+    chat_template: str | None
+    """A chat template of Hugging Face's that is in the tokenizer's own file; None: in none."""
+
     def for_model(self, params: ModelParams) -> Tokenizer:
         """Return the tokenizer as the model with these numbers uses it.
 

@@ -38,6 +38,7 @@ def check_capabilities(checkpoint: Checkpoint) -> None:
     _answer(lambda: capabilities.stored_as(checkpoint))
     if reason := _answer(lambda: capabilities.unsupported(checkpoint)):
         raise ContractError(f"unsupported() refuses a whole checkpoint: {reason}")
+    _answer(lambda: capabilities.embedded_files(checkpoint))
     for target in ("meta", "huggingface"):
         _answer(lambda target=target: capabilities.companion_files(checkpoint, target))  # type: ignore[misc]
     for finding in capabilities.deep_checks(checkpoint):

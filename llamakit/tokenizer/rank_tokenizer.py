@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import itertools
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -43,6 +43,8 @@ class RankTokenizer:
         special: SpecialTokens,
         *,
         added: Sequence[AddedToken] = (),
+        stops: Collection[int] = (),
+        chat_template: str | None = None,
     ) -> None:
         """Make a tokenizer.
 
@@ -51,8 +53,11 @@ class RankTokenizer:
             special: the version's special tokens.
             added: what the files of a fine-tune name otherwise or add. Text may become those that
                 are not special.
+            stops: tokens that end an answer besides the version's.
+            chat_template: of Hugging Face's, where the tokenizer's own file has one.
         """
         first = len(ranks)
+        self.chat_template, self._stops = chat_template, stops
         self.path = path
         self.ranks = ranks
         self.prompt_format = special.prompt_format
@@ -65,7 +70,7 @@ class RankTokenizer:
         self._words = {named[token]: token for token in text_tokens}
         self.bos_id = self._names.get(special.names[0], first)
         self.eos_id = self._names.get(special.names[special.eos], first + special.eos)
-        self.stop_ids = frozenset(first + offset for offset in special.stops)
+        self.stop_ids = frozenset([*(first + offset for offset in special.stops), *stops])
         self.vocab_size = 1 + max(
             *self._names.values(), *self._words.values(), *self.stop_ids, self.bos_id
         )
@@ -75,7 +80,14 @@ class RankTokenizer:
         special = special_tokens(len(self.ranks), params.vocab_size, params.use_scaled_rope)
         if special is self.special:
             return self
-        return RankTokenizer(self.path, self.ranks, special, added=self.added)
+        return RankTokenizer(
+            self.path,
+            self.ranks,
+            special,
+            added=self.added,
+            stops=self._stops,
+            chat_template=self.chat_template,
+        )
 
     def encode(self, text: str, *, bos: bool = False, eos: bool = False) -> list[int]:
         """Return the tokens of ``text``; text never becomes a control token."""

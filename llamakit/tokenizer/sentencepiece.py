@@ -27,14 +27,23 @@ _BYTE = re.compile("<0x[0-9A-F]{2}>")
 class SentencePieceTokenizer:
     """A SentencePiece model.
 
+    Args:
+        path: its file.
+        model: what that holds; None reads it.
+        chat_template: of Hugging Face's, where the tokenizer's own file has one.
+    Raises:
+        RuntimeError: sentencepiece does not load it.
     Source: the reference's ``llama/tokenizer.py``.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(
+        self, path: Path, model: bytes | None = None, *, chat_template: str | None = None
+    ) -> None:
         import sentencepiece
 
-        self.path = path
-        self._model = sentencepiece.SentencePieceProcessor(model_proto=_read(path))
+        self.path, self.chat_template = path, chat_template
+        proto = _read(path) if model is None else model
+        self._model = sentencepiece.SentencePieceProcessor(model_proto=proto)
         self.vocab_size: int = self._model.vocab_size()
         self._model.id_to_piece(list(range(self.vocab_size)))  # fails where one is not UTF-8
         self.bos_id: int = self._model.bos_id()

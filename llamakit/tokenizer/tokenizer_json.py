@@ -6,7 +6,8 @@ ranks say the same. What a fine-tune has added or renamed is kept.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+import contextlib
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from typing import Any
 from llamakit.errors import InvalidJSONError, TokenizerError
 from llamakit.files.json_reader import parse_json
 from llamakit.files.regular_file import open_regular
+from llamakit.printable import printable
 from llamakit.tokenizer.added_tokens import MAX_NBYTES, AddedToken, listed_tokens
 from llamakit.tokenizer.byte_level import from_text
 from llamakit.tokenizer.rank_file import MAX_TOKEN_NBYTES, check_ranks
@@ -34,17 +36,53 @@ def load(path: Path) -> RankTokenizer:
     Raises:
         TokenizerError: it is damaged, or of another kind than those of Llama 3 and later.
     """
-    try:
+    with _explained(path, "a tokenizer.json as Hugging Face's tokenizers writes it"):
         return _tokenizer(_read(path), path)
+
+
+def from_vocabulary(
+    path: Path,
+    vocab: Mapping[str, int],
+    merges: Sequence[str],
+    added: Sequence[AddedToken],
+    *,
+    stops: Collection[int] = (),
+    chat_template: str | None = None,
+) -> RankTokenizer:
+    """Make Llama 3's tokenizer of what another kind of file lists as a tokenizer.json does.
+
+    Args:
+        path: the file.
+        vocab: each token as byte-level BPE writes it, and its ID; those of ``added`` are skipped.
+        merges: two tokens with a space between, in the order in which they are merged.
+        added: the tokens that follow, by ID.
+        stops, chat_template: as ``RankTokenizer``.
+
+    Raises:
+        TokenizerError: it is damaged, or of another kind than that of Llama 3.
+    """
+    with _explained(path, "a vocabulary and merges in the order of token IDs"):
+        ranks = _checked(vocab, merges, added, LLAMA_3_1_HF, path)
+        return RankTokenizer(
+            path, ranks, LLAMA_3_1_HF, added=added, stops=stops, chat_template=chat_template
+        )
+
+
+@contextlib.contextmanager
+def _explained(path: Path, expected: str) -> Iterator[None]:
+    """Have what goes wrong with the content of a file say so."""
+    try:
+        yield
     except _DifferentError as error:
         raise TokenizerError(
             f"{path}: {error}; expected the byte-level BPE of Llama 3 or later. The tokenizer of "
             "other models is their tokenizer.model: pass it with --tokenizer"
         ) from error
     except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
+        said = printable(error, 80)
         raise TokenizerError(
-            f"{path} is damaged ({type(error).__name__}: {error!s:.80}); expected a tokenizer.json "
-            "as Hugging Face's tokenizers writes it: copy the file again"
+            f"{path} is damaged ({type(error).__name__}: {said}); expected {expected}: copy the "
+            "file again"
         ) from error
 
 
@@ -64,10 +102,22 @@ def _tokenizer(value: dict[str, Any], path: Path) -> RankTokenizer:
     model = value.get("model") or {}
     special = _special(value, model)
     added = sorted(listed_tokens(value))
-    ranks = _ranks(model["vocab"], {token.id for token in added}, path)
-    _check_added(added, len(ranks), special, path)
-    _check_merges(model["merges"], ranks)
+    ranks = _checked(model["vocab"], model["merges"], added, special, path)
     return RankTokenizer(path, ranks, special, added=added)
+
+
+def _checked(
+    vocab: Mapping[str, int],
+    merges: Sequence[Any],
+    added: Sequence[AddedToken],
+    special: SpecialTokens,
+    path: Path,
+) -> list[bytes]:
+    """Return the ranks that a vocabulary and its merges say."""
+    ranks = _ranks(vocab, {token.id for token in added}, path)
+    _check_added(added, len(ranks), special, path)
+    _check_merges(merges, ranks)
+    return ranks
 
 
 def _special(value: Mapping[str, Any], model: Mapping[str, Any]) -> SpecialTokens:
@@ -113,7 +163,7 @@ def _check_added(
             )
 
 
-def _check_merges(merges: list[Any], ranks: list[bytes]) -> None:
+def _check_merges(merges: Sequence[Any], ranks: list[bytes]) -> None:
     """Check that the merges say what the ranks say.
 
     Raises:

@@ -395,7 +395,7 @@ def test_an_unknown_folder_says_what_was_found_and_what_is_expected(toolkit, tmp
 
     found = f"{tmp_path} is not a checkpoint: found a, b, c, d and 2 more\n"
     assert message.startswith(found)
-    assert len(re.findall("\n  expected: ", message)) == 3
+    assert len(re.findall("\n  expected: ", message)) == 4
 
 
 def test_a_folder_of_checkpoints_says_which_they_are(toolkit, reference_cases):

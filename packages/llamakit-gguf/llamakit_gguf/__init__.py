@@ -1,13 +1,54 @@
-"""Export a checkpoint to GGUF, the format that llama.cpp and its relatives run.
+"""GGUF, the format that llama.cpp and its relatives run: opened, and exported to.
 
-This module is imported at every start of llamakit, so it imports nothing: the work is in
-``export.py``, which comes in when somebody exports.
+This module is imported at every start of llamakit, so it imports nothing: the work is in modules
+that come in when a GGUF file is read or written.
 """
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
 from llamakit import hookimpl
 
+if TYPE_CHECKING:
+    from pathlib import Path
 
-def export_gguf(checkpoint, destination, options):
+    from llamakit.hookspecs import Registrar
+    from llamakit.protocols import Checkpoint, Exporter, Tokenizer
+
+_MAGIC = b"GGUF"
+
+
+@hookimpl
+def register_exporters(exporters: Registrar[Exporter]) -> None:
+    """Offer ``gguf``."""
+    exporters.register("gguf", export_gguf, help="one GGUF file, for llama.cpp")
+
+
+@hookimpl
+def open_checkpoint(path: Path) -> Checkpoint | None:
+    """Open a GGUF file of a Llama: model.gguf, or model-00001-of-0000N.gguf."""
+    if not _is_gguf(path):
+        return None
+    from llamakit_gguf.checkpoint import open_gguf
+
+    return open_gguf(path)
+
+
+@hookimpl
+def load_tokenizer(path: Path) -> Tokenizer | None:
+    """Load the tokenizer that is in a GGUF file of a Llama."""
+    if not _is_gguf(path):
+        return None
+    from llamakit_gguf.checkpoint import load_tokenizer
+
+    return load_tokenizer(path)
+
+
+def export_gguf(
+    checkpoint: Checkpoint, destination: Path, options: Mapping[str, Any]
+) -> Mapping[str, Any]:
     """Write a folder with one GGUF file in it.
 
     Args:
@@ -15,7 +56,7 @@ def export_gguf(checkpoint, destination, options):
         destination: the folder to make.
         options: by name.
     Options:
-        outtype: f32, f16, bf16 or q8_0, else the checkpoint's own.
+        outtype: f32, f16, bf16, q8_0 or q4_0, else the checkpoint's own.
         tokenizer: its file, else the one in the checkpoint's folder or next to it.
     """
     from llamakit_gguf.export import export
@@ -23,7 +64,14 @@ def export_gguf(checkpoint, destination, options):
     return export(checkpoint, destination, options)
 
 
-@hookimpl
-def register_exporters(exporters):
-    """Offer ``gguf``."""
-    exporters.register("gguf", export_gguf, help="one GGUF file, for llama.cpp")
+def _is_gguf(path: Path) -> bool:
+    """Tell whether a path is a file that begins as a GGUF does."""
+    if not path.is_file():
+        return False
+    from llamakit.files.regular_file import open_regular
+
+    try:
+        with open_regular(path) as file:
+            return file.read(len(_MAGIC)) == _MAGIC
+    except OSError:  # whoever else is asked says why
+        return False

@@ -1,8 +1,7 @@
 """Carries an export out: a plan of tensors, the metadata, then the rows of each tensor.
 
-GGML rotates neighbouring rows of a query or key head together, as Meta does, so rows stay in the
-order in which ``Checkpoint.read`` gives them. (Hugging Face pairs the halves of a head; llama.cpp's
-own converter starts from there and permutes them back.)
+The tokenizer and the chat template are those of a Hugging Face export, which llama.cpp's own
+converter starts from; so keys and values are the converter's.
 
 Source: https://github.com/ggml-org/ggml/blob/master/docs/gguf.md and ``LlamaModel`` in llama.cpp's
 ``conversion/llama.py``.
@@ -13,42 +12,36 @@ from __future__ import annotations
 import contextlib
 import logging
 import math
-import shutil
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
 import numpy as np
+import numpy.typing as npt
 from gguf import GGML_QUANT_SIZES, GGMLQuantizationType, GGUFWriter, LlamaFileType
 from gguf.quants import quantize
 
-import llamakit
-from llamakit.errors import NoSpaceError, OptionError, ParametersError
+from llamakit.checkpoint.atomic_folder import check_space
+from llamakit.checkpoint.layout import expected_parameters
+from llamakit.convert.source_files import small_files_of
+from llamakit.errors import OptionError, ParametersError, UnsupportedModelError
 from llamakit.protocols import Checkpoint, Parameter
-from llamakit_gguf.metadata import add_metadata, rope_factors
-from llamakit_gguf.vocabulary import add_vocabulary, read_tokenizer
+from llamakit_gguf.metadata import add_metadata, rope_divisors
+from llamakit_gguf.names import ROPE_FREQS, to_gguf
+from llamakit_gguf.tensors import Values
+from llamakit_gguf.vocabulary import add_vocabulary, read_vocabulary
 
-OPTIONS = ("outtype", "tokenizer", "progress", "direct")
+OPTIONS = ("outtype", "tokenizer", "instruct", "progress", "direct")
 """``progress`` and ``direct`` are what the command and the built-in exporters know, too."""
 KINDS = {
     "f32": (GGMLQuantizationType.F32, LlamaFileType.ALL_F32, "float32"),
     "f16": (GGMLQuantizationType.F16, LlamaFileType.MOSTLY_F16, "float16"),
     "bf16": (GGMLQuantizationType.BF16, LlamaFileType.MOSTLY_BF16, "bfloat16"),
     "q8_0": (GGMLQuantizationType.Q8_0, LlamaFileType.MOSTLY_Q8_0, None),
+    "q4_0": (GGMLQuantizationType.Q4_0, LlamaFileType.MOSTLY_Q4_0, None),
 }
 """By outtype: what tensors and the file are called, and the dtype whose bytes are the same."""
-_LAYER = {
-    "attention_norm": "attn_norm",
-    "attention.wq": "attn_q",
-    "attention.wk": "attn_k",
-    "attention.wv": "attn_v",
-    "attention.wo": "attn_output",
-    "ffn_norm": "ffn_norm",
-    "feed_forward.w1": "ffn_gate",
-    "feed_forward.w2": "ffn_down",
-    "feed_forward.w3": "ffn_up",
-}
 _BLOCK = 1 << 20  # values that are in memory at a time
 _ROOM_FOR_METADATA = 16 << 20
 
@@ -75,7 +68,7 @@ def export(
 
     Args and options: as ``export_gguf``.
     Returns:
-        ``files`` with the name and size of each, ``nbytes``, ``nbytes_read``.
+        ``files`` with the name and size of each, ``nbytes``, ``nbytes_read``, ``notes``.
 
     Raises:
         OptionError: an option that there is not, or of a wrong value.
@@ -86,25 +79,26 @@ def export(
     """
     outtype = _outtype(checkpoint, options)
     tensors = plan(checkpoint, KINDS[outtype][0])
-    given = options.get("tokenizer")
-    path = Path(given) if given else llamakit.load_tokenizer(checkpoint.path).path
-    rows = checkpoint.params.vocab_size
-    tokenizer = read_tokenizer(path, rows)
-    factors = rope_factors(checkpoint)
-    _check_room(destination.parent, sum(it.nbytes for it in tensors) + _ROOM_FOR_METADATA)
-    name = checkpoint.path.resolve().name
+    divisors = rope_divisors(checkpoint)
+    given, instruct = options.get("tokenizer"), options.get("instruct")
+    with small_files_of(checkpoint) as (folder, own):
+        tokenizer = Path(given) if given else own
+        vocabulary = read_vocabulary(checkpoint, tokenizer, folder, instruct)
+    check_space(destination.parent, sum(it.nbytes for it in tensors) + _ROOM_FOR_METADATA)
+    name = checkpoint.path.resolve().name.removesuffix(".gguf")
     read_before = checkpoint.nbytes_read
     destination.mkdir()
     file = destination / f"{name}-{outtype}.gguf"
     with contextlib.closing(GGUFWriter(file, "llama")) as writer:
         add_metadata(writer, checkpoint, name, KINDS[outtype][1])
-        add_vocabulary(writer, tokenizer, rows)
-        write_tensors(writer, checkpoint, tensors, factors, options.get("progress"))
+        add_vocabulary(writer, vocabulary)
+        write_tensors(writer, checkpoint, tensors, divisors, options.get("progress"))
     nbytes = file.stat().st_size
     return {
         "files": [{"name": file.name, "nbytes": nbytes}],
         "nbytes": nbytes,
         "nbytes_read": checkpoint.nbytes_read - read_before,
+        "notes": [vocabulary.note],
     }
 
 
@@ -116,7 +110,14 @@ def plan(checkpoint: Checkpoint, kind: GGMLQuantizationType) -> list[Tensor]:
 
     Raises:
         ParametersError: parameters are missing, or are of another model.
+        UnsupportedModelError: it is a Llama 4.
     """
+    if "moe_args" in checkpoint.params.extra:
+        raise UnsupportedModelError(
+            f"{checkpoint.path} is a Llama 4, a mixture of experts, and only Llama 1, 2, 3 and "
+            "Code Llama are written as GGUF here: export it with --format hf, and convert that "
+            "with llama.cpp's convert_hf_to_gguf.py"
+        )
     names = tensor_names(checkpoint)
     found = set(checkpoint.parameters) - {"rope.freqs"}
     if checkpoint.params.tied_embeddings:
@@ -138,26 +139,21 @@ def plan(checkpoint: Checkpoint, kind: GGMLQuantizationType) -> list[Tensor]:
 
 def tensor_names(checkpoint: Checkpoint) -> dict[str, str]:
     """Map Meta's names to GGUF's, in the order of the model."""
-    names = {"tok_embeddings.weight": "token_embd.weight"}
-    for index in range(checkpoint.params.n_layers):
-        for ours, theirs in _LAYER.items():
-            names[f"layers.{index}.{ours}.weight"] = f"blk.{index}.{theirs}.weight"
-    names["norm.weight"] = "output_norm.weight"
-    if not checkpoint.params.tied_embeddings:  # llama.cpp takes the embedding where there is none
-        names["output.weight"] = "output.weight"
-    return names
+    names = expected_parameters(checkpoint.params)
+    # llama.cpp takes the embedding where there is no output layer
+    return {name: to_gguf(name) for name in names}
 
 
 def write_tensors(
     writer: GGUFWriter,
     checkpoint: Checkpoint,
     tensors: list[Tensor],
-    factors: np.ndarray | None,
+    divisors: npt.NDArray[np.float32] | None,
     progress: Callable[[int], None] | None,
 ) -> None:
     """Write the header and the index, then every tensor a block of rows after the other."""
-    if factors is not None:
-        writer.add_tensor_info("rope_freqs.weight", factors.shape, factors.dtype, factors.nbytes)
+    if divisors is not None:
+        writer.add_tensor_info(ROPE_FREQS, divisors.shape, divisors.dtype, divisors.nbytes)
     for tensor in tensors:
         writer.add_tensor_info(
             tensor.name, tensor.parameter.shape, np.dtype("float32"), tensor.nbytes, tensor.kind
@@ -165,8 +161,8 @@ def write_tensors(
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_ti_data_to_file()
-    if factors is not None:
-        writer.write_tensor_data(factors)
+    if divisors is not None:
+        writer.write_tensor_data(divisors)
     for tensor in tensors:
         writer.write_tensor_data(_Rows(checkpoint, tensor, progress))  # type: ignore[arg-type]
 
@@ -202,18 +198,19 @@ class _Rows:
             )
 
 
-def _blocks(checkpoint: Checkpoint, parameter: Parameter) -> Iterator[np.ndarray]:
+def _blocks(checkpoint: Checkpoint, parameter: Parameter) -> Iterator[Values]:
     step = max(1, _BLOCK // math.prod(parameter.shape[1:]))
     for start in range(0, parameter.shape[0], step):
         stop = min(start + step, parameter.shape[0])
         yield checkpoint.read(parameter.name, start=start, stop=stop)
 
 
-def _converted(rows: np.ndarray, kind: GGMLQuantizationType) -> np.ndarray:
+def _converted(rows: Values, kind: GGMLQuantizationType) -> Values:
     if any(kind == known and rows.dtype.name == dtype for known, _, dtype in KINDS.values()):
         return rows
-    with np.errstate(over="ignore"):
-        return quantize(rows.astype(np.float32), kind)
+    with np.errstate(all="ignore"):
+        values: Values = quantize(rows.astype(np.float32), kind)
+    return values
 
 
 def _kind(parameter: Parameter, wanted: GGMLQuantizationType) -> GGMLQuantizationType:
@@ -240,7 +237,9 @@ def _name_uneven(tensors: list[Tensor], wanted: GGMLQuantizationType) -> None:
 def _outtype(checkpoint: Checkpoint, options: Mapping[str, Any]) -> str:
     for name in options:
         if name not in OPTIONS:
-            raise OptionError(f"the gguf export has no option {name!r}; it has outtype, tokenizer")
+            raise OptionError(
+                f"the gguf export has no option {name!r}; it has outtype, tokenizer, instruct"
+            )
     given = options.get("outtype")
     if given is not None and given not in KINDS:
         raise OptionError(f"outtype is {given!r}; it has to be one of {', '.join(KINDS)}")
@@ -252,15 +251,6 @@ def _outtype(checkpoint: Checkpoint, options: Mapping[str, Any]) -> str:
             f"write with --option outtype=, one of {', '.join(KINDS)}"
         )
     return given or own[stored]
-
-
-def _check_room(folder: Path, nbytes: int) -> None:
-    free = shutil.disk_usage(folder).free
-    if free < nbytes:
-        raise NoSpaceError(
-            f"{folder} has {free / 1e9:.2f} GB free, and {nbytes / 1e9:.2f} GB are needed. Free "
-            "some space, or choose another place."
-        )
 
 
 def _log() -> logging.Logger:

@@ -81,7 +81,7 @@ def export(tmp_path):
 
     def run(checkpoint, **options) -> Path:
         llamakit.export(checkpoint, tmp_path / "made", "gguf", force=True, **options)
-        (file,) = (tmp_path / "made").iterdir()
+        (file,) = (tmp_path / "made").glob("*.gguf")
         return file
 
     return run

@@ -117,7 +117,6 @@ def test_the_metadata_says_what_llama_cpp_needs(base, export):
         "tokenizer.ggml.unknown_token_id": 0,
         "tokenizer.ggml.add_bos_token": True,
         "tokenizer.ggml.add_eos_token": False,
-        "tokenizer.ggml.add_space_prefix": True,
     }
     assert {name: said.get(name) for name in expected} == expected
     assert said["llama.attention.layer_norm_rms_epsilon"] == pytest.approx(1e-5)
@@ -138,7 +137,7 @@ def test_memory_does_not_grow_with_the_model(export):
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert file.stat().st_size > 2 * 2 * 60_000 * 512  # two large tensors, 123 MB each as float32
-    assert peak < 60e6
+    assert peak < 90e6
 
 
 def test_progress_counts_every_byte_that_is_read(base, export):
@@ -173,7 +172,7 @@ def test_nothing_is_left_of_an_export_that_fails(base, tmp_path):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"outtype": "q4_k"}, "outtype is 'q4_k'; it has to be one of f32, f16, bf16, q8_0"),
+        ({"outtype": "q4_k"}, "outtype is 'q4_k'; it has to be one of f32, f16, bf16, q8_0, q4_0"),
         ({"quality": "high"}, "the gguf export has no option 'quality'"),
     ],
 )

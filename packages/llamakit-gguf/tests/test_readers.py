@@ -75,14 +75,28 @@ def test_linear_scaling_is_in_the_metadata(export):
     assert fields["llama.rope.scaling.factor"].contents() == 4.0
 
 
+def test_meta_files_that_say_no_factor_are_scaled_by_that_of_their_family(export):
+    said = {"rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0}
+    theta = {"rope_theta": 500000.0, "use_scaled_rope": True}
+
+    first, second = (rope_freqs(export(Changed(**theta, rope_scaling=it))) for it in (said, None))
+
+    assert first == second
+
+
 @pytest.mark.parametrize(
-    "numbers",
+    ("numbers", "message"),
     [
-        {"rope_scaling": {"rope_type": "dynamic", "factor": 2.0}},
-        {"rope_scaling": {"rope_type": "linear"}},
-        {"use_scaled_rope": True},
+        ({"rope_scaling": {"rope_type": "dynamic", "factor": 2.0}}, "scaled by dynamic"),
+        ({"rope_scaling": {"rope_type": "linear"}}, "has no 'factor'"),
+        ({"rope_scaling": {"rope_type": "yarn", "factor": 2.0}}, "of type yarn is not supported"),
     ],
 )
-def test_other_ways_to_scale_are_refused(tmp_path, numbers):
-    with pytest.raises(llamakit.LlamakitError, match="scaled in a way that this export does not"):
+def test_other_ways_to_scale_are_refused(tmp_path, numbers, message):
+    with pytest.raises(llamakit.LlamakitError, match=message):
         llamakit.export(Changed(**numbers), tmp_path / "made", "gguf")
+
+
+def rope_freqs(file):
+    (tensor,) = (it for it in GGUFReader(file).tensors if it.name == "rope_freqs.weight")
+    return tensor.data.tobytes()

@@ -50,9 +50,15 @@ def test_a_tokenizer_of_another_model_is_refused(tmp_path):
 
 def test_a_tokenizer_that_is_none_is_refused(base, tmp_path):
     (tmp_path / "tokenizer.json").write_text("{}")
+    (tmp_path / "other.model").write_text("no model")
 
-    with pytest.raises(llamakit.LlamakitError, match="not a SentencePiece model"):
-        llamakit.export(base, tmp_path / "made", "gguf", tokenizer=str(tmp_path / "tokenizer.json"))
+    for name, message in (
+        ("tokenizer.json", "expected the byte-level BPE of Llama 3"),
+        ("other.model", "not a SentencePiece model"),
+        ("absent.model", "no such tokenizer file"),
+    ):
+        with pytest.raises(llamakit.LlamakitError, match=message):
+            llamakit.export(base, tmp_path / "made", "gguf", tokenizer=str(tmp_path / name))
 
 
 def test_a_tokenizer_that_changes_characters_is_refused(base, tmp_path):

@@ -27,8 +27,8 @@ def register_prompt_formats(formats: Registrar[PromptFormatFactory]) -> None:
         """Encode a dialog with a Hugging Face chat template.
 
         Args:
-            file: a template, or a tokenizer_config.json that holds one; none looks next to the
-                tokenizer.
+            file: a template, or a tokenizer_config.json that holds one; none looks in the
+                tokenizer's own file, or next to it.
             template: which one, where the file holds several with names.
         """
         from llamakit.plugins.prompt_formats.jinja.format import JinjaFormat

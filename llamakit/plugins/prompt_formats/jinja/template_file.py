@@ -39,7 +39,7 @@ def find(tokenizer: Tokenizer, file: str | None, template: str) -> TemplateFile:
     """Read a chat template.
 
     Args:
-        file: None looks next to the tokenizer.
+        file: None looks in the tokenizer's own file, or next to it.
         template: which one, where the file names several.
     Raises:
         UsageError: there is no such file, or none next to the tokenizer.
@@ -55,6 +55,8 @@ def find(tokenizer: Tokenizer, file: str | None, template: str) -> TemplateFile:
         if text is None:
             raise FileFormatError(f"{path} has no chat_template: give a file that has one")
         return TemplateFile(path, text, _tokens(path, folder))
+    if own := getattr(tokenizer, "chat_template", None):
+        return TemplateFile(tokenizer.path, own, {})
     for path in (folder / name for name in TEMPLATE_FILES):
         text = _template(path, template) if path.exists() else None
         if text is not None:
