@@ -59,10 +59,10 @@ soak: $(VENV)/installed-test ## the long kill and load runs
 clients: $(VENV)/installed .clients/installed ## real clients (LangChain, pydantic-ai, …) against the bundled model (RECORD=1: new fixtures)
 	LLAMAKIT_PYTHON=$(abspath $(BIN))/python LLAMAKIT_RECORD=$(RECORD) .clients/bin/python -m pytest tests/clients
 
-.clients/installed: tests/clients/requirements.txt $(wildcard tests/clients/ai-sdk/package*.json)
+.clients/installed: tests/clients/requirements.txt $(wildcard tests/clients/node/package*.json)
 	$(PYTHON) -m venv .clients
 	.clients/bin/python -m pip --disable-pip-version-check install --quiet --no-deps -r tests/clients/requirements.txt
-	cp tests/clients/ai-sdk/package*.json .clients/
+	cp tests/clients/node/package*.json .clients/
 	if command -v npm >/dev/null; then npm ci --prefix .clients --silent --ignore-scripts; fi
 	@touch $@
 
