@@ -1,5 +1,7 @@
 """Frameworks for agents: pydantic-ai, openai-agents, smolagents, ag2, autogen, agno."""
 
+from typing import Any
+
 from conftest import MODEL
 from weather import CITIES, QUESTION, Weather, weather
 
@@ -63,3 +65,93 @@ def test_openai_agents_chat(base_url: str) -> None:
 
     assert done.final_output
     assert done.new_items[0].type == "tool_call_item"
+
+
+def test_smolagents(base_url: str) -> None:
+    from smolagents import OpenAIModel, ToolCallingAgent, tool
+
+    model = OpenAIModel(MODEL, api_base=base_url, api_key="any", max_tokens=200)
+    told: list[str] = []
+
+    @tool
+    def weather_of_city(city: str) -> str:
+        """Tell the weather in a city.
+
+        Args:
+            city: its name.
+        """
+        told.append(city)
+        return weather(city)
+
+    call = model.generate(
+        [{"role": "user", "content": QUESTION}], tools_to_call_from=[weather_of_city]
+    ).tool_calls[0]
+    ToolCallingAgent([weather_of_city], model, max_steps=1).run(QUESTION)
+
+    assert call.function.name == "weather_of_city"
+
+
+def test_ag2(base_url: str) -> None:
+    import asyncio
+
+    from ag2 import Agent
+    from ag2.config import OpenAIConfig
+
+    config = OpenAIConfig(MODEL, api_key="any", base_url=base_url, max_retries=0, max_tokens=200)
+    with_tool = Agent("weather", "Be short.", config=config, tools=[weather])
+    structured = Agent("forecast", config=config, response_schema=Weather)
+
+    async def ask() -> tuple[Any, Any]:
+        return (
+            await (await with_tool.ask(QUESTION)).content(),
+            await (await structured.ask(QUESTION)).content(),
+        )
+
+    text, forecast = asyncio.run(ask())
+
+    assert text
+    assert forecast.city in CITIES
+
+
+def test_autogen(base_url: str) -> None:
+    import asyncio
+
+    from autogen_agentchat.agents import AssistantAgent
+    from autogen_core.models import UserMessage
+    from autogen_core.tools import FunctionTool
+    from autogen_ext.models.openai import OpenAIChatCompletionClient
+
+    info = dict.fromkeys(("vision", "structured_output"), False) | {"family": "unknown"}
+    client = OpenAIChatCompletionClient(
+        model=MODEL,
+        base_url=base_url,
+        api_key="any",
+        max_retries=0,
+        max_tokens=200,
+        model_info=info | {"function_calling": True, "json_output": True},
+    )
+    tool = FunctionTool(weather, "Tell the weather in a city.", strict=True)
+    question = UserMessage(content=QUESTION, source="user")
+
+    async def ask() -> tuple[Any, Any]:
+        forced = await client.create([question], tools=[tool], tool_choice=tool)
+        agent = AssistantAgent("weather", client, tools=[tool])
+        return forced, await agent.run(task=QUESTION)
+
+    forced, done = asyncio.run(ask())
+
+    assert forced.content[0].name == "weather"
+    assert done.messages[-1].content
+
+
+def test_agno(base_url: str) -> None:
+    from agno.agent import Agent
+    from agno.models.openai import OpenAILike
+
+    model = OpenAILike(id=MODEL, base_url=base_url, api_key="any", max_retries=0, max_tokens=200)
+    agent = Agent(model=model, tools=[weather], tool_call_limit=1, telemetry=False)
+    done = agent.run(QUESTION)
+    structured = Agent(model=model, output_schema=Weather, telemetry=False).run(QUESTION)
+
+    assert done.content
+    assert structured.content.city in CITIES

@@ -78,3 +78,68 @@ def test_litellm(base_url: str) -> None:
     message = litellm.stream_chunk_builder(list(answer)).choices[0].message
 
     assert weather_of(message.tool_calls[0].function.arguments) in CITIES
+
+
+def test_haystack(base_url: str) -> None:
+    from haystack.components.generators.chat import OpenAIChatGenerator
+    from haystack.dataclasses import ChatMessage
+    from haystack.tools import create_tool_from_function
+    from haystack.utils import Secret
+
+    generator = OpenAIChatGenerator(
+        model=MODEL,
+        api_base_url=base_url,
+        api_key=Secret.from_token("any"),
+        max_retries=0,
+        tools=[create_tool_from_function(weather)],
+    )
+    question = ChatMessage.from_user(QUESTION)
+    forced = generator.run([question], generation_kwargs={"tool_choice": "required"})["replies"][0]
+    call = forced.tool_call
+    told = ChatMessage.from_tool("Sunny.", origin=call)
+    last = generator.run([question, forced, told], generation_kwargs={"max_tokens": 100})
+
+    assert call.arguments["city"] in CITIES
+    assert last["replies"][0].text
+
+
+def test_dspy(base_url: str) -> None:
+    import dspy
+
+    model = dspy.LM(f"openai/{MODEL}", api_base=base_url, api_key="any", cache=False, num_retries=0)
+    question = [{"role": "user", "content": QUESTION}]
+    (answer,) = model(messages=question, response_format=Weather)
+
+    assert Weather.model_validate_json(answer).city in CITIES
+
+
+def test_magentic(base_url: str) -> None:
+    from magentic import OpenaiChatModel, prompt
+
+    model = OpenaiChatModel(MODEL, api_key="any", base_url=base_url, max_tokens=200)
+
+    @prompt(QUESTION, model=model)
+    def answer() -> Weather: ...
+
+    assert answer().city in CITIES
+
+
+def test_outlines(base_url: str) -> None:
+    import outlines
+    from openai import OpenAI
+
+    model = outlines.from_openai(OpenAI(base_url=base_url, api_key="any", max_retries=0), MODEL)
+
+    assert Weather.model_validate_json(model(QUESTION, Weather)).city in CITIES
+
+
+def test_mirascope(base_url: str) -> None:
+    from mirascope import llm
+
+    llm.register_provider("openai", f"local/{MODEL}", base_url=base_url, api_key="any")
+
+    @llm.call(f"local/{MODEL}", format=Weather)
+    def answer() -> str:
+        return QUESTION
+
+    assert answer().parse().city in CITIES
