@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from llamakit.errors import PromptError, PromptTooLongError
 
 if TYPE_CHECKING:
-    from llamakit.runtime.requests import Event, FinishReason, Scores, Top
+    from llamakit.runtime.requests import Event, FinishReason, Scores, StopToken, Top
     from llamakit.runtime.text_stream import TextStream
 
 
@@ -31,6 +31,8 @@ class Chunk:
         prompt_top: with ``prompt_logprobs``, the likeliest tokens in the place of each, if asked
             for.
         observed: with an answer's last chunk, what the observers of its hidden states have found.
+        stop_token: the one that ended the answer, its scores, and both as the sampler saw them, if
+            asked for.
     """
 
     index: int
@@ -45,6 +47,7 @@ class Chunk:
     seen: Scores | None = None
     prompt_top: tuple[Top, ...] = ()
     observed: tuple[Any, ...] = ()
+    stop_token: StopToken | None = None
 
 
 def to_chunk(event: Event, text: TextStream, head: str = "") -> Chunk:
@@ -68,6 +71,7 @@ def to_chunk(event: Event, text: TextStream, head: str = "") -> Chunk:
         event.seen,
         event.prompt_top,
         observed_of(event),
+        event.stop_token,
     )
 
 

@@ -32,6 +32,10 @@ class Scores(NamedTuple):
     top: Top
 
 
+StopToken = tuple[int, Scores, Scores | None]
+"""A stop token, its scores, and those that the sampler saw, if asked for."""
+
+
 @dataclass(frozen=True)
 class Request:
     """A request to continue one sequence.
@@ -87,6 +91,7 @@ class Event:
         prompt_top: with ``prompt_logprobs``, the likeliest tokens in the place of each of the
             prompt's tokens; nothing for the first.
         observed: with the last event, what each observer has found.
+        stop_token: the one that ended the row, with its scores, if those of tokens are asked for.
     """
 
     index: int
@@ -101,6 +106,7 @@ class Event:
     seen: Scores | None = None
     prompt_top: tuple[Top, ...] = ()
     observed: tuple[Any, ...] = ()
+    stop_token: StopToken | None = None
 
 
 @dataclass(eq=False)
@@ -185,9 +191,11 @@ class RunningRow:
         prompt_top, self.prompt_top = self.prompt_top, []
         finish: FinishReason | None = None
         new_token: int | None = token
+        stop_token: StopToken | None = None
         if self.request.prompt_only:
             new_token, logprob, finish, top, seen = None, None, "length", (), None
         elif token in self.request.stop_tokens:
+            stop_token = None if logprob is None else (token, Scores(logprob, top), seen)
             new_token, logprob, finish, top, seen = None, None, "stop", (), None
         else:
             self.tokens.append(token)
@@ -209,6 +217,7 @@ class RunningRow:
             seen=seen,
             prompt_top=tuple(prompt_top),
             observed=observed,
+            stop_token=stop_token,
         )
 
     def end(self) -> Event:

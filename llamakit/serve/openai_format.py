@@ -193,3 +193,5 @@ class CompletionFormat(ResponseFormat):
                 yield token, Scores(logprob, top) if position else None, None
         if chunk.token is not None and not self.request.discard:
             yield chunk.token, Scores(chunk.logprob or 0.0, chunk.top), chunk.seen
+        if chunk.stop_token is not None:
+            yield chunk.stop_token

@@ -168,6 +168,24 @@ def test_echo_shows_the_prompt_and_its_logprobs(client: OpenAI, llama: Llama) ->
     ][: len(prompt)]
 
 
+def test_logprobs_of_a_completion_end_with_the_stop_token(client: OpenAI, llama: Llama) -> None:
+    # lm-eval takes the last entry off, since it asks for one token more than it scores
+    prompt = llama.tokenizer.encode(STORY, bos=True)
+    likeliest = llama.generate([prompt], 1, temperature=0)[0][0]
+    token = complete(client, max_tokens=1, logprobs=1).choices[0].logprobs
+
+    stopped = complete(
+        client, max_tokens=1, logprobs=1, echo=True, extra_body={"stop_token_ids": likeliest}
+    )
+
+    (choice,) = stopped.choices
+    assert (choice.text, choice.finish_reason) == (STORY, "stop")
+    assert stopped.usage.completion_tokens == 0
+    assert choice.logprobs.tokens[-1:] == token.tokens
+    assert choice.logprobs.top_logprobs[-1] == token.top_logprobs[0]
+    assert len(choice.logprobs.tokens) == stopped.usage.prompt_tokens + 1
+
+
 def test_a_chat_is_answered(client: OpenAI, llama: Llama) -> None:
     expected = "".join(llama.stream_chat(QUESTION, temperature=0))  # type: ignore[arg-type]
 
