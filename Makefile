@@ -63,7 +63,8 @@ clients: $(VENV)/installed .clients/installed ## real clients (LangChain, pydant
 	$(PYTHON) -m venv .clients
 	.clients/bin/python -m pip --disable-pip-version-check install --quiet --no-deps -r tests/clients/requirements.txt
 	cp tests/clients/node/package*.json .clients/
-	if command -v npm >/dev/null; then npm ci --prefix .clients --silent --ignore-scripts; fi
+	if command -v npm >/dev/null; then npm ci --prefix .clients --silent --ignore-scripts; \
+		else echo "No npm: the clients of Node are left out"; fi
 	@touch $@
 
 clean: ## remove the environment and what was built

@@ -16,17 +16,17 @@ import pytest
 from recording import proxy
 
 DATA = Path(__file__).parents[1] / "data" / "clients"
+PYTHON = str(Path(os.environ.get("LLAMAKIT_PYTHON", ".venv/bin/python")).absolute())
 MODEL = "llama-demo"
 
 
 @pytest.fixture(scope="session")
 def server() -> Iterator[str]:
     """``llamakit serve``, greedy, with room for the tools that agents describe."""
-    python = os.environ.get("LLAMAKIT_PYTHON", ".venv/bin/python")
     words = ["--port", "0", "--max-seq-len", "2048", "--slots", "2", "--temperature", "0"]
     words += ["--max-new-tokens", "300", "--dtype", "float32"]
     with subprocess.Popen(
-        [python, "-m", "llamakit", "serve", *words], stderr=subprocess.PIPE, text=True
+        [PYTHON, "-m", "llamakit", "serve", *words], stderr=subprocess.PIPE, text=True
     ) as process:
         assert process.stderr is not None
         try:
@@ -40,9 +40,12 @@ def server() -> Iterator[str]:
 
 
 @pytest.fixture
-def base_url(server: str, request: pytest.FixtureRequest) -> Iterator[str]:
+def base_url(
+    server: str, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[str]:
     """The URL that a client is given."""
     with proxy(server) as (url, noted):
+        monkeypatch.setenv("OPENAI_BASE_URL", f"{url}/v1")
         yield f"{url}/v1"
     assert noted, "the client has asked for nothing"
     if os.environ.get("LLAMAKIT_RECORD"):
@@ -54,11 +57,13 @@ def base_url(server: str, request: pytest.FixtureRequest) -> Iterator[str]:
 
 
 @pytest.fixture(autouse=True)
-def environment(base_url: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """What some clients read from the environment, and a home of their own."""
     monkeypatch.setenv("OPENAI_API_KEY", "any")
-    monkeypatch.setenv("OPENAI_BASE_URL", base_url)
     monkeypatch.setenv("OPENAI_AGENTS_DISABLE_TRACING", "1")
+    monkeypatch.setenv("HAYSTACK_TELEMETRY_ENABLED", "False")
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    monkeypatch.setenv("HF_DATASETS_OFFLINE", "1")
     monkeypatch.setenv("LITELLM_LOCAL_MODEL_COST_MAP", "True")
     monkeypatch.setenv("LLM_USER_PATH", str(tmp_path))
     monkeypatch.setenv("HOME", str(tmp_path))

@@ -15,7 +15,11 @@ from server_kit import Running, demo_folder, thread
 from llamakit.api import Llama
 
 RECORDED = sorted((Path(__file__).parents[1] / "data" / "clients").glob("*.json"))
-CLIENTS = {"ai", "openai", "langchain", "pydantic", "instructor", "llama", "llm", "litellm"}
+CLIENTS = {
+    *("ag2", "agno", "ai", "autogen", "dspy", "haystack", "instructor", "langchain", "litellm"),
+    *("llama", "llm", "lm", "magentic", "mirascope", "openai", "outlines", "pydantic"),
+    "smolagents",
+}
 
 
 @pytest.fixture(scope="module")
@@ -45,13 +49,27 @@ def test_what_clients_send_is_answered_in_the_shape_that_they_read(
         answer = wide.post(recorded["path"], body)
 
         assert answer.status_code == 200, answer.text
-        if recorded["path"] == "/v1/responses":
+        if recorded["path"] == "/tokenize":
+            assert len(answer.json()["tokens"]) == answer.json()["count"] > 0
+        elif recorded["path"] == "/v1/completions":
+            check_scores(body, answer.text)
+        elif recorded["path"] == "/v1/responses":
             check_response(body, answer.text)
         elif body.get("stream"):
             check_chunks(body, answer.text)
         else:
             message = ChatCompletion.model_validate(answer.json()).choices[0].message
             assert is_forced(body) == bool(message.tool_calls)
+
+
+def check_scores(body: dict[str, Any], text: str) -> None:
+    """Check that each token has a score, and one more that lm-eval takes off."""
+    choices = json.loads(text)["choices"]  # openai's type has no null for the first token
+    for prompt, choice in zip(body["prompt"], choices, strict=True):
+        logprobs = choice["logprobs"]
+        assert len(logprobs["token_logprobs"]) == len(prompt) + 1
+        assert None not in logprobs["token_logprobs"][1:]
+        assert all(logprobs["top_logprobs"][1:])
 
 
 def is_forced(body: dict[str, Any]) -> bool:
