@@ -15,7 +15,7 @@ from server_kit import HTTP, QUESTION, STORY, Running, begin, head, say, thread,
 from llamakit.api import Llama
 from llamakit.serve.api_errors import ApiError
 from llamakit.serve.body_check import BODIES, MOST_VALUES, BodyLimits, checked_body
-from llamakit.serve.body_reader import BodyProcess
+from llamakit.serve.body_process import BodyProcess
 from llamakit.serve.server_settings import Limits
 
 COMPLETIONS = "/v1/completions"
