@@ -17,6 +17,8 @@ import hypothesis
 import pytest
 from fork_server import can_be_forked, fork_server, run_forked, write_program
 
+from llamakit.cores import wait_briefly
+
 Run = Callable[..., "subprocess.CompletedProcess[str]"]
 
 INHERITED = ("LLAMAKIT_", "MASTER_", "TORCHELASTIC_")
@@ -36,7 +38,7 @@ def pytest_configure() -> None:
     """
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
-    os.environ.setdefault("GOMP_SPINCOUNT", "2000")  # idle threads leave the cores to other tests
+    wait_briefly()  # as the commands do: nothing has loaded torch yet
     if "PYTEST_XDIST_WORKER" in os.environ:  # as many threads as there are cores, but no more
         os.environ.setdefault("OMP_NUM_THREADS", "1")
 

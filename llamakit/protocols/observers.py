@@ -20,7 +20,7 @@ FINAL_STATES = -1
 
 
 class HiddenStates(Protocol):
-    """The hidden states that one pass has computed for one row, the same on any number of ranks.
+    """The hidden states that one pass has computed for one row: whole, on any number of ranks.
 
     They are there during the call that they are passed to, and no longer.
     """

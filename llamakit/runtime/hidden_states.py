@@ -1,4 +1,4 @@
-"""Shows the hidden states of passes to observers, the same on any number of ranks.
+"""Shows the hidden states of passes to observers: whole ones, on any number of ranks.
 
 Every rank keeps those that are asked for, of one pass, until the observers have read them.
 Shapes: T new positions of a row, V vocabulary.

@@ -21,6 +21,7 @@ from llamakit.serve import embeddings_endpoint, moderation_endpoint
 from llamakit.serve.admission import Admission
 from llamakit.serve.api_errors import ApiError
 from llamakit.serve.body_check import CheckedBody
+from llamakit.serve.body_reader import BodyReader
 from llamakit.serve.chat_format import ChatFormat
 from llamakit.serve.completion_request import CompletionRequest
 from llamakit.serve.completion_responses import CompletionResponse, failed
@@ -40,7 +41,6 @@ from llamakit.serve.openai_format import CompletionFormat, ResponseFormat
 from llamakit.serve.openapi import description
 from llamakit.serve.options_endpoint import describe_options
 from llamakit.serve.page_files import Page
-from llamakit.serve.request_body import BodyReader
 from llamakit.serve.request_ids import REQUEST_ID_HEADER
 from llamakit.serve.request_parser import RequestParser
 from llamakit.serve.request_threads import RequestThreads

@@ -1,6 +1,6 @@
 """What a request body has to be: JSON within limits, of the right form, with few values.
 
-Imports nothing heavy: ``body_process`` runs it for large bodies. The counts come before anything
+Imports nothing heavy: ``body_worker`` runs it for large bodies. The counts come before anything
 that takes time for each value.
 """
 

@@ -1,78 +1,108 @@
-"""The process that reads large request bodies, so that the server's own threads need not.
-
-A megabyte of JSON can take a second of Python, which no other thread can use meanwhile: neither the
-event loop, nor the model between its kernels. This process has the lowest priority, and as much
-memory as the largest body needs. Imports nothing heavy. It ends with its standard input.
-"""
+"""Has large request bodies read by ``body_worker``, one at a time."""
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import json
 import os
 import sys
-from typing import IO, Any
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
 
+import llamakit
+from llamakit.errors import InvalidJSONError
+from llamakit.files.json_reader import parse_json_again
 from llamakit.serve.api_errors import ApiError
-from llamakit.serve.body_check import BodyLimits, checked_body
+from llamakit.serve.body_check import BodyLimits, CheckedBody
+from llamakit.serve.body_worker import PREFIX
 
-PREFIX = 8
-"""Bytes of a message's length."""
-NBYTES, NBYTES_A_BYTE = 128 << 20, 64
-"""Memory: of Python itself, and for each byte of a body; an object takes 32 for one of its own."""
+MOST_SECONDS = 60.0
+"""For one body: a megabyte takes one second, and longer beside busy programs."""
+_ENVIRONMENT = ("LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH", "SYSTEMROOT")
+"""What Python may need to start; the process knows no keys."""
+_PROGRAM = """
+import sys
+sys.path[:] = sys.argv[2:]
+from llamakit.serve.body_worker import main
+main(sys.argv[1])
+"""
 
 
-def main(limits: str) -> None:
-    """Read bodies until there are no more.
+class BodyProcess:
+    """The process that reads large bodies. For one event loop, one body at a time.
 
-    Args:
-        limits: JSON of ``BodyLimits``.
+    It is started for the first body and stays. If it ends, the next body starts another.
     """
-    allowed = BodyLimits(**json.loads(limits))  # noqa: TID251 - of the parent
-    if hasattr(os, "nice"):
-        os.nice(19)
-    _limit_memory(NBYTES + NBYTES_A_BYTE * allowed.nbytes)
-    try:
-        while True:
-            encoding, path, data = (_read(sys.stdin.buffer) for _ in range(3))
-            _write(sys.stdout.buffer, reply(data, encoding.decode(), path.decode(), allowed))
-    except (EOFError, OSError):  # the other process has ended
-        os._exit(0)
+
+    def __init__(self, limits: BodyLimits) -> None:
+        self._limits = limits
+        self._process: asyncio.subprocess.Process | None = None
+
+    async def read(self, data: bytes, encoding: str, path: str) -> CheckedBody:
+        """Parse and check a body. Arguments and exceptions as ``checked_body``."""
+        was_idle = self._process is not None
+        try:
+            reply = await asyncio.wait_for(self._exchange(data, encoding, path), MOST_SECONDS)
+            answer = parse_json_again(reply)
+        except (OSError, EOFError, asyncio.TimeoutError, InvalidJSONError) as error:
+            await self.close()
+            if was_idle and isinstance(error, (ConnectionError, EOFError)):
+                return await self.read(data, encoding, path)  # somebody may have ended it before
+            raise ApiError(
+                413,
+                "the body needs more memory or time than the server has for it",
+                code="request_too_large",
+            ) from error
+        except asyncio.CancelledError:
+            await self.close()  # its reply would be taken for the next one's
+            raise
+        return _body(answer)
+
+    async def close(self) -> None:
+        """End the process."""
+        process, self._process = self._process, None
+        if process is None:
+            return
+        with contextlib.suppress(ProcessLookupError):
+            process.kill()
+        await process.wait()
+        assert process.stdin is not None
+        process.stdin.close()
+
+    async def _exchange(self, data: bytes, encoding: str, path: str) -> bytes:
+        process = await self._running()
+        assert process.stdin is not None
+        assert process.stdout is not None
+        for part in (encoding.encode(), path.encode(), data):
+            process.stdin.write(len(part).to_bytes(PREFIX, "big"))
+            process.stdin.write(part)
+        await process.stdin.drain()
+        prefix = await process.stdout.readexactly(PREFIX)
+        return await process.stdout.readexactly(int.from_bytes(prefix, "big"))
+
+    async def _running(self) -> asyncio.subprocess.Process:
+        if self._process is None or self._process.returncode is not None:
+            places = [str(Path(llamakit.__file__).parents[1]), *map(os.path.abspath, sys.path)]
+            self._process = await asyncio.create_subprocess_exec(
+                *(sys.executable, "-I", "-S", "-c", _PROGRAM),
+                *(json.dumps(asdict(self._limits)), *places),
+                stdin=asyncio.subprocess.PIPE,
+                stdout=asyncio.subprocess.PIPE,
+                env={name: os.environ[name] for name in _ENVIRONMENT if name in os.environ},
+                start_new_session=True,  # the terminal's Ctrl-C is not for it
+            )
+        return self._process
 
 
-def reply(data: bytes, encoding: str, path: str, limits: BodyLimits) -> bytes:
-    """Return what ``parsed_reply`` reads: the body, or what is wrong with it."""
-    try:
-        body = checked_body(data, encoding, path, limits)
-        answer: dict[str, Any] = {"body": body, "ignored": body.ignored}
-    except ApiError as error:
-        answer = {
-            "status": error.status,
-            "message": str(error),
-            "param": error.param,
-            "code": error.code,
-            "headers": error.headers,
-        }
-    return json.dumps(answer, ensure_ascii=False).encode()
+def _body(answer: dict[str, Any]) -> CheckedBody:
+    """Return the body of a reply.
 
-
-def _limit_memory(nbytes: int) -> None:
-    try:
-        import resource
-    except ImportError:  # Windows: the size of the body is all there is
-        return
-    hard = resource.getrlimit(resource.RLIMIT_DATA)[1]
-    most = nbytes if hard == resource.RLIM_INFINITY else min(nbytes, hard)
-    resource.setrlimit(resource.RLIMIT_DATA, (most, most))
-
-
-def _read(stream: IO[bytes]) -> bytes:
-    prefix = stream.read(PREFIX)
-    content = stream.read(int.from_bytes(prefix, "big"))
-    if len(prefix) < PREFIX:
-        raise EOFError
-    return content
-
-
-def _write(stream: IO[bytes], content: bytes) -> None:
-    stream.write(len(content).to_bytes(PREFIX, "big") + content)
-    stream.flush()
+    Raises:
+        ApiError: the reply says what is wrong.
+    """
+    if "body" in answer:
+        return CheckedBody(answer["body"], answer["ignored"])
+    status, message = answer.pop("status"), answer.pop("message")
+    raise ApiError(status, message, **answer)

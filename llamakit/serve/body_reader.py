@@ -1,108 +1,125 @@
-"""Has large request bodies read by ``body_process``, one at a time."""
+"""Reading the body of a request: in turn, in time, and large ones in another process."""
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import json
-import os
-import sys
-from dataclasses import asdict
-from pathlib import Path
-from typing import Any
+import re
+from collections.abc import Hashable
 
-import llamakit
-from llamakit.errors import InvalidJSONError
-from llamakit.files.json_reader import parse_json_again
+from starlette.requests import ClientDisconnect, Request
+
 from llamakit.serve.api_errors import ApiError
-from llamakit.serve.body_check import BodyLimits, CheckedBody
-from llamakit.serve.body_process import PREFIX
+from llamakit.serve.body_check import (
+    ENCODINGS,
+    BodyLimits,
+    CheckedBody,
+    checked_body,
+    too_large,
+)
+from llamakit.serve.body_process import BodyProcess
+from llamakit.serve.fair_gate import FairGate
+from llamakit.serve.memory_return import MemoryReturn
+from llamakit.serve.server_settings import ServeSettings
 
-MOST_SECONDS = 60.0
-"""For one body: a megabyte takes one second, and longer beside busy programs."""
-_ENVIRONMENT = ("LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH", "SYSTEMROOT")
-"""What Python may need to start; the process knows no keys."""
-_PROGRAM = """
-import sys
-sys.path[:] = sys.argv[2:]
-from llamakit.serve.body_process import main
-main(sys.argv[1])
-"""
+SMALL = 4 << 10
+"""Bytes of a body that is parsed on the event loop, which takes a few milliseconds at worst."""
+LARGE_AT_ONCE, LARGE_OF_ONE_CLIENT = 8, 4
+"""Large bodies that are received at the same time; the others stay in the network."""
 
 
-class BodyProcess:
-    """The process that reads large bodies. For one event loop, one body at a time.
+class BodyReader:
+    """Reads the bodies of requests. For one event loop.
 
-    It is started for the first body and stays. If it ends, the next body starts another.
+    Args:
+        context: tokens of a sequence.
     """
 
-    def __init__(self, limits: BodyLimits) -> None:
-        self._limits = limits
-        self._process: asyncio.subprocess.Process | None = None
+    def __init__(self, settings: ServeSettings, context: int, memory: MemoryReturn) -> None:
+        limits = self._limits = settings.limits
+        unknown = settings.unknown_fields.value
+        self._allowed = BodyLimits(limits.body, limits.choices, context, unknown)
+        self._process = BodyProcess(self._allowed)
+        self._places = FairGate(LARGE_AT_ONCE, LARGE_OF_ONE_CLIENT)
+        self._turn = FairGate(1)
+        self._memory = memory
 
-    async def read(self, data: bytes, encoding: str, path: str) -> CheckedBody:
-        """Parse and check a body. Arguments and exceptions as ``checked_body``."""
-        was_idle = self._process is not None
+    async def read(self, request: Request) -> CheckedBody:
+        """Read, parse and check the body of a request.
+
+        Raises:
+            ApiError: 413 it is too long, 408 it does not arrive, 415 it does not say that it is
+                JSON or how it is encoded, 400 it is not what it should be.
+        """
+        encoding = _encoding(request)
+        announced = _announced(request)
+        if announced is not None and announced > self._limits.body:
+            raise too_large(self._limits.body)
+        path, client = request.scope["path"], request.scope["llamakit.client"]
+        if announced is not None and announced <= SMALL and not encoding:
+            return checked_body(await self._arrived(request), "", path, self._allowed)
         try:
-            reply = await asyncio.wait_for(self._exchange(data, encoding, path), MOST_SECONDS)
-            answer = parse_json_again(reply)
-        except (OSError, EOFError, asyncio.TimeoutError, InvalidJSONError) as error:
-            await self.close()
-            if was_idle and isinstance(error, (ConnectionError, EOFError)):
-                return await self.read(data, encoding, path)  # somebody may have ended it before
-            raise ApiError(
-                413,
-                "the body needs more memory or time than the server has for it",
-                code="request_too_large",
-            ) from error
-        except asyncio.CancelledError:
-            await self.close()  # its reply would be taken for the next one's
-            raise
-        return _body(answer)
+            return await self._read_large(request, encoding, path, client)
+        finally:
+            self._memory.later()
 
     async def close(self) -> None:
-        """End the process."""
-        process, self._process = self._process, None
-        if process is None:
-            return
-        with contextlib.suppress(ProcessLookupError):
-            process.kill()
-        await process.wait()
-        assert process.stdin is not None
-        process.stdin.close()
+        """End the process for large bodies."""
+        self._memory.close()
+        await self._process.close()
 
-    async def _exchange(self, data: bytes, encoding: str, path: str) -> bytes:
-        process = await self._running()
-        assert process.stdin is not None
-        assert process.stdout is not None
-        for part in (encoding.encode(), path.encode(), data):
-            process.stdin.write(len(part).to_bytes(PREFIX, "big"))
-            process.stdin.write(part)
-        await process.stdin.drain()
-        prefix = await process.stdout.readexactly(PREFIX)
-        return await process.stdout.readexactly(int.from_bytes(prefix, "big"))
+    async def _read_large(
+        self, request: Request, encoding: str, path: str, client: Hashable
+    ) -> CheckedBody:
+        async with self._places.place(client):
+            data = await self._arrived(request)
+            if len(data) <= SMALL and not encoding:
+                return checked_body(data, "", path, self._allowed)
+            async with self._turn.place(client):
+                return await self._process.read(data, encoding, path)
 
-    async def _running(self) -> asyncio.subprocess.Process:
-        if self._process is None or self._process.returncode is not None:
-            places = [str(Path(llamakit.__file__).parents[1]), *map(os.path.abspath, sys.path)]
-            self._process = await asyncio.create_subprocess_exec(
-                *(sys.executable, "-I", "-S", "-c", _PROGRAM),
-                *(json.dumps(asdict(self._limits)), *places),
-                stdin=asyncio.subprocess.PIPE,
-                stdout=asyncio.subprocess.PIPE,
-                env={name: os.environ[name] for name in _ENVIRONMENT if name in os.environ},
-                start_new_session=True,  # the terminal's Ctrl-C is not for it
+    async def _arrived(self, request: Request) -> bytes:
+        try:
+            return await asyncio.wait_for(
+                _receive(request, self._limits.body), self._limits.arrival
             )
-        return self._process
+        except asyncio.TimeoutError:
+            raise ApiError(
+                408,
+                f"the request was not there within {self._limits.arrival:g} s",
+                headers={"Connection": "close"},
+            ) from None
+        except ClientDisconnect:
+            raise ApiError(400, "the connection was closed within the request") from None
 
 
-def _body(answer: dict[str, Any]) -> CheckedBody:
-    """Return the body of a reply.
+def _encoding(request: Request) -> str:
+    """Return the Content-Encoding of a request that says that it is JSON."""
+    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if kind != "application/json":
+        # a foreign web page may send other types without a CORS preflight
+        raise ApiError(415, "expected the header Content-Type: application/json")
+    encoding = request.headers.get("content-encoding", "").strip().lower().removeprefix("x-")
+    if encoding in ("", "identity"):
+        return ""
+    if encoding not in ENCODINGS:
+        raise ApiError(
+            415,
+            f"the body's Content-Encoding is {encoding[:40]!r}; expected {' or '.join(ENCODINGS)}, "
+            "or none",
+            headers={"Accept-Encoding": ", ".join(ENCODINGS)},
+        )
+    return encoding
 
-    Raises:
-        ApiError: the reply says what is wrong.
-    """
-    if "body" in answer:
-        return CheckedBody(answer["body"], answer["ignored"])
-    status, message = answer.pop("status"), answer.pop("message")
-    raise ApiError(status, message, **answer)
+
+def _announced(request: Request) -> int | None:
+    announced = request.headers.get("content-length", "")
+    return int(announced) if re.fullmatch("[0-9]{1,18}", announced) else None
+
+
+async def _receive(request: Request, limit: int) -> bytes:
+    data = bytearray()
+    async for piece in request.stream():
+        data += piece
+        if len(data) > limit:
+            raise too_large(limit)
+    return bytes(data)

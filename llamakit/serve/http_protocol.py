@@ -153,7 +153,13 @@ class HttpProtocol(H11Protocol):
     # Framing ------------------------------------------------------------------------------------
 
     def send_400_response(self, msg: str) -> None:
-        """Respond to invalid HTTP with an error in the API's format."""
+        """Respond to invalid HTTP with an error in the API's format, if it is not answered yet."""
+        if self.cycle is not None:
+            self.cycle.disconnected = True  # it may not respond as well
+            self.cycle.message_event.set()
+        if self.conn.our_state not in (h11.IDLE, h11.SEND_RESPONSE):
+            self.transport.close()
+            return
         body = json.dumps(bad(msg.rstrip(".").lower(), code="invalid_http").body()).encode()
         headers = [
             (b"content-type", b"application/json"),

@@ -14,6 +14,11 @@ from collections.abc import Callable
 
 QUIET_SECONDS = 1.0
 """After the last large request, so that many in a row are followed by one return."""
+_TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3
+"""Parameters of glibc's ``mallopt``."""
+KEPT_NBYTES, MAPPED_NBYTES = 16 << 20, 32 << 20
+"""Free memory that may stay at the end of each thread's heap, which ``malloc_trim`` leaves alone;
+and from which size on memory is in no heap. By itself glibc raises both to 64 and 32 MB."""
 
 
 class MemoryReturn:
@@ -21,6 +26,9 @@ class MemoryReturn:
 
     def __init__(self) -> None:
         self._timer: asyncio.TimerHandle | None = None
+        if (set_option := _function("mallopt")) is not None:
+            set_option(_MMAP_THRESHOLD, MAPPED_NBYTES)
+            set_option(_TRIM_THRESHOLD, KEPT_NBYTES)
 
     def later(self) -> None:
         """Note that a large request has been read."""
@@ -37,14 +45,14 @@ class MemoryReturn:
 
 
 def return_memory() -> None:
-    """Return free memory to the system, where the C library can."""
-    if (trim := _malloc_trim()) is not None:
+    """Return free memory to the system, where the C library can; without Python's lock."""
+    if (trim := _function("malloc_trim")) is not None:
         trim(0)
 
 
 @functools.cache
-def _malloc_trim() -> Callable[[int], int] | None:
-    """Return glibc's ``malloc_trim``, which runs without Python's lock; None without glibc."""
+def _function(name: str) -> Callable[..., int] | None:
+    """Return a function of glibc; None without glibc."""
     if sys.platform != "linux":
         return None
-    return getattr(ctypes.CDLL(None), "malloc_trim", None)
+    return getattr(ctypes.CDLL(None), name, None)

@@ -23,7 +23,6 @@ class Tokenized:
     """The tokens that a request asks for.
 
     Args:
-        tokens: compact: as objects, those of several long texts held arenas of Python for good.
         pieces: llamakit's own list of their texts is asked for.
         strings: vLLM's list of their texts is asked for.
         objects: llama.cpp's tokens with their pieces are asked for.

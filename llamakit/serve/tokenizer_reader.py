@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from array import array
 from collections.abc import Mapping
 from typing import Any
 
@@ -46,7 +45,7 @@ class TokenizerReader:
         (source,) = given
         adds_bos = body.get(BOS_FLAGS[source], source in ("text", "prompt"))
         return Tokenized(
-            array("i", [self._llama.tokenizer.bos_id] * adds_bos + self._encoded(body, source)),
+            [self._llama.tokenizer.bos_id] * adds_bos + self._encoded(body, source),
             pieces=source in ("text", "messages"),
             strings=body.get("return_token_strs", False),
             objects=body.get("with_pieces", False),

@@ -182,13 +182,14 @@ def _without_extras(schema: Any) -> Any:
     """Return a schema whose objects have no other properties than those that it names.
 
     A function takes no others, and a small model would go on inventing some. Where schemas are
-    joined by ``allOf``, each names only a part.
+    joined by ``allOf``, each names only a part. What only describes is left out: half of a long
+    list of tools.
     """
     if isinstance(schema, list):
         return [_without_extras(it) for it in schema]
     if not isinstance(schema, dict):
         return schema
-    inner = dict(schema)
+    inner = {key: value for key, value in schema.items() if key not in _DESCRIBING}
     for key, value in schema.items():
         if key in _NAMED and isinstance(value, dict):
             inner[key] = {name: _without_extras(it) for name, it in value.items()}
@@ -199,6 +200,7 @@ def _without_extras(schema: Any) -> Any:
     return inner
 
 
+_DESCRIBING = frozenset(("title", "description", "default", "examples"))
 _NAMED = ("properties", "patternProperties", "$defs", "definitions")
 _NESTED = ("items", "prefixItems", "additionalProperties", "anyOf", "oneOf", "contains")
 _JOINED = frozenset(("allOf", "anyOf", "oneOf", "if", "patternProperties", "$ref"))

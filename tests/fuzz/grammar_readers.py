@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
@@ -101,5 +102,6 @@ READERS = (
             b"",
         ],
         cases=150,
+        opens=(os.devnull,),  # for the process that tries a long one
     ),
 )

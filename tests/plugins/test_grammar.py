@@ -342,6 +342,13 @@ def test_what_cannot_be_used_is_one_sentence(
     assert "\n" not in str(caught.value)
 
 
+def test_a_long_grammar_is_tried_before_it_can_fill_the_stack(tokenizer: Any):
+    rules = "\n".join(f"a{number}: a{number + 1}" for number in range(10_000))
+
+    with pytest.raises(OptionError, match="characters take too much time or memory; make it"):
+        processor(tokenizer, "grammar", text=f'start: a0\n{rules}\na10000: "x"')
+
+
 def test_patterns_that_would_take_the_engine_hours_are_refused(tokenizer: Any):
     joined = {"type": "string", "allOf": [{"pattern": f"x{number}.*y"} for number in range(30)]}
 

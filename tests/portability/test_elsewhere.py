@@ -23,7 +23,7 @@ GUARDED = {
     "cli/chat/line_history.py": "asks the system for what it has",
     "cores.py": "asks the system for what it has",
     "plugins/processors/grammar/time_limit.py": "its import is tried; a clock limits it elsewhere",
-    "serve/body_process.py": "its import is tried; the size of a body is the limit elsewhere",
+    "serve/body_worker.py": "its import is tried; the size of a body is the limit elsewhere",
     "cli/hidden_input.py": "its import is tried; one line is read with getpass elsewhere",
     "cli/chat/line_reader.py": "its import is tried; lines are not edited elsewhere",
     "checkpoint/block_reader.py": "asks the system for what it has",

@@ -10,7 +10,7 @@ import pytest
 from server_kit import STORY, Running, wait_until
 
 MB = 1 << 20
-MARGIN = 60 * MB
+MARGIN = 40 * MB
 
 
 def resident_nbytes(pid: int) -> int:

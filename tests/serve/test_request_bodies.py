@@ -5,17 +5,29 @@ from __future__ import annotations
 import asyncio
 import gzip
 import json
+import socket
 import zlib
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from server_kit import HTTP, QUESTION, STORY, Running, begin, head, say, thread, wait_until
+from server_kit import (
+    HTTP,
+    QUESTION,
+    STORY,
+    Running,
+    begin,
+    head,
+    read_all,
+    say,
+    thread,
+    wait_until,
+)
 
 from llamakit.api import Llama
 from llamakit.serve.api_errors import ApiError
 from llamakit.serve.body_check import BODIES, MOST_VALUES, BodyLimits, checked_body
-from llamakit.serve.body_reader import BodyProcess
+from llamakit.serve.body_process import BodyProcess
 from llamakit.serve.server_settings import Limits
 
 COMPLETIONS = "/v1/completions"
@@ -191,3 +203,17 @@ def test_lengths_that_contradict_each_other_end_the_connection(running: Running)
         answer = say(running.address, begun + chunk + smuggled)
         assert answer.startswith(b"HTTP/1.1 400 "), begun
         assert answer.count(b"HTTP/1.1 ") == 1
+
+
+def test_a_body_that_turns_out_invalid_after_the_answer_ends_the_connection(
+    running: Running, capfd: pytest.CaptureFixture[str]
+) -> None:
+    with socket.create_connection(running.address, timeout=20) as connection:
+        connection.sendall(head("/nothing", Transfer_Encoding="chunked") + b"1\r\n{\r\n")
+        answered = connection.recv(65536)
+        connection.sendall(b"not a length\r\n")
+        after = read_all(connection)
+
+    assert answered.startswith(b"HTTP/1.1 404 ")
+    assert b"HTTP/1.1 " not in after
+    assert "Traceback" not in capfd.readouterr().err

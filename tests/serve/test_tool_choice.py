@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from server_kit import QUESTION, Running, demo_folder, thread
+from server_kit import QUESTION, STORY, Running, demo_folder, thread
 from test_errors import CHAT, refused
 
-from llamakit.api import Llama
+from llamakit.api import Llama, choose_sampling
+from llamakit.plugin_manager.factories import Choice
+from llamakit.serve.tool_choice import call_grammar, tool_use
 
 LLAMA_3 = Path(__file__).parents[1] / "data" / "reference-cases-llama3" / "llama31-mp8"
 
@@ -83,6 +86,23 @@ def test_the_tool_that_is_named_is_called(wide: Running, choice: dict[str, Any])
 
     assert name == "add"
     assert arguments["a"] in range(10)
+
+
+def test_one_of_as_many_tools_as_an_mcp_server_has_is_called(llama: Llama) -> None:
+    describing = {"description": "The owner of the repository, a user or an organization. " * 3}
+    values = [f"value of property {number}" for number in range(6)]
+    properties = {f"property_{number}": describing | {"enum": values} for number in range(10)}
+    tools = [tool(f"tool_{number}", **properties) for number in range(100)]
+    grammar = call_grammar(tool_use({"tools": tools, "tool_choice": "required"}), None)
+
+    sampling = choose_sampling(
+        processors=[Choice("grammar", {"text": grammar})], tokenizer=llama.tokenizer
+    )
+    prompt = llama.tokenizer.encode(STORY, bos=True)
+    chunks = llama.stream([prompt], sampling=sampling, max_new_tokens=60, seeds=[0])
+
+    text = "".join(chunk.text for chunk in chunks)
+    assert re.match(r'\{"name": "tool_\d+", "parameters": \{"property_0": "value of', text)
 
 
 def test_there_is_one_call_where_they_may_not_be_parallel(wide: Running) -> None:

@@ -144,15 +144,17 @@ def grammar(
     from llamakit.plugins.processors.grammar.constraint import Constraint
     from llamakit.plugins.processors.grammar.gbnf import GbnfError, is_gbnf, lark_of_gbnf
     from llamakit.plugins.processors.grammar.messages import (
+        MAX_GBNF_LENGTH,
         MAX_GRAMMAR_LENGTH,
         check_length,
         shortened,
     )
 
     source, name = _read(file, text, "grammar")
-    check_length(source, name, MAX_GRAMMAR_LENGTH)
+    has_rules_of_gbnf = is_gbnf(source)
+    check_length(source, name, MAX_GBNF_LENGTH if has_rules_of_gbnf else MAX_GRAMMAR_LENGTH)
     try:
-        return Constraint(tokenizer, lark_of_gbnf(source) if is_gbnf(source) else source, name)
+        return Constraint(tokenizer, lark_of_gbnf(source) if has_rules_of_gbnf else source, name)
     except GbnfError as error:
         raise OptionError(f"{name} cannot be used: {shortened(str(error))}") from error
 

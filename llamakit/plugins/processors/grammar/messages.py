@@ -28,7 +28,9 @@ NEAR = 20
 """Characters of a pattern that show where it is wrong."""
 
 MAX_SCHEMA_LENGTH = 1 << 16
-MAX_GRAMMAR_LENGTH = 1 << 15
+MAX_GRAMMAR_LENGTH = 1 << 18
+"""Characters: the calls of 128 tools of MCP servers have half as many."""
+MAX_GBNF_LENGTH = 1 << 15
 """Characters; the longest of llama.cpp's grammars have 20,000."""
 MAX_PATTERN_LENGTH = 4096
 """Characters of a regular expression, by which its time grows quadratically."""

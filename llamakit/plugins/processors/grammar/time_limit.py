@@ -1,7 +1,8 @@
 """Refuses grammars for which the engine would take minutes, and gigabytes, before it says no.
 
 Whether some string matches several patterns at once takes twice as long for each further one, and
-the engine cannot be interrupted. So where many may meet, another process tries first.
+the engine cannot be interrupted. So where many may meet, and where a grammar is long, another
+process tries first.
 """
 
 from __future__ import annotations
@@ -11,13 +12,19 @@ import subprocess
 import sys
 
 from llamakit.errors import OptionError
+from llamakit.plugins.processors.grammar.messages import MAX_SCHEMA_LENGTH
 
 MOST_PATTERNS = 8
 """Patterns of a schema that may meet in one string without a try: 2 ms."""
+LONGEST_UNTRIED = MAX_SCHEMA_LENGTH
+"""Characters of a grammar that is not tried: one second and 200 MB at worst."""
+NBYTES = 512 << 20
+"""Memory of a try; the calls of 128 tools need 100 MB."""
 WALL_SECONDS = 60
 """For a process that waits for others; it may compute for one or two seconds."""
-_PROGRAM = """
+_PROGRAM = f"""
 import sys
+NBYTES = {NBYTES}
 sys.path[:] = sys.argv[1:]
 from llguidance import LLMatcher
 try:
@@ -25,6 +32,9 @@ try:
     usage = resource.getrusage(resource.RUSAGE_SELF)
     most = int(usage.ru_utime + usage.ru_stime) + 2
     resource.setrlimit(resource.RLIMIT_CPU, (most, most))
+    hard = resource.getrlimit(resource.RLIMIT_DATA)[1]
+    most = NBYTES if hard == resource.RLIM_INFINITY else min(NBYTES, hard)
+    resource.setrlimit(resource.RLIMIT_DATA, (most, hard))
 except ImportError:
     pass
 grammar = LLMatcher.grammar_from_lark(sys.stdin.buffer.read().decode())
@@ -37,15 +47,16 @@ class TooSlowError(OptionError):
 
 
 def check_time(grammar: str, name: str) -> None:
-    """Try a grammar in another process if many patterns may have to match at once.
+    """Try a grammar in another process if it is long or many patterns may have to match at once.
 
     Args:
         grammar: in Lark's notation.
         name: of what the user has given, as the subject of a sentence.
     Raises:
-        TooSlowError: it takes too long.
+        TooSlowError: it takes too long, or too much memory.
     """
-    if not may_be_slow(grammar):
+    is_long = len(grammar) > LONGEST_UNTRIED
+    if not (is_long or may_be_slow(grammar)):
         return
     places = [os.path.abspath(place) for place in sys.path]  # noqa: PTH100 - "" is the folder
     try:
@@ -62,6 +73,11 @@ def check_time(grammar: str, name: str) -> None:
         is_slow = True
     else:
         is_slow = tried.returncode < 0  # other failures are the engine's to explain
+    if is_slow and is_long:
+        raise TooSlowError(
+            f"{name} cannot be used: its {len(grammar)} characters take too much time or memory; "
+            "make it shorter"
+        )
     if is_slow:
         raise TooSlowError(
             f"{name} cannot be used: it takes too long to find out whether some string matches all "
