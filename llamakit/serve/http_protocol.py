@@ -138,7 +138,11 @@ class HttpProtocol(H11Protocol):
         if not had_events:
             self.conn.receive_data(bytes(self._unparsed[: self._slice]))
             del self._unparsed[: self._slice]
-        super().handle_events()
+        try:
+            super().handle_events()
+        except h11.LocalProtocolError:  # the answer came first, and nothing may follow it here
+            self.transport.close()
+            return
         self._adapt(self.loop.time() - began)
         self._update_deadline()
         self.update()
