@@ -143,10 +143,13 @@ class RunningRow:
         """How many tokens may come from the cache when the row gets a slot; its last never does."""
         if self.request.observers:
             return 0
-        before_scored = (
-            self.request.first_scored - 1 if self.request.prompt_logprobs else sys.maxsize
-        )
+        before_scored = self.request.first_scored - 1 if self.scores_prompt else sys.maxsize
         return max(0, min(len(self.tokens) - 1, before_scored))
+
+    @property
+    def scores_prompt(self) -> bool:
+        """Whether the prompt's log-probabilities are still to be returned, with the first token."""
+        return self.request.prompt_logprobs and len(self.tokens) == self.prompt_length
 
     def add_prompt_logprobs(self, logits: torch.Tensor, start: int) -> None:
         """Store the log-probabilities of the prompt's tokens that follow some positions.

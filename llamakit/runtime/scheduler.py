@@ -161,11 +161,10 @@ class Scheduler:
     def pause(self, index: int) -> RunningRow | None:
         """Take a row that decodes out of its slot, to be resumed; None if it cannot be.
 
-        A prompt is scored once, and observers see each position once: such a row stays.
+        Observers see each position once: a row that has any stays.
         """
         for row in self._active:
-            is_read = row.request.prompt_logprobs or row.request.observers
-            if row.index == index and not is_read:
+            if row.index == index and not row.request.observers:
                 self._leave(index)
                 return row
         return None
@@ -245,14 +244,14 @@ class Scheduler:
         self, rows: list[RunningRow], first: int, tokens: Sequence[Sequence[int]]
     ) -> Pass:
         """Compute the next tokens of some prompts in adjacent slots."""
-        every = any(row.request.prompt_logprobs for row in rows)
+        every = any(row.scores_prompt for row in rows)
         logits, batch = forward(self._cache, rows, first, tokens, every_position=every)
         if not every:
             return Pass(rows, logits[:, None], batch)
         for row, start, count, of_row in zip(
             rows, batch.starts, map(len, tokens), logits, strict=True
         ):
-            if row.request.prompt_logprobs:
+            if row.scores_prompt:
                 row.add_prompt_logprobs(of_row[:count], start)
         last = [len(row_tokens) - 1 for row_tokens in tokens]
         return Pass(rows, logits[list(range(len(rows))), last][:, None], batch)

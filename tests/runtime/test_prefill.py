@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import pytest
 from engine_kit import answers, collect, counting, random_tokens, request
@@ -292,14 +291,29 @@ def test_a_row_that_was_paused_continues_from_what_the_cache_holds_of_it(llama: 
     assert row.tokens[len(prompt) :] == expected
 
 
-@pytest.mark.parametrize("read", ["observers", "prompt_logprobs"])
-def test_a_row_whose_positions_are_read_once_is_not_paused(llama: Llama, read: str) -> None:
-    settings: dict[str, Any] = {
-        "observers": llama.observers(["embedding"]),
-        "prompt_logprobs": True,
-    }
+def test_a_row_whose_prompt_was_scored_is_paused_too_and_scores_it_once(llama: Llama) -> None:
+    executor, prompt = counting(llama), random_tokens(8)
+    (expected,), _ = llama.generate([prompt], max_gen_len=20, temperature=0)
+    scheduler = Scheduler(executor, slots=2, length=64)
+    index = scheduler.submit(request(prompt, 20, prompt_logprobs=True))
+    (first,) = scheduler.step()
+    row = scheduler.pause(index)
+    assert row is not None
+
+    scheduler.resume(row)
+    events = [first]
+    while not scheduler.idle:
+        events += scheduler.step()
+
+    assert [event.token for event in events] == expected
+    assert [len(event.prompt_logprobs or ()) for event in events] == [len(prompt), *[0] * 19]
+
+
+def test_a_row_whose_positions_are_observed_is_not_paused(llama: Llama) -> None:
     scheduler = Scheduler(counting(llama), slots=2, length=64)
-    index = scheduler.submit(request(random_tokens(8), 20, **{read: settings[read]}))
+    index = scheduler.submit(
+        request(random_tokens(8), 20, observers=llama.observers(["embedding"]))
+    )
     scheduler.step()
 
     assert scheduler.pause(index) is None
