@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from llamakit.errors import LlamakitError
+from llamakit.errors import LlamakitError, TokenizerError, UsageError, for_commands
 from llamakit.llama.dialog_encoding import ReadAnswer, answer_reader, with_tools
 from llamakit.llama.llama import Llama
 from llamakit.plugin_manager.contracts.prompt_formats import build_format
-from llamakit.plugin_manager.factories import parse_choice
+from llamakit.plugin_manager.factories import Choice, parse_choice
 from llamakit.printable import printable
 from llamakit.protocols import Message, PromptFormat
-from llamakit.serve.api_errors import as_api_error, bad
+from llamakit.serve.api_errors import ApiError, as_api_error, bad, in_fields
 from llamakit.serve.request_messages import dialog_of, encode_messages
 from llamakit.serve.sampling_reader import read_choice
 from llamakit.serve.schema_validation import Unknown
@@ -85,17 +86,26 @@ class ChatPrompts:
     def prompt_format(self, body: Body) -> PromptFormat:
         """Build the prompt format that a request names, or the server's. Raises ApiError."""
         given = body.get("prompt_format")
-        known = self._llama.toolkit.prompt_formats
+        if given is None:
+            own = self._settings.prompt_format or self._llama.default_prompt_format
+            return self.build(parse_choice(own))
+        return self.build(read_choice(given, self._llama.toolkit.prompt_formats, "prompt_format"))
+
+    def build(self, choice: Choice) -> PromptFormat:
+        """Build a prompt format.
+
+        Raises:
+            ApiError: it is unknown, an option is invalid, or it is for other tokenizers than the
+                model's. The message has that file's name, but not its folder.
+        """
+        tokenizer, known = self._llama.tokenizer, self._llama.toolkit.prompt_formats
         try:
-            if given is None:
-                choice = parse_choice(
-                    self._settings.prompt_format or self._llama.default_prompt_format
-                )
-            else:
-                choice = read_choice(given, known, "prompt_format")
-            return build_format(known.entry(choice.name), choice.options, self._llama.tokenizer)
+            return build_format(known.entry(choice.name), choice.options, tokenizer)
         except LlamakitError as error:
-            raise as_api_error(error, "prompt_format") from error
+            message = for_commands(error).replace(f"{tokenizer.path.parent}{os.sep}", "")
+            if isinstance(error, (TokenizerError, UsageError)):
+                raise bad(in_fields(message), "prompt_format") from error
+            raise ApiError(500, in_fields(message), code=type(error).__name__) from error
 
     def encoded(self, prompt_format: PromptFormat, body: Body) -> tuple[list[int], bool]:
         """Encode the messages; return also whether the answer continues the last one.

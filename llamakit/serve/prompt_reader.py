@@ -10,7 +10,7 @@ from llamakit.errors import LlamakitError
 from llamakit.llama.llama import Llama
 from llamakit.plugin_manager.factories import parse_choice
 from llamakit.protocols import PromptFormat
-from llamakit.serve.api_errors import as_api_error, bad, context_exceeded
+from llamakit.serve.api_errors import ApiError, as_api_error, bad, context_exceeded
 from llamakit.serve.body_check import too_many_answers
 from llamakit.serve.chat_prompt import ChatPrompts
 from llamakit.serve.server_settings import ServeSettings
@@ -46,8 +46,8 @@ class PromptReader:
         own = self._settings.prompt_format or INFILL
         name = own if parse_choice(own).name == INFILL else INFILL
         try:
-            return self._llama.prompt_format(name)
-        except LlamakitError as error:
+            return self._chats.build(parse_choice(name))
+        except ApiError as error:
             raise bad(f"this model cannot take a suffix: {error}", "suffix") from error
 
     def read(

@@ -12,6 +12,7 @@ from llamakit.errors import LlamakitError
 from llamakit.llama import embedding, moderation
 from llamakit.llama.llama import Llama
 from llamakit.llama.seeds import spread
+from llamakit.plugin_manager.factories import parse_choice
 from llamakit.protocols import Dialog
 from llamakit.runtime.requests import Request
 from llamakit.serve import request_schemas
@@ -120,9 +121,9 @@ class RequestParser:
         own = self._settings.prompt_format or ""
         name = own if own.startswith(moderation.PROMPT_FORMAT) else moderation.PROMPT_FORMAT
         try:
-            guard = self._llama.prompt_format(name)
-        except LlamakitError as error:
-            raise bad(f"this model is no Llama Guard: {name}: {error}") from error
+            guard = self._chats.build(parse_choice(name))
+        except ApiError as error:
+            raise bad(f"this model is no Llama Guard: {error}") from error
         texts = [body["input"]] if isinstance(body["input"], str) else body["input"]
         self._prompts.check_count(len(texts), 1)
         for text in texts:

@@ -12,6 +12,10 @@ from server_kit import HTTP, QUESTION, Running, head, say
 COMPLETIONS, CHAT = "/v1/completions", "/v1/chat/completions"
 
 
+FORMATS = {"llama3": " has no token <|start_header_id|>", "infill": " has no piece ▁<PRE>"}
+FORMATS |= {"llama-guard": FORMATS["llama3"]}
+
+
 def refused(response: httpx.Response, status: int) -> dict[str, Any]:
     """Return the error of a response, having checked its shape."""
     assert response.status_code == status, response.text
@@ -21,6 +25,35 @@ def refused(response: httpx.Response, status: int) -> dict[str, Any]:
     assert set(body["error"]) == {"message", "type", "param", "code"}
     error: dict[str, Any] = body["error"]
     return error
+
+
+@pytest.mark.parametrize("name", FORMATS)
+@pytest.mark.parametrize("path", [COMPLETIONS, CHAT, "/v1/responses", "/tokenize"])
+def test_another_models_prompt_format_is_refused_without_the_servers_folders(
+    server: Running, path: str, name: str
+) -> None:
+    prompts: dict[str, Any] = {COMPLETIONS: {"prompt": "a"}, "/v1/responses": {"input": "a"}}
+    body = {**prompts.get(path, {"messages": QUESTION}), "prompt_format": name}
+
+    error = refused(server.post(path, body), 400)
+
+    assert error["param"] == "prompt_format"
+    assert error["message"].startswith(f"tokenizer.model{FORMATS[name]}")
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "words"),
+    [
+        (COMPLETIONS, {"prompt": "a", "suffix": "b"}, "this model cannot take a suffix: "),
+        ("/v1/moderations", {"input": "a"}, "this model is no Llama Guard: "),
+    ],
+)
+def test_what_the_model_cannot_do_is_refused_without_the_servers_folders(
+    server: Running, path: str, body: dict[str, Any], words: str
+) -> None:
+    error = refused(server.post(path, body), 400)
+
+    assert error["message"].startswith(f"{words}tokenizer.model has no ")
 
 
 @pytest.mark.parametrize(
@@ -102,7 +135,6 @@ def refused(response: httpx.Response, status: int) -> dict[str, Any]:
         (CHAT, {"messages": QUESTION, "top_logprobs": 2}, "top_logprobs", "needs logprobs"),
         (COMPLETIONS, {"prompt": [1, "a"]}, "prompt", "prompt[0] is 1; it has to be a string"),
         (COMPLETIONS, {"prompt": [1.5]}, "prompt", "prompt[0] is 1.5"),
-        (COMPLETIONS, {"prompt": "a", "suffix": "b"}, "suffix", "cannot take a suffix: "),
         (COMPLETIONS, {"promt": "a"}, "promt", "did you mean 'prompt'?"),
         (COMPLETIONS, {"prompt": "a", "temperature": 1e6}, "temperature", "0 to 100"),
         (COMPLETIONS, {"prompt": "a", "seed": 10**30}, "seed", "seed is 1000"),
