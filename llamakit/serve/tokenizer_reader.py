@@ -12,6 +12,7 @@ from llamakit.serve.api_errors import bad
 from llamakit.serve.body_fields import fields_of
 from llamakit.serve.chat_prompt import ChatPrompts
 from llamakit.serve.prompt_reader import PromptReader
+from llamakit.serve.schema_validation import Unknown
 from llamakit.serve.server_settings import ServeSettings
 from llamakit.serve.special_text import SpecialText
 from llamakit.serve.tokenizer_answers import Tokenized
@@ -20,6 +21,9 @@ from llamakit.serve.tokenizer_schemas import BOS_FLAGS, DETOKENIZE
 from llamakit.serve.tool_choice import tool_use
 
 Body = Mapping[str, Any]
+
+_OF_STRINGS = ("parse_special",)
+_OF_DIALOGS = ("prompt_format", *request_schemas.DIALOG_FIELDS)
 
 
 class TokenizerReader:
@@ -43,6 +47,8 @@ class TokenizerReader:
             found = f"; found {' and '.join(given)}" if given else ""
             raise bad(f"expected one of {', '.join(BOS_FLAGS)}{found}")
         (source,) = given
+        if self._settings.unknown_fields is Unknown.REFUSE:
+            _check_meaning(body, source)
         adds_bos = body.get(BOS_FLAGS[source], source in ("text", "prompt"))
         return Tokenized(
             [self._llama.tokenizer.bos_id] * adds_bos + self._encoded(body, source),
@@ -74,3 +80,12 @@ class TokenizerReader:
         if body.get("parse_special", source != "text"):
             return self.special.encode(body[source])
         return self._llama.tokenizer.encode(body[source])
+
+
+def _check_meaning(body: Body, source: str) -> None:
+    """Refuse fields that say how another source is tokenized: they would change nothing."""
+    of_source = {BOS_FLAGS[source], *(_OF_DIALOGS if source == "messages" else _OF_STRINGS)}
+    for name in {*BOS_FLAGS.values(), *_OF_DIALOGS, *_OF_STRINGS} - of_source:
+        if name in body:
+            own = f"; {source} has {BOS_FLAGS[source]}" if name in BOS_FLAGS.values() else ""
+            raise bad(f"{name} changes nothing about {source}: leave it out{own}", name)

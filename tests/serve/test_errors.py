@@ -180,6 +180,17 @@ def test_what_the_model_cannot_do_is_refused_without_the_servers_folders(
         ),
         ("/tokenize", {}, None, "one of text, prompt, content, messages"),
         ("/tokenize", {"text": "a", "prompt": "a"}, None, "found text and prompt"),
+        (
+            "/tokenize",
+            {"text": "a", "add_special_tokens": False},
+            "add_special_tokens",
+            "changes nothing about text: leave it out; text has bos",
+        ),
+        ("/tokenize", {"content": "a", "bos": True}, "bos", "content has add_special"),
+        ("/tokenize", {"messages": QUESTION, "bos": False}, "bos", "about messages"),
+        ("/tokenize", {"messages": QUESTION, "parse_special": True}, "parse_special", "about"),
+        ("/tokenize", {"prompt": "a", "prompt_format": "llama3"}, "prompt_format", "about prompt"),
+        ("/tokenize", {"prompt": "a", "tool_choice": "none"}, "tool_choice", "about"),
         ("/detokenize", {"tokens": [-1]}, "tokens", "tokens[0] is -1"),
     ],
 )
