@@ -124,7 +124,7 @@ def _check_prompt(prompt: object, limits: BodyLimits) -> None:
     else:
         prompts = [it for it in prompt if isinstance(it, list)]
     longest = max(map(len, prompts), default=0)
-    if longest >= limits.context:
+    if longest > limits.context:
         raise context_exceeded(limits.context, longest)
 
 
@@ -140,8 +140,9 @@ def _check_counts(body: Mapping[str, Any], path: str, limits: BodyLimits) -> Non
         if longest > limits.context:
             raise context_exceeded(limits.context, longest)
     tokens = body.get("tokens")
-    if isinstance(tokens, list) and len(tokens) > MOST_TOKENS:
-        raise bad(f"tokens has {len(tokens)} entries; expected {MOST_TOKENS} or less", "tokens")
+    most = max(MOST_TOKENS, limits.context)
+    if isinstance(tokens, list) and len(tokens) > most:
+        raise bad(f"tokens has {len(tokens)} entries; expected {most} or less", "tokens")
     checked = ("prompt", "input", "tokens") if path == "/v1/embeddings" else ("prompt", "tokens")
     counted = (value for name, value in body.items() if name not in checked)
     values = _count(list(counted))

@@ -21,7 +21,6 @@ class CompletionRequest:
         keep_space: a space at the start of an answer is part of it.
         top: how many alternatives each token is shown with; None shows no probabilities.
         seen: the probabilities that the sampler saw are shown too.
-        discard: the answers are not returned, only the scores of the prompts.
         tools: how calls are found in an answer; None where the request has no tools.
         continuous_usage: each event of a stream has the usage so far.
         repeated: what a response repeats of its request; None where it is no ``/v1/responses``.
@@ -34,7 +33,6 @@ class CompletionRequest:
     keep_space: bool = False
     top: int | None = None
     seen: bool = False
-    discard: bool = False
     tools: AnswerTools | None = None
     stream: bool = False
     include_usage: bool = False

@@ -64,8 +64,6 @@ class CompletionStream:
         self.drafts[index] = (event.drafted, event.accepted)
         head = self._heads.pop(index, "")
         chunk = replace(to_chunk(event, self._texts[index], head), index=index)
-        if self.request.discard:
-            chunk = replace(chunk, text=head)
         if chunk.finish:
             self.finishes.append(chunk.finish)
             if event.finish is None:

@@ -115,7 +115,7 @@ class ResponseFormat(ABC):
 
     def count(self, chunk: Chunk) -> None:
         """Count the token of a chunk."""
-        self.new_tokens += chunk.token is not None and not self.request.discard
+        self.new_tokens += chunk.token is not None
 
 
 class CompletionFormat(ResponseFormat):
@@ -191,7 +191,7 @@ class CompletionFormat(ResponseFormat):
             for position, (token, logprob, top) in enumerate(scored):
                 # nothing comes before the first one, and no sampler has chosen any
                 yield token, Scores(logprob, top) if position else None, None
-        if chunk.token is not None and not self.request.discard:
+        if chunk.token is not None:
             yield chunk.token, Scores(chunk.logprob or 0.0, chunk.top), chunk.seen
         if chunk.stop_token is not None:
             yield chunk.stop_token

@@ -93,12 +93,14 @@ class PromptReader:
         """Return the longest length of a sequence, prompt included.
 
         Args:
-            length: of the prompt.
+            length: of the prompt; one that nothing follows may fill the context.
             new: how many tokens the request asks for, or ``UNLIMITED``.
         """
         context, most = self._llama.max_seq_len, self._settings.limits.new_tokens
-        if length >= context:
+        if length + (new != 0) > context:
             raise context_exceeded(context, length)
+        if new == 0:
+            return length
         if new is not None and most is not None and new > most:
             raise bad(f"max_tokens is {new}; this server gives {most} at most", "max_tokens")
         if new == UNLIMITED:

@@ -68,12 +68,11 @@ class RequestParser:
         return self._request(
             body,
             prompts,
-            limit=limit or 1,
+            limit=limit,
             stop_tokens=self._llama.stop_tokens.union(getattr(prompt_format, "stop_tokens", ())),
             top=top,
             echo=echo,
             keep_space=True,
-            discard=limit == 0,
         )
 
     def chat(self, body: Body) -> CompletionRequest:
@@ -155,9 +154,7 @@ class RequestParser:
     def scored(self, prompts: Sequence[list[int]]) -> CompletionRequest:
         """Return a request for the log-probabilities of prompts. Raises as ``completion``."""
         stops = self._llama.stop_tokens
-        return self._request(
-            GREEDY, prompts, limit=1, stop_tokens=stops, top=0, echo=True, discard=True
-        )
+        return self._request(GREEDY, prompts, limit=0, stop_tokens=stops, top=0, echo=True)
 
     # Parts of a body ----------------------------------------------------------------------------
 
@@ -172,7 +169,6 @@ class RequestParser:
         top: int | None = None,
         echo: bool = False,
         keep_space: bool = False,
-        discard: bool = False,
         tools: AnswerTools | None = None,
         use: ToolUse = NO_TOOLS,
     ) -> CompletionRequest:
@@ -188,6 +184,7 @@ class RequestParser:
             stop_tokens=stop_tokens.union(own_stops),
             logprobs=top is not None,
             prompt_logprobs=echo and top is not None,
+            prompt_only=limit == 0,
             top=top or 0,
             seen=seen,
             drafter=self._settings.drafter,
@@ -206,7 +203,6 @@ class RequestParser:
             keep_space=keep_space and not sampling.is_constrained,
             top=top,
             seen=seen,
-            discard=discard,
             tools=tools,
             stream=body.get("stream", False),
             include_usage=bool(stream_options.get("include_usage")),

@@ -165,6 +165,19 @@ def test_a_third_party_sampler_may_tell_what_it_draws_from(llama: Llama) -> None
         assert likeliest not in [it["token"] for it in entry["sampler"]["top_logprobs"]]
 
 
+def test_a_prompt_that_fills_the_context_is_scored(server: Running) -> None:
+    context = server.get("/v1/llamakit/options").json()["context"]
+    body = {"max_tokens": 0, "echo": True, "logprobs": 0}
+
+    full = server.post("/v1/completions", {**body, "prompt": [5] * context})
+    longer = server.post("/v1/completions", {**body, "prompt": [5] * (context + 1)})
+
+    (choice,) = full.json()["choices"]
+    assert len(choice["logprobs"]["token_logprobs"]) == context
+    assert choice["finish_reason"] == "length"
+    assert longer.json()["error"]["code"] == "context_length_exceeded"
+
+
 def test_a_prompts_tokens_have_the_alternatives_that_the_model_gives_there(
     server: Running, llama: Llama
 ) -> None:
