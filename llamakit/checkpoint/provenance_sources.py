@@ -26,6 +26,7 @@ from llamakit.checkpoint.provenance import (
 )
 from llamakit.checkpoint.provenance_reader import read_steps
 from llamakit.errors import DamagedFileError
+from llamakit.files.home_folder import expand_home
 from llamakit.printable import printable
 from llamakit.protocols import Checkpoint, ToolCommand
 
@@ -108,7 +109,7 @@ def steps_of(
 def folder_name(path: Path) -> str:
     """Return what a record calls a folder: its name alone, and no user's."""
     path = path.resolve()
-    name = "~" if path == Path("~").expanduser() else path.name
+    name = "~" if path == expand_home("~") else path.name
     return printable(name)
 
 

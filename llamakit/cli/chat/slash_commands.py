@@ -10,6 +10,7 @@ from llamakit.cli.chat import session_file
 from llamakit.cli.chat.chat import Chat
 from llamakit.cli.chat.line_reader import say
 from llamakit.errors import OptionError, UnknownNameError
+from llamakit.files.home_folder import expand_home
 
 
 def run(chat: Chat, line: str) -> None:
@@ -97,7 +98,7 @@ def _path(rest: str, command: str) -> Path:
         raise OptionError(f"{command}: {error}") from error
     if len(names) != 1:
         raise OptionError(f"{command} wants one file name (in quotes if it has spaces)")
-    return Path(names[0]).expanduser()
+    return expand_home(names[0])
 
 
 COMMANDS: dict[str, Callable[[Chat, str], None]] = {

@@ -30,12 +30,11 @@ def _read(file: str | None, text: str | None, kind: str) -> tuple[str, str]:
         raise UsageError(f"the {kind} needs either a file or a string")
     if file is None:
         return text or "", f"the {kind}"
-    from pathlib import Path
-
+    from llamakit.files.home_folder import expand_home
     from llamakit.files.regular_file import read_bytes
     from llamakit.files.text import as_utf8
 
-    path = Path(file).expanduser()
+    path = expand_home(file)
     if not path.exists():
         raise UsageError(f"{path}: no such file; expected a {kind}")
     try:

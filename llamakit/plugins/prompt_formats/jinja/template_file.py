@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from llamakit.errors import FileFormatError, UnknownNameError, UsageError
+from llamakit.files.home_folder import expand_home
 from llamakit.files.json_reader import read_json_file
 from llamakit.files.regular_file import open_regular
 from llamakit.files.text import as_utf8
@@ -48,7 +49,7 @@ def find(tokenizer: Tokenizer, file: str | None, template: str) -> TemplateFile:
     """
     folder = tokenizer.path.parent
     if file is not None:
-        path = Path(file).expanduser()
+        path = expand_home(file)
         if not path.exists():
             raise UsageError(f"{path}: no such file; jinja:file=FILE wants a chat template")
         text = _template(path, template)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Literal
 from llamakit import hookimpl
 
 if TYPE_CHECKING:
+    from llamakit.files.home_folder import expand_home
     from llamakit.hookspecs import Registrar
     from llamakit.plugins.prompt_formats.llama3.header_format import Settings
     from llamakit.plugins.prompt_formats.llama3.tools import Style
@@ -92,5 +93,5 @@ def _settings(
     from llamakit.plugins.prompt_formats.llama3.header_format import Settings
     from llamakit.plugins.prompt_formats.llama3.tools import read_tools
 
-    listed = read_tools(tools.expanduser()) if tools is not None else ()
+    listed = read_tools(expand_home(tools)) if tools is not None else ()
     return Settings(trim, date, style, (builtin or "").split(), listed)
