@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from llamakit import LlamakitError
+from llamakit.printable import printable
 from llamakit.protocols import Checkpoint, Parameter
 from llamakit_merge.adapter_config import CONFIG, AdapterConfig, read_adapter_config
 from llamakit_merge.adapter_tensors import Matrix, ModuleTensors, read_tensors
@@ -19,6 +20,7 @@ from llamakit_merge.adapter_tensors import Matrix, ModuleTensors, read_tensors
 _WEIGHTS = ("adapter_model.safetensors", "adapter_model.bin", "adapter_model.pt")
 _NUMBERED = re.compile(r"adapter_([0-9]{1,9})\.pt")
 EMBEDDING, OUTPUT = "tok_embeddings.weight", "output.weight"
+_REMEDY = "the adapter was trained on another model; pass that one."
 
 
 @dataclass(frozen=True)
@@ -66,9 +68,11 @@ def read_adapter(path: Path, checkpoint: Checkpoint, alpha: float | None = None)
     else:
         config = read_adapter_config(config_path)
     modules = read_tensors(file, checkpoint.params.head_dim)
+    # Names of parameters that there are are short, so no pattern of the config takes long for one.
+    changed = {name: _parameter(file, checkpoint, name) for name in modules}
     changes = {name: _change(file, module, config) for name, module in modules.items()}
     for name, change in changes.items():
-        _check_fits(file, checkpoint, name, change)
+        _check_fits(file, checkpoint.path, changed[name], change)
     trained = any(
         name in changes and (changes[name].left or config.is_trained_whole(modules[name].module))
         for name in (EMBEDDING, OUTPUT)
@@ -110,27 +114,31 @@ def _change(file: Path, module: ModuleTensors, config: AdapterConfig) -> Change:
     return Change(whole, left, right, scale, parts.get("magnitude"))
 
 
-def _check_fits(file: Path, checkpoint: Checkpoint, name: str, change: Change) -> None:
-    parameter = _parameter(checkpoint, name)
+def _parameter(file: Path, checkpoint: Checkpoint, name: str) -> Parameter:
+    """Return the parameter that an adapter changes, by the name that it has there."""
+    is_tied = name == OUTPUT and checkpoint.params.tied_embeddings
+    parameter = checkpoint.parameters.get(EMBEDDING if is_tied else name)
+    if parameter is None:
+        raise LlamakitError(
+            f"{file} changes {printable(name)}, and {checkpoint.path} has no such parameter: "
+            f"{_REMEDY}"
+        )
+    return replace(parameter, name=name)
+
+
+def _check_fits(file: Path, model: Path, parameter: Parameter, change: Change) -> None:
+    name = parameter.name
     shapes = [change.whole.shape] if change.whole else []
     if change.left and change.right:
         shapes.append((change.left.shape[0], change.right.shape[1]))
     for shape in shapes:
-        if parameter is None or parameter.shape != shape:
-            found = "no such parameter" if parameter is None else f"one of {parameter.shape}"
+        if parameter.shape != shape:
             raise LlamakitError(
-                f"{file} changes {name} of shape {shape}, and {checkpoint.path} has {found}: "
-                "the adapter was trained on another model; pass that one."
+                f"{file} changes {name} of shape {shape}, and {model} has one of "
+                f"{parameter.shape}: {_REMEDY}"
             )
-    assert parameter is not None
     if change.magnitude and change.magnitude.shape != (parameter.shape[name == EMBEDDING],):
         raise LlamakitError(
             f"{file}: the magnitudes of {name} are {change.magnitude.shape}, and the parameter is "
             f"{parameter.shape}; the file is of another model, or damaged."
         )
-
-
-def _parameter(checkpoint: Checkpoint, name: str) -> Parameter | None:
-    if name == OUTPUT and checkpoint.params.tied_embeddings:
-        name = EMBEDDING
-    return checkpoint.parameters.get(name)

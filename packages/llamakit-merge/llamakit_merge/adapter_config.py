@@ -32,8 +32,11 @@ _MERGED: dict[str, tuple[object, ...]] = {
 _HARMLESS = ("use_rslora", "use_dora", "eva_config", "runtime_config")
 """Of the keys that switch variants of LoRA on, ``use_…`` and ``…_config``, those known here."""
 _PATTERN = re.compile(r"[\w.^$|()\[\]\\*+?-]{1,200}")
-_MAX_REPEATS = 2
-"""More ``*`` and ``+`` in one pattern could take a time that explodes with the name's length."""
+_CHOICES = re.compile(r"[*+?(]")
+_MAX_CHOICES = 2
+"""More of ``*``, ``+``, ``?`` and ``(a|b)`` in one pattern could take a time that explodes."""
+_MAX_PATTERNS, _MAX_CHOOSING = 10_000, 32
+"""Of all patterns, a name of a module each as a rule, and of those with choices."""
 
 
 @dataclass(frozen=True)
@@ -43,7 +46,7 @@ class AdapterConfig:
     alpha: float
     is_rslora: bool = False
     """The product is divided by the root of the rank, not by the rank."""
-    alphas: Mapping[str, float] = field(default_factory=dict)
+    alphas: Mapping[re.Pattern[str], float] = field(default_factory=dict)
     """Another alpha for modules whose name ends in a match of the pattern."""
     trained_whole: tuple[str, ...] = ()
     """Modules that were trained as copies, by the end of their names."""
@@ -56,11 +59,7 @@ class AdapterConfig:
             module: its name, such as ``model.layers.0.self_attn.q_proj``.
             rank: of its factors.
         """
-        matches = (
-            alpha
-            for pattern, alpha in self.alphas.items()
-            if re.match(rf"(.*\.)?({pattern})$", module)
-        )
+        matches = (alpha for pattern, alpha in self.alphas.items() if pattern.match(module))
         return next(matches, self.alpha) / (math.sqrt(rank) if self.is_rslora else rank)
 
     def is_trained_whole(self, module: str) -> bool:
@@ -81,16 +80,13 @@ def read_adapter_config(path: Path) -> AdapterConfig:
                 f"{path}: {key!r:.80} is {value!r:.80}, and adapters of this kind are not merged "
                 "here. Merge it with PEFT's merge_and_unload, and import the result."
             )
-    alphas = values.get("alpha_pattern") or {}
-    if not isinstance(alphas, dict):
-        raise _refusal(path, f"'alpha_pattern' is {alphas!r:.80}")
     modules = values.get("modules_to_save") or []
     if not isinstance(modules, list) or not all(isinstance(module, str) for module in modules):
         raise _refusal(path, f"'modules_to_save' is {modules!r:.80}")
     return AdapterConfig(
         _number(path, "lora_alpha", values.get("lora_alpha")),
         values.get("use_rslora") is True,
-        {_checked(path, key): _number(path, key, value) for key, value in alphas.items()},
+        _alphas(path, values.get("alpha_pattern") or {}),
         tuple(modules),
         values.get("ensure_weight_tying") is True,
     )
@@ -126,18 +122,26 @@ def _number(path: Path, key: str, value: object) -> float:
     return float(value)
 
 
-def _checked(path: Path, pattern: str) -> str:
+def _alphas(path: Path, values: object) -> dict[re.Pattern[str], float]:
+    """Read the patterns of modules that have an alpha of their own."""
+    if not isinstance(values, dict) or len(values) > _MAX_PATTERNS:
+        raise _refusal(path, f"'alpha_pattern' is {values!r:.80}")
+    choosing = [pattern for pattern in values if _CHOICES.search(pattern)]
+    if len(choosing) > _MAX_CHOOSING:
+        raise _refusal(path, f"'alpha_pattern' has {len(choosing)} patterns with choices in them")
+    return {_compiled(path, key): _number(path, key, value) for key, value in values.items()}
+
+
+def _compiled(path: Path, pattern: str) -> re.Pattern[str]:
     """Refuse a regular expression that could take forever: a file of others says it."""
-    repeats = pattern.count("*") + pattern.count("+")
     is_simple = (
         _PATTERN.fullmatch(pattern)
-        and repeats <= _MAX_REPEATS
+        and len(_CHOICES.findall(pattern)) <= _MAX_CHOICES
         and not re.search(r"\)[*+?]", pattern)
     )
     try:
         if is_simple:
-            re.compile(pattern)
-            return pattern
+            return re.compile(rf"(.*\.)?({pattern})$")
     except re.error:
         pass
     raise _refusal(path, f"'alpha_pattern' has the pattern {pattern!r:.80}, which is not read here")

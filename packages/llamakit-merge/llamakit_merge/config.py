@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from llamakit import LlamakitError
+from llamakit.files.home_folder import expand_home
 from llamakit_merge.rounding import MERGE_DTYPES
 from llamakit_merge.yaml_file import read_yaml
 
@@ -208,7 +209,7 @@ class _Reader:
     def _existing(self, text: str) -> Path | None:
         if not text or "\0" in text:
             return None
-        written = Path(text).expanduser()
+        written = expand_home(text)
         places = (written, self._folder / written)
         try:
             return next((path for path in places if path.exists()), None)

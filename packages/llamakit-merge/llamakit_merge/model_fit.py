@@ -9,6 +9,7 @@ from pathlib import Path
 import llamakit
 from llamakit import LlamakitError
 from llamakit.checkpoint.hf_names import to_huggingface
+from llamakit.checkpoint.layout import check_parameters
 from llamakit.checkpoint.rope_scaling import scaling_of
 from llamakit.protocols import Checkpoint, Parameter
 from llamakit_merge.rounding import MERGE_DTYPES
@@ -63,6 +64,7 @@ def check_readable(model: Checkpoint) -> None:
 
     Raises:
         LlamakitError: it is of Llama 4, or quantized.
+        ParametersError: parameters are missing, or of another shape than its numbers imply.
     """
     for parameter in merged_parameters(model).values():
         if to_huggingface(parameter.name) is None:
@@ -75,6 +77,7 @@ def check_readable(model: Checkpoint) -> None:
                 f"{model.path}: {parameter.name} is {parameter.dtype}, and quantized weights are "
                 "not merged; take the model's bfloat16 or float16 files."
             )
+    check_parameters(model)
 
 
 def merged_parameters(model: Checkpoint) -> dict[str, Parameter]:

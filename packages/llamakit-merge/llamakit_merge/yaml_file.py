@@ -16,8 +16,9 @@ from llamakit.printable import printable
 
 MAX_NBYTES = 128 << 10
 """A frankenmerge of 200 layers, each a slice of its own, has 20 KB."""
-MAX_NODES = 100_000
-"""Values, keys and lists, each counted as often as aliases repeat it."""
+MAX_NODES = 30_000
+"""Values, keys and lists, each counted as often as aliases repeat it. The frankenmerge has 3,000;
+PyYAML takes up to 0.1 ms for each."""
 MAX_DIGITS = 100
 MAX_DEPTH = 20
 """How deep lists and mappings may be nested; a merge has 6 levels."""
@@ -50,13 +51,13 @@ def parse_yaml(data: bytes, source: str) -> Any:
         if len(data) > MAX_NBYTES:
             raise ValueError(f"it has over {MAX_NBYTES} bytes")
         text = data.decode("utf-8-sig")
-        _check_depth(text)
+        _check_events(text)
         loader = yaml.SafeLoader(text)
         node = loader.get_single_node()
         if node is None:
             raise ValueError("it is empty")
         _check(node, 0, {})
-        return loader.construct_document(node)
+        return _constructed(loader, node)
     except RecursionError:
         raise FileFormatError(_refusal(source, _TOO_DEEP)) from None
     except yaml.YAMLError as error:
@@ -72,10 +73,23 @@ def _refusal(source: str, reason: str) -> str:
     return f"{source} is not a merge in YAML: {printable(reason, 300)}."
 
 
-def _check_depth(text: str) -> None:
-    """Refuse deep nesting at its first bracket too many: PyYAML takes quadratic time for it."""
+def _constructed(loader: yaml.SafeLoader, node: yaml.Node) -> Any:
+    """Build the values; PyYAML looks at those with a tag as if they could only be of its kind."""
+    try:
+        return loader.construct_document(node)
+    except (LookupError, AttributeError):
+        raise ValueError("a value is no such thing as its tag says, such as !!int") from None
+
+
+def _check_events(text: str) -> None:
+    """Refuse what is too large or nested too deep where it first is so, before PyYAML keeps it.
+
+    For deep nesting it takes quadratic time.
+    """
     depth = 0
-    for event in yaml.parse(text, yaml.SafeLoader):
+    for count, event in enumerate(yaml.parse(text, yaml.SafeLoader)):
+        if count > 2 * MAX_NODES:  # a list has two events
+            raise ValueError(f"it has over {MAX_NODES} values")
         depth += isinstance(event, yaml.CollectionStartEvent)
         depth -= isinstance(event, yaml.CollectionEndEvent)
         if depth > MAX_DEPTH:
