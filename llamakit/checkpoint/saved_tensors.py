@@ -32,6 +32,10 @@ _ZIP = b"PK\3\4"
 class SavedTensors(TensorFile):
     """A file whose tensors are found by their places, each when it is asked for."""
 
+    _known: dict[int, Any]
+    """By place: a tensor that torch.save wrote, or the header of safetensors for many. Many chunks
+    may have one place, and each would have it read anew."""
+
     @classmethod
     def open(cls, path: Path) -> SavedTensors:
         """Note what the file is now; nothing is read.
@@ -40,7 +44,9 @@ class SavedTensors(TensorFile):
             DamagedFileError: it cannot be opened.
         """
         with open_file(path) as file:
-            return cls(path, stamp(os.fstat(file.fileno())), {})
+            opened = cls(path, stamp(os.fstat(file.fileno())), {})
+        opened._known = {}
+        return opened
 
     def locate(self, name: str, offset: int, nbytes: int) -> StoredTensor:
         """Find the values of one tensor.
@@ -62,11 +68,13 @@ class SavedTensors(TensorFile):
                     f"{self.path} has {self.nbytes} bytes; {printable(name, 100)} is said to be "
                     f"{nbytes} bytes at {offset}. Copy the file again."
                 )
-            file.seek(offset)
             try:
-                if file.read(len(_ZIP)) == _ZIP:
-                    return _in_zip(file, self.path, offset, nbytes)
-                return _in_safetensors(file, name, offset, self.nbytes)
+                if offset not in self._known:
+                    self._known[offset] = _read_index(file, self.path, offset, nbytes, self.nbytes)
+                known = self._known[offset]
+                if isinstance(known, StoredTensor):
+                    return known
+                return _in_safetensors(known, name, self.nbytes)
             except (ValueError, InvalidJSONError) as error:
                 raise DamagedFileError(
                     f"{self.path} is damaged where {printable(name, 100)} is said to be, at byte "
@@ -113,12 +121,22 @@ def _in_zip(file: BinaryIO, path: Path, offset: int, nbytes: int) -> StoredTenso
     return replace(found, offset=offset + found.offset)
 
 
-def _in_safetensors(file: BinaryIO, name: str, offset: int, end: int) -> StoredTensor:
+def _read_index(
+    file: BinaryIO, path: Path, offset: int, nbytes: int, end: int
+) -> StoredTensor | tuple[int, Any]:
+    """Return the tensor of a zip, or where the values of safetensors begin, and its header."""
+    file.seek(offset)
+    if file.read(len(_ZIP)) == _ZIP:
+        return _in_zip(file, path, offset, nbytes)
     file.seek(offset)
     length = int.from_bytes(file.read(8), "little")
     if length > min(MAX_HEADER_NBYTES, end - offset - 8):
         raise ValueError("neither torch.save nor safetensors wrote it")
-    header = parse_json(file.read(length), "its header")
+    return offset + 8 + length, parse_json(file.read(length), "its header")
+
+
+def _in_safetensors(index: tuple[int, Any], name: str, end: int) -> StoredTensor:
+    values, header = index
     match header.get(name) if isinstance(header, dict) else None:
         case {"dtype": str(code), "shape": [*shape], "data_offsets": [int(begin), int(stop)]}:
             lengths = tuple(shape)
@@ -126,7 +144,6 @@ def _in_safetensors(file: BinaryIO, name: str, offset: int, end: int) -> StoredT
             raise ValueError("its header does not describe the tensor")
     if code not in SAFETENSORS or not all(type(it) is int and it >= 0 for it in lengths):
         raise ValueError("its header describes the tensor in an unknown way")
-    values = offset + 8 + length
     stored = StoredTensor(SAFETENSORS[code], lengths, row_major(lengths), values + begin)
     if begin < 0 or stop - begin != stored.nbytes or values + stop > end:
         raise ValueError("its header describes more values than are there")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import partial
+from itertools import pairwise
 from pathlib import Path
 
 from llamakit.checkpoint.chunked_tensor import Chunk, ChunkedTensor, join_chunks
@@ -33,6 +34,7 @@ def open_dcp(path: Path) -> NamedTensors | None:
     index = read_metadata(path / METADATA)
     files = _open_files(path, index)
     _check_nbytes(path, index, files)
+    _check_apart(path, index)
     tensors = {name: _tensor(name, entry, files) for name, entry in index.tensors.items()}
     return open_named_tensors(path, "dcp", tensors, index.others)
 
@@ -67,6 +69,22 @@ def _check_nbytes(path: Path, index: Index, files: Mapping[str, SavedTensors]) -
             f"{path / METADATA} describes {described} bytes of values, its files {stored}. "
             "A file is truncated, or the index is of another save; copy the folder again."
         )
+
+
+def _check_apart(path: Path, index: Index) -> None:
+    """Refuse chunks that share bytes: a small file would keep the reader busy for long.
+
+    What is before the values of a chunk is read for each place. Tensors that torch has saved as
+    safetensors share one place.
+    """
+    chunks = [chunk for entry in index.tensors.values() for chunk in entry.chunks]
+    places = sorted((chunk.file, chunk.offset, chunk.nbytes) for chunk in chunks)
+    for (file, offset, nbytes), (other, begin, _) in pairwise(places):
+        if file == other and offset < begin < offset + nbytes:
+            raise DamagedFileError(
+                f"{path / METADATA} says that two chunks are at byte {begin} of {file}. The index "
+                "is damaged, or of another save; copy the folder again."
+            )
 
 
 def _tensor(name: str, entry: TensorEntry, files: dict[str, SavedTensors]) -> ChunkedTensor:

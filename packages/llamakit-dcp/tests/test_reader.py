@@ -5,10 +5,13 @@ import logging
 import os
 import pickle
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
+from llamakit_dcp.metadata import TensorEntry, read_metadata
+from llamakit_dcp.metadata_writer import metadata_bytes
 from llamakit_dcp.reader import open_dcp
 from tiny_model import PARAMS, huggingface_weights, weights
 from torch.distributed.checkpoint.filesystem import SerializationFormat
@@ -147,6 +150,20 @@ def test_a_file_that_is_missing_is_named(recorded, tmp_path):
     (folder / "__2_0.distcp").unlink()
 
     with pytest.raises(MissingShardError, match=r"lacks __2_0\.distcp of the 4 files"):
+        open_dcp(folder)
+
+
+def test_chunks_that_share_bytes_are_refused(save):
+    folder = save(weights())
+    index = read_metadata(folder / ".metadata")
+    norm = index.tensors["norm.weight"].chunks[0]
+    both = tuple(replace(norm, offsets=(at,), shape=(8,), offset=norm.offset + at) for at in (0, 8))
+    tensors = index.tensors | {"norm.weight": TensorEntry((16,), "float32", both)}
+    names = {name: (name,) for name in tensors}
+    (folder / ".metadata").write_bytes(metadata_bytes(tensors, names))
+
+    message = rf"two chunks are at byte {norm.offset + 8} of __0_0"
+    with pytest.raises(DamagedFileError, match=message):
         open_dcp(folder)
 
 
