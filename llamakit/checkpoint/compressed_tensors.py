@@ -172,7 +172,7 @@ def _scheme(config_path: Path, name: str, group: object, usual: object) -> Schem
     if strategy == "group" and (type(size) is not int or not 0 < size < 1 << 20):
         raise _refusal(config_path, f"{where}: a group_size of {size!r:.60}")
     rounds = _rounds_activations(config_path, where, values)
-    return Scheme(weights["num_bits"], strategy, size, rounds)
+    return Scheme(int(weights["num_bits"]), strategy, size, rounds)
 
 
 def _rounds_activations(config_path: Path, where: str, group: Mapping[str, Any]) -> bool:
@@ -219,7 +219,8 @@ def _weight(
         raise _refusal(path, f"{module}.{_SCALE} is {scale.dtype}; expected floating-point numbers")
     if packed and tuple(_integers(have[_SHAPE])) != shape:
         raise _refusal(path, f"{module}.{_SHAPE} is not {shape}, as config.json implies")
-    for scheme in schemes:
+    # Of two that fit, the targets decide, which are not read: activations stay as they are.
+    for scheme in sorted(schemes, key=lambda it: it.rounds_activations):
         width = math.ceil(columns * scheme.bits / 32) if packed else columns
         dtype = "int32" if packed else "int8"
         fits = (found.dtype, found.shape) == (dtype, (rows, width))

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
+import ml_dtypes
 import numpy as np
 
 from llamakit.checkpoint.compressed_tensors import METHOD, CompressedWeight
@@ -157,23 +158,28 @@ class CompressedCheckpoint(HuggingFaceCheckpoint):
         """Return the scales of some rows, ``(N, groups of a row)``.
 
         Raises:
-            DamagedFileError: one is not finite or negative, or zero where an integer is not.
+            DamagedFileError: one is negative, zero where an integer is not, or so large that a
+                value would be infinite.
         """
         file, stored = weight.scales
         scales = file.array(stored)
         if weight.scheme.strategy == "tensor":
             scales = np.broadcast_to(scales.reshape(1, 1), (weight.shape[0], 1))
         chosen = scales.reshape(weight.shape[0], -1)[self._stored_rows(name, rows)]
-        wide = chosen.astype(np.float32)
-        wrong = ~(np.isfinite(wide) & (wide >= 0))
+        with np.errstate(over="ignore"):  # of float64, and refused
+            wide = chosen.astype(np.float32)
+        kinds = (np.float32, chosen.dtype)
+        most = min(float(ml_dtypes.finfo(kind).max) for kind in kinds)  # type: ignore[no-untyped-call]
+        wrong = ~((wide >= 0) & (wide <= most / (1 << (weight.scheme.bits - 1))))
         if (wide == 0).any():
             integers = self._integers(name, weight, rows).reshape(*wide.shape, -1)
             wrong |= (wide == 0) & integers.any(-1)
         if wrong.any():
             row, group = np.argwhere(wrong)[0]
             raise DamagedFileError(
-                f"{file.path}: {stored} has the scale {wide[row, group]} in one of its rows; "
-                "expected a positive number. Download the file again."
+                f"{file.path}: {stored} has the scale {wide[row, group]:g} in one of its rows; "
+                f"expected a positive number, and no value over {most:.3g}. Download the file "
+                "again."
             )
         return chosen
 

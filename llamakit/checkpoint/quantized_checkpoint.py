@@ -167,7 +167,7 @@ def open_quantized(path: Path) -> QuantizedCheckpoint | None:
         values.get("version") != VERSION
         or quantize not in get_args(Quantization)
         or axis not in (0, 1)
-        or family not in FAMILIES
+        or family not in list(FAMILIES)  # what JSON says may not be hashable
     ):
         raise ParamsError(
             f"{marker} is not of version {VERSION}, int8 or int4, as this llamakit reads it: "

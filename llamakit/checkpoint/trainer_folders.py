@@ -115,29 +115,35 @@ def _stages(folder: Path) -> list[Ranks]:
 
 def _join(name: str, ranks: Ranks) -> ChunkedTensor:
     """Put a tensor together: FSDP splits on rows what tensor parallelism left of it."""
-    axis = _axis(name, ranks)
+    held = [[file for file in files if name in file.tensors] for files in ranks]
+    held = [files for files in held if files]
+    shapes = [file.tensors[name].shape for files in held for file in files]
+    axis = _axis(name, shapes[0], ranks)
+    axes = {len(shape) for shape in shapes}
+    if len(axes) > 1 or (axis is not None and axis not in range(min(axes))):
+        raise ParametersError(
+            f"{held[0][0].path}: the ranks have {listed([name])} of the shapes "
+            f"{listed([str(shape) for shape in shapes])}, which make up no parameter of a Llama. "
+            "Bring the files of one save."
+        )
     chunks: list[Chunk] = []
-    ends: list[int] = []
-    for files in ranks if axis is not None else ranks[:1]:
-        begin = [0] * len(ends)
-        if axis is not None and ends:
-            begin[axis] = ends[axis]
-        for file in (file for file in files if name in file.tensors):
-            shape = file.tensors[name].shape
-            begin = begin or [0] * len(shape)
-            chunks.append(stored_chunk(file, name, tuple(begin)))
-            ends = [max(0, at) + n for at, n in zip(begin, shape, strict=False)]
+    ends = [0] * len(shapes[0])
+    for files in held if axis is not None else held[:1]:
+        begin = [end if at == axis else 0 for at, end in enumerate(ends)]
+        for file in files:
+            chunk = stored_chunk(file, name, tuple(begin))
+            chunks.append(chunk)
+            ends = [at + length for at, length in zip(begin, chunk.shape, strict=True)]
             begin[:1] = ends[:1]
-    dtypes = {chunk.stored.dtype for chunk in chunks}
-    return join_chunks(name, tuple(ends), min(dtypes), chunks)
+    return join_chunks(name, tuple(ends), chunks[0].stored.dtype, chunks)
 
 
-def _axis(name: str, ranks: Ranks) -> int | None:
+def _axis(name: str, shape: tuple[int, ...], ranks: Ranks) -> int | None:
     """Say on which axis tensor parallelism has split a tensor; None: every rank has the whole."""
     meta = from_fairseq2(name)
     if len(ranks) == 1 or meta is None:
         return None
     if meta != EMBEDDING:
         return axis_of(meta, 0)
-    widths = (it.shape[-1] for its, it in ranks[0][0].tensors.items() if its.endswith(_QUERY))
-    return 0 if ranks[0][0].tensors[name].shape[-1] == next(widths, None) else 1
+    queries = (it.shape for its, it in ranks[0][0].tensors.items() if its.endswith(_QUERY))
+    return 0 if shape[-1:] == next(queries, ())[-1:] else 1

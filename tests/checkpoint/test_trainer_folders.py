@@ -8,7 +8,7 @@ from lazy_torch import torch
 
 import llamakit
 from llamakit.checkpoint.layout import axis_of
-from llamakit.errors import MissingShardError, ParametersError, UnsupportedModelError
+from llamakit.errors import LlamakitError, MissingShardError, ParametersError, UnsupportedModelError
 
 _FAIRSEQ2 = {
     "tok_embeddings": "decoder_frontend.embed",
@@ -109,6 +109,38 @@ def test_the_file_of_a_rank_that_is_missing_is_counted(folder, tensors):
 
     with pytest.raises(MissingShardError, match=r"has 3 files of ranks.*expected 1 × 2 × 2"):
         llamakit.open_checkpoint(folder)
+
+
+@pytest.mark.parametrize(
+    ("name", "shape", "message"),
+    [
+        ("final_proj.weight", (), r"of the shapes \(\), \(.*no parameter of a Llama"),
+        ("decoder.layers.0.self_attn.q_proj.weight", (3,), "of the shapes"),
+        ("decoder_frontend.embed.weight", None, "do not fit"),
+    ],
+    ids=["a scalar", "another number of axes", "no embedding"],
+)
+def test_files_of_ranks_that_do_not_go_together_are_refused(folder, tensors, name, shape, message):
+    save_ranks(folder, tensors, (1, 2, 1), 0)
+    change_first_rank(folder, name, shape)
+
+    with pytest.raises(LlamakitError, match=message):
+        llamakit.reshard(folder, folder.with_name("out"), 1)
+
+
+def test_a_norm_is_read_from_the_rank_that_has_it(folder, tensors, weights):
+    save_ranks(folder, tensors, (1, 2, 1), 0)
+    change_first_rank(folder, "decoder.layer_norm.weight", None)
+
+    assert_holds(folder, "fairseq2", weights)
+
+
+def change_first_rank(folder, name, shape):
+    """Give a tensor of the first rank another shape, or leave it out."""
+    first = folder / "pp_00" / "tp_00" / "sdp_00.pt"
+    shard = torch.load(first)
+    del shard[name]
+    torch.save(shard if shape is None else shard | {name: torch.ones(shape)}, first)
 
 
 def test_torchtunes_own_names_and_its_files_with_metas_are_opened(folder, tensors, weights):

@@ -5,12 +5,18 @@ from __future__ import annotations
 from pathlib import Path
 
 import checkpoint_readers
+import folder_readers
 import grammar_readers
 import other_readers
 import pytest
 from fuzz_kit import Reader, check
 
-READERS = (*checkpoint_readers.READERS, *other_readers.READERS, *grammar_readers.READERS)
+READERS = (
+    *checkpoint_readers.READERS,
+    *folder_readers.READERS,
+    *other_readers.READERS,
+    *grammar_readers.READERS,
+)
 NAMES = [reader.name for reader in READERS]
 
 
