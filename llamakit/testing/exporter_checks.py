@@ -90,7 +90,7 @@ def _plan(
     with left_alone(name):
         planned = make(checkpoint, place, dict(options))
     if os.path.lexists(place):
-        raise ContractError(f"{name} writes when it plans; write nothing before it is called")
+        raise ContractError(f"{name} writes when it plans; write nothing before it is asked to")
     if isinstance(planned, ConversionPlan):
         return planned.files
     if fault := plan_fault(planned):

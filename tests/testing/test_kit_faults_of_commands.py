@@ -72,7 +72,47 @@ def prints(checkpoint, destination, options):
     return export(checkpoint, destination, options)
 
 
+class PlanningExporter:
+    """Exports as ``export`` does, and returns what it is given as its plan."""
+
+    def __init__(self, *files, **settings):
+        self.planned = {"files": files, "nbytes_read": 256, "memory_nbytes": 256} | settings
+
+    def __call__(self, checkpoint, destination, options):
+        return export(checkpoint, destination, options)
+
+    def plan(self, checkpoint, destination, options):
+        if options:
+            raise OptionError("no options")
+        return self.planned
+
+
+class WritesWhenItPlans(PlanningExporter):
+    def plan(self, checkpoint, destination, options):
+        destination.mkdir()
+        return self.planned
+
+
+class PlansForEveryOption(PlanningExporter):
+    def plan(self, checkpoint, destination, options):
+        return self.planned
+
+
+class PlanIsNone(PlanningExporter):
+    def plan(self, checkpoint, destination, options):
+        return None
+
+
+NORM = {"name": "norm.npy", "nbytes": 384}
+
 EXPORTERS = [
+    (PlanningExporter(NORM | {"nbytes": 1}), "has to say the exact size of each file"),
+    (PlanningExporter(), "plans {} and writes {'norm.npy': 384}"),
+    (PlanningExporter("norm.npy"), "plans no list of files"),
+    (PlanningExporter(NORM, memory_nbytes=None), "plans no memory_nbytes"),
+    (WritesWhenItPlans(NORM), "writes when it plans"),
+    (PlansForEveryOption(NORM), "takes an option that it does not have"),
+    (PlanIsNone(NORM), "plans NoneType; expected a mapping"),
     (takes_every_option, "takes an option that it does not have"),
     (refuses_progress, "fails on a checkpoint of the format meta: OptionError"),
     (chokes_on_options, "fails on an option that it does not have: KeyError"),
@@ -94,6 +134,7 @@ def test_an_exporter_that_breaks_a_rule_is_named(exporter, sentence):
 
 def test_an_exporter_that_keeps_the_rules_is_good():
     check_exporter(export)
+    check_exporter(PlanningExporter(NORM))
 
 
 def command(function, *decorations, **settings):
