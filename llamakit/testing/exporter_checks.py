@@ -88,7 +88,7 @@ def _plan(
     if make is None:
         return None
     with left_alone(name):
-        planned = make(checkpoint, place, dict(options))
+        planned = _export(name, make, checkpoint, place, options)
     if os.path.lexists(place):
         raise ContractError(f"{name} writes when it plans; write nothing before it is asked to")
     if isinstance(planned, ConversionPlan):
