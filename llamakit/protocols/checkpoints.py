@@ -12,7 +12,6 @@ if TYPE_CHECKING:
     import numpy
 
     from llamakit.checkpoint.params import ModelParams
-    from llamakit.convert.conversion_plan import ConversionPlan
 
 __all__ = [
     "CatalogEntry",
@@ -262,7 +261,7 @@ class ExporterCapabilities(Exporter, Protocol):
 
     def plan(
         self, checkpoint: Checkpoint, destination: Path, options: Mapping[str, Any], /
-    ) -> ConversionPlan | Mapping[str, Any]:
+    ) -> object:
         """Say what would be written, for ``--plan``, and write nothing.
 
         Without it, ``--plan`` is refused.
@@ -270,9 +269,9 @@ class ExporterCapabilities(Exporter, Protocol):
         Returns:
             A mapping: ``files``, all that will be written, a list of mappings with ``name`` and
             ``nbytes``, the exact size; ``nbytes_read``, of weights; ``memory_nbytes``, of buffers;
-            perhaps ``notes``, a sentence each. Or a ``ConversionPlan``: where another tool exports
-            and is to be named in ``llamakit.json``, that plan is carried out instead of a call of
-            the exporter.
+            perhaps ``notes``, a sentence each. Or a ``ConversionPlan`` of llamakit's: where another
+            tool exports and is to be named in ``llamakit.json``, that plan is carried out instead
+            of a call of the exporter.
 
         Raises: what is wrong with the checkpoint or the options, as the exporter does.
         """
