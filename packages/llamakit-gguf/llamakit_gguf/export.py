@@ -25,6 +25,9 @@ from llamakit.protocols import Checkpoint, Parameter
 from llamakit_gguf.plan import BLOCK, KINDS, GGUFPlan, Tensor, plan_file
 from llamakit_gguf.tensors import Values
 
+_ROOM_FOR_METADATA = 16 << 20
+"""The exact size takes a second to find where the vocabulary is large."""
+
 
 def export(
     checkpoint: Checkpoint, destination: Path, options: Mapping[str, Any]
@@ -39,7 +42,7 @@ def export(
         NoSpaceError: there is no room.
     """
     plan = plan_file(checkpoint, options)
-    check_space(destination.parent, plan.nbytes())
+    check_space(destination.parent, sum(it.nbytes for it in plan.tensors) + _ROOM_FOR_METADATA)
     read_before = checkpoint.nbytes_read
     destination.mkdir()
     file = destination / plan.file_name
