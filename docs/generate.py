@@ -14,6 +14,7 @@ import json
 import re
 import textwrap
 from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
 from typing import Any, ParamSpec
 
 import click
@@ -25,6 +26,7 @@ from llamakit.cli.chat.answer_settings import AnswerSettings
 from llamakit.cli.chat.slash_commands import COMMANDS
 from llamakit.cli.main import build_cli
 from llamakit.convert.conversion_plan import ConversionPlan
+from llamakit.convert.plan_summary import PlanSummary
 from llamakit.download import events
 from llamakit.examine import diff, vocabulary
 from llamakit.examine import inspect as inspection
@@ -278,7 +280,7 @@ def reports() -> str:
         *(report.VerifyReport, report.FolderReport, report.FileReport, report.NonFinite),
         *(inspection.Inspection, memory.RankMemory, vocabulary.Vocabulary),
         *(diff.DiffReport, diff.ParameterDiff),
-        *(ConversionPlan, events.Finished, protocols.CatalogEntry, protocols.Engine),
+        *(ConversionPlan, PlanSummary, events.Finished, protocols.CatalogEntry, protocols.Engine),
     )
 
 
@@ -289,7 +291,8 @@ def plugin_protocols() -> str:
     classes = (protocols.Tokenizer, protocols.OpenTokenizer)
     formats = (protocols.PromptFormat, protocols.TextFormat, protocols.GapFormat)
     observers = (protocols.Observer, protocols.DrawingObserver, protocols.HiddenStates)
-    for cls in (*classes, *formats, *observers):
+    exporters = (protocols.ExporterCapabilities,)
+    for cls in (*classes, *formats, *observers, *exporters):
         parts += _methods(cls)
     return _join(parts)
 
@@ -311,6 +314,19 @@ def _classes(*classes: type) -> str:
         if rows and "Args:" not in (inspect.getdoc(cls) or ""):
             parts.append(_table(("attribute", "type", ""), rows))
     return _join(parts)
+
+
+@generated
+def round_trips() -> str:
+    """Say which format gives back which reference case, as the tests have found."""
+    file = Path(__file__).parents[1] / "tests" / "packages" / "data" / "formats_held.json"
+    held = json.loads(file.read_text("utf-8"))
+    names = list(next(iter(held.values())))
+    rows = [
+        (f"`{name}`", *("refused" if it[name] else "every bit" for it in held.values()))
+        for name in names
+    ]
+    return _table(("", *(f"`{case}`" for case in held)), rows)
 
 
 @generated

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     import torch
 
     from llamakit.convert.conversion_plan import ConversionPlan
+    from llamakit.convert.plan_summary import PlanSummary
+    from llamakit.convert.registered_export import ExportRequest
     from llamakit.download.catalog import Model
     from llamakit.download.events import Event, Finished
     from llamakit.download.session import Session
@@ -32,7 +34,6 @@ if TYPE_CHECKING:
     from llamakit.examine.inspect import Inspection
     from llamakit.examine.steps import StepProgress
     from llamakit.examine.verify_report import VerifyReport
-    from llamakit.plugin_manager.registry import Entry
 
 __all__ = [
     "ChatPrediction",
@@ -59,6 +60,8 @@ __all__ = [
     "open_checkpoint",
     "open_for_import",
     "plan_edit",
+    "plan_export",
+    "plan_import",
     "plan_quantize",
     "plan_reshard",
     "quantize",
@@ -397,6 +400,7 @@ def export(
     *,
     engine: str | None = None,
     force: bool = False,
+    command: ToolCommand | None = None,
     **options: Any,
 ) -> Mapping[str, Any]:
     """Write a checkpoint in another format.
@@ -407,6 +411,7 @@ def export(
         form: the name of an exporter: ``hf``, ``safetensors`` or a plugin's.
         engine: what it is for, such as ``vllm``: says ``form`` and options itself.
         force: replace a folder that is there.
+        command: what ``llamakit.json`` says has made it, of a tool of your own; None: export.
         options: the exporter's own, such as ``max_shard_size="5GB"`` for ``hf``.
     Returns:
         ``source``, ``destination``, and what the exporter reports; for an engine ``command``, the
@@ -421,56 +426,49 @@ def export(
         DestinationError: there is something already.
         NoSpaceError: there is no room.
     """
-    from llamakit.checkpoint.atomic_folder import atomic_folder
-    from llamakit.checkpoint.capabilities import weight_files
-    from llamakit.checkpoint.plain_weights import check_plain_weights
-    from llamakit.checkpoint.provenance import provenance_path
-    from llamakit.convert.engines import exporter_for, start_command
-    from llamakit.files.file_stamp import stamps, unchanged
-    from llamakit.plugin_manager.contracts.exporters import check_export
-    from llamakit.plugin_manager.failures import guarded
+    from llamakit.convert.registered_export import carry_out
 
-    toolkit = default_toolkit()
-    if engine is not None:
-        chosen = toolkit.engines.entry(engine)
-        form = exporter_for(chosen, toolkit.exporters)
-        options = {**chosen.value.get("options", {}), **options}
-    entry = toolkit.exporters.entry(form)
-    exporter = guarded(entry.value, entry)
-    target = Path(destination)
-    checkpoint = _opened(source)
-    check_plain_weights(checkpoint)
-    with atomic_folder(target, force=force, source=checkpoint.path) as folder:
-        with unchanged(stamps(weight_files(checkpoint))):
-            report: Mapping[str, Any] = exporter(checkpoint, folder, options)
-        check_export(entry, report, folder)
-        if folder.is_dir() and not provenance_path(folder).exists():
-            _record_export(entry, folder, checkpoint, options, report)
-    if target.is_file():
-        _record_export(entry, target, checkpoint, options, report)
-    if engine is not None:
-        command = start_command(chosen.value, checkpoint, target, report)
-        report = {**report, "command": command}
-    return {"source": str(checkpoint.path), "destination": str(destination), **report}
+    request = _export_request(source, form, engine, options, command)
+    return carry_out(request, Path(destination), force=force)
 
 
-def _record_export(
-    entry: Entry,
-    product: Path,
-    checkpoint: Checkpoint,
+def plan_export(
+    source: str | Path | Checkpoint,
+    destination: str | Path,
+    form: str = "hf",
+    *,
+    engine: str | None = None,
+    command: ToolCommand | None = None,
+    **options: Any,
+) -> PlanSummary:
+    """Say what ``export`` would do, without doing it.
+
+    Args and Raises: as ``export``, and
+        UsageError: the exporter has no plan; third-party exporters need none.
+    """
+    from llamakit.convert.registered_export import plan_export as plan
+
+    return plan(_export_request(source, form, engine, options, command), Path(destination))
+
+
+def _export_request(
+    source: str | Path | Checkpoint,
+    form: str,
+    engine: str | None,
     options: Mapping[str, Any],
-    report: Mapping[str, Any],
-) -> None:
-    """Record what an exporter has read and written that has recorded nothing itself."""
-    from llamakit.checkpoint import provenance_writer
+    command: ToolCommand | None,
+) -> ExportRequest:
+    from llamakit.convert.registered_export import request_export
 
-    asked = provenance_writer.recorded_options(
-        {name: value for name, value in options.items() if name not in ("progress", "direct")}
+    return request_export(
+        _opened(source),
+        form,
+        engine,
+        options,
+        command,
+        exporters=default_toolkit().exporters,
+        engines=default_toolkit().engines,
     )
-    made_by = f"{entry.source.package} {entry.source.version}".strip()
-    command = ToolCommand("export", {"format": entry.name, **asked}, made_by)
-    checksums = provenance_writer.reported_checksums(report)
-    provenance_writer.record_provenance(product, command, [checkpoint], checksums)
 
 
 def record_provenance(
@@ -500,6 +498,27 @@ def record_provenance(
     run(Path(product), command, [_opened(source) for source in sources], checksums)
 
 
+def plan_import(
+    source: str | Path | Checkpoint,
+    destination: str | Path,
+    model_parallel_size: int = 1,
+    *,
+    key: str | None = None,
+    strip_prefix: str | bool = False,
+    dtype: str | None = None,
+) -> ConversionPlan:
+    """Plan what ``import_checkpoint`` would do, without doing it.
+
+    Args and Raises: as ``import_checkpoint``.
+    """
+    if isinstance(source, str | Path):
+        source = open_for_import(source, key=key, strip_prefix=strip_prefix)
+    options = {"model_parallel_size": model_parallel_size, "dtype": dtype, "key": key}
+    options["strip_prefix"] = strip_prefix or None
+    command = ToolCommand("import", options)
+    return plan_reshard(source, destination, model_parallel_size, dtype=dtype, command=command)
+
+
 def import_checkpoint(
     source: str | Path | Checkpoint,
     destination: str | Path,
@@ -521,20 +540,12 @@ def import_checkpoint(
     Other Args, Returns and Raises: as ``reshard``, and
         UnsupportedModelError: Meta's format cannot hold this model.
     """
-    if isinstance(source, str | Path):
-        source = open_for_import(source, key=key, strip_prefix=strip_prefix)
-    options = {"model_parallel_size": model_parallel_size, "dtype": dtype, "key": key}
-    options["strip_prefix"] = strip_prefix or None
-    return reshard(
-        source,
-        destination,
-        model_parallel_size,
-        dtype=dtype,
-        force=force,
-        direct=direct,
-        progress=progress,
-        command=ToolCommand("import", options),
+    from llamakit.convert.reshard import make
+
+    plan = plan_import(
+        source, destination, model_parallel_size, key=key, strip_prefix=strip_prefix, dtype=dtype
     )
+    return make(plan, force=force, direct=direct, progress=progress)
 
 
 def _opened(source: str | Path | Checkpoint) -> Checkpoint:

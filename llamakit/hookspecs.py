@@ -133,7 +133,8 @@ def register_exporters(exporters: Registrar[Exporter]) -> None:
     number of bytes done since the last call; others are refused with an ``OptionError``.
     ``llamakit plugins show`` lists the section ``Options:`` of its docstring, ``name: help`` each.
     The report is a mapping that JSON can hold; if its ``files`` are a list of mappings with
-    ``name`` and ``nbytes``, ``export`` prints them.
+    ``name`` and ``nbytes``, ``export`` prints them. For ``export --plan`` an exporter may have a
+    ``plan``, as ``llamakit.protocols.ExporterCapabilities`` says.
 
     Args:
         exporters: call ``exporters.register(name, export, help=...)`` on it.

@@ -1,13 +1,19 @@
-"""What reshard, export and import share: the number of bytes to convert, and the report."""
+"""What reshard, export and import share: how many bytes are converted, the plan, the report."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any, NoReturn
+
+import click
 
 from llamakit.checkpoint.dtypes import itemsize
 from llamakit.cli.terminal import json_text
 from llamakit.protocols import Checkpoint
+
+if TYPE_CHECKING:
+    from llamakit.convert.conversion_plan import ConversionPlan
+    from llamakit.convert.plan_summary import PlanSummary
 
 
 def describe_report(report: Mapping[str, Any], *, as_json: bool) -> str:
@@ -48,6 +54,13 @@ def describe_plan(plan: Mapping[str, Any], *, as_json: bool) -> str:
     lines += plan.get("notes", ())
     lines += [f"refused: {reason}" for reason in plan["refusals"]]
     return "\n".join(lines)
+
+
+def print_plan(plan: ConversionPlan | PlanSummary, *, force: bool, as_json: bool) -> NoReturn:
+    """Print what would be written, and end the command: with 1 if that would be refused."""
+    described = plan.as_json(force=force)
+    click.echo(describe_plan(described, as_json=as_json))
+    raise click.exceptions.Exit(1 if described["refusals"] else 0)
 
 
 def weights_nbytes(checkpoint: Checkpoint) -> int:

@@ -100,7 +100,7 @@ def edit(
     """
     from llamakit.api import Edits, plan_edit
     from llamakit.api import edit as run
-    from llamakit.cli.conversion import describe_plan, describe_report, weights_nbytes
+    from llamakit.cli.conversion import describe_report, print_plan, weights_nbytes
     from llamakit.cli.terminal import bytes_bar
 
     edits = Edits(
@@ -116,9 +116,7 @@ def edit(
     checkpoint = toolkit.open_checkpoint(source)
     if only_plan:
         plan = plan_edit(checkpoint, destination, edits, size, verify=verify)
-        described = plan.as_json(force=force)
-        click.echo(describe_plan(described, as_json=as_json))
-        click.get_current_context().exit(1 if described["refusals"] else 0)
+        print_plan(plan, force=force, as_json=as_json)
     with bytes_bar("editing", weights_nbytes(checkpoint)) as progress:
         report = run(
             checkpoint, destination, edits, size, verify=verify, force=force, progress=progress

@@ -54,6 +54,7 @@ if TYPE_CHECKING:
 @click.option(
     "--option", "more", metavar="K=V", multiple=True, help="An option of a plugin's exporter."
 )
+@click.option("--plan", "only_plan", is_flag=True, help="Print what would be done, and do nothing.")
 @click.option("--force", is_flag=True, help="Replace DST if it exists.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @click.pass_obj
@@ -66,6 +67,7 @@ def export(
     engine: str | None,
     *,
     more: tuple[str, ...],
+    only_plan: bool,
     force: bool,
     as_json: bool,
     **options: str | bool | None,
@@ -76,11 +78,13 @@ def export(
 
     \b
     llamakit export llama-2-7b/ llama-2-7b-hf/
+    llamakit export llama-2-7b/ llama-2-7b-hf/ --plan
     llamakit export llama-2-7b/ llama-2-7b-safetensors/ --format safetensors
     llamakit export llama-2-7b/ llama-2-7b-vllm/ --for vllm
     """
     from llamakit.api import export as run
-    from llamakit.cli.conversion import describe_report, weights_nbytes
+    from llamakit.api import plan_export
+    from llamakit.cli.conversion import describe_report, print_plan, weights_nbytes
     from llamakit.cli.terminal import bytes_bar
 
     if engine is not None and format_name is not None:
@@ -92,6 +96,9 @@ def export(
     checkpoint = toolkit.open_checkpoint(source)
     given: dict[str, Any] = {name: value for name, value in options.items() if value is not None}
     given |= dict(map(_pair, more))
+    if only_plan:
+        plan = plan_export(checkpoint, destination, form, engine=engine, **given)
+        print_plan(plan, force=force, as_json=as_json)
     with bytes_bar("exporting", weights_nbytes(checkpoint)) as progress:
         if progress is not None:
             given["progress"] = progress

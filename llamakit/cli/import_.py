@@ -47,6 +47,7 @@ class _Import(click.Command):
     metavar="[PREFIX.]",
     help="Take PREFIX off the names of tensors; alone: what torch.compile, DDP or FSDP has added.",
 )
+@click.option("--plan", "only_plan", is_flag=True, help="Print what would be done, and do nothing.")
 @click.option("--force", is_flag=True, help="Replace DST if it exists.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def import_(
@@ -56,6 +57,7 @@ def import_(
     *,
     key: str | None,
     strip_prefix: str | None,
+    only_plan: bool,
     force: bool,
     as_json: bool,
 ) -> None:
@@ -70,12 +72,15 @@ def import_(
     llamakit import llama-2-70b-hf/ llama-2-70b/ -n 8
     llamakit import --key model --strip-prefix run/ckpt.pt tuned/
     """
-    from llamakit.api import import_checkpoint, open_for_import
-    from llamakit.cli.conversion import describe_report, weights_nbytes
+    from llamakit.api import import_checkpoint, open_for_import, plan_import
+    from llamakit.cli.conversion import describe_report, print_plan, weights_nbytes
     from llamakit.cli.terminal import bytes_bar
 
     prefix = True if strip_prefix == "" else strip_prefix or False
     checkpoint = open_for_import(source, key=key, strip_prefix=prefix)
+    if only_plan:
+        plan = plan_import(checkpoint, destination, size, key=key, strip_prefix=prefix)
+        print_plan(plan, force=force, as_json=as_json)
     with bytes_bar("importing", weights_nbytes(checkpoint)) as progress:
         report = import_checkpoint(
             checkpoint,

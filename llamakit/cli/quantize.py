@@ -48,14 +48,12 @@ def quantize(
     """
     from llamakit.api import plan_quantize
     from llamakit.api import quantize as run
-    from llamakit.cli.conversion import describe_plan, describe_report, weights_nbytes
+    from llamakit.cli.conversion import describe_report, print_plan, weights_nbytes
     from llamakit.cli.terminal import bytes_bar
 
     checkpoint = toolkit.open_checkpoint(source)
     if only_plan:
-        described = plan_quantize(checkpoint, destination, bits).as_json(force=force)
-        click.echo(describe_plan(described, as_json=as_json))
-        click.get_current_context().exit(1 if described["refusals"] else 0)
+        print_plan(plan_quantize(checkpoint, destination, bits), force=force, as_json=as_json)
     with bytes_bar("quantizing", weights_nbytes(checkpoint)) as progress:
         report = run(checkpoint, destination, bits, force=force, progress=progress)
     click.echo(describe_report(report, as_json=as_json))

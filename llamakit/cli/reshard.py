@@ -59,15 +59,13 @@ def reshard(
     """
     from llamakit.api import plan_reshard
     from llamakit.api import reshard as run
-    from llamakit.cli.conversion import describe_plan, describe_report, weights_nbytes
+    from llamakit.cli.conversion import describe_report, print_plan, weights_nbytes
     from llamakit.cli.terminal import bytes_bar
 
     checkpoint = toolkit.open_checkpoint(source)
     if only_plan:
         plan = plan_reshard(checkpoint, destination, size, dtype=dtype, verify=verify)
-        described = plan.as_json(force=force)
-        click.echo(describe_plan(described, as_json=as_json))
-        click.get_current_context().exit(1 if described["refusals"] else 0)
+        print_plan(plan, force=force, as_json=as_json)
     with bytes_bar("resharding", weights_nbytes(checkpoint)) as progress:
         report = run(
             checkpoint,

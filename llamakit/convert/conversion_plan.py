@@ -6,21 +6,20 @@ import hashlib
 import io
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from llamakit.checkpoint.atomic_folder import check_destination, check_space
 from llamakit.checkpoint.capabilities import stored_as, weight_files
 from llamakit.checkpoint.checklist import MODEL_CHECKLIST, format_checklist
 from llamakit.checkpoint.provenance import PROVENANCE
 from llamakit.convert.conversion_record import ConversionRecord
 from llamakit.convert.execute import ProgressCallback, execute_moves, memory_nbytes
 from llamakit.convert.moves import Move, WeightFile, nbytes_read
+from llamakit.convert.plan_summary import PlanSummary
 from llamakit.convert.source_checksums import SourceChecksums, read_in_order, verify_checksums
-from llamakit.errors import LlamakitError
 from llamakit.files.file_stamp import Stamp, stamps, unchanged
 from llamakit.files.regular_file import open_regular, read_bytes
-from llamakit.protocols import Checkpoint
+from llamakit.protocols import Checkpoint, ToolCommand
 
 _BLOCK_NBYTES = 1 << 20
 
@@ -97,32 +96,30 @@ class ConversionPlan:
         """How much memory the buffers take, in bytes; Python itself needs some 60 MB more."""
         return memory_nbytes(self.moves)
 
+    def summary(self) -> PlanSummary:
+        """Return what ``--plan`` shows."""
+        return PlanSummary(
+            self.checkpoint.path,
+            self.destination,
+            self.files,
+            self.nbytes_read,
+            self.memory_nbytes,
+            self.notes,
+        )
+
     def refusals(self, *, force: bool = False) -> list[str]:
         """Say why the plan cannot be executed, as things are now."""
-        reasons = []
-        try:
-            check_destination(self.destination, force=force, source=self.checkpoint.path)
-        except LlamakitError as error:
-            reasons.append(error.for_commands)
-        if self.destination.parent.is_dir():
-            try:
-                check_space(self.destination, self.nbytes)
-            except LlamakitError as error:
-                reasons.append(error.for_commands)
-        return reasons
+        return self.summary().refusals(force=force)
 
     def as_json(self, *, force: bool = False) -> dict[str, object]:
         """Describe the plan in JSON's terms."""
-        return {
-            "source": str(self.checkpoint.path),
-            "destination": str(self.destination),
-            "files": [{"name": name, "nbytes": nbytes} for name, nbytes in self.files.items()],
-            "nbytes": self.nbytes,
-            "nbytes_read": self.nbytes_read,
-            "memory_nbytes": self.memory_nbytes,
-            "refusals": self.refusals(force=force),
-            **({"notes": list(self.notes)} if self.notes else {}),
-        }
+        return self.summary().as_json(force=force)
+
+    def recorded_as(self, command: ToolCommand) -> ConversionPlan:
+        """Return the plan with another command in its llamakit.json; what was asked for stays."""
+        options = {**self.record.command.options, **command.options}
+        record = replace(self.record, command=replace(command, options=options))
+        return replace(self, record=record)
 
 
 def execute_plan(

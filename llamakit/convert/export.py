@@ -39,7 +39,7 @@ from llamakit.convert.hf_quantize import (
     shapes_file,
 )
 from llamakit.convert.llama4_names import with_llama4_names
-from llamakit.convert.meta_format import plan_safetensors
+from llamakit.convert.meta_format import plan_safetensors_shards
 from llamakit.convert.moves import Move, WeightFile, make_move, whole
 from llamakit.convert.quantize import specs_of
 from llamakit.convert.source_files import HF_FILES, small_files_of
@@ -73,10 +73,7 @@ def export_hf(
         TokenizerError: the tokenizer is of another model.
         NoSpaceError: there is no room.
     """
-    check_options(options, ("max_shard_size", "tokenizer", "instruct", "quantize"))
-    with small_files_of(checkpoint) as (folder, tokenizer):
-        plan, note = plan_hf(checkpoint, destination, options, folder, tokenizer)
-        return {**write_plan(plan, options), "notes": [note]}
+    return write_plan(plan_hf(checkpoint, destination, options), options)
 
 
 def export_safetensors(
@@ -95,9 +92,7 @@ def export_safetensors(
         ParametersError: parameters are missing, or are of another model.
         NoSpaceError: there is no room.
     """
-    check_options(options, ())
-    command = ToolCommand("export", {"format": "safetensors"})
-    return write_plan(plan_safetensors(checkpoint, destination, command), options)
+    return write_plan(plan_safetensors(checkpoint, destination, options), options)
 
 
 def write_plan(plan: ConversionPlan, options: Mapping[str, Any]) -> dict[str, object]:
@@ -107,7 +102,8 @@ def write_plan(plan: ConversionPlan, options: Mapping[str, Any]) -> dict[str, ob
         plan: its destination does not exist.
         options: ``progress`` and ``direct``, as ``reshard`` takes them; others are not looked at.
     Returns:
-        ``files`` with the name, size and md5 of each, ``nbytes`` and ``nbytes_read``.
+        ``files`` with the name, size and md5 of each, ``nbytes``, ``nbytes_read``, and ``notes``
+        where something was decided.
 
     Raises:
         NoSpaceError: there is no room.
@@ -121,37 +117,53 @@ def write_plan(plan: ConversionPlan, options: Mapping[str, Any]) -> dict[str, ob
         for name, md5 in written.items()
     ]
     nbytes = sum(file["nbytes"] for file in files)
-    return {"files": files, "nbytes": nbytes, "nbytes_read": plan.nbytes_read}
+    notes = {"notes": list(plan.notes)} if plan.notes else {}
+    return {"files": files, "nbytes": nbytes, "nbytes_read": plan.nbytes_read, **notes}
 
 
 def plan_hf(
-    checkpoint: Checkpoint,
-    destination: Path,
-    options: Mapping[str, Any],
-    folder: Path,
-    tokenizer: Path | None,
-) -> tuple[ConversionPlan, str]:
-    """Plan what ``export_hf`` writes; return also what was decided, as a sentence.
+    checkpoint: Checkpoint, destination: Path, options: Mapping[str, Any]
+) -> ConversionPlan:
+    """Plan what ``export_hf`` writes.
 
-    Args:
-        folder, tokenizer: where its small files are, and its tokenizer unless the options name
-            one, as ``small_files_of`` gives them.
-
-    Other Args and Raises: as ``export_hf``.
+    Args and Raises: as ``export_hf``.
     """
+    check_options(options, ("max_shard_size", "tokenizer", "instruct", "quantize"))
     limit = parse_size(options.get("max_shard_size") or DEFAULT_MAX_SHARD_SIZE)
     given, instruct = options.get("tokenizer"), options.get("instruct")
-    tokenizer = Path(given) if given else tokenizer
     scheme = options.get("quantize")
     rounded = rounded_names(checkpoint, scheme)
     more = {"quantization_config": quantization_config(scheme)} if scheme else {}
-    small, note = hf_files(checkpoint, tokenizer, instruct=instruct, folder=folder, more=more)
     asked = {name: options.get(name) for name in ("max_shard_size", "instruct", "quantize")}
     command = ToolCommand("export", {"format": "hf", **asked})
-    plan = plan_huggingface(
-        checkpoint, destination, limit, small, command, tokenizer, rounded=rounded, scheme=scheme
-    )
-    return plan, note
+    with small_files_of(checkpoint) as (folder, own):
+        tokenizer = Path(given) if given else own
+        small, note = hf_files(checkpoint, tokenizer, instruct=instruct, folder=folder, more=more)
+        if folder != checkpoint.path:  # the plan outlives it
+            small = [file.read_if_in(folder) for file in small]
+        plan = plan_huggingface(
+            checkpoint,
+            destination,
+            limit,
+            small,
+            command,
+            tokenizer,
+            rounded=rounded,
+            scheme=scheme,
+        )
+    return replace(plan, notes=(note,))
+
+
+def plan_safetensors(
+    checkpoint: Checkpoint, destination: Path, options: Mapping[str, Any]
+) -> ConversionPlan:
+    """Plan what ``export_safetensors`` writes.
+
+    Args and Raises: as ``export_safetensors``.
+    """
+    check_options(options, ())
+    command = ToolCommand("export", {"format": "safetensors"})
+    return plan_safetensors_shards(checkpoint, destination, command)
 
 
 def plan_huggingface(

@@ -77,7 +77,7 @@ def plan_shards(
     return _plan(checkpoint, destination, moves, files, command, model, listed=True)
 
 
-def plan_safetensors(
+def plan_safetensors_shards(
     checkpoint: Checkpoint, destination: Path, command: ToolCommand
 ) -> ConversionPlan:
     """Plan Meta's parameters as .safetensors, a file for each shard.

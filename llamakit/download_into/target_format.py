@@ -9,7 +9,7 @@ from pathlib import Path
 from llamakit.convert.conversion_plan import ConversionPlan
 from llamakit.errors import OptionError
 from llamakit.plugin_manager.registry import Registry
-from llamakit.protocols import Checkpoint, Exporter, ToolCommand
+from llamakit.protocols import Checkpoint, Exporter
 
 RESHARD = "reshard"
 _MAX_SIZE = 10_000
@@ -65,16 +65,12 @@ def _shards(checkpoint: Checkpoint, destination: Path, size: int) -> ConversionP
 
 
 def _safetensors(checkpoint: Checkpoint, destination: Path) -> ConversionPlan:
-    from llamakit.convert.meta_format import plan_safetensors
+    from llamakit.convert.export import plan_safetensors
 
-    return plan_safetensors(
-        checkpoint, destination, ToolCommand("export", {"format": "safetensors"})
-    )
+    return plan_safetensors(checkpoint, destination, {})
 
 
 def _huggingface(checkpoint: Checkpoint, destination: Path) -> ConversionPlan:
     from llamakit.convert.export import plan_hf
-    from llamakit.convert.source_files import find_tokenizer
 
-    folder = checkpoint.path
-    return plan_hf(checkpoint, destination, {}, folder, find_tokenizer(folder))[0]
+    return plan_hf(checkpoint, destination, {})

@@ -20,6 +20,7 @@ __all__ = [
     "CheckpointCapabilities",
     "Engine",
     "Exporter",
+    "ExporterCapabilities",
     "Finding",
     "Parameter",
     "Quantization",
@@ -252,6 +253,28 @@ class Exporter(Protocol):
         self, checkpoint: Checkpoint, destination: Path, options: Mapping[str, Any], /
     ) -> Mapping[str, Any]:
         """Write ``checkpoint`` to ``destination``, which does not exist; report what was done."""
+        ...
+
+
+class ExporterCapabilities(Exporter, Protocol):
+    """What an exporter may offer besides, as a method, or as an attribute of a function."""
+
+    def plan(
+        self, checkpoint: Checkpoint, destination: Path, options: Mapping[str, Any], /
+    ) -> object:
+        """Say what would be written, for ``--plan``, and write nothing.
+
+        Without it, ``--plan`` is refused.
+
+        Returns:
+            A mapping: ``files``, all that will be written, a list of mappings with ``name`` and
+            ``nbytes``, the exact size; ``nbytes_read``, of weights; ``memory_nbytes``, of buffers;
+            perhaps ``notes``, a sentence each. Or a ``ConversionPlan`` of llamakit's: where another
+            tool exports and is to be named in ``llamakit.json``, that plan is carried out instead
+            of a call of the exporter.
+
+        Raises: what is wrong with the checkpoint or the options, as the exporter does.
+        """
         ...
 
 

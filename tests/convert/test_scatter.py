@@ -8,12 +8,11 @@ from itertools import pairwise
 import pytest
 
 from llamakit import api
-from llamakit.convert.export import plan_hf
+from llamakit.convert.export import plan_hf, plan_safetensors
 from llamakit.convert.file_frames import complete_files
-from llamakit.convert.meta_format import plan_safetensors, plan_shards
+from llamakit.convert.meta_format import plan_shards
 from llamakit.convert.scatter import digest, scatter
 from llamakit.errors import UnsupportedModelError
-from llamakit.protocols import ToolCommand
 
 PARAMS = {"dim": 64, "n_layers": 2, "n_heads": 8, "vocab_size": 96, "multiple_of": 32}
 GROUPED = PARAMS | {"n_kv_heads": 2, "norm_eps": 1e-5}
@@ -37,10 +36,9 @@ def sources(make_meta, tmp_path_factory):
 
 def planned(checkpoint, target, destination):
     if target == "hf":
-        return plan_hf(checkpoint, destination, {"max_shard_size": "100KB"})[0]
+        return plan_hf(checkpoint, destination, {"max_shard_size": "100KB"})
     if target == "safetensors":
-        command = ToolCommand("export", {"format": "safetensors"})
-        return plan_safetensors(checkpoint, destination, command)
+        return plan_safetensors(checkpoint, destination, {})
     return plan_shards(checkpoint, destination, target)
 
 

@@ -14,6 +14,7 @@ import llamakit
 from llamakit import demo
 from llamakit.errors import DestinationError, DialogError, SpecialTagError
 from llamakit.plugin_manager.factories import parse_choice
+from llamakit.testing import check_exporter
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs" / "reference" / "plugin-conventions.md").read_text("utf-8")
@@ -86,3 +87,7 @@ def test_an_exporter_may_write_one_file(tmp_path: Path) -> None:
     assert (tmp_path / "model.bin").read_bytes() == b"weights"
     with pytest.raises(DestinationError, match="only a folder is replaced"):
         atomic_folder(tmp_path / "model.bin", force=True).__enter__()
+
+
+def test_the_exporter_of_the_page_plans_what_it_writes():
+    check_exporter(run_block("class Exporter")["Exporter"]())

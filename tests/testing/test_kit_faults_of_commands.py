@@ -72,7 +72,55 @@ def prints(checkpoint, destination, options):
     return export(checkpoint, destination, options)
 
 
+def planned_by(plan):
+    """Return an exporter that has a plan."""
+
+    def with_plan(checkpoint, destination, options):
+        return export(checkpoint, destination, options)
+
+    with_plan.plan = plan
+    return with_plan
+
+
+def planning(*files, **settings):
+    """Return an exporter whose plan has these files."""
+
+    def plan(checkpoint, destination, options):
+        if options:
+            raise OptionError("no options")
+        return {"files": files, "nbytes_read": 256, "memory_nbytes": 256} | settings
+
+    return planned_by(plan)
+
+
+def writes_when_it_plans(checkpoint, destination, options):
+    destination.mkdir()
+    return {}
+
+
+def plans_nothing(checkpoint, destination, options):
+    return None
+
+
+def plans_for_every_option(checkpoint, destination, options):
+    return planning(NORM).plan(checkpoint, destination, {})
+
+
+def fails(checkpoint, destination, options):
+    raise KeyError("wq")
+
+
+NORM = {"name": "norm.npy", "nbytes": 256}
+
 EXPORTERS = [
+    (planning(NORM | {"nbytes": 1}), "has to say the exact size of each file"),
+    (planning(), "plans {} and writes {'norm.npy': 256}"),
+    (planning("norm.npy"), "plans no list of files"),
+    (planning(NORM, memory_nbytes=None), "plans no memory_nbytes"),
+    (planned_by(writes_when_it_plans), "writes when it plans"),
+    (planned_by(plans_for_every_option), "takes an option that it does not have"),
+    (planned_by(plans_nothing), "plans NoneType; expected a mapping"),
+    (planned_by(fails), "fails on a checkpoint of the format meta: KeyError"),
     (takes_every_option, "takes an option that it does not have"),
     (refuses_progress, "fails on a checkpoint of the format meta: OptionError"),
     (chokes_on_options, "fails on an option that it does not have: KeyError"),
@@ -94,6 +142,7 @@ def test_an_exporter_that_breaks_a_rule_is_named(exporter, sentence):
 
 def test_an_exporter_that_keeps_the_rules_is_good():
     check_exporter(export)
+    check_exporter(planning(NORM))
 
 
 def command(function, *decorations, **settings):

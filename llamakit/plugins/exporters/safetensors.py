@@ -10,28 +10,34 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
+    from llamakit.convert.conversion_plan import ConversionPlan
     from llamakit.hookspecs import Registrar
     from llamakit.protocols import Checkpoint, Exporter
 
 
-def export_safetensors(
-    checkpoint: Checkpoint, destination: Path, options: Mapping[str, Any]
-) -> Mapping[str, Any]:
-    """Write Meta's parameters as .safetensors.
+class SafetensorsExporter:
+    """Write Meta's parameters as .safetensors. It has no options of its own."""
 
-    Args:
-        checkpoint: what is read.
-        destination: the folder to make.
-        options: none of its own.
-    """
-    from llamakit.convert.export import export_safetensors as run
+    def __call__(
+        self, checkpoint: Checkpoint, destination: Path, options: Mapping[str, Any]
+    ) -> Mapping[str, Any]:
+        """Write ``checkpoint`` to the folder ``destination``; report what was done."""
+        from llamakit.convert.export import export_safetensors
 
-    return run(checkpoint, destination, options)
+        return export_safetensors(checkpoint, destination, options)
+
+    def plan(
+        self, checkpoint: Checkpoint, destination: Path, options: Mapping[str, Any]
+    ) -> ConversionPlan:
+        """Say what would be written."""
+        from llamakit.convert.export import plan_safetensors
+
+        return plan_safetensors(checkpoint, destination, options)
 
 
 @hookimpl
 def register_exporters(exporters: Registrar[Exporter]) -> None:
     """Offer ``safetensors``."""
     exporters.register(
-        "safetensors", export_safetensors, help="Meta's names, a .safetensors for each shard"
+        "safetensors", SafetensorsExporter(), help="Meta's names, a .safetensors for each shard"
     )

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
+    from llamakit.convert.conversion_plan import ConversionPlan
     from llamakit.hookspecs import Registrar
     from llamakit.protocols import Checkpoint, Exporter
 
@@ -27,28 +28,35 @@ def open_checkpoint(path: Path) -> Checkpoint | None:
     return open_dcp(path)
 
 
-def export_dcp(
-    checkpoint: Checkpoint, destination: Path, options: Mapping[str, Any]
-) -> Mapping[str, Any]:
+class DCPExporter:
     """Write a folder that ``torch.distributed.checkpoint.load`` reads.
 
-    Args:
-        checkpoint: what is read.
-        destination: the folder to make.
-        options: by name.
     Options:
         shards: how many files, one a rank; else as many as the source has shards.
         names: torchtitan (Meta's) or huggingface.
         prefix: before each name, such as model.; else none.
     """
-    from llamakit_dcp.writer import export
 
-    return export(checkpoint, destination, options)
+    def __call__(
+        self, checkpoint: Checkpoint, destination: Path, options: Mapping[str, Any]
+    ) -> Mapping[str, Any]:
+        """Write ``checkpoint`` to the folder ``destination``; report what was done."""
+        from llamakit.convert.export import write_plan
+
+        return write_plan(self.plan(checkpoint, destination, options), options)
+
+    def plan(
+        self, checkpoint: Checkpoint, destination: Path, options: Mapping[str, Any]
+    ) -> ConversionPlan:
+        """Say what would be written."""
+        from llamakit_dcp.writer import plan_export
+
+        return plan_export(checkpoint, destination, options)
 
 
 @hookimpl
 def register_exporters(exporters: Registrar[Exporter]) -> None:
     """Offer ``dcp``."""
     exporters.register(
-        "dcp", export_dcp, help="torch's distributed checkpoint, for torchtitan and FSDP2"
+        "dcp", DCPExporter(), help="torch's distributed checkpoint, for torchtitan and FSDP2"
     )

@@ -12,7 +12,7 @@ from llamakit.checkpoint.hf_names import to_huggingface
 from llamakit.checkpoint.saved_tensors_layout import SavedTensorsLayout
 from llamakit.convert.companion_files import meta_companions
 from llamakit.convert.conversion_plan import ConversionPlan, SmallFile
-from llamakit.convert.export import check_options, write_plan
+from llamakit.convert.export import check_options
 from llamakit.convert.moves import WeightFile
 from llamakit.convert.slices_plan import ParameterSlice, plan_slices, slice_parameters
 from llamakit.errors import OptionError
@@ -29,32 +29,22 @@ _NAMES: Mapping[str, tuple[Callable[[str], str | None], RowOrder]] = {
 """By option: what a parameter is called, and in which order rows of queries and keys are."""
 
 
-def export(
+def plan_export(
     checkpoint: Checkpoint, destination: Path, options: Mapping[str, Any]
-) -> Mapping[str, Any]:
-    """Write a folder that torch's readers load; memory does not grow with the model.
+) -> ConversionPlan:
+    """Plan a folder that torch's readers load; its writer's memory does not grow with the model.
 
-    Args and options: as ``export_dcp``.
-    Returns:
-        ``files`` with the name and size of each, ``nbytes``, ``nbytes_read``.
+    Args:
+        checkpoint: what is read.
+        destination: the folder to make.
+        options: those of ``DCPExporter``.
 
     Raises:
         OptionError: an option that there is not, or of a wrong value.
         ParametersError: parameters are missing, or are of another model.
         UnsupportedModelError: a model that the format's names do not fit.
-        NoSpaceError: there is no room.
     """
     check_options(options, OPTIONS)
-    return write_plan(plan_export(checkpoint, destination, options), options)
-
-
-def plan_export(
-    checkpoint: Checkpoint, destination: Path, options: Mapping[str, Any]
-) -> ConversionPlan:
-    """Plan what ``export`` writes.
-
-    Args, options and Raises: as ``export``.
-    """
     size = _size(options.get("shards") or model_parallel_size(checkpoint))
     style = options.get("names") or "torchtitan"
     if style not in _NAMES:

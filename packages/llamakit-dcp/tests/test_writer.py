@@ -4,7 +4,7 @@ import json
 
 import pytest
 import torch
-from llamakit_dcp import export_dcp
+from llamakit_dcp import DCPExporter
 from llamakit_dcp.reader import open_dcp
 from tiny_model import PARAMS, huggingface_weights, weights
 from torch.distributed import checkpoint
@@ -27,7 +27,7 @@ def meta(recorded, tmp_path):
     ("names", "expected"), [("torchtitan", weights()), ("huggingface", huggingface_weights())]
 )
 def test_torch_loads_what_is_written(meta, tmp_path, shards, names, expected):
-    export_dcp(meta, tmp_path / "out", {"shards": shards, "names": names})
+    DCPExporter()(meta, tmp_path / "out", {"shards": shards, "names": names})
 
     loaded = {name: torch.zeros_like(tensor) for name, tensor in expected.items()}
     checkpoint.load(loaded, checkpoint_id=tmp_path / "out", no_dist=True)
@@ -40,7 +40,7 @@ def test_torch_loads_what_is_written(meta, tmp_path, shards, names, expected):
 
 @pytest.mark.filterwarnings("ignore:torch.distributed is")
 def test_torchs_converter_gives_the_state_dict_below_its_prefix(meta, tmp_path):
-    export_dcp(meta, tmp_path / "out", {"prefix": "state.model."})
+    DCPExporter()(meta, tmp_path / "out", {"prefix": "state.model."})
 
     dcp_to_torch_save(tmp_path / "out", tmp_path / "joined.pt")
 
@@ -51,7 +51,7 @@ def test_torchs_converter_gives_the_state_dict_below_its_prefix(meta, tmp_path):
 
 @pytest.mark.parametrize("names", ["torchtitan", "huggingface"])
 def test_there_and_back_keeps_every_byte(meta, tmp_path, names):
-    export_dcp(meta, tmp_path / "out", {"names": names, "shards": "3"})
+    DCPExporter()(meta, tmp_path / "out", {"names": names, "shards": "3"})
     llamakit.reshard(open_dcp(tmp_path / "out"), tmp_path / "back", 2)
 
     for shard in ("consolidated.00.pth", "consolidated.01.pth", "params.json"):
@@ -59,7 +59,7 @@ def test_there_and_back_keeps_every_byte(meta, tmp_path, names):
 
 
 def test_the_params_are_next_to_the_weights(meta, tmp_path):
-    report = export_dcp(meta, tmp_path / "out", {})
+    report = DCPExporter()(meta, tmp_path / "out", {})
 
     assert json.loads((tmp_path / "out" / "params.json").read_text("utf-8")) == PARAMS
     listed = {file["name"]: file["nbytes"] for file in report["files"]}
@@ -78,6 +78,6 @@ def test_the_params_are_next_to_the_weights(meta, tmp_path):
 )
 def test_wrong_options_are_refused(meta, tmp_path, options, message):
     with pytest.raises(OptionError, match=message):
-        export_dcp(meta, tmp_path / "out", options)
+        DCPExporter()(meta, tmp_path / "out", options)
 
     assert not (tmp_path / "out").exists()

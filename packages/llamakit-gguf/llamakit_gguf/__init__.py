@@ -21,12 +21,6 @@ _MAGIC = b"GGUF"
 
 
 @hookimpl
-def register_exporters(exporters: Registrar[Exporter]) -> None:
-    """Offer ``gguf``."""
-    exporters.register("gguf", export_gguf, help="one GGUF file, for llama.cpp")
-
-
-@hookimpl
 def open_checkpoint(path: Path) -> Checkpoint | None:
     """Open a GGUF file of a Llama: model.gguf, or model-00001-of-0000N.gguf."""
     if not _is_gguf(path):
@@ -46,22 +40,38 @@ def load_tokenizer(path: Path) -> Tokenizer | None:
     return load_tokenizer(path)
 
 
-def export_gguf(
-    checkpoint: Checkpoint, destination: Path, options: Mapping[str, Any]
-) -> Mapping[str, Any]:
+class GGUFExporter:
     """Write a folder with one GGUF file in it.
 
-    Args:
-        checkpoint: what is read.
-        destination: the folder to make.
-        options: by name.
     Options:
         outtype: f32, f16, bf16, q8_0 or q4_0, else the checkpoint's own.
         tokenizer: its file, else the one in the checkpoint's folder or next to it.
     """
-    from llamakit_gguf.export import export
 
-    return export(checkpoint, destination, options)
+    def __call__(
+        self, checkpoint: Checkpoint, destination: Path, options: Mapping[str, Any]
+    ) -> Mapping[str, Any]:
+        """Write ``checkpoint`` to the folder ``destination``; report what was done."""
+        from llamakit_gguf.export import export
+
+        return export(checkpoint, destination, options)
+
+    def plan(
+        self,
+        checkpoint: Checkpoint,
+        destination: Path,  # noqa: ARG002 - of the contract
+        options: Mapping[str, Any],
+    ) -> Mapping[str, Any]:
+        """Say what would be written."""
+        from llamakit_gguf.plan import plan_export
+
+        return plan_export(checkpoint, options)
+
+
+@hookimpl
+def register_exporters(exporters: Registrar[Exporter]) -> None:
+    """Offer ``gguf``."""
+    exporters.register("gguf", GGUFExporter(), help="one GGUF file, for llama.cpp")
 
 
 def _is_gguf(path: Path) -> bool:

@@ -132,14 +132,11 @@ def write(
 
     command = _command(checkpoint, output)
     check_not_a_source(checkpoint, output.destination)
-    context = click.get_current_context()
-    if output.format_name is not None and context.obj is not None:
-        context.obj.exporters.entry(output.format_name)  # a plan too is of a format that there is
     if output.only_plan:
         described = {**plan_of(checkpoint, output), **facts}
         click.echo(describe_plan(described, as_json=output.as_json))
         _echo_facts(facts, output)
-        context.exit(1 if described["refusals"] else 0)
+        click.get_current_context().exit(1 if described["refusals"] else 0)
     with bytes_bar(title, weights_nbytes(checkpoint)) as progress:
         if output.format_name is None:
             report: Mapping[str, Any] = llamakit.reshard(
@@ -155,7 +152,12 @@ def write(
             if progress is not None:
                 options["progress"] = progress
             report = llamakit.export(
-                checkpoint, output.destination, output.format_name, force=output.force, **options
+                checkpoint,
+                output.destination,
+                output.format_name,
+                force=output.force,
+                command=command,
+                **options,
             )
     nbytes_read = sum(source.nbytes_read for source in checkpoint.sources)
     report = {**report, "nbytes_read": nbytes_read, **facts}
@@ -166,28 +168,34 @@ def write(
 def plan_of(checkpoint: BlockCheckpoint, output: Output) -> dict[str, Any]:
     """Return the plan of what is written, in JSON's terms.
 
-    An exporter lists no files beforehand; the sums are those of Meta's format then.
+    Raises:
+        UsageError: the exporter of the format has no plan.
     """
     import llamakit
 
     command = _command(checkpoint, output)
-    plan = llamakit.plan_reshard(checkpoint, output.destination, output.shards, command=command)
-    described = plan.as_json(force=output.force)
+    destination, form = output.destination, output.format_name
+    plan: Any
+    if form is None:
+        plan = llamakit.plan_reshard(checkpoint, destination, output.shards, command=command)
+    else:
+        options = output.options or {}
+        plan = llamakit.plan_export(checkpoint, destination, form, command=command, **options)
+    described: dict[str, Any] = plan.as_json(force=output.force)
     described["nbytes_read"] = checkpoint.nbytes_to_read()
-    described["memory_nbytes"] = plan.memory_nbytes + checkpoint.memory_nbytes()
-    if output.format_name is not None:
-        described["files"] = []
+    described["memory_nbytes"] += checkpoint.memory_nbytes()
     return described
 
 
 def _command(checkpoint: BlockCheckpoint, output: Output) -> ToolCommand:
-    """Return what ``llamakit.json`` says has made a folder in Meta's format."""
+    """Return what ``llamakit.json`` says has made it; an exporter adds its format and options."""
     from importlib.metadata import version
 
     from llamakit.protocols import ToolCommand
 
-    options = {"model_parallel_size": output.shards, **(output.recorded or {})}
-    return ToolCommand(checkpoint.form, options, f"llamakit-merge {version('llamakit-merge')}")
+    size = {"model_parallel_size": output.shards} if output.format_name is None else {}
+    made_by = f"llamakit-merge {version('llamakit-merge')}"
+    return ToolCommand(checkpoint.form, {**size, **(output.recorded or {})}, made_by)
 
 
 def check_not_a_source(checkpoint: BlockCheckpoint, destination: Path) -> None:

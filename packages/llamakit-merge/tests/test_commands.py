@@ -62,6 +62,21 @@ def test_meta_and_huggingface_outputs_are_the_same_model():
     assert llamakit.diff("meta", "hf").same
 
 
+def test_a_plan_of_another_format_lists_what_is_then_written_and_recorded(folder):
+    words = (merge, "ties.yml", "hf", "--format", "hf", "--option", "max_shard_size=20KB", "--json")
+
+    plan = json.loads(run(*words, "--plan").stdout)
+    report = json.loads(run(*words).stdout)
+
+    written = [{"name": it["name"], "nbytes": it["nbytes"]} for it in report["files"]]
+    assert plan["files"] == written
+    assert plan["merge_method"] == "ties"
+    step = json.loads((folder / "hf" / "llamakit.json").read_text("utf-8"))["steps"][-1]
+    assert (step["command"], step["made_by"].split()[0]) == ("merge", "llamakit-merge")
+    assert step["options"] == {"format": "hf", "max_shard_size": "20KB", "config": "ties.yml"}
+    assert [source["name"] for source in step["sources"]] == ["base", "one"]
+
+
 def test_what_was_read_is_recorded(folder):
     write_adapter(folder / "adapter", "dora")
     run(merge, "ties.yml", "merged")
