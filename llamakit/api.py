@@ -126,7 +126,7 @@ def download_models(
         DamagedFileError: a file is wrong twice, or was there, wrong, and ``repair`` is off.
         NoSpaceError: there is no room.
         OptionError: ``into`` is no format that a download is written in.
-        DestinationError: what ``into`` makes is there already.
+        DestinationError: something else is where ``into`` writes.
     """
     from llamakit.download.fetcher import DownloadSettings
     from llamakit.download.session import Download, fetch_models

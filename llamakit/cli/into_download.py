@@ -54,6 +54,9 @@ def run_into(
             IntoDownload(model, folder, target, toolkit.open_checkpoint, settings)
             for model in models
         ]
+        if not dry_run:
+            for session in sessions:  # the last as well, before the first is fetched for hours
+                session.is_done()
         link = None
         for model, session in zip(models, sessions, strict=True):
             if dry_run:

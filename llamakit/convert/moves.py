@@ -94,12 +94,17 @@ class WeightFile:
 def regions_of(checkpoint: Checkpoint, parameter: Parameter) -> tuple[tuple[Region, ...], RowOrder]:
     """Say where a parameter is, and in which order its rows are there.
 
+    One that is cut within a head, as FSDP cuts it, is read by the checkpoint: a head's rows are
+    turned together.
+
     Args:
         parameter: as the checkpoint has it, or split on another axis.
     """
     stored = checkpoint.parameters[parameter.name]
     found = raw_regions(checkpoint, stored)
-    if not found or (len(found) > 1 and stored.axis != parameter.axis):
+    is_across = len(found) > 1 and stored.axis != parameter.axis
+    head_dim = checkpoint.params.head_dim if is_rotated(parameter.name) else 1
+    if not found or is_across or any(raw.shape[0] % head_dim for raw in found):
         return (Region(*_matrix(parameter.shape), None),), "meta"
     regions = (Region(*_matrix(raw.shape), raw.path, raw.offset) for raw in found)
     return tuple(regions), found[0].order

@@ -90,6 +90,8 @@ def _recorded(
 
 
 def _write(beside: Path, source: Source) -> None:
+    if any(file.name == PROVENANCE for file in source.files):
+        return  # the server has sent one, with the history of these files; its checksum is listed
     files = [replace(file, origin="") for file in source.files]
     try:
         content = format_steps([make_step(ToolCommand("download"), [source], files)])

@@ -18,6 +18,7 @@ from llamakit.convert.scatter import FileMap, digest, scatter
 from llamakit.download.events import Checking, Converted, Event
 from llamakit.download.hash_thread import READ_NBYTES
 from llamakit.download.part_file import partial_paths
+from llamakit.download_into.source_index import INDEXES
 from llamakit.download_into.target_format import TargetFormat
 from llamakit.errors import DamagedFileError, DestinationError, LlamakitError
 from llamakit.files.atomic_file import write_atomically
@@ -103,8 +104,8 @@ def prepare(
 
 
 def discard_unused(work: ResumableFolder) -> None:
-    """Remove the hidden folder, unless an earlier run has fetched shards into it."""
-    if not (work.path / _RECORD).exists():
+    """Remove the hidden folder, unless indexes or shards have been fetched into it."""
+    if not any(path.exists() for path in (work.path / _RECORD, work.path / SOURCE / INDEXES)):
         work.remove()
 
 

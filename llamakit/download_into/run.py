@@ -20,7 +20,6 @@ from llamakit.download_into.conversion import (
     Conversion,
     check_room,
     complete,
-    discard_unused,
     plan_conversion,
     prepare,
 )
@@ -136,7 +135,6 @@ class IntoRun:
             except LlamakitError as error:
                 self._indexes.forget()
                 if is_last or not isinstance(error, CheckpointError):
-                    discard_unused(self._work)
                     raise
                 reason = "its index is damaged, or of another model than the others"
                 yield Restarted(self._model.folder, reason)

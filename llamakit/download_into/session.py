@@ -9,6 +9,7 @@ from collections.abc import Generator, Iterator
 from functools import partial
 from pathlib import Path
 
+from llamakit.checkpoint.provenance_reader import read_steps
 from llamakit.checkpoint.resumable_folder import (
     ResumableFolder,
     check_absent,
@@ -21,9 +22,11 @@ from llamakit.download.fetcher import DownloadSettings
 from llamakit.download.inventory import required_files
 from llamakit.download.link import Link
 from llamakit.download.small_files import ChecklistChangedError, Checklists
-from llamakit.download_into.conversion import described
+from llamakit.download_into.conversion import described, discard_unused
 from llamakit.download_into.run import IntoRun, OpenCheckpoint
 from llamakit.download_into.target_format import TargetFormat
+from llamakit.errors import LlamakitError
+from llamakit.files.links import is_trusted
 
 
 class IntoDownload:
@@ -47,9 +50,21 @@ class IntoDownload:
         self._model, self._target, self._open = model, target, open_checkpoint
         self._settings = settings or DownloadSettings()
 
+    def is_done(self) -> bool:
+        """Tell whether an earlier run has written the result: it says that it is of this model.
+
+        Raises:
+            DestinationError: something else is there, or ``repair`` is on.
+        """
+        if not self._settings.repair and self._is_recorded():
+            return True
+        check_absent(self.destination)
+        return False
+
     def run(self, link: Link) -> Iterator[Event]:
         """Fetch and convert what is missing; ``Converted`` and ``Finished`` are the last events.
 
+        If an earlier run has done so, ``Finished`` is the only one.
         It may be called again with another link: what has arrived is not requested again.
 
         Raises:
@@ -58,8 +73,10 @@ class IntoDownload:
             DownloadError, DamagedFileError, NoSpaceError: as of a download.
             CheckpointError, UnsupportedModelError: the model cannot be written in this format.
         """
+        if self.is_done():
+            yield Finished(0, 0, 0, 0.0)
+            return
         _check_time(link)
-        check_absent(self.destination)
         started = time.monotonic()
         with contextlib.suppress(FileExistsError):
             self.destination.parent.mkdir(parents=True)
@@ -72,6 +89,9 @@ class IntoDownload:
                     break
                 except ChecklistChangedError:  # at most once per checklist
                     continue
+                except LlamakitError:
+                    discard_unused(work)
+                    raise
         fetcher, seconds = run.fetcher, round(time.monotonic() - started, 3)
         yield Finished(nfiles, fetcher.nbytes_fetched, fetcher.nrequests, seconds)
 
@@ -80,7 +100,9 @@ class IntoDownload:
 
         Raises: as ``run``.
         """
-        check_absent(self.destination)
+        if self.is_done():
+            yield Finished(0, 0, 0, 0.0)
+            return True
         if not hidden_path(self.destination).is_dir():
             return False
         started = time.monotonic()
@@ -113,6 +135,17 @@ class IntoDownload:
                 compare = partial(lists.compare, server)
                 conversion = yield from run.preview(server, files, compare)
             return described(conversion, self._model.folder, hidden_path(self.destination))
+
+    def _is_recorded(self) -> bool:
+        """Tell whether what is at the destination says that it was made of this model."""
+        try:
+            if not is_trusted(self.destination.stat()):
+                return False
+            steps = read_steps(self.destination)
+        except (OSError, LlamakitError):
+            return False
+        name = Path(self._model.folder).name
+        return bool(steps) and [source.name for source in steps[-1].sources] == [name]
 
     def _start(self, work: ResumableFolder) -> IntoRun:
         return IntoRun(work, self._model, self._target, self._open, self._settings)

@@ -24,7 +24,8 @@ from llamakit.files.atomic_file import write_atomically
 from llamakit.files.json_reader import read_json_file
 from llamakit.files.links import make_folders
 
-_RECORD = "indexes.json"
+INDEXES = "indexes.json"
+"""Says of which version of each shard the index is there."""
 
 
 class SourceIndexes:
@@ -39,7 +40,7 @@ class SourceIndexes:
         self._folder = folder
         self._record: dict[str, object] = {}
         with contextlib.suppress(OSError, ValueError):
-            record = read_json_file(folder / _RECORD)
+            record = read_json_file(folder / INDEXES)
             self._record = record if isinstance(record, dict) else {}
 
     def fetch(
@@ -60,12 +61,12 @@ class SourceIndexes:
             place = make_folders(self._folder, Path(path).parent) / Path(path).name
             yield from _fetch(server, place, remote, retry_policy)
             self._record[path] = [remote.identity.nbytes, remote.identity.validator]
-            write_atomically(self._folder / _RECORD, json.dumps(self._record).encode(), mode=0o600)
+            write_atomically(self._folder / INDEXES, json.dumps(self._record).encode(), mode=0o600)
 
     def forget(self) -> None:
         """Have all indexes fetched again."""
         self._record = {}
-        (self._folder / _RECORD).unlink(missing_ok=True)
+        (self._folder / INDEXES).unlink(missing_ok=True)
 
     def known(self, path: str) -> RemoteFile | None:
         """Return what the server said of a shard whose index is there; None of any other."""

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import hashlib
+import shutil
+from pathlib import Path
 
 from fetching import fetch
+from server import Server
 
 import llamakit
 from llamakit.checkpoint.provenance_reader import read_steps
+
+REFERENCE = Path(__file__).parents[1] / "data" / "reference-cases"
 
 
 def test_the_checksums_of_the_checklist_are_recorded_and_verified(folder, server, out):
@@ -47,3 +52,19 @@ def test_a_second_run_writes_the_same_record(server, out):
     fetch(server, out)
 
     assert record.read_bytes() == first
+
+
+def test_a_record_that_the_server_lists_is_kept_as_it_was_sent(tmp_path, out):
+    model = tmp_path / "served" / "llama-2-7b"
+    model.parent.mkdir()
+    llamakit.reshard(REFERENCE / "mha-mp8", model, 1)
+    for name in ("tokenizer.model", "tokenizer_checklist.chk"):
+        shutil.copy(REFERENCE / name, model.parent)
+    for name in ("LICENSE", "USE_POLICY.md"):
+        (model.parent / name).write_text("of a test\n")
+    with Server(model.parent) as server:
+        fetch(server, out)
+        fetch(server, out)  # finds nothing wrong
+
+    assert [step.command for step in read_steps(out / model.name)] == ["reshard"]
+    assert llamakit.verify(out / model.name).good

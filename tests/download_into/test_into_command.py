@@ -7,14 +7,14 @@ import json
 import pytest
 from faults import corrupt, echoes, html, other_etag, reset, status
 from fetching import SHARDS
-from into_kit import content, fetch, hidden
+from into_kit import content, hidden, session
 from server import Server
 from test_secret import QUERY, secrets_in, written_below
 
 from llamakit import api
 from llamakit.cli.main import run
 from llamakit.download.events import Converted
-from llamakit.errors import DamagedFileError
+from llamakit.download.link import read_link
 
 RESULT = "llama-2-70b-mp2"
 
@@ -41,6 +41,36 @@ def test_the_command_says_where_the_result_is(server, download, out, expected):
     assert stdout == f"Everything is verified and converted: {out / RESULT}\n"
     assert "consolidated.03.pth: " in stderr
     assert content(out / RESULT) == expected
+
+
+def test_the_same_command_has_nothing_to_do_once_it_is_done(server, download, out):
+    download("--into", "reshard:2", link=server.link)
+    before = len(server.requests)
+
+    exit_status, stdout, _ = download("--into", "reshard:2")
+
+    assert exit_status == 0
+    assert stdout == f"Everything is verified and converted: {out / RESULT}\n"
+    assert len(server.requests) == before
+
+
+def test_where_the_last_of_several_cannot_be_written_none_is_fetched(server, download, out):
+    (out / RESULT).mkdir(parents=True)
+    (out / RESULT / "mine").touch()
+
+    exit_status, _, stderr = download("13B,70B", "--into", "reshard:2", link=server.link)
+
+    assert exit_status == 2
+    assert f"{out / RESULT} exists already" in stderr
+    assert server.requests == []
+
+
+def test_a_model_that_the_server_lacks_leaves_no_hidden_folder(server, download, out):
+    exit_status, _, stderr = download("--into", "hf", link=server.link, model="13B")
+
+    assert exit_status != 0
+    assert "has no llama-2-13b/checklist.chk" in stderr
+    assert list(out.iterdir()) == []
 
 
 def test_events_end_with_what_was_written(server, download, out):
@@ -125,7 +155,7 @@ def test_the_secret_is_nowhere(folder, download, out, tmp_path):
         second = download("--into", "hf", "--plan", link=server.link)
 
     assert first[0] != 0
-    assert (hidden(out) / "source").exists()
+    assert hidden(out).exists() or not list(out.iterdir())
     for text in (*first[1:], *second[1:], between, written_below(tmp_path)):
         assert secrets_in(text) == []
 
@@ -145,9 +175,9 @@ def test_python_has_it_too(server, out, expected):
 
 
 def test_only_its_user_can_enter_the_hidden_folder(server, out):
-    server.fault(corrupt(700_000), path="*/consolidated.02.pth", times=9)
-
-    with pytest.raises(DamagedFileError):
-        fetch(server, out)
+    events = session("llama-2-70b", out, "reshard:2").run(read_link(server.link))
+    next(events)
 
     assert hidden(out).stat().st_mode & 0o777 == 0o700
+
+    events.close()

@@ -125,6 +125,13 @@ def test_the_numbers_may_be_in_the_folder_above(save):
     assert_holds(open_dcp(folder), weights())
 
 
+@pytest.mark.parametrize("name", ["fsdp-tp", "hf-fsdp"])
+def test_heads_that_ranks_have_cut_are_turned_as_a_whole(recorded, name, tmp_path):
+    llamakit.export(open_dcp(recorded(name)), tmp_path / "hf")
+
+    assert_holds(llamakit.open_checkpoint(tmp_path / "hf"), weights())
+
+
 def test_a_folder_of_another_format_is_not_opened(tmp_path):
     assert open_dcp(tmp_path) is None
 
