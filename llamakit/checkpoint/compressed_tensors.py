@@ -172,7 +172,7 @@ def _scheme(config_path: Path, name: str, group: object, usual: object) -> Schem
     if strategy == "group" and (type(size) is not int or not 0 < size < 1 << 20):
         raise _refusal(config_path, f"{where}: a group_size of {size!r:.60}")
     rounds = _rounds_activations(config_path, where, values)
-    return Scheme(weights["num_bits"], strategy, size, rounds)
+    return Scheme(int(weights["num_bits"]), strategy, size, rounds)  # 8.0 is read as 8, as theirs
 
 
 def _rounds_activations(config_path: Path, where: str, group: Mapping[str, Any]) -> bool:
