@@ -12,6 +12,7 @@ from llamakit.convert.export import plan_hf
 from llamakit.convert.file_frames import complete_files
 from llamakit.convert.meta_format import plan_safetensors, plan_shards
 from llamakit.convert.scatter import digest, scatter
+from llamakit.convert.source_files import find_tokenizer
 from llamakit.errors import UnsupportedModelError
 from llamakit.protocols import ToolCommand
 
@@ -37,7 +38,8 @@ def sources(make_meta, tmp_path_factory):
 
 def planned(checkpoint, target, destination):
     if target == "hf":
-        return plan_hf(checkpoint, destination, {"max_shard_size": "100KB"})[0]
+        folder, options = checkpoint.path, {"max_shard_size": "100KB"}
+        return plan_hf(checkpoint, destination, options, folder, find_tokenizer(folder))[0]
     if target == "safetensors":
         command = ToolCommand("export", {"format": "safetensors"})
         return plan_safetensors(checkpoint, destination, command)
