@@ -177,7 +177,7 @@ def open_quantized(path: Path) -> QuantizedCheckpoint | None:
     rows = embedding.shape[0] if embedding and embedding.shape else None
     params = parse_params(read_params(path / "params.json"), path / "params.json", vocab_size=rows)
     tied = values.get("tied_embeddings") is True
-    params = replace(params, family=str(family), tied_embeddings=tied)
+    params = replace(params, family=family, tied_embeddings=tied)
     kind: Literal["int8", "int4"] = "int8" if quantize == "int8" else "int4"
     _check_tensors(path, tensors, params, kind)
     return QuantizedCheckpoint(path, params, tensors, kind, 1 if axis == 1 else 0)

@@ -31,7 +31,8 @@ def describe_history(inspection: Inspection) -> str:
 def _command(step: Step) -> str:
     options = [
         f"--{name.replace('_', '-')}" + ("" if value is True else f" {value}")
-        for name, value in step.options.items()
+        for name, given in step.options.items()
+        for value in (given if isinstance(given, list | tuple) else [given])
         if value is not False
     ]
     return " ".join([step.command, *options]) + f"  ({step.made_by})"

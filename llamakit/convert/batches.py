@@ -14,6 +14,8 @@ from llamakit.convert.disk import ALIGNMENT, align_up
 from llamakit.convert.moves import Move, Region, Target
 
 BATCH_NBYTES = 8 << 20
+_MADE_NBYTES = 2 << 20
+"""Of a parameter that is in no file as it is: making it takes a few times the memory."""
 
 
 @dataclass(frozen=True)
@@ -77,7 +79,9 @@ def batches(moves: Iterable[Move], limit: int = BATCH_NBYTES) -> Iterator[CopyBa
             that a turn takes together, are never split.
     """
     for move in moves:
-        yield from (_by_rows if move.axis == 0 else _by_columns)(move, limit)
+        is_made = any(region.path is None for region in move.regions)
+        most = min(limit, _MADE_NBYTES) if is_made else limit
+        yield from (_by_rows if move.axis == 0 else _by_columns)(move, most)
 
 
 def largest(moves: Iterable[Move]) -> int:

@@ -6,20 +6,15 @@ Each is what ``register_exporters`` takes: it writes to a destination that does 
 
 from __future__ import annotations
 
-import json
 import re
-from collections.abc import Collection, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from llamakit.checkpoint.atomic_folder import check_space
 from llamakit.checkpoint.capabilities import companion_files
-from llamakit.checkpoint.file_layout import TensorSpec
-from llamakit.checkpoint.hf_names import to_huggingface
-from llamakit.checkpoint.layout import OUTPUT, check_parameters, expected_shapes
+from llamakit.checkpoint.layout import check_parameters
 from llamakit.checkpoint.provenance import PROVENANCE
-from llamakit.checkpoint.safetensors_writer import SafetensorsLayout
 from llamakit.convert.companion_files import companion_copies
 from llamakit.convert.conversion_plan import (
     ConversionPlan,
@@ -31,23 +26,14 @@ from llamakit.convert.conversion_plan import (
 )
 from llamakit.convert.conversion_record import plan_record
 from llamakit.convert.hf_files import hf_files
-from llamakit.convert.hf_quantize import (
-    SCHEMES,
-    hf_rounding,
-    quantization_config,
-    rounded_names,
-    shapes_file,
-)
-from llamakit.convert.llama4_names import with_llama4_names
+from llamakit.convert.hf_quantize import parse_scheme, quantization_config
+from llamakit.convert.hf_weights import INDEX, plan_hf_weights
 from llamakit.convert.meta_format import plan_safetensors_shards
-from llamakit.convert.moves import Move, WeightFile, make_move, whole
-from llamakit.convert.quantize import specs_of
 from llamakit.convert.source_files import HF_FILES, small_files_of
 from llamakit.errors import OptionError, suggestion
 from llamakit.protocols import Checkpoint, ToolCommand
 
 DEFAULT_MAX_SHARD_SIZE = "5GB"
-INDEX = "model.safetensors.index.json"
 _SIZE = re.compile(r"([0-9]+(?:\.[0-9]+)?) *([KMGT]?)(i?)B?", re.IGNORECASE)
 _COMMON = ("direct", "progress")
 
@@ -130,28 +116,33 @@ def plan_hf(
     """
     check_options(options, ("max_shard_size", "tokenizer", "instruct", "quantize"))
     limit = parse_size(options.get("max_shard_size") or DEFAULT_MAX_SHARD_SIZE)
-    given, instruct = options.get("tokenizer"), options.get("instruct")
-    scheme = options.get("quantize")
-    rounded = rounded_names(checkpoint, scheme)
+    scheme = parse_scheme(checkpoint, options.get("quantize"))
     more = {"quantization_config": quantization_config(scheme)} if scheme else {}
     asked = {name: options.get(name) for name in ("max_shard_size", "instruct", "quantize")}
-    command = ToolCommand("export", {"format": "hf", **asked})
     with small_files_of(checkpoint) as (folder, own):
-        tokenizer = Path(given) if given else own
-        small, note = hf_files(checkpoint, tokenizer, instruct=instruct, folder=folder, more=more)
+        tokenizer = Path(given) if (given := options.get("tokenizer")) else own
+        instruct = options.get("instruct")
+        beside, note = hf_files(checkpoint, tokenizer, instruct=instruct, folder=folder, more=more)
         if folder != checkpoint.path:  # the plan outlives it
-            small = [file.read_if_in(folder) for file in small]
-        plan = plan_huggingface(
-            checkpoint,
-            destination,
-            limit,
-            small,
-            command,
-            tokenizer,
-            rounded=rounded,
-            scheme=scheme,
-        )
-    return replace(plan, notes=(note,))
+            beside = [file.read_if_in(folder) for file in beside]
+        check_parameters(checkpoint)
+        warn_if_multiplied_out(checkpoint)
+        weights = plan_hf_weights(checkpoint, limit, scheme)
+        small = _with_companions(checkpoint, weights.small_files, beside)
+        read = [*copied_files(small), *([tokenizer] if tokenizer else [])]
+        command = ToolCommand("export", {"format": "hf", **asked})
+        record = plan_record(checkpoint, command, weights.moves, read)
+    return ConversionPlan(
+        weights.checkpoint,
+        destination,
+        weights.moves,
+        weights.files,
+        tuple(small),
+        source_stamps(checkpoint, weights.moves, small),
+        has_checklist=False,
+        record=record,
+        notes=(note,),
+    )
 
 
 def plan_safetensors(
@@ -166,92 +157,14 @@ def plan_safetensors(
     return plan_safetensors_shards(checkpoint, destination, command)
 
 
-def plan_huggingface(
-    checkpoint: Checkpoint,
-    destination: Path,
-    limit: int,
-    files_beside: Sequence[SmallFile],
-    command: ToolCommand,
-    tokenizer: Path | None = None,
-    *,
-    rounded: Collection[str] = (),
-    scheme: str | None = None,
-) -> ConversionPlan:
-    """Plan a Hugging Face folder.
-
-    Args:
-        checkpoint: what is read.
-        destination: the folder to make.
-        limit: how many bytes of weights a file may have; a larger tensor has a file alone.
-        files_beside: as ``hf_files`` returns them.
-        command: what llamakit.json says was asked for.
-        tokenizer: what tokenizer.json was made of, for llamakit.json.
-        rounded: Meta's names of weights that are written in 8 bits. The scales are in files of
-            their own, one for each file of weights.
-        scheme: how, one of ``hf_quantize.SCHEMES``.
-
-    Raises:
-        ParametersError: parameters are missing, or are of another model.
-        PluginError: the checkpoint has companion files with the names of others.
-    """
-    check_parameters(checkpoint)
-    warn_if_multiplied_out(checkpoint)
-    companions = companion_files(checkpoint, "huggingface")
-    given = checkpoint
-    renamed = with_llama4_names(checkpoint)
-    checkpoint = renamed or checkpoint
-    names = list(
-        renamed.parameters
-        if renamed
-        else (
-            name
-            for name in expected_shapes(checkpoint.params)
-            if not (name == OUTPUT and checkpoint.params.tied_embeddings)
-        )
-    )
-    groups = _group(checkpoint, names, limit)
-    moves: list[Move] = []
-    tensors: list[list[TensorSpec]] = []
-    for group in groups:
-        file = len(tensors)
-        tensors += [[], []] if any(name in rounded for name in group) else [[]]
-        for name in group:
-            parameter = checkpoint.parameters[name]
-            theirs = name if renamed else to_huggingface(name)
-            assert theirs is not None
-            move = make_move(checkpoint, parameter, [whole(parameter, file)], order="huggingface")
-            if name in rounded:
-                move = replace(move, rounding=hf_rounding(theirs, parameter, file + 1, scheme))
-            moves.append(move)
-            for index, spec in specs_of(theirs, parameter, move):
-                tensors[index].append(spec)
-    packs = SCHEMES.get(scheme or "") == "pack-quantized"
-    count = len(tensors) + packs
-    files = [
-        WeightFile(_file_name(index, count), SafetensorsLayout(specs))
-        for index, specs in enumerate(tensors)
-    ]
-    small: list[SmallFile] = []
-    listed = files
-    if packs:
-        shapes = {str(to_huggingface(name)): checkpoint.parameters[name].shape for name in rounded}
-        written, described = shapes_file(_file_name(count - 1, count), shapes)
-        small, listed = [written], [*files, described]
-    small += [SmallFile(INDEX, _index(listed))] if len(listed) > 1 else []
-    small += companion_copies(checkpoint, companions, (INDEX, PROVENANCE, *HF_FILES))
+def _with_companions(
+    checkpoint: Checkpoint, own: Sequence[SmallFile], beside: Sequence[SmallFile]
+) -> list[SmallFile]:
+    """Join the files of the weights' plan, the checkpoint's companions, and what is not in them."""
+    files = companion_files(checkpoint, "huggingface")
+    small = [*own, *companion_copies(checkpoint, files, (INDEX, PROVENANCE, *HF_FILES))]
     taken = {file.name for file in small}
-    made_of = [] if tokenizer is None else [tokenizer]
-    small = [*(file for file in files_beside if file.name not in taken), *small]
-    return ConversionPlan(
-        checkpoint,
-        destination,
-        tuple(moves),
-        tuple(files),
-        tuple(small),
-        source_stamps(checkpoint, moves, small),
-        has_checklist=False,
-        record=plan_record(given, command, moves, [*copied_files(small), *made_of]),
-    )
+    return [*(file for file in beside if file.name not in taken), *small]
 
 
 def parse_size(size: object) -> int:
@@ -268,35 +181,6 @@ def parse_size(size: object) -> int:
     if nbytes < 1:
         raise OptionError(f"{size!r} is not a size of files; write it as 5GB or 500MB")
     return nbytes
-
-
-def _group(checkpoint: Checkpoint, names: Sequence[str], limit: int) -> list[list[str]]:
-    groups: list[list[str]] = [[]]
-    filled = 0
-    for name in names:
-        parameter = checkpoint.parameters[name]
-        nbytes = TensorSpec(name, parameter.dtype, parameter.shape).nbytes
-        if groups[-1] and filled + nbytes > limit:
-            groups.append([])
-            filled = 0
-        groups[-1].append(name)
-        filled += nbytes
-    return groups
-
-
-def _file_name(index: int, files: int) -> str:
-    if files == 1:
-        return "model.safetensors"
-    return f"model-{index + 1:05d}-of-{files:05d}.safetensors"
-
-
-def _index(files: Sequence[WeightFile]) -> bytes:
-    stored = {tensor.name: (file, tensor) for file in files for tensor in file.layout.stored}
-    index = {
-        "metadata": {"total_size": sum(tensor.nbytes for _, tensor in stored.values())},
-        "weight_map": {name: stored[name][0].name for name in sorted(stored)},
-    }
-    return (json.dumps(index, indent=2) + "\n").encode()
 
 
 def check_options(options: Mapping[str, Any], known: Sequence[str]) -> None:

@@ -52,25 +52,40 @@ def quantization_config(scheme: str) -> dict[str, object]:
     }
 
 
-def rounded_names(checkpoint: Checkpoint, quantize: object) -> Collection[str]:
-    """Return Meta's names of the weights that an export rounds.
-
-    Args:
-        quantize: the option of the exporter: one of ``SCHEMES`` or None.
+def parse_scheme(checkpoint: Checkpoint, quantize: object) -> str | None:
+    """Read the option of the exporter: one of ``SCHEMES`` or None.
 
     Raises:
         OptionError: another value.
-        UnsupportedModelError: it is quantized already, or of Llama 4.
+        UnsupportedModelError: the checkpoint is quantized already.
     """
     if quantize is None:
-        return ()
-    if quantize not in SCHEMES:
+        return None
+    if not isinstance(quantize, str) or quantize not in SCHEMES:
         raise OptionError(f"quantize is {quantize!r:.60}; expected {' or '.join(SCHEMES)}")
     check_not_quantized(checkpoint)
+    return quantize
+
+
+def rounded_names(checkpoint: Checkpoint, scheme: str | None) -> Collection[str]:
+    """Return Meta's names of the weights that an export rounds.
+
+    Raises:
+        UnsupportedModelError: it is of Llama 4.
+    """
+    if scheme is None:
+        return ()
     return [name for name in kinds_of(checkpoint.params, "int8") if name != OUTPUT]
 
 
-def hf_rounding(theirs: str, parameter: Parameter, scales_file: int, scheme: object) -> Rounding:
+def is_packed(scheme: str | None) -> bool:
+    """Say whether four integers share an int32."""
+    return scheme is not None and SCHEMES[scheme] == "pack-quantized"
+
+
+def hf_rounding(
+    theirs: str, parameter: Parameter, scales_file: int, scheme: str | None
+) -> Rounding:
     """Describe what a weight becomes: integers, and a scale a row in float32.
 
     Args:
@@ -80,7 +95,7 @@ def hf_rounding(theirs: str, parameter: Parameter, scales_file: int, scheme: obj
     rows, columns = parameter.shape
     scales = TensorSpec(f"{theirs}_scale", "float32", (rows, 1))
     integers = TensorSpec(theirs, "int8", parameter.shape)
-    packed = scheme == "int8-weight-only"
+    packed = is_packed(scheme)
     if packed:
         integers = TensorSpec(f"{theirs}_packed", "int32", (rows, -(-columns // 4)))
     return Rounding("int8", scales_file, integers, scales, packed)

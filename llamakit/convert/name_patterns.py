@@ -9,7 +9,7 @@ from llamakit.errors import OptionError
 from llamakit.printable import listed, printable
 
 _TOKEN = re.compile(
-    r"(?P<many>\*)|(?P<one>\?)|\[(?P<set>!?[^]]+)\]|\{(?P<first>\d+)\.\.(?P<last>\d+)\}"
+    r"(?P<many>\*)|(?P<one>\?)|\[(?P<set>!?[^]]+)\]|\{(?P<first>[0-9]+)\.\.(?P<last>[0-9]+)\}"
 )
 _MOST_NUMBERS = 4096
 """Of a range: no model has more layers."""
@@ -107,7 +107,7 @@ def _expression(pattern: str, token: re.Match[str]) -> str:
         return ".*" if token["many"] else "."
     if token["set"]:
         negated = token["set"].startswith("!")
-        inside = token["set"].removeprefix("!").replace("\\", r"\\").replace("^", r"\^")
+        inside = re.sub(r"[\\^\[&~|]|(?<=-)-", r"\\\g<0>", token["set"].removeprefix("!"))
         return f"[{'^' if negated else ''}{inside}]"
     first, last = int(token["first"][:8]), int(token["last"][:8])
     if not 0 <= last - first < _MOST_NUMBERS:

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 _NORMAL = re.compile(r"normal:([0-9.]+(?:e-?[0-9]+)?):([0-9]{1,18})")
 _CHUNK_NBYTES = 8 << 20
+_LARGEST_STD = 1000.0
+"""Rows of more would hold values that float16 has no room for."""
 
 
 @dataclass(frozen=True)
@@ -45,10 +47,10 @@ def parse_init(text: str) -> RowInit:
         std = float(match[1]) if match else 0.0
     except ValueError:
         std = 0.0
-    if match is None or not 0 < std < float("inf"):
+    if match is None or not 0 < std <= _LARGEST_STD:
         raise OptionError(
             f"--init {printable(text)!r} is none; expected mean, zero, or normal:STD:SEED such as "
-            "normal:0.02:1"
+            f"normal:0.02:1, with an STD up to {_LARGEST_STD:g}"
         )
     return RowInit("normal", std, int(match[2]))
 

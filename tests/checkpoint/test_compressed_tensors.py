@@ -139,6 +139,18 @@ def test_weights_of_others_are_multiplied_out(
         assert np.abs(read - kept).max() <= (error if parameter.dtype == "bfloat16" else 0), name
 
 
+def test_a_whole_number_with_a_point_is_one(write: Callable[..., Path]) -> None:
+    name, folder = "layers.1.attention.wq.weight", write(8, None, True)
+    expected = open_checkpoint(folder).read(name)
+    config = folder / "config.json"
+    config.write_text(config.read_text().replace('"num_bits": 8', '"num_bits": 8.0'))
+
+    read = open_checkpoint(folder).read(name)
+
+    assert "8.0" in config.read_text()
+    assert (read == expected).all()
+
+
 def test_the_values_are_those_of_compressed_tensors(write: Callable[..., Path]) -> None:
     recorded = VERDICT["int4"]
     name = f"{GATE}.weight"

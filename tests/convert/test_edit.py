@@ -246,6 +246,7 @@ def test_what_was_asked_for_is_recorded(source, tmp_path):
         (Edits(drop=("layers.{2..1}.*",)), "the smaller number first"),
         (Edits(drop=("layers.{0..99999}.*",)), "at most 4096 numbers"),
         (Edits(drop=("layers.[z-a].*",)), "is no pattern"),
+        (Edits(drop=("layers.[[&&||~~!--]x.*",)), "matches no parameter"),
         (Edits(dtype="int8"), "not cast to 'int8'"),
         (Edits(vocab_size=30), "do not divide by 4 shards; pass --pad-vocab-to-multiple 4"),
         (Edits(vocab_size=0), "at least one token"),
@@ -253,6 +254,7 @@ def test_what_was_asked_for_is_recorded(source, tmp_path):
         (Edits(vocab_size=1 << 30), "too large"),
         (Edits(vocab_size=40, init="normal:0:1"), "expected mean, zero, or normal"),
         (Edits(vocab_size=40, init="normal:1e999:1"), "expected mean, zero, or normal"),
+        (Edits(vocab_size=40, init="normal:1e300:1"), "with an STD up to 1000"),
         (Edits(vocab_size=40, init="\x1b[2J"), "expected mean, zero, or normal"),
     ],
 )

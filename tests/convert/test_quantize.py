@@ -275,7 +275,14 @@ def test_scales_that_no_rounding_gives_are_refused(copy: Path, scale: float) -> 
 
 
 @pytest.mark.parametrize(
-    "values", [{"version": 2}, {"quantize": "int3"}, {"embedding_axis": 2}, {"family": "llama 9"}]
+    "values",
+    [
+        {"version": 2},
+        {"quantize": "int3"},
+        {"embedding_axis": 2},
+        {"family": "llama 9"},
+        {"family": {}},
+    ],
 )
 def test_a_marker_of_another_llamakit_is_refused(copy: Path, values: dict[str, object]) -> None:
     marker = json.loads((copy / "quantization.json").read_text())

@@ -191,3 +191,12 @@ def test_a_checkpoint_of_one_file_is_compared_with_the_record_next_to_it(chain):
     assert good.good
     assert [(it.name, it.status) for it in bad.files] == [("model.one", "mismatch")]
     assert "step 2 (export) read two" in sentences(good, "checked")
+
+
+def test_options_of_several_values_are_shown_as_they_were_given(mha, tmp_path, run_llamakit):
+    edits = llamakit.api.Edits(dtype={"*": "float16", "*norm*": "float32"})
+    llamakit.api.edit(mha, tmp_path / "cast", edits)
+
+    done = run_llamakit("inspect", "--history", tmp_path / "cast")
+
+    assert "--dtype *=float16 --dtype *norm*=float32" in done.stdout
