@@ -10,7 +10,7 @@ _OTHERS = (
     "model-parallel-size max-seq-len max-batch-size max-new-tokens dtype device quantize tokenizer "
     "join-timeout rope-factor prompt-format sampler temperature top-p seed stop draft processor "
     "output-dir limit-rate connections max-shard-size keep drop rename vocab-size "
-    "pad-vocab-to-multiple init"
+    "pad-vocab-to-multiple init into"
 )
 _FLAG = re.compile(
     rf"(?<![\w-])--({'|'.join((*_SWITCHES, *_RENAMED, *_OTHERS.split()))})(?![\w-])"

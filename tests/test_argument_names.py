@@ -20,7 +20,7 @@ PACKAGE = Path(llamakit.__file__).parent
 COMMANDS_ONLY = {"--prompts", "--include", "--no-auth", "--api-key-file", "--host", "--port"}
 COMMANDS_ONLY |= {"--allowed-host", "--upgrade", "--help", "--no-such-option", "--format"}
 COMMANDS_ONLY |= {"--json", "--items", "--key", "--strip-prefix", "--nproc_per_node"}
-COMMANDS_ONLY |= {"--tensors", "--for", "--model-id", "--rm"}
+COMMANDS_ONLY |= {"--tensors", "--for", "--plan", "--model-id", "--rm"}
 """Of the server, of commands that the Python API has no part of, and of other programs."""
 
 

@@ -1,0 +1,62 @@
+"""The Python API of llamakit: functions that take paths and return values."""
+
+from llamakit.api.checks import diff, inspect, verify
+from llamakit.api.conversions import (
+    edit,
+    plan_edit,
+    plan_quantize,
+    plan_reshard,
+    quantize,
+    record_provenance,
+    reshard,
+)
+from llamakit.api.downloads import download_models
+from llamakit.api.formats import export, import_checkpoint, plan_export, plan_import
+from llamakit.api.opening import load_tokenizer, open_checkpoint, open_for_import, to_torch
+from llamakit.convert.edits import Edits
+from llamakit.llama.chunks import Chunk
+from llamakit.llama.embedding import embed
+from llamakit.llama.llama import ChatPrediction, CompletionPrediction, Llama
+from llamakit.llama.loading import find_tokenizer
+from llamakit.llama.moderation import Moderation, moderate
+from llamakit.llama.sampler_choice import choose_sampling
+from llamakit.llama.score_items import ScoreItem
+from llamakit.llama.scoring import ItemScore, Score, score
+from llamakit.protocols import ToolCommand
+
+__all__ = [
+    "ChatPrediction",
+    "Chunk",
+    "CompletionPrediction",
+    "Edits",
+    "ItemScore",
+    "Llama",
+    "Moderation",
+    "Score",
+    "ScoreItem",
+    "ToolCommand",
+    "choose_sampling",
+    "diff",
+    "download_models",
+    "edit",
+    "embed",
+    "export",
+    "find_tokenizer",
+    "import_checkpoint",
+    "inspect",
+    "load_tokenizer",
+    "moderate",
+    "open_checkpoint",
+    "open_for_import",
+    "plan_edit",
+    "plan_export",
+    "plan_import",
+    "plan_quantize",
+    "plan_reshard",
+    "quantize",
+    "record_provenance",
+    "reshard",
+    "score",
+    "to_torch",
+    "verify",
+]
