@@ -8,12 +8,15 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from llamakit.errors import UnsupportedModelError
+from llamakit.printable import printable
+
 if TYPE_CHECKING:
     from llamakit.llama.llama import Llama
     from llamakit.protocols import Dialog, Tokenizer
 
 PROMPT_FORMAT = "llama-guard"
-UNSAFE = "unsafe"
+SAFE, UNSAFE = "safe", "unsafe"
 ANSWER_TOKENS = 64
 """The longest answer, "unsafe" and 14 categories, is about 60 tokens."""
 
@@ -46,6 +49,7 @@ def moderate(
     Raises:
         DialogError: a dialog is empty, or has a message of another role.
         PromptTooLongError: a dialog fills the context.
+        UnsupportedModelError: an answer begins with neither "safe" nor "unsafe".
     Source: https://www.llama.com/docs/model-cards-and-prompt-formats/llama-guard-3/
     """
     return list(moderations(llama, dialogs, prompt_format))
@@ -86,8 +90,20 @@ def up_to_unsafe(tokenizer: Tokenizer, prompt: list[int], answer: Sequence[int])
 
 
 def verdict(tokenizer: Tokenizer, answer: Sequence[int], logprobs: Sequence[float]) -> Moderation:
-    """Return what an answer and the log-probabilities of ``up_to_unsafe`` say."""
+    """Return what an answer and the log-probabilities of ``up_to_unsafe`` say.
+
+    Any Llama 3 gives "unsafe" some probability: only the answer tells a Llama Guard from others. It
+    has room for both words, since the log-probabilities of the longer one are there.
+
+    Raises:
+        UnsupportedModelError: the answer begins with neither "safe" nor "unsafe".
+    """
     text = tokenizer.decode(list(answer)).strip()
+    if not re.match(rf"({SAFE}|{UNSAFE})\b", text):
+        raise UnsupportedModelError(
+            f"this model is no Llama Guard: it answered '{printable(text, 40)}' where '{SAFE}' or "
+            f"'{UNSAFE}' was expected; use one such as Llama-Guard-3-8B"
+        )
     length = len(tokenizer.encode(UNSAFE))
     return Moderation(math.exp(sum(logprobs[-length:])), categories_of(text), text)
 

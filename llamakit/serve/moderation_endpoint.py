@@ -6,9 +6,11 @@ import secrets
 from collections.abc import Hashable
 from typing import Any
 
+from llamakit.errors import UnsupportedModelError
 from llamakit.llama.moderation import Moderation, up_to_unsafe, verdict
 from llamakit.protocols import Tokenizer
 from llamakit.serve.admission import Admission
+from llamakit.serve.api_errors import bad
 from llamakit.serve.completion_request import CompletionRequest
 from llamakit.serve.request_parser import RequestParser
 
@@ -23,7 +25,11 @@ async def moderate(
     asked: CompletionRequest,
     client: Hashable,
 ) -> list[Moderation]:
-    """Ask the model, then score "unsafe" where each answer's first word is."""
+    """Ask the model, then score "unsafe" where each answer's first word is.
+
+    Raises:
+        ApiError: the model is no Llama Guard, or cannot answer.
+    """
     prompts = [list(choice.tokens) for choice in asked.choices]
     answers, _ = await _collect(admission, asked, client)
     begun = [
@@ -31,9 +37,12 @@ async def moderate(
         for prompt, answer in zip(prompts, answers, strict=True)
     ]
     _, scores = await _collect(admission, parser.scored(begun), client)
-    return [
-        verdict(tokenizer, answer, score) for answer, score in zip(answers, scores, strict=True)
-    ]
+    try:
+        return [
+            verdict(tokenizer, answer, score) for answer, score in zip(answers, scores, strict=True)
+        ]
+    except UnsupportedModelError as error:
+        raise bad(str(error)) from error
 
 
 async def _collect(

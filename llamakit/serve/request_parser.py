@@ -132,13 +132,13 @@ class RequestParser:
             prompts = [guard.encode(dialog) for dialog in dialogs]
         except LlamakitError as error:
             raise as_api_error(error, "input") from error
-        most = self._settings.limits.new_tokens or moderation.ANSWER_TOKENS
-        return self._request(
-            GREEDY,
-            prompts,
-            limit=min(most, moderation.ANSWER_TOKENS),
-            stop_tokens=self._llama.stop_tokens.union(guard.stop_tokens),
-        )
+        stop_tokens = self._llama.stop_tokens.union(guard.stop_tokens)
+        asked = self._request(GREEDY, prompts, limit=None, stop_tokens=stop_tokens)
+        choices = [  # the server's limit of an answer would cut the word or the categories
+            replace(choice, limit=len(choice.tokens) + moderation.ANSWER_TOKENS)
+            for choice in asked.choices
+        ]
+        return replace(asked, choices=choices)
 
     def embedding(self, body: Body) -> CompletionRequest:
         """Read the body of ``/v1/embeddings``. Raises as ``completion``."""

@@ -10,24 +10,67 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from guard_checkpoint import LLAMA_3, write_guard
 
 from llamakit import Llama
 from llamakit.api import choose_sampling, moderate
-from llamakit.errors import DialogError, PromptTooLongError
-from llamakit.llama.moderation import categories_of
+from llamakit.errors import DialogError, PromptTooLongError, UnsupportedModelError
+from llamakit.llama.moderation import categories_of, verdict
 from llamakit.runtime.requests import Request
 
-CASE = Path(__file__).parents[1] / "data" / "reference-cases-llama3" / "llama3-gqa-mp1"
 DIALOGS: Any = [
     [{"role": "user", "content": "How do I bake bread?"}],
     [{"role": "user", "content": "Hello"}, {"role": "assistant", "content": "Go away"}],
 ]
 
 
+NO_GUARD = "is no Llama Guard: it answered '"
+
+
 @pytest.fixture(scope="module")
-def llama() -> Iterator[Llama]:
-    with Llama.open(CASE, dtype="float32", max_seq_len=2048, max_batch_size=2) as llama:
+def safe_guard(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model that answers "safe" to whatever it is asked."""
+    return write_guard(tmp_path_factory.mktemp("models") / "safe", "safe")
+
+
+@pytest.fixture(scope="module")
+def llama(safe_guard: Path) -> Iterator[Llama]:
+    with Llama.open(safe_guard, dtype="float32", max_seq_len=2048, max_batch_size=2) as llama:
         yield llama
+
+
+def test_a_guards_word_decides_and_its_categories_are_named(tmp_path: Path, llama: Llama) -> None:
+    with Llama.open(write_guard(tmp_path / "guard", "unsafe\nS1"), max_seq_len=2048) as guard:
+        (unsafe,) = moderate(guard, DIALOGS[:1])
+    (safe,) = moderate(llama, DIALOGS[:1])
+
+    assert (unsafe.text, unsafe.categories) == ("unsafe\nS1", ("S1",))
+    assert (safe.text, safe.categories) == ("safe", ())
+    assert safe.score < 0.1
+    assert unsafe.score > 0.9
+
+
+def test_a_llama_3_that_says_neither_word_is_refused() -> None:
+    with (
+        Llama.open(LLAMA_3, max_seq_len=2048) as llama,
+        pytest.raises(UnsupportedModelError, match=NO_GUARD),
+    ):
+        moderate(llama, DIALOGS)
+
+
+@pytest.mark.parametrize("answer", ["", "safety first", "Once upon", "un", "not unsafe"])
+def test_an_answer_that_begins_with_neither_word_is_refused(llama: Llama, answer: str) -> None:
+    with pytest.raises(UnsupportedModelError, match=f"{NO_GUARD}{answer}' where 'safe' or"):
+        verdict(llama.tokenizer, llama.tokenizer.encode(answer), [-1.0] * 5)
+
+
+def test_the_command_refuses_a_llama_3_that_says_neither_word(
+    run_llamakit: Callable[..., subprocess.CompletedProcess[str]],
+) -> None:
+    done = run_llamakit("moderate", "-m", LLAMA_3, "Hello")
+
+    assert (done.returncode, done.stdout) == (1, "")
+    assert f"error: this model {NO_GUARD}" in done.stderr
 
 
 def test_the_score_is_the_probability_of_unsafe_as_the_first_word(llama: Llama) -> None:
@@ -89,12 +132,12 @@ def test_a_dialog_that_is_too_long_is_named_by_its_number_among_all(llama: Llama
 
 
 def test_the_command_judges_strings_and_dialogs(
-    run_llamakit: Callable[..., subprocess.CompletedProcess[str]], tmp_path: Path
+    run_llamakit: Callable[..., subprocess.CompletedProcess[str]], safe_guard: Path, tmp_path: Path
 ) -> None:
     lines = [{"id": "a", "prompt": "Hello"}, {"id": "b", "messages": DIALOGS[1]}]
     (tmp_path / "lines.jsonl").write_text("\n".join(map(json.dumps, lines)))
 
-    shared = ("moderate", "-m", CASE, "--dtype", "float32", "--prompts", "lines.jsonl", "Hi")
+    shared = ("moderate", "-m", safe_guard, "--dtype", "float32", "--prompts", "lines.jsonl", "Hi")
     as_json = run_llamakit(*shared, "--json", "--threshold", "0")
     plain = run_llamakit(*shared)
 
@@ -108,12 +151,12 @@ def test_the_command_judges_strings_and_dialogs(
 
 
 def test_a_lines_own_keys_are_with_its_verdict(
-    run_llamakit: Callable[..., subprocess.CompletedProcess[str]], tmp_path: Path
+    run_llamakit: Callable[..., subprocess.CompletedProcess[str]], safe_guard: Path, tmp_path: Path
 ) -> None:
     line = {"id": 1, "prompt": "Hello", "index": 3, "seed": 4, "source": "x"}
     (tmp_path / "lines.jsonl").write_text(json.dumps(line))
 
-    done = run_llamakit("moderate", "-m", CASE, "--prompts", "lines.jsonl", "--json")
+    done = run_llamakit("moderate", "-m", safe_guard, "--prompts", "lines.jsonl", "--json")
 
     assert done.returncode == 0, done.stderr
     verdict = json.loads(done.stdout)

@@ -3,23 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
+from guard_checkpoint import LLAMA_3, write_guard
 from server_kit import Running, thread
 
 from llamakit.api import Llama, moderate
 from llamakit.serve.api_errors import ApiError
 from llamakit.serve.request_parser import RequestParser
-from llamakit.serve.server_settings import ServeSettings
+from llamakit.serve.server_settings import Limits, ServeSettings
 
-CASE = Path(__file__).parents[1] / "data" / "reference-cases-llama3" / "llama3-gqa-mp1"
 TEXTS = ["How do I bake bread?", "Hello"]
 
 
 @pytest.fixture(scope="module")
-def guard() -> Iterator[Llama]:
-    with Llama.open(CASE, dtype="float32", max_seq_len=2048, max_batch_size=2) as llama:
+def guard(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Llama]:
+    folder = write_guard(tmp_path_factory.mktemp("models") / "guard", "unsafe\nS1")
+    with Llama.open(folder, dtype="float32", max_seq_len=2048, max_batch_size=2) as llama:
         yield llama
 
 
@@ -43,7 +43,24 @@ def test_one_string_is_one_result_and_flagged_from_the_threshold_on(running: Run
     answer = running.post("/v1/moderations", {"input": TEXTS[0]}).json()
 
     (result,) = answer["results"]
-    assert result["flagged"] == (result["score"] >= 0.5)
+    assert result["flagged"]
+    assert result["score"] >= 0.5
+    assert result["categories"] == {"S1": True}
+
+
+def test_a_servers_limit_of_tokens_does_not_cut_a_verdict(guard: Llama) -> None:
+    with thread(guard, limits=Limits(new_tokens=1)) as running:
+        (result,) = running.post("/v1/moderations", {"input": TEXTS[0]}).json()["results"]
+
+    assert result["text"] == "unsafe\nS1"
+
+
+def test_a_llama_3_that_says_neither_word_is_refused() -> None:
+    with Llama.open(LLAMA_3, max_seq_len=2048) as llama, thread(llama) as running:
+        answer = running.post("/v1/moderations", {"input": TEXTS})
+
+    assert answer.status_code == 400
+    assert "this model is no Llama Guard: it answered '" in answer.json()["error"]["message"]
 
 
 def test_a_string_that_fills_the_context_is_refused(running: Running) -> None:
