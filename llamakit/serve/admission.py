@@ -8,6 +8,7 @@ import math
 import time
 from collections import Counter
 from collections.abc import Callable, Hashable
+from dataclasses import replace
 from functools import partial
 
 from llamakit.errors import ParallelError
@@ -72,9 +73,8 @@ class Admission:
         def ended() -> None:
             self._leave(client, 1)
 
-        completion = CompletionStream(
-            request, self._tokenizer, seconds or self._limits.seconds, ended
-        )
+        limits = replace(self._limits, seconds=seconds or self._limits.seconds)
+        completion = CompletionStream(request, self._tokenizer, limits, ended)
         self._in_flight[client] += len(request.choices)
         self._completions.add(completion)
         for index, choice in enumerate(request.choices):

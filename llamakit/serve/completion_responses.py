@@ -54,8 +54,10 @@ class CompletionResponse:
         record: Record = scope["llamakit.record"]
         try:
             work = self._stream(send) if self._completion.request.stream else self._full(send)
-            if not await _unless_gone(work, receive, self._seconds + PATIENCE):
+            if not await self._unless_gone(work, scope, receive, self._seconds + PATIENCE):
                 record.notes["gone"] = True
+                if self._completion.stalled.done():
+                    record.notes["unread"] = self._completion.stalled.result()
                 record.status = record.status or GONE
                 self._metrics.gone.inc()
         except ApiError as error:
@@ -63,10 +65,20 @@ class CompletionResponse:
             if error.code == "internal_error" and error.__cause__ is not None:
                 cause = error.__cause__
                 record.notes |= {"cause": type(cause).__name__, "trace": trace(cause)}
-            await _unless_gone(self._send_error(error, scope, receive, send), receive, PATIENCE)
+            work = self._send_error(error, scope, receive, send)
+            await self._unless_gone(work, scope, receive, PATIENCE)
         finally:
             self._admission.release(self._completion)
             self._note(record)
+
+    async def _unless_gone(
+        self, work: Awaitable[None], scope: Scope, receive: Receive, seconds: float
+    ) -> bool:
+        """Run something as the function does; close the connection if it has not ended."""
+        ended = await _unless_gone(work, receive, seconds, self._completion.stalled)
+        if not ended:
+            scope["llamakit.connection"].give_up()
+        return ended
 
     async def _send_error(
         self, error: ApiError, scope: Scope, receive: Receive, send: Send
@@ -160,17 +172,18 @@ def _json(value: dict[str, Any]) -> bytes:
     return json.dumps(value, ensure_ascii=False).encode()
 
 
-async def _unless_gone(work: Awaitable[None], receive: Receive, seconds: float) -> bool:
+async def _unless_gone(
+    work: Awaitable[None], receive: Receive, seconds: float, stalled: asyncio.Future[int]
+) -> bool:
     """Run something until it ends or the client disconnects; return whether it ended.
 
-    A client that reads nothing for some seconds counts as disconnected.
+    A client that reads nothing for some seconds, or has stalled, counts as disconnected.
     """
     sending = asyncio.ensure_future(work)
     disconnect = asyncio.ensure_future(_gone(receive))
     try:
-        await asyncio.wait(
-            {sending, disconnect}, timeout=seconds, return_when=asyncio.FIRST_COMPLETED
-        )
+        ends: set[asyncio.Future[Any]] = {sending, disconnect, stalled}
+        await asyncio.wait(ends, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
         if not sending.done():
             return False
         try:

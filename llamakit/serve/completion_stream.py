@@ -14,16 +14,18 @@ from llamakit.runtime.requests import Event
 from llamakit.runtime.text_stream import TextStream
 from llamakit.serve.api_errors import ApiError, as_api_error
 from llamakit.serve.completion_request import CompletionRequest
+from llamakit.serve.server_settings import Limits
 
 
 class CompletionStream:
     """The answers to one HTTP request, as chunks whose ``index`` is the choice's.
 
     Events are decoded as they come, whether the client reads them or not: a stop string ends an
-    answer at once, and a slow client delays nothing.
+    answer at once, and a slow client delays nothing. One that leaves too much unread has its
+    answers ended.
 
     Args:
-        seconds: the time limit.
+        limits: of its time, and of what may be unread.
         ended: called for each choice when it has ended.
     """
 
@@ -31,7 +33,7 @@ class CompletionStream:
         self,
         request: CompletionRequest,
         tokenizer: Tokenizer,
-        seconds: float,
+        limits: Limits,
         ended: Callable[[], None],
     ) -> None:
         self.request = request
@@ -47,7 +49,11 @@ class CompletionStream:
         self._heads = self._begin()
         self._running = set(range(len(request.choices)))
         self._chunks: asyncio.Queue[Chunk | ApiError] = asyncio.Queue()
-        self._timer = asyncio.get_running_loop().call_later(seconds, self._too_late, seconds)
+        self._unread, self._most_unread = 0, limits.unread
+        self._loop = asyncio.get_running_loop()
+        self.stalled: asyncio.Future[int] = self._loop.create_future()
+        """Has a result, the number of unread chunks, when the client has left too many unread."""
+        self._timer = self._loop.call_later(limits.seconds, self._too_late, limits.seconds)
 
     def put(self, index: int, event: Event | BaseException) -> None:
         """Add an event of a choice, or the error that ends it."""
@@ -70,6 +76,10 @@ class CompletionStream:
                 self.streams[index].cancel()
             self._end(index)
         self._chunks.put_nowait(chunk)
+        self._unread += _weight(chunk)
+        if self.request.stream and self._unread > self._most_unread:
+            # the reader, whom this chunk wakes, comes first: the server may have been busy
+            self._loop.call_soon(self._check_unread)
 
     def fail(self, error: ApiError) -> None:
         """End all choices with an error."""
@@ -94,6 +104,7 @@ class CompletionStream:
             chunk = await self._chunks.get()
             if isinstance(chunk, ApiError):
                 raise chunk
+            self._unread -= _weight(chunk)
             finished += chunk.finish is not None
             yield chunk
 
@@ -113,6 +124,16 @@ class CompletionStream:
         if not self._running:
             self._timer.cancel()
 
+    def _check_unread(self) -> None:
+        if self._unread > self._most_unread and not self.stalled.done():
+            self.cancel()
+            self.stalled.set_result(self._chunks.qsize())
+
     def _too_late(self, seconds: float) -> None:
         message = f"the answer was not there within {seconds:g} s, the server's limit"
         self.fail(ApiError(504, message, code="timeout"))
+
+
+def _weight(chunk: Chunk) -> int:
+    """Return how much of the limit a chunk takes: most of its memory is the alternatives'."""
+    return 1 + len(chunk.top) + (len(chunk.seen.top) if chunk.seen else 0)

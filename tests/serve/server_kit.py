@@ -206,11 +206,26 @@ def wait_until(condition: Callable[[], bool]) -> None:
         time.sleep(0.01)
 
 
-def begin(running: Running, body: dict[str, Any], path: str = "/v1/completions") -> socket.socket:
-    """Ask and do not read the answer."""
+def begin(
+    running: Running,
+    body: dict[str, Any],
+    path: str = "/v1/completions",
+    receive_buffer: int | None = None,
+) -> socket.socket:
+    """Ask and do not read the answer.
+
+    Args:
+        receive_buffer: bytes of the system's buffer of what is unread; None leaves it to that.
+    """
     data = json.dumps(body).encode()
-    connection = socket.create_connection(running.address, timeout=180)
-    connection.sendall(head(path, Content_Length=str(len(data))) + data)
+    with contextlib.ExitStack() as undo:
+        connection = undo.enter_context(socket.socket())
+        connection.settimeout(180)
+        if receive_buffer is not None:  # counts if it is set before the connection is made
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
+        connection.connect(running.address)
+        connection.sendall(head(path, Content_Length=str(len(data))) + data)
+        undo.pop_all()
     return connection
 
 

@@ -3,15 +3,29 @@
 from __future__ import annotations
 
 import contextlib
+import re
 import socket
 from collections.abc import Iterator
 
 import openai
 import pytest
-from server_kit import LONG, QUESTION, STORY, Running, head, say, thread
+from server_kit import (
+    LONG,
+    QUESTION,
+    STORY,
+    Running,
+    begin,
+    head,
+    read_all,
+    say,
+    thread,
+    threaded,
+    wait_until,
+)
 
 from llamakit.api import Llama
-from llamakit.serve.server_settings import Limits
+from llamakit.serve.server import Server, listen
+from llamakit.serve.server_settings import Limits, ServeSettings
 
 
 @pytest.fixture(scope="module")
@@ -89,3 +103,46 @@ def test_an_answer_that_takes_too_long_is_ended(llama: Llama) -> None:
         assert whole.json()["error"]["code"] == "timeout"
         assert '"code": "timeout"' in stream.text or stream.status_code == 504
         assert running.metric("running") == 0
+
+
+@pytest.fixture
+def small_buffers(llama: Llama) -> Iterator[Running]:
+    """A server whose streams may have 200 unread tokens, and few bytes in the system's buffers."""
+    listener = listen("127.0.0.1", 0)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)  # accepted sockets have it too
+    settings = ServeSettings(port=0, model_name="demo", grace=0.0, limits=Limits(unread=200))
+    with threaded(Server(llama, settings, listener)) as running:
+        yield running
+
+
+MUCH = {**LONG, "n": 8, "logprobs": 5}
+"""1600 tokens, of about a kilobyte each."""
+
+
+def test_a_stream_that_its_client_does_not_read_is_ended_and_closed(
+    small_buffers: Running, capsys: pytest.CaptureFixture[str]
+) -> None:
+    unread = begin(small_buffers, {**MUCH, "stream": True}, receive_buffer=4096)
+
+    wait_until(lambda: small_buffers.metric("gone_total") == 1)
+    assert small_buffers.metric("running") == 0
+    received = read_all(unread)
+
+    assert received.startswith(b"HTTP/1.1 200 ")
+    assert b"[DONE]" not in received
+    assert re.search(r"status=200 .* gone=True unread=\d+ ", capsys.readouterr().err)
+
+
+def test_what_has_been_sent_is_not_counted_as_unread(llama: Llama) -> None:
+    with thread(llama, limits=Limits(unread=20)) as running:
+        stream = running.post("/v1/completions", {**LONG, "stream": True}).text
+
+    assert stream.count("data: {") >= 200  # 50 KB: any buffers hold them, whoever is slow
+    assert "data: [DONE]" in stream
+
+
+def test_an_answer_in_one_piece_has_no_such_limit(llama: Llama) -> None:
+    with thread(llama, limits=Limits(unread=1)) as running:
+        answer = running.post("/v1/completions", LONG).json()
+
+    assert answer["usage"]["completion_tokens"] == LONG["max_tokens"]
