@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -10,7 +11,6 @@ from types import MappingProxyType
 
 from llamakit.checkpoint.family_detection import family_of
 from llamakit.checkpoint.generation_config import listed_tokens
-from llamakit.checkpoint.layout import EMBEDDING
 from llamakit.checkpoint.params import ModelParams
 from llamakit.checkpoint.rope_scaling import as_config, default_scaling
 from llamakit.convert.conversion_plan import SmallFile
@@ -139,9 +139,11 @@ def rope_scaling(params: ModelParams) -> dict[str, object] | None:
 
 
 def matrix_dtype(checkpoint: Checkpoint) -> str:
-    """Name the dtype of the matrices; norms may be finer."""
-    widest = max(checkpoint.parameters.values(), key=lambda parameter: parameter.numel)
-    return checkpoint.parameters.get(EMBEDDING, widest).dtype
+    """Name the dtype that most values have; norms may be finer."""
+    counts: Counter[str] = Counter()
+    for parameter in checkpoint.parameters.values():
+        counts[parameter.dtype] += parameter.numel
+    return counts.most_common(1)[0][0]
 
 
 def _ends(

@@ -183,6 +183,8 @@ def test_conversions_multiply_out_with_a_warning_and_change_no_value(
         made = open_checkpoint(tmp_path / folder)
         for name in source.parameters:
             assert made.read(name).tobytes() == source.read(name).tobytes()
+    config = json.loads((tmp_path / "hf" / "config.json").read_text("utf-8"))
+    assert config["dtype"] == "float32"  # what loads it rounds nothing
 
 
 def test_tied_embeddings_stay_and_their_output_layer_is_rounded(tmp_path: Path, case: Path) -> None:
