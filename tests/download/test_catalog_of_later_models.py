@@ -139,7 +139,7 @@ def test_a_file_of_the_checklist_that_nobody_serves_is_neither_fetched_nor_misse
     statuses = {file.name: file.status for file in report.folders[0].files}
     assert report.good
     assert statuses["orig_params.json"] == "not served"
-    assert "3 of 3 MD5s of checklist.chk are right" in report.folders[0].checked
+    assert "4 of 4 MD5s of checklist.chk and llamakit.json are right" in report.folders[0].checked
     assert run(["verify", str(out)]) == 0
     assert "not served" in capsys.readouterr().out
 

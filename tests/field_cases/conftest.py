@@ -52,5 +52,6 @@ def exported(reference_cases: Path, tmp_path_factory: pytest.TempPathFactory) ->
 
 @pytest.fixture
 def hf(exported: Path, tmp_path: Path) -> Path:
-    """A copy of it, to be changed."""
-    return shutil.copytree(exported, tmp_path / "hf")
+    """A copy of it, to be changed: without the record of what was written."""
+    ignored = shutil.ignore_patterns("llamakit.json")
+    return shutil.copytree(exported, tmp_path / "hf", ignore=ignored)

@@ -29,7 +29,7 @@ GUARDED = {
     "checkpoint/block_reader.py": "asks the system for what it has",
     "checkpoint/hashing.py": "asks the system for what it has",
     "convert/disk.py": "asks the system for what it has",
-    "runtime/loader.py": "asks the system for what it has",
+    "runtime/stored_weights.py": "asks the system for what it has",
     "runtime/rank_links.py": "no ranks are started on Windows",
     "runtime/launch.py": "no ranks are started on Windows",
     "plugins/prompt_formats/jinja/render_process.py": "its import is tried; no limits elsewhere",

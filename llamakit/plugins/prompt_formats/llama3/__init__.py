@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from llamakit import hookimpl
+from llamakit.files.home_folder import expand_home
 
 if TYPE_CHECKING:
-    from llamakit.files.home_folder import expand_home
     from llamakit.hookspecs import Registrar
     from llamakit.plugins.prompt_formats.llama3.header_format import Settings
     from llamakit.plugins.prompt_formats.llama3.tools import Style
