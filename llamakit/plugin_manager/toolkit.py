@@ -17,7 +17,7 @@ import pluggy
 
 from llamakit import hookspecs
 from llamakit._distribution import DISTRIBUTION, NAMESAKE, install_command
-from llamakit.errors import LlamakitError, PluginError
+from llamakit.errors import LlamakitError, NotACheckpointError, PluginError
 from llamakit.plugin_manager.entry_points import EntryPoint, find_entry_points, find_metadata
 from llamakit.plugin_manager.failures import OPENED
 from llamakit.plugin_manager.guarded_hooks import HookGuard
@@ -224,6 +224,8 @@ class Toolkit:
         """Tell whether some plugin takes ``path`` for a checkpoint, be it a damaged one."""
         try:
             return self._manager.hook.open_checkpoint(path=path) is not None
+        except NotACheckpointError:
+            return False
         except LlamakitError:
             return True
         except OSError:

@@ -86,7 +86,7 @@ def test_a_checkpoint_of_a_new_format_is_one_like_any_other(site, run_llamakit, 
     env = {"PYTHONPATH": str(site)}
     source = demo.path()
     exported = run_llamakit("export", source, "made", "--format", "my-checkpoint-form", env=env)
-    (tmp_path / "made" / "llamakit.json").unlink()  # the record has the checksums of what was written
+    (tmp_path / "made" / "llamakit.json").unlink()  # its checksums would do
     (tmp_path / "made" / "tokenizer.my-tokenizer").write_text("abcdefghijklmnopqrstuvwxyz ,.\n")
 
     compared = run_llamakit("diff", source, "made", env=env)
