@@ -284,7 +284,7 @@ def test_values_that_are_computed_are_refused_with_what_to_do(tmp_path, out):
 def test_a_server_without_ranges_is_refused_with_what_to_do(server, out):
     server.fault(no_ranges(length=True), path=SHARDS, times=99)
 
-    with pytest.raises(DownloadError, match="download the model without --into"):
+    with pytest.raises(DownloadError, match="download the model without into, and"):
         fetch(server, out)
 
 
