@@ -1,10 +1,10 @@
-"""Checkpoints of any format, what exports them, and where they can be downloaded."""
+"""Checkpoints of any format, and what they may offer besides."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal, Protocol, TypedDict, runtime_checkable
+from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -14,13 +14,8 @@ if TYPE_CHECKING:
     from llamakit.checkpoint.params import ModelParams
 
 __all__ = [
-    "CatalogEntry",
-    "CatalogueEntry",
     "Checkpoint",
     "CheckpointCapabilities",
-    "Engine",
-    "Exporter",
-    "ExporterCapabilities",
     "Finding",
     "Parameter",
     "Quantization",
@@ -244,84 +239,3 @@ class ToolCommand:
     secret, and of a path its last name only: checkpoints are passed on with this."""
     made_by: str = ""
     """The program and its version, such as ``llamakit-merge 0.1``; without it: llamakit's."""
-
-
-class Exporter(Protocol):
-    """Writes a checkpoint in another format."""
-
-    def __call__(
-        self, checkpoint: Checkpoint, destination: Path, options: Mapping[str, Any], /
-    ) -> Mapping[str, Any]:
-        """Write ``checkpoint`` to ``destination``, which does not exist; report what was done."""
-        ...
-
-
-class ExporterCapabilities(Exporter, Protocol):
-    """What an exporter may offer besides, as a method, or as an attribute of a function."""
-
-    def plan(
-        self, checkpoint: Checkpoint, destination: Path, options: Mapping[str, Any], /
-    ) -> object:
-        """Say what would be written, for ``--plan``, and write nothing.
-
-        Without it, ``--plan`` is refused.
-
-        Returns:
-            A mapping: ``files``, all that will be written, a list of mappings with ``name`` and
-            ``nbytes``, the exact size; ``nbytes_read``, of weights; ``memory_nbytes``, of buffers;
-            perhaps ``notes``, a sentence each. Or a ``ConversionPlan`` of llamakit's: where another
-            tool exports and is to be named in ``llamakit.json``, that plan is carried out instead
-            of a call of the exporter.
-
-        Raises: what is wrong with the checkpoint or the options, as the exporter does.
-        """
-        ...
-
-
-class Engine(TypedDict, total=False):
-    """A program that runs models, for ``export --for``. ``exporter`` and ``command`` are needed."""
-
-    exporter: str
-    """The registered name of the exporter that writes what it starts from, such as ``hf``."""
-    options: Mapping[str, str]
-    """The exporter's options; those that the user gives go before them."""
-    command: str
-    """What starts it, in a shell, where ``{folder}`` is what was written, ``{path}`` the same from
-    the root on, ``{file}`` its first file, and ``{dtype}`` that of the matrices."""
-    package: str
-    """The package that brings the exporter, to name where it is not installed."""
-
-
-class CatalogEntry(TypedDict, total=False):
-    """One model that ``llamakit download`` knows. Only ``folder`` has to be there."""
-
-    names: Sequence[str]
-    """What else users call it; its registered name and its folder are known anyway."""
-    folder: str
-    """Where it is, relative to the link and to the output folder, with its checklist.chk."""
-    server_folders: Sequence[str]
-    """What the folder may be called on the server, if not as on disk; the first found counts."""
-    files: Sequence[str]
-    """In the folder, fetched even if the checklist does not list them; else ``params.json``."""
-    has_checklist: bool
-    """False for a folder without checklist.chk: then ``files`` is all that is fetched."""
-    unserved_files: Sequence[str]
-    """Files that the checklist lists and the server does not have: not fetched, not missed."""
-    shards: int
-    """How many ``consolidated.NN.pth`` there should be; the checklist decides."""
-    shard_nbytes: int
-    """About how large one is, for planning, 0 if unknown; the server's own sizes hold."""
-    family: str
-    """Such as ``Llama 2``; a signed link is good for one family."""
-    hosts: Sequence[str]
-    """Hosts of the family's signed links. ``all`` means every model that has one."""
-    root_files: Sequence[str]
-    """Shared files next to the folder; ``LICENSE`` and ``USE_POLICY.md`` if not given."""
-    tokenizer_files: Sequence[str]
-    """Next to the folder too; ``tokenizer.model`` and ``tokenizer_checklist.chk`` if not given."""
-    unverified: Sequence[str]
-    """The keys whose values nobody has compared with the server."""
-
-
-CatalogueEntry = CatalogEntry
-"""The name of ``CatalogEntry`` in 0.1."""
