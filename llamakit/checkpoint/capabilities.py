@@ -8,11 +8,11 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, get_args
+from typing import TYPE_CHECKING, Any, cast, get_args
 
 import numpy as np
 
-from llamakit.checkpoint.checked_read import describe, is_builtin, naming_the_plugin
+from llamakit.checkpoint.checked_read import describe, is_builtin, naming_the_plugin, slice_shape
 from llamakit.checkpoint.dtypes import itemsize
 from llamakit.checkpoint.hf_names import is_rotated
 from llamakit.errors import LlamakitError, PluginError, for_commands
@@ -24,6 +24,9 @@ from llamakit.protocols import (
     QuantizedWeight,
     RawRegion,
 )
+
+if TYPE_CHECKING:
+    from llamakit.protocols import CheckpointCapabilities
 
 
 def raw_regions(checkpoint: Checkpoint, parameter: Parameter) -> list[RawRegion]:
@@ -173,12 +176,13 @@ def read_quantized(
     """
     name = parameter.name
     kind = quantization(checkpoint, name)
-    reader: Callable[..., QuantizedWeight] = checkpoint.read_quantized  # type: ignore[attr-defined]
+    reader = cast("CheckpointCapabilities", checkpoint)
     with naming_the_plugin(checkpoint, f"read {name}"):
-        weight = reader(name, axis=axis, start=start, stop=stop)
-    shape = list(parameter.shape)
-    shape[axis] = len(range(*slice(start, stop).indices(shape[axis])))
-    rows, columns = shape
+        weight: object = reader.read_quantized(name, axis=axis, start=start, stop=stop)
+    if not isinstance(weight, QuantizedWeight):
+        answer = f"{type(weight).__name__}, no QuantizedWeight"
+        raise _refusal(checkpoint, f"read_quantized({name!r})", answer)
+    rows, columns = slice_shape(parameter, axis, start, stop)
     expected = {
         "int8": ((rows, columns), (rows,)),
         "int4": ((rows, columns // 2), (rows, columns // 32, 2)),

@@ -33,10 +33,10 @@ def read_checked(
         DamagedFileError: the file ends before the bytes do.
     """
     parameter = checkpoint.parameters[name]
-    bounds = {"axis": axis, "start": start, "stop": stop} if parameter.shape else {}
+    bounds: dict[str, Any] = {"axis": axis, "start": start, "stop": stop} if parameter.shape else {}
     with naming_the_plugin(checkpoint, f"read {name}"):
-        value: Any = checkpoint.read(name, **bounds)  # type: ignore[arg-type]
-    shape = _shape(parameter, axis, start, stop)
+        value: Any = checkpoint.read(name, **bounds)
+    shape = slice_shape(parameter, axis, start, stop)
     is_array = isinstance(value, np.ndarray | np.generic)
     if not is_array or value.shape != shape or value.dtype != DTYPES.get(parameter.dtype):
         raise ParametersError(
@@ -91,8 +91,8 @@ def _distribution(checkpoint: Checkpoint) -> str:
     return ", ".join(sorted({*packages_distributions().get(module, [module])}))
 
 
-def _shape(parameter: Parameter, axis: int, start: int, stop: int | None) -> tuple[int, ...]:
-    """Return the shape of a slice."""
+def slice_shape(parameter: Parameter, axis: int, start: int, stop: int | None) -> tuple[int, ...]:
+    """Return the shape of the slice ``start:stop`` of a parameter along ``axis``."""
     shape = list(parameter.shape)
     if shape:
         shape[axis] = len(range(*slice(start, stop).indices(shape[axis])))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import ml_dtypes
 import numpy as np
@@ -168,8 +169,8 @@ class CompressedCheckpoint(HuggingFaceCheckpoint):
         chosen = scales.reshape(weight.shape[0], -1)[self._stored_rows(name, rows)]
         with np.errstate(over="ignore"):  # of float64, and refused
             wide = chosen.astype(np.float32)
-        kinds = (np.float32, chosen.dtype)
-        most = min(float(ml_dtypes.finfo(kind).max) for kind in kinds)  # type: ignore[no-untyped-call]
+        finfo: Any = ml_dtypes.finfo  # has no annotations
+        most = min(float(finfo(kind).max) for kind in (np.float32, chosen.dtype))
         wrong = ~((wide >= 0) & (wide <= most / (1 << (weight.scheme.bits - 1))))
         if (wide == 0).any():
             integers = self._integers(name, weight, rows).reshape(*wide.shape, -1)

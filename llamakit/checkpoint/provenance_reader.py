@@ -36,7 +36,7 @@ def read_steps(path: Path) -> list[Step]:
     Args:
         path: its folder, or its only file.
     Returns:
-        None, where nothing was recorded.
+        The steps; none where nothing was recorded.
 
     Raises:
         DamagedFileError: the record is damaged, or not one of llamakit's.

@@ -8,6 +8,7 @@ import mmap
 import threading
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
+from io import BufferedReader
 from itertools import accumulate
 from operator import mul
 from pathlib import Path
@@ -181,7 +182,7 @@ class TensorFile:
         with open_file(self.path) as file:
             self.check_unchanged()
             file.seek(tensor.offset)
-            nbytes = file.readinto(buffer.reshape(-1).view(np.uint8).data)  # type: ignore[attr-defined]
+            nbytes = file.readinto(buffer.reshape(-1).view(np.uint8).data)
         if nbytes != tensor.nbytes:
             raise DamagedFileError(f"{self.path} ends before its values do; copy it again.")
         if buffer is not out:
@@ -241,7 +242,7 @@ def _check_names(path: Path, names: Iterable[str]) -> None:
             )
 
 
-def open_file(path: Path) -> BinaryIO:
+def open_file(path: Path) -> BufferedReader:
     """Open a file for reading.
 
     Raises:

@@ -10,8 +10,8 @@ from __future__ import annotations
 import errno
 import os
 import stat
+from io import BufferedReader
 from pathlib import Path
-from typing import BinaryIO
 
 from llamakit.errors import FileFormatError, NotRegularFileError
 from llamakit.files import system_calls
@@ -30,7 +30,7 @@ MAX_NBYTES = 64 << 20
 """Of a file that is read as a whole: the largest is Llama 4's tokenizer.json, with 28 MB."""
 
 
-def open_regular(path: Path) -> BinaryIO:
+def open_regular(path: Path) -> BufferedReader:
     """Open a regular file, or a link to one, for reading.
 
     Raises:
