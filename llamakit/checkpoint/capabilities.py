@@ -15,6 +15,7 @@ import numpy as np
 from llamakit.checkpoint.checked_read import describe, is_builtin, naming_the_plugin, slice_shape
 from llamakit.checkpoint.dtypes import itemsize
 from llamakit.checkpoint.hf_names import is_rotated
+from llamakit.checkpoint.quantized_checkpoint import stored_specs
 from llamakit.errors import LlamakitError, PluginError, for_commands
 from llamakit.protocols import (
     Checkpoint,
@@ -182,13 +183,9 @@ def read_quantized(
     if not isinstance(weight, QuantizedWeight):
         answer = f"{type(weight).__name__}, no QuantizedWeight"
         raise _refusal(checkpoint, f"read_quantized({name!r})", answer)
-    rows, columns = slice_shape(parameter, axis, start, stop)
-    expected = {
-        "int8": ((rows, columns), (rows,)),
-        "int4": ((rows, columns // 2), (rows, columns // 32, 2)),
-    }
+    specs = stored_specs(name, weight.kind, slice_shape(parameter, axis, start, stop))
     found = (np.shape(weight.values), np.shape(weight.scales))
-    if weight.kind != kind or found != expected[weight.kind]:
+    if weight.kind != kind or found != tuple(spec.shape for spec in specs):
         raise _refusal(checkpoint, f"read_quantized({name!r})", f"{weight.kind} of {found}")
     return weight
 

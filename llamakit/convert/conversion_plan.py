@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from llamakit.checkpoint.atomic_folder import check_space
 from llamakit.checkpoint.capabilities import stored_as, weight_files
 from llamakit.checkpoint.checklist import MODEL_CHECKLIST, format_checklist
 from llamakit.checkpoint.provenance import PROVENANCE
@@ -159,6 +160,40 @@ def execute_plan(
         )
         computed = {**plan.expected, **checksums.finish()}
         return write_small_files(plan, folder, written, computed)
+
+
+def write_folder(
+    plan: ConversionPlan,
+    folder: Path,
+    *,
+    direct: bool | None = None,
+    progress: ProgressCallback | None = None,
+) -> dict[str, object]:
+    """Make a folder, write everything that a plan says into it, and report that.
+
+    Args:
+        plan, direct, progress: as ``execute_plan``.
+        folder: one that does not exist.
+    Returns:
+        ``files`` with the name, size and md5 of each, ``nbytes``, ``nbytes_read``, and ``notes``
+        where something was decided.
+
+    Raises:
+        NoSpaceError: there is no room.
+        DamagedFileError: as ``execute_plan``.
+    """
+    check_space(plan.destination, plan.nbytes)
+    folder.mkdir()
+    written = execute_plan(plan, folder, direct=direct, progress=progress)
+    sizes = {name: (folder / name).stat().st_size for name in written}
+    return {
+        "files": [
+            {"name": name, "nbytes": sizes[name], "md5": md5} for name, md5 in written.items()
+        ],
+        "nbytes": sum(sizes.values()),
+        "nbytes_read": plan.nbytes_read,
+        **({"notes": list(plan.notes)} if plan.notes else {}),
+    }
 
 
 def write_small_files(

@@ -11,7 +11,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from llamakit.checkpoint.atomic_folder import check_space
 from llamakit.checkpoint.capabilities import companion_files
 from llamakit.checkpoint.layout import check_parameters
 from llamakit.checkpoint.provenance import PROVENANCE
@@ -20,9 +19,9 @@ from llamakit.convert.conversion_plan import (
     ConversionPlan,
     SmallFile,
     copied_files,
-    execute_plan,
     source_stamps,
     warn_if_multiplied_out,
+    write_folder,
 )
 from llamakit.convert.conversion_record import plan_record
 from llamakit.convert.hf_files import hf_files
@@ -87,24 +86,13 @@ def write_plan(plan: ConversionPlan, options: Mapping[str, Any]) -> dict[str, ob
     Args:
         plan: its destination does not exist.
         options: ``progress`` and ``direct``, as ``reshard`` takes them; others are not looked at.
-    Returns:
-        ``files`` with the name, size and md5 of each, ``nbytes``, ``nbytes_read``, and ``notes``
-        where something was decided.
+    Returns: as ``write_folder``.
 
     Raises:
         NoSpaceError: there is no room.
     """
-    check_space(plan.destination, plan.nbytes)
-    plan.destination.mkdir()
     direct, progress = (options.get(name) for name in _COMMON)
-    written = execute_plan(plan, plan.destination, direct=direct, progress=progress)
-    files: list[dict[str, Any]] = [
-        {"name": name, "nbytes": (plan.destination / name).stat().st_size, "md5": md5}
-        for name, md5 in written.items()
-    ]
-    nbytes = sum(file["nbytes"] for file in files)
-    notes = {"notes": list(plan.notes)} if plan.notes else {}
-    return {"files": files, "nbytes": nbytes, "nbytes_read": plan.nbytes_read, **notes}
+    return write_folder(plan, plan.destination, direct=direct, progress=progress)
 
 
 def plan_hf(

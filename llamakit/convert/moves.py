@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from llamakit.checkpoint.capabilities import raw_regions
+from llamakit.checkpoint.checked_read import slice_shape
 from llamakit.checkpoint.dtypes import PLAIN_DTYPES, itemsize
 from llamakit.checkpoint.file_layout import FileLayout, TensorSpec
 from llamakit.checkpoint.hf_names import is_rotated
@@ -184,10 +185,8 @@ def targets_for_size(parameter: Parameter, checkpoint: Checkpoint, size: int) ->
 
 def spec_for_slice(name: str, parameter: Parameter, target: Target, dtype: str) -> TensorSpec:
     """Describe the tensor that a target becomes."""
-    shape = list(parameter.shape)
-    if shape:
-        shape[parameter.axis or 0] = target.stop - target.start
-    return TensorSpec(name, dtype, tuple(shape))
+    shape = slice_shape(parameter, parameter.axis or 0, target.start, target.stop)
+    return TensorSpec(name, dtype, shape)
 
 
 def nbytes_read(moves: Sequence[Move]) -> int:

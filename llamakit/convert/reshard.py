@@ -7,9 +7,9 @@ from collections.abc import Collection
 from dataclasses import replace
 from pathlib import Path
 
-from llamakit.checkpoint.atomic_folder import atomic_folder, check_space
+from llamakit.checkpoint.atomic_folder import atomic_folder
 from llamakit.checkpoint.checklist import MODEL_CHECKLIST, read_checklist
-from llamakit.convert.conversion_plan import ConversionPlan, execute_plan
+from llamakit.convert.conversion_plan import ConversionPlan, write_folder
 from llamakit.convert.execute import ProgressCallback
 from llamakit.convert.meta_format import plan_shards
 from llamakit.protocols import Checkpoint, ToolCommand
@@ -58,8 +58,7 @@ def make(
         direct: past the kernel's cache; None: where the file system allows it and it pays.
         progress: called with how many bytes are done.
     Returns:
-        ``source``, ``destination``, ``files`` with the name, size and md5 of each, ``nbytes``,
-        ``nbytes_read``.
+        ``source``, ``destination``, and what ``write_folder`` reports.
 
     Raises:
         CheckpointError: the source is not what it should be.
@@ -68,21 +67,8 @@ def make(
     """
     source = plan.checkpoint.path
     with atomic_folder(plan.destination, force=force, source=source) as folder:
-        check_space(plan.destination, plan.nbytes)
-        folder.mkdir()
-        written = execute_plan(plan, folder, direct=direct, progress=progress)
-        files = [
-            {"name": name, "nbytes": (folder / name).stat().st_size, "md5": md5}
-            for name, md5 in written.items()
-        ]
-    return {
-        "source": str(source),
-        "destination": str(plan.destination),
-        "files": files,
-        "nbytes": plan.nbytes,
-        "nbytes_read": plan.nbytes_read,
-        **({"notes": list(plan.notes)} if plan.notes else {}),
-    }
+        report = write_folder(plan, folder, direct=direct, progress=progress)
+    return {"source": str(source), "destination": str(plan.destination), **report}
 
 
 def source_checklist(checkpoint: Checkpoint, unserved: Collection[str]) -> dict[Path, str]:

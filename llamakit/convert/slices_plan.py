@@ -11,6 +11,7 @@ from pathlib import Path
 
 from llamakit.checkpoint import llama4
 from llamakit.checkpoint.capabilities import stored_names
+from llamakit.checkpoint.checked_read import slice_shape
 from llamakit.checkpoint.hf_names import is_rotated
 from llamakit.checkpoint.layout import EMBEDDING, OUTPUT, check_parameters
 from llamakit.convert.companion_files import model_facts
@@ -51,10 +52,7 @@ class ParameterSlice:
     @property
     def shape(self) -> tuple[int, ...]:
         """The shape of the part."""
-        shape = list(self.source.shape)
-        if shape:
-            shape[self.source.axis or 0] = self.stop - self.start
-        return tuple(shape)
+        return slice_shape(self.source, self.source.axis or 0, self.start, self.stop)
 
 
 def slice_parameters(checkpoint: Checkpoint, size: int) -> list[list[ParameterSlice]]:
