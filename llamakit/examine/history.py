@@ -82,7 +82,8 @@ def _compare_files(
         other = written.get(file.name)
         if other is None or not _are_comparable(file, other):
             continue
-        (known if _are_equal(file, other) else differing).append(file.name)
+        is_equal = file.checksum is not None and file.checksum == other.checksum
+        (known if is_equal else differing).append(file.name)
     if differing:
         yield Finding(
             f"{where}, whose {listed(differing)} were no longer as {wrote} wrote them",
@@ -200,12 +201,6 @@ def _nbytes(file: Path) -> int | None:
 def _are_comparable(one: RecordedFile, other: RecordedFile) -> bool:
     same_kind = one.checksum and other.checksum and len(one.checksum) == len(other.checksum)
     return bool(same_kind) or _sizes_differ(one, other)
-
-
-def _are_equal(one: RecordedFile, other: RecordedFile) -> bool:
-    if one.checksum and other.checksum and len(one.checksum) == len(other.checksum):
-        return one.checksum == other.checksum
-    return False
 
 
 def _sizes_differ(one: RecordedFile, other: RecordedFile) -> bool:
