@@ -214,6 +214,24 @@ def test_other_answers_are_checked_too(striped, whole, tmp_path, method, answer,
         llamakit.reshard(checkpoint, tmp_path / "out", 2)
 
 
+def test_a_quantized_weight_of_another_type_is_refused(striped, whole):
+    class Lying(striped.StripedCheckpoint):
+        __module__ = "llamakit_striped"
+        read = striped.StripedCheckpoint.read
+
+        def quantization_of(self, name):
+            return "int8" if name in self.parameters else None
+
+        def read_quantized(self, name, *, axis=0, start=0, stop=None):
+            return self.read(name, axis=axis, start=start, stop=stop)
+
+    checkpoint = Lying(whole, json.loads((whole / "striped.json").read_text()))
+    parameter = checkpoint.parameters["layers.0.attention.wo.weight"]
+
+    with pytest.raises(PluginError, match=r"llamakit.striped.*ndarray, no QuantizedWeight"):
+        capabilities.read_quantized(checkpoint, parameter)
+
+
 def test_a_deep_check_that_fails_is_a_fault(striped, whole):
     class Failing(striped.StripedCheckpoint):
         __module__ = "llamakit_striped"
