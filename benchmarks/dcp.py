@@ -35,8 +35,8 @@ TORCH_FROM = (
     "f.dcp_to_torch_save(sys.argv[1], sys.argv[2] + '/consolidated.00.pth')"
 )
 OURS_TO = (
-    "import sys, llamakit; from pathlib import Path; from llamakit_dcp.writer import export;"
-    "export(llamakit.open_checkpoint(sys.argv[1]), Path(sys.argv[2]), {})"
+    "import sys, llamakit; from pathlib import Path; from llamakit_dcp import DCPExporter;"
+    "DCPExporter()(llamakit.open_checkpoint(sys.argv[1]), Path(sys.argv[2]), {})"
 )
 OURS_FROM = (
     "import sys, llamakit; from pathlib import Path; from llamakit_dcp.reader import open_dcp;"

@@ -34,7 +34,7 @@ class SavedTensors(TensorFile):
 
     _known: dict[int, Any]
     """By place: a tensor that torch.save wrote, or the header of safetensors for many. Many chunks
-    may have one place, and each would have it read anew."""
+    may have one place, and each would have it read again."""
 
     @classmethod
     def open(cls, path: Path) -> SavedTensors:

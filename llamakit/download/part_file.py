@@ -101,7 +101,7 @@ class PartFile:
         return gaps
 
     def again(self, identity: Identity) -> PartFile:
-        """Return the file of the same name that begins anew, of this version on the server."""
+        """Return the file of the same name that begins again, of this version on the server."""
         return PartFile(self.final, identity)
 
     def write(self, descriptor: int, data: memoryview, offset: int) -> None:

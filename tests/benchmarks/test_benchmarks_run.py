@@ -43,6 +43,16 @@ def test_the_gpu_benchmark_runs_its_code_paths_on_a_cpu(run: Run) -> None:
     assert out.count("ids that differ from float32's") == 2
 
 
+@pytest.mark.soak
+def test_the_benchmark_of_dcp_writes_and_reads_what_torchs_converters_do(
+    run: Run, tmp_path: Path
+) -> None:
+    out = run("dcp.py", "--shape", "tiny", "--rounds", "1", "--folder", str(tmp_path))
+
+    assert "to: the same values" in out
+    assert "from: the same values" in out
+
+
 def test_the_decoding_benchmark_checks_its_tokens_against_transformers(
     run: Run, tmp_path: Path
 ) -> None:

@@ -35,7 +35,7 @@ def saved(path):
 
 
 def rezip(source, target, *, change=None, compression=zipfile.ZIP_STORED, **options):
-    """Write the members of a zip anew; ``change(name, data)`` may give other bytes, or None."""
+    """Write the members of a zip again; ``change(name, data)`` may give other bytes, or None."""
     with zipfile.ZipFile(source) as old, zipfile.ZipFile(target, "w", compression) as new:
         for name in old.namelist():
             data = old.read(name) if change is None else change(name, old.read(name))

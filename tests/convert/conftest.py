@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import json
+import sys
 
 import numpy as np
 import pytest
 from pth_files import save_pth
+
+from llamakit.plugin_manager.entry_points import EntryPoint
+from llamakit.plugin_manager.toolkit import default_toolkit
 
 ROWS = ("wq", "wk", "wv", "w1", "w3", "output")
 COLUMNS = ("wo", "w2")
@@ -15,6 +19,21 @@ COLUMNS = ("wo", "w2")
 @pytest.fixture(scope="session")
 def make_meta():
     return write_meta
+
+
+@pytest.fixture
+def install_plugin(tmp_path, monkeypatch):
+    """Install a plugin named mill, of this source; the toolkit that is made afterwards has it."""
+
+    def install(source):
+        (tmp_path / "llamakit_mill.py").write_text(source)
+        monkeypatch.syspath_prepend(str(tmp_path))
+        default_toolkit.cache_clear()
+        default_toolkit().load([EntryPoint("mill", "llamakit_mill", "", "llamakit-mill", "0.1")])
+
+    yield install
+    default_toolkit.cache_clear()
+    sys.modules.pop("llamakit_mill", None)
 
 
 @pytest.fixture(scope="session")

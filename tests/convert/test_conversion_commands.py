@@ -18,6 +18,7 @@ from llamakit.api import open_checkpoint
 
 COMMANDS = {"reshard": ("reshard", "-n", "2"), "export": ("export", "--max-shard-size", "20MB")}
 IMPORT = {"import": ("import", "-n", "2")}
+COMPUTING = {"edit": ("edit", "--dtype", "bfloat16"), "quantize": ("quantize", "--bits", "int8")}
 
 
 def files(folder):
@@ -25,7 +26,7 @@ def files(folder):
 
 
 def start(command, source, destination, **settings):
-    name, *more = (COMMANDS | IMPORT)[command]
+    name, *more = (COMMANDS | IMPORT | COMPUTING)[command]
     words = [sys.executable, "-m", "llamakit", name, str(source), str(destination), *more]
     return subprocess.Popen(
         words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **settings
@@ -211,7 +212,7 @@ def test_a_small_disk_that_the_shards_fill_to_the_last_byte_is_left_as_it_was(
 
 
 @pytest.mark.soak
-@pytest.mark.parametrize("command", COMMANDS)
+@pytest.mark.parametrize("command", COMMANDS | COMPUTING)
 def test_memory_does_not_grow_with_the_model(make_meta, tmp_path, command):
     params = {"dim": 1024, "n_layers": 14, "n_heads": 8, "vocab_size": 16000, "multiple_of": 256}
     source = make_meta(tmp_path / "source", params | {"norm_eps": 1e-5}, 8)

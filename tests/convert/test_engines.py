@@ -12,8 +12,6 @@ import pytest
 import llamakit
 from llamakit import demo
 from llamakit.errors import OptionError, PluginError, UnknownNameError
-from llamakit.plugin_manager.entry_points import EntryPoint
-from llamakit.plugin_manager.toolkit import default_toolkit
 
 PLUGIN = """
 from llamakit import hookimpl
@@ -25,18 +23,9 @@ def register_engines(engines):
 
 
 @pytest.fixture
-def with_engine(tmp_path, monkeypatch):
-    """Install a plugin with an engine; the toolkit that is made afterwards has it."""
-
-    def install(engine):
-        (tmp_path / "llamakit_mill.py").write_text(f"ENGINE = {engine!r}\n{PLUGIN}")
-        monkeypatch.syspath_prepend(str(tmp_path))
-        default_toolkit.cache_clear()
-        default_toolkit().load([EntryPoint("mill", "llamakit_mill", "", "llamakit-mill", "0.1")])
-
-    yield install
-    default_toolkit.cache_clear()
-    sys.modules.pop("llamakit_mill", None)
+def with_engine(install_plugin):
+    """Install a plugin with an engine."""
+    return lambda engine: install_plugin(f"ENGINE = {engine!r}\n{PLUGIN}")
 
 
 def test_vllm_gets_a_folder_with_nothing_of_metas_and_its_command(run_llamakit, tmp_path):

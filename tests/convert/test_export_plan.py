@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import json
-import sys
 
 import pytest
 
 import llamakit
 from llamakit.errors import OptionError, PluginError, UnknownNameError, UsageError
-from llamakit.plugin_manager.entry_points import EntryPoint
-from llamakit.plugin_manager.toolkit import default_toolkit
 from llamakit.protocols import ToolCommand
 
 PLUGIN = """
@@ -33,18 +30,9 @@ GOOD = {"files": [{"name": "weights", "nbytes": 4}], "nbytes_read": 8, "memory_n
 
 
 @pytest.fixture
-def with_exporter(tmp_path, monkeypatch):
+def with_exporter(install_plugin):
     """Install a plugin with an exporter, which plans what it is called with."""
-
-    def install(plan):
-        (tmp_path / "llamakit_mill.py").write_text(PLUGIN.replace("@PLAN@", repr(plan)))
-        monkeypatch.syspath_prepend(str(tmp_path))
-        default_toolkit.cache_clear()
-        default_toolkit().load([EntryPoint("mill", "llamakit_mill", "", "llamakit-mill", "0.1")])
-
-    yield install
-    default_toolkit.cache_clear()
-    sys.modules.pop("llamakit_mill", None)
+    return lambda plan: install_plugin(PLUGIN.replace("@PLAN@", repr(plan)))
 
 
 def sizes(described):

@@ -423,7 +423,7 @@ def test_a_checkpoint_of_ones_own_making_is_written(source, tmp_path):
 
 
 class Mistaken(Doubled):
-    """A checkpoint of a user's own making that hands out something else."""
+    """A checkpoint of a user's own making that returns something else."""
 
     form = "mistaken"
 

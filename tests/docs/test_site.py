@@ -47,7 +47,9 @@ def test_generated_pages_are_fresh():
     )
 
     assert GENERATED
-    assert checked.returncode == 0, f"{checked.stdout}{checked.stderr}\n`make fix` writes them anew"
+    assert checked.returncode == 0, (
+        f"{checked.stdout}{checked.stderr}\n`make fix` writes them again"
+    )
 
 
 def test_examples_in_help_keep_their_lines():

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import sentencepiece
 
+from llamakit.convert.hf_tokenizer import tokenizer_json
+from llamakit.convert.sentencepiece_model import read_sentencepiece_model
 from llamakit.plugins.prompt_formats.jinja.renderer import Renderer
 from llamakit.tokenizer.sentencepiece import SentencePieceTokenizer, load
 
@@ -60,6 +64,21 @@ def plain_tokenizer(reference_cases: Path) -> SentencePieceTokenizer:
 def rich_tokenizer(train: Train) -> SentencePieceTokenizer:
     """A tokenizer with control pieces of several families."""
     return train([*CHATML, *INFILL, *LLAMA3])
+
+
+@pytest.fixture(scope="session")
+def judge(rich_tokenizer: SentencePieceTokenizer) -> Any:
+    """The same tokenizer as transformers has it."""
+    import tokenizers
+    import transformers
+
+    content = tokenizer_json(read_sentencepiece_model(rich_tokenizer.path))
+    return transformers.PreTrainedTokenizerFast(
+        tokenizer_object=tokenizers.Tokenizer.from_str(json.dumps(content)),
+        bos_token="<s>",
+        eos_token="</s>",
+        unk_token="<unk>",
+    )
 
 
 @pytest.fixture(scope="module")

@@ -8,12 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import transformers
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from llamakit.convert.hf_tokenizer import tokenizer_json
-from llamakit.convert.sentencepiece_model import read_sentencepiece_model
 from llamakit.errors import (
     DialogError,
     FileFormatError,
@@ -120,20 +117,6 @@ def make(tmp_path: Path, rich_tokenizer: Tokenizer) -> Make:
 def from_options(tokenizer: Tokenizer, **options: Any) -> PromptFormat:
     made: PromptFormat = build(default_toolkit().prompt_formats.entry("jinja"), options, tokenizer)
     return made
-
-
-@pytest.fixture(scope="session")
-def judge(rich_tokenizer: Tokenizer) -> Any:
-    """The same tokenizer as transformers has it."""
-    import tokenizers
-
-    content = tokenizer_json(read_sentencepiece_model(rich_tokenizer.path))
-    return transformers.PreTrainedTokenizerFast(
-        tokenizer_object=tokenizers.Tokenizer.from_str(json.dumps(content)),
-        bos_token="<s>",
-        eos_token="</s>",
-        unk_token="<unk>",
-    )
 
 
 def special_counts(tokens: list[int], tokenizer: Any) -> dict[int, int]:

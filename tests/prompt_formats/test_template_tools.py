@@ -8,11 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import tokenizers
-import transformers
 
-from llamakit.convert.hf_tokenizer import tokenizer_json
-from llamakit.convert.sentencepiece_model import read_sentencepiece_model
 from llamakit.errors import DialogError, SpecialTagError
 from llamakit.llama.dialog_encoding import answer_reader, encode_dialog, with_tools
 from llamakit.plugin_manager.factories import build
@@ -137,17 +133,6 @@ def make(tmp_path: Path, rich_tokenizer: Any) -> Make:
         return with_tools(build(entry, {"file": str(file)}, rich_tokenizer), tools, rich_tokenizer)
 
     return build_format
-
-
-@pytest.fixture(scope="session")
-def judge(rich_tokenizer: Any) -> Any:
-    """The same tokenizer as transformers has it."""
-    content = tokenizer_json(read_sentencepiece_model(rich_tokenizer.path))
-    return transformers.PreTrainedTokenizerFast(
-        tokenizer_object=tokenizers.Tokenizer.from_str(json.dumps(content)),
-        bos_token="<s>",
-        eos_token="</s>",
-    )
 
 
 @pytest.mark.parametrize("spelling", ["object", "text"])

@@ -1,4 +1,4 @@
-"""Each rule for exporters, commands and checkpoint tools can fail, and says what to mend."""
+"""Each rule for exporters, commands and checkpoint tools can fail, and says what to fix."""
 
 from __future__ import annotations
 
