@@ -173,6 +173,19 @@ def test_the_secret_is_nowhere(folder, download, out, tmp_path):
         assert secrets_in(text) == []
 
 
+def test_a_shard_that_repeats_the_link_is_not_written(folder, download, out):
+    (echo,) = (fault for fault in echoes() if fault.name == "echo as a file")
+    with Server(folder, query=QUERY) as server:
+        server.fault(in_flight(echo), path=SHARDS, times=99)
+
+        exit_status, _, stderr = download("--into", "reshard:2", link=server.link)
+
+    assert exit_status == 1
+    assert "sent parts of the link instead of llama-2-70b/consolidated.0" in stderr
+    assert hidden(out).exists()
+    assert secrets_in(written_below(out)) == []
+
+
 def test_python_has_it_too(server, out, expected):
     events = []
 
