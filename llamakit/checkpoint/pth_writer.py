@@ -17,6 +17,7 @@ from dataclasses import dataclass
 
 from llamakit.checkpoint.dtypes import TORCH_STORAGES
 from llamakit.checkpoint.file_layout import TensorSpec
+from llamakit.checkpoint.pickle_operations import global_op, integer_op, text_op, tuple_op
 from llamakit.checkpoint.tensor_file import row_major
 from llamakit.errors import UnsupportedModelError
 
@@ -193,7 +194,7 @@ def _pickle(tensors: Sequence[TensorSpec]) -> bytes:
     parts = [b"\x80\x02}("]
     for tensor in tensors:
         key = keys[tensor.same_as or tensor.name]
-        parts += (_text(tensor.name), _tensor(tensor, key))
+        parts += (text_op(tensor.name), _tensor(tensor, key))
     return b"".join([*parts, b"u."])
 
 
@@ -217,34 +218,14 @@ def _tensor(tensor: TensorSpec, key: int) -> bytes:
     for length in tensor.shape:
         numel *= length
     described = [
-        _text("storage"),
-        _global("torch", storage_class),
-        *(_text(str(key)), _text("cpu"), _integer(numel)),
+        text_op("storage"),
+        global_op(f"torch.{storage_class}"),
+        *(text_op(str(key)), text_op("cpu"), integer_op(numel)),
     ]
-    storage = _tuple(described) + b"Q"
+    storage = tuple_op(described) + b"Q"
     shape, stride = (
-        _tuple(map(_integer, numbers)) for numbers in (tensor.shape, row_major(tensor.shape))
+        tuple_op(map(integer_op, numbers)) for numbers in (tensor.shape, row_major(tensor.shape))
     )
-    no_hooks = _global("collections", "OrderedDict") + b")R"
-    arguments = [storage, _integer(0), shape, stride, b"\x89", no_hooks]
-    return _global("torch._utils", "_rebuild_tensor_v2") + _tuple(arguments) + b"R"
-
-
-def _global(module: str, name: str) -> bytes:
-    return f"c{module}\n{name}\n".encode()
-
-
-def _tuple(items: Iterable[bytes]) -> bytes:
-    return b"(" + b"".join(items) + b"t"
-
-
-def _text(text: str) -> bytes:
-    data = text.encode()
-    return b"X" + struct.pack("<I", len(data)) + data
-
-
-def _integer(number: int) -> bytes:
-    if number < 1 << 31:
-        return b"J" + struct.pack("<i", number)
-    data = number.to_bytes(9, "little", signed=True)
-    return b"\x8a" + bytes([len(data)]) + data
+    no_hooks = global_op("collections.OrderedDict") + b")R"
+    arguments = [storage, integer_op(0), shape, stride, b"\x89", no_hooks]
+    return global_op("torch._utils._rebuild_tensor_v2") + tuple_op(arguments) + b"R"

@@ -10,7 +10,6 @@ import logging
 import socket
 import threading
 from collections.abc import Iterator, Mapping, Sequence
-from urllib.parse import urlsplit
 
 import httpx
 
@@ -22,6 +21,7 @@ from llamakit.download.http_errors import translated
 from llamakit.download.link import Link
 from llamakit.download.part_file import Identity
 from llamakit.download.redaction import RedactLogs
+from llamakit.download.redirects import origin, redirected, request_target
 from llamakit.download.responses import Body, NoRangesError, RemoteFile, TransientError
 from llamakit.download.server_folders import ServerFolders
 from llamakit.errors import DownloadError
@@ -215,10 +215,10 @@ class HttpClient:
     def _response(self, path: str, byte_range: str | None) -> Iterator[httpx.Response]:
         """Send a request, and follow redirects."""
         first = address = self._link.url(path)
-        extensions = {"target": _target(address)}
+        extensions = {"target": request_target(address)}
         for _ in range(MAX_REDIRECTS + 1):
             headers = {} if byte_range is None else {"Range": byte_range}
-            if _origin(address) == _origin(first):
+            if origin(address) == origin(first):
                 headers |= self._link.headers
             request = self._client.build_request(
                 "GET", address, headers=headers, extensions=extensions
@@ -232,7 +232,7 @@ class HttpClient:
                     yield response
                     return
                 extensions = {}
-                address = self._redirected(path, address, location)
+                address = redirected(self._link, self._redactor, path, address, location)
         raise TransientError(f"{self._link.host} redirects {path} in a circle", max_attempts=3)
 
     @contextlib.contextmanager
@@ -283,28 +283,3 @@ class HttpClient:
             "proxy, or a link that has expired",
             max_attempts=3,
         )
-
-    def _redirected(self, path: str, address: str, location: str) -> str:
-        target = httpx.URL(address).join(location)
-        scheme, host = map(self._redactor.redacted, (target.scheme, target.host))
-        if target.scheme not in ("http", "https"):
-            raise DownloadError(
-                f"{self._link.host} redirects {path} to {scheme}:, expected http or https"
-            )
-        if address.startswith("https:") and target.scheme == "http":
-            raise DownloadError(
-                f"{self._link.host} redirects {path} to an address without encryption "
-                f"({host}); llamakit does not follow that"
-            )
-        return str(target)
-
-
-def _target(address: str) -> bytes:
-    """Return path and query unchanged: httpx would encode some characters differently."""
-    parts = urlsplit(address)
-    return (parts.path + ("?" + parts.query if parts.query else "")).encode("ascii")
-
-
-def _origin(address: str) -> tuple[str, str]:
-    parts = urlsplit(address)
-    return parts.scheme, parts.netloc

@@ -161,7 +161,7 @@ def _info(api: HfApi, repo: HubRepo, timeout: float, *, has_token: bool) -> Mode
         if code < _SERVER_ERROR and code != 429:
             raise DownloadError(f"the hub answered HTTP {code} for {repo}") from None
         raise TransientError(f"the hub answered HTTP {code}") from None
-    except (errors.HTTPError, OSError, ValueError) as error:  # type: ignore[attr-defined]
+    except (errors.HTTPError, OSError, ValueError) as error:
         if "CERTIFICATE_VERIFY_FAILED" in str(error):
             raise DownloadError(
                 "the certificate of the hub cannot be verified: is the clock right, and a proxy "

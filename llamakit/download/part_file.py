@@ -10,7 +10,6 @@ Where the system has no boot ID, both count, and the MD5 decides in the end.
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import json
 import os
 import threading
@@ -23,7 +22,7 @@ from llamakit.files.atomic_file import write_atomically
 from llamakit.files.disk_errors import disk_errors_explained, naming
 from llamakit.files.json_reader import parse_json
 from llamakit.files.regular_file import open_own, read_bytes
-from llamakit.files.system_calls import read_at, sync_path, write_all, write_at
+from llamakit.files.system_calls import begin_writing, read_at, sync_path, write_all, write_at
 
 BLOCK_NBYTES = 256 << 10
 """How many bytes a killed connection loses at most."""
@@ -197,7 +196,7 @@ class PartFile:
             Whether the system can do that.
         """
         with contextlib.suppress(OSError), self.opened() as descriptor:
-            return _begin_writing(descriptor)
+            return begin_writing(descriptor)
         return False
 
     def publish(self, checksum: str) -> None:  # noqa: ARG002 - of others that are such files
@@ -278,19 +277,6 @@ def resumable_nbytes(final: Path) -> int:
         marks = read_bytes(state).partition(b"\n")[2]
         return (len(marks) - marks.count(ABSENT)) * BLOCK_NBYTES
     return 0
-
-
-def _begin_writing(descriptor: int) -> bool:
-    """Start flushing all that is not on disk yet, without waiting.
-
-    Source: sync_file_range(2) of Linux; 2 is SYNC_FILE_RANGE_WRITE.
-    """
-    start, length = ctypes.c_int64(0), ctypes.c_int64(0)
-    try:
-        status = ctypes.CDLL(None).sync_file_range(descriptor, start, length, 2)
-    except (AttributeError, OSError, TypeError):  # another system
-        return False
-    return int(status) == 0
 
 
 def _boot_id() -> str:

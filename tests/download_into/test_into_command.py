@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import pytest
 from faults import corrupt, echoes, html, other_etag, reset, status
@@ -17,6 +18,8 @@ from llamakit.download.events import Converted
 from llamakit.download.link import read_link
 
 RESULT = "llama-2-70b-mp2"
+INDEX_NBYTES = 256 << 10
+"""What is fetched of a shard at most, to know what is in it."""
 
 
 @pytest.fixture
@@ -142,22 +145,45 @@ def test_a_link_that_has_ended_ends_with_status_3(server, download, out):
     assert hidden(out).exists()
 
 
+def in_flight(fault):
+    """Let a fault wait for a request of a shard's bytes: those for indexes are shorter."""
+    return replace(fault, wants=lambda ask: ask.nbytes > INDEX_NBYTES)
+
+
 def test_the_secret_is_nowhere(folder, download, out, tmp_path):
+    faults = [reset(after=INDEX_NBYTES), status(500, retry_after=0), html(), other_etag()]
+    faults += [*echoes(), corrupt(700_000)]
+    texts, between = [], b""
     with Server(folder, query=QUERY) as server:
-        for fault in (reset(after=300_000), status(500, retry_after=0), html(), other_etag()):
-            server.fault(fault, path=SHARDS)
-        for fault in echoes():
+        for fault in faults:
+            server.fault(in_flight(fault), path=SHARDS)
             server.fault(fault, path=SHARDS, skip=2)
-        server.fault(corrupt(700_000), path="*/consolidated.02.pth", times=9)
+        for _ in faults:
+            exit_status, *printed = download("--into", "reshard:2", "--json", link=server.link)
+            texts += printed
+            if exit_status == 0:
+                break
+            between = written_below(tmp_path)
+        texts += download("--into", "hf", "--plan", link=server.link)[1:]
+    long = [one for one in server.requests if one.range and one.range[1] > INDEX_NBYTES]
 
-        first = download("--into", "reshard:2", "--json", link=server.link)
-        between = written_below(tmp_path)
-        second = download("--into", "hf", "--plan", link=server.link)
-
-    assert first[0] != 0
-    assert hidden(out).exists() or not list(out.iterdir())
-    for text in (*first[1:], *second[1:], between, written_below(tmp_path)):
+    assert exit_status == 0
+    assert {fault.name for fault in echoes()[:4]} <= {one.fault for one in long}
+    for text in (*texts, between, written_below(tmp_path)):
         assert secrets_in(text) == []
+
+
+def test_a_shard_that_repeats_the_link_is_not_written(folder, download, out):
+    (echo,) = (fault for fault in echoes() if fault.name == "echo as a file")
+    with Server(folder, query=QUERY) as server:
+        server.fault(in_flight(echo), path=SHARDS, times=99)
+
+        exit_status, _, stderr = download("--into", "reshard:2", link=server.link)
+
+    assert exit_status == 1
+    assert "sent parts of the link instead of llama-2-70b/consolidated.0" in stderr
+    assert hidden(out).exists()
+    assert secrets_in(written_below(out)) == []
 
 
 def test_python_has_it_too(server, out, expected):

@@ -8,9 +8,9 @@ Source: ``pickletools``; torch's ``torch/distributed/checkpoint/metadata.py``.
 
 from __future__ import annotations
 
-import struct
 from collections.abc import Iterable, Mapping
 
+from llamakit.checkpoint.pickle_operations import global_op, integer_op, text_op, tuple_op
 from llamakit_dcp.metadata import CLASSES, PLACE, TensorEntry
 
 _NONE, _FALSE = b"N", b"\x89"
@@ -31,8 +31,8 @@ def metadata_bytes(
         for number, chunk in enumerate(entry.chunks)
     )
     metadata = {
-        "state_dict_metadata": _dict((_text(name), _tensor(it)) for name, it in tensors.items()),
-        "planner_data": _dict((_text(it), _tuple(map(_text, paths[it]))) for it in tensors),
+        "state_dict_metadata": _dict((text_op(name), _tensor(it)) for name, it in tensors.items()),
+        "planner_data": _dict((text_op(it), tuple_op(map(text_op, paths[it]))) for it in tensors),
         "storage_data": _dict(places),
         "storage_meta": _object(
             f"{CLASSES}StorageMeta",
@@ -57,24 +57,32 @@ def _tensor(entry: TensorEntry) -> bytes:
 
 def _properties(dtype: str) -> bytes:
     """Write ``TensorProperties``, whose state is a tuple: strided, contiguous, no gradient."""
-    layout = _global("torch.serialization._get_layout") + _tuple([_text("torch.strided")]) + b"R"
-    memory = _global(f"{CLASSES}_MEM_FORMAT_ENCODING") + _tuple([_integer(0)]) + b"R"
-    state = _tuple([_global(f"torch.{dtype}"), layout, _FALSE, memory, _FALSE])
-    return _global(f"{CLASSES}TensorProperties") + b")\x81" + state + b"b"
+    layout = (
+        global_op("torch.serialization._get_layout") + tuple_op([text_op("torch.strided")]) + b"R"
+    )
+    memory = global_op(f"{CLASSES}_MEM_FORMAT_ENCODING") + tuple_op([integer_op(0)]) + b"R"
+    state = tuple_op([global_op(f"torch.{dtype}"), layout, _FALSE, memory, _FALSE])
+    return global_op(f"{CLASSES}TensorProperties") + b")\x81" + state + b"b"
 
 
 def _index(name: str, number: int, offsets: tuple[int, ...]) -> bytes:
-    state = {"fqn": _text(name), "index": _integer(number), "offset": _size(offsets)}
+    state = {"fqn": text_op(name), "index": integer_op(number), "offset": _size(offsets)}
     return _object(f"{CLASSES}MetadataIndex", state)
 
 
 def _place(file: str, offset: int, nbytes: int) -> bytes:
-    state = {"relative_path": _text(file), "offset": _integer(offset), "length": _integer(nbytes)}
+    state = {
+        "relative_path": text_op(file),
+        "offset": integer_op(offset),
+        "length": integer_op(nbytes),
+    }
     return _object(PLACE, state)
 
 
 def _object(name: str, state: Mapping[str, bytes]) -> bytes:
-    return _global(name) + b")\x81" + _dict((_text(key), it) for key, it in state.items()) + b"b"
+    return (
+        global_op(name) + b")\x81" + _dict((text_op(key), it) for key, it in state.items()) + b"b"
+    )
 
 
 def _dict(items: Iterable[tuple[bytes, bytes]]) -> bytes:
@@ -82,25 +90,4 @@ def _dict(items: Iterable[tuple[bytes, bytes]]) -> bytes:
 
 
 def _size(lengths: tuple[int, ...]) -> bytes:
-    return _global("torch.Size") + _tuple([_tuple(map(_integer, lengths))]) + b"R"
-
-
-def _tuple(items: Iterable[bytes]) -> bytes:
-    return b"(" + b"".join(items) + b"t"
-
-
-def _global(name: str) -> bytes:
-    module, _, attribute = name.rpartition(".")
-    return f"c{module}\n{attribute}\n".encode()
-
-
-def _text(text: str) -> bytes:
-    data = text.encode()
-    return b"X" + struct.pack("<I", len(data)) + data
-
-
-def _integer(number: int) -> bytes:
-    if number < 1 << 31:
-        return b"J" + struct.pack("<i", number)
-    data = number.to_bytes(9, "little", signed=True)
-    return b"\x8a" + bytes([len(data)]) + data
+    return global_op("torch.Size") + tuple_op([tuple_op(map(integer_op, lengths))]) + b"R"

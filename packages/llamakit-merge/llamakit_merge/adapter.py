@@ -109,9 +109,20 @@ def _change(file: Path, module: ModuleTensors, config: AdapterConfig) -> Change:
             f"{file}: the matrices A and B of {module.module} do not make a pair; the file is not "
             "complete: copy it again."
         )
-    scale = config.scale(module.module, right.shape[0]) if right else 0.0
+    scale = _scale(file, module.module, right.shape[0], config) if right else 0.0
     whole = parts.get("whole") or parts.get("base")
     return Change(whole, left, right, scale, parts.get("magnitude"))
+
+
+def _scale(file: Path, module: str, rank: int, config: AdapterConfig) -> float:
+    """Return what a module's product is multiplied by: the config has to be of these factors."""
+    expected = config.rank_of(module)
+    if expected is not None and rank != expected:
+        raise LlamakitError(
+            f"{file}: the matrices A and B of {module} have rank {rank}, and the {CONFIG} next to "
+            f"it says {expected:g}; one of both is of another adapter: copy them from one folder."
+        )
+    return config.scale(module, rank)
 
 
 def _parameter(file: Path, checkpoint: Checkpoint, name: str) -> Parameter:

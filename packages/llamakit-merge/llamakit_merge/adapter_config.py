@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -48,6 +48,10 @@ class AdapterConfig:
     """The product is divided by the root of the rank, not by the rank."""
     alphas: Mapping[re.Pattern[str], float] = field(default_factory=dict)
     """Another alpha for modules whose name ends in a match of the pattern."""
+    rank: float | None = None
+    """Of the factors; None where nothing says it."""
+    ranks: Mapping[re.Pattern[str], float] = field(default_factory=dict)
+    """Another rank for modules, as ``alphas``."""
     trained_whole: tuple[str, ...] = ()
     """Modules that were trained as copies, by the end of their names."""
     keeps_tied: bool = False
@@ -59,8 +63,12 @@ class AdapterConfig:
             module: its name, such as ``model.layers.0.self_attn.q_proj``.
             rank: of its factors.
         """
-        matches = (alpha for pattern, alpha in self.alphas.items() if pattern.match(module))
-        return next(matches, self.alpha) / (math.sqrt(rank) if self.is_rslora else rank)
+        alpha = next(_matches(self.alphas, module), self.alpha)
+        return alpha / (math.sqrt(rank) if self.is_rslora else rank)
+
+    def rank_of(self, module: str) -> float | None:
+        """Return the rank that the factors of a module should have, if anything says it."""
+        return next(_matches(self.ranks, module), self.rank)
 
     def is_trained_whole(self, module: str) -> bool:
         """Tell whether a module was trained as a copy of its own."""
@@ -86,7 +94,9 @@ def read_adapter_config(path: Path) -> AdapterConfig:
     return AdapterConfig(
         _number(path, "lora_alpha", values.get("lora_alpha")),
         values.get("use_rslora") is True,
-        _alphas(path, values.get("alpha_pattern") or {}),
+        _patterns(path, "alpha_pattern", values.get("alpha_pattern") or {}),
+        _number(path, "r", values["r"]) if "r" in values else None,
+        _patterns(path, "rank_pattern", values.get("rank_pattern") or {}),
         tuple(modules),
         values.get("ensure_weight_tying") is True,
     )
@@ -122,17 +132,21 @@ def _number(path: Path, key: str, value: object) -> float:
     return float(value)
 
 
-def _alphas(path: Path, values: object) -> dict[re.Pattern[str], float]:
-    """Read the patterns of modules that have an alpha of their own."""
+def _matches(values: Mapping[re.Pattern[str], float], module: str) -> Iterator[float]:
+    return (value for pattern, value in values.items() if pattern.match(module))
+
+
+def _patterns(path: Path, key: str, values: object) -> dict[re.Pattern[str], float]:
+    """Read the patterns of modules that have an alpha or a rank of their own."""
     if not isinstance(values, dict) or len(values) > _MAX_PATTERNS:
-        raise _refusal(path, f"'alpha_pattern' is {values!r:.80}")
+        raise _refusal(path, f"{key!r} is {values!r:.80}")
     choosing = [pattern for pattern in values if _CHOICES.search(pattern)]
     if len(choosing) > _MAX_CHOOSING:
-        raise _refusal(path, f"'alpha_pattern' has {len(choosing)} patterns with choices in them")
-    return {_compiled(path, key): _number(path, key, value) for key, value in values.items()}
+        raise _refusal(path, f"{key!r} has {len(choosing)} patterns with choices in them")
+    return {_compiled(path, key, it): _number(path, it, value) for it, value in values.items()}
 
 
-def _compiled(path: Path, pattern: str) -> re.Pattern[str]:
+def _compiled(path: Path, key: str, pattern: str) -> re.Pattern[str]:
     """Refuse a regular expression that could take forever: a file of others says it."""
     is_simple = (
         _PATTERN.fullmatch(pattern)
@@ -144,4 +158,4 @@ def _compiled(path: Path, pattern: str) -> re.Pattern[str]:
             return re.compile(rf"(.*\.)?({pattern})$")
     except re.error:
         pass
-    raise _refusal(path, f"'alpha_pattern' has the pattern {pattern!r:.80}, which is not read here")
+    raise _refusal(path, f"{key!r} has the pattern {pattern!r:.80}, which is not read here")

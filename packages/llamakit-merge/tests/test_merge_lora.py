@@ -116,6 +116,22 @@ def test_other_kinds_of_adapter_are_refused_by_name(base, adapter, values, messa
         merge(base, adapter)
 
 
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"r": 16}, "_proj have rank 2, and the adapter_config.json next to it says 16"),
+        ({"rank_pattern": {"up_proj": 5}}, "up_proj have rank 2, .* says 5"),
+        ({"r": None}, "'r' is None, no number"),
+        ({"rank_pattern": {"(a+)+b": 3}}, r"'rank_pattern' has the pattern '\(a\+\)\+b'"),
+    ],
+)
+def test_a_config_of_factors_of_another_rank_is_refused(base, adapter, values, message):
+    change_config(adapter, **values)
+
+    with pytest.raises(llamakit.LlamakitError, match=message):
+        merge(base, adapter)
+
+
 def test_a_folder_that_is_no_adapter_is_refused(base, tmp_path):
     with pytest.raises(llamakit.LlamakitError, match="expected the folder that PEFT saved"):
         merge(base, tmp_path)
