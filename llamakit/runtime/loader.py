@@ -21,10 +21,11 @@ from llamakit.checkpoint.rope_scaling import scaling_of
 from llamakit.protocols import Checkpoint
 from llamakit.runtime import llama4_layers
 from llamakit.runtime.attention import Attention
+from llamakit.runtime.block import Block, FeedForward, RMSNorm
 from llamakit.runtime.host_memory import trim
 from llamakit.runtime.kernels.choice import Packer
 from llamakit.runtime.linear import Layers, ParallelLayers, PlainLayers
-from llamakit.runtime.model import Block, FeedForward, RMSNorm, Transformer
+from llamakit.runtime.model import Transformer
 from llamakit.runtime.rope import frequencies
 from llamakit.runtime.weight_reader import WeightReader, Weights, kinds_for
 
