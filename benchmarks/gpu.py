@@ -23,11 +23,12 @@ from collections.abc import Callable
 import torch
 
 from llamakit.runtime.attention import Attention
+from llamakit.runtime.block import Block, FeedForward, RMSNorm
 from llamakit.runtime.compiled_decoder import CompiledDecoder
 from llamakit.runtime.kernels.choice import Packer
 from llamakit.runtime.kernels.kernel import Kernel
 from llamakit.runtime.linear import PlainLayers
-from llamakit.runtime.model import Batch, Block, FeedForward, RMSNorm, Transformer
+from llamakit.runtime.model import Batch, Transformer
 from llamakit.runtime.rope import frequencies
 
 SHAPES = {

@@ -1,14 +1,13 @@
-"""Chunks of a streamed answer, and the check of prompts before generation."""
+"""Chunks of streamed answers, and how they are made of the events of the scheduler."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from llamakit.errors import PromptError, PromptTooLongError
-
 if TYPE_CHECKING:
+    from llamakit.llama.tokenizer import Tokenizer
     from llamakit.runtime.requests import Event, FinishReason, Scores, StopToken, Top
     from llamakit.runtime.text_stream import TextStream
 
@@ -50,6 +49,67 @@ class Chunk:
     stop_token: StopToken | None = None
 
 
+class ChunkMaker:
+    """Makes the chunks of several answers, whose events come interleaved.
+
+    Args:
+        stop: strings that end an answer.
+        echo: an answer's text begins with its prompt's.
+        keep_space: a space at the start of an answer is part of it.
+        has_observers: an answer that ends at a stop string has one more event, with what they
+            have found.
+    """
+
+    def __init__(
+        self,
+        tokenizer: Tokenizer,
+        stop: Sequence[str],
+        *,
+        echo: bool,
+        keep_space: bool,
+        has_observers: bool,
+    ) -> None:
+        self._tokenizer, self._stop = tokenizer, stop
+        self._echo, self._keep_space = echo, keep_space
+        self._has_observers = has_observers
+        self._unanswered: dict[int, Sequence[int]] = {}
+        self._texts: dict[int, TextStream] = {}
+        self._stopped: dict[int, Chunk] = {}  # at a stop string; the observers' results follow
+
+    def record(self, prompts: Iterable[Sequence[int]]) -> Iterator[Sequence[int]]:
+        """Yield the prompts, and keep each until its answer begins."""
+        for index, prompt in enumerate(prompts):
+            self._unanswered[index] = prompt
+            yield prompt
+
+    def has_ended(self, index: int) -> bool:
+        """Say whether an answer needs no more tokens."""
+        return index not in self._texts
+
+    def chunk(self, event: Event) -> Chunk | None:
+        """Turn an event into a chunk; None while the observers' results are to come."""
+        index = event.index
+        if index in self._stopped:
+            return replace(self._stopped.pop(index), observed=observed_of(event))
+        head = self._begin(index) if index in self._unanswered else ""
+        chunk = to_chunk(event, self._texts[index], head)
+        if chunk.finish:
+            del self._texts[index]
+        if chunk.finish and self._has_observers and not event.finish:
+            self._stopped[index] = chunk
+            return None
+        return chunk
+
+    def _begin(self, index: int) -> str:
+        """Begin an answer; return the text of its prompt if that is part of it."""
+        from llamakit.runtime.text_stream import TextStream
+
+        prompt = self._unanswered.pop(index)
+        self._texts[index] = TextStream(self._tokenizer, self._stop)
+        text = self._texts[index].begin(prompt) if self._echo or self._keep_space else ""
+        return text if self._echo else ""
+
+
 def to_chunk(event: Event, text: TextStream, head: str = "") -> Chunk:
     """Turn an event of the scheduler into a chunk; its text begins with ``head``."""
     new = head if event.token is None else head + text.feed(event.token)
@@ -84,30 +144,3 @@ def _with_lists(value: Any) -> Any:
     if isinstance(value, dict):
         return {key: _with_lists(it) for key, it in value.items()}
     return [_with_lists(it) for it in value] if isinstance(value, list | tuple) else value
-
-
-def check_prompt(
-    prompt: Sequence[int], context: int, vocabulary: int, number: int = 1, count: int = 1
-) -> None:
-    """Refuse a prompt that cannot be answered.
-
-    Args:
-        context: how many tokens the prompt and its answer may have.
-        vocabulary: how many tokens the model has.
-        number: which prompt it is, from 1.
-        count: how many there are.
-    Raises:
-        PromptTooLongError: it fills the context.
-        PromptError: it has a token outside of the model's vocabulary.
-    """
-    which = f"prompt {number} of {count}" if count > 1 else "the prompt"
-    if len(prompt) >= context:
-        raise PromptTooLongError(
-            f"{which} has {len(prompt)} tokens and the context holds {context}, answer "
-            "included: shorten it or raise --max-seq-len"
-        )
-    if max(prompt, default=0) >= vocabulary:
-        raise PromptError(
-            f"{which} has the token ID {max(prompt)}, and the model has {vocabulary} tokens: its "
-            "tokenizer files are another model's"
-        )

@@ -2,27 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import (
-    Callable,
-    Collection,
-    Generator,
-    Iterable,
-    Iterator,
-    MutableMapping,
-    Sequence,
-)
+from collections.abc import Callable, Collection, Generator, Iterable, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from llamakit.checkpoint.generation_config import stop_tokens as stop_tokens_of
 from llamakit.errors import UsageError
-from llamakit.llama.chunks import Chunk, check_prompt, observed_of, to_chunk
+from llamakit.llama.chunks import Chunk, ChunkMaker
 from llamakit.llama.drafter_choice import choose_drafter
 from llamakit.llama.model import ModelArgs, Transformer
 from llamakit.llama.number_checks import check_counts
 from llamakit.llama.observer_choice import choose_observers
+from llamakit.llama.prompt_checks import check_prompt
 from llamakit.llama.sampler_choice import choose_sampling
 from llamakit.llama.seeds import Seeds
 from llamakit.llama.tokenizer import ChatFormat, Tokenizer
@@ -39,7 +31,6 @@ if TYPE_CHECKING:
     from llamakit.runtime.requests import ChosenObserver, Event, Request
     from llamakit.runtime.sampling_pipeline import Sampling
     from llamakit.runtime.scheduler import Scheduler
-    from llamakit.runtime.text_stream import TextStream
 
 M = TypeVar("M", bound="LoadedModel")
 
@@ -217,12 +208,9 @@ class LoadedModel:
             PromptTooLongError: a prompt fills the context.
             UsageError: both a drafter and observers.
         """
-        from llamakit.runtime.text_stream import TextStream
-
         chosen = self.observers(observers)
         if chosen and draft is not None:
             raise UsageError("a drafter and observers: choose one of the two")
-
         if longest is None:
             prompts = list(prompts)
             seeds = seeds or self.seeds.of(prompts, seed)
@@ -232,12 +220,15 @@ class LoadedModel:
             toolkit=self.toolkit,
             tokenizer=self.tokenizer,
         )
-        keep_space = keep_space and not sampling.is_constrained
-        unanswered = dict(enumerate(prompts)) if longest is None else {}
-        streams: dict[int, TextStream] = {}
-        stopped: dict[int, Chunk] = {}  # at a stop string; their observers' results follow
+        chunks = ChunkMaker(
+            self.tokenizer,
+            stop,
+            echo=echo,
+            keep_space=keep_space and not sampling.is_constrained,
+            has_observers=bool(chosen),
+        )
         events = self.events(
-            prompts if longest is None else _recorded(prompts, unanswered),
+            chunks.record(prompts),
             sampling,
             max_new_tokens=max_new_tokens,
             seeds=seeds or (),
@@ -247,24 +238,9 @@ class LoadedModel:
             draft=draft,
             observers=chosen,
             longest=longest,
-            done=lambda index: index not in streams,
+            done=chunks.has_ended,
         )
-        for event in events:
-            if event.index in stopped:
-                yield replace(stopped.pop(event.index), observed=observed_of(event))
-                continue
-            head = ""
-            if (prompt := unanswered.pop(event.index, None)) is not None:
-                streams[event.index] = TextStream(self.tokenizer, stop)
-                text = streams[event.index].begin(prompt) if echo or keep_space else ""
-                head = text if echo else ""
-            chunk = to_chunk(event, streams[event.index], head)
-            if chunk.finish:
-                del streams[event.index]
-            if chunk.finish and chosen and not event.finish:
-                stopped[event.index] = chunk
-            else:
-                yield chunk
+        yield from filter(None, map(chunks.chunk, events))
 
     def events(
         self,
@@ -365,15 +341,6 @@ class LoadedModel:
                         yield last
 
     def check_prompt(self, prompt: Sequence[int], number: int = 1, count: int = 1) -> None:
-        """Refuse a prompt that cannot be answered; as ``chunks.check_prompt``."""
+        """Refuse a prompt that cannot be answered; as ``prompt_checks.check_prompt``."""
         vocabulary = self.checkpoint.params.vocab_size
         check_prompt(prompt, self.max_seq_len, vocabulary, number, count)
-
-
-def _recorded(
-    prompts: Iterable[Sequence[int]], record: MutableMapping[int, Sequence[int]]
-) -> Iterator[Sequence[int]]:
-    """Yield the prompts, and store each in ``record`` under its index."""
-    for index, prompt in enumerate(prompts):
-        record[index] = prompt
-        yield prompt

@@ -1,10 +1,10 @@
-"""Checks of prompts that Python callers and the command line give: strings, lists and dialogs."""
+"""Checks of prompts: strings, lists and dialogs that callers give, and the tokens of one."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
-from llamakit.errors import DialogError, PromptError
+from llamakit.errors import DialogError, PromptError, PromptTooLongError
 from llamakit.llama.message_content import content_of
 
 
@@ -61,3 +61,30 @@ def check_messages(dialog: object) -> None:
             if not isinstance(text, str):
                 raise DialogError(f"message {number} has no {key} that is a string: {expected}")
             check_unicode(message[key], f"message {number}")
+
+
+def check_prompt(
+    prompt: Sequence[int], context: int, vocabulary: int, number: int = 1, count: int = 1
+) -> None:
+    """Refuse a prompt that cannot be answered.
+
+    Args:
+        context: how many tokens the prompt and its answer may have.
+        vocabulary: how many tokens the model has.
+        number: which prompt it is, from 1.
+        count: how many there are.
+    Raises:
+        PromptTooLongError: it fills the context.
+        PromptError: it has a token outside of the model's vocabulary.
+    """
+    which = f"prompt {number} of {count}" if count > 1 else "the prompt"
+    if len(prompt) >= context:
+        raise PromptTooLongError(
+            f"{which} has {len(prompt)} tokens and the context holds {context}, answer "
+            "included: shorten it or raise --max-seq-len"
+        )
+    if max(prompt, default=0) >= vocabulary:
+        raise PromptError(
+            f"{which} has the token ID {max(prompt)}, and the model has {vocabulary} tokens: its "
+            "tokenizer files are another model's"
+        )

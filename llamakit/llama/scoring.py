@@ -14,7 +14,7 @@ from itertools import islice
 from typing import TYPE_CHECKING
 
 from llamakit.errors import PromptError, UsageError
-from llamakit.llama.chunks import check_prompt
+from llamakit.llama.prompt_checks import check_prompt
 from llamakit.llama.sampler_choice import choose_sampling
 from llamakit.llama.score_items import ScoreItem
 from llamakit.llama.score_windows import Window, windows

@@ -53,6 +53,7 @@ def _docstrings(factory: Any) -> list[str]:
     while isinstance(factory, functools.partial):
         factory = factory.func
     explained = [factory]
-    if isinstance(factory, type) and factory.__init__ is not object.__init__:  # type: ignore[misc]
-        explained.append(factory.__init__)  # type: ignore[misc]
+    initializer = getattr(factory, "__init__", None)
+    if isinstance(factory, type) and initializer is not object.__init__:
+        explained.append(initializer)
     return [text for text in map(inspect.getdoc, explained) if text]

@@ -136,7 +136,8 @@ class Registry(Generic[T]):
 
     def get(self, name: str) -> T:
         """Return what is registered under that name. Raises as ``entry`` does."""
-        return self.entry(name).value  # type: ignore[no-any-return]
+        value: T = self.entry(name).value
+        return value
 
     def __iter__(self) -> Iterator[Entry]:
         holders = (_holder(claims) for claims in self._claims.values())

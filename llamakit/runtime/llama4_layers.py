@@ -16,8 +16,8 @@ from torch.nn.functional import rms_norm
 
 from llamakit.checkpoint.llama4 import Architecture
 from llamakit.runtime.attention import CacheWindow, attend
+from llamakit.runtime.block import Block, FeedForward, RMSNorm
 from llamakit.runtime.linear import Layers
-from llamakit.runtime.model import Block, FeedForward, RMSNorm
 from llamakit.runtime.rope import rotate
 
 Weights = dict[str, torch.Tensor]

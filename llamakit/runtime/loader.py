@@ -9,38 +9,25 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import torch
 from torch import nn
 
-from llamakit.checkpoint.checked_read import read_checked
-from llamakit.checkpoint.layout import EMBEDDING, OUTPUT, layer_shapes
+from llamakit.checkpoint.layout import EMBEDDING
 from llamakit.checkpoint.llama4 import architecture_of
 from llamakit.checkpoint.model_support import check_loadable
-from llamakit.checkpoint.params import ModelParams
 from llamakit.checkpoint.rope_scaling import scaling_of
-from llamakit.checkpoint.rounding import fits_int4, kinds_of
-from llamakit.checkpoint.shard_plan import slice_for_rank
-from llamakit.protocols import Checkpoint, Parameter, Quantization
+from llamakit.protocols import Checkpoint
 from llamakit.runtime import llama4_layers
 from llamakit.runtime.attention import Attention
+from llamakit.runtime.block import Block, FeedForward, RMSNorm
 from llamakit.runtime.host_memory import trim
 from llamakit.runtime.kernels.choice import Packer
-from llamakit.runtime.kernels.quantized import to_int8
-from llamakit.runtime.kernels.rounded import Rounded, Weight
 from llamakit.runtime.linear import Layers, ParallelLayers, PlainLayers
-from llamakit.runtime.model import Block, FeedForward, RMSNorm, Transformer
+from llamakit.runtime.model import Transformer
 from llamakit.runtime.rope import frequencies
-from llamakit.runtime.stored_weights import (
-    as_output,
-    read_ahead,
-    read_rounded,
-    round_groups,
-    round_slice,
-    takes_stored,
-    to_torch,
-)
+from llamakit.runtime.weight_reader import WeightReader, Weights, kinds_for
 
 ATTENTION = tuple(f"attention.{name}.weight" for name in ("wq", "wk", "wv", "wo"))
 FEED_FORWARD = tuple(f"feed_forward.{name}.weight" for name in ("w1", "w3", "w2"))
@@ -76,58 +63,18 @@ def load(
     scaling = scaling_of(checkpoint.params, checkpoint.path, factor=rope_factor)
     packer = packer or Packer(device, dtype)
     params = checkpoint.params
-    architecture = architecture_of(params)
-    kinds = _kinds(params, packer)
+    reader = WeightReader(checkpoint, rank, size, packer.quantize, kinds_for(params, packer))
     layers: Layers = PlainLayers(packer) if size == 1 else ParallelLayers(packer)
-
-    def fetch(name: str, parameter: Parameter | None = None) -> torch.Tensor:
-        where = slice_for_rank(parameter or checkpoint.parameters[name], params, rank, size)
-        bounds = {"axis": where.axis, "start": where.start, "stop": where.stop}
-        array = read_checked(checkpoint, name, **bounds)
-        read_ahead(array)
-        return to_torch(array)
-
-    def fetch_weight(name: str) -> Weight:
-        parameter = checkpoint.parameters.get(name) or as_output(checkpoint.parameters[EMBEDDING])
-        where = slice_for_rank(parameter, params, rank, size)
-        if takes_stored(checkpoint, name, packer.quantize):
-            return read_rounded(checkpoint, parameter, where)
-        kind = kinds.get(name)
-        if kind == "int8" and where.axis == 1 and size > 1:
-            return round_slice(checkpoint, parameter, where)
-        if kind == "int8" and packer.quantize == "int4" and name != OUTPUT:
-            return Rounded("int8", *to_int8(fetch(name)))
-        if kind == "int4" and not fits_int4(name.split(".", 2)[2], params, size):
-            return round_groups(checkpoint, parameter, where)
-        return fetch(name)
-
-    def norm(weight: torch.Tensor) -> RMSNorm:
-        return RMSNorm(weight.to(device=device, dtype=dtype, copy=True), params.norm_eps)
-
-    embedding = checkpoint.parameters[EMBEDDING]
-    embeddings = fetch(EMBEDDING)
-    weight: Weight
-    if not params.tied_embeddings or takes_stored(checkpoint, OUTPUT, packer.quantize):
-        weight = fetch_weight(OUTPUT)
-    elif size == 1 or embedding.axis == 0:
-        weight = embeddings
-    else:  # this rank's rows of what it has its columns of
-        weight = fetch(EMBEDDING, as_output(embedding))
+    norm = partial(_norm, eps=params.norm_eps, dtype=dtype, device=device)
+    architecture = architecture_of(params)
+    embeddings = reader.tensor(EMBEDDING)
     # The largest first: while it is packed nothing else is in memory yet.
-    output = layers.output(weight)
-    blocks = []
-    with ThreadPoolExecutor(min(PACKERS, torch.get_num_threads())) as pool:
-        for number, weights in enumerate(_one_ahead(_fetchers(params, fetch_weight))):
-            make = partial(_block, pool=pool)
-            if architecture is not None:
-                make = partial(llama4_layers.make_block, architecture=architecture, pool=pool)
-            blocks.append(make(number, weights, layers, norm, params.head_dim))
-            if progress:
-                progress(number + 1)
+    output = layers.output(reader.output(embeddings))
+    blocks = _blocks(reader, layers, norm, progress)
     return Transformer(
-        layers.embedding(embeddings, first=_first_row(embedding, params, rank, size)),
+        layers.embedding(embeddings, first=reader.first_row()),
         blocks,
-        norm(fetch("norm.weight")),
+        norm(reader.tensor("norm.weight")),
         output,
         head_dim=params.head_dim,
         n_kv_heads=max(1, params.n_kv_heads // size),
@@ -136,40 +83,29 @@ def load(
     ).eval()
 
 
-def _kinds(params: ModelParams, packer: Packer) -> dict[str, Quantization]:
-    """Say how each weight is rounded; nothing where the packer decides by what a rank holds.
-
-    It does for Llama 4, whose experts are stored transposed, and in 4 bits on a GPU, whose
-    operators take other shapes than a CPU's.
-    """
-    match packer.quantize:
-        case "int4" if packer.device.type != "cpu":
-            return {}
-        case "int8" | "int4" if architecture_of(params) is None:
-            return kinds_of(params, packer.quantize)
-    return {}
+def _norm(weight: torch.Tensor, eps: float, dtype: torch.dtype, device: torch.device) -> RMSNorm:
+    return RMSNorm(weight.to(device=device, dtype=dtype, copy=True), eps)
 
 
-def _first_row(embedding: Parameter, params: ModelParams, rank: int, size: int) -> int | None:
-    """Return the token of this rank's first row of an embedding that is split by vocabulary."""
-    return slice_for_rank(embedding, params, rank, size).start if embedding.axis == 0 else None
-
-
-Weights = dict[str, Any]
-"""By the name within a layer: a ``Weight``, or the tensor of a norm."""
-
-
-def _fetchers(
-    params: ModelParams, fetch: Callable[[str], Weight]
-) -> Iterator[Callable[[], Weights]]:
-    """Yield, for each layer, a function that maps its weights and starts reading them."""
-    for number in range(params.n_layers):
-
-        def layer(number: int = number) -> Weights:
-            names = layer_shapes(params, number)
-            return {name: fetch(f"layers.{number}.{name}") for name in names}
-
-        yield layer
+def _blocks(
+    reader: WeightReader,
+    layers: Layers,
+    norm: Callable[[torch.Tensor], RMSNorm],
+    progress: Callable[[int], None] | None,
+) -> list[Block]:
+    """Pack all layers, while the next one is read."""
+    blocks = []
+    params, architecture = reader.params, architecture_of(reader.params)
+    with ThreadPoolExecutor(min(PACKERS, torch.get_num_threads())) as pool:
+        make = partial(_block, pool=pool)
+        if architecture is not None:
+            make = partial(llama4_layers.make_block, architecture=architecture, pool=pool)
+        jobs = (partial(reader.layer, number) for number in range(params.n_layers))
+        for number, weights in enumerate(_one_ahead(jobs)):
+            blocks.append(make(number, weights, layers, norm, params.head_dim))
+            if progress:
+                progress(number + 1)
+    return blocks
 
 
 def _one_ahead(jobs: Iterator[Callable[[], T]]) -> Iterator[T]:

@@ -59,18 +59,20 @@ def round_slice(checkpoint: Checkpoint, parameter: Parameter, where: Slice) -> R
         for start in range(0, rows, _ROWS)
     )
     largest = torch.cat([to_torch(part).float().abs().amax(1) for part in parts])
-    return Rounded("int8", *to_int8(to_torch(_read(checkpoint, parameter, where)), largest))
+    columns = to_torch(read_slice(checkpoint, parameter.name, where))
+    return Rounded("int8", *to_int8(columns, largest))
 
 
 def round_groups(checkpoint: Checkpoint, parameter: Parameter, where: Slice) -> Rounded:
     """Round a slice to 4 bits that no operator takes, as the whole weight would be rounded."""
     groups, columns = _whole_groups(where)
-    return _as_tensors(round_int4(_read(checkpoint, parameter, groups)), columns)
+    return _as_tensors(round_int4(read_slice(checkpoint, parameter.name, groups)), columns)
 
 
-def _read(checkpoint: Checkpoint, parameter: Parameter, where: Slice) -> Array:
+def read_slice(checkpoint: Checkpoint, name: str, where: Slice) -> Array:
+    """Read the values of a weight that a rank holds. Raises as ``read_checked``."""
     bounds = {"axis": where.axis, "start": where.start, "stop": where.stop}
-    return read_checked(checkpoint, parameter.name, **bounds)
+    return read_checked(checkpoint, name, **bounds)
 
 
 def _whole_groups(where: Slice) -> tuple[Slice, slice | None]:

@@ -7,7 +7,7 @@ from copy import deepcopy
 from typing import TYPE_CHECKING, Any
 
 from llamakit.testing.factory_checks import said
-from llamakit.testing.process_state import ContractError
+from llamakit.testing.process_state import ContractError, check_fault
 from llamakit.testing.rows import KitRow, make_rows
 
 if TYPE_CHECKING:
@@ -83,8 +83,7 @@ def checked(
             raise ContractError(
                 f"{name} fails on logits {tuple(logits.shape)}{when}: {said(error)}"
             ) from error
-        if fault := fault_of(result, logits):
-            raise ContractError(f"{name} {fault}")
+        check_fault(name, fault_of(result, logits))
         return result
 
     return checked_step

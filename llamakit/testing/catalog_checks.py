@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from llamakit.plugin_manager.contracts.catalog_entries import catalog_entry_fault
 from llamakit.protocols import CatalogEntry
-from llamakit.testing.process_state import ContractError
+from llamakit.testing.process_state import check_fault
 
 
 def check_catalogue_entry(entry: CatalogEntry) -> None:
@@ -17,5 +17,4 @@ def check_catalogue_entry(entry: CatalogEntry) -> None:
         AssertionError: a key is missing, unknown or of a wrong type; the sentence says which.
     """
     __tracebackhide__ = True
-    if fault := catalog_entry_fault(entry):
-        raise ContractError(f"the catalog entry {fault}")
+    check_fault("the catalog entry", catalog_entry_fault(entry))

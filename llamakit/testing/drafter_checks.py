@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 from llamakit.plugin_manager.contracts.drafters import draft_fault, token_list
 from llamakit.protocols import Drafter, DrafterFactory
 from llamakit.testing.batch_runs import VOCABULARY
-from llamakit.testing.factory_checks import check_factory, check_nonsense, make, said
-from llamakit.testing.process_state import ContractError, left_alone
+from llamakit.testing.factory_checks import (
+    check_factory,
+    check_nonsense,
+    check_same_again,
+    make,
+    said,
+)
+from llamakit.testing.process_state import ContractError, check_fault
 
 SEQUENCES = ([1], [1, 5], [1, 5, 6, 7, 8] * 6, list(range(1, 600)), [1, *[9] * 40])
 """Tokens so far: one, a pattern that repeats, none that does, one token again and again."""
@@ -27,15 +34,10 @@ def check_drafter(factory: DrafterFactory, **options: Any) -> None:
     __tracebackhide__ = True
     entry = check_factory("drafter", factory)
     name = str(entry)
-    draft: Drafter = make(entry, options)
-    with left_alone(name):
-        first = _drafts(name, draft)
-    for again in (draft, make(entry, options)):
-        if _drafts(name, again) != first:
-            raise ContractError(
-                f"{name} proposes other tokens for the same sequence: keep nothing between calls"
-            )
-    check_nonsense(entry, options, lambda draft_again: _drafts(name, draft_again))
+    drafts = partial(_drafts, name)
+    fault = "proposes other tokens for the same sequence: keep nothing between calls"
+    check_same_again(entry, options, make(entry, options), drafts, fault)
+    check_nonsense(entry, options, drafts)
 
 
 def _drafts(name: str, draft: Drafter) -> list[list[int]]:
@@ -55,6 +57,5 @@ def _checked(name: str, draft: Drafter, tokens: list[int]) -> list[int]:
         ) from error
     if tokens != before:
         raise ContractError(f"{name} changes the tokens that it is called with: work on a copy")
-    if fault := draft_fault(proposed, VOCABULARY):
-        raise ContractError(f"{name} {fault}")
+    check_fault(name, draft_fault(proposed, VOCABULARY))
     return token_list(proposed)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from llamakit.plugin_manager.contracts.engines import engine_fault
 from llamakit.protocols import Engine
-from llamakit.testing.process_state import ContractError
+from llamakit.testing.process_state import check_fault
 
 
 def check_engine(engine: Engine) -> None:
@@ -17,5 +17,4 @@ def check_engine(engine: Engine) -> None:
         AssertionError: a key is missing, unknown or of a wrong type; the sentence says which.
     """
     __tracebackhide__ = True
-    if fault := engine_fault(engine):
-        raise ContractError(f"the engine {fault}")
+    check_fault("the engine", engine_fault(engine))

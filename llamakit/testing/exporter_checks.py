@@ -14,7 +14,7 @@ from llamakit.errors import LlamakitError
 from llamakit.plugin_manager.contracts.exporters import export_fault, plan_fault
 from llamakit.protocols import Checkpoint, Exporter
 from llamakit.testing.factory_checks import said
-from llamakit.testing.process_state import ContractError, left_alone
+from llamakit.testing.process_state import ContractError, check_fault, left_alone
 from llamakit.testing.registration_checks import check_registration_of
 from llamakit.testing.small_checkpoints import write_checkpoint
 
@@ -59,8 +59,7 @@ def _check_one(
         report = _export(name, export, checkpoint, place / "one", options)
     with_progress = {**options, "progress": lambda _: None}
     _export(name, export, checkpoint, place / "two", with_progress)
-    if fault := export_fault(report, place / "one"):
-        raise ContractError(f"{name} {fault}")
+    check_fault(name, export_fault(report, place / "one"))
     others = sorted(path.name for path in place.iterdir() if path.name not in ("one", "two"))
     if others:
         raise ContractError(
@@ -93,8 +92,7 @@ def _plan(
         raise ContractError(f"{name} writes when it plans; write nothing before it is asked to")
     if isinstance(planned, ConversionPlan):
         return planned.files
-    if fault := plan_fault(planned):
-        raise ContractError(f"{name} {fault}")
+    check_fault(name, plan_fault(planned))
     return {file["name"]: file["nbytes"] for file in planned["files"]}
 
 

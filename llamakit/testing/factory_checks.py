@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any
+from typing import Any, TypeVar
 
 from llamakit._distribution import DISTRIBUTION, __version__
 from llamakit.errors import LlamakitError
@@ -12,9 +12,11 @@ from llamakit.plugin_manager.contracts.returned_objects import factory_result_fa
 from llamakit.plugin_manager.docstrings import summary_of
 from llamakit.plugin_manager.factories import Option, build, options_of, takes_tokenizer
 from llamakit.plugin_manager.registry import Entry, Source
-from llamakit.testing.process_state import ContractError, left_alone
+from llamakit.testing.process_state import ContractError, check_fault, left_alone
 from llamakit.testing.registration_checks import check_registration_of
 from llamakit.testing.small_checkpoints import embedded_tokenizer
+
+Value = TypeVar("Value")
 
 TYPES = "use int, float, bool, str, Path, Literal[…], or one of these with | None"
 """What the annotation of an option can be."""
@@ -101,9 +103,35 @@ def make(entry: Entry, options: Mapping[str, object], *positional: object) -> An
             f"building {entry} with {dict(options) or 'its defaults'} fails: "
             f"{said(error)}; a factory raises nothing but ValueError, for a value out of range"
         ) from error
-    if fault := factory_result_fault(entry.kind, product):
-        raise ContractError(f"{entry} {fault}")
+    check_fault(str(entry), factory_result_fault(entry.kind, product))
     return product
+
+
+def check_same_again(
+    entry: Entry,
+    options: Mapping[str, object],
+    product: Any,
+    use: Callable[[Any], Value],
+    fault: str,
+) -> Value:
+    """Check that a product does the same once more, and so does another that is made alike.
+
+    Args:
+        use: what is done with the product; nothing else may change.
+        fault: what is wrong where the results differ, and what to do.
+    Returns:
+        The first result.
+
+    Raises:
+        ContractError: the results differ.
+    """
+    __tracebackhide__ = True
+    with left_alone(str(entry)):
+        first = use(product)
+    for again in (product, make(entry, options)):
+        if use(again) != first:
+            raise ContractError(f"{entry} {fault}")
+    return first
 
 
 def nonsense(entry: Entry, options: Mapping[str, object]) -> Iterator[dict[str, object]]:
@@ -178,7 +206,6 @@ def _asked(factory: Callable[..., Any]) -> Callable[..., None]:
     def nothing(*args: Any, **kwargs: Any) -> None:
         pass
 
-    nothing.__signature__ = inspect.signature(factory)  # type: ignore[attr-defined]
-    nothing.__wrapped__ = factory  # type: ignore[attr-defined]
+    vars(nothing).update(__signature__=inspect.signature(factory), __wrapped__=factory)
     nothing.__doc__ = factory.__doc__
     return nothing

@@ -4,13 +4,20 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from llamakit.plugin_manager.contracts.observers import files_fault, layers_fault, result_fault
 from llamakit.protocols import FINAL_STATES, Observer, ObserverFactory
 from llamakit.testing.batch_runs import VOCABULARY
-from llamakit.testing.factory_checks import check_factory, check_nonsense, make, said
-from llamakit.testing.process_state import ContractError, left_alone
+from llamakit.testing.factory_checks import (
+    check_factory,
+    check_nonsense,
+    check_same_again,
+    make,
+    said,
+)
+from llamakit.testing.process_state import ContractError, check_fault, left_alone
 from llamakit.testing.rows import KitRow, make_rows
 
 if TYPE_CHECKING:
@@ -68,23 +75,22 @@ def check_observer(factory: ObserverFactory, **options: Any) -> None:
     entry = check_factory("observer", factory)
     name = str(entry)
     observer: Observer = make(entry, options)
+    observed = partial(_observed, name)
+    fault = f"finds something else for the same rows: {_REMEMBER}"
+    whole = check_same_again(entry, options, observer, observed, fault)
     with left_alone(name):
-        whole = _observed(name, observer)
         _check_files(name, observer, whole[0])
-    for other in (observer, make(entry, options)):
-        if _observed(name, other) != whole:
-            raise ContractError(f"{name} finds something else for the same rows: {_REMEMBER}")
     for number, alone in enumerate(whole):
-        if _observed(name, observer, numbers=[number]) != [alone]:
+        if observed(observer, numbers=[number]) != [alone]:
             raise ContractError(
                 f"{name} finds something else when another row is observed as well: {_REMEMBER}"
             )
-    if not _alike(_observed(name, observer, chunk=4), whole):
+    if not _alike(observed(observer, chunk=4), whole):
         raise ContractError(
             f"{name} finds something else when a prompt is computed in two passes: put together "
             "what it finds in each"
         )
-    check_nonsense(entry, options, lambda again: _observed(name, again))
+    check_nonsense(entry, options, observed)
 
 
 _REMEMBER = "keep what it remembers in row.state, under a key of its own such as itself"
@@ -110,8 +116,7 @@ def _check_files(name: str, observer: Observer, result: Any) -> None:
         made = draw(result)
     except Exception as error:
         raise ContractError(f"{name} fails to make its files: {said(error)}") from error
-    if fault := files_fault(made):
-        raise ContractError(f"{name} {fault}")
+    check_fault(name, files_fault(made))
 
 
 def _observed(
@@ -125,8 +130,7 @@ def _observed(
     try:
         with torch.inference_mode():
             layers = observer.layers(LAYERS)
-            if fault := layers_fault(layers, LAYERS):
-                raise ContractError(f"{name} {fault}")
+            check_fault(name, layers_fault(layers, LAYERS))
             for start in range(0, len(PROMPT), chunk):
                 _show(name, observer, rows, layers, start, chunk)
             for written in range(ANSWER):
@@ -138,8 +142,7 @@ def _observed(
         raise
     except Exception as error:
         raise ContractError(f"{name} fails: {said(error)}") from error
-    if fault := next(filter(None, map(result_fault, results)), ""):
-        raise ContractError(f"{name} {fault}")
+    check_fault(name, next(filter(None, map(result_fault, results)), ""))
     return results
 
 

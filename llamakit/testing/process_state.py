@@ -17,6 +17,13 @@ class ContractError(AssertionError):
     """A rule that a plugin breaks, in a sentence for its author."""
 
 
+def check_fault(subject: str, fault: str) -> None:
+    """Raise ``ContractError`` if a contract has found a fault; ``""`` is none."""
+    __tracebackhide__ = True
+    if fault:
+        raise ContractError(f"{subject} {fault}")
+
+
 class _Part(NamedTuple):
     """One thing of the process that everybody shares."""
 

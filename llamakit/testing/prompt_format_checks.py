@@ -11,7 +11,7 @@ from llamakit.errors import LlamakitError
 from llamakit.plugin_manager.contracts.prompt_formats import encoding_fault, stop_fault
 from llamakit.protocols import Dialog, PromptFormat, PromptFormatFactory, Tokenizer
 from llamakit.testing.factory_checks import check_factory, make, said
-from llamakit.testing.process_state import ContractError, left_alone
+from llamakit.testing.process_state import ContractError, check_fault, left_alone
 from llamakit.testing.small_checkpoints import embedded_tokenizer
 
 QUESTION = "Once upon a time"
@@ -48,8 +48,7 @@ def check_prompt_format(
 
 def _check_stop_tokens(name: str, prompt_format: PromptFormat, tokenizer: Tokenizer) -> None:
     __tracebackhide__ = True
-    if fault := stop_fault(prompt_format, tokenizer.vocab_size):
-        raise ContractError(f"{name} {fault}")
+    check_fault(name, stop_fault(prompt_format, tokenizer.vocab_size))
     if not list(prompt_format.stop_tokens):
         raise ContractError(
             f"{name} has no stop_tokens, so no answer would end before its limit: "
@@ -66,8 +65,7 @@ def _check_tokens(name: str, prompt_format: PromptFormat, tokenizer: Tokenizer) 
         raise ContractError(
             f"{name} does not encode a single user message: {said(error)}"
         ) from error
-    if fault := encoding_fault(tokens, "encode", tokenizer.vocab_size):
-        raise ContractError(f"{name} {fault}")
+    check_fault(name, encoding_fault(tokens, "encode", tokenizer.vocab_size))
     if QUESTION not in tokenizer.decode(tokens):
         raise ContractError(
             f"{name} leaves the message's text out: {QUESTION!r} became "

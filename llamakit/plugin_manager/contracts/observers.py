@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from llamakit.plugin_manager.registry import Entry
@@ -86,10 +87,10 @@ class _CheckedObserver:
 
     def __getattr__(self, name: str) -> Any:
         value = getattr(self._observer, name)
-        return self._files if name == "files" else value
+        return partial(self._checked_files, value) if name == "files" else value
 
-    def _files(self, result: Any) -> Any:
-        files: Any = self._observer.files(result)  # type: ignore[attr-defined]
+    def _checked_files(self, draw: Callable[[Any], Any], result: Any) -> Any:
+        files = draw(result)
         self._refuse(files_fault(files))
         return files
 

@@ -75,7 +75,7 @@ def checked_step(step: Any, entry: Entry, fault_of: Contract) -> Any:
         return result
 
     if hasattr(step, "drawn_from"):
-        checked.drawn_from = step.drawn_from  # type: ignore[attr-defined]
+        vars(checked)["drawn_from"] = step.drawn_from
     return checked
 
 
