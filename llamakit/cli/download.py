@@ -144,27 +144,38 @@ def download(
         limit_rate=read_rate(limit_rate) if limit_rate else None,
         repair=repair,
     )
-    folder = Path(output_dir)
-    if any(name.startswith(PREFIX) for name in models):
-        if into is not None:
-            raise UsageError(
-                "--into takes Meta's link, not the hub: download the repository, then convert it"
-            )
-        if len(models) > 1 or url or url_file:
-            raise UsageError("a repository of the hub is downloaded alone, and without a link")
+    folder, link = Path(output_dir), {"url": url, "url_file": url_file}
+    _check_combination(models, include, into, has_link=bool(url or url_file))
+    if _names_repo(models):
         from llamakit.cli.hub_download import run_hub
 
         run_hub(models[0], folder, settings, include, dry_run=dry_run, as_json=as_json)
-        return
-    if include:
-        raise UsageError("--include chooses files of a hub's repository: hf:owner/name")
-    link = {"url": url, "url_file": url_file}
-    if into is not None:
+    elif into is not None:
         from llamakit.cli.into_download import run_into
 
         run_into(toolkit, models, folder, settings, into, **link, dry_run=dry_run, as_json=as_json)
+    else:
+        run(toolkit, models, folder, settings, **link, dry_run=dry_run, as_json=as_json)
+
+
+def _check_combination(
+    models: Sequence[str], include: Sequence[str], into: str | None, *, has_link: bool
+) -> None:
+    """Refuse options of the link with a repository of the hub, and the other way round."""
+    if not _names_repo(models):
+        if include:
+            raise UsageError("--include chooses files of a hub's repository: hf:owner/name")
         return
-    run(toolkit, models, folder, settings, **link, dry_run=dry_run, as_json=as_json)
+    if into is not None:
+        raise UsageError(
+            "--into takes Meta's link, not the hub: download the repository, then convert it"
+        )
+    if len(models) > 1 or has_link:
+        raise UsageError("a repository of the hub is downloaded alone, and without a link")
+
+
+def _names_repo(models: Sequence[str]) -> bool:
+    return any(name.startswith(PREFIX) for name in models)
 
 
 def run(

@@ -7,24 +7,23 @@ from typing import TYPE_CHECKING
 
 import click
 
+from llamakit.cli.conversion_options import (
+    AS_JSON,
+    FORCE,
+    PLAN,
+    VERIFY,
+    shard_count_option,
+    source_and_destination,
+)
 from llamakit.cli.number_types import WholeNumber
-from llamakit.cli.user_path import UserPath
 
 if TYPE_CHECKING:
     from llamakit.plugin_manager.toolkit import Toolkit
 
 
 @click.command()
-@click.argument("source", metavar="SRC", type=UserPath(path_type=Path))
-@click.argument("destination", metavar="DST", type=UserPath(path_type=Path))
-@click.option(
-    "-n",
-    "--model-parallel-size",
-    "size",
-    metavar="N",
-    type=WholeNumber(min=1),
-    help="How many shards to write.  [default: as many as SRC has]",
-)
+@source_and_destination
+@shard_count_option(help="How many shards to write.  [default: as many as SRC has]")
 @click.option(
     "--keep", metavar="PATTERN", multiple=True, help="Keep these parameters only; may be repeated."
 )
@@ -61,10 +60,10 @@ if TYPE_CHECKING:
     help="New rows: mean (of the others), zero, or normal:STD:SEED.",
 )
 @click.option("--partial", is_flag=True, help="Write what is left even if it is no complete model.")
-@click.option("--plan", "only_plan", is_flag=True, help="Print what would be done, and do nothing.")
-@click.option("--verify", is_flag=True, help="Check SRC against its checklist.chk too.")
-@click.option("--force", is_flag=True, help="Replace DST if it exists.")
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@PLAN
+@VERIFY
+@FORCE
+@AS_JSON
 @click.pass_obj
 def edit(
     toolkit: Toolkit,

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from llamakit.cli.conversion_options import AS_JSON, FORCE, PLAN, source_and_destination
 from llamakit.cli.name_option import NameOption
 from llamakit.cli.user_path import UserPath
 
@@ -15,8 +16,7 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.argument("source", metavar="SRC", type=UserPath(path_type=Path))
-@click.argument("destination", metavar="DST", type=UserPath(path_type=Path))
+@source_and_destination
 @click.option(
     "--format",
     "format_name",
@@ -54,9 +54,9 @@ if TYPE_CHECKING:
 @click.option(
     "--option", "more", metavar="K=V", multiple=True, help="An option of a plugin's exporter."
 )
-@click.option("--plan", "only_plan", is_flag=True, help="Print what would be done, and do nothing.")
-@click.option("--force", is_flag=True, help="Replace DST if it exists.")
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@PLAN
+@FORCE
+@AS_JSON
 @click.pass_obj
 def export(
     toolkit: Toolkit,

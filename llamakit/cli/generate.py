@@ -35,6 +35,7 @@ from llamakit.llama.prompts import Prompt, read_prompts
 if TYPE_CHECKING:
     from llamakit.api import Chunk, Llama
     from llamakit.plugin_manager.toolkit import Toolkit
+    from llamakit.protocols import PromptFormat
 
 
 @click.command()
@@ -124,16 +125,7 @@ def complete(
         prompt_format = llama.prompt_format(options.prompt_format)
         observers = llama.observers(options.observers)
         batch = PromptBatch(llama, prompts, prompt_format, options.seed, observers)
-        common: dict[str, Any] = {
-            "max_new_tokens": options.max_new_tokens,
-            "stop": [*options.stop, *getattr(prompt_format, "stop_strings", ())],
-            "stop_tokens": batch.stop_tokens,
-            "echo": options.echo,
-            "logprobs": options.logprobs,
-            "keep_space": getattr(prompt_format, "keeps_space", False),
-            "draft": None if options.draft is None else llama.drafter(options.draft),
-            "observers": observers,
-        }
+        common = _common_settings(llama, options, prompt_format, batch)
         answers: dict[int, Answer] = {}
 
         def prompt_tokens(index: int) -> list[int]:
@@ -150,6 +142,22 @@ def complete(
             _write_to(file, chunks, answers, len(missing), record)
         else:
             yield from _printed(llama, chunks, answers, groups, options, as_json=as_json)
+
+
+def _common_settings(
+    llama: Llama, options: GenerateOptions, prompt_format: PromptFormat, batch: PromptBatch
+) -> dict[str, Any]:
+    """Return the keyword arguments of ``Llama.stream`` that all prompts have."""
+    return {
+        "max_new_tokens": options.max_new_tokens,
+        "stop": [*options.stop, *getattr(prompt_format, "stop_strings", ())],
+        "stop_tokens": batch.stop_tokens,
+        "echo": options.echo,
+        "logprobs": options.logprobs,
+        "keep_space": getattr(prompt_format, "keeps_space", False),
+        "draft": None if options.draft is None else llama.drafter(options.draft),
+        "observers": batch.observers,
+    }
 
 
 def _printed(

@@ -6,8 +6,13 @@ from pathlib import Path
 
 import click
 
-from llamakit.cli.number_types import WholeNumber
-from llamakit.cli.user_path import UserPath
+from llamakit.cli.conversion_options import (
+    AS_JSON,
+    FORCE,
+    PLAN,
+    shard_count_option,
+    source_and_destination,
+)
 
 
 class _Import(click.Command):
@@ -25,18 +30,8 @@ class _Import(click.Command):
 
 
 @click.command("import", cls=_Import)
-@click.argument("source", metavar="SRC", type=UserPath(path_type=Path))
-@click.argument("destination", metavar="DST", type=UserPath(path_type=Path))
-@click.option(
-    "-n",
-    "--model-parallel-size",
-    "size",
-    metavar="N",
-    type=WholeNumber(min=1),
-    default=1,
-    show_default=True,
-    help="How many shards to write.",
-)
+@source_and_destination
+@shard_count_option(default=1, show_default=True)
 @click.option(
     "--key",
     metavar="KEY",
@@ -47,9 +42,9 @@ class _Import(click.Command):
     metavar="[PREFIX.]",
     help="Take PREFIX off the names of tensors; alone: what torch.compile, DDP or FSDP has added.",
 )
-@click.option("--plan", "only_plan", is_flag=True, help="Print what would be done, and do nothing.")
-@click.option("--force", is_flag=True, help="Replace DST if it exists.")
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@PLAN
+@FORCE
+@AS_JSON
 def import_(
     source: Path,
     destination: Path,

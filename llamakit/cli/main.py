@@ -10,7 +10,7 @@ import gc
 import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
@@ -123,8 +123,8 @@ def build_cli(toolkit: Toolkit) -> click.Group:
 class _Cli(click.Group):
     """The group of all commands, those of third-party plugins included."""
 
-    def __init__(self, name: str, toolkit: Toolkit, **settings: object) -> None:
-        super().__init__(name, **settings)  # type: ignore[arg-type]
+    def __init__(self, name: str, toolkit: Toolkit, **settings: Any) -> None:
+        super().__init__(name, **settings)
         self.toolkit = toolkit
 
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002

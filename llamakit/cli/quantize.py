@@ -7,24 +7,23 @@ from typing import TYPE_CHECKING
 
 import click
 
-from llamakit.cli.user_path import UserPath
+from llamakit.cli.conversion_options import AS_JSON, FORCE, PLAN, source_and_destination
 
 if TYPE_CHECKING:
     from llamakit.plugin_manager.toolkit import Toolkit
 
 
 @click.command()
-@click.argument("source", metavar="SRC", type=UserPath(path_type=Path))
-@click.argument("destination", metavar="DST", type=UserPath(path_type=Path))
+@source_and_destination
 @click.option(
     "--bits",
     type=click.Choice(["int8", "int4"]),
     required=True,
     help="As --quantize of generate, chat and serve.",
 )
-@click.option("--plan", "only_plan", is_flag=True, help="Print what would be done, and do nothing.")
-@click.option("--force", is_flag=True, help="Replace DST if it exists.")
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@PLAN
+@FORCE
+@AS_JSON
 @click.pass_obj
 def quantize(
     toolkit: Toolkit,

@@ -7,34 +7,31 @@ from typing import TYPE_CHECKING
 
 import click
 
-from llamakit.cli.number_types import WholeNumber
-from llamakit.cli.user_path import UserPath
+from llamakit.cli.conversion_options import (
+    AS_JSON,
+    FORCE,
+    PLAN,
+    VERIFY,
+    shard_count_option,
+    source_and_destination,
+)
 
 if TYPE_CHECKING:
     from llamakit.plugin_manager.toolkit import Toolkit
 
 
 @click.command()
-@click.argument("source", metavar="SRC", type=UserPath(path_type=Path))
-@click.argument("destination", metavar="DST", type=UserPath(path_type=Path))
-@click.option(
-    "-n",
-    "--model-parallel-size",
-    "size",
-    metavar="N",
-    type=WholeNumber(min=1),
-    required=True,
-    help="How many shards to write.",
-)
-@click.option("--plan", "only_plan", is_flag=True, help="Print what would be done, and do nothing.")
-@click.option("--verify", is_flag=True, help="Check SRC against its checklist.chk too.")
-@click.option("--force", is_flag=True, help="Replace DST if it exists.")
+@source_and_destination
+@shard_count_option(required=True)
+@PLAN
+@VERIFY
+@FORCE
 @click.option(
     "--dtype",
     type=click.Choice(["float32", "bfloat16", "float16"]),
     help="Cast the weights.  [default: keep every byte]",
 )
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@AS_JSON
 @click.pass_obj
 def reshard(
     toolkit: Toolkit,

@@ -138,11 +138,7 @@ class HttpProtocol(H11Protocol):
         if not had_events:
             self.conn.receive_data(bytes(self._unparsed[: self._slice]))
             del self._unparsed[: self._slice]
-        try:
-            super().handle_events()
-        except h11.LocalProtocolError:  # the answer came first, and nothing may follow it here
-            self.transport.close()
-            return
+        super().handle_events()
         self._adapt(self.loop.time() - began)
         self._update_deadline()
         self.update()
@@ -172,7 +168,8 @@ class HttpProtocol(H11Protocol):
             (b"connection", b"close"),
         ]
         head = h11.Response(status_code=400, headers=headers, reason=b"Bad Request")
-        for event in (head, h11.Data(data=body), h11.EndOfMessage()):
+        is_head = self.conn.our_state is h11.SEND_RESPONSE and self.scope["method"] == "HEAD"
+        for event in (head, h11.Data(data=b"" if is_head else body), h11.EndOfMessage()):
             self.transport.write(self.conn.send(event) or b"")
         self.transport.close()
 

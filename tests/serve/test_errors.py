@@ -284,6 +284,15 @@ def test_what_is_no_http_ends_the_connection(server: Running, data: bytes) -> No
     assert server.get("/health").json() == {"status": "ok"}
 
 
+def test_a_wrong_chunk_of_a_head_request_is_answered_without_a_body(server: Running) -> None:
+    start = b"HEAD /health HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n"
+
+    answer = say(server.address, start + b"no size\r\n")
+
+    assert answer.startswith(b"HTTP/1.1 400 ")
+    assert answer.endswith(b"\r\n\r\n")
+
+
 def test_options_that_name_files_are_refused(server: Running) -> None:
     described = server.get("/v1/llamakit/options").json()
 

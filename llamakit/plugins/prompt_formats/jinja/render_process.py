@@ -28,7 +28,7 @@ from llamakit.plugins.prompt_formats.jinja.user_text import Cover, is_unicode
 try:
     import resource
 except ImportError:  # Windows has no limits of this kind: the renderer's clock is all there is
-    resource = None  # type: ignore[assignment]
+    resource = None  # type: ignore[assignment]  # typeshed has the module everywhere
 
 LARGEST_KEPT = 100_000
 """Characters of a template that stays compiled: a real one has 30,000 at most."""

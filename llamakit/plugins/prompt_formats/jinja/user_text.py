@@ -13,7 +13,7 @@ That is for convenience: where it does not know how, the result is wrong, and st
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import Any, SupportsIndex
 
 FIRST, LAST = 0xF0000, 0x10FFFD
 """Planes 15 and 16, which are private."""
@@ -98,6 +98,10 @@ class CoveredText(str):
     def __radd__(self, other: str) -> CoveredText:
         return self._made(other + str.__str__(self), self.cover)
 
+    def replace(self, old: str, new: str, /, count: SupportsIndex = -1) -> CoveredText:
+        """Replace as the plain text would; what comes in stays as it is."""
+        return self._made(str.replace(self, _covered(self, old), new, count), self.cover)
+
 
 def _covered(text: CoveredText, value: Any) -> Any:
     """Cover what a covered text is compared with or searched for."""
@@ -146,10 +150,6 @@ def _uncovering(name: str) -> Callable[..., Any]:
     return method
 
 
-def _replace(self: CoveredText, old: str, new: str, count: int = -1) -> Any:
-    return _wrapped(self, str.replace(self, _covered(self, old), new, count))
-
-
 SEARCHING = (
     *("__contains__", "startswith", "endswith", "find", "rfind", "index", "rindex", "count"),
     *("split", "rsplit", "partition", "rpartition", "strip", "lstrip", "rstrip"),
@@ -164,4 +164,3 @@ UNCOVERING = (
 for _names, _make in ((SEARCHING, _searching), (SLICING, _slicing), (UNCOVERING, _uncovering)):
     for _name in _names:
         setattr(CoveredText, _name, _make(_name))
-CoveredText.replace = _replace  # type: ignore[method-assign,assignment]
