@@ -231,5 +231,5 @@ def change_mode(descriptor: int, mode: int) -> None:
 def change_group(descriptor: int, group: int) -> None:
     """Change the group of a file, where files have groups. Raises PermissionError."""
     if hasattr(os, "fchown"):
-        with contextlib.suppress(NotImplementedError):
+        with contextlib.suppress(NotImplementedError):  # some systems have the name alone
             os.fchown(descriptor, -1, group)

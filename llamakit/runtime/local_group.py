@@ -159,7 +159,7 @@ class LocalGroup(ProcessGroup):
         root = 0 if opts is None else opts.rootRank
         for tensor in tensors:
             assert tensor.is_contiguous()
-            data = memoryview(_bytes(tensor).numpy())  # type: ignore[arg-type]
+            data = memoryview(_bytes(tensor).numpy())  # type: ignore[arg-type]  # 3.10 types no buffers
             if self._exchange.rank == root:
                 self._exchange.send(data)
             else:

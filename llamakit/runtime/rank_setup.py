@@ -137,11 +137,11 @@ def _join_local(links: Links) -> None:
 
     local_group.register(links)
     backend: str = local_group.BACKEND
-    store: Any = distributed.HashStore()  # type: ignore[attr-defined]
+    store: Any = distributed.HashStore()  # type: ignore[attr-defined]  # torch's stub lacks it
     if torch.cuda.is_available():
         os.environ.setdefault("NCCL_SOCKET_IFNAME", "lo")  # not the host's own address
         backend = f"cpu:{backend},cuda:nccl"
-        store = distributed.FileStore(  # type: ignore[attr-defined]
+        store = distributed.FileStore(  # type: ignore[attr-defined]  # nor has it this
             f"/proc/self/fd/{links.store.fileno()}", links.size
         )
     distributed.init_process_group(

@@ -99,7 +99,7 @@ def meet(environment: RankEnvironment, wait: Wait) -> Any:
     _meetings += 1
     try:
         store = _store(environment, wait)
-        common: Any = distributed.PrefixStore(  # type: ignore[attr-defined]
+        common: Any = distributed.PrefixStore(  # type: ignore[attr-defined]  # torch's stub lacks it
             f"llamakit/{_meetings}", store
         )
         common.set(f"rank {environment.rank}", "here")
@@ -124,7 +124,7 @@ def _store(environment: RankEnvironment, wait: Wait) -> Any:
     makes = environment.rank == 0 and not of_agent
     if not makes:
         _wait_for_listener(environment, wait)
-    return distributed.TCPStore(  # type: ignore[attr-defined]
+    return distributed.TCPStore(  # type: ignore[attr-defined]  # as above
         "localhost" if makes else environment.host,  # where it is made, it is near
         environment.port,
         environment.size,

@@ -139,8 +139,9 @@ class ChatPrompts:
         variables = {name: given[name] for name in given if name not in others}
         if not variables:
             return prompt_format
+        with_names: Any = prompt_format  # of those that have variables
         try:
-            taken: PromptFormat = prompt_format.with_variables(variables)  # type: ignore[attr-defined]
+            taken: PromptFormat = with_names.with_variables(variables)
         except LlamakitError as error:
             raise as_api_error(error, "chat_template_kwargs") from error
         return taken

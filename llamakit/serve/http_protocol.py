@@ -86,7 +86,7 @@ class HttpProtocol(H11Protocol):
 
     # What asyncio calls -------------------------------------------------------------------------
 
-    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn
         """Count the connection, and expect the head of a request."""
         super().connection_made(transport)
         self.client_id = client_of_address(self.client[0] if self.client else "")

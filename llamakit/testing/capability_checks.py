@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
 from llamakit.checkpoint import capabilities
@@ -40,7 +41,7 @@ def check_capabilities(checkpoint: Checkpoint) -> None:
         raise ContractError(f"unsupported() refuses a whole checkpoint: {reason}")
     _answer(lambda: capabilities.embedded_files(checkpoint))
     for target in ("meta", "huggingface"):
-        _answer(lambda target=target: capabilities.companion_files(checkpoint, target))  # type: ignore[misc]
+        _answer(partial(capabilities.companion_files, checkpoint, target))
     for finding in capabilities.deep_checks(checkpoint):
         if finding.kind == "fault":
             raise ContractError(

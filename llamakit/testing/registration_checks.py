@@ -9,7 +9,6 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -159,4 +158,4 @@ def _plugins_of(module: str) -> list[str]:
 
 
 def _is_hook(value: object) -> bool:
-    return isinstance(value, Callable) and hasattr(value, "llamakit_impl")  # type: ignore[arg-type]
+    return callable(value) and hasattr(value, "llamakit_impl")

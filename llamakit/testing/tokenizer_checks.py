@@ -161,17 +161,17 @@ def _check_passed_over(load_tokenizer: Load, path: Path) -> None:
     is_known = path.suffix == ".model"
     what = "Llama 2's tokenizer" if is_known else f"a {path.name}"
     try:
-        loaded = load_tokenizer(path)
-    except LlamakitError as error:
+        is_taken = load_tokenizer(path) is not None
+    except LlamakitError:
         if not is_known:
             return  # SentencePiece's files have no other mark than that they can be read
-        loaded = error  # type: ignore[assignment]
+        is_taken = True
     except Exception as error:
         raise ContractError(
             f"load_tokenizer fails on {what}: {said(error)}; return None for what is not of the "
             "format, so that the next plugin is asked"
         ) from error
-    if loaded is not None:
+    if is_taken:
         raise ContractError(
             f"load_tokenizer takes {what}: return None for what is not of the format, so that the "
             "next plugin is asked"

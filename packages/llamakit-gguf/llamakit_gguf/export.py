@@ -66,7 +66,7 @@ def _write_tensors(
         writer.write_tensor_data(plan.divisors)
     for tensor in plan.tensors:
         rows = _Rows(plan.checkpoint, tensor, progress)
-        writer.write_tensor_data(rows)  # type: ignore[arg-type]
+        writer.write_tensor_data(rows)  # type: ignore[arg-type]  # it calls tofile alone
 
 
 class _Rows:
