@@ -1,9 +1,9 @@
-"""How fast tokens come: llamakit, transformers and llama.cpp on the same random 1.1B weights.
+"""How fast tokens come: llamakit, transformers, llama.cpp and vLLM on the same random weights.
 
     python benchmarks/decode.py                        # all, some 20 minutes
     python benchmarks/decode.py --shape tiny --rounds 1 --new 4
     python benchmarks/decode.py --shape 3.2-1b --only b1    # 1.24B, tied embeddings
-    python benchmarks/decode.py --only b1,int8-b1 --llama-cpp /path/to/python
+    python benchmarks/decode.py --only b1,int8-b1 --llama-cpp /path/to/python --vllm PYTHON
 
 Every configuration runs in a process of its own, and the rounds alternate between them, so that
 what else the machine does hits all. A rate is the median of the steps of all rounds, and next to it
@@ -11,6 +11,8 @@ the quickest tenth: where the two are far apart, the machine had other work. The
 and the processor's time a step still tell something. llama.cpp is
 measured where ``--llama-cpp`` names an interpreter that has llama-cpp-python and gguf;
 ``--build-llama-cpp`` makes one in the folder of the benchmark (it compiles for some minutes).
+vLLM is measured where ``--vllm`` names an interpreter that has its CPU build
+(``benchmarks/engines.py`` says how to make one); its first start compiles for minutes.
 """
 
 from __future__ import annotations
@@ -57,8 +59,8 @@ class Configuration:
 
 
 PARTS = {
-    "b1": [("llamakit", "bf16", 1), ("transformers", "bf16", 1), ("llama.cpp", "bf16", 1)],
-    "b8": [("llamakit", "bf16", 8), ("transformers", "bf16", 8), ("llama.cpp", "bf16", 8)],
+    "b1": [(it, "bf16", 1) for it in ("llamakit", "transformers", "llama.cpp", "vllm")],
+    "b8": [(it, "bf16", 8) for it in ("llamakit", "transformers", "llama.cpp", "vllm")],
     "int8-b1": [("llamakit", "int8", 1), ("llama.cpp", "q8_0", 1)],
     "int8-b8": [("llamakit", "int8", 8), ("llama.cpp", "q8_0", 8)],
     "int4-b1": [("llamakit", "int4", 1), ("llama.cpp", "q4_0", 1)],
@@ -83,14 +85,16 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=os.cpu_count())
     parser.add_argument("--llama-cpp", metavar="PYTHON", help="has llama-cpp-python and gguf")
     parser.add_argument("--build-llama-cpp", action="store_true")
+    parser.add_argument("--vllm", metavar="PYTHON", help="has vLLM's CPU build")
     arguments = parser.parse_args()
     folder = arguments.folder / "benchmark"
     if arguments.build_llama_cpp:
         arguments.llama_cpp = build_llama_cpp(folder / "llama-cpp")
     wanted = [Configuration(*it) for part in arguments.only.split(",") for it in PARTS[part]]
-    if not arguments.llama_cpp:
-        print("llama.cpp is left out: name an interpreter with --llama-cpp")
-        wanted = [it for it in wanted if it.engine != "llama.cpp"]
+    peers = {"llama.cpp": arguments.llama_cpp, "vllm": arguments.vllm}
+    for engine in [engine for engine, python in peers.items() if not python]:
+        print(f"{engine} is left out: name an interpreter with --{engine.replace('.', '-')}")
+        wanted = [it for it in wanted if it.engine != engine]
     bench = Bench(folder, arguments)
     results: Results = {it: [] for it in wanted}
     for number in range(arguments.rounds):
@@ -117,7 +121,8 @@ class Bench:
         if configuration.first_only:
             drop_from_cache(self.model, Path(job.get("huggingface", self.model)))
         program = f"run_{configuration.engine.replace('.', '_')}.py"
-        python = self.arguments.llama_cpp if configuration.engine == "llama.cpp" else sys.executable
+        peers = {"llama.cpp": self.arguments.llama_cpp, "vllm": self.arguments.vllm}
+        python = peers.get(configuration.engine, sys.executable)
         started = time.time()
         done = subprocess.run(
             [python, str(PROGRAMS / program), json.dumps(job)],
@@ -144,7 +149,7 @@ class Bench:
             "only_first": configuration.first_only,
             "forced": None,
         }
-        if configuration.engine == "transformers":
+        if configuration.engine in ("transformers", "vllm"):
             job["huggingface"] = str(make_huggingface(self.model, self.folder / f"{shape}-hf"))
         if configuration.engine == "llama.cpp":
             path = self.folder / f"{shape}-{configuration.form}.gguf"

@@ -1,11 +1,15 @@
-"""What the server's batching is worth, and how it stands next to ``transformers serve``.
+"""What the server's batching is worth, beside the servers of vLLM and transformers.
 
-``llamakit serve`` and ``transformers serve`` run the same weights in float32, one after the other
-and several times over; as many clients as told have strings continued, each as soon as its last one
-is answered. One client is one by one: the same engine without batching. Prints answered tokens a
-second and the ratios, from medians.
+Each server runs the same weights in float32, one after the other and several times over; as many
+clients as told have strings continued over kept-alive connections with TCP_NODELAY (httpx sets it),
+each as soon as its last one is answered. One client is one by one: the same engine without
+batching. Prints answered tokens a second and the ratios, from medians.
 
     python benchmarks/serve.py [--clients 1 8 32] [--tokens 64] [--rounds 3] [--model FOLDER]
+        [--vllm PYTHON]
+
+vLLM's CPU build runs where ``--vllm`` names an interpreter that has it (``benchmarks/engines.py``
+says how to make one), compiled as it does by default: its first start takes minutes.
 
 ``transformers serve`` needs its own extra: ``pip install 'transformers[serving]'``; without it only
 llamakit's own ratios are printed. Its ``--continuous-batching`` is not used: on a CPU one
@@ -47,7 +51,7 @@ def running(words: list[str], port: int, log: Path) -> Iterator[str]:
             **os.environ, "HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1",
         })  # fmt: skip
         try:
-            deadline = time.monotonic() + 300
+            deadline = time.monotonic() + 600
             while True:
                 with contextlib.suppress(httpx.HTTPError):
                     if httpx.get(f"{url}/health", timeout=5).status_code == 200:
@@ -78,18 +82,24 @@ def ask(http: httpx.Client, url: str, model: str, number: int, tokens: int) -> i
 
 def speed(url: str, model: str, clients: int, asked: int, tokens: int) -> float:
     """Return answered tokens a second, of all clients together."""
-    with httpx.Client(timeout=600, trust_env=False) as http, ThreadPoolExecutor(clients) as pool:
+    limits = httpx.Limits(max_connections=clients, max_keepalive_connections=clients)
+    with (
+        httpx.Client(timeout=600, trust_env=False, limits=limits) as http,
+        ThreadPoolExecutor(clients) as pool,
+    ):
         start = time.perf_counter()
         counts = pool.map(lambda number: ask(http, url, model, number, tokens), range(asked))
         return sum(counts) / (time.perf_counter() - start)
 
 
-def servers(model: Path, exported: Path, most: int) -> dict[str, tuple[list[str], int, str]]:
+def servers(
+    model: Path, exported: Path, most: int, vllm: Path | None
+) -> dict[str, tuple[list[str], int, str]]:
     """Return each server's words, port and the name that it calls the model."""
-    ours, theirs = free_port(), free_port()
+    ours, theirs, vllms = free_port(), free_port(), free_port()
     python = [sys.executable, "-m", "llamakit"]
     start = "from transformers.cli.transformers import main; main()"
-    return {
+    known = {
         "llamakit": (
             [*python, "serve", "-m", str(model), "--dtype", "float32", "--port", str(ours),
              "--slots", str(most), "--max-seq-len", "256"],
@@ -103,6 +113,13 @@ def servers(model: Path, exported: Path, most: int) -> dict[str, tuple[list[str]
             str(exported),
         ),
     }  # fmt: skip
+    if vllm:
+        words = [str(vllm.with_name("vllm")), "serve", str(exported), "--port", str(vllms),
+                 "--host", "127.0.0.1", "--dtype", "float32", "--max-num-seqs", str(most),
+                 "--max-model-len", "256", "--gpu-memory-utilization", "0.1",
+                 "--no-enable-log-requests"]  # fmt: skip
+        known["vllm"] = (words, vllms, str(exported))
+    return known
 
 
 def main() -> None:
@@ -111,6 +128,7 @@ def main() -> None:
     parser.add_argument("--tokens", type=int, default=64)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--model", type=Path, help="default: the bundled demo model")
+    parser.add_argument("--vllm", type=Path, metavar="PYTHON", help="has vLLM's CPU build")
     arguments = parser.parse_args()
     from llamakit import demo
 
@@ -124,13 +142,13 @@ def main() -> None:
             stdout=subprocess.DEVNULL,
         )
         for _ in range(arguments.rounds):
-            known = servers(model, exported, max(arguments.clients))
+            known = servers(model, exported, max(arguments.clients), arguments.vllm)
             for server, (words, port, called) in known.items():
                 try:
                     with running(words, port, Path(name) / f"{server}.log") as url:
                         speed(url, called, 1, 2, 8)  # warm
                         for clients in arguments.clients:
-                            asked = max(4, 2 * clients)
+                            asked = max(8, 4 * clients)
                             rate = speed(url, called, clients, asked, arguments.tokens)
                             found.setdefault((server, clients), []).append(rate)
                             print(f"  {server}, {clients} clients: {rate:.1f}", flush=True)
@@ -150,10 +168,10 @@ def report(found: dict[tuple[str, int], list[float]], clients: list[int]) -> Non
     ours = {count: medians["llamakit", count] for count in clients}
     for count in clients[1:]:
         print(f"llamakit, {count} clients / {clients[0]}: {ours[count] / ours[clients[0]]:.2f}")
-    for count in clients:
-        if ("transformers", count) in medians:
-            ratio = ours[count] / medians["transformers", count]
-            print(f"llamakit / transformers serve, {count} clients: {ratio:.2f}")
+    for (server, count), rate in medians.items():
+        if server != "llamakit":
+            ratio = ours[count] / rate
+            print(f"llamakit / {server} serve, {count} clients: {ratio:.2f}")
 
 
 if __name__ == "__main__":
