@@ -64,7 +64,7 @@ class AnswerFile:
         flags = os.O_RDWR | os.O_APPEND | os.O_CREAT
         self._file = os.fdopen(open_descriptor(follow_own_links(path), flags), "ab", buffering=0)
         try:
-            _lock(self._file, path)
+            lock_answers(self._file, path)
             self._read()
         except BaseException:
             self._file.close()
@@ -114,9 +114,9 @@ class AnswerFile:
             DestinationError: an answer in the file was made by another model or other settings.
         """
         for recorded in self._settings.values():
-            if differences := _differences(recorded, settings):
+            if said := differences(recorded, settings):
                 raise DestinationError(
-                    f"{self.path} has answers that were made otherwise: {differences}. Pass "
+                    f"{self.path} has answers that were made otherwise: {said}. Pass "
                     f"another --output, or {others}"
                 )
 
@@ -131,7 +131,7 @@ class AnswerFile:
         end, line = 0, b"\n"
         with open_regular(self.path) as lines:
             for number, line in enumerate(iter(lambda: lines.readline(MAX_NBYTES + 1), b""), 1):
-                if not line.endswith(b"\n") and _is_truncated(line):
+                if not line.endswith(b"\n") and is_truncated(line):
                     self._file.truncate(end)
                     return
                 self._parse(line, number)
@@ -140,23 +140,39 @@ class AnswerFile:
             self._file.write(b"\n")
 
     def _parse(self, line: bytes, number: int) -> None:
-        try:
-            answer = parse_json(line, str(self.path))
-            record = answer.get("llamakit")  # of a line of OpenAI's batch output
-            if record is None:
-                record = {"digest": _digest(answer), **answer, "custom_id": answer["id"]}
-            else:
-                record = {**record, "custom_id": answer["custom_id"]}
-            self._digests[record["custom_id"]] = record["digest"], record.get("seed")
-            if settings := record.get("settings"):
-                self._settings[json.dumps(settings, sort_keys=True)] = dict(settings)
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise FileFormatError(
-                f"{self.path}, line {number}: expected an answer with an id, as --output writes "
-                "them: pass another --output"
-            ) from error
+        record = read_answer(line, self.path, number)
+        self._digests[record["custom_id"]] = record["digest"], record.get("seed")
+        if settings := record.get("settings"):
+            self._settings[json.dumps(settings, sort_keys=True)] = settings
         if self._keep:
-            self.earlier.append(answer)
+            self.earlier.append(record)
+
+
+def read_answer(line: bytes, path: Path, number: int) -> dict[str, Any]:
+    """Read a line of a file of answers.
+
+    Args:
+        path, number: of the line, for messages.
+    Returns:
+        Its object, or that under ``llamakit`` of a line of OpenAI's batch output; ``custom_id`` is
+        the id, and ``digest`` the hash of the prompt, of both.
+    Raises:
+        FileFormatError: it is something else.
+    """
+    try:
+        answer = parse_json(line, str(path))
+        record = answer.get("llamakit")  # of a line of OpenAI's batch output
+        name = answer["id"] if record is None else answer["custom_id"]
+        record = {"digest": _digest(answer), **answer} if record is None else record
+        digested, settings = record["digest"], record.get("settings")
+        if not isinstance(name, str | int) or not isinstance(digested, str):
+            raise TypeError
+        return {**record, "custom_id": name, **({"settings": dict(settings)} if settings else {})}
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise FileFormatError(
+            f"{path}, line {number}: expected an answer with an id, as --output writes them: pass "
+            "another file"
+        ) from error
 
 
 def _digest(answer: Mapping[str, Any]) -> str:
@@ -167,7 +183,7 @@ def _digest(answer: Mapping[str, Any]) -> str:
     return digest(content, answer.get("tools"))
 
 
-def _differences(recorded: Mapping[str, Any], settings: Mapping[str, Any]) -> str:
+def differences(recorded: Mapping[str, Any], settings: Mapping[str, Any]) -> str:
     """Say in what two records differ; the folder's name is no difference by itself."""
     differing = [
         key
@@ -213,7 +229,7 @@ def check_names(prompts: Sequence[Asked], path: Path) -> None:
         seen.add(name)
 
 
-def _is_truncated(line: bytes) -> bool:
+def is_truncated(line: bytes) -> bool:
     """Tell whether a line without a line end is the beginning of an answer."""
     try:
         parse_json(line, "the last line")
@@ -222,10 +238,16 @@ def _is_truncated(line: bytes) -> bool:
     return False
 
 
-def _lock(file: IO[bytes], path: Path) -> None:
-    """Lock the file against other processes, where the system can."""
+def lock_answers(file: IO[bytes], path: Path, *, to_read: bool = False) -> None:
+    """Lock a file of answers against other processes, where the system can.
+
+    Args:
+        to_read: only against those that write to it.
+    Raises:
+        DestinationError: another process has locked it.
+    """
     try:
-        lock_file(file.fileno())
+        lock_file(file.fileno(), shared=to_read)
     except BlockingIOError as error:
         raise DestinationError(
             f"{path}: another llamakit is writing its answers there; wait for it, or pass "

@@ -57,7 +57,11 @@ class AnswerStream:
 
     def append(self, answer: Mapping[str, Any]) -> None:
         """Write one answer."""
-        line = memoryview((json.dumps(answer, ensure_ascii=False) + "\n").encode())
+        self.write((json.dumps(answer, ensure_ascii=False) + "\n").encode())
+
+    def write(self, data: bytes) -> None:
+        """Write one answer's line."""
+        line = memoryview(data)
         with naming(self.path):
             while line:
                 line = line[os.write(self._descriptor, line) :]
@@ -65,13 +69,17 @@ class AnswerStream:
 
 def open_answers(path: Path, *, keep: bool = False) -> AnswerFile | AnswerStream:
     """Open what ``--output`` names: ``-`` is standard output. Args, Raises: as the classes."""
+    return AnswerFile(path, keep=keep) if is_file(path) else AnswerStream(path)
+
+
+def is_file(path: Path) -> bool:
+    """Tell whether a path names a regular file, or one to be made; ``-`` is standard output."""
     if _OWN.fullmatch(str(path)):
-        return AnswerStream(path)
+        return False
     try:
-        is_file = stat.S_ISREG(path.stat().st_mode)
+        return stat.S_ISREG(path.stat().st_mode)
     except FileNotFoundError:
-        is_file = True
-    return AnswerFile(path, keep=keep) if is_file else AnswerStream(path)
+        return True
 
 
 def _open(path: Path) -> int:

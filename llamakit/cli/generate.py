@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,6 +16,7 @@ from llamakit.cli.answer_stream import AnswerStream, open_answers
 from llamakit.cli.generate_options import GenerateOptions
 from llamakit.cli.observation_folder import check_destination, written
 from llamakit.cli.open_model import check_choices, check_observers, open_model
+from llamakit.cli.part_option import Part, PartType
 from llamakit.cli.prompt_groups import Group, chunks_of, group_prompts
 from llamakit.cli.provenance import provenance
 from llamakit.cli.shared_options import (
@@ -65,6 +67,12 @@ if TYPE_CHECKING:
     is_flag=True,
     help="Append to --output although another model or other settings made what is in it.",
 )
+@click.option(
+    "--part",
+    type=PartType(),
+    help="Answer every N-th prompt, from the I-th on: 1/N to N/N are all of them, each once, for "
+    "the tasks of a Slurm array or a Kubernetes job; join-answers puts their files together.",
+)
 @click.option("--json", "as_json", is_flag=True, help="One JSON object an answer, a line each.")
 @click.pass_obj
 def generate(toolkit: Toolkit, /, as_json: bool, **arguments: Any) -> None:
@@ -101,17 +109,20 @@ def complete(
         options.prompt, None if options.prompts is None else Path(options.prompts)
     )
     file: AnswerFile | AnswerStream | None = None
-    missing = list(range(len(prompts)))
+    wanted = missing = (options.part or Part(1, 1)).indexes(len(prompts))
     with contextlib.ExitStack() as stack:
         record: dict[str, Any] = {}
         if options.output is not None:
             file = open_answers(Path(options.output))
             stack.enter_context(file)
             record = provenance(toolkit, Path(options.model or demo.path()), options)
-            missing = _missing(file, prompts, None if options.mixed else record)
-            if not missing:
-                note(f"{options.output} has all {len(prompts)} answers already")
-                return
+            missing = _missing(file, prompts, wanted, None if options.mixed else record)
+        if not wanted:
+            note(f"part {options.part} of {len(prompts)} prompts has none")
+            return
+        if not missing:
+            note(f"{options.output} has all {len(wanted)} answers already")
+            return
         tokenizer = options.loading.tokenizer
         groups = group_prompts(
             prompts,
@@ -170,15 +181,15 @@ def _printed(
     as_json: bool,
 ) -> Iterator[str | dict[str, Any]]:
     """Yield answers as they are printed; the notes go to standard error."""
-    count = sum(len(group.indexes) for group in groups)
+    indexes = sorted(index for group in groups for index in group.indexes)
     if as_json:
-        for index, answer in enumerate(_in_order(count, answers, chunks)):
-            yield _line(answer, index, options.logprobs, llama.checkpoint.path.name)
-    elif count == 1:
+        for index in _in_order(indexes, answers, chunks):
+            yield _line(answers[index], index, options.logprobs, llama.checkpoint.path.name)
+    elif len(indexes) == 1:
         yield from _pieces(answers, chunks)
     else:
-        for answer in _in_order(count, answers, chunks):
-            yield answer.text + "\n"
+        for index in _in_order(indexes, answers, chunks):
+            yield answers[index].text + "\n"
     in_order = [answers[index] for index in sorted(answers)]
     if options.logprobs and not as_json:
         _print_logprobs(llama, in_order)
@@ -196,11 +207,15 @@ def _line(answer: Answer, index: int, logprobs: bool, model: str) -> dict[str, A
 
 
 def _missing(
-    file: AnswerFile | AnswerStream, prompts: list[Prompt], record: Mapping[str, Any] | None
-) -> list[int]:
+    file: AnswerFile | AnswerStream,
+    prompts: list[Prompt],
+    wanted: Sequence[int],
+    record: Mapping[str, Any] | None,
+) -> Sequence[int]:
     """Return the indexes of the prompts whose answers are not in a file yet.
 
     Args:
+        wanted: the indexes of those that it is to have.
         record: what makes the answers to come, as ``provenance`` says; None: others may be there.
     """
     check_names(prompts, file.path)
@@ -208,8 +223,8 @@ def _missing(
         file.check_settings(record)
     return [
         index
-        for index, prompt in enumerate(prompts)
-        if not file.has_answer(name_of(prompt, index), prompt)
+        for index in wanted
+        if not file.has_answer(name_of(prompts[index], index), prompts[index])
     ]
 
 
@@ -256,17 +271,16 @@ def _pieces(answers: Mapping[int, Answer], chunks: Iterator[Chunk]) -> Iterator[
 
 
 def _in_order(
-    count: int, answers: Mapping[int, Answer], chunks: Iterator[Chunk]
-) -> Iterator[Answer]:
-    """Yield each answer when it and all before it have ended."""
-    yielded = 0
-    with answers_bar(count) as counter:
+    indexes: Sequence[int], answers: Mapping[int, Answer], chunks: Iterator[Chunk]
+) -> Iterator[int]:
+    """Yield the index of each answer when it and all before it have ended."""
+    left = deque(indexes)
+    with answers_bar(len(indexes)) as counter:
         for chunk in chunks:
             answers[chunk.index].add(chunk)
             counter.add(chunk.token is not None, chunk.finish is not None)
-            while yielded < count and yielded in answers and answers[yielded].finish:
-                yield answers[yielded]
-                yielded += 1
+            while left and left[0] in answers and answers[left[0]].finish:
+                yield left.popleft()
 
 
 def _print_logprobs(llama: Llama, answers: Sequence[Answer]) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from llamakit.cli.part_option import Part
 from llamakit.llama.options import LoadOptions, SamplingOptions
 
 
@@ -23,6 +24,7 @@ class GenerateOptions:
         observations: the folder of what they find.
         output: a file that the answers are appended to as they end, or a pipe or device.
         mixed: append to it even where other settings have made its answers.
+        part: of the prompts; None is all of them.
     """
 
     prompt: Sequence[str]
@@ -41,3 +43,4 @@ class GenerateOptions:
     observations: str | None
     output: str | None
     mixed: bool
+    part: Part | None

@@ -23,7 +23,12 @@ class UserPath(click.Path):
         return super().convert(value, param, ctx)
 
 
-def jsonl_option(name: str, help: str) -> Callable[[F], F]:  # noqa: A002 (as Click calls it)
+def jsonl_option(
+    name: str,
+    help: str,  # noqa: A002 (as Click calls it)
+    *,
+    required: bool = False,
+) -> Callable[[F], F]:
     """Return an option for a file of JSON Lines; ``-`` is standard input or output."""
     kind = UserPath(dir_okay=False, allow_dash=True)
-    return click.option(name, type=kind, metavar="FILE.jsonl", help=help)
+    return click.option(name, type=kind, metavar="FILE.jsonl", help=help, required=required)

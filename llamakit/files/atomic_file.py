@@ -14,6 +14,7 @@ import os
 import re
 import secrets
 import stat
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from llamakit.files.links import follow_own_links
@@ -35,14 +36,26 @@ _NO_UNNAMED = (errno.EOPNOTSUPP, errno.EISDIR, errno.EINVAL, errno.ENOENT)
 
 
 def write_atomically(path: Path, data: bytes, *, mode: int = 0o666) -> None:
-    """Write a file, or replace one, so that it is never seen in part.
+    """Write a file, or replace one, so that it is never seen in part. Raises: as ``replacing``.
+
+    Args:
+        path: in a folder that exists.
+        data: all of it.
+        mode: of a file that is not there yet, less the umask.
+    """
+    with replacing(path, mode=mode) as write:
+        write(data)
+
+
+@contextlib.contextmanager
+def replacing(path: Path, *, mode: int = 0o666) -> Iterator[Callable[[bytes], None]]:
+    """Yield a function that appends to a file, which has its name only when the block has ended.
 
     A link that the user made stays, and the file that it leads to is written. A file that is there
     keeps its mode and its group, less what it gives to others where ``mode`` gives them nothing.
 
     Args:
         path: in a folder that exists.
-        data: all of it.
         mode: of a file that is not there yet, less the umask.
 
     Raises:
@@ -50,41 +63,71 @@ def write_atomically(path: Path, data: bytes, *, mode: int = 0o666) -> None:
         NotRegularFileError: it is a folder, a FIFO, a socket or a device.
         OSError: it cannot be written; the error names it.
     """
-    path = follow_own_links(path)
+    file = _NewFile(follow_own_links(path))
     try:
-        folder = Folder(path.parent)
-        try:
-            _remove_leftovers(folder, path.name)
-            _write(folder, path, data, mode)
-            folder.sync()
-        finally:
-            folder.close()
-    except OSError as error:
-        error.filename, error.filename2 = str(path), None  # not what it is called meanwhile
-        raise
-
-
-def _write(folder: Folder, path: Path, data: bytes, mode: int) -> None:
-    descriptor, name = _create(folder, path.name, mode)
-    try:
-        try:
-            _take_over_mode(path, descriptor, mode)
-            view = memoryview(data)
-            while view:
-                view = view[os.write(descriptor, view) :]
-            os.fsync(descriptor)
-            name = _link(folder, descriptor, name, path.name)
-            if name != path.name and OPENS_FOLDERS:
-                folder.replace(path.name, name)  # still locked: no leftover
-                name = path.name
-        finally:
-            os.close(descriptor)
-        if name != path.name:  # Windows renames no open file
-            folder.replace(path.name, name)
-            name = path.name
+        file.create(mode)
+        yield file.append
+        file.publish()
     finally:
-        if name not in ("", path.name):
-            folder.unlink(name)
+        file.discard()
+
+
+class _NewFile:
+    """A file that is being written; errors name it, and not what it is called meanwhile."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        with self._naming():
+            self._folder = Folder(path.parent)
+        self._descriptor = -1
+        self._name = ""
+
+    def create(self, mode: int) -> None:
+        """Open it, after removing what killed runs have left."""
+        with self._naming():
+            _remove_leftovers(self._folder, self._path.name)
+            self._descriptor, self._name = _create(self._folder, self._path.name, mode)
+            _take_over_mode(self._path, self._descriptor, mode)
+
+    def append(self, data: bytes) -> None:
+        """Write all of it."""
+        view = memoryview(data)
+        with self._naming():
+            while view:
+                view = view[os.write(self._descriptor, view) :]
+
+    def publish(self) -> None:
+        """Give it its name, when the disk has it."""
+        wanted = self._path.name
+        with self._naming():
+            os.fsync(self._descriptor)
+            self._name = _link(self._folder, self._descriptor, self._name, wanted)
+            if self._name != wanted:
+                if not OPENS_FOLDERS:  # Windows renames no open file; elsewhere it stays locked
+                    self._close()
+                self._folder.replace(wanted, self._name)
+                self._name = wanted
+            self._folder.sync()
+
+    def discard(self) -> None:
+        """Close it, and remove it unless it has its name."""
+        self._close()
+        if self._name not in ("", self._path.name):
+            self._folder.unlink(self._name)
+        self._folder.close()
+
+    def _close(self) -> None:
+        descriptor, self._descriptor = self._descriptor, -1
+        if descriptor >= 0:
+            os.close(descriptor)
+
+    @contextlib.contextmanager
+    def _naming(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            error.filename, error.filename2 = str(self._path), None
+            raise
 
 
 def _create(folder: Folder, name: str, mode: int) -> tuple[int, str]:

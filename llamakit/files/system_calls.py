@@ -51,16 +51,18 @@ def user_id() -> int:
     return os.geteuid() if hasattr(os, "geteuid") else 0
 
 
-def lock_file(descriptor: int) -> None:
+def lock_file(descriptor: int, *, shared: bool = False) -> None:
     """Lock a file or a folder until the descriptor is closed, where locks are to be had.
 
+    Args:
+        shared: others may have such a lock, too.
     Raises:
         BlockingIOError: another process has the lock.
     """
     if fcntl is None:
         return
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(descriptor, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
     except BlockingIOError:
         raise
     except OSError:

@@ -18,6 +18,7 @@ COMMANDS = {
     "download": ("download:download", "Fetch models with the link from Meta's email."),
     "embed": ("embed:embed", "Compute embeddings of strings."),
     "generate": ("generate:generate", "Continue a prompt."),
+    "join-answers": ("join_answers:join_answers", "Put the files of generate --part together."),
     "moderate": ("moderate:moderate", "Say whether text is safe, by a Llama Guard model."),
     "plugins": ("plugins:plugins", "List the plugins, what each registers, and whether it works."),
     "score": ("score:score", "Say how likely a model finds text: perplexity, multiple choice."),
