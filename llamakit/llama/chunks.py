@@ -73,13 +73,19 @@ class ChunkMaker:
         self._echo, self._keep_space = echo, keep_space
         self._has_observers = has_observers
         self._unanswered: dict[int, Sequence[int]] = {}
+        self._recording: Iterator[Sequence[int]] = iter(())
+        self._recorded = 0
         self._texts: dict[int, TextStream] = {}
         self._stopped: dict[int, Chunk] = {}  # at a stop string; the observers' results follow
 
     def record(self, prompts: Iterable[Sequence[int]]) -> Iterator[Sequence[int]]:
-        """Yield the prompts, and keep each until its answer begins."""
-        for index, prompt in enumerate(prompts):
-            self._unanswered[index] = prompt
+        """Return an iterator of the prompts, which keeps each until its answer begins."""
+        self._recording = self._record(prompts)
+        return self._recording
+
+    def _record(self, prompts: Iterable[Sequence[int]]) -> Iterator[Sequence[int]]:
+        for self._recorded, prompt in enumerate(prompts, start=1):
+            self._unanswered[self._recorded - 1] = prompt
             yield prompt
 
     def has_ended(self, index: int) -> bool:
@@ -89,6 +95,8 @@ class ChunkMaker:
     def chunk(self, event: Event) -> Chunk | None:
         """Turn an event into a chunk; None while the observers' results are to come."""
         index = event.index
+        while index >= self._recorded:  # under torchrun, the scheduler of rank 0 alone draws them
+            next(self._recording)
         if index in self._stopped:
             return replace(self._stopped.pop(index), observed=observed_of(event))
         head = self._begin(index) if index in self._unanswered else ""

@@ -89,7 +89,7 @@ def check(results: list[dict[str, Any]], case: str, ranks: int, cases: Path) -> 
     for result in results:
         assert result["size"] == ranks
         assert result["tokens"] == expected["greedy_batch"]["tokens"]
-        assert result["second"] == result["tokens"]
+        assert result["second"] == result["drawn"] == result["tokens"]
         for ours, theirs in zip(
             result["logprobs"], expected["greedy_batch"]["logprobs"], strict=True
         ):

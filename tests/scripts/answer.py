@@ -25,6 +25,15 @@ def main() -> None:
     sampled, _ = llama.generate(prompts, max_gen_len=8, temperature=0.9, seed=3)
     llama.forget()
     streamed = list(llama.stream_text("a", temperature=0, max_new_tokens=8))
+    drawn: list[list[int]] = [[] for _ in prompts]
+    for chunk in llama.stream(
+        iter(prompts),
+        temperature=0,
+        max_new_tokens=24,
+        seeds=[1] * len(prompts),
+        longest=max(map(len, prompts)),
+    ):
+        drawn[chunk.index] += [] if chunk.token is None else [chunk.token]
     stopped = next(iter(llama.stream_text("a", temperature=0, max_new_tokens=50)))
     again = Llama.build(
         ckpt_dir=checkpoint,
@@ -41,6 +50,7 @@ def main() -> None:
         "logprobs": logprobs,
         "sampled": sampled,
         "streamed": streamed,
+        "drawn": drawn,
         "stopped": stopped,
         "second": second,
         "size": llama.model_parallel_size,
