@@ -22,6 +22,7 @@ import stat
 from collections.abc import Iterator
 from pathlib import Path
 
+from llamakit.checkpoint.teamwork import current_team
 from llamakit.errors import DestinationError, NoSpaceError
 from llamakit.files.disk_errors import disk_errors_explained
 from llamakit.files.links import follow_own_links
@@ -112,6 +113,9 @@ def atomic_folder(
     When the block ends with an error, or Ctrl-C, everything that was written is removed. A folder
     that is replaced is there until the moment the new one is.
 
+    Where several processes work together (``teamwork``), all of them get the path, below which each
+    writes its share; the one that leads makes the folder at it and renames it.
+
     Args:
         destination: where the folder is to appear.
         force: whether a folder that is there may be replaced.
@@ -123,6 +127,11 @@ def atomic_folder(
         DestinationError: as ``check_destination``.
         NoSpaceError: the file system is full.
     """
+    team = current_team()
+    if not team.leads:
+        with _anothers_workshop(follow_own_links(destination)) as product:
+            yield product
+        return
     check_destination(destination, force=force, source=source)
     destination = follow_own_links(destination)
     remove_leftovers(destination)
@@ -130,18 +139,39 @@ def atomic_folder(
     try:
         product = workshop / destination.name
         with disk_errors_explained(workshop.parent), naming_instead(product, destination):
+            team.gather(os.path.relpath(workshop, destination.parent))
             yield product
+            team.gather("written")
             sync_tree(product)
             if workshop.parent == destination:
                 _move_up(product, destination, lock)
             else:
                 publish(product, destination, lock, force=force)
             sync_path(workshop.parent)
+    except BaseException as error:
+        team.fail(error)  # nobody writes any more when it is removed
+        raise
     finally:
         if _is_still(workshop, lock):
             shutil.rmtree(workshop, ignore_errors=True)  # goes through no link: see shutil
         if lock is not None:
             os.close(lock)
+
+
+@contextlib.contextmanager
+def _anothers_workshop(destination: Path) -> Iterator[Path]:
+    """Give the path at which the process that leads makes the folder."""
+    team = current_team()
+    workshop = destination.parent / team.gather("")[0]
+    product = workshop / destination.name
+    if not workshop.is_dir():
+        raise DestinationError(
+            f"{destination} is on no file system that all hosts share: {workshop}, made by rank "
+            "0, is not there. Choose a place that all of them see."
+        )
+    with disk_errors_explained(workshop.parent), naming_instead(product, destination):
+        yield product
+        team.gather("written")
 
 
 @contextlib.contextmanager

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import click
 
 from llamakit._distribution import __version__
-from llamakit.cli import standard_streams
+from llamakit.cli import standard_streams, team_command
 from llamakit.cli.error_message import message_of
 from llamakit.cli.terminal import note
 from llamakit.cores import wait_briefly
@@ -34,7 +34,7 @@ INTERRUPTED = 130
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command line.
 
-    Under torchrun only rank 0 runs the command and prints; the other ranks work for it.
+    Under torchrun only rank 0 prints; the others work for it, or do their share of a conversion.
 
     Args:
         arguments: what follows ``llamakit``; those of this process if None.
@@ -56,6 +56,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return run(arguments)
     if ranks.size == 1:
         return run(arguments)
+    typed = sys.argv[1:] if arguments is None else list(arguments)
+    if team_command.is_divided(typed):
+        return team_command.run_together(ranks, lambda: _run(arguments), _status_of)
     if ranks.rank > 0:
         return _status_of(lambda: _follow(arguments))
 

@@ -13,10 +13,12 @@ from llamakit.checkpoint.atomic_folder import check_space
 from llamakit.checkpoint.capabilities import stored_as, weight_files
 from llamakit.checkpoint.checklist import MODEL_CHECKLIST, format_checklist
 from llamakit.checkpoint.provenance import PROVENANCE
+from llamakit.checkpoint.teamwork import Team, current_team
 from llamakit.convert.conversion_record import ConversionRecord
 from llamakit.convert.execute import ProgressCallback, execute_moves, memory_nbytes
-from llamakit.convert.moves import Move, WeightFile, nbytes_read
+from llamakit.convert.moves import Move, WeightFile, files_of, nbytes_read
 from llamakit.convert.plan_summary import PlanSummary
+from llamakit.convert.shared_moves import shared_moves
 from llamakit.convert.source_checksums import SourceChecksums, read_in_order, verify_checksums
 from llamakit.files.file_stamp import Stamp, stamps, unchanged
 from llamakit.files.regular_file import open_regular, read_bytes
@@ -144,6 +146,8 @@ def execute_plan(
         DamagedFileError: a file of the source has changed since the plan was made, or is not what
             its checklist says.
     """
+    if current_team().size > 1:
+        return _execute_share(plan, folder, direct=direct, progress=progress)
     in_order = read_in_order(plan.moves) if plan.expected else set()
     verify_checksums({it: md5 for it, md5 in plan.expected.items() if it not in in_order})
     on_the_way: dict[Path, str | None] = dict.fromkeys(sorted(plan.record.hashed))
@@ -160,6 +164,49 @@ def execute_plan(
         )
         computed = {**plan.expected, **checksums.finish()}
         return write_small_files(plan, folder, written, computed)
+
+
+def _execute_share(
+    plan: ConversionPlan, folder: Path, *, direct: bool | None, progress: ProgressCallback | None
+) -> dict[str, str | None]:
+    """Write one process' share of the files of weights, and where it leads, what is beside them.
+
+    Nobody reads a file of the source in order, so each is hashed as a whole, by one of them.
+    """
+    team = current_team()
+    wanted: dict[Path, str | None] = dict.fromkeys(sorted(plan.record.hashed))
+    wanted |= {path: plan.expected[path] for path in sorted(plan.expected)}
+    hashed = team.share({path: path.stat().st_size for path in wanted})
+    with unchanged(plan.sources):
+        computed = verify_checksums({path: wanted[path] for path in wanted if path in hashed})
+        moves = shared_moves(plan.moves, plan.weights, team)
+        files = {number for move in moves for number in files_of(move)}
+        written = execute_moves(
+            plan.checkpoint,
+            moves,
+            plan.weights,
+            folder,
+            direct=direct,
+            progress=_heeding(team, progress),
+            only=files,
+        )
+        own = [written, {str(path): checksum for path, checksum in computed.items()}]
+        shares = team.gather(own)
+        weights = {file.name: "" for file in plan.weights}  # in their order
+        weights |= {name: md5 for share, _ in shares for name, md5 in share.items()}
+        known = {Path(path): it for _, share in shares for path, it in share.items()}
+        return write_small_files(plan, folder, weights, known) if team.leads else {**weights}
+
+
+def _heeding(team: Team, progress: ProgressCallback | None) -> ProgressCallback:
+    """Report progress, and stop when another process has failed."""
+
+    def report(nbytes: int) -> None:
+        team.check()
+        if progress:
+            progress(nbytes)
+
+    return report
 
 
 def write_folder(
@@ -182,8 +229,10 @@ def write_folder(
         NoSpaceError: there is no room.
         DamagedFileError: as ``execute_plan``.
     """
-    check_space(plan.destination, plan.nbytes)
-    folder.mkdir()
+    if current_team().leads:
+        check_space(plan.destination, plan.nbytes)
+        folder.mkdir()
+    current_team().gather("made")
     written = execute_plan(plan, folder, direct=direct, progress=progress)
     sizes = {name: (folder / name).stat().st_size for name in written}
     return {

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -32,6 +32,7 @@ def execute_moves(
     direct: bool | None = None,
     checksums: SourceChecksums | None = None,
     progress: ProgressCallback | None = None,
+    only: Collection[int] | None = None,
 ) -> dict[str, str]:
     """Write files of weights.
 
@@ -41,6 +42,7 @@ def execute_moves(
         files: what is written; the moves count them from 0.
         folder: where, a folder that exists.
         direct: past the kernel's cache; None: where the file system allows it and it pays.
+        only: the numbers of the files that the moves fill; None: all.
         checksums: sees what is read; whoever passes it takes the checksums from it afterwards.
     Returns:
         The md5 of each file by its name.
@@ -68,7 +70,8 @@ def execute_moves(
                 job.result()
             if progress:
                 progress(sum(array.nbytes for array in arrays))
-        written = {file.name: outputs[index].finish() for index, file in enumerate(files)}
+        filled = range(len(files)) if only is None else sorted(only)
+        written = {files[index].name: outputs[index].finish() for index in filled}
     _warn_of_infinite(infinite)
     return written
 

@@ -12,6 +12,7 @@ from llamakit.checkpoint.atomic_folder import atomic_folder
 from llamakit.checkpoint.capabilities import weight_files
 from llamakit.checkpoint.plain_weights import check_plain_weights
 from llamakit.checkpoint.provenance import provenance_path
+from llamakit.checkpoint.teamwork import current_team
 from llamakit.convert.conversion_plan import ConversionPlan
 from llamakit.convert.engines import exporter_for, start_command
 from llamakit.convert.export import write_plan
@@ -117,6 +118,8 @@ def carry_out(request: ExportRequest, destination: Path, *, force: bool) -> dict
     with atomic_folder(destination, force=force, source=checkpoint.path) as product:
         with unchanged(stamps(weight_files(checkpoint))):
             report = _write(request, product)
+        if not current_team().leads:
+            return {}
         check_export(request.entry, report, product)
         if product.is_dir() and not provenance_path(product).exists():
             _record(request, product, report)
@@ -129,11 +132,17 @@ def carry_out(request: ExportRequest, destination: Path, *, force: bool) -> dict
 
 
 def _write(request: ExportRequest, product: Path) -> Mapping[str, Any]:
-    """Have the exporter write; where another command is to be recorded, by its plan."""
-    if request.command is not None:
+    """Have the exporter write; for another command, or several processes, by its plan.
+
+    What has no plan of that kind is written by the process that leads.
+    """
+    team = current_team()
+    if request.command is not None or team.size > 1:
         planned = _planned(request, product)
         if isinstance(planned, ConversionPlan):
             return write_plan(planned, request.options)
+    if not team.leads:
+        return {}
     exporter = guarded(request.entry.value, request.entry)
     report: Mapping[str, Any] = exporter(request.checkpoint, product, request.options)
     return report

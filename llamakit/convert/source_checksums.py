@@ -138,11 +138,11 @@ class _Checksum:
                 self._at += len(data)
 
 
-def verify_checksums(expected: Mapping[Path, str]) -> None:
-    """Hash files, several at a time, and compare.
+def verify_checksums(expected: Mapping[Path, str | None]) -> dict[Path, str]:
+    """Hash files, several at a time, compare, and return the checksums.
 
     Args:
-        expected: the MD5 or SHA-256 of each, by its path.
+        expected: the MD5 or SHA-256 of each, by its path; None: only its MD5 is wanted.
 
     Raises:
         DamagedFileError: one is not what the checklist says, or cannot be read.
@@ -155,7 +155,8 @@ def verify_checksums(expected: Mapping[Path, str]) -> None:
             "Download it again."
         ) from None
     for path, md5 in checksums.items():
-        _compare(path, md5, expected[path])
+        _compare(path, md5, expected[path] or md5)
+    return checksums
 
 
 def _compare(path: Path, found: str, expected: str) -> None:

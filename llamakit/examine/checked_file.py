@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 from llamakit.checkpoint.hashing import Checksum, Consumer
 from llamakit.checkpoint.pth_reader import PthFile
@@ -43,6 +44,7 @@ class CheckedFile:
         self.crcs: MemberCrcs | None = None
         self.non_finite: NonFiniteCounts | None = None
         self.error: OSError | DamagedFileError | None = None
+        self._taken_over: dict[str, str] | None = None
         self.faults: list[str] = []
         if deep:
             self._look_inside()
@@ -52,6 +54,23 @@ class CheckedFile:
         """Those that see its bytes."""
         others = [result for result in (self.crcs, self.non_finite) if result is not None]
         return [*self.checksums.values(), *others]
+
+    @property
+    def looks_inside(self) -> bool:
+        """Whether more than its checksums is wanted."""
+        return self.crcs is not None or self.non_finite is not None
+
+    @property
+    def found(self) -> dict[str, Any]:
+        """What its bytes have shown, as JSON has it: ``checksums`` by kind, and an ``error``."""
+        computed = {kind: it.hexdigest() for kind, it in self.checksums.items()}
+        error = None if self.error is None else getattr(self.error, "strerror", str(self.error))
+        return {"checksums": self._taken_over or computed, "error": error}
+
+    def take_over(self, found: Mapping[str, Any]) -> None:
+        """Take over what another process has found."""
+        self._taken_over = dict(found["checksums"])
+        self.error = None if found["error"] is None else DamagedFileError(found["error"])
 
     def _look_inside(self) -> None:
         opened = _open_tensors(self.path, self.faults)

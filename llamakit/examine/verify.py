@@ -10,6 +10,7 @@ from llamakit.checkpoint.capabilities import has_capability, weight_files
 from llamakit.checkpoint.checklist import kind_of
 from llamakit.checkpoint.hashing import Checksum, FilePass, FileRead, read_files
 from llamakit.checkpoint.misnamed_files import hint_at_misnamed
+from llamakit.checkpoint.teamwork import current_team
 from llamakit.errors import LlamakitError, NotACheckpointError
 from llamakit.examine.checked_file import CheckedFile, opener_of
 from llamakit.examine.contents import Counts
@@ -57,7 +58,7 @@ def verify(
     """
     folders = {folder.path: folder for path in paths for folder in _folders(path, opener)}
     files = _files(folders.values(), deep=deep)
-    done = yield from _read(files)
+    done = _gather(files, (yield from _read(files)))
     for file in files.values():
         file.conclude()
     reports = [
@@ -72,7 +73,8 @@ def verify(
 
 def _read(files: Mapping[Path, CheckedFile]) -> Steps[int]:
     """Read files, and return how many bytes that were."""
-    passes = [FilePass(path, file.consumers) for path, file in files.items() if file.consumers]
+    own = _own(files)
+    passes = [FilePass(path, files[path].consumers) for path in own if files[path].consumers]
     total = sum(files[one.path].nbytes for one in passes)
     done = 0
     yield StepProgress(0, total)
@@ -83,6 +85,32 @@ def _read(files: Mapping[Path, CheckedFile]) -> Steps[int]:
             done += event.nbytes
             yield StepProgress(done, max(total, done))
     return done
+
+
+def _own(files: Mapping[Path, CheckedFile]) -> list[Path]:
+    """Return which files this process reads: its share of those whose checksums alone are wanted.
+
+    What else is wanted of a file, the process that leads reads, for it needs all of that.
+    """
+    team = current_team()
+    shared = team.share({path: it.nbytes for path, it in files.items() if not it.looks_inside})
+    return [
+        path for path, it in files.items() if (team.leads and it.looks_inside) or path in shared
+    ]
+
+
+def _gather(files: Mapping[Path, CheckedFile], nbytes: int) -> int:
+    """Take over what the other processes of a team have read; return how many bytes all did."""
+    team = current_team()
+    if team.size == 1:
+        return nbytes
+    numbers = {path: number for number, path in enumerate(files)}
+    own = {str(numbers[path]): files[path].found for path in _own(files)}
+    shares = team.gather([nbytes, own])
+    for rank, (_, found) in enumerate(shares):
+        for number, it in found.items() if rank != team.rank else ():
+            [*files.values()][int(number)].take_over(it)
+    return sum(read for read, _ in shares)
 
 
 def _files(folders: Iterable[Folder], *, deep: bool) -> dict[Path, CheckedFile]:
@@ -151,8 +179,7 @@ def _file_report(
     if file.error is not None:
         reason = getattr(file.error, "strerror", None) or str(file.error)
         return FileReport(name, "unreadable", expected, note=reason, good=False)
-    checksum = file.checksums.get(kind_of(expected))
-    found = checksum.hexdigest() if checksum else None
+    found = file.found["checksums"].get(kind_of(expected))
     if expected is not None and expected == found:
         return FileReport(name, "ok", expected, found)
     note = not_weights_in(path) or ""

@@ -7,6 +7,7 @@ torch's own waits would do neither.
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import signal
 import socket
@@ -18,7 +19,10 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
+from llamakit._distribution import __version__
 from llamakit.errors import ParallelError
+from llamakit.files.json_reader import parse_json
+from llamakit.printable import printable
 from llamakit.runtime.rank_environment import JOIN_TIMEOUT_VARIABLE, RankEnvironment
 
 NOTICE_AFTER = 5.0
@@ -114,6 +118,29 @@ def meet(environment: RankEnvironment, wait: Wait) -> Any:
         raise not_connected(wait, error) from error
     wait.awaited = "connections to the other ranks, all of which are"
     return common
+
+
+def check_versions(environment: RankEnvironment, store: Any) -> list[str]:
+    """Return the name of each rank's host, when all of them run the same llamakit.
+
+    Args:
+        store: as ``meet`` returns it.
+    Raises:
+        ParallelError: another rank runs another version.
+    """
+    own = [socket.gethostname(), __version__]
+    store.set(f"program {environment.rank}", json.dumps(own))
+    keys = [f"program {rank}" for rank in range(environment.size)]
+    store.wait(keys)  # all of them are there: they have met
+    programs = [parse_json(bytes(store.get(key)), key) for key in keys]
+    for rank, (host, version) in enumerate(programs):
+        if version != __version__:
+            raise ParallelError(
+                f"rank {rank} on host {printable(host, 64)} runs llamakit {printable(version, 64)} "
+                f"and rank {environment.rank} on host {own[0]} runs {__version__}: install one of "
+                "them on all hosts"
+            )
+    return [str(host) for host, _ in programs]
 
 
 def _store(environment: RankEnvironment, wait: Wait) -> Any:

@@ -1,0 +1,122 @@
+"""Ranks that torchrun started as a team that converts or checks: they talk through torch's store.
+
+Values are JSON, so nothing that arrives is executed.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Sequence
+from typing import Any
+
+from llamakit.checkpoint.teamwork import Team
+from llamakit.errors import ParallelError, for_commands
+from llamakit.files.json_reader import parse_json
+from llamakit.printable import printable
+from llamakit.runtime.heartbeat import Heartbeat
+from llamakit.runtime.interrupt import import_torch
+from llamakit.runtime.rank_environment import RankEnvironment
+from llamakit.runtime.rendezvous import check_versions, meet, waiting
+
+_POLL_SECONDS = 0.02
+_STOP_SECONDS = 10.0
+"""How long a rank 0 that has failed waits for the others to stop writing."""
+_INTERRUPTED = 130
+
+
+def join_team(environment: RankEnvironment, timeout: float) -> StoreTeam:
+    """Wait for the other ranks.
+
+    Args:
+        timeout: seconds.
+    Raises:
+        ParallelError: one has not come in time, or runs another llamakit.
+    """
+    import_torch()
+    with waiting(environment, timeout) as wait:
+        store = meet(environment, wait)
+        hosts = check_versions(environment, store)
+    return StoreTeam(environment.rank, store, hosts)
+
+
+class StoreTeam(Team):
+    """Several ranks, each with a connection to the store.
+
+    Args:
+        hosts: the name of each rank's host.
+    """
+
+    def __init__(self, rank: int, store: Any, hosts: Sequence[str]) -> None:
+        self.rank, self.size = rank, len(hosts)
+        self._store, self._hosts = store, hosts
+        self._turn = 0
+        self._has_failed = False
+        self._heartbeat = Heartbeat(store, rank, hosts)
+        self._heartbeat.start()
+
+    def gather(self, value: Any) -> list[Any]:
+        """Return the values of all, by rank, when every one has come here."""
+        self._turn += 1
+        keys = [f"turn {self._turn} {rank}" for rank in range(self.size)]
+        try:
+            self._store.set(keys[self.rank], json.dumps(value))
+            while not self._store.check(keys):
+                self.check()
+                time.sleep(_POLL_SECONDS)
+            return [parse_json(bytes(self._store.get(key)), key) for key in keys]
+        except RuntimeError as error:
+            raise self._unreachable() from error
+
+    def check(self) -> None:
+        """Raise ParallelError if another one has failed, or is gone."""
+        try:
+            failed = self._store.check(["failed"]) and bytes(self._store.get("failed"))
+        except RuntimeError as error:
+            raise self._unreachable() from error
+        if failed:
+            self._has_failed = True
+            rank, message, status = parse_json(failed, "a rank that failed")
+            host = printable(self._hosts[int(rank)], 64)
+            error = ParallelError(f"rank {int(rank)} on host {host}: {printable(message, 2000)}")
+            error.exit_status = int(status)
+            raise error
+        if self._heartbeat.lost is not None:
+            raise ParallelError(self._heartbeat.lost)
+
+    def fail(self, error: BaseException) -> None:
+        """Tell the others that this one has failed; rank 0 waits for them to stop writing."""
+        try:
+            if not self._has_failed and not self._store.check(["failed"]):
+                message = [self.rank, for_commands(error), _status_of(error)]
+                self._store.set("failed", json.dumps(message))
+            self._has_failed = True
+            self._store.set(f"stopped {self.rank}", "")
+            others = [f"stopped {rank}" for rank in range(1, self.size)]
+            deadline = time.monotonic() + _STOP_SECONDS
+            while self.leads and not self._store.check(others):
+                if self._heartbeat.lost is not None or time.monotonic() > deadline:
+                    return
+                time.sleep(_POLL_SECONDS)
+        except RuntimeError:  # the store is gone, and the others notice that, too
+            return
+        finally:
+            self._heartbeat.stop()
+
+    def close(self) -> None:
+        """Leave, when all of them have come to the end."""
+        self._heartbeat.stop()
+
+    def _unreachable(self) -> ParallelError:
+        self._has_failed = True
+        return ParallelError(
+            f"rank {self.rank} of {self.size} lost the store of torchrun, or of rank 0 on host "
+            f"{printable(self._hosts[0], 64)}: it has ended, or cannot be reached any more"
+        )
+
+
+def _status_of(error: BaseException) -> int:
+    if isinstance(error, KeyboardInterrupt):
+        return _INTERRUPTED
+    status = getattr(error, "exit_status", getattr(error, "exit_code", 1))
+    return status if isinstance(status, int) else 1
