@@ -94,11 +94,21 @@ def load_slice(
     Raises:
         LlamakitError: the checkpoint cannot be loaded, on this rank or another.
     """
+    from llamakit.checkpoint.fingerprint import fingerprint
     from llamakit.runtime.executor import Executor
 
     failure: Exception | None = None
+    weights = ""
     try:
         checkpoint = checkpoint or default_toolkit().open_checkpoint(Path(spec.path))
+        if group.has_hosts:  # opened again: what it reads is no part of the loading
+            weights = fingerprint(default_toolkit().open_checkpoint(Path(spec.path)))
+    except FAILURES as error:
+        failure = error
+    group.agree(failure)
+    group.compare(weights, f"the weights of {spec.path}")
+    try:
+        assert checkpoint is not None
         model = _load_model(spec, group, checkpoint, progress)
     except FAILURES as error:
         failure = error

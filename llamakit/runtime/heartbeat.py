@@ -6,6 +6,7 @@ them, the others at rank 0.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import threading
 from collections.abc import Sequence
@@ -21,6 +22,9 @@ TIMEOUT = 60.0
 """Seconds without a sign of life after which a rank is given up."""
 _BEATS = 8
 """In that time."""
+_LEFT = b"left"
+"""The last sign of life of a rank that has ended."""
+_STOP_SECONDS = 1.0
 
 
 def heartbeat_timeout() -> float:
@@ -53,7 +57,7 @@ class Heartbeat:
     def __init__(self, store: Any, rank: int, hosts: Sequence[str]) -> None:
         self.lost: str | None = None
         """Who is missing, as a sentence."""
-        self._store, self._rank, self._hosts = store, rank, hosts
+        self._store, self._rank, self.hosts = store, rank, hosts
         self._timeout = heartbeat_timeout()
         self._watched = range(1, len(hosts)) if rank == 0 else range(1)
         self._last = dict.fromkeys(self._watched, b"")
@@ -65,9 +69,23 @@ class Heartbeat:
         """Begin."""
         self._thread.start()
 
+    @property
+    def is_stopped(self) -> bool:
+        """Whether nobody is missed any more."""
+        return self._stopped.is_set()
+
+    def wait(self) -> str | None:
+        """Return who is missing, when somebody is; None when it is stopped or the store is gone."""
+        self._thread.join()
+        return None if self.is_stopped else self.lost
+
     def stop(self) -> None:
-        """End; nobody is missed from now on."""
+        """End; nobody is missed from now on, and nobody misses this rank."""
         self._stopped.set()
+        if self._thread.is_alive():
+            self._thread.join(_STOP_SECONDS)
+        with contextlib.suppress(RuntimeError):  # the store has gone before
+            self._store.set(f"beat {self._rank}", _LEFT.decode())
 
     def _beat(self) -> None:
         beats = 0
@@ -76,14 +94,15 @@ class Heartbeat:
             try:
                 self._store.set(f"beat {self._rank}", str(beats))
                 self._look()
-            except RuntimeError:  # torch's: the store is gone, and rank 0 or torchrun with it
-                self.lost = self._sentence(0, "cannot be reached any more")
+            except RuntimeError:  # the store is gone, and rank 0 with it: it may have ended well
+                return
 
     def _look(self) -> None:
         for rank in self._watched:
             key = f"beat {rank}"
             now = bytes(self._store.get(key)) if self._store.check([key]) else b""
-            self._missed[rank] = 0 if now != self._last[rank] else self._missed[rank] + 1
+            is_there = now == _LEFT or now != self._last[rank]
+            self._missed[rank] = 0 if is_there else self._missed[rank] + 1
             self._last[rank] = now
             if self._missed[rank] >= _BEATS:
                 reason = f"has given no sign of life for {self._timeout:g} s ({VARIABLE})"
@@ -91,8 +110,8 @@ class Heartbeat:
                 return
 
     def _sentence(self, rank: int, reason: str) -> str:
-        host = printable(self._hosts[rank], 64)
+        host = printable(self.hosts[rank], 64)
         return (
-            f"rank {rank} of {len(self._hosts)} on host {host} {reason}: it hangs, or its host is "
+            f"rank {rank} of {len(self.hosts)} on host {host} {reason}: it hangs, or its host is "
             "gone or cut off"
         )

@@ -20,7 +20,9 @@ from collections.abc import Iterator
 from typing import Any
 
 from llamakit.errors import ParallelError, for_commands
+from llamakit.printable import printable
 from llamakit.runtime import launch
+from llamakit.runtime.heartbeat import Heartbeat
 from llamakit.runtime.interrupt import deferred_interrupt
 
 LONGEST_MESSAGE = 64 << 20
@@ -61,6 +63,14 @@ class Group:
         if error is not None:
             raise error
 
+    @property
+    def has_hosts(self) -> bool:
+        """Whether the ranks may be on several hosts."""
+        return False
+
+    def compare(self, value: str, what: str) -> None:
+        """Raise ParallelError on every rank if they have other values of something."""
+
     def abandon(self) -> None:
         """End a group whose ranks are no longer in step."""
 
@@ -78,6 +88,7 @@ class RankGroup(Group):
         led: the other ranks follow rank 0 until it sends "bye"; False when torchrun runs the same
             script on every rank.
         workers: the processes that this one launched, if any.
+        heartbeat: notices ranks that hang or are cut off, where torchrun started them.
     """
 
     def __init__(
@@ -87,10 +98,12 @@ class RankGroup(Group):
         local_rank: int,
         led: bool,
         workers: launch.Workers | None = None,
+        heartbeat: Heartbeat | None = None,
     ) -> None:
         self.rank, self.size, self.local_rank = rank, size, local_rank
         self.led = led
         self._workers = workers
+        self._heartbeat = heartbeat
         self._executors: list[object] = []
         self._users = 0
         self._in_step = True
@@ -101,6 +114,9 @@ class RankGroup(Group):
         atexit.register(self.close)
         if workers:
             threading.Thread(target=self._watch, args=(workers,), daemon=True).start()
+        if heartbeat:
+            heartbeat.start()
+            threading.Thread(target=self._listen, args=(heartbeat,), daemon=True).start()
 
     @property
     def leads(self) -> bool:
@@ -180,6 +196,28 @@ class RankGroup(Group):
             if message is not None:
                 raise ParallelError(f"rank {rank} of {self.size}: {message}")
 
+    @property
+    def has_hosts(self) -> bool:
+        """Whether the ranks may be on several hosts."""
+        return self._heartbeat is not None
+
+    def compare(self, value: str, what: str) -> None:
+        """Raise ParallelError on every rank if they have other values of something.
+
+        Args:
+            what: such as ``the weights of models/7B``.
+        """
+        if self._heartbeat is None:
+            return
+        hosts = self._heartbeat.hosts
+        values = self._gather(value)
+        for rank, found in enumerate(values):
+            if found != values[0]:
+                raise ParallelError(
+                    f"{what} are others for rank {rank} on host {printable(hosts[rank], 64)} than "
+                    f"for rank 0 on host {printable(hosts[0], 64)}: copy them again there"
+                )
+
     def abandon(self) -> None:
         """End a group whose ranks are no longer in step: no message would be understood."""
         self._in_step = False
@@ -203,6 +241,8 @@ class RankGroup(Group):
         if not self.is_open:
             return
         self.is_open = False
+        if self._heartbeat:
+            self._heartbeat.stop()
         atexit.unregister(self.close)
         if self.led and self.rank == 0 and self._in_step:
             with contextlib.suppress(RuntimeError):  # they are ended below in any case
@@ -257,6 +297,17 @@ class RankGroup(Group):
             f"rank {self.rank} of {self.size} lost another rank: it has ended, or its host cannot "
             "be reached; what torchrun reports names the first that failed"
         )
+
+    def _listen(self, heartbeat: Heartbeat) -> None:
+        """Exit when another rank hangs or is cut off: this one may wait for it forever."""
+        lost = heartbeat.wait()
+        if lost is None:
+            return
+        time.sleep(launch.NOTICE_TIMEOUT)  # a connection that is closed is noticed elsewhere
+        if self.is_open and not heartbeat.is_stopped:
+            sys.__stderr__.write(f"llamakit: error: {lost}\n")
+            sys.__stderr__.flush()
+            os._exit(ParallelError.exit_status)
 
     def _watch(self, workers: launch.Workers) -> None:
         """Exit when another rank has exited and this one waits for it forever.

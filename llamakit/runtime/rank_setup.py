@@ -10,6 +10,8 @@ from typing import Any
 
 from llamakit.errors import ParallelError
 from llamakit.runtime import launch, rendezvous
+from llamakit.runtime.heartbeat import Heartbeat, heartbeat_timeout
+from llamakit.runtime.host_addresses import Place, check_addresses, gloo_address, this_host
 from llamakit.runtime.interrupt import import_torch
 from llamakit.runtime.rank_environment import RankEnvironment, join_timeout, read_environment
 from llamakit.runtime.rank_group import Group, RankGroup, destroy_process_group
@@ -67,22 +69,27 @@ def _join_torchrun(led: bool, timeout: float) -> RankGroup:
     import_torch()
     try:
         with rendezvous.waiting(environment, timeout) as wait:
-            _connect(environment, wait)
+            heartbeat = _connect(environment, wait)
     except BaseException:
         _failed = True
         raise
     if not led and environment.rank > 0 and not os.environ.get("LLAMAKIT_PRINT_ALL_RANKS"):
         # The same script runs on every rank; the reference's Llama.build does this too.
         sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115, PTH123
-    return _remember(RankGroup(environment.rank, environment.size, environment.local_rank, led))
+    places = environment.rank, environment.size, environment.local_rank
+    return _remember(RankGroup(*places, led, heartbeat=heartbeat))
 
 
-def _connect(environment: RankEnvironment, wait: rendezvous.Wait) -> None:
+def _connect(environment: RankEnvironment, wait: rendezvous.Wait) -> Heartbeat:
     """Make the process group of ranks that meet at torch's store."""
     from torch import distributed
     from torch.distributed.distributed_c10d import _set_pg_timeout
 
+    heartbeat_timeout()  # a wrong variable is refused before anybody waits
+    place = Place(this_host(), gloo_address())
     store = rendezvous.meet(environment, wait)
+    hosts = rendezvous.check_versions(environment, store)
+    check_addresses(environment.rank, store, hosts, place)
     try:
         with rendezvous.interruptible():
             distributed.init_process_group(
@@ -95,6 +102,7 @@ def _connect(environment: RankEnvironment, wait: rendezvous.Wait) -> None:
     except RuntimeError as error:
         raise rendezvous.not_connected(wait, error) from error
     _set_pg_timeout(launch.IDLE)
+    return Heartbeat(store, environment.rank, hosts)
 
 
 def _launch(size: int, timeout: float) -> RankGroup:

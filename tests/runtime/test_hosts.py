@@ -1,0 +1,143 @@
+"""Ranks on several hosts: a wrong network is named at once, a lost rank in bounded time."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import pytest
+from torch import distributed
+
+from llamakit.errors import ParallelError
+from llamakit.runtime.heartbeat import VARIABLE, Heartbeat, heartbeat_timeout
+from llamakit.runtime.host_addresses import GLOO, NCCL, Place, check_addresses, gloo_address
+from llamakit.runtime.rank_environment import RankEnvironment
+from llamakit.runtime.rendezvous import check_versions
+
+
+def on_ranks(size: int, work: Callable[[int, Any], None]) -> list[str]:
+    """Run work on threads that share a store; return what each raises."""
+    store = distributed.HashStore()
+
+    def rank(number: int) -> str:
+        try:
+            work(number, store)
+        except ParallelError as error:
+            return str(error)
+        return ""
+
+    with ThreadPoolExecutor(size) as threads:
+        return list(threads.map(rank, range(size)))
+
+
+def check(*places: Place) -> list[str]:
+    hosts = [place.host for place in places]
+    return on_ranks(
+        len(places), lambda rank, store: check_addresses(rank, store, hosts, places[rank])
+    )
+
+
+def test_ranks_of_one_host_may_use_loopback() -> None:
+    assert check(Place("a", "127.0.0.1"), Place("a", "127.0.0.1")) == ["", ""]
+
+
+def test_a_host_that_would_be_looked_for_at_its_loopback_is_named_on_every_rank() -> None:
+    first, second, third = check(Place("a", "192.0.2.1"), Place("b", "127.0.1.1"), Place("b", ""))
+
+    assert first == second == third
+    assert "rank 1 on host b would be looked for at 127.0.1.1" in first
+    assert GLOO in first
+
+
+def test_hosts_that_reach_each_other_pass(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ipaddress.IPv4Address.is_loopback", False)  # these hosts are threads
+
+    assert check(*(Place(f"host {it // 2}", f"127.0.0.{it + 2}") for it in range(4))) == [""] * 4
+
+
+def test_a_host_that_cannot_be_reached_is_named_with_who_tried(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("ipaddress.IPv4Address.is_loopback", False)
+    closed = "llamakit.runtime.host_addresses.socket.create_connection"
+    monkeypatch.setattr(closed, refuse)
+
+    first, second = check(Place("a", "127.0.0.2"), Place("b", "127.0.0.3"))
+
+    assert first == second
+    assert "rank 0 on host a cannot connect to rank 1 on host b at 127.0.0.3 (no route)" in first
+
+
+def refuse(*_: object, **__: object) -> None:
+    raise OSError(113, "no route")
+
+
+@pytest.mark.parametrize("variable", [GLOO, NCCL])
+def test_an_interface_that_is_not_there_is_refused(
+    variable: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(variable, "eth77")
+
+    with pytest.raises(ParallelError, match=f"{variable} is 'eth77', .* it has .*lo"):
+        gloo_address()
+
+
+@pytest.mark.parametrize(("variable", "value"), [(GLOO, "lo"), (NCCL, "l"), (NCCL, "^docker")])
+def test_an_interface_that_is_there_passes(
+    variable: str, value: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(variable, value)
+
+    address = gloo_address()
+
+    assert address == "127.0.0.1" or variable == NCCL
+
+
+def test_another_version_on_a_host_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    store = distributed.HashStore()
+    store.set("program 1", '["host-b", "9.9.9"]')
+
+    with pytest.raises(ParallelError, match=r"rank 1 on host host-b runs llamakit 9\.9\.9 and"):
+        check_versions(RankEnvironment(0, 2), store)
+
+
+@pytest.mark.parametrize("text", ["0", "-1", "soon", "nan", "1e99"])
+def test_a_heartbeat_of_no_time_is_refused(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(VARIABLE, text)
+
+    with pytest.raises(ParallelError, match=f"{VARIABLE} is '{text}': expected seconds"):
+        heartbeat_timeout()
+
+
+def hearts(monkeypatch: pytest.MonkeyPatch, ranks: Sequence[int]) -> list[Heartbeat]:
+    """Start the heartbeats of some of three ranks."""
+    monkeypatch.setenv(VARIABLE, "0.4")
+    store = distributed.HashStore()
+    started = [Heartbeat(store, rank, ["a", "b", "c"]) for rank in ranks]
+    for heartbeat in started:
+        heartbeat.start()
+    return started
+
+
+def test_a_rank_that_gives_no_sign_of_life_is_named_with_its_host(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    (leader,) = hearts(monkeypatch, [0])
+
+    assert "rank 1 of 3 on host b has given no sign of life for 0.4 s" in str(leader.wait())
+
+
+def test_ranks_that_have_ended_are_not_missed(monkeypatch: pytest.MonkeyPatch) -> None:
+    leader, *others = hearts(monkeypatch, [0, 1, 2])
+
+    for heartbeat in others:
+        heartbeat.stop()
+    waiting = threading.Thread(target=leader.wait, daemon=True)
+    waiting.start()
+    waiting.join(0.8)
+
+    assert waiting.is_alive()
+    leader.stop()
+    assert leader.wait() is None
