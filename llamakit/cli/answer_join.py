@@ -72,7 +72,8 @@ class AnswerJoin:
             FileFormatError: numbers are missing, or there twice.
         """
         order = array("q", sorted(range(len(self)), key=self._numbers.__getitem__))
-        missing, expected = [], 0
+        missing: list[int] = []
+        expected = 0
         for at in order:
             number = self._numbers[at]
             if number < expected:

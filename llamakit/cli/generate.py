@@ -109,7 +109,8 @@ def complete(
         options.prompt, None if options.prompts is None else Path(options.prompts)
     )
     file: AnswerFile | AnswerStream | None = None
-    wanted = missing = (options.part or Part(1, 1)).indexes(len(prompts))
+    wanted: Sequence[int] = (options.part or Part(1, 1)).indexes(len(prompts))
+    missing = wanted
     with contextlib.ExitStack() as stack:
         record: dict[str, Any] = {}
         if options.output is not None:

@@ -8,7 +8,6 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from llamakit.checkpoint.teamwork import working_in
-from llamakit.errors import ParallelError
 
 if TYPE_CHECKING:
     from llamakit.runtime.rank_environment import RankEnvironment
@@ -40,39 +39,22 @@ def run_together(
     from llamakit.runtime.rank_environment import join_timeout
     from llamakit.runtime.store_team import join_team
 
-    joined = []
+    shown = sys.stdout, sys.stderr
 
-    def work() -> int | None:
+    def work() -> int:
         team = join_team(environment, join_timeout(None))
-        joined.append(team)
+        if not team.leads:  # rank 0 says what there is to say, a wrong command line too
+            sys.stdout = sys.stderr = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115, PTH123
         with working_in(team):
             try:
-                status = run()
-                status, *_ = team.gather(status or 0)
+                status = int(team.gather(run() or 0)[0])
             except BaseException as error:
                 team.fail(error)
                 raise
-        team.close()
-        return status
+            team.close()
+            return status
 
-    if environment.rank == 0:
-        return status_of(work)
-    shown = sys.stdout, sys.stderr
-    with open(os.devnull, "w", encoding="utf-8") as nowhere:  # noqa: PTH123 - devnull is a name
-        sys.stdout = sys.stderr = nowhere
-        try:
-            return status_of(lambda: _quietly(work, joined, shown))
-        finally:
-            sys.stdout, sys.stderr = shown
-
-
-def _quietly(
-    work: Callable[[], int | None], joined: list[object], shown: tuple[object, object]
-) -> int | None:
-    """Do the work; what rank 0 cannot know, since it never met this rank, is said here."""
     try:
-        return work()
-    except ParallelError:
-        if not joined:
-            sys.stdout, sys.stderr = shown  # type: ignore[assignment]
-        raise
+        return status_of(work)
+    finally:
+        sys.stdout, sys.stderr = shown  # a bug is shown, whoever has it

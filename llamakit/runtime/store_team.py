@@ -5,6 +5,7 @@ Values are JSON, so nothing that arrives is executed.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import time
 from collections.abc import Sequence
@@ -20,8 +21,8 @@ from llamakit.runtime.rank_environment import RankEnvironment
 from llamakit.runtime.rendezvous import check_versions, meet, waiting
 
 _POLL_SECONDS = 0.02
-_STOP_SECONDS = 10.0
-"""How long a rank 0 that has failed waits for the others to stop writing."""
+_LEAVE_SECONDS = 10.0
+"""How long rank 0 waits for the others to stop writing."""
 _INTERRUPTED = 130
 
 
@@ -51,7 +52,7 @@ class StoreTeam(Team):
         self.rank, self.size = rank, len(hosts)
         self._store, self._hosts = store, hosts
         self._turn = 0
-        self._has_failed = False
+        self._has_failed = self._has_left = False
         self._heartbeat = Heartbeat(store, rank, hosts)
         self._heartbeat.start()
 
@@ -78,9 +79,9 @@ class StoreTeam(Team):
             self._has_failed = True
             rank, message, status = parse_json(failed, "a rank that failed")
             host = printable(self._hosts[int(rank)], 64)
-            error = ParallelError(f"rank {int(rank)} on host {host}: {printable(message, 2000)}")
-            error.exit_status = int(status)
-            raise error
+            stopped = ParallelError(f"rank {int(rank)} on host {host}: {printable(message, 2000)}")
+            stopped.exit_status = int(status)
+            raise stopped
         if self._heartbeat.lost is not None:
             raise ParallelError(self._heartbeat.lost)
 
@@ -91,20 +92,23 @@ class StoreTeam(Team):
                 message = [self.rank, for_commands(error), _status_of(error)]
                 self._store.set("failed", json.dumps(message))
             self._has_failed = True
-            self._store.set(f"stopped {self.rank}", "")
-            others = [f"stopped {rank}" for rank in range(1, self.size)]
-            deadline = time.monotonic() + _STOP_SECONDS
-            while self.leads and not self._store.check(others):
-                if self._heartbeat.lost is not None or time.monotonic() > deadline:
-                    return
-                time.sleep(_POLL_SECONDS)
         except RuntimeError:  # the store is gone, and the others notice that, too
-            return
-        finally:
-            self._heartbeat.stop()
+            pass
+        self.close()
 
     def close(self) -> None:
-        """Leave, when all of them have come to the end."""
+        """Leave; rank 0, which may have the store, does when the others have left."""
+        if self._has_left:
+            return
+        self._has_left = True
+        others = [f"left {rank}" for rank in range(1, self.size)]
+        deadline = time.monotonic() + _LEAVE_SECONDS
+        with contextlib.suppress(RuntimeError):
+            self._store.set(f"left {self.rank}", "")
+            while self.leads and self._heartbeat.lost is None and not self._store.check(others):
+                if time.monotonic() > deadline:
+                    break
+                time.sleep(_POLL_SECONDS)
         self._heartbeat.stop()
 
     def _unreachable(self) -> ParallelError:
