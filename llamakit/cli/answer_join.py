@@ -15,13 +15,21 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any
 
-from llamakit.cli.answer_file import differences, is_truncated, lock_answers, name_of, read_answer
+from llamakit.cli.answer_file import (
+    check_names,
+    differences,
+    is_truncated,
+    lock_answers,
+    name_of,
+    read_answer,
+)
 from llamakit.errors import DestinationError, FileFormatError
 from llamakit.files.disk_errors import naming
 from llamakit.files.file_stamp import Stamp, check_stamp, stamp
 from llamakit.files.json_reader import MAX_NBYTES
 from llamakit.files.regular_file import open_regular
 from llamakit.llama.prompts import Prompt
+from llamakit.printable import printable
 
 _MOST_OPEN = 64
 """Files at a time: an array may have more tasks than a process may open files."""
@@ -48,7 +56,7 @@ class AnswerJoin:
         """By the hash of an id: which item of the arrays is its answer."""
         self._numbers, self._starts = array("q"), array("q")
         self._lengths, self._sources = array("q"), array("q")
-        self._digests = bytearray()
+        self._digests, self._seeds = bytearray(), bytearray()
         self._paths: list[Path] = []
         for path in paths:
             self._read(path)
@@ -96,15 +104,22 @@ class AnswerJoin:
         Raises:
             FileFormatError: one is not answered, is there twice, has changed, or there are others.
         """
+        check_names(prompts, Path(source))
         names = [name_of(prompt, index) for index, prompt in enumerate(prompts)]
         order = array("q", (self._places.get(_hash(name, 16), -1) for name in names))
-        if missing := [repr(name) for name, at in zip(names, order, strict=True) if at < 0]:
+        pairs = zip(names, order, strict=True)
+        if missing := [printable(repr(name)) for name, at in pairs if at < 0]:
             raise _incomplete(len(missing), missing)
         for name, at, prompt in zip(names, order, prompts, strict=True):
-            if _hash(prompt.digest, _HASH) != self._digests[_HASH * at : _HASH * (at + 1)]:
+            asked = self._digests[_HASH * at : _HASH * (at + 1)]
+            seeded = self._seeds[_HASH * at : _HASH * (at + 1)]
+            if asked != _hash(prompt.digest, _HASH) or (
+                prompt.seed is not None and seeded != _hash(prompt.seed, _HASH)
+            ):
                 raise FileFormatError(
-                    f"{self._where(at)} answers another prompt with the id {name!r} than {source} "
-                    "has: pass the --prompts that were answered"
+                    f"{self._where(at)} answers another prompt, or seed, with the id "
+                    f"{printable(repr(name))} than {source} has: pass the --prompts that were "
+                    "answered"
                 )
         if others := set(range(len(self))).difference(order):
             raise FileFormatError(
@@ -156,7 +171,7 @@ class AnswerJoin:
         key = _hash(record["custom_id"], 16)
         if key in self._places:
             raise FileFormatError(
-                f"{where}: the id {record['custom_id']!r} has an answer in "
+                f"{where}: the id {printable(repr(record['custom_id']))} has an answer in "
                 f"{self._where(self._places[key])} too, which happens when parts are made with "
                 "different N of --part I/N: make them again with one N"
             )
@@ -170,6 +185,7 @@ class AnswerJoin:
         self._starts.append(start)
         self._lengths.append(len(line))
         self._digests += _hash(record["digest"], _HASH)
+        self._seeds += _hash(record.get("seed"), _HASH)
 
     def _check_settings(self, settings: Mapping[str, Any] | None, path: Path) -> None:
         if settings is None or self._mixed or settings == self.settings:
@@ -189,8 +205,8 @@ class AnswerJoin:
 _MOST_NAMED = 3
 
 
-def _hash(value: str | int, nbytes: int) -> bytes:
-    """Return a hash of an id or a digest, in which 1 is not "1"."""
+def _hash(value: str | int | None, nbytes: int) -> bytes:
+    """Return a hash of an id, a digest or a seed, in which 1 is not "1"."""
     return hashlib.blake2b(json.dumps(value).encode(), digest_size=nbytes).digest()
 
 

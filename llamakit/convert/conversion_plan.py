@@ -12,6 +12,7 @@ from pathlib import Path
 from llamakit.checkpoint.atomic_folder import check_space
 from llamakit.checkpoint.capabilities import stored_as, weight_files
 from llamakit.checkpoint.checklist import MODEL_CHECKLIST, format_checklist
+from llamakit.checkpoint.fingerprint import fingerprint
 from llamakit.checkpoint.provenance import PROVENANCE
 from llamakit.checkpoint.teamwork import Team, current_team
 from llamakit.convert.conversion_record import ConversionRecord
@@ -20,6 +21,7 @@ from llamakit.convert.moves import Move, WeightFile, files_of, nbytes_read
 from llamakit.convert.plan_summary import PlanSummary
 from llamakit.convert.shared_moves import shared_moves
 from llamakit.convert.source_checksums import SourceChecksums, read_in_order, verify_checksums
+from llamakit.errors import ParallelError
 from llamakit.files.file_stamp import Stamp, stamps, unchanged
 from llamakit.files.regular_file import open_regular, read_bytes
 from llamakit.protocols import Checkpoint, ToolCommand
@@ -198,6 +200,24 @@ def _execute_share(
         return write_small_files(plan, folder, weights, known) if team.leads else {**weights}
 
 
+def _check_same(plan: ConversionPlan) -> None:
+    """Wait until every process of a team has come here, and check that all have the same plan.
+
+    Raises:
+        ParallelError: another host has another model at the path of the source.
+    """
+    team = current_team()
+    if team.size == 1:
+        return
+    plans = team.gather([plan.files, fingerprint(plan.checkpoint)])
+    for rank, other in enumerate(plans):
+        if other != plans[0]:
+            raise ParallelError(
+                f"{plan.checkpoint.path} is another model for rank {rank} than for rank 0: put it "
+                "on a file system that all hosts share"
+            )
+
+
 def _heeding(team: Team, progress: ProgressCallback | None) -> ProgressCallback:
     """Report progress, and stop when another process has failed."""
 
@@ -232,7 +252,7 @@ def write_folder(
     if current_team().leads:
         check_space(plan.destination, plan.nbytes)
         folder.mkdir()
-    current_team().gather("made")
+    _check_same(plan)
     written = execute_plan(plan, folder, direct=direct, progress=progress)
     sizes = {name: (folder / name).stat().st_size for name in written}
     return {

@@ -119,7 +119,7 @@ def carry_out(request: ExportRequest, destination: Path, *, force: bool) -> dict
         with unchanged(stamps(weight_files(checkpoint))):
             report = _write(request, product)
         if not current_team().leads:
-            return {}
+            return {"source": str(checkpoint.path), "destination": str(destination)}
         check_export(request.entry, report, product)
         if product.is_dir() and not provenance_path(product).exists():
             _record(request, product, report)

@@ -305,8 +305,8 @@ class RankGroup(Group):
             return
         time.sleep(launch.NOTICE_TIMEOUT)  # a connection that is closed is noticed elsewhere
         if self.is_open and not heartbeat.is_stopped:
-            sys.__stderr__.write(f"llamakit: error: {lost}\n")
-            sys.__stderr__.flush()
+            sys.stderr.write(f"llamakit: error: {lost}\n")
+            sys.stderr.flush()
             os._exit(ParallelError.exit_status)
 
     def _watch(self, workers: launch.Workers) -> None:

@@ -11,9 +11,10 @@ import click
 import pytest
 from click.testing import CliRunner
 
+from llamakit.cli.answer_file import AnswerFile
 from llamakit.cli.join_answers import join_answers
 from llamakit.cli.part_option import Part, PartType
-from llamakit.errors import LlamakitError
+from llamakit.errors import DestinationError, FileFormatError, LlamakitError
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
 Write = Callable[..., Path]
@@ -110,6 +111,60 @@ def test_more_files_than_may_be_open_are_joined(write: Write, tmp_path: Path) ->
     join(*parts, "--output", tmp_path / "out.jsonl")
 
     assert numbers(tmp_path / "out.jsonl") == list(range(140))
+
+
+@pytest.mark.parametrize(
+    ("asked", "message"),
+    [
+        ('{"id": "q1", "prompt": "else?"}', "answers another prompt, or seed, with the id 'q1'"),
+        ('{"id": "q1", "prompt": "1?", "seed": 6}', "answers another prompt, or seed, with"),
+        ('{"id": "q0", "prompt": "0?"}', "two prompts have the id 'q0'"),
+        ('{"id": "q7", "prompt": "7?"}', r"1 answer is missing: 'q7'\."),
+        ("", "has the answer to a prompt that .* does not have, one of 1"),
+    ],
+)
+def test_answers_that_are_not_those_of_the_questions_are_refused(
+    asked: str, message: str, write: Write, questions: Path, tmp_path: Path
+) -> None:
+    part = write("a", [0, 1])
+    questions.write_text('{"id": "q0", "prompt": "0?", "seed": 5}\n' + asked)
+
+    with pytest.raises(LlamakitError, match=message):
+        join(part, "--prompts", questions, "--output", tmp_path / "out.jsonl")
+
+
+def test_only_a_file_of_answers_is_replaced(write: Write, questions: Path, tmp_path: Path) -> None:
+    part, out = write("a", range(6)), write("old", [9])
+    (tmp_path / "mine.txt").write_text("precious")
+    asked = ("--prompts", questions, "--output")
+
+    for taken, message in (
+        (part, "one of the files that are read"),
+        (questions, "one of the files that are read"),
+        (tmp_path / "mine.txt", "no file of answers"),
+    ):
+        before = taken.read_text()
+        with pytest.raises(LlamakitError, match=message):
+            join(part, *asked, taken)
+        assert taken.read_text() == before
+    join(part, *asked, out)
+
+    assert out.read_text() == part.read_text()
+
+
+def test_a_part_that_is_cut_off_twice_there_or_being_written_is_refused(
+    write: Write, tmp_path: Path
+) -> None:
+    part, out = write("a", [0, 1]), tmp_path / "out.jsonl"
+    (tmp_path / "cut").write_text(part.read_text()[:-20])
+    (tmp_path / "link").symlink_to(part)
+
+    with pytest.raises(FileFormatError, match=r"cut, line 2 is cut off: run its command again"):
+        join(tmp_path / "cut", "--output", out)
+    with pytest.raises(FileFormatError, match="is named twice"):
+        join(part, tmp_path / "link", "--output", out)
+    with AnswerFile(part), pytest.raises(DestinationError, match="another llamakit is writing"):
+        join(part, "--output", out)
 
 
 @pytest.mark.parametrize(

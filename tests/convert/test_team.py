@@ -69,14 +69,19 @@ def files_in(folder: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in folder.iterdir()}
 
 
-@pytest.mark.parametrize("ranks", [2, 3])
 @pytest.mark.parametrize(
-    "convert",
+    ("ranks", "convert"),
     [
-        lambda source, folder: reshard(source, folder, 4, verify=True),
-        lambda source, folder: export(source, folder, "hf", max_shard_size="100kB"),
-        lambda source, folder: export(source, folder, "hf", quantize="int8", max_shard_size="99kB"),
-        lambda source, folder: quantize(source, folder, "int8"),
+        (3, lambda source, folder: reshard(source, folder, 4, verify=True)),
+        (2, lambda source, folder: export(source, folder, "hf", max_shard_size="100kB")),
+        (
+            2,
+            lambda source, folder: export(
+                source, folder, "hf", quantize="int8", max_shard_size="99kB"
+            ),
+        ),
+        (3, lambda source, folder: quantize(source, folder, "int8")),
+        (2, lambda source, folder: reshard(source, folder, 1, dtype="bfloat16")),
     ],
 )
 def test_every_byte_is_that_of_one_process(
@@ -90,10 +95,27 @@ def test_every_byte_is_that_of_one_process(
     (tmp_path / "team").mkdir()
 
     convert(source, tmp_path / "alone" / "made")
-    together(ranks, lambda _: convert(source, tmp_path / "team" / "made"))
+    reports = together(ranks, lambda _: convert(source, tmp_path / "team" / "made"))
 
+    assert {report["destination"] for report in reports} == {str(tmp_path / "team" / "made")}
     assert files_in(tmp_path / "team" / "made") == files_in(tmp_path / "alone" / "made")
     assert [path.name for path in (tmp_path / "team").iterdir()] == ["made"]
+
+
+def test_a_place_or_a_source_that_the_hosts_do_not_share_is_refused(
+    together: Together, source: Path, reference_cases: Path, tmp_path: Path
+) -> None:
+    other = reference_cases / "gqa-mp1"
+    (tmp_path / "0").mkdir()
+    (tmp_path / "1").mkdir()
+
+    placed = together(2, lambda team: reshard(source, tmp_path / f"{team.rank}" / "made", 4))
+    read = together(2, lambda team: reshard((source, other)[team.rank], tmp_path / "made", 1))
+
+    assert "is on no file system that all hosts share" in str(placed[1])
+    assert str(placed[0]) == f"rank 1 on host host-1: {placed[1]}"
+    assert all("for rank 1 than for rank 0: put it on a file system" in str(it) for it in read)
+    assert sorted(path.name for path in tmp_path.rglob("*")) == ["0", "1"]
 
 
 def test_files_are_divided_by_their_bytes() -> None:
@@ -103,18 +125,20 @@ def test_files_are_divided_by_their_bytes() -> None:
     assert Third().share({"a": 5, "b": 5, "c": 4, "d": 3, "e": 1}) == {"c", "d"}
 
 
+@pytest.mark.parametrize("deep", [False, True])
 def test_a_damaged_file_is_found_by_whoever_reads_it(
-    together: Together, source: Path, tmp_path: Path
+    deep: bool, together: Together, source: Path, tmp_path: Path
 ) -> None:
     shutil.copytree(source, tmp_path / "model")
     damaged = tmp_path / "model" / "consolidated.05.pth"
     damaged.write_bytes(damaged.read_bytes()[:-1] + b"!")
 
-    alone = verify(tmp_path / "model")
-    reports = together(3, lambda _: verify(tmp_path / "model"))
+    alone = verify(tmp_path / "model", deep=deep)
+    first, *others = together(3, lambda _: verify(tmp_path / "model", deep=deep))
 
     assert not alone.good
-    assert [report.as_json() for report in reports] == [alone.as_json()] * 3
+    assert first.as_json() == alone.as_json()
+    assert deep or [report.as_json() for report in others] == [alone.as_json()] * 2
 
 
 @pytest.mark.parametrize("failing", [0, 1])
@@ -145,12 +169,20 @@ def test_ranks_that_torchrun_starts_print_and_end_as_one(
     alone = run_llamakit(*words)
     shutil.move(tmp_path / "made", tmp_path / "alone")
     done = torchrun(3, "-m", "llamakit", *words)
-    again = torchrun(2, "-m", "llamakit", *words)
 
     assert (done.returncode, done.stdout) == (0, alone.stdout), done.stderr
     assert files_in(tmp_path / "made") == files_in(tmp_path / "alone")
-    assert again.returncode != 0
-    assert again.stderr.count("made exists already") == 1
+
+
+@pytest.mark.soak
+def test_a_refusal_is_printed_once(torchrun: Run, source: Path, tmp_path: Path) -> None:
+    (tmp_path / "made").mkdir()
+    (tmp_path / "made" / "mine").touch()
+
+    done = torchrun(2, "-m", "llamakit", "reshard", str(source), "made", "-n", "4")
+
+    assert done.returncode != 0
+    assert done.stderr.count("made exists already") == 1
 
 
 LEAVES = """
