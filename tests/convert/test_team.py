@@ -9,15 +9,18 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, TypeVar
 
 import pytest
 
-from llamakit.api import export, quantize, reshard, verify
+from llamakit.api import export, plan_reshard, quantize, reshard, verify
 from llamakit.checkpoint.teamwork import Team, working_in
+from llamakit.convert.batches import batches
+from llamakit.convert.moves import Move
+from llamakit.convert.shared_moves import shared_moves
 from llamakit.errors import DestinationError, ParallelError
 from llamakit.runtime.heartbeat import VARIABLE
 
@@ -118,11 +121,37 @@ def test_a_place_or_a_source_that_the_hosts_do_not_share_is_refused(
     assert sorted(path.name for path in tmp_path.rglob("*")) == ["0", "1"]
 
 
-def test_files_are_divided_by_their_bytes() -> None:
-    class Third(Team):
-        rank, size = 2, 3
+def team_of(number: int, count: int) -> Team:
+    class Member(Team):
+        rank, size = number, count
 
-    assert Third().share({"a": 5, "b": 5, "c": 4, "d": 3, "e": 1}) == {"c", "d"}
+    return Member()
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 7])
+def test_every_file_is_one_ranks_whatever_the_sizes(size: int) -> None:
+    for sizes in ([], [0, 0], [5, 0, 5, 0], [9, 1, 1, 1], [1] * 5):
+        files = dict(enumerate(sizes))
+
+        shares = [team_of(rank, size).share(files) for rank in range(size)]
+
+        assert sorted(it for share in shares for it in share) == list(files)
+    assert team_of(0, 2).share({"a": 5, "b": 5, "c": 5, "d": 5}) == {"a", "b"}
+
+
+@pytest.mark.parametrize("shards", [2, 4, 8])
+def test_ranks_together_read_each_byte_once_where_no_column_is_split(
+    shards: int, source: Path, tmp_path: Path
+) -> None:
+    plan = plan_reshard(source, tmp_path / "made", shards)
+
+    shares = [shared_moves(plan.moves, plan.weights, team_of(rank, 2)) for rank in range(2)]
+
+    assert sum(map(nbytes_of, shares)) <= nbytes_of(plan.moves) * 1.01  # norms are in each file
+
+
+def nbytes_of(moves: Sequence[Move]) -> int:
+    return sum(read.nbytes for batch in batches(moves) for read in batch.reads)
 
 
 @pytest.mark.parametrize("deep", [False, True])
