@@ -56,6 +56,7 @@ USED_BY = {
     "`draft` of `Llama.stream` in Python.",
     "register_observers": "`generate` (`--observer`) and the argument `observers` of "
     "`Llama.stream`; `embed` and `/v1/embeddings` use the built-in `embedding`.",
+    "register_runners": "`generate` (`--on`).",
     "register_commands": "`llamakit NAME`; `llamakit --help` lists those of other packages under "
     "*From PACKAGE*.",
     "open_checkpoint": "everything that takes a model's folder.",

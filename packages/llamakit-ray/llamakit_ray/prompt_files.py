@@ -1,0 +1,51 @@
+"""Files of prompts, read by Ray's readers: JSON Lines and Parquet, from any place that they know."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from llamakit.errors import FileFormatError
+from llamakit.files.json_reader import parse_json
+from llamakit_ray.cluster import connect, ray_errors
+
+
+def read_prompts(file: str, address: str) -> Iterator[Any]:
+    """Yield the prompts of a file in their order, each as a line of JSON Lines has it.
+
+    Args:
+        file: a path that every machine of the cluster has, or an address such as ``s3://…``. Its
+            name ends in ``.parquet``, or it is JSON Lines.
+        address: of the cluster.
+    Raises:
+        FileFormatError: there is no such file, or Ray cannot read it.
+    """
+    place = file if "://" in file else os.path.abspath(file)  # noqa: PTH100 - links stay
+    if "://" not in file and not Path(file).is_file():
+        raise FileFormatError(f"{file}: there is no such file of prompts")
+    connect(address)
+    import ray.data
+
+    context = ray.data.DataContext.get_current()
+    context.execution_options.preserve_order = True
+    is_parquet = file.endswith((".parquet", ".pq"))
+    with ray_errors(f"Ray cannot read {file}"):
+        if is_parquet:
+            for row in ray.data.read_parquet(place).iter_rows():
+                yield {key: plain(it) for key, it in row.items() if it is not None}
+            return
+        rows = ray.data.read_text(place, drop_empty_lines=True).iter_rows()
+        for number, row in enumerate(rows, start=1):
+            yield parse_json(row["text"], f"{file}, prompt {number}")
+
+
+def plain(value: Any) -> Any:
+    """Return a value of a table as JSON has it; what JSON has not becomes a string."""
+    value = value.tolist() if hasattr(value, "tolist") else value
+    if isinstance(value, dict):
+        return {str(key): plain(it) for key, it in value.items() if it is not None}
+    if isinstance(value, list | tuple):
+        return [plain(it) for it in value]
+    return value if value is None or isinstance(value, str | int | float | bool) else str(value)
