@@ -81,7 +81,7 @@ class ChosenRunner:
 
 
 def output_file(output: str) -> Path:
-    """Return the file of ``--output``: of a folder, which is made where it ends in /, answers.jsonl.
+    """Return the file of ``--output``: of a folder, which is made if need be, answers.jsonl.
 
     Raises:
         DestinationError: a file is in the folder's place.

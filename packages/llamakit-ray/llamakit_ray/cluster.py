@@ -86,6 +86,7 @@ def _set_environment(address: str) -> None:
     os.environ.setdefault("RAY_AUTH_MODE", "token")
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
     os.environ.setdefault("RAY_DATA_LOG_LEVEL", "ERROR")
+    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
     if not address or address.rpartition(":")[0] in LOOPBACK:
         os.environ.setdefault(_ON_LOOPBACK, "0")
     if not address and not {"RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"} & set(os.environ):

@@ -1,4 +1,4 @@
-"""Files of prompts, read by Ray's readers: JSON Lines and Parquet, from any place that they know."""
+"""Files of prompts, read by Ray: JSON Lines and Parquet, from any place that it knows."""
 
 from __future__ import annotations
 

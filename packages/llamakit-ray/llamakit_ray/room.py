@@ -52,8 +52,8 @@ def _within(replicas: int | None, most: int, each: str) -> int:
     """
     if most < 1 or (replicas or 1) > most:
         raise UsageError(
-            f"the Ray cluster has room for {most} replicas, {each}: pass --replicas auto, a smaller "
-            "--model-parallel-size, or add machines"
+            f"the Ray cluster has room for {most} replicas, {each}: pass --replicas auto, a "
+            "smaller --model-parallel-size, or add machines"
         )
     return replicas or most
 

@@ -21,8 +21,6 @@ from llamakit_ray.room import Room, find_room
 
 _BLOCKS_A_SLOT = 4
 """A block has so many requests for each that a replica answers at the same time, at most."""
-_TRIES = 10
-"""Of a block whose replica is lost each time."""
 
 
 def answers(job: AnswerJob) -> Iterator[AnswerPiece]:
@@ -56,17 +54,18 @@ def _rows(job: AnswerJob, room: Room, ranks: int) -> Iterator[dict[str, Any]]:
     context.execution_options.preserve_order = False
     size = block_size(len(job.requests), room.replicas, job.options["loading"]["max_batch_size"])
     requests = [{"request": json.dumps(it)} for it in job.requests]
-    data = ray.data.from_items(requests, override_num_blocks=math.ceil(len(requests) / size))
+    blocks = math.ceil(len(requests) / size)
+    data = ray.data.from_items(requests, override_num_blocks=blocks)
     threads = max(1, room.cpus // ranks) if room.cpus else 1
     yield from data.map_batches(
         ReplicaActor,
         batch_size=None,
         fn_constructor_args=(json.dumps(job.options), str(Path.cwd()), threads),
-        compute=ray.data.ActorPoolStrategy(size=room.replicas, max_tasks_in_flight_per_actor=1),
+        compute=ray.data.ActorPoolStrategy(
+            size=min(room.replicas, blocks), max_tasks_in_flight_per_actor=1
+        ),
         num_cpus=room.cpus,
         num_gpus=room.gpus or None,
-        max_restarts=-1,
-        max_task_retries=_TRIES,
     ).iter_rows()
 
 
@@ -92,4 +91,4 @@ def block_size(requests: int, replicas: int, slots: int) -> int:
         slots: how many a replica answers at the same time.
     """
     fair = math.ceil(requests / (_BLOCKS_A_SLOT * replicas))
-    return max(1, min(_BLOCKS_A_SLOT * slots, max(slots, fair)), 1)
+    return min(_BLOCKS_A_SLOT * slots, max(slots, fair))

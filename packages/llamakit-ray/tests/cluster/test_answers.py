@@ -1,0 +1,95 @@
+"""Batches on a cluster: the answers of one process, each once."""
+
+from __future__ import annotations
+
+import json
+
+from conftest import write_prompts
+
+MIXED = [
+    {"prompt": "Once upon a time", "id": "a", "mine": [1]},
+    {"messages": [{"role": "user", "content": "What is the name of the dog?"}], "id": "b"},
+    {"prompt": "The cat", "id": "c", "seed": 4},
+]
+BATCH_LINE = {
+    "custom_id": "o",
+    "method": "POST",
+    "url": "/v1/completions",
+    "body": {"prompt": "The sun", "max_tokens": 3, "logit_bias": {"5": 2}, "top_p": 0.5},
+}
+
+
+def test_answers_equal_those_of_one_process(generate, cluster, tmp_path):
+    write_prompts(tmp_path / "many.jsonl", 40)
+    mixed = [*map(json.dumps, MIXED), "", (tmp_path / "many.jsonl").read_text("utf-8")]
+    (tmp_path / "prompts.jsonl").write_text("\n".join(mixed), "utf-8")
+
+    said = generate(
+        *("--prompts", "prompts.jsonl", "--output", "answers/", "--replicas", "auto"),
+        *("--on", f"ray:{cluster.address}", "--logprobs"),
+    )
+    generate("--prompts", "prompts.jsonl", "--output", "one.jsonl", "--logprobs")
+
+    assert "43 answers, " in said
+    assert "tokens/s" in said
+    assert generate.answers("answers/answers.jsonl") == generate.answers("one.jsonl")
+
+
+def test_parquet_is_read_and_the_same_command_resumes(generate, cluster, tmp_path):
+    import pyarrow as pa
+    import pyarrow.parquet
+
+    pa.parquet.write_table(pa.Table.from_pylist(MIXED), tmp_path / "prompts.parquet")
+    (tmp_path / "prompts.jsonl").write_text("\n".join(map(json.dumps, MIXED)), "utf-8")
+    words = ("--output", "ray.jsonl", "--on", f"ray:{cluster.address}")
+    generate("--prompts", "prompts.jsonl", "--output", "one.jsonl")
+    kept = (tmp_path / "one.jsonl").read_text("utf-8").splitlines(keepends=True)[:2]
+    (tmp_path / "ray.jsonl").write_text("".join(kept), "utf-8")
+
+    said = generate("--prompts", "prompts.parquet", *words)
+    again = generate("--prompts", "prompts.parquet", *words)
+
+    assert "1 answer, " in said
+    assert "has all 3 answers already" in again
+    assert generate.answers("ray.jsonl") == generate.answers("one.jsonl")
+
+
+def test_a_cluster_of_ones_own_answers_lines_of_openais(generate, tmp_path):
+    (tmp_path / "prompts.jsonl").write_text(json.dumps(BATCH_LINE), "utf-8")
+
+    generate("--prompts", "prompts.jsonl", "--output", "ray.jsonl", "--on", "ray")
+    generate("--prompts", "prompts.jsonl", "--output", "one.jsonl")
+
+    texts = [
+        json.loads((tmp_path / name).read_text("utf-8"))["response"]["body"]["choices"]
+        for name in ("ray.jsonl", "one.jsonl")
+    ]
+    assert texts[0] == texts[1]
+
+
+def test_a_cluster_is_refused_without_its_token(generate, cluster, tmp_path):
+    (tmp_path / "prompts.jsonl").write_text('"hello"', "utf-8")
+    (tmp_path / "wrong").write_text("0" * 64)
+    generate.settings = {**generate.settings, "RAY_AUTH_TOKEN_PATH": str(tmp_path / "wrong")}
+
+    process = generate.start("--prompts", "prompts.jsonl", "--on", f"ray:{cluster.address}")
+
+    said = process.communicate(timeout=300)[1]
+    assert process.returncode == 1
+    assert said.splitlines()[-1].startswith("llamakit: error: the Ray cluster at ")
+    assert "Traceback" not in said
+    assert "0" * 64 not in said
+
+
+def test_a_prompt_that_cannot_be_answered_is_named_before_any_is(generate, cluster, tmp_path):
+    (tmp_path / "prompts.jsonl").write_text('"hello"\n' + json.dumps("word " * 3000), "utf-8")
+
+    process = generate.start(
+        *("--prompts", "prompts.jsonl", "--output", "ray.jsonl"),
+        *("--on", f"ray:{cluster.address}"),
+    )
+
+    said = process.communicate(timeout=300)[1]
+    assert process.returncode == 1
+    assert "prompt 2: the prompt has" in said
+    assert (tmp_path / "ray.jsonl").read_text("utf-8") == ""
