@@ -9,6 +9,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -33,10 +34,11 @@ def settings(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str
 
 
 @pytest.fixture(scope="session")
-def cluster(settings):
+def cluster(settings: dict[str, str]) -> Iterator[Any]:
     """Start a head without CPUs, and two nodes with one each."""
     from ray.cluster_utils import Cluster
 
+    assert os.environ["RAY_AUTH_TOKEN_PATH"] == settings["RAY_AUTH_TOKEN_PATH"]
     small = {"object_store_memory": 128 << 20, "include_dashboard": False}
     made = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, **small})
     for _ in range(2):

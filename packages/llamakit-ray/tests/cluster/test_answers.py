@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 
+import pytest
 from conftest import write_prompts
 
 MIXED = [
@@ -32,7 +33,11 @@ def test_answers_equal_those_of_one_process(generate, cluster, tmp_path):
 
     assert "43 answers, " in said
     assert "tokens/s" in said
-    assert generate.answers("answers/answers.jsonl") == generate.answers("one.jsonl")
+    found, expected = generate.answers("answers/answers.jsonl"), generate.answers("one.jsonl")
+    for name, answer in expected.items():
+        # How many rows a batch has, and how many threads there are, changes the last digits.
+        assert found[name].pop("logprobs") == pytest.approx(answer.pop("logprobs"), abs=1e-4)
+    assert found == expected
 
 
 def test_parquet_is_read_and_the_same_command_resumes(generate, cluster, tmp_path):

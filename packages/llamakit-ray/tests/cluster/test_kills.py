@@ -1,4 +1,4 @@
-"""Workers, nodes and drivers are killed at random; the answers are those of one process, once each."""
+"""Workers, nodes and drivers are killed at random; the answers are those of one process."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ MINUTES = float(os.environ.get("LLAMAKIT_SOAK_MINUTES", "120"))
 
 
 def replicas_of(cluster) -> list[int]:
-    """Return the processes of a cluster's replicas; other clusters of this machine are left alone."""
+    """Return the processes of a cluster's replicas, and of no other cluster's."""
     raylets = {
         info.process.pid
         for node in cluster.list_all_nodes()
