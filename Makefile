@@ -50,7 +50,7 @@ pictures: $(VENV)/installed-test ## the pictures of the docs; those of the serve
 	$(BIN)/python tools/recording.py
 	LLAMAKIT_PICTURES=docs/images $(BIN)/python -m pytest tests/serve/page/test_page_pictures.py
 
-WITH_PEER = $(patsubst %, benchmarks/%.py, compressed_tensors engines merge) # each says what it needs
+WITH_PEER = $(patsubst %, benchmarks/%.py, compressed_tensors engines merge replicas) # each says what it needs
 bench: $(VENV)/installed ## run every benchmark that needs no peer's environment; docs/benchmarks.md keeps dated results
 	@set -e; for file in $(filter-out $(WITH_PEER), $(wildcard benchmarks/*.py)); do echo "$$file"; $(BIN)/python "$$file"; done
 

@@ -14,7 +14,7 @@ from llamakit import demo, hookimpl
 from llamakit.api import open_replica
 from llamakit.cli.generate import complete
 from llamakit.cli.generate_options import GenerateOptions
-from llamakit.errors import DestinationError, LlamakitError, PluginError, UsageError
+from llamakit.errors import DestinationError, PluginError, UsageError
 from llamakit.llama.options import LoadOptions, SamplingOptions
 from llamakit.plugin_manager.entry_points import EntryPoint, find_entry_points
 from llamakit.plugin_manager.toolkit import load_toolkit
@@ -111,7 +111,7 @@ def test_two_replicas_give_the_answers_of_one_process(toolkit, options):
     expected = essence(run(toolkit, options))
 
     assert essence(run(toolkit, options, on="pair", logprobs=False)) == expected
-    assert len({line["text"] for line in expected[:2]}) == 2  # a repeated prompt's seed is its own
+    assert len({line["seed"] for line in expected[:2]}) == 2  # a repeated prompt has its own
 
 
 def test_the_runner_reads_the_file_and_resumes_in_a_folder(toolkit, options, tmp_path):
@@ -149,19 +149,16 @@ def test_a_runner_that_breaks_its_contract_is_named(toolkit, options, address, s
 
 
 @pytest.mark.parametrize(
-    ("changes", "kind", "sentence"),
+    ("changes", "sentence"),
     [
-        ({"on": "ray"}, UsageError, "no runner is called 'ray' here: install llamakit-ray"),
-        ({"on": "loca"}, UsageError, "no runner is called 'loca'; did you mean 'local'?"),
-        ({"on": "local:1"}, UsageError, "--on local is one replica in this process"),
-        ({"replicas": 2}, UsageError, "--on local is one replica in this process"),
-        ({"max_new_tokens": None, "prompts": "elsewhere"}, LlamakitError, "elsewhere"),
+        ({"on": "ray"}, "no runner is called 'ray' here: install llamakit-ray"),
+        ({"on": "loca"}, "no runner is called 'loca'; did you mean 'local'?"),
+        ({"on": "local:1"}, "--on local is one replica in this process"),
+        ({"replicas": 2}, "--on local is one replica in this process"),
     ],
 )
-def test_what_no_runner_can_do_is_refused_in_one_sentence(
-    toolkit, options, changes, kind, sentence
-):
-    with pytest.raises(kind, match=sentence.split(" in this")[0]) as caught:
+def test_what_no_runner_can_do_is_refused_in_one_sentence(toolkit, options, changes, sentence):
+    with pytest.raises(UsageError) as caught:
         run(toolkit, options, **changes)
 
     assert caught.value.for_commands.startswith(sentence)

@@ -43,7 +43,9 @@ def connect(address: str) -> Any:
         if address:
             ray.init(address=address, **quiet)
         else:
-            ray.init(include_dashboard=False, object_store_memory=_OBJECT_STORE_NBYTES, **quiet)
+            own: dict[str, Any] = {"include_dashboard": False}
+            own["object_store_memory"] = _OBJECT_STORE_NBYTES
+            ray.init(address="local", **own, **quiet)  # whatever RAY_ADDRESS says
     return ray
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -56,7 +57,7 @@ def _rows(job: AnswerJob, room: Room, ranks: int) -> Iterator[dict[str, Any]]:
     requests = [{"request": json.dumps(it)} for it in job.requests]
     blocks = math.ceil(len(requests) / size)
     data = ray.data.from_items(requests, override_num_blocks=blocks)
-    threads = max(1, room.cpus // ranks) if room.cpus else 1
+    threads = int(os.environ.get("OMP_NUM_THREADS", max(1, room.cpus // ranks)))
     yield from data.map_batches(
         ReplicaActor,
         batch_size=None,

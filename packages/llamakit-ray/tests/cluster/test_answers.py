@@ -12,12 +12,6 @@ MIXED = [
     {"messages": [{"role": "user", "content": "What is the name of the dog?"}], "id": "b"},
     {"prompt": "The cat", "id": "c", "seed": 4},
 ]
-BATCH_LINE = {
-    "custom_id": "o",
-    "method": "POST",
-    "url": "/v1/completions",
-    "body": {"prompt": "The sun", "max_tokens": 3, "logit_bias": {"5": 2}, "top_p": 0.5},
-}
 
 
 def test_answers_equal_those_of_one_process(generate, cluster, tmp_path):
@@ -57,19 +51,6 @@ def test_parquet_is_read_and_the_same_command_resumes(generate, cluster, tmp_pat
     assert "1 answer, " in said
     assert "has all 3 answers already" in again
     assert generate.answers("ray.jsonl") == generate.answers("one.jsonl")
-
-
-def test_a_cluster_of_ones_own_answers_lines_of_openais(generate, tmp_path):
-    (tmp_path / "prompts.jsonl").write_text(json.dumps(BATCH_LINE), "utf-8")
-
-    generate("--prompts", "prompts.jsonl", "--output", "ray.jsonl", "--on", "ray")
-    generate("--prompts", "prompts.jsonl", "--output", "one.jsonl")
-
-    texts = [
-        json.loads((tmp_path / name).read_text("utf-8"))["response"]["body"]["choices"]
-        for name in ("ray.jsonl", "one.jsonl")
-    ]
-    assert texts[0] == texts[1]
 
 
 def test_a_cluster_is_refused_without_its_token(generate, cluster, tmp_path):
