@@ -32,7 +32,7 @@ from llamakit.llama.answer_requests import with_seeds
 from llamakit.llama.drafter_choice import drafts_summary
 from llamakit.llama.prompt_batch import Answer
 from llamakit.llama.prompt_checks import check_unicode
-from llamakit.llama.prompts import Prompt, parse_prompts, read_prompts
+from llamakit.llama.prompts import Prompt, read_prompts
 
 if TYPE_CHECKING:
     from llamakit.plugin_manager.toolkit import Toolkit
@@ -141,7 +141,7 @@ def _read_prompts(options: GenerateOptions, runner: ChosenRunner) -> list[Prompt
     if file is None or file == "-" or not runner.reads_prompts:
         return read_prompts(options.prompt, None if file is None else Path(file))
     prompts = read_prompts(options.prompt, None) if options.prompt else []
-    return [*prompts, *parse_prompts(runner.read_prompts(file), file)]
+    return [*prompts, *runner.read_prompts(file)]
 
 
 def _missing(

@@ -11,6 +11,7 @@ import click
 from llamakit.cli.name_option import NameOption
 from llamakit.cli.number_types import WholeNumber
 from llamakit.errors import DestinationError, UnknownNameError, UsageError
+from llamakit.llama.prompts import Prompt, parse_prompts
 from llamakit.plugin_manager.contracts.runners import checked_pieces
 from llamakit.plugin_manager.failures import guarded
 from llamakit.printable import printable
@@ -71,9 +72,11 @@ class ChosenRunner:
         """Whether it reads the file of prompts itself."""
         return hasattr(self._entry.value, "read_prompts")
 
-    def read_prompts(self, file: str) -> Iterator[Any]:
-        """Yield what would be a line of JSON Lines each."""
-        return iter(self._run.read_prompts(file, self.address))
+    def read_prompts(self, file: str) -> Iterator[Prompt]:
+        """Yield the prompts of a file. Raises: as ``parse_prompts``."""
+        # An address may be a signed link, which no message shows.
+        name = "the file of prompts" if "://" in file else file
+        return parse_prompts(self._run.read_prompts(file, self.address), name)
 
     def run(self, job: AnswerJob, indexes: list[int]) -> Iterator[AnswerPiece]:
         """Answer the requests of a job, whose indexes these are."""

@@ -6,10 +6,12 @@ asks for a token that only this user can read, has no dashboard and tells nobody
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import logging
 import os
 import secrets
+import shutil
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -44,17 +46,18 @@ def connect(address: str) -> Any:
             ray.init(address=address, **quiet)
         else:
             own: dict[str, Any] = {"include_dashboard": False}
-            own["object_store_memory"] = _OBJECT_STORE_NBYTES
+            own |= {"object_store_memory": _OBJECT_STORE_NBYTES, "_temp_dir": _own_folder(ray)}
             ray.init(address="local", **own, **quiet)  # whatever RAY_ADDRESS says
     return ray
 
 
 @contextlib.contextmanager
-def ray_errors(what: str) -> Iterator[None]:
+def ray_errors(what: str, *, says: bool = True) -> Iterator[None]:
     """Make one sentence of what Ray raises.
 
     Args:
         what: failed, such as ``the Ray cluster``.
+        says: repeat what Ray says, which may hold the address of a file.
     Raises:
         LlamakitError: Ray has raised something.
     """
@@ -66,9 +69,9 @@ def ray_errors(what: str) -> Iterator[None]:
         raise
     except (RayError, ConnectionError, RuntimeError, ValueError, OSError) as error:
         lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-        said = next(iter(lines[-1:]), "no message")[:300]
+        said = f": {lines[-1][:300]}" if lines and says else ""
         raise LlamakitError(
-            f"{what}: {type(error).__name__}: {said}. Answers that have been written are kept: "
+            f"{what}: {type(error).__name__}{said}. Answers that have been written are kept: "
             "the same command resumes"
         ) from error
 
@@ -91,17 +94,20 @@ def _set_environment(address: str) -> None:
     os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
     if not address or address.rpartition(":")[0] in LOOPBACK:
         os.environ.setdefault(_ON_LOOPBACK, "0")
-    if not address and not {"RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"} & set(os.environ):
-        os.environ["RAY_AUTH_TOKEN_PATH"] = str(_new_token())
 
 
-def _new_token() -> Path:
-    """Write a token for a cluster of our own to a file that only this user can read."""
-    folder = Path(tempfile.mkdtemp(prefix="llamakit-ray-"))  # for this user alone
-    path = folder / "token"
-    path.write_text(secrets.token_hex(32), "ascii")
-    import atexit
-    import shutil
+def _own_folder(ray: Any) -> str:
+    """Make the folder of a cluster of our own, for this user alone, with its token.
 
+    It is removed when this process ends, after the cluster.
+    """
+    # A TMPDIR may be too long for the names of the sockets in it.
+    place = "/tmp" if Path("/tmp").is_dir() else None  # noqa: S108 - mkdtemp makes it safe
+    folder = Path(tempfile.mkdtemp(prefix="llamakit-ray-", dir=place))
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
-    return path
+    atexit.register(ray.shutdown)  # is called first
+    if not {"RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"} & set(os.environ):
+        token = folder / "token"
+        token.write_text(secrets.token_hex(32), "ascii")
+        os.environ["RAY_AUTH_TOKEN_PATH"] = str(token)
+    return str(folder)

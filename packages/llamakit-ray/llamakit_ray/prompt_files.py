@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from llamakit.errors import FileFormatError
 from llamakit.files.json_reader import parse_json
@@ -31,14 +32,23 @@ def read_prompts(file: str, address: str) -> Iterator[Any]:
     context = ray.data.DataContext.get_current()
     context.execution_options.preserve_order = True
     is_parquet = file.endswith((".parquet", ".pq"))
-    with ray_errors(f"Ray cannot read {file}"):
+    name = shown(file)
+    with ray_errors(f"Ray cannot read {name}", says="://" not in file):
         if is_parquet:
             for row in ray.data.read_parquet(place).iter_rows():
                 yield {key: plain(it) for key, it in row.items() if it is not None}
             return
         rows = ray.data.read_text(place, drop_empty_lines=True).iter_rows()
         for number, row in enumerate(rows, start=1):
-            yield parse_json(row["text"], f"{file}, prompt {number}")
+            yield parse_json(row["text"], f"{name}, prompt {number}")
+
+
+def shown(file: str) -> str:
+    """Return the name of a file for messages: of an address nothing that may be secret."""
+    if "://" not in file:
+        return file
+    parts = urlsplit(file)
+    return f"{parts.scheme}://…/{Path(parts.path).name}"
 
 
 def plain(value: Any) -> Any:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 from llamakit_ray.cluster import connect
-from llamakit_ray.prompt_files import plain, read_prompts
+from llamakit_ray.prompt_files import plain, read_prompts, shown
 from llamakit_ray.room import Room, find_room
 from llamakit_ray.run import block_size
 
@@ -66,6 +66,11 @@ def test_an_address_of_another_kind_is_refused(address):
 def test_a_file_that_is_not_there_is_refused_before_a_cluster_is_started(tmp_path):
     with pytest.raises(FileFormatError, match="there is no such file of prompts"):
         list(read_prompts(str(tmp_path / "absent.parquet"), ""))
+
+
+def test_messages_show_no_link():
+    assert shown("s3://key:word@bucket/a/b.parquet?sig=1") == "s3://…/b.parquet"
+    assert shown("a/b?c.jsonl") == "a/b?c.jsonl"
 
 
 def test_values_of_a_table_become_those_of_json():
