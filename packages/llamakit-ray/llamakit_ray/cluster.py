@@ -97,7 +97,7 @@ def _set_environment(address: str) -> None:
 
 
 def _own_folder(ray: Any) -> str:
-    """Make the folder of a cluster of our own, for this user alone, with its token.
+    """Make a folder for this user alone, with the token and the files of a cluster of our own.
 
     It is removed when this process ends, after the cluster.
     """
@@ -108,6 +108,7 @@ def _own_folder(ray: Any) -> str:
     atexit.register(ray.shutdown)  # is called first
     if not {"RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"} & set(os.environ):
         token = folder / "token"
+        token.touch(0o600)
         token.write_text(secrets.token_hex(32), "ascii")
         os.environ["RAY_AUTH_TOKEN_PATH"] = str(token)
-    return str(folder)
+    return str(folder / "ray")  # Ray lets everybody write into this one; nobody gets there
