@@ -52,12 +52,13 @@ def connect(address: str) -> Any:
 
 
 @contextlib.contextmanager
-def ray_errors(what: str, *, says: bool = True) -> Iterator[None]:
+def ray_errors(what: str, *, says: bool = True, advice: str = "") -> Iterator[None]:
     """Make one sentence of what Ray raises.
 
     Args:
         what: failed, such as ``the Ray cluster``.
         says: repeat what Ray says, which may hold the address of a file.
+        advice: the end of the message.
     Raises:
         LlamakitError: Ray has raised something.
     """
@@ -70,10 +71,7 @@ def ray_errors(what: str, *, says: bool = True) -> Iterator[None]:
     except (RayError, ConnectionError, RuntimeError, ValueError, OSError) as error:
         lines = [line.strip() for line in str(error).splitlines() if line.strip()]
         said = f": {lines[-1][:300]}" if lines and says else ""
-        raise LlamakitError(
-            f"{what}: {type(error).__name__}{said}. Answers that have been written are kept: "
-            "the same command resumes"
-        ) from error
+        raise LlamakitError(f"{what}: {type(error).__name__}{said}{advice}") from error
 
 
 def _check(address: str) -> None:

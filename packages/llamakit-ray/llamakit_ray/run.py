@@ -40,7 +40,8 @@ def answers(job: AnswerJob) -> Iterator[AnswerPiece]:
         has_gpus = any(node.get("GPU", 0) >= 1 for node in nodes)
         on_gpus = device == "cuda" or (device == "auto" and has_gpus)
         room = find_room(nodes, job.replicas, ranks, on_gpus=on_gpus)
-        with ray_errors("the Ray cluster"):
+        advice = ". The answers that are written are kept: the same command resumes"
+        with ray_errors("the Ray cluster", advice=advice):
             yield from _pieces(_rows(job, room, ranks))
     finally:
         ray.shutdown()
