@@ -35,8 +35,9 @@ def read_prompts(file: str, address: str) -> Iterator[Any]:
     name = shown(file)
     with ray_errors(f"Ray cannot read {name}", says="://" not in file):
         if is_parquet:
-            for row in ray.data.read_parquet(place).iter_rows():
-                yield {key: plain(it) for key, it in row.items() if it is not None}
+            tables = ray.data.read_parquet(place)
+            for table in tables.iter_batches(batch_size=None, batch_format="pyarrow"):
+                yield from map(plain, table.to_pylist())
             return
         rows = ray.data.read_text(place, drop_empty_lines=True).iter_rows()
         for number, row in enumerate(rows, start=1):
@@ -53,7 +54,6 @@ def shown(file: str) -> str:
 
 def plain(value: Any) -> Any:
     """Return a value of a table as JSON has it; what JSON has not becomes a string."""
-    value = value.tolist() if hasattr(value, "tolist") else value
     if isinstance(value, dict):
         return {str(key): plain(it) for key, it in value.items() if it is not None}
     if isinstance(value, list | tuple):

@@ -74,8 +74,6 @@ def test_messages_show_no_link():
 
 
 def test_values_of_a_table_become_those_of_json():
-    import numpy as np
-
-    row = {"messages": np.array([{"role": "user", "name": None}]), "n": np.int64(3), "at": b"x"}
+    row = {"messages": [{"role": "user", "name": None}], "prompt": None, "n": 3, "at": b"x"}
 
     assert plain(row) == {"messages": [{"role": "user"}], "n": 3, "at": "b'x'"}

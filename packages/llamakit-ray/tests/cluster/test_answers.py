@@ -38,7 +38,8 @@ def test_parquet_is_read_and_the_same_command_resumes(generate, cluster, tmp_pat
     import pyarrow as pa
     import pyarrow.parquet
 
-    pa.parquet.write_table(pa.Table.from_pylist(MIXED), tmp_path / "prompts.parquet")
+    columns = {key: [line.get(key) for line in MIXED] for line in MIXED for key in line}
+    pa.parquet.write_table(pa.table(columns), tmp_path / "prompts.parquet")
     (tmp_path / "prompts.jsonl").write_text("\n".join(map(json.dumps, MIXED)), "utf-8")
     words = ("--output", "ray.jsonl", "--on", f"ray:{cluster.address}")
     generate("--prompts", "prompts.jsonl", "--output", "one.jsonl")
