@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -78,7 +78,7 @@ class ChosenRunner:
         name = "the file of prompts" if "://" in file else file
         return parse_prompts(self._run.read_prompts(file, self.address), name)
 
-    def run(self, job: AnswerJob, indexes: list[int]) -> Iterator[AnswerPiece]:
+    def run(self, job: AnswerJob, indexes: Sequence[int]) -> Iterator[AnswerPiece]:
         """Answer the requests of a job, whose indexes these are."""
         return checked_pieces(self._entry, self._run(job), indexes)
 
