@@ -76,7 +76,7 @@ class Server:
 
     def end(self) -> None:
         """Shut down, from any thread, after the grace period; at once if called a second time."""
-        if self._loop is not None:
+        if self._loop is not None and not self._loop.is_closed():
             self._loop.call_soon_threadsafe(self._end)
 
     async def _run(self, ready: Callable[[str], None], signals: bool) -> None:
