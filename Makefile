@@ -13,7 +13,7 @@ MKDOCS := NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs --quiet
 # Where it is set, each process of a test run compiles the package and the tests again.
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: help demo test pytest lint fix docs pictures bench soak clients matrix audit mutants pins clean
+.PHONY: help demo test pytest lint fix docs pictures bench soak clients ray matrix audit mutants pins clean
 .DEFAULT_GOAL := help
 
 help: ## list these targets
@@ -50,12 +50,23 @@ pictures: $(VENV)/installed-test ## the pictures of the docs; those of the serve
 	$(BIN)/python tools/recording.py
 	LLAMAKIT_PICTURES=docs/images $(BIN)/python -m pytest tests/serve/page/test_page_pictures.py
 
-WITH_PEER = $(patsubst %, benchmarks/%.py, compressed_tensors engines merge) # each says what it needs
+WITH_PEER = $(patsubst %, benchmarks/%.py, compressed_tensors engines merge replicas) # each says what it needs
 bench: $(VENV)/installed ## run every benchmark that needs no peer's environment; docs/benchmarks.md keeps dated results
 	@set -e; for file in $(filter-out $(WITH_PEER), $(wildcard benchmarks/*.py)); do echo "$$file"; $(BIN)/python "$$file"; done
 
-soak: $(VENV)/installed-test ## the long kill and load runs
+soak: $(VENV)/installed-test .ray/installed ## the long kill and load runs (LLAMAKIT_SOAK_MINUTES: of the cluster's, 120)
 	$(BIN)/python -m pytest -m soak
+	cd packages/llamakit-ray && ../../.ray/bin/python -m pytest -m soak
+
+ray: .ray/installed ## batches on a simulated Ray cluster, with kills (downloads 110 MB beside torch)
+	cd packages/llamakit-ray && ../../.ray/bin/python -m pytest -m "not soak"
+
+.ray/installed: $(PACKAGE) packages/llamakit-ray/pyproject.toml packages/llamakit-ray/tests/cluster/requirements.txt
+	$(PYTHON) -m venv .ray
+	.ray/bin/python -m pip --disable-pip-version-check install --quiet -r packages/llamakit-ray/tests/cluster/requirements.txt
+	.ray/bin/python -m pip --disable-pip-version-check install --quiet -r locks/build.txt --no-deps
+	.ray/bin/python -m pip --disable-pip-version-check install --quiet -c constraints.txt --no-build-isolation -e . -e packages/llamakit-ray
+	@touch $@
 
 clients: $(VENV)/installed .clients/installed ## real clients (LangChain, pydantic-ai, …) against the bundled model (RECORD=1: new fixtures)
 	LLAMAKIT_PYTHON=$(abspath $(BIN))/python LLAMAKIT_RECORD=$(RECORD) .clients/bin/python -m pytest tests/clients
@@ -69,7 +80,7 @@ clients: $(VENV)/installed .clients/installed ## real clients (LangChain, pydant
 	@touch $@
 
 clean: ## remove the environment and what was built
-	rm -rf $(VENV) .audit .clients .matrix .mutants build dist site *.egg-info
+	rm -rf $(VENV) .audit .clients .matrix .mutants .ray build dist site *.egg-info
 
 matrix: ## the tests that need no torch, on each Python from 3.10 on (VERSIONS=3.13: on one)
 	$(PYTHON) tools/matrix.py $(VERSIONS)

@@ -56,6 +56,7 @@ USED_BY = {
     "`draft` of `Llama.stream` in Python.",
     "register_observers": "`generate` (`--observer`) and the argument `observers` of "
     "`Llama.stream`; `embed` and `/v1/embeddings` use the built-in `embedding`.",
+    "register_runners": "`generate` (`--on`).",
     "register_commands": "`llamakit NAME`; `llamakit --help` lists those of other packages under "
     "*From PACKAGE*.",
     "open_checkpoint": "everything that takes a model's folder.",
@@ -287,12 +288,13 @@ def reports() -> str:
 @generated
 def plugin_protocols() -> str:
     """Describe what a plugin is called with, or has to look like, with every method."""
-    parts = [_classes(protocols.Message)]
+    parts = [_classes(protocols.Message, protocols.AnswerJob, protocols.AnswerPiece)]
     classes = (protocols.Tokenizer, protocols.OpenTokenizer)
     formats = (protocols.PromptFormat, protocols.TextFormat, protocols.GapFormat)
     observers = (protocols.Observer, protocols.DrawingObserver, protocols.HiddenStates)
     exporters = (protocols.ExporterCapabilities,)
-    for cls in (*classes, *formats, *observers, *exporters):
+    runners = (protocols.RunnerCapabilities, protocols.Replica)
+    for cls in (*classes, *formats, *observers, *exporters, *runners):
         parts += _methods(cls)
     return _join(parts)
 

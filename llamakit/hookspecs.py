@@ -24,6 +24,7 @@ if TYPE_CHECKING:
         LogitsProcessorFactory,
         ObserverFactory,
         PromptFormatFactory,
+        Runner,
         SamplerFactory,
         Tokenizer,
     )
@@ -203,6 +204,25 @@ def register_observers(observers: Registrar[ObserverFactory]) -> None:
 
     Args:
         observers: call ``observers.register(name, factory, help=...)`` on it.
+    Returns: nothing.
+
+    Since 0.1.
+    """
+
+
+@hookspec
+def register_runners(runners: Registrar[Runner]) -> None:
+    """Offer what answers prompts for ``generate --on NAME[:ADDRESS]``: a cluster, say.
+
+    A runner is a function ``run(job) -> pieces``. ``job`` is an ``AnswerJob``: ``requests`` to be
+    answered, and ``options`` with which ``llamakit.api.open_replica`` loads the model in any
+    process that sees its files. A replica's ``answer(requests)`` yields an ``AnswerPiece`` for each
+    token and a last one for each answer; the runner yields those, as they come. It may also have
+    ``read_prompts(file, address)``, which then reads the file of ``--prompts``. What it yields is
+    written by llamakit, which also leaves out the requests whose answers are there already.
+
+    Args:
+        runners: call ``runners.register(name, run, help=...)`` on it, with a ``Runner``.
     Returns: nothing.
 
     Since 0.1.

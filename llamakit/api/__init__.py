@@ -19,6 +19,7 @@ from llamakit.llama.embedding import embed
 from llamakit.llama.llama import ChatPrediction, CompletionPrediction, Llama
 from llamakit.llama.loading import find_tokenizer
 from llamakit.llama.moderation import Moderation, moderate
+from llamakit.llama.replica import open_replica
 from llamakit.llama.sampler_choice import choose_sampling
 from llamakit.llama.score_items import ScoreItem
 from llamakit.llama.scoring import ItemScore, Score, score
@@ -48,6 +49,7 @@ __all__ = [
     "moderate",
     "open_checkpoint",
     "open_for_import",
+    "open_replica",
     "plan_edit",
     "plan_export",
     "plan_import",

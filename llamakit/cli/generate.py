@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,13 +11,15 @@ import click
 
 from llamakit import demo
 from llamakit.cli.answer_file import AnswerFile, check_names, name_of
+from llamakit.cli.answer_job import plan_job
 from llamakit.cli.answer_stream import AnswerStream, open_answers
 from llamakit.cli.generate_options import GenerateOptions
 from llamakit.cli.observation_folder import check_destination, written
-from llamakit.cli.open_model import check_choices, check_observers, open_model
+from llamakit.cli.open_model import check_observers, load_model_tokenizer
 from llamakit.cli.part_option import Part, PartType
-from llamakit.cli.prompt_groups import Group, chunks_of, group_prompts
+from llamakit.cli.printed_answers import answer_line, printed
 from llamakit.cli.provenance import provenance
+from llamakit.cli.runner_options import ChosenRunner, output_file, runner_options
 from llamakit.cli.shared_options import (
     constraint_options,
     draft_option,
@@ -27,17 +28,16 @@ from llamakit.cli.shared_options import (
     sampling_options,
 )
 from llamakit.cli.terminal import answers_bar, json_text, note, note_unquoted, whole_lines
-from llamakit.cli.user_path import jsonl_option
+from llamakit.cli.user_path import UserPath, jsonl_option
+from llamakit.llama.answer_requests import with_seeds
 from llamakit.llama.drafter_choice import drafts_summary
-from llamakit.llama.openai_batch_output import response_line
-from llamakit.llama.prompt_batch import Answer, PromptBatch
+from llamakit.llama.prompt_batch import Answer
 from llamakit.llama.prompt_checks import check_unicode
 from llamakit.llama.prompts import Prompt, read_prompts
 
 if TYPE_CHECKING:
-    from llamakit.api import Chunk, Llama
     from llamakit.plugin_manager.toolkit import Toolkit
-    from llamakit.protocols import PromptFormat
+    from llamakit.protocols import AnswerPiece
 
 
 @click.command()
@@ -57,10 +57,13 @@ if TYPE_CHECKING:
 @click.option(
     "--logprobs", is_flag=True, help="Log-probability of each token: in --json, else on stderr."
 )
-@jsonl_option(
+@click.option(
     "--output",
-    help="Append the answers to this file as they end, one JSON object a line; prompts whose "
-    "answers are in it are skipped, so the same command resumes where it was stopped.",
+    type=UserPath(allow_dash=True),
+    metavar="FILE.jsonl|FOLDER/",
+    help="Append the answers to this file, or to answers.jsonl in this folder, as they end, one "
+    "JSON object a line; prompts whose answers are in it are skipped, so the same command resumes "
+    "where it was stopped.",
 )
 @click.option(
     "--mixed",
@@ -73,6 +76,7 @@ if TYPE_CHECKING:
     help="Answer every N-th prompt, from the I-th on: 1/N to N/N are all of them, each once, for "
     "the tasks of a Slurm array or a Kubernetes job; join-answers puts their files together.",
 )
+@runner_options
 @click.option("--json", "as_json", is_flag=True, help="One JSON object an answer, a line each.")
 @click.pass_obj
 def generate(toolkit: Toolkit, /, as_json: bool, **arguments: Any) -> None:
@@ -105,18 +109,18 @@ def complete(
     for text in options.stop:
         check_unicode(text, "--stop")
     check_destination(options, as_json=as_json)
-    prompts = read_prompts(
-        options.prompt, None if options.prompts is None else Path(options.prompts)
-    )
+    runner = ChosenRunner(toolkit, options.on)
+    prompts = _read_prompts(options, runner)
+    model = Path(options.model or demo.path())
     file: AnswerFile | AnswerStream | None = None
     wanted: Sequence[int] = (options.part or Part(1, 1)).indexes(len(prompts))
     missing = wanted
     with contextlib.ExitStack() as stack:
         record: dict[str, Any] = {}
         if options.output is not None:
-            file = open_answers(Path(options.output))
+            file = open_answers(output_file(options.output))
             stack.enter_context(file)
-            record = provenance(toolkit, Path(options.model or demo.path()), options)
+            record = provenance(toolkit, model, options)
             missing = _missing(file, prompts, wanted, None if options.mixed else record)
         if not wanted:
             note(f"part {options.part} of {len(prompts)} prompts has none")
@@ -124,87 +128,31 @@ def complete(
         if not missing:
             note(f"{options.output} has all {len(wanted)} answers already")
             return
-        tokenizer = options.loading.tokenizer
-        groups = group_prompts(
-            prompts,
-            missing,
-            options.sampling,
-            lambda it: check_choices(toolkit, options.model, tokenizer, it, options.draft),
+        prompts = with_seeds(prompts, options.seed)
+        job, groups = plan_job(toolkit, options, prompts, missing, runner.address)
+        observers = check_observers(
+            toolkit, options.model, options.loading.tokenizer, options.observers
         )
-        check_observers(toolkit, options.model, tokenizer, options.observers)
-        loading = options.loading.for_prompts(len(missing))
-        llama = stack.enter_context(open_model(toolkit, options.model, loading))
-        prompt_format = llama.prompt_format(options.prompt_format)
-        observers = llama.observers(options.observers)
-        batch = PromptBatch(llama, prompts, prompt_format, options.seed, observers)
-        common = _common_settings(llama, options, prompt_format, batch)
-        answers: dict[int, Answer] = {}
-
-        def prompt_tokens(index: int) -> list[int]:
-            answers[index] = batch.answer(index, options.draft is not None)
-            return answers[index].prompt_tokens
-
-        # A wrong one is refused before anything is computed.
-        lengths = {index: len(batch.encode(index)) for index in missing}
-        on_disk = None if file is None else lengths
-        chunks = chunks_of(llama, groups, batch, prompt_tokens, common, on_disk)
+        pieces = runner.run(job, missing)
         if options.observations is not None:
-            chunks = written(chunks, observers, Path(options.observations))
+            pieces = written(pieces, observers, Path(options.observations))
         if file is not None:
-            _write_to(file, chunks, answers, len(missing), record)
+            _write_to(file, pieces, prompts, len(missing), record)
         else:
-            yield from _printed(llama, chunks, answers, groups, options, as_json=as_json)
+            answers = yield from printed(
+                pieces, prompts, missing, options, model.resolve().name, as_json=as_json
+            )
+            if not as_json:
+                _print_notes(toolkit, answers, options, is_constrained=groups.is_constrained)
 
 
-def _common_settings(
-    llama: Llama, options: GenerateOptions, prompt_format: PromptFormat, batch: PromptBatch
-) -> dict[str, Any]:
-    """Return the keyword arguments of ``Llama.stream`` that all prompts have."""
-    return {
-        "max_new_tokens": options.max_new_tokens,
-        "stop": [*options.stop, *getattr(prompt_format, "stop_strings", ())],
-        "stop_tokens": batch.stop_tokens,
-        "echo": options.echo,
-        "logprobs": options.logprobs,
-        "keep_space": getattr(prompt_format, "keeps_space", False),
-        "draft": None if options.draft is None else llama.drafter(options.draft),
-        "observers": batch.observers,
-    }
-
-
-def _printed(
-    llama: Llama,
-    chunks: Iterator[Chunk],
-    answers: Mapping[int, Answer],
-    groups: Sequence[Group],
-    options: GenerateOptions,
-    *,
-    as_json: bool,
-) -> Iterator[str | dict[str, Any]]:
-    """Yield answers as they are printed; the notes go to standard error."""
-    indexes = sorted(index for group in groups for index in group.indexes)
-    if as_json:
-        for index in _in_order(indexes, answers, chunks):
-            yield _line(answers[index], index, options.logprobs, llama.checkpoint.path.name)
-    elif len(indexes) == 1:
-        yield from _pieces(answers, chunks)
-    else:
-        for index in _in_order(indexes, answers, chunks):
-            yield answers[index].text + "\n"
-    in_order = [answers[index] for index in sorted(answers)]
-    if options.logprobs and not as_json:
-        _print_logprobs(llama, in_order)
-    if not as_json and any(group.settings["sampling"].is_constrained for group in groups):
-        _note_incomplete(in_order)
-    if options.draft is not None:
-        drafted = sum(answer.drafted or 0 for answer in in_order)
-        note(drafts_summary(drafted, sum(answer.accepted for answer in in_order)))
-
-
-def _line(answer: Answer, index: int, logprobs: bool, model: str) -> dict[str, Any]:
-    """Return an answer as ``--json`` prints it: to a line of OpenAI's batches, as OpenAI has it."""
-    own = answer.prompt.own
-    return answer.as_dict(index, logprobs) if own is None else response_line(answer, model)
+def _read_prompts(options: GenerateOptions, runner: ChosenRunner) -> list[Prompt]:
+    """Collect the prompts of arguments and of the file, which the runner may read."""
+    file = options.prompts
+    if file is None or file == "-" or not runner.reads_prompts:
+        return read_prompts(options.prompt, None if file is None else Path(file))
+    prompts = read_prompts(options.prompt, None) if options.prompt else []
+    return [*prompts, *runner.read_prompts(file)]
 
 
 def _missing(
@@ -231,23 +179,21 @@ def _missing(
 
 def _write_to(
     file: AnswerFile | AnswerStream,
-    chunks: Iterator[Chunk],
-    answers: dict[int, Answer],
+    pieces: Iterator[AnswerPiece],
+    prompts: list[Prompt],
     count: int,
     record: Mapping[str, Any],
 ) -> None:
     """Append answers to a file, each as it ends."""
     earlier, drafted, accepted, drafting = len(file), 0, 0, False
     with answers_bar(count) as counter:
-        for chunk in chunks:
-            answer = answers[chunk.index]
-            answer.add(chunk)
-            counter.add(chunk.token is not None, chunk.finish is not None)
-            if chunk.finish:
-                file.append(_recorded(answer, chunk.index, record))
+        for piece in pieces:
+            counter.add(piece.tokens, piece.answer is not None)
+            if piece.answer is not None:
+                answer = Answer(prompts[piece.index], **piece.answer)
+                file.append(_recorded(answer, piece.index, record))
                 drafting = answer.drafted is not None
-                drafted, accepted = drafted + chunk.drafted, accepted + chunk.accepted
-                del answers[chunk.index]
+                drafted, accepted = drafted + (answer.drafted or 0), accepted + answer.accepted
     note(f"{counter.summary}" + (f"; {earlier} were in {file.path} already" if earlier else ""))
     if drafting:
         note(drafts_summary(drafted, accepted))
@@ -256,41 +202,30 @@ def _write_to(
 def _recorded(answer: Answer, index: int, record: Mapping[str, Any]) -> dict[str, Any]:
     """Return the line of an answer in a file, which says what made it."""
     prompt, name = answer.prompt, name_of(answer.prompt, index)
-    line = _line(answer, index, bool(record.get("logprobs")), record["model"])
+    line = answer_line(answer, index, bool(record.get("logprobs")), record["model"])
     if prompt.own is None:
         return {"index": index, "id": name, **line, "settings": record}
     made = {"index": index, "digest": prompt.digest, "seed": answer.seed, "settings": record}
     return {**line, "custom_id": name, "llamakit": {**line.get("llamakit", {}), **made}}
 
 
-def _pieces(answers: Mapping[int, Answer], chunks: Iterator[Chunk]) -> Iterator[str]:
-    for chunk in chunks:
-        answers[chunk.index].add(chunk)
-        if chunk.text:
-            yield chunk.text
-    yield "\n"
+def _print_notes(
+    toolkit: Toolkit, answers: list[Answer], options: GenerateOptions, *, is_constrained: bool
+) -> None:
+    """Print what standard output has not: to standard error."""
+    if options.logprobs:
+        tokenizer = load_model_tokenizer(toolkit, options.model, options.loading.tokenizer)
+        for answer in answers:
+            for token, logprob in zip(answer.tokens, answer.logprobs, strict=True):
+                note(f"{logprob:9.4f}  {token:6}  {tokenizer.decode([token])!r}")
+    if is_constrained:
+        _note_incomplete(answers)
+    if options.draft is not None:
+        drafted = sum(answer.drafted or 0 for answer in answers)
+        note(drafts_summary(drafted, sum(answer.accepted for answer in answers)))
 
 
-def _in_order(
-    indexes: Sequence[int], answers: Mapping[int, Answer], chunks: Iterator[Chunk]
-) -> Iterator[int]:
-    """Yield the index of each answer when it and all before it have ended."""
-    left = deque(indexes)
-    with answers_bar(len(indexes)) as counter:
-        for chunk in chunks:
-            answers[chunk.index].add(chunk)
-            counter.add(chunk.token is not None, chunk.finish is not None)
-            while left and left[0] in answers and answers[left[0]].finish:
-                yield left.popleft()
-
-
-def _print_logprobs(llama: Llama, answers: Sequence[Answer]) -> None:
-    for answer in answers:
-        for token, logprob in zip(answer.tokens, answer.logprobs, strict=True):
-            note(f"{logprob:9.4f}  {token:6}  {llama.tokenizer.decode([token])!r}")
-
-
-def _note_incomplete(answers: Sequence[Answer]) -> None:
+def _note_incomplete(answers: list[Answer]) -> None:
     """Say which constrained answers reached the token limit before they were complete."""
     for number, answer in enumerate(answers, start=1):
         if answer.finish == "length":

@@ -6,41 +6,32 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from llamakit.cli.part_option import Part
-from llamakit.llama.options import LoadOptions, SamplingOptions
+from llamakit.llama.answer_options import AnswerOptions
 
 
-@dataclass(frozen=True)
-class GenerateOptions:
-    """The options of ``llamakit generate``.
+@dataclass(frozen=True, kw_only=True)
+class GenerateOptions(AnswerOptions):
+    """The options of ``llamakit generate``: those of every answer, and what is done with them.
 
     Args:
         prompt: strings, ``-`` is standard input.
-        prompts: a JSON Lines file of prompts.
-        model: its folder; None is the bundled demo model.
+        prompts: a JSON Lines file of prompts, or what the runner reads.
         seed: None takes any.
-        stop: strings that end an answer.
-        draft: as ``choose_drafter``.
-        observers: ``NAME`` or ``NAME:k=v,k=v`` each.
-        observations: the folder of what they find.
-        output: a file that the answers are appended to as they end, or a pipe or device.
+        observations: the folder of what observers find.
+        output: a file that the answers are appended to as they end, or a pipe or device; with a
+            runner's address, a folder too.
         mixed: append to it even where other settings have made its answers.
+        on: ``NAME`` or ``NAME:ADDRESS`` of a runner.
+        replicas: how many loaded models the runner is to have; None leaves it to the runner.
         part: of the prompts; None is all of them.
     """
 
     prompt: Sequence[str]
     prompts: str | None
-    model: str | None
-    loading: LoadOptions
-    sampling: SamplingOptions
-    prompt_format: str | None
-    max_new_tokens: int | None
     seed: int | None
-    stop: Sequence[str]
-    echo: bool
-    logprobs: bool
-    draft: str | None
-    observers: Sequence[str]
     observations: str | None
     output: str | None
     mixed: bool
+    on: str
+    replicas: int | None
     part: Part | None

@@ -11,11 +11,10 @@ from llamakit.cli.terminal import json_text
 from llamakit.errors import DestinationError, UsageError
 from llamakit.files.atomic_file import write_atomically
 from llamakit.files.disk_errors import disk_errors_explained
-from llamakit.llama.prompt_batch import named_results
 
 if TYPE_CHECKING:
     from llamakit.cli.generate_options import GenerateOptions
-    from llamakit.llama.chunks import Chunk
+    from llamakit.protocols import AnswerPiece
     from llamakit.runtime.requests import ChosenObserver
 
 
@@ -42,9 +41,9 @@ def check_destination(options: GenerateOptions, *, as_json: bool) -> None:
 
 
 def written(
-    chunks: Iterable[Chunk], observers: Sequence[ChosenObserver], folder: Path
-) -> Iterator[Chunk]:
-    """Yield chunks; what an answer's observers have found is on disk before its last one.
+    pieces: Iterable[AnswerPiece], observers: Sequence[ChosenObserver], folder: Path
+) -> Iterator[AnswerPiece]:
+    """Yield pieces of answers; what observers have found is on disk before an answer's last one.
 
     Raises:
         DestinationError: the folder is below a file.
@@ -54,15 +53,15 @@ def written(
         folder.mkdir(parents=True, exist_ok=True)
     except (FileExistsError, NotADirectoryError):
         raise _no_folder(folder) from None
-    for chunk in chunks:
-        results = named_results(observers, chunk) if chunk.observed else {}
+    for piece in pieces:
+        results = piece.answer["observed"] if piece.answer else {}
         for chosen in observers if results else ():
             for ending, content in _files(chosen, results[chosen.name]):
                 name = re.sub(r"[^\w.-]", "_", chosen.name)  # a plugin's, which may hold a slash
-                path = folder / f"{chunk.index}.{name}.{ending}"
+                path = folder / f"{piece.index}.{name}.{ending}"
                 with disk_errors_explained(path):
                     write_atomically(path, content)
-        yield chunk
+        yield piece
 
 
 def _no_folder(path: Path) -> DestinationError:

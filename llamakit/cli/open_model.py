@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from llamakit.llama.options import LoadOptions, SamplingOptions
     from llamakit.plugin_manager.toolkit import Toolkit
     from llamakit.protocols import Tokenizer
+    from llamakit.runtime.requests import ChosenObserver
     from llamakit.runtime.sampling_pipeline import Sampling
 
 
@@ -73,7 +74,7 @@ def check_choices(
         CheckpointError: there is no checkpoint either.
     """
     needed = sampling.needs_tokenizer(toolkit)
-    loaded = _load_tokenizer(toolkit, model, tokenizer) if needed else None
+    loaded = load_model_tokenizer(toolkit, model, tokenizer) if needed else None
     chosen = sampling.build(toolkit, loaded)
     if draft is not None:
         choose_drafter(draft, toolkit=toolkit)
@@ -82,16 +83,19 @@ def check_choices(
 
 def check_observers(
     toolkit: Toolkit, model: str | Path | None, tokenizer: str | None, choices: Sequence[str]
-) -> None:
+) -> tuple[ChosenObserver, ...]:
     """Build the observers before any weight is read. Arguments, Raises: as ``check_choices``."""
-    if choices:
-        needed = needs_tokenizer(choices, toolkit)
-        loaded = _load_tokenizer(toolkit, model, tokenizer) if needed else None
-        checkpoint = toolkit.open_checkpoint(demo.path() if model is None else model)
-        choose_observers(choices, checkpoint.params.n_layers, toolkit=toolkit, tokenizer=loaded)
+    if not choices:
+        return ()
+    needed = needs_tokenizer(choices, toolkit)
+    loaded = load_model_tokenizer(toolkit, model, tokenizer) if needed else None
+    layers = toolkit.open_checkpoint(demo.path() if model is None else model).params.n_layers
+    return choose_observers(choices, layers, toolkit=toolkit, tokenizer=loaded)
 
 
-def _load_tokenizer(toolkit: Toolkit, model: str | Path | None, tokenizer: str | None) -> Tokenizer:
+def load_model_tokenizer(
+    toolkit: Toolkit, model: str | Path | None, tokenizer: str | None
+) -> Tokenizer:
     """Load the tokenizer alone, which takes little time compared with the weights."""
     folder = demo.path() if model is None else Path(model)
     try:

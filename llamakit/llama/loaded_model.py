@@ -7,21 +7,17 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from llamakit.checkpoint.generation_config import stop_tokens as stop_tokens_of
 from llamakit.errors import UsageError
 from llamakit.llama.chunks import Chunk, ChunkMaker
 from llamakit.llama.drafter_choice import choose_drafter
+from llamakit.llama.encoding_model import EncodingModel
 from llamakit.llama.model import ModelArgs, Transformer
 from llamakit.llama.number_checks import check_counts
 from llamakit.llama.observer_choice import choose_observers
-from llamakit.llama.prompt_checks import check_prompt
 from llamakit.llama.sampler_choice import choose_sampling
 from llamakit.llama.seeds import Seeds
-from llamakit.llama.tokenizer import ChatFormat, Tokenizer
-from llamakit.plugin_manager.contracts.prompt_formats import build_format
-from llamakit.plugin_manager.factories import parse_choice
 from llamakit.plugin_manager.toolkit import Toolkit
-from llamakit.protocols import Checkpoint, Drafter, PromptFormat
+from llamakit.protocols import Checkpoint, Drafter
 from llamakit.protocols import Tokenizer as AnyTokenizer
 
 if TYPE_CHECKING:
@@ -35,7 +31,7 @@ if TYPE_CHECKING:
 M = TypeVar("M", bound="LoadedModel")
 
 
-class LoadedModel:
+class LoadedModel(EncodingModel):
     """A model on its ranks, with its tokenizer.
 
     It keeps the KV cache of the last call: of a prompt with the same prefix, such as the next turn
@@ -59,11 +55,8 @@ class LoadedModel:
         seed: int,
         toolkit: Toolkit,
     ) -> None:
-        self.checkpoint, self.tokenizer = checkpoint, Tokenizer.of(tokenizer)
-        self.stop_tokens = stop_tokens_of(tokenizer, checkpoint)
-        """Tokens that end an answer, whatever the prompt format."""
-        self.max_seq_len, self.max_batch_size = max_seq_len, max_batch_size
-        self.toolkit = toolkit
+        super().__init__(checkpoint, tokenizer, max_seq_len=max_seq_len, toolkit=toolkit)
+        self.max_batch_size = max_batch_size
         from llamakit.runtime.prefix_cache import PrefixCache
 
         args = ModelArgs.of(checkpoint.params, max_batch_size, max_seq_len)
@@ -90,11 +83,6 @@ class LoadedModel:
         self.close()
 
     @property
-    def formatter(self) -> ChatFormat:
-        """Llama 3's prompt format, as the reference's ``Llama.formatter``."""
-        return ChatFormat(self.tokenizer)
-
-    @property
     def dtype(self) -> str:
         """What the model computes in."""
         return str(self._executor.model.dtype).removeprefix("torch.")
@@ -108,27 +96,6 @@ class LoadedModel:
     def model_parallel_size(self) -> int:
         """How many ranks hold it."""
         return self._executor.group.size
-
-    @property
-    def default_prompt_format(self) -> str:
-        """The name of the prompt format that the tokenizer belongs to."""
-        name: str = getattr(self.tokenizer, "prompt_format", "llama2")
-        return name
-
-    def prompt_format(self, name: str | None = None, **options: Any) -> PromptFormat:
-        """Return a registered prompt format with this model's tokenizer.
-
-        Args:
-            name: ``NAME`` or ``NAME:k=v,k=v``, as on the command line; None is the tokenizer's.
-            options: the format's own, such as ``file="chat.jinja"``.
-        Raises:
-            UnknownNameError: no such format.
-            OptionError: an option it lacks, of a wrong type or out of range.
-            PluginError: a third-party format fails, or does not return tokens.
-        """
-        choice = parse_choice(name or self.default_prompt_format)
-        entry = self.toolkit.prompt_formats.entry(choice.name)
-        return build_format(entry, {**choice.options, **options}, self.tokenizer)
 
     def drafter(self, name: str, **options: Any) -> Drafter:
         """Return a drafter for speculative decoding. Arguments as ``choose_drafter``.
@@ -339,8 +306,3 @@ class LoadedModel:
                         raise last.error
                     if last is not None:
                         yield last
-
-    def check_prompt(self, prompt: Sequence[int], number: int = 1, count: int = 1) -> None:
-        """Refuse a prompt that cannot be answered; as ``prompt_checks.check_prompt``."""
-        vocabulary = self.checkpoint.params.vocab_size
-        check_prompt(prompt, self.max_seq_len, vocabulary, number, count)

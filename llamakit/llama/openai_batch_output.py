@@ -22,7 +22,7 @@ def response_line(answer: Answer, model: str) -> dict[str, Any]:
     prompt, own = answer.prompt, answer.prompt.own
     assert own is not None
     is_chat = own.url == CHAT
-    usage = {"prompt_tokens": len(answer.prompt_tokens), "completion_tokens": len(answer.tokens)}
+    usage = {"prompt_tokens": answer.prompt_tokens, "completion_tokens": len(answer.tokens)}
     body = {
         "id": f"{'chatcmpl' if is_chat else 'cmpl'}-{secrets.token_hex(12)}",
         "object": "chat.completion" if is_chat else "text_completion",
@@ -49,8 +49,8 @@ def _text_choice(answer: Answer) -> dict[str, Any]:
 def _chat_choice(answer: Answer) -> dict[str, Any]:
     message: dict[str, Any] = {"role": "assistant", "content": answer.text, "refusal": None}
     finish = answer.finish
-    if answer.read is not None and (parsed := answer.read(answer.tokens)).tool_calls:
-        message["content"] = parsed.content or None
-        message["tool_calls"] = [call.as_openai() for call in parsed.tool_calls]
+    if answer.tool_calls:
+        message["content"] = answer.content or None
+        message["tool_calls"] = answer.tool_calls
         finish = "tool_calls" if finish == "stop" else finish
     return {"index": 0, "message": message, "logprobs": None, "finish_reason": finish}

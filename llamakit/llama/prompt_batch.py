@@ -1,30 +1,34 @@
-"""A batch of prompts: each is encoded when its turn comes, gets a seed, and gets an answer."""
+"""A batch of prompts: each is encoded when its turn comes, and gets an answer."""
 
 from __future__ import annotations
 
-import secrets
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from llamakit.errors import PromptError
 from llamakit.llama.dialog_encoding import ReadAnswer, answer_reader, encode_dialog, with_tools
 from llamakit.llama.prompts import Prompt
-from llamakit.llama.seeds import spread
 
 if TYPE_CHECKING:
     from llamakit.llama.chunks import Chunk
-    from llamakit.llama.llama import Llama
+    from llamakit.llama.encoding_model import EncodingModel
     from llamakit.protocols import PromptFormat
     from llamakit.runtime.requests import ChosenObserver
 
 
 @dataclass
 class Answer:
-    """One answer while it is generated."""
+    """One answer while it is generated.
+
+    Args:
+        prompt_tokens: how many the prompt has.
+        content: the text without its tool calls, where there are some.
+        observed: what observers have found, by name.
+    """
 
     prompt: Prompt
-    prompt_tokens: list[int]
+    prompt_tokens: int
     seed: int
     text: str = ""
     tokens: list[int] = field(default_factory=list)
@@ -33,11 +37,9 @@ class Answer:
     finish: str | None = None
     drafted: int | None = None
     accepted: int = 0
-    read: ReadAnswer | None = None
-    """Finds tool calls, where the prompt describes tools."""
-    observers: Sequence[ChosenObserver] = ()
-    observed: dict[str, Any] = field(default_factory=dict)
-    """What they have found, by name."""
+    content: str | None = None
+    tool_calls: Sequence[Mapping[str, Any]] = ()
+    observed: Mapping[str, Any] = field(default_factory=dict)
 
     def add(self, chunk: Chunk) -> None:
         """Add a chunk."""
@@ -48,10 +50,12 @@ class Answer:
             self.tokens.append(chunk.token)
         if chunk.logprob is not None:
             self.logprobs.append(chunk.logprob)
-        if chunk.observed:
-            self.observed = named_results(self.observers, chunk)
         if self.drafted is not None:
             self.drafted, self.accepted = chunk.drafted, chunk.accepted
+
+    def as_json(self) -> dict[str, Any]:
+        """Return all but the prompt, as JSON can hold it."""
+        return {name: value for name, value in vars(self).items() if name != "prompt"}
 
     def as_dict(self, index: int, logprobs: bool) -> dict[str, Any]:
         """Return the answer as ``--json`` prints it."""
@@ -68,13 +72,13 @@ class Answer:
         result |= {
             "text": self.text,
             "finish_reason": self.finish,
-            "prompt_tokens": len(self.prompt_tokens),
+            "prompt_tokens": self.prompt_tokens,
             "new_tokens": len(self.tokens),
             "seed": self.seed,
             "tokens": self.tokens,
         }
-        if self.read is not None and (calls := self.read(self.tokens).tool_calls):
-            result["tool_calls"] = [call.as_openai() for call in calls]
+        if self.tool_calls:
+            result["tool_calls"] = self.tool_calls
         if logprobs:
             result["logprobs"] = self.logprobs
         if self.prompt_logprobs:
@@ -86,43 +90,36 @@ class Answer:
         return {**result, **prompt.more}
 
 
-def named_results(observers: Sequence[ChosenObserver], chunk: Chunk) -> dict[str, Any]:
-    """Return what observers have found, by name; an answer's last chunk has it."""
-    return {it.name: found for it, found in zip(observers, chunk.observed, strict=True)}
-
-
 class PromptBatch:
-    """Prompts, encoded when they are asked for, each with its seed.
+    """Prompts, encoded when they are asked for.
 
     Args:
-        seed: what sampled answers depend on; None takes any.
+        prompts: each with its seed, by index.
         observers: of all answers.
     """
 
     def __init__(
         self,
-        llama: Llama,
-        prompts: Sequence[Prompt],
+        model: EncodingModel,
+        prompts: Mapping[int, Prompt],
         prompt_format: PromptFormat,
-        seed: int | None,
         observers: Sequence[ChosenObserver] = (),
     ) -> None:
         self.observers = observers
-        self._llama = llama
+        self._model = model
         self._format = prompt_format
         self._encode_text: Any = getattr(prompt_format, "encode_text", None)
         self._prompts = prompts
-        first = secrets.randbits(31) if seed is None else seed
-        self._seeds = spread(first, (prompt.digest for prompt in prompts))
-        stop_tokens = set(llama.stop_tokens)
-        if self._encode_text or any(prompt.dialog is not None for prompt in prompts):
+        stop_tokens = set(model.stop_tokens)
+        if self._encode_text or any(prompt.dialog is not None for prompt in prompts.values()):
             stop_tokens |= set(prompt_format.stop_tokens)
         self.stop_tokens = sorted(stop_tokens)
 
     def seed(self, index: int) -> int:
-        """Return the seed of a prompt: its own, else one derived from the call's."""
-        own = self._prompts[index].seed
-        return self._seeds[index] if own is None else own
+        """Return the seed of a prompt."""
+        seed = self._prompts[index].seed
+        assert seed is not None
+        return seed
 
     def encode(self, index: int) -> list[int]:
         """Return the tokens of a prompt.
@@ -133,10 +130,10 @@ class PromptBatch:
         prompt = self._prompts[index]
         try:
             tokens = self._tokens(prompt)
+            self._model.check_prompt(tokens)
         except PromptError as error:
             name = index + 1 if prompt.id is None else repr(prompt.id)
             raise type(error)(f"prompt {name}: {error.for_commands}") from error
-        self._llama.check_prompt(tokens, index + 1, len(self._prompts))
         return tokens
 
     def _tokens(self, prompt: Prompt) -> list[int]:
@@ -145,19 +142,25 @@ class PromptBatch:
         if self._encode_text:
             tokens: list[int] = self._encode_text(prompt.text or "")
             return tokens
-        return self._llama.tokenizer.encode(prompt.text or "", bos=True)
+        return self._model.tokenizer.encode(prompt.text or "", bos=True)
 
     def _format_of(self, prompt: Prompt) -> PromptFormat:
-        return with_tools(self._format, prompt.tools, self._llama.tokenizer)
+        return with_tools(self._format, prompt.tools, self._model.tokenizer)
 
-    def answer(self, index: int, drafting: bool) -> Answer:
-        """Encode a prompt and return its empty answer."""
-        prompt = self._prompts[index]
-        return Answer(
-            prompt,
-            self.encode(index),
-            self.seed(index),
-            drafted=0 if drafting else None,
-            read=None if prompt.dialog is None else answer_reader(self._format_of(prompt)),
-            observers=self.observers,
-        )
+    def answer(self, index: int, prompt_tokens: int, drafting: bool) -> Answer:
+        """Return the empty answer to a prompt of so many tokens."""
+        drafted = 0 if drafting else None
+        return Answer(self._prompts[index], prompt_tokens, self.seed(index), drafted=drafted)
+
+    def finish(self, answer: Answer, chunk: Chunk) -> None:
+        """Add to an answer what shows at its end: tool calls, and what observers have found."""
+        if chunk.observed:
+            names = (it.name for it in self.observers)
+            answer.observed = dict(zip(names, chunk.observed, strict=True))
+        read = self._reader(answer.prompt)
+        if read is not None and (parsed := read(answer.tokens)).tool_calls:
+            answer.content = parsed.content
+            answer.tool_calls = [call.as_openai() for call in parsed.tool_calls]
+
+    def _reader(self, prompt: Prompt) -> ReadAnswer | None:
+        return None if prompt.dialog is None else answer_reader(self._format_of(prompt))

@@ -7,7 +7,7 @@ import hashlib
 import json
 import os
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any, cast
@@ -171,6 +171,17 @@ def read_jsonl(lines: IO[Any], name: str, keys: LineKeys = GENERATE) -> Iterator
     """
     for value, where in json_lines(lines, name, _EXPECTED):
         yield _prompt(value, where, keys)
+
+
+def parse_prompts(values: Iterable[Any], name: str, keys: LineKeys = GENERATE) -> Iterator[Prompt]:
+    """Yield the prompts that others have read from a file. Raises: as ``read_jsonl``.
+
+    Args:
+        values: each what a line of JSON Lines would be.
+        name: of the file.
+    """
+    for number, value in enumerate(values, start=1):
+        yield _prompt(value, f"{name}, prompt {number}", keys)
 
 
 def json_lines(lines: IO[Any], name: str, expected: str) -> Iterator[tuple[Any, str]]:

@@ -39,6 +39,7 @@ if TYPE_CHECKING:
         LogitsProcessorFactory,
         ObserverFactory,
         PromptFormatFactory,
+        Runner,
         SamplerFactory,
         Tokenizer,
     )
@@ -60,6 +61,7 @@ class Toolkit:
         self.models: Registry[CatalogEntry] = Registry("model")
         self.drafters: Registry[DrafterFactory] = Registry("drafter")
         self.observers: Registry[ObserverFactory] = Registry("observer")
+        self.runners: Registry[Runner] = Registry("runner")
         self.commands: Registry[click.Command] = Registry("command", beside=self.checkpoint_tools)
         self.registries: dict[str, Registry[Any]] = {
             "register_samplers": self.samplers,
@@ -71,6 +73,7 @@ class Toolkit:
             "register_models": self.models,
             "register_drafters": self.drafters,
             "register_observers": self.observers,
+            "register_runners": self.runners,
             "register_commands": self.commands,
         }
         """All of these, by the hook that fills each."""

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from llamakit.testing.prompt_format_checks import check_prompt_format
     from llamakit.testing.registration_checks import check_plugin
     from llamakit.testing.rows import make_rows
+    from llamakit.testing.runner_checks import check_runner
     from llamakit.testing.sampling_checks import check_logits_processor, check_sampler
     from llamakit.testing.small_checkpoints import embedded_tokenizer, write_checkpoint
     from llamakit.testing.tokenizer_checks import check_tokenizer
@@ -37,6 +38,7 @@ _HOMES = {
     "check_observer": "observer_checks",
     "check_plugin": "registration_checks",
     "check_prompt_format": "prompt_format_checks",
+    "check_runner": "runner_checks",
     "check_sampler": "sampling_checks",
     "check_tokenizer": "tokenizer_checks",
     "embedded_tokenizer": "small_checkpoints",
@@ -56,6 +58,7 @@ __all__ = [
     "check_observer",
     "check_plugin",
     "check_prompt_format",
+    "check_runner",
     "check_sampler",
     "check_tokenizer",
     "embedded_tokenizer",

@@ -111,5 +111,5 @@ def test_a_prompt_that_is_too_long_is_named_before_any_is_answered(
     done = run_llamakit(*common, "--max-seq-len", "64")
 
     assert done.returncode == 1
-    assert "prompt 2 of 2 has" in done.stderr
+    assert "prompt 2: the prompt has" in done.stderr
     assert answers(tmp_path) == []

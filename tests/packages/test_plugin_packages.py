@@ -74,6 +74,7 @@ def test_llamakit_lists_them_with_what_they_offer(run):
         "llamakit-gguf": ["exporter gguf"],
         "llamakit-logit-lens": ["observer logit-lens"],
         "llamakit-merge": ["checkpoint tool merge-lora", "checkpoint tool merge"],
+        "llamakit-ray": ["runner ray"],
         "llamakit-top-a": ["sampler top-a"],
         "llamakit-vicuna": ["prompt format vicuna"],
     }

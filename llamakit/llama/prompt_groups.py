@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 from llamakit.errors import LlamakitError
 
 if TYPE_CHECKING:
-    from llamakit.api import Chunk, Llama
+    from llamakit.llama.chunks import Chunk
+    from llamakit.llama.llama import Llama
     from llamakit.llama.options import SamplingOptions
     from llamakit.llama.prompt_batch import PromptBatch
     from llamakit.llama.prompts import Prompt
@@ -29,29 +30,44 @@ class Group:
     settings: Mapping[str, Any]
 
 
-def group_prompts(
-    prompts: Sequence[Prompt],
-    indexes: Sequence[int],
-    sampling: SamplingOptions,
-    build: Callable[[SamplingOptions], Sampling],
-) -> list[Group]:
-    """Put prompts with the same settings together.
+class PromptGroups:
+    """Puts prompts with the same settings together; each settings are built once.
 
     Args:
-        indexes: of the prompts to answer.
-        sampling: of those without settings of their own.
+        sampling: of prompts without settings of their own.
         build: checks the choices, and makes the sampler and the processors.
-    Raises:
-        LlamakitError: as ``build``; the message names the line's id.
     """
-    together: dict[str, list[int]] = {}
-    for index in indexes:
-        own = prompts[index].own
-        together.setdefault("" if own is None else own.key(), []).append(index)
-    return [
-        Group(members, _settings(prompts[members[0]], sampling, build))
-        for members in together.values()
-    ]
+
+    def __init__(
+        self, sampling: SamplingOptions, build: Callable[[SamplingOptions], Sampling]
+    ) -> None:
+        self._sampling, self._build = sampling, build
+        self._built: dict[str, Mapping[str, Any]] = {}
+
+    def of(self, prompts: Mapping[int, Prompt]) -> list[Group]:
+        """Return the groups of prompts by their indexes.
+
+        Raises:
+            LlamakitError: as ``build``; the message names the line's id.
+        """
+        together: dict[str, list[int]] = {}
+        for index, prompt in prompts.items():
+            own = prompt.own
+            together.setdefault("" if own is None else own.key(), []).append(index)
+        return [
+            Group(members, self._settings(key, prompts[members[0]]))
+            for key, members in together.items()
+        ]
+
+    @property
+    def is_constrained(self) -> bool:
+        """Whether an answer is held to a grammar."""
+        return any(settings["sampling"].is_constrained for settings in self._built.values())
+
+    def _settings(self, key: str, prompt: Prompt) -> Mapping[str, Any]:
+        if key not in self._built:
+            self._built[key] = _settings(prompt, self._sampling, self._build)
+        return self._built[key]
 
 
 def chunks_of(
@@ -60,22 +76,24 @@ def chunks_of(
     batch: PromptBatch,
     prompt_tokens: Callable[[int], list[int]],
     common: Mapping[str, Any],
-    lengths: Mapping[int, int] | None = None,
+    lengths: Mapping[int, int],
 ) -> Iterator[Chunk]:
     """Answer the groups, one after the other; a chunk has the index of its prompt.
+
+    Of more prompts than slots, those being answered, and the next few, are in memory as tokens.
 
     Args:
         prompt_tokens: returns the tokens of a prompt, when its turn has come.
         common: keyword arguments of ``Llama.stream``, where a group has none of its own.
-        lengths: how many tokens each prompt has. With it only the prompts being answered, and the
-            next few, are in memory as tokens.
+        lengths: how many tokens each prompt has.
     """
     for group in groups:
         tokens = map(prompt_tokens, group.indexes)
+        is_long = len(group.indexes) > llama.max_batch_size
         chunks = llama.stream(
-            list(tokens) if lengths is None else tokens,
+            tokens if is_long else list(tokens),
             seeds=[batch.seed(index) for index in group.indexes],
-            longest=None if lengths is None else max(lengths[it] for it in group.indexes),
+            longest=max(lengths[it] for it in group.indexes) if is_long else None,
             **{**common, **group.settings, "stop": [*common["stop"], *group.settings["stop"]]},
         )
         for chunk in chunks:
