@@ -19,7 +19,7 @@ from llamakit.protocols import FINAL_STATES
 from llamakit.runtime.attention import CacheWindow
 from llamakit.runtime.attention_plan import CALL_NBYTES, Limits, Piece, plan
 from llamakit.runtime.block import Block, RMSNorm
-from llamakit.runtime.kv_cache import KVCache, Place
+from llamakit.runtime.kv_cache import Int8KVCache, KVCache, Place
 from llamakit.runtime.rope import rotations
 
 
@@ -88,6 +88,8 @@ class Transformer(nn.Module):
         self.head_dim, self.n_kv_heads, self.rope = head_dim, n_kv_heads, rope
         self.chunk = chunk
         self._rotations: torch.Tensor | None = None
+        self.kv_cache: str | None = None
+        """``int8`` rounds keys and values in caches that are opened from now on."""
         self.decoder: DecodingStep | None = None
         """Computes steps of one new token a row, if set; see ``compiled_decoder``."""
 
@@ -103,7 +105,8 @@ class Transformer(nn.Module):
 
     def new_cache(self, slots: int, length: int) -> KVCache:
         """Allocate keys and values for ``slots`` sequences of at most ``length`` tokens."""
-        return KVCache(
+        kind = Int8KVCache if self.kv_cache == "int8" else KVCache
+        return kind(
             len(self.layers), slots, length, self.n_kv_heads, self.head_dim, self.dtype, self.device
         )
 
