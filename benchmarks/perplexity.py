@@ -1,4 +1,4 @@
-"""What rounding weights or the KV cache costs: the demo model's perplexity on text it was not trained on.
+"""What rounding costs: the demo model's perplexity on text it was not trained on.
 
     python benchmarks/perplexity.py
 

@@ -8,8 +8,8 @@ _SWITCHES = ("force", "repair", "deep", "verify", "instruct", "partial")
 _RENAMED = {"url-file": "link", "sampler-option": "sampler_options", "base": "instruct=False"}
 _OTHERS = (
     "model-parallel-size max-seq-len max-batch-size max-new-tokens dtype device quantize tokenizer "
-    "kv-cache join-timeout rope-factor prompt-format sampler temperature top-p seed stop draft processor "
-    "output-dir limit-rate connections max-shard-size keep drop rename vocab-size "
+    "join-timeout rope-factor prompt-format sampler temperature top-p seed stop draft processor "
+    "kv-cache output-dir limit-rate connections max-shard-size keep drop rename vocab-size "
     "pad-vocab-to-multiple init into"
 )
 _FLAG = re.compile(
