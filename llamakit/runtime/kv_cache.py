@@ -108,6 +108,15 @@ class KVCache:
                 layer[one, :, :length] = layer[other, :, :length]
                 layer[other, :, :length] = first
 
+    def page(self, slot: int, start: int, stop: int) -> tuple[torch.Tensor, ...]:
+        """Return a copy of some positions of a slot, in the host's memory."""
+        return tuple(it[:, slot, :, start:stop].to("cpu", copy=True) for it in self.tensors)
+
+    def restore(self, slot: int, start: int, page: tuple[torch.Tensor, ...]) -> None:
+        """Copy what ``page`` returned into a slot, from a position on."""
+        for cached, saved in zip(self.tensors, page, strict=True):
+            cached[:, slot, :, start : start + saved.shape[2]] = saved
+
     def fill(self, source: KVCache, length: int) -> None:
         """Copy the first ``length`` positions of the slots that both caches have."""
         slots = min(self.slots, source.slots)

@@ -71,7 +71,7 @@ def test_drafts_change_no_answer(reference_cases: Path) -> None:
         plain = [it.token for it in llama.stream([prompt], temperature=0, max_new_tokens=20)]
         llama.forget()
 
-        drafted = llama.stream([prompt], temperature=0, max_new_tokens=20, draft="lookup")
+        drafted = llama.stream([prompt], temperature=0, max_new_tokens=20, draft="prompt-lookup")
 
         assert [it.token for it in drafted] == plain
 
