@@ -1,4 +1,4 @@
-"""What rounding the weights costs: the demo model's perplexity on text it was not trained on.
+"""What rounding costs: the demo model's perplexity on text it was not trained on.
 
     python benchmarks/perplexity.py
 
@@ -27,6 +27,13 @@ from tools.demo_model.questions import load_intents
 
 SEED = 20
 
+FORMS: dict[str, dict[str, str]] = {
+    "exact": {},
+    "kv-cache int8": {"kv_cache": "int8"},
+    "int8": {"quantize": "int8"},
+    "int4": {"quantize": "int4"},
+}
+
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -38,9 +45,9 @@ def main() -> None:
     asked = held_out_questions(load_intents(SEED), rng, SEED)
     asked = rng.sample(asked, min(arguments.questions, len(asked)))
     exact: dict[str, float] = {}
-    print(f"{'':8}{'stories':>10}{'ratio':>8}{'answers':>10}{'ratio':>8}")
-    for quantize in (None, "int8", "int4"):
-        with Llama.open(demo.path(), quantize=quantize) as llama:
+    print(f"{'':14}{'stories':>10}{'ratio':>8}{'answers':>10}{'ratio':>8}")
+    for name, options in FORMS.items():
+        with Llama.open(demo.path(), **options) as llama:
             found = {
                 "stories": perplexity(llama, [story_ids(llama, text) for text in told]),
                 "answers": perplexity(
@@ -48,8 +55,8 @@ def main() -> None:
                 ),
             }
         exact = exact or found
-        cells = [f"{value:10.4f}{value / exact[name]:8.4f}" for name, value in found.items()]
-        print(f"{quantize or 'exact':8}{''.join(cells)}", flush=True)
+        cells = [f"{value:10.4f}{value / exact[kind]:8.4f}" for kind, value in found.items()]
+        print(f"{name:14}{''.join(cells)}", flush=True)
 
 
 def story_ids(llama: Llama, text: str) -> tuple[list[int], int]:

@@ -9,7 +9,7 @@ _RENAMED = {"url-file": "link", "sampler-option": "sampler_options", "base": "in
 _OTHERS = (
     "model-parallel-size max-seq-len max-batch-size max-new-tokens dtype device quantize tokenizer "
     "join-timeout rope-factor prompt-format sampler temperature top-p seed stop draft processor "
-    "output-dir limit-rate connections max-shard-size keep drop rename vocab-size "
+    "kv-cache output-dir limit-rate connections max-shard-size keep drop rename vocab-size "
     "pad-vocab-to-multiple init into"
 )
 _FLAG = re.compile(

@@ -51,6 +51,15 @@ SLOTS = 8
     help="How many answers are generated at the same time; each has memory for --max-seq-len "
     "tokens. The same as --max-batch-size.  [default: 8]",
 )
+@click.option(
+    "--prefix-cache",
+    metavar="MB",
+    type=WholeNumber(min=0),
+    default=512,
+    show_default=True,
+    help="Memory for the prefixes of conversations that have lost their slot to another; the least "
+    "recently used make room. 0 keeps none.",
+)
 @click.option("--model-name", metavar="NAME", help="What clients call it.  [default: its folder]")
 @click.option(
     "--api-key-file",
@@ -190,6 +199,7 @@ class ServeOptions:
     host: str
     port: int
     slots: int | None
+    prefix_cache: int
     model_name: str | None
     api_key_file: str | None
     no_auth: bool
@@ -241,6 +251,7 @@ class ServeOptions:
                 waiting=self.queue,
                 connections=self.connections,
                 arrival=self.arrival,
+                prefix_cache=self.prefix_cache * 1_000_000,
             ),
         )
 

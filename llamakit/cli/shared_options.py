@@ -110,6 +110,12 @@ def model_options(command: F) -> F:
             help="Quantize the weights to 8 or 4 bits while they are read.",
         ),
         click.option(
+            "--kv-cache",
+            type=click.Choice(["int8"]),
+            help="Round keys and values to 8 bits: half the memory a token.  "
+            "[default: keep them as computed]",
+        ),
+        click.option(
             "--compile/--no-compile",
             default=None,
             help="Compile the step that writes a token, on one rank.  "

@@ -64,6 +64,7 @@ class Llama(LoadedModel):
         quantize: str | None = None,
         compile: bool | None = None,  # noqa: A002 (as the option is called)
         join_timeout: float | None = None,
+        kv_cache: str | None = None,
     ) -> Llama:
         """Load a checkpoint of any number of shards on any valid number of ranks.
 
@@ -78,6 +79,7 @@ class Llama(LoadedModel):
             compile: compile the decoding step; None does so on a GPU, once it pays.
             join_timeout: seconds that the ranks have to find each other; None takes
                 ``LLAMAKIT_JOIN_TIMEOUT``, and 600 without it.
+            kv_cache: ``int8`` rounds keys and values to 8 bits, so that twice as many tokens fit.
         Raises:
             LlamakitError: something is wrong with the files or the settings.
         Source: ``Llama.build`` in the reference's ``llama/generation.py``.
@@ -94,6 +96,7 @@ class Llama(LoadedModel):
             quantize=quantize,
             compile=compile,
             join_timeout=join_timeout,
+            kv_cache=kv_cache,
         )
 
     @classmethod
@@ -112,6 +115,7 @@ class Llama(LoadedModel):
         compile: bool | None = None,  # noqa: A002 (as the option is called)
         join_timeout: float | None = None,
         rope_factor: float | None = None,
+        kv_cache: str | None = None,
         led: bool = False,
         progress: Callable[[int], None] | None = None,
         toolkit: Toolkit | None = None,
@@ -137,7 +141,9 @@ class Llama(LoadedModel):
         check_length(checkpoint, max_seq_len)
 
         path = str(Path(model).resolve())
-        spec = LoadSpec(path, dtype, device, quantize, compile, max_batch_size, rope_factor)
+        spec = LoadSpec(
+            path, dtype, device, quantize, compile, max_batch_size, rope_factor, kv_cache
+        )
         return cls(
             load_on_ranks(spec, checkpoint, model_parallel_size, led, progress, join_timeout),
             checkpoint,

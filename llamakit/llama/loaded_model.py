@@ -111,16 +111,26 @@ class LoadedModel(EncodingModel):
         layers = self.checkpoint.params.n_layers
         return choose_observers(choices, layers, toolkit=self.toolkit, tokenizer=self.tokenizer)
 
-    def engine(self) -> Engine:
+    def engine(self, prefix_cache: int = 0) -> Engine:
         """Open an engine that several threads may use at the same time.
 
         It has a cache of its own, ``max_batch_size`` slots of ``max_seq_len`` tokens; close it
         before the model.
+
+        Args:
+            prefix_cache: how many bytes the prefixes may take that have lost their slot.
         """
+        from llamakit.runtime.cache_slots import CacheSlots
         from llamakit.runtime.engine import Engine
         from llamakit.runtime.scheduler import Scheduler
 
-        return Engine(lambda: Scheduler(self._executor, self.max_batch_size, self.max_seq_len))
+        slots, length = self.max_batch_size, self.max_seq_len
+
+        def open_scheduler() -> Scheduler:
+            cache = CacheSlots(self._executor, slots, length, stored_nbytes=prefix_cache)
+            return Scheduler(self._executor, slots, length, cache=cache)
+
+        return Engine(open_scheduler)
 
     def forget(self) -> None:
         """Free the KV cache that is kept for prompts with the same prefix."""

@@ -30,6 +30,7 @@ class LoadSpec:
     Args:
         batch: how many sequences are decoded at the same time, at most.
         rope_factor: how far RoPE is scaled, instead of what the files say or imply.
+        kv_cache: ``int8`` rounds keys and values; None keeps them in ``dtype``.
     """
 
     path: str
@@ -39,6 +40,7 @@ class LoadSpec:
     compile: bool | None = None
     batch: int = 1
     rope_factor: float | None = None
+    kv_cache: str | None = None
 
 
 def load_on_ranks(
@@ -65,6 +67,8 @@ def load_on_ranks(
     from llamakit.runtime.rank_environment import read_environment
     from llamakit.runtime.rank_group import RankGroup
 
+    if spec.kv_cache not in (None, "int8"):
+        raise UsageError(f"kv_cache is {spec.kv_cache!r}: pass 'int8', or None to round nothing")
     ranks = size or read_environment().size
     check_loadable(  # before any process is started
         checkpoint, ranks, rope_factor=spec.rope_factor, quantize=spec.quantize
@@ -149,6 +153,7 @@ def _load_model(
         rope_factor=spec.rope_factor,
         progress=progress,
     )
+    model.kv_cache = spec.kv_cache
     # Llama 4's experts are chosen by value, which cannot be compiled.
     if group.size == 1 and architecture_of(checkpoint.params) is None:
         compiled_decoder.install(model, spec.compile)

@@ -32,6 +32,7 @@ class LoadOptions:
         max_batch_size: sequences that are generated at the same time.
         join_timeout: seconds that the processes have to find each other.
         rope_factor: how far RoPE is scaled.
+        kv_cache: ``int8`` or None.
     """
 
     tokenizer: str | None = None
@@ -44,6 +45,7 @@ class LoadOptions:
     max_batch_size: int | None = None
     join_timeout: float | None = None
     rope_factor: float | None = None
+    kv_cache: str | None = None
 
     def for_prompts(self, count: int = BATCH) -> LoadOptions:
         """Return them with a batch size for so many prompts, if they have none."""

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Container, Iterable, Sequence
 
 import torch
 
 from llamakit.runtime.executor import Executor
 from llamakit.runtime.model import Batch
+from llamakit.runtime.prefix_store import PAGE, PrefixStore
 
 PADDING = 0
 """The token that fills up a shorter row of a batch; its value does not matter."""
@@ -28,13 +29,17 @@ class CacheSlots:
     Args:
         count: how many slots.
         length: the longest sequence, in tokens.
+        stored_nbytes: how much memory the prefixes take that lose their slot; 0: none are stored.
     """
 
-    def __init__(self, executor: Executor, count: int, length: int) -> None:
+    def __init__(
+        self, executor: Executor, count: int, length: int, *, stored_nbytes: int = 0
+    ) -> None:
         self.executor = executor
         self.length = length
         self.held: list[list[int]] = [[] for _ in range(count)]
         self._number = executor.open_cache(count, length)
+        self._store = PrefixStore(executor, self._number, stored_nbytes) if stored_nbytes else None
 
     def fit(self, count: int, length: int, prompts: Iterable[Sequence[int]] = ()) -> None:
         """Make room for ``count`` sequences of ``length`` tokens.
@@ -54,6 +59,8 @@ class CacheSlots:
 
     def close(self) -> None:
         """Free the cache."""
+        if self._store is not None:
+            self._store.close()
         self.executor.close_cache(self._number)
 
     def forward(
@@ -119,6 +126,44 @@ class CacheSlots:
         shared = {slot: shared_length(self.held[slot], tokens) for slot in slots}
         most = max(shared.values())
         return next(slot for slot in (prefer, *slots) if shared[slot] == most), most
+
+    def shared(self, tokens: Sequence[int]) -> int:
+        """Return how many of a prompt's first tokens need not be computed."""
+        stored = self._store.shared(tokens) if self._store else 0
+        return max(self.best(tokens, 0)[1], stored)
+
+    def place(self, tokens: Sequence[int], slot: int, taken: Container[int], most: int) -> None:
+        """Bring the longest cached prefix of a prompt into a free slot.
+
+        Args:
+            taken: the slots that belong to rows; of others the content is moved, not copied.
+            most: how many tokens may come from the cache.
+        """
+        source, shared = self.best(tokens, slot)
+        shared = min(shared, most)
+        stored = min(self._store.shared(tokens), most) if self._store else 0
+        if stored >= shared + WORTH_COPYING:
+            self._store_slot(slot, 0)
+            self._load(slot, tokens)
+        elif source not in taken:
+            self.swap(source, slot)
+        elif shared >= WORTH_COPYING:
+            self._store_slot(slot, 0)
+            self.copy(source, slot, shared)
+        keep = min(shared_length(self.held[slot], tokens), max(shared, stored))
+        self._store_slot(slot, keep)
+        self.truncate(slot, keep)
+
+    def _store_slot(self, slot: int, keep: int) -> None:
+        """Store the prefix that a slot holds, before all but its first tokens are overwritten."""
+        if self._store is not None and len(self.held[slot]) // PAGE > keep // PAGE:
+            self._store.save(slot, self.held[slot])
+
+    def _load(self, slot: int, tokens: Sequence[int]) -> None:
+        assert self._store is not None
+        self.held[slot] = []  # true if the copy is interrupted
+        length = self._store.load(slot, tokens)
+        self.held[slot] = list(tokens[:length])
 
     def truncate(self, slot: int, length: int) -> None:
         """Drop what a slot holds from a position on."""

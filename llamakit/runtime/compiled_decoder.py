@@ -70,7 +70,7 @@ class CompiledDecoder:
     def __call__(self, batch: Batch, cache: KVCache, device: torch.device) -> torch.Tensor:
         """Return the logits, ``(B, V)`` float32."""
         stop = visible(max(batch.starts) + 1, cache.length)
-        for tensor in (cache.keys, cache.values):
+        for tensor in cache.tensors:
             torch._dynamo.mark_static_address(tensor)
         tokens = torch.tensor(batch.tokens, device=device)  # (B, 1)
         positions = torch.tensor(batch.starts, device=device)[:, None]  # (B, 1)

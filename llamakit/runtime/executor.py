@@ -26,7 +26,8 @@ class Executor:
         self.model = model
         self.group = group
         self._caches: dict[int, KVCache] = {}
-        self._opened = 0
+        self._pages: dict[int, tuple[torch.Tensor, ...]] = {}
+        self._opened = self._saved = 0
         self._states: dict[int, torch.Tensor] = {}
         self._number = group.register(self)
 
@@ -64,6 +65,27 @@ class Executor:
         """Exchange the keys and values of two slots, on every rank."""
         with self._together("swap", cache, one, other, length):
             self._caches[cache].swap(one, other, length)
+
+    def position_nbytes(self, cache: int) -> int:
+        """Return how many bytes one position of a slot has on this rank, in all layers."""
+        return self._caches[cache].position_nbytes * len(self._caches[cache].keys)
+
+    def save_page(self, cache: int, slot: int, start: int, stop: int) -> int:
+        """Copy some positions of a slot to a new page, on every rank; return its number."""
+        with self._together("save_page", cache, slot, start, stop):
+            self._saved += 1
+            self._pages[self._saved] = self._caches[cache].page(slot, start, stop)
+        return self._saved
+
+    def load_page(self, cache: int, slot: int, start: int, page: int) -> None:
+        """Copy a page to a slot, from a position on, on every rank."""
+        with self._together("load_page", cache, slot, start, page):
+            self._caches[cache].restore(slot, start, self._pages[page])
+
+    def drop_page(self, page: int) -> None:
+        """Free a page on every rank."""
+        with self._together("drop_page", page):
+            self._pages.pop(page, None)
 
     def forward(self, cache: int, batch: Batch) -> torch.Tensor:
         """Compute a batch on every rank.

@@ -15,7 +15,7 @@ from torch import nn
 from torch.nn.functional import rms_norm
 
 from llamakit.checkpoint.llama4 import Architecture
-from llamakit.runtime.attention import CacheWindow, attend
+from llamakit.runtime.attention import CacheWindow
 from llamakit.runtime.block import Block, FeedForward, RMSNorm
 from llamakit.runtime.linear import Layers
 from llamakit.runtime.rope import rotate
@@ -53,21 +53,18 @@ class Llama4Attention(nn.Module):
         """``(B, T, dim)`` to the same."""
         projected = self.wqkv(x)
         heads = projected.view(*projected.shape[:-1], -1, self.head_dim)  # (B, T, H + 2K, D)
-        count = window.cache.keys.shape[2]  # K
+        count = window.cache.n_kv_heads
         queries_and_keys, v = heads[:, :, :-count], heads[:, :, -count:]
-        mask, causal = window.mask, window.causal
-        if self.architecture.has_rope(self.layer):
+        has_rope = self.architecture.has_rope(self.layer)
+        if has_rope:
             queries_and_keys = rotate(queries_and_keys, window.rotation)
             if self.architecture.use_qk_norm:
                 normal = rms_norm(queries_and_keys.float(), (self.head_dim,), eps=self.eps)
                 queries_and_keys = normal.to(x.dtype)
-            if window.chunk_mask is not None:
-                mask, causal = window.chunk_mask, False
         q, k = queries_and_keys[:, :, :-count], queries_and_keys[:, :, -count:]
-        if self.architecture.tunes_temperature and not self.architecture.has_rope(self.layer):
-            q = (q * self._temperatures(window.positions)).to(x.dtype)
-        keys, values = window.store(self.layer, k, v)  # (B, K, S, D)
-        out: torch.Tensor = self.wo(attend(q, keys, values, mask, causal=causal))
+        if self.architecture.tunes_temperature and not has_rope:
+            q = (q * self._temperatures(window.place.positions)).to(x.dtype)
+        out: torch.Tensor = self.wo(window.attend(self.layer, q, k, v, within_chunks=has_rope))
         return out
 
     def _temperatures(self, positions: torch.Tensor) -> torch.Tensor:

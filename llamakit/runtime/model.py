@@ -17,8 +17,9 @@ from torch import nn
 
 from llamakit.protocols import FINAL_STATES
 from llamakit.runtime.attention import CacheWindow
+from llamakit.runtime.attention_plan import CALL_NBYTES, Limits, Piece, plan
 from llamakit.runtime.block import Block, RMSNorm
-from llamakit.runtime.kv_cache import KVCache
+from llamakit.runtime.kv_cache import Int8KVCache, KVCache, Place
 from llamakit.runtime.rope import rotations
 
 
@@ -87,6 +88,8 @@ class Transformer(nn.Module):
         self.head_dim, self.n_kv_heads, self.rope = head_dim, n_kv_heads, rope
         self.chunk = chunk
         self._rotations: torch.Tensor | None = None
+        self.kv_cache: str | None = None
+        """``int8`` rounds keys and values in caches that are opened from now on."""
         self.decoder: DecodingStep | None = None
         """Computes steps of one new token a row, if set; see ``compiled_decoder``."""
 
@@ -102,7 +105,8 @@ class Transformer(nn.Module):
 
     def new_cache(self, slots: int, length: int) -> KVCache:
         """Allocate keys and values for ``slots`` sequences of at most ``length`` tokens."""
-        return KVCache(
+        kind = Int8KVCache if self.kv_cache == "int8" else KVCache
+        return kind(
             len(self.layers), slots, length, self.n_kv_heads, self.head_dim, self.dtype, self.device
         )
 
@@ -188,17 +192,13 @@ class Transformer(nn.Module):
             ``(B, V)`` float32.
         """
         assert self._rotations is not None
-        window = CacheWindow(
-            cache=cache,
-            slots=slice(0, len(tokens)),
-            start=None,
-            positions=positions,
-            stop=stop,
-            rotation=self._rotations[positions].unsqueeze(2),
-            mask=self._mask(positions, stop),
-            causal=False,
-            chunk_mask=self._chunk_mask(positions, stop),
+        place = Place.of(0, None, positions)
+        rotation = self._rotations[positions].unsqueeze(2)
+        pieces, chunk_pieces = (
+            (_whole(positions, stop, self._mask(positions, 0, stop, chunk)),)
+            for chunk in (None, self.chunk)
         )
+        window = CacheWindow(cache, place, rotation, pieces, chunk_pieces)
         x = self.tok_embeddings(tokens)
         for layer in self.layers:
             x = layer(x, window)
@@ -225,34 +225,51 @@ class Transformer(nn.Module):
 
     def window(self, batch: Batch, cache: KVCache) -> CacheWindow:
         """Return the cache window of a batch, which is the same for every layer."""
-        rows, count = len(batch.tokens), len(batch.tokens[0])
-        stop = max(batch.starts) + count
+        count = len(batch.tokens[0])
         starts = torch.tensor(batch.starts, device=self.device)
         positions = starts[:, None] + torch.arange(count, device=self.device)  # (B, T)
-        is_prefill = stop == count  # nothing in the cache yet
-        aligned = min(batch.starts) == max(batch.starts)
-        mask = None
-        if not is_prefill and not (aligned and count == 1):
-            mask = self._mask(positions[:1] if aligned else positions, stop)
-        return CacheWindow(
-            cache=cache,
-            slots=slice(batch.slot, batch.slot + rows),
-            start=batch.starts[0] if aligned else None,
-            positions=positions,
-            stop=stop,
-            rotation=self._rotations_for(cache.length)[positions].unsqueeze(2),
-            mask=mask,
-            causal=is_prefill and count > 1,
-            chunk_mask=self._chunk_mask(positions[:1] if aligned else positions, stop),
-        )
+        start = batch.starts[0] if len(set(batch.starts)) == 1 else None
+        place = Place.of(batch.slot, start, positions)
+        rotation = self._rotations_for(cache.length)[positions].unsqueeze(2)
+        pieces = self._plan(batch, positions, cache, None)
+        is_chunked = self.chunk and max(batch.starts) + count > self.chunk
+        chunk_pieces = self._plan(batch, positions, cache, self.chunk) if is_chunked else pieces
+        return CacheWindow(cache, place, rotation, pieces, chunk_pieces)
 
-    def _chunk_mask(self, positions: torch.Tensor, stop: int) -> torch.Tensor | None:
-        """Return the mask of layers that attend within chunks; None while there is one chunk."""
-        return self._mask(positions, stop, self.chunk) if self.chunk and stop > self.chunk else None
+    def _plan(
+        self, batch: Batch, positions: torch.Tensor, cache: KVCache, chunk: int | None
+    ) -> tuple[Piece, ...]:
+        """Cut a batch into pieces of attention; on a GPU all of it is one, with a mask if needed.
 
-    def _mask(self, positions: torch.Tensor, stop: int, chunk: int | None = None) -> torch.Tensor:
-        """Return the causal mask: ``(B, T)`` positions to ``(B, 1, T, stop)``."""
-        keys, queries = torch.arange(stop, device=self.device), positions[:, None, :, None]
+        Args:
+            chunk: attention stays within chunks of so many positions.
+        """
+        count, stop = len(batch.tokens[0]), max(batch.starts) + len(batch.tokens[0])
+
+        def mask(rows: slice, begin: int, stop: int) -> torch.Tensor:
+            aligned = len(set(batch.starts[rows])) == 1
+            of_rows = positions[rows][:1] if aligned else positions[rows]
+            return self._mask(of_rows, begin, stop, chunk)
+
+        if self.device.type == "cpu":
+            limits = Limits(
+                padding=CALL_NBYTES // cache.position_nbytes,
+                rows=-(-torch.get_num_threads() // cache.n_kv_heads),
+                block=cache.block or stop,
+            )
+            return plan(batch.starts, count, limits, mask, chunk)
+        rows = slice(0, len(batch.tokens))
+        if chunk is None and stop == count > 1:
+            return (Piece(rows, slice(0, count), 0, 0, stop),)
+        aligned = count == 1 and len(set(batch.starts)) == 1 and chunk is None
+        return (_whole(positions, stop, None if aligned else mask(rows, 0, stop)),)
+
+    def _mask(
+        self, positions: torch.Tensor, begin: int, stop: int, chunk: int | None = None
+    ) -> torch.Tensor:
+        """Return the causal mask: ``(B, T)`` positions to ``(B, 1, T, stop - begin)``."""
+        keys = torch.arange(begin, stop, device=self.device)
+        queries = positions[:, None, :, None]
         hidden = keys > queries
         if chunk is not None:
             hidden |= keys // chunk != queries // chunk
@@ -265,3 +282,9 @@ class Transformer(nn.Module):
         if self._rotations is None or len(self._rotations) < length:
             self._rotations = rotations(self.rope, length, self.device)
         return self._rotations
+
+
+def _whole(positions: torch.Tensor, stop: int, mask: torch.Tensor | None) -> Piece:
+    """Return attention of a whole batch under a mask, from the first position of the cache on."""
+    rows, count = positions.shape
+    return Piece(slice(0, rows), slice(0, count), 0, None, stop, mask)

@@ -53,7 +53,7 @@ def is_long(row: RunningRow, cache: CacheSlots, chunk: int) -> bool:
 
 def shared_with_cache(row: RunningRow, cache: CacheSlots) -> int:
     """Return how many tokens of a prompt come from the cache; its last one never does."""
-    return min(cache.best(row.tokens, 0)[1], row.reusable)
+    return min(cache.shared(row.tokens), row.reusable)
 
 
 def _fits(counts: list[int], chunk: int) -> bool:

@@ -18,6 +18,7 @@ from llamakit.runtime.requests import Event, Scores
 CALLS = frozenset(
     (
         *("open_cache", "close_cache", "resize_cache", "copy", "swap"),
+        *("save_page", "load_page", "drop_page"),
         *("forward", "forward_observed", "logits_of", "drop_states", "first_nonfinite"),
     )
 )

@@ -16,7 +16,7 @@ from itertools import islice
 import torch
 
 from llamakit.errors import PromptError, PromptTooLongError
-from llamakit.runtime.cache_slots import WORTH_COPYING, CacheSlots, shared_length
+from llamakit.runtime.cache_slots import CacheSlots
 from llamakit.runtime.executor import Executor
 from llamakit.runtime.hidden_states import forward
 from llamakit.runtime.prompt_groups import choose_group, is_long, shared_with_cache
@@ -269,16 +269,7 @@ class Scheduler:
         Args:
             taken: the slots that belong to rows.
         """
-        if not row.reusable:
-            self._cache.truncate(slot, 0)
-            return
-        source, shared = self._cache.best(row.tokens, slot)
-        shared = min(shared, row.reusable)
-        if source not in taken:
-            self._cache.swap(source, slot)
-        elif shared >= WORTH_COPYING:
-            self._cache.copy(source, slot, shared)
-        self._cache.truncate(slot, min(shared_length(self._cache.held[slot], row.tokens), shared))
+        self._cache.place(row.tokens, slot, taken, row.reusable)
 
     def _leave(self, index: int) -> None:
         """Free the slot of a row that ended; the last row moves into it.

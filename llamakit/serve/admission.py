@@ -37,7 +37,7 @@ class Admission:
         self._limits = limits
         self._metrics = metrics
         self._tokenizer = llama.tokenizer
-        self._engine = llama.engine()
+        self._engine = llama.engine(limits.prefix_cache)
         self._in_flight: Counter[Hashable] = Counter()  # choices that have not ended, by client
         self._completions: set[CompletionStream] = set()
         self._seconds = 1.0  # the moving average of an answer's time

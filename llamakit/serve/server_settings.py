@@ -22,6 +22,7 @@ class Limits:
         waiting: answers that may wait for a slot.
         connections: that are open at the same time.
         arrival: seconds for a request to arrive completely.
+        prefix_cache: bytes of keys and values kept of prompts that have lost their slot.
         unread: tokens of one request's answers, each with its alternatives, that are computed ahead
             of a client that does not read; with 20 alternatives they take about 13 MB.
     """
@@ -33,6 +34,7 @@ class Limits:
     waiting: int = 256
     connections: int = 256
     arrival: float = 20.0
+    prefix_cache: int = 0
     unread: int = 1 << 15
 
 
