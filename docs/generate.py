@@ -56,6 +56,7 @@ USED_BY = {
     "`draft` of `Llama.stream` in Python.",
     "register_observers": "`generate` (`--observer`) and the argument `observers` of "
     "`Llama.stream`; `embed` and `/v1/embeddings` use the built-in `embedding`.",
+    "register_kernels": "everything that loads a model, with what `doctor --calibrate` measured.",
     "register_commands": "`llamakit NAME`; `llamakit --help` lists those of other packages under "
     "*From PACKAGE*.",
     "open_checkpoint": "everything that takes a model's folder.",
@@ -292,7 +293,8 @@ def plugin_protocols() -> str:
     formats = (protocols.PromptFormat, protocols.TextFormat, protocols.GapFormat)
     observers = (protocols.Observer, protocols.DrawingObserver, protocols.HiddenStates)
     exporters = (protocols.ExporterCapabilities,)
-    for cls in (*classes, *formats, *observers, *exporters):
+    kernels = (protocols.KernelSpec, protocols.PackedWeight, protocols.RoundedWeight)
+    for cls in (*classes, *formats, *observers, *exporters, *kernels):
         parts += _methods(cls)
     return _join(parts)
 

@@ -36,6 +36,7 @@ if TYPE_CHECKING:
         DrafterFactory,
         Engine,
         Exporter,
+        KernelSpec,
         LogitsProcessorFactory,
         ObserverFactory,
         PromptFormatFactory,
@@ -60,6 +61,7 @@ class Toolkit:
         self.models: Registry[CatalogEntry] = Registry("model")
         self.drafters: Registry[DrafterFactory] = Registry("drafter")
         self.observers: Registry[ObserverFactory] = Registry("observer")
+        self.kernels: Registry[KernelSpec] = Registry("kernel")
         self.commands: Registry[click.Command] = Registry("command", beside=self.checkpoint_tools)
         self.registries: dict[str, Registry[Any]] = {
             "register_samplers": self.samplers,
@@ -71,6 +73,7 @@ class Toolkit:
             "register_models": self.models,
             "register_drafters": self.drafters,
             "register_observers": self.observers,
+            "register_kernels": self.kernels,
             "register_commands": self.commands,
         }
         """All of these, by the hook that fills each."""

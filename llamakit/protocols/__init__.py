@@ -5,4 +5,5 @@ from llamakit.protocols.checkpoints import *  # noqa: F403
 from llamakit.protocols.dialogs import *  # noqa: F403
 from llamakit.protocols.exporters import *  # noqa: F403
 from llamakit.protocols.generation import *  # noqa: F403
+from llamakit.protocols.kernels import *  # noqa: F403
 from llamakit.protocols.observers import *  # noqa: F403

@@ -106,6 +106,7 @@ OFFERED = {
     "register_models": "models",
     "register_drafters": "drafters",
     "register_observers": "observers",
+    "register_kernels": "kernels",
     "register_commands": "commands",
     "open_checkpoint": "open_checkpoint",
     "load_tokenizer": "load_tokenizer",

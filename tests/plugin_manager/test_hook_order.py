@@ -23,6 +23,7 @@ REGISTERING = {
     "register_models": "models",
     "register_drafters": "drafters",
     "register_observers": "observers",
+    "register_kernels": "kernels",
     "register_commands": "commands",
 }
 OPENING = {"open_checkpoint": "path", "load_tokenizer": "path"}

@@ -11,11 +11,8 @@ import torch
 from torch import nn
 
 from llamakit.runtime.kernels.kernel import Kernel
-from llamakit.runtime.kernels.rounded import Rounded, Weight
+from llamakit.runtime.kernels.rounded import GROUP, PART, Rounded
 from llamakit.runtime.warning_filter import ignored_warnings
-
-GROUP = 32
-"""How many neighboring values share a scale and an offset in 4 bits."""
 
 _MIDDLE = 128
 """The zero point of activations: x86 multiplies unsigned 8 bits by signed 8 bits."""
@@ -33,11 +30,10 @@ class Int8(Kernel):
 
     name = "int8"
 
-    def __init__(self, weight: Weight, dtype: torch.dtype) -> None:
+    def __init__(self, weight: Rounded, dtype: torch.dtype) -> None:
         super().__init__()
-        quantized, scale = to_int8(weight)
-        self.weight = nn.Parameter(quantized, requires_grad=False)  # (N, K)
-        self.scale = nn.Parameter(scale.to(dtype), requires_grad=False)  # (N,)
+        self.weight = nn.Parameter(weight.values, requires_grad=False)  # (N, K)
+        self.scale = nn.Parameter(weight.scales.to(dtype), requires_grad=False)  # (N,)
 
     @property
     def nbytes(self) -> int:
@@ -58,9 +54,9 @@ class Int8OneDNN(Kernel):
 
     name = "onednn-int8"
 
-    def __init__(self, weight: Weight) -> None:
+    def __init__(self, weight: Rounded) -> None:
         super().__init__()
-        quantized, self.scale = to_int8(weight)
+        quantized, self.scale = weight.values, weight.scales
         self.packed = torch.ops.onednn.qlinear_prepack(quantized, None)
         self.zero_points = torch.zeros(len(quantized), dtype=torch.int64)
         self._nbytes = quantized.numel() + self.scale.nbytes + self.zero_points.nbytes
@@ -104,9 +100,9 @@ class Int8FBGEMM(Kernel):
 
     name = "fbgemm-int8"
 
-    def __init__(self, weight: Weight) -> None:
+    def __init__(self, weight: Rounded) -> None:
         super().__init__()
-        quantized, scale = to_int8(weight)
+        quantized, scale = weight.values, weight.scales
         self._nbytes = quantized.nbytes + scale.nbytes
         scaled = _per_channel(quantized, scale)
         del quantized  # that was copied
@@ -133,15 +129,15 @@ class Int4(Kernel):
 
     name = "int4"
 
-    def __init__(self, weight: Weight) -> None:
+    def __init__(self, weight: Rounded) -> None:
         super().__init__()
         pack, self._multiply = (
             (_pack_for_cpu, torch.ops.aten._weight_int4pack_mm_for_cpu)
-            if _device(weight).type == "cpu"
+            if weight.values.device.type == "cpu"
             else (_pack_for_gpu, torch.ops.aten._weight_int4pack_mm)
         )
-        packed, scales = _pack_in_parts(weight, pack)
-        self.weight = nn.Parameter(packed, requires_grad=False)
+        self.weight = nn.Parameter(_pack_in_parts(weight, pack), requires_grad=False)
+        scales = weight.scales.transpose(0, 1).contiguous()
         self.scales = nn.Parameter(scales, requires_grad=False)  # (K/G, N, 2)
 
     @property
@@ -164,79 +160,18 @@ def _per_channel(quantized: torch.Tensor, scale: torch.Tensor) -> torch.Tensor:
         return torch._make_per_channel_quantized_tensor(quantized, scale.double(), zeros, 0)
 
 
-def to_int8(
-    weight: Weight, largest: torch.Tensor | None = None
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """Round each row to 255 steps.
-
-    Args:
-        weight: what is rounded; what already is, is returned.
-        largest: the largest magnitude of each row, ``(N,)`` float32, where the weight is a part of
-            longer rows.
-    Returns:
-        ``(N, K)`` int8 and ``(N,)`` float32, whose product is nearly the weight.
-    """
-    if isinstance(weight, Rounded):
-        return weight.values, weight.scales
-    quantized = torch.empty(weight.shape, dtype=torch.int8, device=weight.device)
-    scale = torch.empty(len(weight), device=weight.device)
-    for start in range(0, len(weight), _ROWS):  # in parts: a float32 copy of all would be large
-        rows = slice(start, start + _ROWS)
-        part = weight[rows].float()
-        peak = part.abs().amax(1) if largest is None else largest[rows]
-        # Of two tensors: a GPU divides by a number by multiplying with its rounded reciprocal.
-        step = (peak / torch.full_like(peak, 127)).clamp_(min=1e-30)
-        quantized[rows] = (part / step[:, None]).round_().to(torch.int8)
-        scale[rows] = step
-    return quantized, scale
-
-
-def to_int4(weight: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Round each group of a row to 16 steps between its least and its largest value.
-
-    Returns:
-        ``(N, K)`` int32 from 0 to 15, and ``(K/G, N, 2)`` bfloat16: the step, and the value of
-        8. ``(value - 8) * step + middle`` is nearly the weight.
-    """
-    groups = weight.float().view(len(weight), -1, GROUP)  # (N, K/G, G)
-    least, most = groups.amin(-1), groups.amax(-1)
-    width = most - least
-    step = (width / torch.full_like(width, 15)).clamp_(min=1e-8).to(torch.bfloat16)
-    middle = (least + step.float() * 8).to(torch.bfloat16)
-    values = (groups - middle.float()[..., None]) / step.float()[..., None] + 8
-    scales = torch.stack((step.T, middle.T), -1)
-    return values.round_().clamp_(0, 15).flatten(1).to(torch.int32), scales
-
-
-def _int4_rows(weight: Weight, start: int, stop: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """Round some rows, or unpack what is rounded, as ``to_int4``."""
-    if not isinstance(weight, Rounded):
-        return to_int4(weight[start:stop])
-    numbers = weight.numbers(start, stop).to(torch.int32)
-    return numbers, weight.scales[start:stop].transpose(0, 1)
-
-
-def _pack_in_parts(
-    weight: Weight, pack: Callable[[torch.Tensor], torch.Tensor]
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """Round and pack some rows at a time, into one tensor."""
-    rows, columns = weight.shape
-    device = _device(weight)
-    scales = torch.empty(columns // GROUP, rows, 2, dtype=torch.bfloat16, device=device)
+def _pack_in_parts(weight: Rounded, pack: Callable[[torch.Tensor], torch.Tensor]) -> torch.Tensor:
+    """Pack some rows at a time, into one tensor."""
+    rows = len(weight.values)
     packed = torch.empty(0)
-    for start in range(0, rows, _ROWS):
-        stop = min(start + _ROWS, rows)
-        values, scales[:, start:stop] = _int4_rows(weight, start, stop)
-        part = pack(values)
+    for start in range(0, rows, PART):
+        stop = min(start + PART, rows)
+        part = pack(weight.numbers(start, stop).to(torch.int32))
         if start == 0:
             shape = (len(part) * rows // stop, *part.shape[1:])
-            packed = torch.empty(shape, dtype=part.dtype, device=device)
+            packed = torch.empty(shape, dtype=part.dtype, device=part.device)
         packed[len(packed) * start // rows :][: len(part)] = part
-    return packed, scales
-
-
-def _device(weight: Weight) -> torch.device:
-    return weight.device if isinstance(weight, torch.Tensor) else weight.values.device
+    return packed
 
 
 def _pack_for_cpu(values: torch.Tensor) -> torch.Tensor:
@@ -248,10 +183,6 @@ def _pack_for_gpu(values: torch.Tensor) -> torch.Tensor:
     pairs = (values[:, ::2] << 4 | values[:, 1::2]).to(torch.uint8)
     packed: torch.Tensor = torch.ops.aten._convert_weight_to_int4pack(pairs, 8)
     return packed
-
-
-_ROWS = 256
-"""How many rows are rounded at a time: the operators pack in blocks that divide this."""
 
 
 def has_int8_onednn() -> bool:
