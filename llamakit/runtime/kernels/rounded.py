@@ -42,7 +42,9 @@ class Rounded:
         return torch.stack((pairs & 15, pairs >> 4), -1).flatten(1)
 
     def multiplied_out(self) -> torch.Tensor:
-        """Return the values of a weight in 4 bits, ``(N, K)`` float32."""
+        """Return the values of the weight, ``(N, K)`` float32."""
+        if self.kind == "int8":
+            return self.values * self.scales[:, None]
         steps, middles = self.scales.float().unbind(-1)  # (N, K/G)
         groups = self.numbers(0, len(self.values)).view(*steps.shape, -1).float() - 8
         return (groups * steps[..., None] + middles[..., None]).flatten(1)[:, self.columns or ...]
