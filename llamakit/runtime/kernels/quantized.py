@@ -5,6 +5,7 @@ Shapes: N outputs, K inputs, G values that share a scale.
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Callable, Sequence
 
 import torch
@@ -19,6 +20,10 @@ _MIDDLE = 128
 
 _STEP = 1 / 127
 """Between two activations of a row whose largest is 1."""
+
+OUTLIER = 40
+"""How many times the mean magnitude of a row its largest has to be to count as an outlier: the
+step of 8 bits is then a third of the mean."""
 
 
 class Int8(Kernel):
@@ -45,12 +50,49 @@ class Int8(Kernel):
         return nn.functional.linear(x, self.weight.to(x.dtype)) * self.scale
 
 
-class Int8OneDNN(Kernel):
-    """8-bit weights and 8-bit activations, one scale an output and one a row, by oneDNN.
+class Int8ByInt8(Kernel):
+    """8-bit weights and 8-bit activations, one scale an output and one a row.
 
     Each row is rounded by its own largest value, so it does not depend on its neighbors in the
-    batch (PyTorch's ``quantized.linear_dynamic`` has one scale for all rows).
+    batch. A row with an outlier would lose its other values: what rounding leaves of it is rounded
+    again, and multiplied as a row of its own.
     """
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """``(..., K)`` to ``(..., N)``."""
+        rows = x.reshape(-1, x.shape[-1])  # (B, K)
+        magnitudes = rows.abs()
+        largest = magnitudes.amax(-1, keepdim=True).float().clamp_(min=1e-30)  # (B, 1)
+        has_outlier = (largest > OUTLIER * magnitudes.mean(-1, keepdim=True)).squeeze(1)
+        if has_outlier.any():
+            out = self._in_two_parts(rows.float(), largest, has_outlier)
+        else:
+            out = self._multiply(rows, largest)
+        return out.to(x.dtype).view(*x.shape[:-1], -1)
+
+    def _in_two_parts(
+        self, rows: torch.Tensor, largest: torch.Tensor, has_outlier: torch.Tensor
+    ) -> torch.Tensor:
+        step = largest * _STEP
+        rounded = (rows / step).round_().mul_(step)
+        rest = (rows - rounded)[has_outlier]  # (R, K)
+        rows = torch.where(has_outlier[:, None], rounded, rows)
+        most = rest.abs().amax(-1, keepdim=True).clamp_(min=1e-30)
+        out = self._multiply(torch.cat((rows, rest)), torch.cat((largest, most)))
+        out[: len(rows)][has_outlier] += out[len(rows) :]
+        return out[: len(rows)]
+
+    @abstractmethod
+    def _multiply(self, rows: torch.Tensor, largest: torch.Tensor) -> torch.Tensor:
+        """Multiply rows, ``(B, K)``, that are rounded by their largest magnitudes, ``(B, 1)``.
+
+        Returns:
+            ``(B, N)`` float32, or in the dtype of the rows.
+        """
+
+
+class Int8OneDNN(Int8ByInt8):
+    """8 by 8 bits, by oneDNN; PyTorch's ``quantized.linear_dynamic`` has one scale for all rows."""
 
     name = "onednn-int8"
 
@@ -66,11 +108,9 @@ class Int8OneDNN(Kernel):
         """How many bytes the packed weight takes."""
         return self._nbytes
 
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """``(..., K)`` to ``(..., N)``."""
-        rows = x.reshape(-1, x.shape[-1]).float()  # (B, K)
-        step = rows.abs().amax(-1, keepdim=True).clamp_(min=1e-30).div_(127)  # (B, 1)
-        rounded = (rows * step.reciprocal()).round_().to(torch.int8)
+    def _multiply(self, rows: torch.Tensor, largest: torch.Tensor) -> torch.Tensor:
+        step = largest / 127
+        rounded = (rows.float() * step.reciprocal()).round_().to(torch.int8)
         # The quickest way to add 128 to signed 8 bits is to flip their highest bit.
         shifted = rounded.view(torch.uint8).bitwise_xor_(_MIDDLE)
         out: torch.Tensor = torch.ops.onednn.qlinear_pointwise(
@@ -88,14 +128,14 @@ class Int8OneDNN(Kernel):
             [],
             "",
         )
-        return out.mul_(step).to(x.dtype).view(*x.shape[:-1], -1)
+        return out.mul_(step)
 
 
-class Int8FBGEMM(Kernel):
-    """8-bit weights and 8-bit activations, one scale an output and one a row, by FBGEMM.
+class Int8FBGEMM(Int8ByInt8):
+    """8 by 8 bits, by FBGEMM, which is quicker for few rows.
 
-    As ``Int8OneDNN``, and quicker for few rows. Its operator rounds activations itself, by one
-    step for all rows: each row is brought to the same largest value before.
+    Its operator rounds activations itself, by one step for all rows: each row is brought to the
+    same largest value before.
     """
 
     name = "fbgemm-int8"
@@ -113,15 +153,12 @@ class Int8FBGEMM(Kernel):
         """How many bytes the packed weight takes."""
         return self._nbytes
 
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """``(..., K)`` to ``(..., N)``."""
-        rows = x.reshape(-1, x.shape[-1])  # (B, K)
-        largest = rows.abs().amax(-1, keepdim=True).float().clamp_(min=1e-30)  # (B, 1)
+    def _multiply(self, rows: torch.Tensor, largest: torch.Tensor) -> torch.Tensor:
         out: torch.Tensor = torch.ops.quantized.linear_with_input_q_dq_qweight_dq_output_fp32(
             rows / largest, _STEP, _MIDDLE, self.packed
         )
-        scaled = torch.empty_like(out, dtype=x.dtype)  # rounded by the multiplication
-        return torch.mul(out, largest, out=scaled).view(*x.shape[:-1], -1)
+        scaled = torch.empty_like(out, dtype=rows.dtype)  # rounded by the multiplication
+        return torch.mul(out, largest, out=scaled)
 
 
 class Int4(Kernel):
