@@ -79,10 +79,8 @@ def _names_fault(what: str, names: Any, known: tuple[str, ...]) -> str:
 
 
 def _rows_fault(rows: Any) -> str:
-    if isinstance(rows, tuple) and len(rows) == 2:
+    if isinstance(rows, tuple) and len(rows) == 2 and type(rows[0]) is int:
         least, most = rows
-        if type(least) is int and least >= 1 and (most is None or type(most) is int):
-            return (
-                "" if most is None or most >= least else f"has the rows {rows}: the least is more"
-            )
-    return f"has {rows!r:.60} as rows; expected two numbers from 1, the second may be None"
+        if least >= 1 and (most is None or (type(most) is int and most >= least)):
+            return ""
+    return f"has {rows!r:.60} as rows; expected the least from 1, and the greatest number or None"

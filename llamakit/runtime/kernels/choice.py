@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -33,6 +33,7 @@ class Packer:
         traceable: only kernels that torch.compile can trace.
         mapped: leave weights in their mapped file where the kernel allows it, although a copy in
             memory is a tenth quicker to read: for a model larger than memory.
+        kernels: those to choose from; what is installed, if None.
     """
 
     device: torch.device
@@ -42,6 +43,7 @@ class Packer:
     fastest: Mapping[int, str] = field(default_factory=dict)
     traceable: bool = False
     mapped: bool = False
+    kernels: Iterable[Entry] | None = None
 
     def __post_init__(self) -> None:
         if self.quantize not in (None, *QUANTIZATIONS):
@@ -113,6 +115,7 @@ class Packer:
 
     def _kernels(self, bits: int) -> Iterator[Entry]:
         """Yield the kernels to try: the fastest, then in order of registration."""
-        entries = kernels_for(self.device, self.dtype, bits, self.rows, traceable=self.traceable)
+        what = self.device, self.dtype, bits, self.rows
+        entries = kernels_for(*what, traceable=self.traceable, kernels=self.kernels)
         fastest = self.fastest.get(bits)
         return iter(sorted(entries, key=lambda entry: entry.name != fastest))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 import torch
 
@@ -40,7 +40,13 @@ class PluginKernel(Kernel):
 
 
 def kernels_for(
-    device: torch.device, dtype: torch.dtype, bits: int, rows: int, *, traceable: bool = False
+    device: torch.device,
+    dtype: torch.dtype,
+    bits: int,
+    rows: int,
+    *,
+    traceable: bool = False,
+    kernels: Iterable[Entry] | None = None,
 ) -> Iterator[Entry]:
     """Yield the kernels that this machine has for weights of some bits, in order of registration.
 
@@ -48,9 +54,10 @@ def kernels_for(
         dtype: of the activations.
         rows: how many sequences are decoded at the same time, at most.
         traceable: only those that torch.compile can trace.
+        kernels: those to choose from; what is installed, if None.
     """
     traceable = traceable or device.type != "cpu"
-    for entry in default_toolkit().kernels:
+    for entry in default_toolkit().kernels if kernels is None else kernels:
         spec: KernelSpec = entry.value
         least, most = spec.rows
         fits = spec.bits == bits and least <= rows and (most is None or rows <= most)
