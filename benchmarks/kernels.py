@@ -15,8 +15,10 @@ import time
 
 import torch
 
-from llamakit.runtime.kernels import half_precision, quantized
-from llamakit.runtime.kernels.kernel import Kernel, Plain
+from llamakit.plugin_manager.registry import Entry
+from llamakit.runtime.kernels.kernel import Kernel
+from llamakit.runtime.kernels.registered import kernels_for, pack
+from llamakit.runtime.kernels.rounded import round_weight
 
 COPIES = 5
 
@@ -29,9 +31,8 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=8.0, help="for each number of rows")
     arguments = parser.parse_args()
     weight = (torch.randn(arguments.outputs, arguments.inputs) * 0.02).bfloat16()
-    kernels = {
-        kind.name: [kind(weight.clone()) for _ in range(COPIES)] for kind in available(weight)
-    }
+    kernels = {entry.name: packed(entry, weight) for entry in available()}
+    kernels = {name: copies for name, copies in kernels.items() if copies}
     for rows in map(int, arguments.rows.split(",")):
         x = torch.randn(rows, arguments.inputs).bfloat16()
         best = measure(kernels, x, arguments.seconds)
@@ -41,21 +42,26 @@ def main() -> None:
             print(f"{name:14}{speed:8.1f}{seconds * 1e6:9.0f}{best['plain'] / seconds:10.2f}")
 
 
-def available(weight: torch.Tensor) -> list[type[Kernel]]:
-    """Return the kernels that this processor has."""
-    kinds: list[type[Kernel]] = [Plain]
-    kinds += [half_precision.RowByRow, half_precision.OneDNN] if half_precision.has_onednn() else []
-    kinds += [Scaled] if half_precision.has_half() else []
-    kinds += [quantized.Int8FBGEMM] if quantized.has_int8_fbgemm() else []
-    kinds += [quantized.Int8OneDNN] if quantized.has_int8_onednn() else []
-    return [*kinds, quantized.Int4] if quantized.fits_int4(weight.shape, weight.device) else kinds
+def available() -> list[Entry]:
+    """Return the kernels that this processor has, those of plugins among them."""
+    cpu, dtype = torch.device("cpu"), torch.bfloat16
+    found = [
+        entry
+        for bits in (16, 8, 4)
+        for rows in (1, 8)
+        for entry in kernels_for(cpu, dtype, bits, rows)
+    ]
+    found.sort(key=lambda entry: entry.name != "plain")
+    return list(dict.fromkeys(found))
 
 
-class Scaled(half_precision.Half):
-    """A bfloat16 weight in float16, as a model has it that computes in float32."""
-
-    def __init__(self, weight: torch.Tensor) -> None:
-        super().__init__(weight, half_precision.half_scale(weight))
+def packed(entry: Entry, weight: torch.Tensor) -> list[Kernel]:
+    """Pack copies of a weight; none if the kernel does not take it."""
+    bits = entry.value.bits
+    held = weight if bits == 16 else round_weight(weight, "int8" if bits == 8 else "int4")
+    copies = (held.clone() if isinstance(held, torch.Tensor) else held for _ in range(COPIES))
+    made = (pack(entry, copy, torch.bfloat16) for copy in copies)
+    return [kernel for kernel in made if kernel is not None]
 
 
 @torch.inference_mode()

@@ -3,7 +3,10 @@
     python benchmarks/perplexity.py
 
 The text is what ``tools/demo_model/evaluate.py`` judges the model by: new stories, and held-out
-questions with their answers. The peer is the same checkpoint with every value kept.
+questions with their answers. The peer is the same checkpoint with every value kept. All is done
+again with a checkpoint in which two channels of activations are 100 times as large, and the
+weights that they meet a hundredth, so that it computes the same: "off" is by how much the
+log-probability of a token changes, on average.
 """
 
 from __future__ import annotations
@@ -11,13 +14,20 @@ from __future__ import annotations
 import argparse
 import math
 import random
+import statistics
 import sys
+import tempfile
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
+
+from decoding.outlier_model import make_outlier_model
 
 from llamakit import demo
+from llamakit.api import choose_sampling
 from llamakit.llama.llama import Llama
-from llamakit.llama.score_windows import Window
-from llamakit.llama.scoring import score_windows
+from llamakit.runtime.kernels.kernel import Kernel
+from llamakit.runtime.requests import Request
 
 sys.path.insert(0, str(Path(__file__).parents[1]))  # tools/ is no installed package
 
@@ -44,19 +54,35 @@ def main() -> None:
     told = [stories.story(rng) for _ in range(arguments.stories)]
     asked = held_out_questions(load_intents(SEED), rng, SEED)
     asked = rng.sample(asked, min(arguments.questions, len(asked)))
-    exact: dict[str, float] = {}
-    print(f"{'':14}{'stories':>10}{'ratio':>8}{'answers':>10}{'ratio':>8}")
+    with tempfile.TemporaryDirectory() as folder:
+        outliers = make_outlier_model(Path(demo.path()), Path(folder) / "outliers")
+        for model in (demo.path(), outliers):
+            print(f"\n{Path(model).name:14}{'stories':>10}{'ratio':>8}{'off':>8}", end="")
+            print(f"{'answers':>10}{'ratio':>8}{'off':>8}")
+            compare(model, told, asked)
+
+
+def compare(model: str | Path, told: list[str], asked: list[tuple[Any, str]]) -> None:
+    """Print what each way of rounding a model costs."""
+    exact: list[list[float]] = []
     for name, options in FORMS.items():
-        with Llama.open(demo.path(), **options) as llama:
-            found = {
-                "stories": perplexity(llama, [story_ids(llama, text) for text in told]),
-                "answers": perplexity(
-                    llama, [answer_ids(llama, text, intent.answer) for intent, text in asked]
-                ),
-            }
-        exact = exact or found
-        cells = [f"{value:10.4f}{value / exact[kind]:8.4f}" for kind, value in found.items()]
-        print(f"{name:14}{''.join(cells)}", flush=True)
+        with Llama.open(model, dtype="float32", **options) as llama:
+            texts = [
+                [story_ids(llama, text) for text in told],
+                [answer_ids(llama, text, intent.answer) for intent, text in asked],
+            ]
+            logprobs = [token_logprobs(llama, them) for them in texts]
+            kernels = kernel_names(llama)
+        exact = exact or logprobs
+        cells = [cell(own, right) for own, right in zip(logprobs, exact, strict=True)]
+        print(f"{name:14}{''.join(cells)}   {kernels}", flush=True)
+
+
+def cell(own: list[float], right: list[float]) -> str:
+    """Show a perplexity, its ratio to the exact one, and how much a token's logprob is off."""
+    perplexity, best = (math.exp(-statistics.fmean(them)) for them in (own, right))
+    off = statistics.fmean(abs(a - b) for a, b in zip(own, right, strict=True))
+    return f"{perplexity:10.4f}{perplexity / best:8.4f}{off:8.4f}"
 
 
 def story_ids(llama: Llama, text: str) -> tuple[list[int], int]:
@@ -70,10 +96,30 @@ def answer_ids(llama: Llama, question: str, answer: str) -> tuple[list[int], int
     return prompt + llama.tokenizer.encode(f" {answer} ", eos=True), len(prompt)
 
 
-def perplexity(llama: Llama, texts: list[tuple[list[int], int]]) -> float:
-    """Return e to the mean loss of an id."""
-    scores = [score for _, score in score_windows(llama, [Window(*text) for text in texts])]
-    return math.exp(-sum(it.logprob for it in scores) / sum(it.tokens for it in scores))
+def token_logprobs(llama: Llama, texts: list[tuple[list[int], int]]) -> list[float]:
+    """Return the log-probability of every token that counts, in the order of the texts."""
+    greedy = choose_sampling(temperature=0)
+    found: dict[int, Sequence[float]] = {}
+    requests = [
+        Request(
+            tokens,
+            len(tokens),
+            greedy,
+            0,
+            prompt_logprobs=True,
+            first_scored=first,
+            prompt_only=True,
+        )
+        for tokens, first in texts
+    ]
+    for event in llama.run(requests):
+        found[event.index] = event.prompt_logprobs or ()
+    return [logprob for index in range(len(texts)) for logprob in found[index]]
+
+
+def kernel_names(llama: Llama) -> str:
+    kernels = (it for it in llama._executor.model.modules() if isinstance(it, Kernel))
+    return ", ".join(sorted({it.name for it in kernels}))
 
 
 if __name__ == "__main__":

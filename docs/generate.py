@@ -57,6 +57,7 @@ USED_BY = {
     "register_observers": "`generate` (`--observer`) and the argument `observers` of "
     "`Llama.stream`; `embed` and `/v1/embeddings` use the built-in `embedding`.",
     "register_runners": "`generate` (`--on`).",
+    "register_kernels": "everything that loads a model, with what `doctor --calibrate` measured.",
     "register_commands": "`llamakit NAME`; `llamakit --help` lists those of other packages under "
     "*From PACKAGE*.",
     "open_checkpoint": "everything that takes a model's folder.",
@@ -294,7 +295,8 @@ def plugin_protocols() -> str:
     observers = (protocols.Observer, protocols.DrawingObserver, protocols.HiddenStates)
     exporters = (protocols.ExporterCapabilities,)
     runners = (protocols.RunnerCapabilities, protocols.Replica)
-    for cls in (*classes, *formats, *observers, *exporters, *runners):
+    kernels = (protocols.KernelSpec, protocols.PackedWeight, protocols.RoundedWeight)
+    for cls in (*classes, *formats, *observers, *exporters, *runners, *kernels):
         parts += _methods(cls)
     return _join(parts)
 

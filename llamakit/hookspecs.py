@@ -21,6 +21,7 @@ if TYPE_CHECKING:
         DrafterFactory,
         Engine,
         Exporter,
+        KernelSpec,
         LogitsProcessorFactory,
         ObserverFactory,
         PromptFormatFactory,
@@ -223,6 +224,25 @@ def register_runners(runners: Registrar[Runner]) -> None:
 
     Args:
         runners: call ``runners.register(name, run, help=...)`` on it, with a ``Runner``.
+    Returns: nothing.
+
+    Since 0.1.
+    """
+
+
+@hookspec
+def register_kernels(kernels: Registrar[KernelSpec]) -> None:
+    """Offer kernels: layouts of a weight, and the product with it.
+
+    A ``KernelSpec`` says for which devices, dtypes, bits and numbers of rows a kernel is, what it
+    rounds, and the places of its code, which is imported when a model is loaded:
+    ``pack(weight, dtype)`` returns a ``PackedWeight``, which is called with activations.
+    ``llamakit doctor --calibrate`` measures it beside the others, and models are loaded with the
+    fastest; one that was not measured is used where nothing else fits. Weights of 8 and 4 bits are
+    rounded by llamakit, so every kernel multiplies by the same integers.
+
+    Args:
+        kernels: call ``kernels.register(name, spec, help=...)`` on it, with a ``KernelSpec``.
     Returns: nothing.
 
     Since 0.1.

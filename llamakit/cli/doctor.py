@@ -48,6 +48,9 @@ def _parts(machine: dict[str, Any]) -> list[RenderableType]:
         if name == "kernels":
             for dtype, kernel in value.items():
                 facts.add_row(Text(f"{dtype} weights", style="bold"), Text(kernel))
+        elif name == "unavailable":
+            for kernel, lacks in value.items():
+                facts.add_row(Text(f"not {kernel}", style="bold"), Text(lacks))
         elif name != "timings":
             text = ", ".join(map(str, value)) if isinstance(value, list) else str(value)
             facts.add_row(Text(name.replace("_", " "), style="bold"), Text(text))

@@ -13,6 +13,7 @@ import pluggy
 from llamakit import hookspecs
 from llamakit._distribution import __version__
 from llamakit.errors import PluginError
+from llamakit.plugin_manager.contracts.kernels import is_place, spec_fault
 from llamakit.plugin_manager.entry_points import EntryPoint
 from llamakit.plugin_manager.failures import attributed
 from llamakit.plugin_manager.guarded_hooks import HookGuard
@@ -56,11 +57,16 @@ def load_command(entry: Entry) -> click.Command:
     command = entry.value
     with attributed(entry):
         if isinstance(command, str):
-            module, _, attribute = command.partition(":")
-            command = functools.reduce(getattr, attribute.split("."), import_module(module))
+            command = import_place(command)
         if not isinstance(command, click.Command):
             raise _wrong_value(entry._replace(value=command), "a click.Command")
     return command
+
+
+def import_place(place: str) -> Any:
+    """Import what ``module:attribute`` names."""
+    module, _, attribute = place.partition(":")
+    return functools.reduce(getattr, attribute.split("."), import_module(module))
 
 
 def register(manager: pluggy.PluginManager, plugin: object, name: str, guard: HookGuard) -> None:
@@ -153,6 +159,9 @@ def _checked(entry: Entry) -> Entry:
     if entry.kind in ("model", "engine"):
         if not isinstance(entry.value, Mapping):
             raise _wrong_value(entry, "a mapping")
+    elif entry.kind == "kernel":
+        if fault := spec_fault(entry.value):
+            raise TypeError(f"the {entry} {fault}")
     elif not callable(entry.value):
         raise _wrong_value(entry, "something to call")
     return entry
@@ -160,8 +169,7 @@ def _checked(entry: Entry) -> Entry:
 
 def _checked_place(entry: Entry) -> Entry:
     """Check a command that is registered by its place, ``module:attribute``, and not imported."""
-    module, _, attribute = entry.value.partition(":")
-    if not all(part.isidentifier() for part in [*module.split("."), *attribute.split(".")]):
+    if not is_place(entry.value):
         raise ValueError(f"the {entry} is {entry.value!r}; expected 'module:attribute'")
     if not entry.help:
         raise ValueError(f"the {entry} is imported when it is run, so it needs help=")

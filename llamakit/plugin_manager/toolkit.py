@@ -36,6 +36,7 @@ if TYPE_CHECKING:
         DrafterFactory,
         Engine,
         Exporter,
+        KernelSpec,
         LogitsProcessorFactory,
         ObserverFactory,
         PromptFormatFactory,
@@ -62,6 +63,7 @@ class Toolkit:
         self.drafters: Registry[DrafterFactory] = Registry("drafter")
         self.observers: Registry[ObserverFactory] = Registry("observer")
         self.runners: Registry[Runner] = Registry("runner")
+        self.kernels: Registry[KernelSpec] = Registry("kernel")
         self.commands: Registry[click.Command] = Registry("command", beside=self.checkpoint_tools)
         self.registries: dict[str, Registry[Any]] = {
             "register_samplers": self.samplers,
@@ -74,6 +76,7 @@ class Toolkit:
             "register_drafters": self.drafters,
             "register_observers": self.observers,
             "register_runners": self.runners,
+            "register_kernels": self.kernels,
             "register_commands": self.commands,
         }
         """All of these, by the hook that fills each."""

@@ -9,7 +9,6 @@ import torch
 
 from llamakit.runtime.device import pick_device, pick_dtype
 from llamakit.runtime.kernels import calibration
-from llamakit.runtime.kernels.choice import Packer
 from llamakit.runtime.rank_environment import read_environment
 
 
@@ -33,6 +32,7 @@ def describe_machine(*, calibrate: bool = False) -> dict[str, Any]:
         "ranks": read_environment().size,
         "calibrated": measured is not None,
         "kernels": kernels(device),
+        "unavailable": calibration.unavailable(),
         "timings": [asdict(timing) for timing in timings],
     }
 
@@ -43,15 +43,21 @@ def kernels(device: torch.device) -> dict[str, str]:
     for stored in ("float32", "bfloat16", "float16"):
         dtype = pick_dtype("auto", stored, device)
         weight = torch.ones(64, 1024, dtype=getattr(torch, stored))
-        one, several = (
-            calibration.packer(device, dtype, None, batch=batch).pack(weight).name
-            for batch in (1, 2)
-        )
-        names = one if one == several else f"{one} for one sequence at a time, {several} for more"
+        names = _names(device, dtype, None, weight)
         chosen[stored] = f"{names}, computed in {str(dtype).removeprefix('torch.')}"
     for quantize in ("int8", "int4"):
         if quantize == "int4" and device.type == "mps":
             continue
-        packer = Packer(device, pick_dtype("auto", "bfloat16", device), quantize)
-        chosen[quantize] = packer.pack(torch.ones(64, 1024, dtype=torch.bfloat16)).name
+        dtype = pick_dtype("auto", "bfloat16", device)
+        chosen[quantize] = _names(device, dtype, quantize, torch.ones(64, 1024).bfloat16())
     return chosen
+
+
+def _names(
+    device: torch.device, dtype: torch.dtype, quantize: str | None, weight: torch.Tensor
+) -> str:
+    one, several = (
+        calibration.packer(device, dtype, quantize, batch=batch).pack(weight).name
+        for batch in (1, 2)
+    )
+    return one if one == several else f"{one} for one sequence at a time, {several} for more"

@@ -16,8 +16,7 @@ from llamakit.checkpoint.layout import OUTPUT
 from llamakit.checkpoint.rounding import GROUP, round_int4
 from llamakit.checkpoint.shard_plan import Slice
 from llamakit.protocols import Checkpoint, Parameter, QuantizedWeight
-from llamakit.runtime.kernels.quantized import to_int8
-from llamakit.runtime.kernels.rounded import Rounded
+from llamakit.runtime.kernels.rounded import Rounded, to_int8
 
 _ROWS = 256
 """How many whole rows are read at a time."""

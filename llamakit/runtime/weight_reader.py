@@ -15,8 +15,7 @@ from llamakit.checkpoint.rounding import fits_int4, kinds_of
 from llamakit.checkpoint.shard_plan import Slice, slice_for_rank
 from llamakit.protocols import Checkpoint, Parameter, Quantization
 from llamakit.runtime.kernels.choice import Packer
-from llamakit.runtime.kernels.quantized import to_int8
-from llamakit.runtime.kernels.rounded import Rounded, Weight
+from llamakit.runtime.kernels.rounded import Rounded, Weight, to_int8
 from llamakit.runtime.stored_weights import (
     as_output,
     read_ahead,

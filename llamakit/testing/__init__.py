@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from llamakit.testing.drafter_checks import check_drafter
     from llamakit.testing.engine_checks import check_engine
     from llamakit.testing.exporter_checks import check_exporter
+    from llamakit.testing.kernel_checks import check_kernel, round_weight
     from llamakit.testing.observer_checks import check_observer
     from llamakit.testing.prompt_format_checks import check_prompt_format
     from llamakit.testing.registration_checks import check_plugin
@@ -34,6 +35,7 @@ _HOMES = {
     "check_drafter": "drafter_checks",
     "check_engine": "engine_checks",
     "check_exporter": "exporter_checks",
+    "check_kernel": "kernel_checks",
     "check_logits_processor": "sampling_checks",
     "check_observer": "observer_checks",
     "check_plugin": "registration_checks",
@@ -43,6 +45,7 @@ _HOMES = {
     "check_tokenizer": "tokenizer_checks",
     "embedded_tokenizer": "small_checkpoints",
     "make_rows": "rows",
+    "round_weight": "kernel_checks",
     "write_checkpoint": "small_checkpoints",
 }
 
@@ -54,6 +57,7 @@ __all__ = [
     "check_drafter",
     "check_engine",
     "check_exporter",
+    "check_kernel",
     "check_logits_processor",
     "check_observer",
     "check_plugin",
@@ -63,6 +67,7 @@ __all__ = [
     "check_tokenizer",
     "embedded_tokenizer",
     "make_rows",
+    "round_weight",
     "write_checkpoint",
 ]
 

@@ -66,7 +66,7 @@ def change(folder: Path, tensor: str, edit: Callable[[Any], Any]) -> None:
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float16"])
 def test_numpy_rounds_to_the_same_bits_as_the_kernels(dtype: str) -> None:
-    from llamakit.runtime.kernels.quantized import to_int4, to_int8
+    from llamakit.runtime.kernels.rounded import to_int4, to_int8
 
     generator = torch.Generator().manual_seed(1)
     weight = (

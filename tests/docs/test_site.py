@@ -107,6 +107,7 @@ OFFERED = {
     "register_drafters": "drafters",
     "register_observers": "observers",
     "register_runners": "runners",
+    "register_kernels": "kernels",
     "register_commands": "commands",
     "open_checkpoint": "open_checkpoint",
     "load_tokenizer": "load_tokenizer",

@@ -95,7 +95,8 @@ STATE = {
 HEADERS = b"Content-Range: bytes 0-9/10\nRetry-After: 10\nETag: W/x\nContent-Type: text/plain"
 LINK = b"https://download.llamameta.net/*?Policy=eyJTdGF0ZW1lbnQiOlt7IlJlc291cmNlIjoiYSJ9XX0_&"
 LINK += b"Signature=abc&Key-Pair-Id=K"
-CALIBRATION = {"machine": {}, "bfloat16": {"one sequence": "gemv"}, "timings": [{"kernel": "gemv"}]}
+FASTEST = {"one sequence": {"16": "gemv"}, "several": {"16": "onednn", "8": "onednn-int8"}}
+CALIBRATION = {"machine": {}, "fastest": FASTEST, "timings": [{"kernel": "gemv"}]}
 
 RANKS = b"".join(b"%s %d\n" % (base64.b64encode(bytes([byte])), byte) for byte in range(256))
 TOOLS = [{"type": "function", "function": {"name": "f", "parameters": {"type": "object"}}}]

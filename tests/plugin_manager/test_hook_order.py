@@ -24,6 +24,7 @@ REGISTERING = {
     "register_drafters": "drafters",
     "register_observers": "observers",
     "register_runners": "runners",
+    "register_kernels": "kernels",
     "register_commands": "commands",
 }
 OPENING = {"open_checkpoint": "path", "load_tokenizer": "path"}

@@ -9,9 +9,11 @@ import pytest
 import torch
 
 from llamakit.errors import UsageError
+from llamakit.protocols import Quantization
 from llamakit.runtime.kernels import calibration, half_precision, quantized
 from llamakit.runtime.kernels.choice import Packer
 from llamakit.runtime.kernels.kernel import Kernel, Plain
+from llamakit.runtime.kernels.rounded import GROUP, Rounded, round_weight, to_int4, to_int8
 
 CPU = torch.device("cpu")
 HAS_ONEDNN = pytest.mark.skipif(
@@ -22,6 +24,15 @@ HAS_FBGEMM = pytest.mark.skipif(not quantized.has_int8_fbgemm(), reason="no FBGE
 HAS_INT8 = pytest.mark.skipif(not quantized.has_int8_onednn(), reason="no VNNI here")
 
 IN_8_BITS = (quantized.Int8, quantized.Int8OneDNN, quantized.Int8FBGEMM)
+
+
+def rounding(kind: Callable[[Rounded], Kernel], to: Quantization) -> Callable[..., Kernel]:
+    return lambda held: kind(round_weight(held, to))
+
+
+ONEDNN_8 = rounding(quantized.Int8OneDNN, "int8")
+FBGEMM_8 = rounding(quantized.Int8FBGEMM, "int8")
+INT_4 = rounding(quantized.Int4, "int4")
 
 
 def weight(rows: int = 192, columns: int = 128, dtype: torch.dtype = torch.float32) -> torch.Tensor:
@@ -47,9 +58,9 @@ def error(kernel: Kernel, x: torch.Tensor, held: torch.Tensor) -> float:
         pytest.param(half_precision.OneDNN, torch.bfloat16, 4e-3, id="onednn", marks=HAS_ONEDNN),
         pytest.param(half_precision.RowByRow, torch.bfloat16, 4e-3, id="gemv", marks=HAS_ONEDNN),
         pytest.param(half_precision.Half, torch.float16, 1e-6, id="fbgemm", marks=HAS_HALF),
-        pytest.param(quantized.Int8OneDNN, torch.float32, 2e-2, id="onednn-int8", marks=HAS_INT8),
-        pytest.param(quantized.Int8FBGEMM, torch.float32, 2e-2, id="fbgemm-int8", marks=HAS_FBGEMM),
-        pytest.param(quantized.Int4, torch.bfloat16, 0.1, id="int4"),
+        pytest.param(ONEDNN_8, torch.float32, 2e-2, id="onednn-int8", marks=HAS_INT8),
+        pytest.param(FBGEMM_8, torch.float32, 2e-2, id="fbgemm-int8", marks=HAS_FBGEMM),
+        pytest.param(INT_4, torch.bfloat16, 0.1, id="int4"),
     ],
 )
 def test_a_kernel_multiplies_by_its_weight(
@@ -111,8 +122,8 @@ def test_weights_that_stay_mapped_multiply_as_one(rows: int) -> None:
     several = [weight(rows, dtype=torch.bfloat16) for rows in (64, 16, 16)]
     x = activations(rows, dtype=torch.bfloat16)
 
-    made = Packer(CPU, torch.bfloat16, bfloat16="gemv", mapped=True).pack(*several)
-    copied = Packer(CPU, torch.bfloat16, bfloat16="gemv").pack(*several)
+    made = Packer(CPU, torch.bfloat16, rows=1, mapped=True).pack(*several)
+    copied = Packer(CPU, torch.bfloat16, rows=1).pack(*several)
 
     assert [it.data_ptr() for it in made.parameters()] == [it.data_ptr() for it in several]
     assert torch.equal(made(x), copied(x))
@@ -146,8 +157,8 @@ def test_the_kernel_is_chosen_by_how_many_sequences_are_written(tmp_path, monkey
 @pytest.mark.parametrize(
     "make",
     [
-        pytest.param(quantized.Int8OneDNN, marks=HAS_INT8),
-        pytest.param(quantized.Int8FBGEMM, marks=HAS_FBGEMM),
+        pytest.param(ONEDNN_8, marks=HAS_INT8),
+        pytest.param(FBGEMM_8, marks=HAS_FBGEMM),
     ],
 )
 def test_a_row_in_8_bits_does_not_depend_on_the_rest_of_the_batch(
@@ -166,7 +177,7 @@ def test_a_row_in_8_bits_does_not_depend_on_the_rest_of_the_batch(
 
 @HAS_FBGEMM
 def test_nan_in_an_activation_is_not_rounded_away() -> None:
-    kernel = quantized.Int8FBGEMM(weight())
+    kernel = quantized.Int8FBGEMM(round_weight(weight(), "int8"))
     x = activations(2)
     x[0, 3] = torch.nan
 
@@ -179,7 +190,7 @@ def test_nan_in_an_activation_is_not_rounded_away() -> None:
 def test_8_bits_round_to_the_nearest_of_255_steps() -> None:
     held = weight()
 
-    rounded, scale = quantized.to_int8(held)
+    rounded, scale = to_int8(held)
 
     assert rounded.abs().max() == 127
     assert ((rounded * scale[:, None] - held).abs() <= scale[:, None] * 0.501).all()
@@ -188,11 +199,11 @@ def test_8_bits_round_to_the_nearest_of_255_steps() -> None:
 def test_4_bits_round_to_the_nearest_of_16_steps_of_a_group() -> None:
     held = weight()
 
-    rounded, scales = quantized.to_int4(held)
+    rounded, scales = to_int4(held)
 
     step, middle = scales.float().transpose(0, 1).unbind(-1)  # (N, K/G)
-    back = (rounded.view(len(held), -1, quantized.GROUP) - 8) * step[..., None] + middle[..., None]
-    wrong = (back.flatten(1) - held).abs().view(len(held), -1, quantized.GROUP).amax(-1)
+    back = (rounded.view(len(held), -1, GROUP) - 8) * step[..., None] + middle[..., None]
+    wrong = (back.flatten(1) - held).abs().view(len(held), -1, GROUP).amax(-1)
     assert rounded.min() == 0
     assert rounded.max() == 15
     assert (wrong <= step * 0.6).all()  # 0.5, and what bfloat16 loses of the step and the middle
@@ -213,8 +224,9 @@ def test_the_output_layer_and_odd_shapes_stay_in_8_bits(shape: tuple[int, int]) 
 
 def test_8_bits_without_vnni_widen_the_weight() -> None:
     held = weight()
+    kernel = quantized.Int8(round_weight(held, "int8"), torch.float32)
 
-    assert error(quantized.Int8(held, torch.float32), activations(3), held) < 1e-2
+    assert error(kernel, activations(3), held) < 1e-2
 
 
 def test_an_unknown_quantization_is_refused() -> None:

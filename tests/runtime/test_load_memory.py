@@ -45,7 +45,7 @@ threading.Thread(target=watch, daemon=True).start()
 quantize, batch, mapped = json.loads(sys.argv[2])
 if mapped:
     checkpoint, bfloat16, cpu = open_checkpoint(sys.argv[1]), torch.bfloat16, torch.device("cpu")
-    packer = Packer(cpu, bfloat16, bfloat16="gemv", mapped=True)
+    packer = Packer(cpu, bfloat16, rows=1, mapped=True)
     model = load(checkpoint, dtype=bfloat16, device=cpu, packer=packer)
 else:
     model = load_slice(LoadSpec(sys.argv[1], "auto", "cpu", quantize, batch=batch), Group()).model

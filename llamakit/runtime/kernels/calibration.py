@@ -1,7 +1,8 @@
 """Calibration: measures the kernels on this machine and stores which is fastest.
 
-Only kernels that keep every value are compared. Nothing is measured unless ``llamakit doctor
---calibrate`` is run; without it the default is the kernel that was fastest on other machines.
+Kernels of one number of bits are compared, built-in ones and those of plugins. Nothing is measured
+unless ``llamakit doctor --calibrate`` is run; without it the kernel is taken that was fastest on
+other machines.
 """
 
 from __future__ import annotations
@@ -11,18 +12,24 @@ import json
 import math
 import platform
 import time
-from collections.abc import Callable
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from llamakit.errors import PluginError
 from llamakit.files.atomic_file import write_atomically
 from llamakit.files.json_reader import read_json_file
-from llamakit.runtime.kernels import half_precision, quantized
+from llamakit.plugin_manager.registry import Entry
+from llamakit.plugin_manager.toolkit import default_toolkit
+from llamakit.protocols import KernelSpec
+from llamakit.runtime.kernels import half_precision
 from llamakit.runtime.kernels.choice import Packer
-from llamakit.runtime.kernels.kernel import Kernel, Plain
+from llamakit.runtime.kernels.kernel import Kernel
+from llamakit.runtime.kernels.registered import kernels_for, missing, pack
+from llamakit.runtime.kernels.rounded import Rounded, round_weight
 
 SHAPE = (4096, 2048)
 """Of the weight that is measured: outputs, inputs."""
@@ -32,11 +39,7 @@ ONE, SEVERAL = "one sequence", "several"
 WEIGHED = {ONE: (1, 64), SEVERAL: (8, 64)}
 """Which numbers of rows count for a model that writes one sequence at a time, and several."""
 
-EXACT = ("gemv", "onednn", "fbgemm")
-"""Those that a bfloat16 weight may be packed for; ``fbgemm`` where float16 holds its values."""
-
-USUAL = {ONE: "gemv", SEVERAL: "onednn"}
-"""What was fastest on other machines, for where nothing was measured."""
+BITS = (16, 8, 4)
 
 COPIES = 6
 """Weights multiplied in turn: together more than a processor's cache holds."""
@@ -68,50 +71,65 @@ def packer(
     traceable: bool = False,
     mapped: bool = False,
 ) -> Packer:
-    """Return the packer of a model's weights, with the measured or the default kernel.
+    """Return the packer of a model's weights, with the measured or the default kernels.
 
     Args:
         batch: how many sequences will be decoded at the same time, at most.
         mapped: as for ``Packer``.
     """
-    winners = (remembered() if device.type == "cpu" else None) or USUAL
-    winner = winners[ONE if batch == 1 else SEVERAL]
-    return Packer(device, dtype, quantize, winner, traceable, mapped)
+    winners = remembered() if device.type == "cpu" else None
+    fastest = winners[ONE if batch == 1 else SEVERAL] if winners else {}
+    return Packer(device, dtype, quantize, batch, fastest, traceable, mapped)
 
 
 def calibrate() -> list[Timing]:
-    """Measure the CPU's kernels and remember the fastest for bfloat16; takes some seconds."""
-    timings = [timing for name in candidates() for timing in _measure(name)]
-    exact = [name for name in EXACT if name in candidates()]
-    if len(exact) > 1:
-        winners = {
-            batch: min(exact, key=lambda name: _cost(timings, name, rows))
-            for batch, rows in WEIGHED.items()
-        }
-        _remember(winners, timings)
+    """Measure the CPU's kernels and remember the fastest; takes some seconds.
+
+    A third-party plugin's kernel that fails is named on stderr by its plugin, and left out.
+    """
+    timings: list[Timing] = []
+    for entry in candidates():
+        try:
+            timings += _measure(entry)
+        except PluginError as error:
+            default_toolkit().note_failure(entry, error)
+    _remember({batch: _winners(timings, batch) for batch in WEIGHED}, timings)
     return timings
 
 
-def candidates() -> list[str]:
-    """Name the kernels that this CPU has."""
-    names = ["plain"]
-    names += ["gemv", "onednn"] if half_precision.has_onednn() else []
-    names += ["fbgemm"] if half_precision.has_half() else []
-    names += ["fbgemm-int8"] if quantized.has_int8_fbgemm() else []
-    names += ["onednn-int8"] if quantized.has_int8_onednn() else []
-    return [*names, "int4"]
+def candidates() -> list[Entry]:
+    """Return the kernels that this CPU has."""
+    cpu, dtype = torch.device("cpu"), _dtype()
+    return [
+        entry
+        for bits in BITS
+        for entry in dict.fromkeys(
+            entry for rows in (1, max(ROWS)) for entry in kernels_for(cpu, dtype, bits, rows)
+        )
+    ]
 
 
-def remembered(folder: Path | None = None) -> dict[str, str] | None:
-    """Return which kernel was fastest for bfloat16, None if that was not measured here.
+def unavailable() -> dict[str, str]:
+    """Return what this machine lacks for kernels that are registered, by their name."""
+    kernels = default_toolkit().kernels
+    return {entry.name: lacks for entry in kernels if (lacks := missing(entry))}
+
+
+def remembered(folder: Path | None = None) -> dict[str, dict[int, str]] | None:
+    """Return which kernels were fastest, None if that was not measured here.
 
     Returns:
-        Its name for each of ``WEIGHED``.
+        For each of ``WEIGHED`` their names, by bits.
     """
-    winners = _read(folder).get("bfloat16")
+    winners = _read(folder).get("fastest")
     if not isinstance(winners, dict) or winners.keys() != WEIGHED.keys():
         return None
-    return winners if set(winners.values()) <= set(EXACT) else None
+    if not all(isinstance(names, dict) for names in winners.values()):
+        return None
+    return {
+        batch: {bits: names[str(bits)] for bits in BITS if isinstance(names.get(str(bits)), str)}
+        for batch, names in winners.items()
+    }
 
 
 def remembered_timings(folder: Path | None = None) -> list[Timing]:
@@ -148,19 +166,28 @@ def processor() -> str:
     return platform.processor() or platform.machine()
 
 
-def _measure(name: str) -> list[Timing]:
-    makers: dict[str, Callable[[torch.Tensor], Kernel]] = {
-        "plain": Plain,
-        "gemv": half_precision.RowByRow,
-        "onednn": half_precision.OneDNN,
-        "fbgemm": half_precision.Half,
-        "fbgemm-int8": quantized.Int8FBGEMM,
-        "onednn-int8": quantized.Int8OneDNN,
-        "int4": quantized.Int4,
-    }
-    dtype = torch.bfloat16 if half_precision.has_onednn() else torch.float32
-    kernels = [makers[name](torch.randn(SHAPE).to(dtype)) for _ in range(COPIES)]
-    return [_timing(name, kernels, torch.randn(rows, SHAPE[1]).to(dtype)) for rows in ROWS]
+def _dtype() -> torch.dtype:
+    """Return what is measured in: what models of bfloat16 weights compute in here."""
+    return torch.bfloat16 if half_precision.has_onednn() else torch.float32
+
+
+def _measure(entry: Entry) -> list[Timing]:
+    kernels = list(_packed(entry, _dtype()))
+    if not kernels:
+        return []  # it does not take such weights
+    shapes = ((rows, SHAPE[1]) for rows in ROWS)
+    return [_timing(entry.name, kernels, torch.randn(shape).to(_dtype())) for shape in shapes]
+
+
+def _packed(entry: Entry, dtype: torch.dtype) -> Iterator[Kernel]:
+    """Pack random weights."""
+    spec: KernelSpec = entry.value
+    for _ in range(COPIES):
+        weight: torch.Tensor | Rounded = torch.randn(SHAPE).to(dtype)
+        if spec.bits != 16 and isinstance(weight, torch.Tensor):
+            weight = round_weight(weight, "int8" if spec.bits == 8 else "int4")
+        if kernel := pack(entry, weight, dtype):
+            yield kernel
 
 
 @torch.inference_mode()
@@ -176,16 +203,29 @@ def _timing(name: str, kernels: list[Kernel], x: torch.Tensor) -> Timing:
     return Timing(name, len(x), best, kernels[0].nbytes / best)
 
 
+def _winners(timings: list[Timing], batch: str) -> dict[int, str]:
+    """Return the fastest kernel of each number of bits, for one sequence or several."""
+    rows = 1 if batch == ONE else min(WEIGHED[SEVERAL])
+    measured = {one.kernel for one in timings}
+    winners = {}
+    for bits in BITS:
+        entries = kernels_for(torch.device("cpu"), _dtype(), bits, rows)
+        names = [entry.name for entry in entries if entry.name in measured]
+        if names:
+            winners[bits] = min(names, key=lambda name: _cost(timings, name, WEIGHED[batch]))
+    return winners
+
+
 def _cost(timings: list[Timing], name: str, rows: tuple[int, ...]) -> float:
     """Return the product of the times: twice as slow counts alike at every number of rows."""
     return math.prod(one.seconds for one in timings if one.kernel == name and one.rows in rows)
 
 
-def _remember(winners: dict[str, str], timings: list[Timing]) -> None:
+def _remember(winners: Mapping[str, Mapping[int, str]], timings: list[Timing]) -> None:
     folder = _folder(None)
     record = {
         "machine": machine(),
-        "bfloat16": winners,
+        "fastest": winners,
         "timings": [asdict(one) for one in timings],
     }
     with contextlib.suppress(OSError):  # a read-only home: the result is only shown

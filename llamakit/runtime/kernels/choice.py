@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 
 import torch
 
 from llamakit.errors import UsageError
+from llamakit.plugin_manager.registry import Entry
 from llamakit.protocols import Quantization
-from llamakit.runtime.kernels import half_precision, quantized
-from llamakit.runtime.kernels.kernel import Kernel, Plain, SideBySide
-from llamakit.runtime.kernels.rounded import Rounded, Weight, concatenated
+from llamakit.runtime.kernels import quantized
+from llamakit.runtime.kernels.kernel import Kernel, SideBySide
+from llamakit.runtime.kernels.registered import kernels_for, pack
+from llamakit.runtime.kernels.rounded import Rounded, Weight, concatenated, round_weight
 
 QUANTIZATIONS = ("int8", "int4")
+
+BITS = {"int8": 8, "int4": 4}
 
 
 @dataclass(frozen=True)
@@ -23,19 +27,23 @@ class Packer:
     Args:
         dtype: what the model computes in.
         quantize: None keeps every value; ``int8`` or ``int4`` rounds.
-        bfloat16: which kernel holds a bfloat16 weight on a CPU, if it can: ``gemv``, ``onednn``
-            or ``fbgemm``, as measured on this machine.
+        rows: how many sequences are decoded at the same time, at most.
+        fastest: by bits, the name of the kernel that was measured to be the fastest on this
+            machine; without one, the first is taken that plugins have registered.
         traceable: only kernels that torch.compile can trace.
-        mapped: leave the weights of ``gemv`` in their mapped file, although a copy in memory is a
-            tenth quicker to read: for a model larger than memory.
+        mapped: leave weights in their mapped file where the kernel allows it, although a copy in
+            memory is a tenth quicker to read: for a model larger than memory.
+        kernels: those to choose from; what is installed, if None.
     """
 
     device: torch.device
     dtype: torch.dtype
     quantize: str | None = None
-    bfloat16: str = "onednn"
+    rows: int = 8
+    fastest: Mapping[int, str] = field(default_factory=dict)
     traceable: bool = False
     mapped: bool = False
+    kernels: Iterable[Entry] | None = None
 
     def __post_init__(self) -> None:
         if self.quantize not in (None, *QUANTIZATIONS):
@@ -57,16 +65,12 @@ class Packer:
         if kinds != {None}:
             return self._rounded(concatenated(weights))
         plain = [weight for weight in weights if isinstance(weight, torch.Tensor)]
-        if self._keeps_rows:
-            stored = plain if self.mapped else [torch.cat(plain)]
-            return half_precision.RowByRow(*(weight.to(self.dtype) for weight in stored))
-        weight = torch.cat(plain) if len(plain) > 1 else plain[0]
         if self.quantize is None:
-            return self._exact(weight)
-        placed = weight.to(self.device)
-        if self.rounds_to(weight.shape, output=output) == "int4":
-            return quantized.Int4(placed)
-        return self._int8(placed)
+            return self._exact(plain)
+        weight = (torch.cat(plain) if len(plain) > 1 else plain[0]).to(self.device)
+        kind = self.rounds_to(weight.shape, output=output)
+        assert kind is not None
+        return self._rounded(round_weight(weight, kind))
 
     def rounds_to(self, shape: Sequence[int], *, output: bool = False) -> Quantization | None:
         """Say how a weight of a shape is rounded, ``(N, K)`` of all that are packed together."""
@@ -76,52 +80,42 @@ class Packer:
         return "int4" if fits else "int8"
 
     def _rounded(self, weight: Weight) -> Kernel:
-        """Pack what is rounded; 4 bits that no operator of the device takes are multiplied out."""
+        """Pack what is rounded; 4 bits that no kernel of the device takes are multiplied out."""
         assert isinstance(weight, Rounded)
-        if weight.kind == "int8":
-            return self._int8(weight.to(self.device))
-        if weight.columns is None and quantized.fits_int4(weight.shape, self.device):
-            return quantized.Int4(weight.to(self.device))
-        return self._exact(weight.multiplied_out())
+        if weight.columns is None:
+            placed = weight.to(self.device)
+            for entry in self._kernels(BITS[weight.kind]):
+                if kernel := pack(entry, placed, self.dtype):
+                    return kernel
+        return self._exact([weight.multiplied_out()])
 
-    def _int8(self, weight: Weight) -> Kernel:
-        if self._packs and quantized.has_int8_fbgemm():
-            return quantized.Int8FBGEMM(weight)
-        if self._packs and quantized.has_int8_onednn():
-            return quantized.Int8OneDNN(weight)
-        return quantized.Int8(weight, self.dtype)
+    def _exact(self, weights: Sequence[torch.Tensor]) -> Kernel:
+        whole: torch.Tensor | None = None
+        for entry in self._kernels(16):
+            if self.mapped and not entry.value.copies:
+                parts = [pack(entry, weight, self.dtype) for weight in map(self._narrow, weights)]
+                kernels = [kernel for kernel in parts if kernel is not None]
+                if len(kernels) == len(weights):
+                    return kernels[0] if len(kernels) == 1 else SideBySide(kernels)
+                continue
+            if whole is None:
+                # One weight is copied too: what a kernel keeps is not to stay in the file.
+                copied = len(weights) > 1 or not entry.value.copies
+                whole = self._narrow(torch.cat(tuple(weights)) if copied else weights[0])
+            if kernel := pack(entry, whole.to(self.device), self.dtype):
+                return kernel
+        raise UsageError(
+            f"no kernel multiplies {self.dtype} weights on {self.device} here: is "
+            "LLAMAKIT_DISABLE_PLUGINS set? `llamakit plugins` lists what is registered"
+        )
 
-    @property
-    def _packs(self) -> bool:
-        """Whether the CPU's opaque formats may be used."""
-        return self.device.type == "cpu" and not self.traceable
+    def _narrow(self, weight: torch.Tensor) -> torch.Tensor:
+        """Return a weight in the dtype of the activations, or as it is if that is float32."""
+        return weight if self.dtype == torch.float32 else weight.to(self.dtype)
 
-    def _exact(self, weight: torch.Tensor) -> Kernel:
-        if not self._packs:
-            return Plain(weight.to(self.device, self.dtype))
-        narrow = weight.to(self.dtype) if self.dtype != torch.float32 else weight
-        if self._wants_half(narrow) and (kernel := _half(narrow)):
-            return kernel
-        if self.dtype == torch.bfloat16 and half_precision.has_onednn():
-            return half_precision.OneDNN(narrow)
-        return Plain(narrow.to(self.dtype))
-
-    @property
-    def _keeps_rows(self) -> bool:
-        """Whether weights stay as they are, since few rows will be multiplied by them."""
-        wanted = self.bfloat16 == half_precision.RowByRow.name and self.dtype == torch.bfloat16
-        return wanted and self.quantize is None and self._packs and half_precision.has_onednn()
-
-    def _wants_half(self, weight: torch.Tensor) -> bool:
-        """Return whether float16 with float32 arithmetic is better, if the values fit."""
-        if not half_precision.has_half() or weight.dtype == torch.float32:
-            return False
-        return self.dtype != torch.bfloat16 or self.bfloat16 == half_precision.Half.name
-
-
-def _half(weight: torch.Tensor) -> Kernel | None:
-    """Pack a weight in float16 if that holds every value, as it is or scaled."""
-    if half_precision.fits_half(weight):
-        return half_precision.Half(weight)
-    scale = half_precision.half_scale(weight)
-    return half_precision.Half(weight, scale) if half_precision.fits_half(weight, scale) else None
+    def _kernels(self, bits: int) -> Iterator[Entry]:
+        """Yield the kernels to try: the fastest, then in order of registration."""
+        what = self.device, self.dtype, bits, self.rows
+        entries = kernels_for(*what, traceable=self.traceable, kernels=self.kernels)
+        fastest = self.fastest.get(bits)
+        return iter(sorted(entries, key=lambda entry: entry.name != fastest))

@@ -42,37 +42,28 @@ class RowByRow(Kernel):
     One row is multiplied by PyTorch's own matrix-vector product, which reads at the memory's speed;
     PyTorch uses it if oneDNN is switched off. Several rows are multiplied by oneDNN, which then
     packs the weight again at each call. A mapped weight stays mapped.
-
-    Args:
-        weights: ``(n, K)`` each; their outputs are concatenated.
     """
 
     name = "gemv"
 
-    def __init__(self, *weights: torch.Tensor) -> None:
+    def __init__(self, weight: torch.Tensor) -> None:
         super().__init__()
-        self.weights = nn.ParameterList(
-            nn.Parameter(weight.contiguous(), requires_grad=False) for weight in weights
-        )
+        self.weight = nn.Parameter(weight.contiguous(), requires_grad=False)
 
     @property
     def nbytes(self) -> int:
-        """How many bytes the weights take."""
-        return sum(weight.nbytes for weight in self.weights)
+        """How many bytes the weight takes."""
+        return self.weight.nbytes
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """``(..., in)`` to ``(..., out)``."""
         if x.numel() != x.shape[-1]:
-            return self._multiply(x)
+            return nn.functional.linear(x, self.weight)
         torch._C._set_mkldnn_enabled(False)
         try:
-            return self._multiply(x)
+            return nn.functional.linear(x, self.weight)
         finally:
             torch._C._set_mkldnn_enabled(True)
-
-    def _multiply(self, x: torch.Tensor) -> torch.Tensor:
-        outs = [nn.functional.linear(x, weight) for weight in self.weights]
-        return outs[0] if len(outs) == 1 else torch.cat(outs, -1)
 
 
 class Half(Kernel):

@@ -5,23 +5,25 @@ Shapes: N outputs, K inputs, G values that share a scale.
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Callable, Sequence
 
 import torch
 from torch import nn
 
 from llamakit.runtime.kernels.kernel import Kernel
-from llamakit.runtime.kernels.rounded import Rounded, Weight
+from llamakit.runtime.kernels.rounded import GROUP, PART, Rounded
 from llamakit.runtime.warning_filter import ignored_warnings
-
-GROUP = 32
-"""How many neighboring values share a scale and an offset in 4 bits."""
 
 _MIDDLE = 128
 """The zero point of activations: x86 multiplies unsigned 8 bits by signed 8 bits."""
 
 _STEP = 1 / 127
 """Between two activations of a row whose largest is 1."""
+
+OUTLIER = 40
+"""How many times the mean magnitude of a row its largest has to be to count as an outlier: the
+step of 8 bits is then a third of the mean."""
 
 
 class Int8(Kernel):
@@ -33,11 +35,10 @@ class Int8(Kernel):
 
     name = "int8"
 
-    def __init__(self, weight: Weight, dtype: torch.dtype) -> None:
+    def __init__(self, weight: Rounded, dtype: torch.dtype) -> None:
         super().__init__()
-        quantized, scale = to_int8(weight)
-        self.weight = nn.Parameter(quantized, requires_grad=False)  # (N, K)
-        self.scale = nn.Parameter(scale.to(dtype), requires_grad=False)  # (N,)
+        self.weight = nn.Parameter(weight.values, requires_grad=False)  # (N, K)
+        self.scale = nn.Parameter(weight.scales.to(dtype), requires_grad=False)  # (N,)
 
     @property
     def nbytes(self) -> int:
@@ -49,18 +50,55 @@ class Int8(Kernel):
         return nn.functional.linear(x, self.weight.to(x.dtype)) * self.scale
 
 
-class Int8OneDNN(Kernel):
-    """8-bit weights and 8-bit activations, one scale an output and one a row, by oneDNN.
+class Int8ByInt8(Kernel):
+    """8-bit weights and 8-bit activations, one scale an output and one a row.
 
     Each row is rounded by its own largest value, so it does not depend on its neighbors in the
-    batch (PyTorch's ``quantized.linear_dynamic`` has one scale for all rows).
+    batch. A row with an outlier would lose its other values: what rounding leaves of it is rounded
+    again, and multiplied as a row of its own.
     """
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """``(..., K)`` to ``(..., N)``."""
+        rows = x.reshape(-1, x.shape[-1])  # (B, K)
+        magnitudes = rows.abs()
+        largest = magnitudes.amax(-1, keepdim=True).float().clamp_(min=1e-30)  # (B, 1)
+        has_outlier = (largest > OUTLIER * magnitudes.mean(-1, keepdim=True)).squeeze(1)
+        if has_outlier.any():
+            out = self._in_two_parts(rows.float(), largest, has_outlier)
+        else:
+            out = self._multiply(rows, largest)
+        return out.to(x.dtype).view(*x.shape[:-1], -1)
+
+    def _in_two_parts(
+        self, rows: torch.Tensor, largest: torch.Tensor, has_outlier: torch.Tensor
+    ) -> torch.Tensor:
+        step = largest * _STEP
+        rounded = (rows / step).round_().mul_(step)
+        rest = (rows - rounded)[has_outlier]  # (R, K)
+        rows = torch.where(has_outlier[:, None], rounded, rows)
+        most = rest.abs().amax(-1, keepdim=True).clamp_(min=1e-30)
+        out = self._multiply(torch.cat((rows, rest)), torch.cat((largest, most)))
+        out[: len(rows)][has_outlier] += out[len(rows) :]
+        return out[: len(rows)]
+
+    @abstractmethod
+    def _multiply(self, rows: torch.Tensor, largest: torch.Tensor) -> torch.Tensor:
+        """Multiply rows, ``(B, K)``, that are rounded by their largest magnitudes, ``(B, 1)``.
+
+        Returns:
+            ``(B, N)`` float32, or in the dtype of the rows.
+        """
+
+
+class Int8OneDNN(Int8ByInt8):
+    """8 by 8 bits, by oneDNN; PyTorch's ``quantized.linear_dynamic`` has one scale for all rows."""
 
     name = "onednn-int8"
 
-    def __init__(self, weight: Weight) -> None:
+    def __init__(self, weight: Rounded) -> None:
         super().__init__()
-        quantized, self.scale = to_int8(weight)
+        quantized, self.scale = weight.values, weight.scales
         self.packed = torch.ops.onednn.qlinear_prepack(quantized, None)
         self.zero_points = torch.zeros(len(quantized), dtype=torch.int64)
         self._nbytes = quantized.numel() + self.scale.nbytes + self.zero_points.nbytes
@@ -70,11 +108,9 @@ class Int8OneDNN(Kernel):
         """How many bytes the packed weight takes."""
         return self._nbytes
 
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """``(..., K)`` to ``(..., N)``."""
-        rows = x.reshape(-1, x.shape[-1]).float()  # (B, K)
-        step = rows.abs().amax(-1, keepdim=True).clamp_(min=1e-30).div_(127)  # (B, 1)
-        rounded = (rows * step.reciprocal()).round_().to(torch.int8)
+    def _multiply(self, rows: torch.Tensor, largest: torch.Tensor) -> torch.Tensor:
+        step = largest / 127
+        rounded = (rows.float() * step.reciprocal()).round_().to(torch.int8)
         # The quickest way to add 128 to signed 8 bits is to flip their highest bit.
         shifted = rounded.view(torch.uint8).bitwise_xor_(_MIDDLE)
         out: torch.Tensor = torch.ops.onednn.qlinear_pointwise(
@@ -92,21 +128,21 @@ class Int8OneDNN(Kernel):
             [],
             "",
         )
-        return out.mul_(step).to(x.dtype).view(*x.shape[:-1], -1)
+        return out.mul_(step)
 
 
-class Int8FBGEMM(Kernel):
-    """8-bit weights and 8-bit activations, one scale an output and one a row, by FBGEMM.
+class Int8FBGEMM(Int8ByInt8):
+    """8 by 8 bits, by FBGEMM, which is quicker for few rows.
 
-    As ``Int8OneDNN``, and quicker for few rows. Its operator rounds activations itself, by one
-    step for all rows: each row is brought to the same largest value before.
+    Its operator rounds activations itself, by one step for all rows: each row is brought to the
+    same largest value before.
     """
 
     name = "fbgemm-int8"
 
-    def __init__(self, weight: Weight) -> None:
+    def __init__(self, weight: Rounded) -> None:
         super().__init__()
-        quantized, scale = to_int8(weight)
+        quantized, scale = weight.values, weight.scales
         self._nbytes = quantized.nbytes + scale.nbytes
         scaled = _per_channel(quantized, scale)
         del quantized  # that was copied
@@ -117,15 +153,12 @@ class Int8FBGEMM(Kernel):
         """How many bytes the packed weight takes."""
         return self._nbytes
 
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """``(..., K)`` to ``(..., N)``."""
-        rows = x.reshape(-1, x.shape[-1])  # (B, K)
-        largest = rows.abs().amax(-1, keepdim=True).float().clamp_(min=1e-30)  # (B, 1)
+    def _multiply(self, rows: torch.Tensor, largest: torch.Tensor) -> torch.Tensor:
         out: torch.Tensor = torch.ops.quantized.linear_with_input_q_dq_qweight_dq_output_fp32(
             rows / largest, _STEP, _MIDDLE, self.packed
         )
-        scaled = torch.empty_like(out, dtype=x.dtype)  # rounded by the multiplication
-        return torch.mul(out, largest, out=scaled).view(*x.shape[:-1], -1)
+        scaled = torch.empty_like(out, dtype=rows.dtype)  # rounded by the multiplication
+        return torch.mul(out, largest, out=scaled)
 
 
 class Int4(Kernel):
@@ -133,15 +166,15 @@ class Int4(Kernel):
 
     name = "int4"
 
-    def __init__(self, weight: Weight) -> None:
+    def __init__(self, weight: Rounded) -> None:
         super().__init__()
         pack, self._multiply = (
             (_pack_for_cpu, torch.ops.aten._weight_int4pack_mm_for_cpu)
-            if _device(weight).type == "cpu"
+            if weight.values.device.type == "cpu"
             else (_pack_for_gpu, torch.ops.aten._weight_int4pack_mm)
         )
-        packed, scales = _pack_in_parts(weight, pack)
-        self.weight = nn.Parameter(packed, requires_grad=False)
+        self.weight = nn.Parameter(_pack_in_parts(weight, pack), requires_grad=False)
+        scales = weight.scales.transpose(0, 1).contiguous()
         self.scales = nn.Parameter(scales, requires_grad=False)  # (K/G, N, 2)
 
     @property
@@ -164,79 +197,18 @@ def _per_channel(quantized: torch.Tensor, scale: torch.Tensor) -> torch.Tensor:
         return torch._make_per_channel_quantized_tensor(quantized, scale.double(), zeros, 0)
 
 
-def to_int8(
-    weight: Weight, largest: torch.Tensor | None = None
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """Round each row to 255 steps.
-
-    Args:
-        weight: what is rounded; what already is, is returned.
-        largest: the largest magnitude of each row, ``(N,)`` float32, where the weight is a part of
-            longer rows.
-    Returns:
-        ``(N, K)`` int8 and ``(N,)`` float32, whose product is nearly the weight.
-    """
-    if isinstance(weight, Rounded):
-        return weight.values, weight.scales
-    quantized = torch.empty(weight.shape, dtype=torch.int8, device=weight.device)
-    scale = torch.empty(len(weight), device=weight.device)
-    for start in range(0, len(weight), _ROWS):  # in parts: a float32 copy of all would be large
-        rows = slice(start, start + _ROWS)
-        part = weight[rows].float()
-        peak = part.abs().amax(1) if largest is None else largest[rows]
-        # Of two tensors: a GPU divides by a number by multiplying with its rounded reciprocal.
-        step = (peak / torch.full_like(peak, 127)).clamp_(min=1e-30)
-        quantized[rows] = (part / step[:, None]).round_().to(torch.int8)
-        scale[rows] = step
-    return quantized, scale
-
-
-def to_int4(weight: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Round each group of a row to 16 steps between its least and its largest value.
-
-    Returns:
-        ``(N, K)`` int32 from 0 to 15, and ``(K/G, N, 2)`` bfloat16: the step, and the value of
-        8. ``(value - 8) * step + middle`` is nearly the weight.
-    """
-    groups = weight.float().view(len(weight), -1, GROUP)  # (N, K/G, G)
-    least, most = groups.amin(-1), groups.amax(-1)
-    width = most - least
-    step = (width / torch.full_like(width, 15)).clamp_(min=1e-8).to(torch.bfloat16)
-    middle = (least + step.float() * 8).to(torch.bfloat16)
-    values = (groups - middle.float()[..., None]) / step.float()[..., None] + 8
-    scales = torch.stack((step.T, middle.T), -1)
-    return values.round_().clamp_(0, 15).flatten(1).to(torch.int32), scales
-
-
-def _int4_rows(weight: Weight, start: int, stop: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """Round some rows, or unpack what is rounded, as ``to_int4``."""
-    if not isinstance(weight, Rounded):
-        return to_int4(weight[start:stop])
-    numbers = weight.numbers(start, stop).to(torch.int32)
-    return numbers, weight.scales[start:stop].transpose(0, 1)
-
-
-def _pack_in_parts(
-    weight: Weight, pack: Callable[[torch.Tensor], torch.Tensor]
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """Round and pack some rows at a time, into one tensor."""
-    rows, columns = weight.shape
-    device = _device(weight)
-    scales = torch.empty(columns // GROUP, rows, 2, dtype=torch.bfloat16, device=device)
+def _pack_in_parts(weight: Rounded, pack: Callable[[torch.Tensor], torch.Tensor]) -> torch.Tensor:
+    """Pack some rows at a time, into one tensor."""
+    rows = len(weight.values)
     packed = torch.empty(0)
-    for start in range(0, rows, _ROWS):
-        stop = min(start + _ROWS, rows)
-        values, scales[:, start:stop] = _int4_rows(weight, start, stop)
-        part = pack(values)
+    for start in range(0, rows, PART):
+        stop = min(start + PART, rows)
+        part = pack(weight.numbers(start, stop).to(torch.int32))
         if start == 0:
             shape = (len(part) * rows // stop, *part.shape[1:])
-            packed = torch.empty(shape, dtype=part.dtype, device=device)
+            packed = torch.empty(shape, dtype=part.dtype, device=part.device)
         packed[len(packed) * start // rows :][: len(part)] = part
-    return packed, scales
-
-
-def _device(weight: Weight) -> torch.device:
-    return weight.device if isinstance(weight, torch.Tensor) else weight.values.device
+    return packed
 
 
 def _pack_for_cpu(values: torch.Tensor) -> torch.Tensor:
@@ -248,10 +220,6 @@ def _pack_for_gpu(values: torch.Tensor) -> torch.Tensor:
     pairs = (values[:, ::2] << 4 | values[:, 1::2]).to(torch.uint8)
     packed: torch.Tensor = torch.ops.aten._convert_weight_to_int4pack(pairs, 8)
     return packed
-
-
-_ROWS = 256
-"""How many rows are rounded at a time: the operators pack in blocks that divide this."""
 
 
 def has_int8_onednn() -> bool:

@@ -1,0 +1,149 @@
+"""A third-party kernel: the one of the how-to page, and one that does what it should not."""
+
+from __future__ import annotations
+
+import re
+import sys
+import types
+from pathlib import Path
+
+import pytest
+import torch
+
+from llamakit import hookimpl
+from llamakit.errors import PluginError, UsageError
+from llamakit.plugin_manager.contracts.kernels import spec_fault
+from llamakit.plugin_manager.entry_points import EntryPoint, find_entry_points
+from llamakit.plugin_manager.toolkit import load_toolkit
+from llamakit.protocols import KernelSpec
+from llamakit.runtime.kernels.choice import Packer
+from llamakit.testing import check_kernel
+
+PAGE = Path(__file__).parents[2] / "docs" / "how-to" / "kernels.md"
+CPU, FLOAT = torch.device("cpu"), torch.float32
+SPEC = KernelSpec("llamakit_odd:pack", bits=8, exactness="rounded-weights")
+
+
+class Odd:
+    """Multiplies, or does what it was told to do wrong."""
+
+    nbytes = 5
+
+    def __init__(self, weight, fault):
+        self.weight, self.fault = weight, fault
+
+    def __call__(self, x):
+        if self.fault == "call":
+            raise ZeroDivisionError("it fails")
+        out = (x.float() @ self.weight.multiplied_out().T).to(x.dtype)
+        if self.fault == "batch":
+            return out * x.abs().amax()
+        return {"shape": out[:, :1], "dtype": out.double(), "value": out * 2}.get(self.fault, out)
+
+
+def toolkit_of(monkeypatch, module, name):
+    monkeypatch.setitem(sys.modules, name, module)
+    point = EntryPoint("odd", name, "", "llamakit-odd", "1.0")
+    builtins = [it for it in find_entry_points("llamakit") if it.name == "kernels"]
+    return load_toolkit([*builtins, point], disabled="")
+
+
+def odd(monkeypatch, fault="", spec=SPEC):
+    module = types.ModuleType("llamakit_odd")
+
+    def pack(weight, dtype):
+        if fault == "pack":
+            raise ZeroDivisionError("it fails")
+        return 7 if fault == "packed" else Odd(weight, fault)
+
+    @hookimpl
+    def register_kernels(kernels):
+        kernels.register("odd", spec, help="multiplies")
+
+    module.pack, module.register_kernels = pack, register_kernels
+    return toolkit_of(monkeypatch, module, "llamakit_odd")
+
+
+def product(toolkit):
+    packer = Packer(CPU, FLOAT, "int8", fastest={8: "odd"}, kernels=toolkit.kernels)
+    return packer.pack(torch.ones(32, 64))(torch.ones(1, 3, 64))
+
+
+def test_the_kernel_of_the_page_keeps_the_contract_and_is_taken(monkeypatch):
+    code = re.findall(r"```python\n(.*?)```", PAGE.read_text("utf-8"), re.DOTALL)[0]
+    module = types.ModuleType("llamakit_widened")
+    exec(compile(code, str(PAGE), "exec"), vars(module))
+    toolkit = toolkit_of(monkeypatch, module, "llamakit_widened")
+    packer = Packer(CPU, FLOAT, "int8", fastest={8: "widened"}, kernels=toolkit.kernels)
+
+    kernel = packer.pack(torch.eye(64))
+
+    check_kernel(toolkit.kernels.get("widened"))
+    assert kernel.name == "widened"
+    assert torch.allclose(kernel(torch.ones(2, 5, 64)), torch.ones(2, 5, 64))
+
+
+def test_one_that_was_not_measured_waits_behind_the_built_in_ones(monkeypatch):
+    toolkit = odd(monkeypatch)
+
+    kernel = Packer(CPU, FLOAT, "int8", kernels=toolkit.kernels).pack(torch.ones(32, 64))
+
+    assert kernel.name != "odd"
+
+
+@pytest.mark.parametrize("fault", ["pack", "call", "packed", "shape", "dtype"])
+def test_what_goes_wrong_names_the_plugin(monkeypatch, fault):
+    toolkit = odd(monkeypatch, fault)
+
+    with pytest.raises(PluginError, match=r"kernel odd of the plugin 'odd' \(llamakit-odd 1.0\)"):
+        product(toolkit)
+
+
+@pytest.mark.parametrize("fault", ["call", "batch", "shape", "dtype", "value", "pack", "packed"])
+def test_the_check_for_authors_finds_it(monkeypatch, fault):
+    toolkit = odd(monkeypatch, fault)
+
+    with pytest.raises(AssertionError, match="kernel"):
+        check_kernel(toolkit.kernels.get("odd"))
+
+
+def test_the_check_for_authors_passes_what_is_right(monkeypatch):
+    check_kernel(odd(monkeypatch).kernels.get("odd"))
+
+
+@pytest.mark.parametrize(
+    ("changes", "fault"),
+    [
+        ({"pack": "nowhere"}, "expected 'module:function'"),
+        ({"missing": 5}, "expected 'module:function'"),
+        ({"bits": 3}, "expected 16, 8 or 4"),
+        ({"exactness": "exact"}, "8 bits and is exact"),
+        ({"exactness": "nearly"}, "the exactness 'nearly'"),
+        ({"devices": "cpu"}, "as devices"),
+        ({"dtypes": ("int8",)}, "as dtypes"),
+        ({"rows": (0, 3)}, "as rows"),
+        ({"rows": (4, 3)}, "as rows"),
+    ],
+)
+def test_a_spec_that_is_wrong_is_refused_when_it_is_registered(monkeypatch, capsys, changes, fault):
+    spec = KernelSpec(**{"pack": "a:b", "bits": 8, "exactness": "rounded-weights"} | changes)
+
+    toolkit = odd(monkeypatch, spec=spec)
+
+    assert fault in spec_fault(spec)
+    assert "odd" not in toolkit.kernels
+    assert fault in capsys.readouterr().err
+
+
+def test_a_name_of_a_built_in_kernel_stays_with_it(monkeypatch):
+    module = types.ModuleType("llamakit_odd")
+    module.register_kernels = hookimpl(lambda kernels: kernels.register("int8", SPEC))
+
+    toolkit = toolkit_of(monkeypatch, module, "llamakit_odd")
+
+    assert toolkit.kernels.entry("int8").source.builtin
+
+
+def test_without_any_kernel_a_model_is_refused_in_one_sentence():
+    with pytest.raises(UsageError, match="no kernel multiplies"):
+        Packer(CPU, FLOAT, kernels=()).pack(torch.ones(32, 64))
