@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from llamakit.llama.observer_choice import AnyObserver
     from llamakit.runtime.engine import Engine
     from llamakit.runtime.executor import Executor
+    from llamakit.runtime.request_stream import Delivery
     from llamakit.runtime.requests import ChosenObserver, Event, Request
     from llamakit.runtime.sampling_pipeline import Sampling
     from llamakit.runtime.scheduler import Scheduler
@@ -144,16 +145,20 @@ class LoadedModel:
         layers = self.checkpoint.params.n_layers
         return choose_observers(choices, layers, toolkit=self.toolkit, tokenizer=self.tokenizer)
 
-    def engine(self) -> Engine:
+    def engine(self, deliver: Callable[[Sequence[Delivery]], None] | None = None) -> Engine:
         """Open an engine that several threads may use at the same time.
 
         It has a cache of its own, ``max_batch_size`` slots of ``max_seq_len`` tokens; close it
         before the model.
+
+        Args:
+            deliver: as for ``Engine``.
         """
         from llamakit.runtime.engine import Engine
         from llamakit.runtime.scheduler import Scheduler
 
-        return Engine(lambda: Scheduler(self._executor, self.max_batch_size, self.max_seq_len))
+        slots, length = self.max_batch_size, self.max_seq_len
+        return Engine(lambda: Scheduler(self._executor, slots, length), deliver)
 
     def forget(self) -> None:
         """Free the KV cache that is kept for prompts with the same prefix."""
