@@ -158,7 +158,7 @@ class LoadedModel:
         from llamakit.runtime.scheduler import Scheduler
 
         slots, length = self.max_batch_size, self.max_seq_len
-        return Engine(lambda: Scheduler(self._executor, slots, length), deliver)
+        return Engine(lambda: Scheduler(self._executor, slots, length, is_shared=True), deliver)
 
     def forget(self) -> None:
         """Free the KV cache that is kept for prompts with the same prefix."""
