@@ -192,11 +192,9 @@ class Scheduler:
         rows = list(self._active)
         drafts = collect_drafts(rows, self._cache.length, self._vocabulary)
         tokens = [(row.tokens[-1], *draft) for row, draft in zip(rows, drafts, strict=True)]
-        has_drafts = any(drafts)
-        logits, batch = self._forward(rows, 0, tokens, every_position=has_drafts)
-        yield (
-            Pass(rows, logits, batch, drafts) if has_drafts else Pass(rows, logits[:, None], batch)
-        )
+        drafted = any(drafts)
+        logits, batch = self._forward(rows, 0, tokens, every_position=drafted)
+        yield (Pass(rows, logits, batch, drafts) if drafted else Pass(rows, logits[:, None], batch))
 
     def _load(self) -> Iterator[Pass]:
         """Compute the next chunk of a long prompt; yield a pass for the last one."""
