@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from llamakit.llama.observer_choice import AnyObserver
     from llamakit.runtime.engine import Engine
     from llamakit.runtime.executor import Executor
+    from llamakit.runtime.request_stream import Delivery
     from llamakit.runtime.requests import ChosenObserver, Event, Request
     from llamakit.runtime.sampling_pipeline import Sampling
     from llamakit.runtime.scheduler import Scheduler
@@ -111,7 +112,11 @@ class LoadedModel(EncodingModel):
         layers = self.checkpoint.params.n_layers
         return choose_observers(choices, layers, toolkit=self.toolkit, tokenizer=self.tokenizer)
 
-    def engine(self, prefix_cache: int = 0) -> Engine:
+    def engine(
+        self,
+        prefix_cache: int = 0,
+        deliver: Callable[[Sequence[Delivery]], None] | None = None,
+    ) -> Engine:
         """Open an engine that several threads may use at the same time.
 
         It has a cache of its own, ``max_batch_size`` slots of ``max_seq_len`` tokens; close it
@@ -119,6 +124,7 @@ class LoadedModel(EncodingModel):
 
         Args:
             prefix_cache: how many bytes the prefixes may take that have lost their slot.
+            deliver: as for ``Engine``.
         """
         from llamakit.runtime.cache_slots import CacheSlots
         from llamakit.runtime.engine import Engine
@@ -128,9 +134,9 @@ class LoadedModel(EncodingModel):
 
         def open_scheduler() -> Scheduler:
             cache = CacheSlots(self._executor, slots, length, stored_nbytes=prefix_cache)
-            return Scheduler(self._executor, slots, length, cache=cache)
+            return Scheduler(self._executor, slots, length, cache=cache, is_shared=True)
 
-        return Engine(open_scheduler)
+        return Engine(open_scheduler, deliver)
 
     def forget(self) -> None:
         """Free the KV cache that is kept for prompts with the same prefix."""

@@ -7,83 +7,20 @@ import queue
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Hashable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Callable, Hashable, Sequence
 
 from llamakit.errors import LlamakitError, ParallelError
 from llamakit.runtime.fair_queue import FairQueue
-from llamakit.runtime.requests import Event, Request, RunningRow
+from llamakit.runtime.request_stream import CallbackStream, Delivery, Listener, RequestStream
+from llamakit.runtime.requests import Event, Request
 from llamakit.runtime.scheduler import Scheduler
+
+__all__ = ["Engine", "RequestStream"]
 
 SHARED_SECONDS = 1.0
 """After the last request of another client, until one has all slots again."""
 
-SLICE_SECONDS = 1.0
-"""How long a request answers before it gives its slot to a client that has none."""
-REPAID = 4
-"""And it answers so many times longer than its prompt took, which is computed again afterwards."""
-
 _NOBODY: Hashable = object()
-
-
-@dataclass(eq=False)
-class RequestStream:
-    """The events of one submitted request, for the thread that iterates over them.
-
-    Args:
-        client: who submitted it; when all slots are taken, clients take turns.
-    """
-
-    request: Request
-    client: Hashable
-    _engine: Engine
-    paused: RunningRow | None = None
-    """The row of a request whose slot another client has got."""
-    started: float = 0.0
-    """When it got its slot."""
-    answered: float = 0.0
-    """When its first event came since then; 0.0 before."""
-    _events: queue.SimpleQueue[Event | BaseException] = field(default_factory=queue.SimpleQueue)
-
-    def __iter__(self) -> Iterator[Event]:
-        """Yield the events until the one that has a ``finish``.
-
-        Raises:
-            LlamakitError: the request was refused or has failed, or the engine has.
-        """
-        while True:
-            event = self._events.get()
-            if isinstance(event, BaseException):
-                raise event
-            if event.error is not None:
-                raise event.error
-            yield event
-            if event.finish:
-                return
-
-    def cancel(self) -> None:
-        """End the request; its last event has the finish ``cancelled``."""
-        self._engine.call_soon(lambda: self._engine.drop(self))
-
-    def put(self, event: Event | BaseException) -> None:
-        """Add an event, or the error that ends the stream."""
-        self._events.put(event)
-
-    def has_had_its_turn(self, now: float) -> bool:
-        """Whether it has had its slot for long enough to give it to another client."""
-        least = max(SLICE_SECONDS, REPAID * (self.answered - self.started))
-        return self.answered > 0 and now - self.answered >= least
-
-
-@dataclass(eq=False)
-class CallbackStream(RequestStream):
-    """A request whose events are passed to a function in the engine's thread, as they come."""
-
-    listen: Callable[[Event | BaseException], None] = lambda event: None  # noqa: ARG005
-
-    def put(self, event: Event | BaseException) -> None:
-        """Add an event, or the error that ends the stream."""
-        self.listen(event)
 
 
 class Engine:
@@ -95,10 +32,18 @@ class Engine:
 
     Args:
         open_scheduler: opens the scheduler, and again after a failure.
+        deliver: called in the engine's thread with what listeners are to be called with, all of a
+            step at once; it has to be quick. None calls them there.
     """
 
-    def __init__(self, open_scheduler: Callable[[], Scheduler]) -> None:
+    def __init__(
+        self,
+        open_scheduler: Callable[[], Scheduler],
+        deliver: Callable[[Sequence[Delivery]], None] | None = None,
+    ) -> None:
         self._open = open_scheduler
+        self._deliver = deliver or _call_each
+        self._outbox: list[Delivery] = []  # of the engine's thread
         self._inbox: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
         self._waiting: FairQueue[RequestStream] = FairQueue()
         self._running: dict[int, RequestStream] = {}  # by the scheduler's index
@@ -113,22 +58,30 @@ class Engine:
         request: Request,
         *,
         client: Hashable = None,
-        listen: Callable[[Event | BaseException], None] | None = None,
+        listen: Listener | None = None,
+        whole: bool = False,
     ) -> RequestStream:
         """Submit a request, from any thread.
 
         Args:
             client: whose turn the request takes.
-            listen: called with each event in the engine's thread, instead of iterating over the
-                stream; it has to be quick, and an exception is the last thing it gets.
+            listen: called with the events of each step, instead of iterating over the stream; an
+                exception is the last thing it gets.
+            whole: it is called once, with all events, when the request has ended.
         """
         if listen is None:
             stream = RequestStream(request, client, self)
         else:
-            stream = CallbackStream(request, client, self, listen=listen)
+            stream = CallbackStream(
+                request, client, self, listen=listen, outbox=self._outbox, whole=whole
+            )
         self.call_soon(lambda: self._enqueue(stream))
         if not self._thread.is_alive():
-            stream.put(LlamakitError("the engine is closed"))
+            error = LlamakitError("the engine is closed")
+            if listen is None:
+                stream.put(error)
+            else:
+                self._deliver([(listen, error)])
         return stream
 
     def close(self) -> None:
@@ -160,8 +113,17 @@ class Engine:
                 self._admit()
             if self._running:
                 self._step()
+            self._flush()
         while not self._inbox.empty():  # submitted while closing
             self._inbox.get()()
+        self._flush()
+
+    def _flush(self) -> None:
+        """Deliver what has come for listeners."""
+        if self._outbox:
+            deliveries = self._outbox.copy()
+            self._outbox.clear()  # the streams hold this list
+            self._deliver(deliveries)
 
     def _step(self) -> None:
         assert self._scheduler is not None
@@ -170,11 +132,11 @@ class Engine:
         except Exception as error:  # noqa: BLE001 (passed on to the waiting threads)
             self._fail(error)
             return
+        now = time.monotonic()
         for event in events:
             stream = self._running.get(event.index)
             if stream is not None:
-                stream.answered = stream.answered or time.monotonic()
-                stream.put(event)
+                stream.answer(event, now)
                 if event.finish:
                     del self._running[event.index]
 
@@ -282,3 +244,8 @@ class Engine:
         if scheduler is not None:
             with contextlib.suppress(ParallelError):  # a rank that is gone holds nothing
                 scheduler.close()
+
+
+def _call_each(deliveries: Sequence[Delivery]) -> None:
+    for listen, events in deliveries:
+        listen(events)

@@ -15,6 +15,7 @@ from llamakit.runtime.model import Batch
 
 if TYPE_CHECKING:
     from llamakit.runtime.cache_slots import CacheSlots
+    from llamakit.runtime.compute_threads import ComputeThreads
     from llamakit.runtime.executor import Executor
     from llamakit.runtime.requests import RunningRow
 
@@ -62,6 +63,7 @@ class RowStates:
 
 def forward(
     cache: CacheSlots,
+    threads: ComputeThreads,
     rows: Sequence[RunningRow],
     first: int,
     tokens: Sequence[Sequence[int]],
@@ -73,10 +75,11 @@ def forward(
     What an observer raises becomes its row's ``failure``.
     """
     observers = [it for row in rows for it in row.request.observers]
-    if not observers:
-        return cache.forward(first, tokens, every_position=every_position)
-    layers = tuple(dict.fromkeys(layer for it in observers for layer in it.layers))
-    logits, batch = cache.forward_observed(first, tokens, layers, every_position=every_position)
+    with threads.limited(len(tokens) * max(map(len, tokens))):
+        if not observers:
+            return cache.forward(first, tokens, every_position=every_position)
+        layers = tuple(dict.fromkeys(layer for it in observers for layer in it.layers))
+        logits, batch = cache.forward_observed(first, tokens, layers, every_position=every_position)
     try:
         for number, row in enumerate(rows):
             _show(cache.executor, row, number, tokens[number], batch.starts[number])

@@ -11,12 +11,14 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Container, Iterable, Iterator, Sequence
 from dataclasses import replace
+from functools import partial
 from itertools import islice
 
 import torch
 
 from llamakit.errors import PromptError, PromptTooLongError
 from llamakit.runtime.cache_slots import CacheSlots
+from llamakit.runtime.compute_threads import ComputeThreads
 from llamakit.runtime.executor import Executor
 from llamakit.runtime.hidden_states import forward
 from llamakit.runtime.prompt_groups import choose_group, is_long, shared_with_cache
@@ -44,6 +46,7 @@ class Scheduler:
         length: the longest sequence, in tokens.
         cache: slots of an earlier scheduler, at least as many and as long; None opens new ones.
         chunk: how many tokens of prompts are computed in one pass, at most.
+        is_shared: as for ``ComputeThreads``.
     """
 
     def __init__(
@@ -54,17 +57,18 @@ class Scheduler:
         *,
         cache: CacheSlots | None = None,
         chunk: int = CHUNK,
+        is_shared: bool = False,
     ) -> None:
         self._executor = executor
+        self._threads = ComputeThreads(executor.model, is_shared=is_shared)
         self.slots = slots
         self._length = length
         self._chunk = self._piece = chunk
         self._cache = cache or CacheSlots(executor, slots, length)
+        self._forward = partial(forward, self._cache, self._threads)
         self._waiting: deque[RunningRow] = deque()
         self._active: list[RunningRow] = []  # those that decode, by slot
-        self._loading: RunningRow | None = (
-            None  # in the slot after them: its prompt is being computed
-        )
+        self._loading: RunningRow | None = None  # in the slot after them: a prompt in chunks
         self._cancelled: set[int] = set()
         self._submitted = 0
         self._vocabulary = 0  # known from the first logits
@@ -140,7 +144,8 @@ class Scheduler:
         passes = [*self._decode(), *self._load(), *self._admit()]
         if passes:
             self._vocabulary = passes[0].logits.shape[-1]
-        events = choose(passes, self._cache)
+        with self._threads.limited(sum(len(it.rows) for it in passes)):
+            events = choose(passes, self._cache)
         for event in events:
             if event.finish:
                 self._leave(event.index)
@@ -187,12 +192,9 @@ class Scheduler:
         rows = list(self._active)
         drafts = collect_drafts(rows, self._cache.length, self._vocabulary)
         tokens = [(row.tokens[-1], *draft) for row, draft in zip(rows, drafts, strict=True)]
-        if any(drafts):
-            logits, batch = forward(self._cache, rows, 0, tokens, every_position=True)
-            yield Pass(rows, logits, batch, drafts)
-        else:
-            logits, batch = forward(self._cache, rows, 0, tokens)
-            yield Pass(rows, logits[:, None], batch)
+        drafted = any(drafts)
+        logits, batch = self._forward(rows, 0, tokens, every_position=drafted)
+        yield (Pass(rows, logits, batch, drafts) if drafted else Pass(rows, logits[:, None], batch))
 
     def _load(self) -> Iterator[Pass]:
         """Compute the next chunk of a long prompt; yield a pass for the last one."""
@@ -245,7 +247,7 @@ class Scheduler:
     ) -> Pass:
         """Compute the next tokens of some prompts in adjacent slots."""
         every = any(row.scores_prompt for row in rows)
-        logits, batch = forward(self._cache, rows, first, tokens, every_position=every)
+        logits, batch = self._forward(rows, first, tokens, every_position=every)
         if not every:
             return Pass(rows, logits[:, None], batch)
         for row, start, count, of_row in zip(

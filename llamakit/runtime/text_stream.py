@@ -55,6 +55,10 @@ class TextStream:
             self._move_anchor()
         return self._release(fresh)
 
+    def skip(self, tokens: Sequence[int]) -> None:
+        """Take tokens whose text is returned with that of the next one: one decoding for all."""
+        self._tokens += tokens
+
     def _move_anchor(self) -> None:
         """Decode from the newest token on, if its text does not depend on the tokens before it.
 

@@ -7,12 +7,13 @@ import contextlib
 import math
 import time
 from collections import Counter
-from collections.abc import Callable, Hashable
+from collections.abc import Hashable, Sequence
 from dataclasses import replace
 from functools import partial
 
 from llamakit.errors import ParallelError
 from llamakit.llama.llama import Llama
+from llamakit.runtime.request_stream import Delivery
 from llamakit.runtime.requests import Event
 from llamakit.serve.api_errors import ApiError
 from llamakit.serve.completion_request import CompletionRequest
@@ -37,7 +38,8 @@ class Admission:
         self._limits = limits
         self._metrics = metrics
         self._tokenizer = llama.tokenizer
-        self._engine = llama.engine(limits.prefix_cache)
+        mailbox = _Mailbox(asyncio.get_running_loop())
+        self._engine = llama.engine(limits.prefix_cache, mailbox)
         self._in_flight: Counter[Hashable] = Counter()  # choices that have not ended, by client
         self._completions: set[CompletionStream] = set()
         self._seconds = 1.0  # the moving average of an answer's time
@@ -56,19 +58,24 @@ class Admission:
         return max(0, self.in_flight - self.slots)
 
     def submit(
-        self, request: CompletionRequest, client: Hashable, seconds: float | None = None
+        self,
+        request: CompletionRequest,
+        client: Hashable,
+        seconds: float | None = None,
+        *,
+        whole: bool = False,
     ) -> CompletionStream:
         """Submit a request to the engine. The caller has to call ``release`` in the end.
 
         Args:
             seconds: the time limit of the completion; None is the server's.
+            whole: each choice is one chunk, when it has ended.
         Raises:
             ApiError: 429, the queue is full; 503, the server is shutting down.
         """
         if self.closing:
             raise ApiError(503, "the server is shutting down", code="shutting_down")
         self._check_room(len(request.choices), client)
-        loop = asyncio.get_running_loop()
 
         def ended() -> None:
             self._leave(client, 1)
@@ -78,8 +85,10 @@ class Admission:
         self._in_flight[client] += len(request.choices)
         self._completions.add(completion)
         for index, choice in enumerate(request.choices):
-            listener = _Listener(loop, partial(self._on_event, completion, index))
-            completion.streams.append(self._engine.submit(choice, client=client, listen=listener))
+            listen = partial(self._on_events, completion, index)
+            completion.streams.append(
+                self._engine.submit(choice, client=client, listen=listen, whole=whole)
+            )
         self._count()
         return completion
 
@@ -100,13 +109,13 @@ class Admission:
         """End the engine's thread and free its cache."""
         self._engine.close()
 
-    def _on_event(
-        self, completion: CompletionStream, index: int, event: Event | BaseException
+    def _on_events(
+        self, completion: CompletionStream, index: int, events: Sequence[Event] | BaseException
     ) -> None:
-        completion.put(index, event)
-        if isinstance(event, ParallelError) and not self.broken.done():
+        completion.put(index, events)
+        if isinstance(events, ParallelError) and not self.broken.done():
             self.closing = True
-            self.broken.set_exception(event)
+            self.broken.set_exception(events)
 
     def _check_room(self, count: int, client: Hashable) -> None:
         room = self.slots + self._limits.waiting - self.in_flight
@@ -133,14 +142,20 @@ class Admission:
         self._metrics.waiting.set(self.waiting)
 
 
-class _Listener:
-    """Passes the events of one choice from the engine's thread to the event loop."""
+class _Mailbox:
+    """Passes the events of a step from the engine's thread to the event loop, which wakes once."""
 
-    def __init__(
-        self, loop: asyncio.AbstractEventLoop, on_event: Callable[[Event | BaseException], None]
-    ) -> None:
-        self._loop, self._on_event = loop, on_event
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
 
-    def __call__(self, event: Event | BaseException) -> None:
+    def __call__(self, deliveries: Sequence[Delivery]) -> None:
         with contextlib.suppress(RuntimeError):  # the loop is closed: nobody is waiting
-            self._loop.call_soon_threadsafe(self._on_event, event)
+            self._loop.call_soon_threadsafe(self._deliver, deliveries)
+
+    def _deliver(self, deliveries: Sequence[Delivery]) -> None:
+        for listen, events in deliveries:
+            try:
+                listen(events)
+            except Exception as error:  # noqa: BLE001 (of one answer; the others get theirs)
+                context = {"message": "an answer's events failed", "exception": error}
+                self._loop.call_exception_handler(context)

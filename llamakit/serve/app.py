@@ -266,7 +266,7 @@ class Api:
         response_format: type[ResponseFormat],
     ) -> CompletionResponse:
         _, client, parsed = await self._read(request, parse)
-        completion = self.admission.submit(parsed, client)
+        completion = self.admission.submit(parsed, client, whole=parsed.is_whole)
         formatted = response_format(parsed, self._texts, self._settings.model_name)
         return CompletionResponse(
             completion,

@@ -45,6 +45,11 @@ class CompletionRequest:
         return self.top is not None or self.tools is not None or self.repeated is not None
 
     @property
+    def is_whole(self) -> bool:
+        """Whether nothing is done with an answer before it has ended."""
+        return not (self.stream or self.stop or self.keeps_chunks)
+
+    @property
     def prompt_tokens(self) -> int:
         """How many tokens the prompts have."""
         return sum(len(request.tokens) for request in self.choices[:: self.n])

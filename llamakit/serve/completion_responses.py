@@ -92,8 +92,8 @@ class CompletionResponse:
 
     async def _full(self, send: Send) -> None:
         async for chunk in self._completion:
-            self._format.count(chunk)
             self._add(chunk)
+        self._format.new_tokens = self._completion.new_tokens
         body = await self._body()
         headers = [
             (b"content-type", b"application/json"),

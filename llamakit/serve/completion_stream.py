@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import replace
 
 from llamakit.llama.chunks import Chunk, to_chunk
@@ -39,7 +39,6 @@ class CompletionStream:
         self.request = request
         self.streams: list[RequestStream] = []
         self.arrived = time.monotonic()
-        self.began: float | None = None  # when the first token came
         self.new_tokens = 0
         self.drafts = [(0, 0)] * len(request.choices)
         """Of each choice, how many tokens have been drafted so far, and how many accepted."""
@@ -55,24 +54,26 @@ class CompletionStream:
         """Has a result, the number of unread chunks, when the client has left too many unread."""
         self._timer = self._loop.call_later(limits.seconds, self._too_late, limits.seconds)
 
-    def put(self, index: int, event: Event | BaseException) -> None:
-        """Add an event of a choice, or the error that ends it."""
+    @property
+    def began(self) -> float | None:
+        """When the first token came."""
+        return min((it.began for it in self.streams if it.began is not None), default=None)
+
+    def put(self, index: int, events: Sequence[Event] | BaseException) -> None:
+        """Add the events of a choice, of one step or all, or the error that ends it."""
         if index not in self._running:
             return  # came after its stop string was found
-        error = event if isinstance(event, BaseException) else event.error
+        error = events if isinstance(events, BaseException) else events[-1].error
         if error is not None:
             self._end(index)
             self.fail(as_api_error(error))
             return
-        assert isinstance(event, Event)
-        self.began = self.began or time.monotonic()
-        self.new_tokens += event.token is not None
-        self.drafts[index] = (event.drafted, event.accepted)
-        head = self._heads.pop(index, "")
-        chunk = replace(to_chunk(event, self._texts[index], head), index=index)
+        assert not isinstance(events, BaseException)
+        self._count(index, events)
+        chunk = self._chunk(index, events)
         if chunk.finish:
             self.finishes.append(chunk.finish)
-            if event.finish is None:
+            if events[-1].finish is None:
                 self.streams[index].cancel()
             self._end(index)
         self._chunks.put_nowait(chunk)
@@ -80,6 +81,16 @@ class CompletionStream:
         if self.request.stream and self._unread > self._most_unread:
             # the reader, whom this chunk wakes, comes first: the server may have been busy
             self._loop.call_soon(self._check_unread)
+
+    def _chunk(self, index: int, events: Sequence[Event]) -> Chunk:
+        """Make one chunk of the events of a choice."""
+        text, last = self._texts[index], events[-1]
+        text.skip([it.token for it in events[:-1] if it.token is not None])
+        return replace(to_chunk(last, text, self._heads.pop(index, "")), index=index)
+
+    def _count(self, index: int, events: Sequence[Event]) -> None:
+        self.new_tokens += sum(event.token is not None for event in events)
+        self.drafts[index] = (events[-1].drafted, events[-1].accepted)
 
     def fail(self, error: ApiError) -> None:
         """End all choices with an error."""
@@ -90,6 +101,8 @@ class CompletionStream:
         """Cancel the choices that still run."""
         for index in list(self._running):
             self.streams[index].cancel()
+            if held := self.streams[index].held.copy():  # the engine's thread adds to it
+                self._count(index, held)
             self._end(index)
         self._timer.cancel()
 

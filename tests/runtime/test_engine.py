@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -13,8 +13,9 @@ from engine_kit import answers, counting, random_tokens, request
 
 from llamakit.api import Llama
 from llamakit.errors import LlamakitError, PromptTooLongError
-from llamakit.runtime import engine as engine_module
+from llamakit.runtime import request_stream
 from llamakit.runtime.engine import Engine, RequestStream
+from llamakit.runtime.request_stream import Delivery, Listener
 from llamakit.runtime.sampling_pipeline import Sampling
 from llamakit.runtime.scheduler import Event, Request, Scheduler
 
@@ -124,15 +125,61 @@ def _fail(*_arguments: object) -> None:
     raise OverflowError("on purpose")
 
 
+def test_the_events_of_a_step_are_delivered_together(llama: Llama) -> None:
+    batches: list[Sequence[Delivery]] = []
+    together = Engine(lambda: Scheduler(counting(llama), 4, 256), batches.append)
+    asked = [request(random_tokens(5, seed), 6, temperature=0.8) for seed in range(4)]
+    expected = answers(counting(llama), asked)[0]
+    heard: list[list[int | None]] = [[] for _ in asked]
+
+    together.call_soon(
+        lambda: [together.submit(it, listen=_collector(heard[n])) for n, it in enumerate(asked)]
+    )
+    list(together.submit(request(random_tokens(5), 20)))  # has the slot that is free last
+    together.close()
+    for batch in batches:
+        for listen, events in batch:
+            listen(events)
+
+    assert heard == expected
+    assert len(batches) < sum(map(len, expected))
+
+
+def test_the_events_of_a_request_are_delivered_at_its_end(engine: Engine, llama: Llama) -> None:
+    asked = request(random_tokens(9), 7, temperature=0.8)
+    heard: list[Sequence[Event] | BaseException] = []
+    ended = threading.Event()
+
+    def listen(events: Sequence[Event] | BaseException) -> None:
+        heard.append(events)
+        ended.set()
+
+    stream = engine.submit(asked, listen=listen, whole=True)
+    assert ended.wait(60)
+
+    (events,) = heard
+    assert not isinstance(events, BaseException)
+    assert [event.token for event in events] == answers(counting(llama), [asked])[0][0]
+    assert stream.began is not None
+
+
+def _collector(tokens: list[int | None]) -> Listener:
+    def listen(events: Sequence[Event] | BaseException) -> None:
+        assert not isinstance(events, BaseException)
+        tokens.extend(event.token for event in events)
+
+    return listen
+
+
 def test_clients_take_turns_at_the_slots(llama: Llama, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(engine_module, "SLICE_SECONDS", math.inf)
+    monkeypatch.setattr(request_stream, "SLICE_SECONDS", math.inf)
     executor = counting(llama)
     engine = Engine(lambda: Scheduler(executor, 1, 256))
     ended: list[str] = []
 
     def ask(name: str, new: int) -> RequestStream:
-        def listen(event: Event | BaseException) -> None:
-            if isinstance(event, Event) and event.finish:
+        def listen(events: Sequence[Event] | BaseException) -> None:
+            if not isinstance(events, BaseException) and events[-1].finish:
                 ended.append(name)
 
         return engine.submit(request(random_tokens(5), new), client=name, listen=listen)
@@ -157,14 +204,18 @@ def test_a_client_with_all_slots_gives_one_up_and_its_answers_stay_the_same(llam
     engine = Engine(lambda: Scheduler(counting(llama), 3, 256))
     heard: list[list[int | None]] = [[] for _ in range(6)]
     ended: list[int] = []
-    all_run, all_ended = threading.Event(), threading.Event()
+    few: list[int] = []
+    all_ended = threading.Event()
 
     def ask(number: int, client: str, wanted: Request) -> None:
-        def listen(event: Event | BaseException) -> None:
-            assert isinstance(event, Event)
+        def listen(events: Sequence[Event] | BaseException) -> None:
+            assert not isinstance(events, BaseException)
+            (event,) = events
             heard[number].append(event.token)
-            if sum(map(bool, heard)) == 3:
-                all_run.set()
+            if sum(map(bool, heard)) == 3 and not few:  # here, while those are running
+                few.extend((4, 5))
+                for another in few:
+                    ask(another, "few", request(random_tokens(7), 4))
             if event.finish:
                 ended.append(number)
             if len(ended) == 6:
@@ -174,9 +225,6 @@ def test_a_client_with_all_slots_gives_one_up_and_its_answers_stay_the_same(llam
 
     for number, wanted in enumerate(asked):
         ask(number, "many", wanted)
-    assert all_run.wait(60)
-    for number in (4, 5):
-        ask(number, "few", request(random_tokens(7), 4))
     assert all_ended.wait(60)
     engine.close()
 
@@ -187,8 +235,8 @@ def test_a_client_with_all_slots_gives_one_up_and_its_answers_stay_the_same(llam
 def test_a_long_request_waits_for_another_client_even_in_the_only_slot(
     llama: Llama, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(engine_module, "SLICE_SECONDS", 0.0)
-    monkeypatch.setattr(engine_module, "REPAID", 0)
+    monkeypatch.setattr(request_stream, "SLICE_SECONDS", 0.0)
+    monkeypatch.setattr(request_stream, "REPAID", 0)
     long = request(random_tokens(5), 120, temperature=0.8)
     alone = Engine(lambda: Scheduler(counting(llama), 1, 256))
     expected = [event.token for event in alone.submit(long)]
@@ -199,8 +247,9 @@ def test_a_long_request_waits_for_another_client_even_in_the_only_slot(
     runs, all_ended = threading.Event(), threading.Event()
 
     def ask(name: str, wanted: Request) -> None:
-        def listen(event: Event | BaseException) -> None:
-            assert isinstance(event, Event)
+        def listen(events: Sequence[Event] | BaseException) -> None:
+            assert not isinstance(events, BaseException)
+            (event,) = events
             heard[name].append(event.token)
             runs.set()
             ended.extend([name] if event.finish else [])
@@ -226,9 +275,9 @@ def test_a_request_that_has_the_only_slot_keeps_it_for_a_while(llama: Llama) -> 
     engine.close()
 
     took = stream.answered - stream.started
-    assert not stream.has_had_its_turn(stream.answered + engine_module.SLICE_SECONDS / 2)
-    assert not stream.has_had_its_turn(stream.answered + engine_module.REPAID * took / 2)
-    assert stream.has_had_its_turn(stream.answered + 1 + engine_module.REPAID * took)
+    assert not stream.has_had_its_turn(stream.answered + request_stream.SLICE_SECONDS / 2)
+    assert not stream.has_had_its_turn(stream.answered + request_stream.REPAID * took / 2)
+    assert stream.has_had_its_turn(stream.answered + 1 + request_stream.REPAID * took)
 
 
 def test_a_request_that_waits_can_be_cancelled(llama: Llama) -> None:
