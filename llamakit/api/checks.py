@@ -6,7 +6,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from llamakit.api.opening import opened
 from llamakit.plugin_manager.toolkit import default_toolkit
 from llamakit.protocols import Checkpoint
 
@@ -91,6 +90,7 @@ def diff(
         CheckpointError: one is no checkpoint, or damaged, or its ``read`` contradicts its index.
         PluginError: the ``read`` of a third-party plugin's checkpoint fails.
     """
+    from llamakit.api.opening import opened
     from llamakit.examine.diff import diff as run
     from llamakit.examine.steps import finish
 

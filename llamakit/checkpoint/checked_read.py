@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
-from importlib.metadata import packages_distributions
 from typing import Any
 
 import numpy as np
@@ -87,6 +86,8 @@ def _package(checkpoint: Checkpoint) -> str:
 
 def _distribution(checkpoint: Checkpoint) -> str:
     """Name the installed package that a checkpoint's class is of, or else its module."""
+    from importlib.metadata import packages_distributions  # slow to import, and seldom needed
+
     module = _package(checkpoint)
     return ", ".join(sorted({*packages_distributions().get(module, [module])}))
 

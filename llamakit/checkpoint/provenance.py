@@ -14,6 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from llamakit._distribution import __version__
+from llamakit.files.home_folder import expand_home
+from llamakit.printable import printable
 from llamakit.protocols import ToolCommand
 
 PROVENANCE = "llamakit.json"
@@ -153,3 +155,10 @@ def join_histories(histories: Sequence[Sequence[Step]]) -> tuple[list[Step], lis
 def provenance_path(path: Path) -> Path:
     """Return where the record of a checkpoint is: in its folder, or next to its only file."""
     return path / PROVENANCE if path.is_dir() else path.with_name(f"{path.name}.{PROVENANCE}")
+
+
+def folder_name(path: Path) -> str:
+    """Return what a record calls a folder: its name alone, and no user's."""
+    path = path.resolve()
+    name = "~" if path == expand_home("~") else path.name
+    return printable(name)

@@ -21,12 +21,12 @@ from llamakit.checkpoint.provenance import (
     RecordedFile,
     Source,
     Step,
+    folder_name,
     join_histories,
     make_step,
 )
 from llamakit.checkpoint.provenance_reader import read_steps
 from llamakit.errors import DamagedFileError
-from llamakit.files.home_folder import expand_home
 from llamakit.printable import printable
 from llamakit.protocols import Checkpoint, ToolCommand
 
@@ -104,13 +104,6 @@ def steps_of(
         for source, step in zip(sources, last, strict=True)
     ]
     return [*joined, make_step(command, linked, files, model)]
-
-
-def folder_name(path: Path) -> str:
-    """Return what a record calls a folder: its name alone, and no user's."""
-    path = path.resolve()
-    name = "~" if path == expand_home("~") else path.name
-    return printable(name)
 
 
 def _read_source(checkpoint: Checkpoint, paths: tuple[Path, ...]) -> ReadSource:

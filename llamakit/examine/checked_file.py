@@ -2,31 +2,15 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from llamakit.checkpoint.hashing import Checksum, Consumer
-from llamakit.checkpoint.pth_reader import PthFile
-from llamakit.checkpoint.safetensors_reader import SafetensorsFile
-from llamakit.checkpoint.tensor_file import TensorFile
-from llamakit.checkpoint.zip_index import Member, index_zip
-from llamakit.errors import CheckpointError, DamagedFileError, UnsupportedModelError
-from llamakit.examine.contents import MemberCrcs, NonFiniteCounts
-from llamakit.files.regular_file import open_regular
+from llamakit.errors import CheckpointError, DamagedFileError
 
-_PICKLED = re.compile(r"(pytorch_model|ft-model|hf_model|meta_model|torchtune_model).*\.(bin|pt)")
-"""Weights that are pickled under another ending; other files of that ending are a trainer's."""
-_TENSOR_FILES: Mapping[str, Callable[[Path], TensorFile]] = {
-    ".pth": PthFile.open,
-    ".safetensors": SafetensorsFile.open,
-}
-
-
-def opener_of(path: Path) -> Callable[[Path], TensorFile] | None:
-    """Return what opens a file of tensors, by its name; None if it is something else."""
-    return PthFile.open if _PICKLED.fullmatch(path.name) else _TENSOR_FILES.get(path.suffix)
+if TYPE_CHECKING:
+    from llamakit.examine.contents import MemberCrcs, NonFiniteCounts
 
 
 class CheckedFile:
@@ -47,7 +31,9 @@ class CheckedFile:
         self._taken_over: dict[str, str] | None = None
         self.faults: list[str] = []
         if deep:
-            self._look_inside()
+            from llamakit.examine.tensor_contents import look_inside
+
+            self.crcs, self.non_finite = look_inside(path, self.faults)
 
     @property
     def consumers(self) -> list[Consumer]:
@@ -72,15 +58,6 @@ class CheckedFile:
         self._taken_over = dict(found["checksums"])
         self.error = None if found["error"] is None else DamagedFileError(found["error"])
 
-    def _look_inside(self) -> None:
-        opened = _open_tensors(self.path, self.faults)
-        if opened is not None:
-            self.non_finite = NonFiniteCounts(opened)
-        if (self.path.suffix == ".pth" or isinstance(opened, PthFile)) and (
-            members := _members(self.path)
-        ):
-            self.crcs = MemberCrcs(members)
-
     def conclude(self) -> None:
         """Note what the bytes have shown."""
         if self.crcs is not None:
@@ -90,25 +67,6 @@ class CheckedFile:
                 self.non_finite.finish()
             except CheckpointError as error:
                 self.faults.append(error.for_commands)
-
-
-def _open_tensors(path: Path, faults: list[str]) -> TensorFile | None:
-    opens = opener_of(path)
-    if opens is None:
-        return None
-    try:
-        return opens(path)
-    except (CheckpointError, UnsupportedModelError) as error:
-        faults.append(error.for_commands)
-        return None
-
-
-def _members(path: Path) -> list[Member]:
-    try:
-        with open_regular(path) as file:
-            return list(index_zip(file).values())
-    except (OSError, ValueError):
-        return []  # opening its tensors has said so
 
 
 def _crc_faults(path: Path, crcs: MemberCrcs) -> Iterator[str]:

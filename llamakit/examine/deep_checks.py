@@ -2,33 +2,58 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-
-from llamakit.checkpoint.capabilities import deep_checks, weight_files
+from llamakit.checkpoint.capabilities import deep_checks, has_capability, weight_files
 from llamakit.checkpoint.layout import check_parameters
 from llamakit.checkpoint.plain_weights import check_plain_weights
-from llamakit.errors import CheckpointError, UnsupportedModelError
-from llamakit.examine.steps import Opener
+from llamakit.errors import (
+    CheckpointError,
+    LlamakitError,
+    NotACheckpointError,
+    UnsupportedModelError,
+)
+from llamakit.examine.folders import Folder
+from llamakit.examine.steps import Opener, warnings_of
+from llamakit.examine.tensor_contents import opener_of
+from llamakit.examine.verify_report import Findings
 from llamakit.examine.vocabulary import find_vocabulary
 from llamakit.files.file_stamp import stamps, unchanged
 from llamakit.protocols import Checkpoint
 
 
-@dataclass
-class Findings:
-    """What was found out about a folder so far."""
+def look_at_model(folder: Folder, opener: Opener, findings: Findings, *, deep: bool) -> None:
+    """Open the folder as a checkpoint, if it is one, and look at it as a whole."""
+    try:
+        with warnings_of():
+            checkpoint = opener.open_checkpoint(folder.path)
+    except NotACheckpointError as error:
+        if folder.has_model:
+            findings.fault(error)
+        return
+    except LlamakitError as error:
+        findings.fault(error)
+        return
+    _look_at_shapes(checkpoint, findings)
+    is_known = has_capability(checkpoint, "deep_checks") or _has_tensor_files(checkpoint)
+    if not is_known:
+        findings.not_checked.append(
+            f"the weights themselves: what the files of the format {checkpoint.form} hold is its "
+            "plugin's to know"
+        )
+    elif not deep:
+        findings.not_checked.append("the weights themselves; --deep looks at them")
+    if deep:
+        _look_at_dtypes(checkpoint, findings)
+        _look_at_tokenizer(checkpoint, opener, findings)
+        _look_deep(checkpoint, findings)
 
-    faults: list[str] = field(default_factory=list)
-    checked: list[str] = field(default_factory=list)
-    not_checked: list[str] = field(default_factory=list)
 
-    def fault(self, sentence: object) -> None:
-        """Note what is wrong, once."""
-        if str(sentence) not in self.faults:
-            self.faults.append(str(sentence))
+def _has_tensor_files(checkpoint: Checkpoint) -> bool:
+    """Tell whether all weights are in files that are looked at here, whatever the format."""
+    files = weight_files(checkpoint)
+    return bool(files) and all(opener_of(file) is not None for file in files)
 
 
-def look_at_shapes(checkpoint: Checkpoint, findings: Findings) -> None:
+def _look_at_shapes(checkpoint: Checkpoint, findings: Findings) -> None:
     """Check that every parameter is there with the shape that the params imply."""
     try:
         check_parameters(checkpoint)
@@ -42,7 +67,7 @@ def look_at_shapes(checkpoint: Checkpoint, findings: Findings) -> None:
     )
 
 
-def look_at_dtypes(checkpoint: Checkpoint, findings: Findings) -> None:
+def _look_at_dtypes(checkpoint: Checkpoint, findings: Findings) -> None:
     """Check that the values are plain numbers, as everything that computes with them needs."""
     try:
         check_plain_weights(checkpoint)
@@ -53,7 +78,7 @@ def look_at_dtypes(checkpoint: Checkpoint, findings: Findings) -> None:
     findings.checked.append(f"the values are plain numbers: {', '.join(dtypes)}")
 
 
-def look_at_tokenizer(checkpoint: Checkpoint, opener: Opener, findings: Findings) -> None:
+def _look_at_tokenizer(checkpoint: Checkpoint, opener: Opener, findings: Findings) -> None:
     """Check that the tokenizer fits the embedding."""
     tokenizer = find_vocabulary(checkpoint, opener)
     rows = checkpoint.params.vocab_size
@@ -71,7 +96,7 @@ def look_at_tokenizer(checkpoint: Checkpoint, opener: Opener, findings: Findings
         )
 
 
-def look_deep(checkpoint: Checkpoint, findings: Findings) -> None:
+def _look_deep(checkpoint: Checkpoint, findings: Findings) -> None:
     """Note what the checks of the format itself show."""
     try:
         with unchanged(stamps(weight_files(checkpoint))):

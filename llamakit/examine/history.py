@@ -10,9 +10,15 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from llamakit.checkpoint.checklist import MODEL_CHECKLIST, read_checklist
-from llamakit.checkpoint.provenance import PROVENANCE, READ, RecordedFile, Source, Step
+from llamakit.checkpoint.provenance import (
+    PROVENANCE,
+    READ,
+    RecordedFile,
+    Source,
+    Step,
+    folder_name,
+)
 from llamakit.checkpoint.provenance_reader import read_steps
-from llamakit.checkpoint.provenance_sources import folder_name
 from llamakit.errors import DamagedFileError
 from llamakit.printable import listed, quoted
 from llamakit.protocols import Finding

@@ -2,25 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from llamakit.checkpoint.capabilities import has_capability, weight_files
 from llamakit.checkpoint.checklist import kind_of
 from llamakit.checkpoint.hashing import Checksum, FilePass, FileRead, read_files
 from llamakit.checkpoint.misnamed_files import hint_at_misnamed
 from llamakit.checkpoint.teamwork import current_team
-from llamakit.errors import LlamakitError, NotACheckpointError
-from llamakit.examine.checked_file import CheckedFile, opener_of
-from llamakit.examine.contents import Counts
-from llamakit.examine.deep_checks import (
-    Findings,
-    look_at_dtypes,
-    look_at_shapes,
-    look_at_tokenizer,
-    look_deep,
-)
+from llamakit.examine.checked_file import CheckedFile
 from llamakit.examine.folders import (
     Folder,
     checkpoint_folder,
@@ -28,9 +18,15 @@ from llamakit.examine.folders import (
     not_weights_in,
 )
 from llamakit.examine.history import follow_history
-from llamakit.examine.steps import Opener, StepProgress, Steps, warnings_of
-from llamakit.examine.verify_report import FileReport, FolderReport, NonFinite, Status, VerifyReport
-from llamakit.protocols import Checkpoint
+from llamakit.examine.steps import Opener, StepProgress, Steps
+from llamakit.examine.verify_report import (
+    FileReport,
+    Findings,
+    FolderReport,
+    NonFinite,
+    Status,
+    VerifyReport,
+)
 
 _NOT_SERVED = "in Meta's checklist, but not among the files that Meta's link gives; not needed"
 
@@ -154,12 +150,14 @@ def _report(
     if deep:
         _tell_contents(read, findings)
     if deep or not folder.is_covered:
-        _look_at_model(folder, opener, findings, deep=deep)
+        from llamakit.examine.deep_checks import look_at_model  # needs numpy, checksums do not
+
+        look_at_model(folder, opener, findings, deep=deep)
     return FolderReport(
         folder.path,
         reports,
         tuple(findings.faults),
-        tuple(_non_finite(read)),
+        _non_finite(read),
         tuple(findings.checked),
         tuple(findings.not_checked),
     )
@@ -221,46 +219,11 @@ def _tell_contents(files: Sequence[CheckedFile], findings: Findings) -> None:
         findings.checked.append(f"no NaN or infinity in {values:,} values")
 
 
-def _look_at_model(folder: Folder, opener: Opener, findings: Findings, *, deep: bool) -> None:
-    """Open the folder as a checkpoint, if it is one, and look at it as a whole."""
-    try:
-        with warnings_of():
-            checkpoint = opener.open_checkpoint(folder.path)
-    except NotACheckpointError as error:
-        if folder.has_model:
-            findings.fault(error)
-        return
-    except LlamakitError as error:
-        findings.fault(error)
-        return
-    look_at_shapes(checkpoint, findings)
-    is_known = has_capability(checkpoint, "deep_checks") or _has_tensor_files(checkpoint)
-    if not is_known:
-        findings.not_checked.append(
-            f"the weights themselves: what the files of the format {checkpoint.form} hold is its "
-            "plugin's to know"
-        )
-    elif not deep:
-        findings.not_checked.append("the weights themselves; --deep looks at them")
-    if deep:
-        look_at_dtypes(checkpoint, findings)
-        look_at_tokenizer(checkpoint, opener, findings)
-        look_deep(checkpoint, findings)
-
-
-def _has_tensor_files(checkpoint: Checkpoint) -> bool:
-    """Tell whether all weights are in files that are looked at here, whatever the format."""
-    files = weight_files(checkpoint)
-    return bool(files) and all(opener_of(file) is not None for file in files)
-
-
-def _non_finite(files: Sequence[CheckedFile]) -> Iterator[NonFinite]:
-    totals: dict[str, tuple[Counts, list[str]]] = {}
+def _non_finite(files: Sequence[CheckedFile]) -> tuple[NonFinite, ...]:
+    totals: dict[str, NonFinite] = {}
     for file in files:
-        for name, counts in (file.non_finite.counts if file.non_finite else {}).items():
-            total, names = totals.setdefault(name, (Counts(), []))
-            total.nan += counts.nan
-            total.infinite += counts.infinite
-            names.append(file.path.name)
-    for name, (total, names) in totals.items():
-        yield NonFinite(name, total.nan, total.infinite, tuple(names))
+        for name, new in (file.non_finite.counts if file.non_finite else {}).items():
+            old = totals.get(name, NonFinite(name, 0, 0, ()))
+            counts = (old.nan + new.nan, old.infinite + new.infinite)
+            totals[name] = NonFinite(name, *counts, (*old.files, file.path.name))
+    return tuple(totals.values())

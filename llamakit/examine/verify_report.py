@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -84,3 +84,17 @@ class VerifyReport:
             for folder in self.folders
         ]
         return {"good": self.good, "nbytes": self.nbytes, "folders": folders}
+
+
+@dataclass
+class Findings:
+    """What was found out about a folder so far."""
+
+    faults: list[str] = field(default_factory=list)
+    checked: list[str] = field(default_factory=list)
+    not_checked: list[str] = field(default_factory=list)
+
+    def fault(self, sentence: object) -> None:
+        """Note what is wrong, once."""
+        if str(sentence) not in self.faults:
+            self.faults.append(str(sentence))

@@ -315,7 +315,7 @@ def refused_by_llamakit_alone(header):
     return any(faults)
 
 
-@pytest.mark.parametrize("count", [20_000, pytest.param(100_000, marks=pytest.mark.soak)])
+@pytest.mark.parametrize("count", [6_000, pytest.param(100_000, marks=pytest.mark.soak)])
 def test_mutated_headers_are_judged_as_by_the_package(count, tmp_path):
     random = Random(11)
     headers = [whole_header(random) for _ in range(500)]
@@ -341,6 +341,6 @@ def test_mutated_headers_are_judged_as_by_the_package(count, tmp_path):
         verdicts[expected] += 1
         assert found == ("opened" if expected == "opened" else "refused"), (header, expected)
 
-    assert all(verdicts[kind] > 100 for kind in ("refused", "opened", "dtype", "here alone")), (
+    assert all(verdicts[kind] > 30 for kind in ("refused", "opened", "dtype", "here alone")), (
         verdicts
     )

@@ -39,18 +39,18 @@ def test_doctor_remembers_what_it_measured(run_llamakit: Run, tmp_path: Path) ->
         assert it["kernel"] in later.stdout
 
 
-@pytest.mark.parametrize("ranks", ["1", "2"])
 @pytest.mark.parametrize("quantize", ["int8", "int4"])
 def test_the_demo_model_answers_in_few_bits_on_one_rank_and_on_two(
-    run_llamakit: Run, quantize: str, ranks: str
+    run_llamakit: Run, quantize: str
 ) -> None:
     words = ["generate", "Once upon a time", "--temperature", "0", "--max-new-tokens", "6"]
     exact = run_llamakit(*words)
 
-    rounded = run_llamakit(*words, "--quantize", quantize, "--model-parallel-size", ranks)
+    for ranks in ("1", "2"):
+        rounded = run_llamakit(*words, "--quantize", quantize, "--model-parallel-size", ranks)
 
-    assert rounded.returncode == 0, rounded.stderr
-    assert rounded.stdout == exact.stdout
+        assert rounded.returncode == 0, rounded.stderr
+        assert rounded.stdout == exact.stdout
 
 
 def test_an_unknown_quantisation_is_a_usage_error(run_llamakit: Run) -> None:

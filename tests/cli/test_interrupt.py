@@ -16,9 +16,17 @@ LLAMAKIT = Path(sys.executable).with_name("llamakit")
 given, when Ctrl-C came while it evaluated text (a namedtuple); a shell shows 130 both ways."""
 
 
-@pytest.mark.parametrize("ranks", [1, 2])
 @pytest.mark.parametrize(
-    "seconds", [0.2, 1, 2.5, *(pytest.param(it, marks=pytest.mark.soak) for it in (0.5, 1.5, 4))]
+    ("ranks", "seconds"),
+    [
+        *((1, 0.2), (1, 1), (1, 2.5), (2, 1), (2, 2.5)),  # ranks are not started before 0.2 s
+        *(
+            pytest.param(ranks, seconds, marks=pytest.mark.soak)
+            for ranks in (1, 2)
+            for seconds in (0.5, 1.5, 4)
+        ),
+        pytest.param(2, 0.2, marks=pytest.mark.soak),
+    ],
 )
 def test_ctrl_c_at_any_moment(
     ranks: int, seconds: float, reference_cases: Path, isolated: dict[str, str], tmp_path: Path

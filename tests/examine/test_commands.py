@@ -158,3 +158,19 @@ def test_torch_is_not_imported(isolated, reference_cases, command):
     )
 
     assert done.returncode == 0, done.stderr.decode()
+
+
+def test_checksums_need_no_numpy(isolated, tmp_path):
+    """Importing it took as long as hashing 200 MB does."""
+    (tmp_path / "params.json").write_bytes(b"{}")
+    (tmp_path / "checklist.chk").write_text("99914b932bd37a50b983c5e7c90ae93b  params.json\n")
+    program = (
+        "import sys; from llamakit.cli.main import main; "
+        f"assert not main(['verify', {str(tmp_path)!r}]); assert 'numpy' not in sys.modules"
+    )
+
+    done = subprocess.run(
+        [sys.executable, "-c", program], env=isolated, capture_output=True, check=False
+    )
+
+    assert done.returncode == 0, done.stderr.decode()

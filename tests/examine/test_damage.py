@@ -98,7 +98,7 @@ def damaged(case, damage, *, checklist):
     return root, folder
 
 
-@settings(max_examples=60)
+@settings(max_examples=40)
 @given(damages())
 def test_any_damage_is_noticed_by_a_checklist(damage):
     case, what = damage
@@ -110,7 +110,7 @@ def test_any_damage_is_noticed_by_a_checklist(damage):
     assert not report.good
 
 
-@settings(max_examples=100)
+@settings(max_examples=60)
 @given(damages(only_shards=True))
 def test_without_a_checklist_deep_notices_all_that_changes_a_weight(damage):
     check_deep(damage)
@@ -129,12 +129,12 @@ def check_deep(damage):
 
     report = verify(folder, deep=True)
 
-    harmless = reads_as_before(folder, case)
+    noticed_or_harmless = not report.good or reads_as_before(folder, case)
     shutil.rmtree(root)
-    assert not report.good or harmless
+    assert noticed_or_harmless
 
 
-@settings(max_examples=40)
+@settings(max_examples=30)
 @given(damages(), st.booleans())
 def test_verify_never_fails_but_with_an_error_of_its_own(damage, checklist):
     case, what = damage

@@ -66,7 +66,7 @@ class Reader:
     hostile: Sequence[bytes] = ()
     file: str = "input"
     may_raise: tuple[type[Exception], ...] = ()
-    cases: int = 1000
+    cases: int = 500
     opens: tuple[str, ...] = ()
 
 

@@ -30,7 +30,7 @@ def test_a_script_of_the_reference_api_runs(
         pytest.skip("the tutorial's scripts are not part of this repository")
     words = [str(script), "--ckpt_dir", str(demo.path())]
     words += ["--tokenizer_path", str(demo.path().parent / "tokenizer.model")]
-    words += ["--max_seq_len", "512", "--max_batch_size", "4", "--max_gen_len", "40"]
+    words += ["--max_seq_len", "512", "--max_batch_size", "4", "--max_gen_len", "12"]
     # a file for each rank: in one pipe their lines would be interleaved
     files = ["--redirects", "1", "--log-dir", str(tmp_path / "logs")]
 
