@@ -8,13 +8,13 @@ import signal
 import socket
 import time
 from collections.abc import Callable, Iterator
-from functools import partial
 from typing import cast
 
 import uvicorn
 
 from llamakit.errors import UsageError
 from llamakit.llama.llama import Llama
+from llamakit.serve.acceptor import WAITING, Acceptor
 from llamakit.serve.app import Api
 from llamakit.serve.connections import Connections
 from llamakit.serve.http_protocol import HttpProtocol
@@ -125,17 +125,10 @@ def address(listener: socket.socket) -> str:
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
-def _config(api: Api, settings: ServeSettings) -> uvicorn.Config:
-    connections = Connections(settings.limits.connections)
-    protocol = partial(
-        HttpProtocol,
-        arrival=settings.limits.arrival,
-        open_connections=connections,
-        turns=api.turns,
-    )
+def _config(api: Api, settings: ServeSettings, connections: Connections) -> uvicorn.Config:
     return uvicorn.Config(
         api.app(connections),
-        http=cast(type[asyncio.Protocol], protocol),
+        http="h11",
         ws="none",
         lifespan="off",
         log_config=None,
@@ -149,11 +142,30 @@ def _config(api: Api, settings: ServeSettings) -> uvicorn.Config:
 
 
 class _Uvicorn(uvicorn.Server):
-    """A uvicorn server that leaves signals to ``Server``."""
+    """A uvicorn server that leaves signals to ``Server``, and connections to ``Acceptor``."""
 
     def __init__(self, api: Api, settings: ServeSettings) -> None:
-        super().__init__(_config(api, settings))
+        self._connections = Connections(settings.limits.connections)
+        super().__init__(_config(api, settings, self._connections))
+        self._arrival, self._turns = settings.limits.arrival, api.turns
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
         yield
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Begin to accept connections."""
+        most = max(WAITING, self._connections.most)
+        acceptors = [Acceptor(it, self._protocol, self._turns, most) for it in sockets or ()]
+        self.servers = cast(list[asyncio.Server], acceptors)
+        self.started = True
+
+    def _protocol(self) -> HttpProtocol:
+        return HttpProtocol(
+            self.config,
+            self.server_state,
+            self.lifespan.state,
+            arrival=self._arrival,
+            open_connections=self._connections,
+            turns=self._turns,
+        )
