@@ -26,6 +26,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 from hostile_clients import KINDS, Address
 
@@ -72,8 +73,8 @@ class Hostile:
         return (self._seconds() - self._computed) / (time.perf_counter() - self._began)
 
     def _seconds(self) -> float:
-        with open(f"/proc/{self._process.pid}/stat") as file:
-            user, system = file.read().rpartition(")")[2].split()[11:13]
+        stat = Path(f"/proc/{self._process.pid}/stat").read_text()
+        user, system = stat.rpartition(")")[2].split()[11:13]
         return (int(user) + int(system)) / os.sysconf("SC_CLK_TCK")
 
 

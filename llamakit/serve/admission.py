@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import math
 import time
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Hashable
 from dataclasses import replace
 from functools import partial
@@ -25,6 +25,8 @@ FOR_NEWCOMERS = 4
 LONGEST_RETRY = 60
 """The largest ``Retry-After``, in seconds."""
 
+_OnEvent = Callable[[Event | BaseException], None]
+
 
 class Admission:
     """Submits requests to the engine while the queue has room, and refuses them otherwise.
@@ -38,6 +40,7 @@ class Admission:
         self._metrics = metrics
         self._tokenizer = llama.tokenizer
         self._engine = llama.engine()
+        self._inbox = _Inbox(asyncio.get_running_loop())
         self._in_flight: Counter[Hashable] = Counter()  # choices that have not ended, by client
         self._completions: set[CompletionStream] = set()
         self._seconds = 1.0  # the moving average of an answer's time
@@ -68,7 +71,6 @@ class Admission:
         if self.closing:
             raise ApiError(503, "the server is shutting down", code="shutting_down")
         self._check_room(len(request.choices), client)
-        loop = asyncio.get_running_loop()
 
         def ended() -> None:
             self._leave(client, 1)
@@ -78,8 +80,8 @@ class Admission:
         self._in_flight[client] += len(request.choices)
         self._completions.add(completion)
         for index, choice in enumerate(request.choices):
-            listener = _Listener(loop, partial(self._on_event, completion, index))
-            completion.streams.append(self._engine.submit(choice, client=client, listen=listener))
+            listen = partial(self._inbox.put, partial(self._on_event, completion, index))
+            completion.streams.append(self._engine.submit(choice, client=client, listen=listen))
         self._count()
         return completion
 
@@ -133,14 +135,34 @@ class Admission:
         self._metrics.waiting.set(self.waiting)
 
 
-class _Listener:
-    """Passes the events of one choice from the engine's thread to the event loop."""
+class _Inbox:
+    """Passes events from the engine's thread to the event loop, which is woken once for many.
 
-    def __init__(
-        self, loop: asyncio.AbstractEventLoop, on_event: Callable[[Event | BaseException], None]
-    ) -> None:
-        self._loop, self._on_event = loop, on_event
+    Each time costs a call of the system, and the engine's thread Python's lock.
+    """
 
-    def __call__(self, event: Event | BaseException) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+        self._events: deque[tuple[_OnEvent, Event | BaseException]] = deque()
+        self._is_woken = False
+
+    def put(self, on_event: _OnEvent, event: Event | BaseException) -> None:
+        """Have a function called with an event; from the engine's thread."""
+        self._events.append((on_event, event))
+        if not self._is_woken:
+            self._wake()
+
+    def _wake(self) -> None:
+        self._is_woken = True
         with contextlib.suppress(RuntimeError):  # the loop is closed: nobody is waiting
-            self._loop.call_soon_threadsafe(self._on_event, event)
+            self._loop.call_soon_threadsafe(self._take)
+
+    def _take(self) -> None:
+        self._is_woken = False  # before the events are taken: one that comes now is not missed
+        try:
+            while self._events:
+                on_event, event = self._events.popleft()
+                on_event(event)
+        finally:
+            if self._events:
+                self._wake()
