@@ -40,7 +40,7 @@ class Admission:
         self._metrics = metrics
         self._tokenizer = llama.tokenizer
         self._engine = llama.engine()
-        self._inbox = _Inbox(asyncio.get_running_loop())
+        self._inbox = Inbox(asyncio.get_running_loop())
         self._in_flight: Counter[Hashable] = Counter()  # choices that have not ended, by client
         self._completions: set[CompletionStream] = set()
         self._seconds = 1.0  # the moving average of an answer's time
@@ -135,7 +135,7 @@ class Admission:
         self._metrics.waiting.set(self.waiting)
 
 
-class _Inbox:
+class Inbox:
     """Passes events from the engine's thread to the event loop, which is woken once for many.
 
     Each time costs a call of the system, and the engine's thread Python's lock.

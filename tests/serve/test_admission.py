@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -10,7 +11,19 @@ import pytest
 from server_kit import LONG, QUESTION, STORY, Running, begin, held, thread, wait_until
 
 from llamakit.api import Llama
+from llamakit.runtime.requests import Event
+from llamakit.serve.admission import Inbox
 from llamakit.serve.server_settings import Limits
+
+
+class CountedLoop(asyncio.SelectorEventLoop):
+    """An event loop that counts how often another thread has woken it."""
+
+    woken = 0
+
+    def call_soon_threadsafe(self, *arguments: Any, **settings: Any) -> asyncio.Handle:
+        self.woken += 1
+        return super().call_soon_threadsafe(*arguments, **settings)
 
 
 @pytest.fixture
@@ -18,6 +31,26 @@ def small(llama: Llama) -> Iterator[Running]:
     """A server whose queue is soon full."""
     with thread(llama, limits=Limits(waiting=4, choices=4)) as running:
         yield running
+
+
+def test_the_events_of_a_step_wake_the_event_loop_once() -> None:
+    loop = CountedLoop()
+    inbox, seen = Inbox(loop), list[int]()
+    events = [Event(number, None) for number in range(8)]
+
+    async def pause() -> None:
+        await asyncio.sleep(0)
+
+    try:
+        for _ in range(2):
+            for event in events:
+                inbox.put(lambda it: seen.append(getattr(it, "index", -1)), event)
+            loop.run_until_complete(pause())
+    finally:
+        loop.close()
+
+    assert seen == [*range(8), *range(8)]
+    assert loop.woken == 2
 
 
 def test_a_request_has_the_same_tokens_alone_and_in_a_crowd(server: Running) -> None:

@@ -101,6 +101,36 @@ def test_what_keeps_the_event_loop_is_charged_and_waiting_is_not() -> None:
     asyncio.run(run())
 
 
+def test_a_client_of_two_may_compute_for_an_eighth_of_the_time() -> None:
+    async def run() -> None:
+        clock = Clock()
+        turns = Turns(asyncio.get_running_loop(), clock, clock)
+        turns.began("greedy")
+        for _ in range(100):
+            turns.charge("modest", SHARED / 2 * 0.02)
+            clock.now += 0.02
+
+            assert turns.delay("modest") == 0
+
+    asyncio.run(run())
+
+
+def test_nobody_is_charged_for_waiting_for_a_core_or_for_pythons_lock() -> None:
+    async def run() -> None:
+        clock = Clock()
+        turns = Turns(asyncio.get_running_loop(), clock, Clock())
+        turns.began("greedy")
+
+        async def work() -> None:
+            clock.now += 60
+
+        await Charged(turns, "modest", work())
+
+        assert turns.delay("modest") == 0
+
+    asyncio.run(run())
+
+
 def test_pipelined_requests_are_answered_in_order(llama: Llama) -> None:
     paths = ["/health", "/v1/models", "/nothing", "/health"] * 50
     requests = b"".join(f"GET {it} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode() for it in paths)
