@@ -1,14 +1,15 @@
 """What a small chat waits beside one hostile client.
 
 One server with the bundled demo model; one client that has a small chat again and again on a
-kept-alive connection, first alone, then beside each kind of hostile client, which is a process of
-its own with another address (127.0.0.2). Prints the 50th and 99th percentile of the chat's
-latency, and the ratio to the quiet 99th percentile.
+kept-alive connection, alone and beside each kind of hostile client, which is a process of its own
+with another address (127.0.0.2). Prints the 50th and 99th percentile of the chat's latency, and
+the ratio to the quiet 99th percentile, which is measured before and after. A line says how many
+cores the hostile client itself computed on: the machine that it shares with the server lacks them.
+The kind ``busy`` only computes, and never connects: what that costs is no fault of the server.
 
-    python benchmarks/stall.py [--kinds empties pipelining …] [--seconds 5] [--tokens 8]
+    python benchmarks/stall.py [--kinds empties pipelining …] [--chats 500] [--tokens 8]
 
-The hostile process has the lowest priority of the CPU, so that what it computes itself, on a
-machine that it shares with the server, is not taken for a stall.
+The hostile process runs only where a core is idle.
 """
 
 from __future__ import annotations
@@ -19,226 +20,62 @@ import http.client
 import json
 import multiprocessing
 import os
-import random
-import re
-import socket
 import statistics
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
-from typing import Any
+from collections.abc import Iterator
+from pathlib import Path
 
-Address = tuple[str, int]
-HOSTILE, MODEST = "127.0.0.2", "127.0.0.1"
-MB = 1 << 20
+from hostile_clients import KINDS, Address
 
-
-def post(path: str, body: object, *headers: str) -> bytes:
-    """Return a request."""
-    data = body if isinstance(body, bytes) else json.dumps(body).encode()
-    lines = [f"POST {path} HTTP/1.1", "Host: localhost", "Content-Type: application/json"]
-    head = "\r\n".join([*lines, f"Content-Length: {len(data)}", *headers, "", ""])
-    return head.encode() + data
-
-
-def completion(**fields: Any) -> bytes:
-    return post("/v1/completions", {"prompt": "Once upon a time", "max_tokens": 200, **fields})
-
-
-def chunked(data: bytes, size: int) -> bytes:
-    pieces = (data[start : start + size] for start in range(0, len(data), size))
-    head = b"POST /v1/completions HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
-    body = b"".join(b"%x\r\n%s\r\n" % (len(piece), piece) for piece in pieces)
-    return head + b"Transfer-Encoding: chunked\r\n\r\n" + body + b"0\r\n\r\n"
-
-
-def get(path: str, method: str = "GET", *headers: str) -> bytes:
-    return "\r\n".join([f"{method} {path} HTTP/1.1", "Host: localhost", *headers, "", ""]).encode()
-
-
-def connect(address: Address) -> socket.socket:
-    return socket.create_connection(address, 30, source_address=(HOSTILE, 0))
-
-
-def read_response(connection: socket.socket) -> bytes:
-    """Read one response, up to its Content-Length or the last chunk."""
-    received = b""
-    while b"\r\n\r\n" not in received:
-        piece = connection.recv(MB)
-        if not piece:
-            raise ConnectionResetError
-        received += piece
-    head, _, body = received.partition(b"\r\n\r\n")
-    length = re.search(rb"content-length: (\d+)", head)
-    while len(body) < int(length[1]) if length else not body.endswith(b"0\r\n\r\n"):
-        piece = connection.recv(MB)
-        if not piece:
-            raise ConnectionResetError
-        body += piece
-    return head
-
-
-def ask(request: bytes, connections: int = 10) -> Callable[[Address], None]:
-    """Send a request again and again, on several connections."""
-
-    def work(address: Address) -> None:
-        while True:
-            with contextlib.suppress(OSError), connect(address) as connection:
-                while True:
-                    connection.sendall(request)
-                    read_response(connection)
-
-    return lambda address: threaded(work, address, connections)
-
-
-def threaded(work: Callable[[Address], None], address: Address, count: int) -> None:
-    threads = [threading.Thread(target=work, args=(address,)) for _ in range(count)]
-    for thread in threads:
-        thread.start()
-
-
-def idle(address: Address) -> None:
-    """Hold 300 connections that say nothing; open each again when it is closed."""
-
-    def work(address: Address) -> None:
-        while True:
-            with contextlib.suppress(OSError), connect(address) as connection:
-                connection.settimeout(None)
-                connection.recv(1)
-            time.sleep(0.05)
-
-    threading.stack_size(128 << 10)
-    threaded(work, address, 300)
-
-
-def dripping(start: bytes, piece: bytes) -> Callable[[Address], None]:
-    """Send a request byte by byte on 100 connections."""
-
-    def work(address: Address) -> None:
-        while True:
-            with contextlib.suppress(OSError), connect(address) as connection:
-                connection.sendall(start)
-                while True:
-                    connection.sendall(piece)
-                    time.sleep(0.1)
-
-    return lambda address: threaded(work, address, 100)
-
-
-def half_read(address: Address) -> None:
-    """Ask for streams and read their first bytes only."""
-    request = completion(stream=True, n=2, logprobs=5)
-
-    def work(address: Address) -> None:
-        while True:
-            with contextlib.suppress(OSError), connect(address) as connection:
-                connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
-                connection.sendall(request)
-                connection.recv(100)
-                time.sleep(2)
-
-    threaded(work, address, 50)
-
-
-def reconnecting(request: bytes) -> Callable[[Address], None]:
-    """Connect, send, and close without reading."""
-
-    def work(address: Address) -> None:
-        while True:
-            with contextlib.suppress(OSError), connect(address) as connection:
-                connection.sendall(request)
-
-    return lambda address: threaded(work, address, 4)
-
-
-def pipelining(address: Address) -> None:
-    """Send requests without waiting for the responses, which another thread reads."""
-    request = get("/health") * 100
-
-    def work(address: Address) -> None:
-        with connect(address) as connection:
-
-            def read() -> None:
-                while connection.recv(MB):
-                    pass
-
-            threading.Thread(target=read).start()
-            while True:
-                connection.sendall(request)
-
-    threaded(work, address, 4)
-
-
-SCHEMA = {
-    "type": "object",
-    "properties": {
-        f"field_{number}": {"type": "string", "pattern": "^(a|b|c){1,40}[0-9]{1,40}$"}
-        for number in range(400)
-    },
-}
-GRAMMAR = "root ::= " + " | ".join(f'"word {number}" root' for number in range(1500)) + ' | ""'
-WEBSOCKET = ("Connection: Upgrade", "Upgrade: websocket", "Sec-WebSocket-Version: 13")
-
-KINDS: dict[str, Callable[[Address], None]] = {
-    "empties": ask(post("/v1/completions", {"prompt": [""] * 250_000})),
-    "numbers": ask(post("/v1/completions", {"prompt": [1] * 300_000})),
-    "one-string": ask(post("/v1/completions", {"prompt": "a" * (MB - 100)})),
-    "prose": ask(post("/v1/completions", {"prompt": "How do I reshard it? " * 49_000})),
-    "chat-prose": ask(
-        post("/v1/chat/completions", {"messages": [{"role": "user", "content": "Why? " * 200_000}]})
-    ),
-    "tokenize": ask(post("/tokenize", {"text": "How do I reshard it? " * 49_000})),
-    "detokenize": ask(post("/detokenize", {"tokens": [300] * 200_000})),
-    "parts": ask(
-        post(
-            "/v1/chat/completions",
-            {"messages": [{"role": "user", "content": [{"type": "text", "text": ""}] * 25_000}]},
-        )
-    ),
-    "objects": ask(post("/v1/completions", {"metadata": {str(n): {} for n in range(80_000)}})),
-    "lists": ask(post("/v1/completions", b'{"prompt":[' + b"[]," * 340_000 + b"[]]}")),
-    "small-lists": ask(post("/v1/completions", b'{"prompt":[' + b"[1]," * 900 + b"[]]}")),
-    "deep": ask(post("/v1/completions", b"[" * MB)),
-    "base64": ask(
-        post("/v1/completions", {"prompt": random.Random(0).randbytes(MB * 3 // 8).hex()})
-    ),
-    "tiny-chunks": ask(chunked(b'{"prompt":"' + b"a" * 500_000 + b'"}', 1)),
-    "schema": ask(
-        completion(
-            response_format={"type": "json_schema", "json_schema": {"name": "a", "schema": SCHEMA}}
-        )
-    ),
-    "grammar": ask(completion(processors=[{"name": "grammar", "options": {"text": GRAMMAR}}])),
-    "logit-bias": ask(completion(logit_bias={str(n): 1 for n in range(1024)})),
-    "stop-strings": ask(completion(n=16, stop=["a" * 999 + chr(97 + n) for n in range(16)])),
-    "huge-n": ask(completion(n=16)),
-    "long-prompts": ask(completion(prompt=[300] * 240, max_tokens=1)),
-    "logprobs": ask(completion(n=16, logprobs=20)),
-    "streams": ask(completion(n=16, stream=True)),
-    "half-read": half_read,
-    "idle": idle,
-    "slow-heads": dripping(b"POST /v1/completions HTTP/1.1\r\nHost: localhost\r\nX: ", b"a"),
-    "slow-bodies": dripping(post("/v1/completions", b" " * 100_000)[:-100_000], b" "),
-    "reconnects": reconnecting(get("/health")),
-    "abandoned": reconnecting(completion(n=16)),
-    "pipelining": pipelining,
-    "health": ask(get("/health"), 50),
-    "head": ask(get("/health", "HEAD", "Connection: close"), 50),
-    "options": ask(get("/v1/models", "OPTIONS"), 50),
-    "websockets": ask(get("/", "GET", *WEBSOCKET), 50),
-    "long-paths": ask(get("/" + "a" * 60_000), 10),
-    "openapi": ask(get("/openapi.json"), 10),
-    "described": ask(get("/v1/llamakit/options"), 10),
-    "metrics": ask(get("/metrics"), 10),
-}
+SETTLE = 0.5
+"""Seconds after the hostile client has come or gone."""
+PATIENCE = 30.0
+"""Seconds for the chats of one percentile: in a stall, few are enough."""
 
 
 def attack(kind: str, address: Address) -> None:
+    """Be a hostile client, at the lowest priority there is."""
     os.nice(19)
+    if hasattr(os, "sched_setscheduler"):
+        os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
     KINDS[kind](address)
     threading.Event().wait()
+
+
+class Hostile:
+    """A process with a hostile client, as long as the context lasts.
+
+    Args:
+        kind: of ``KINDS``.
+    """
+
+    def __init__(self, kind: str, address: Address) -> None:
+        self._process = multiprocessing.get_context("fork").Process(
+            target=attack, args=(kind, address), daemon=True
+        )
+
+    def __enter__(self) -> Hostile:
+        self._process.start()
+        time.sleep(SETTLE)
+        self._began, self._computed = time.perf_counter(), self._seconds()
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        self._process.kill()
+        self._process.join()
+        time.sleep(SETTLE)
+
+    def cores(self) -> float:
+        """Return how many cores it has computed on, since it has settled."""
+        return (self._seconds() - self._computed) / (time.perf_counter() - self._began)
+
+    def _seconds(self) -> float:
+        stat = Path(f"/proc/{self._process.pid}/stat").read_text()
+        user, system = stat.rpartition(")")[2].split()[11:13]
+        return (int(user) + int(system)) / os.sysconf("SC_CLK_TCK")
 
 
 class SmallChat:
@@ -264,15 +101,18 @@ class SmallChat:
             raise SystemExit(f"the small chat got {response.status}: {data.decode()}")
         return time.perf_counter() - begun
 
-    def percentiles(self, seconds: float) -> tuple[float, float]:
-        """Return the 50th and the 99th percentile of the latency, in seconds."""
-        end = time.perf_counter() + seconds
-        taken = []
-        while time.perf_counter() < end or len(taken) < 100:
+    def latencies(self, count: int) -> list[float]:
+        """Have small chats; return how long each took, in seconds."""
+        end = time.perf_counter() + PATIENCE
+        taken: list[float] = []
+        while len(taken) < count and time.perf_counter() < end:
             taken.append(self.seconds())
-            if time.perf_counter() > end + 30:  # a stall: few are enough
-                break
-        return statistics.median(taken), sorted(taken)[int(0.99 * len(taken))]
+        return taken
+
+
+def percentiles(latencies: list[float]) -> tuple[float, float]:
+    """Return the 50th and the 99th percentile."""
+    return statistics.median(latencies), sorted(latencies)[int(0.99 * len(latencies))]
 
 
 @contextlib.contextmanager
@@ -298,27 +138,24 @@ def running(*words: str) -> Iterator[Address]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--kinds", nargs="+", choices=KINDS, default=list(KINDS))
-    parser.add_argument("--seconds", type=float, default=5.0)
+    parser.add_argument("--chats", type=int, default=500)
     parser.add_argument("--tokens", type=int, default=8)
     arguments = parser.parse_args()
     print(f"{os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}")
-    print("kind            quiet: 50th    99th  beside: 50th    99th  ratio of 99th")
+    print("kind            quiet: 50th    99th  beside: 50th    99th  ratio of 99th  its cores")
     with running() as address:
         chat = SmallChat(address, arguments.tokens)
-        chat.percentiles(2)
+        half = arguments.chats // 2
+        chat.latencies(half)
+        before = chat.latencies(half)
         for kind in arguments.kinds:
-            quiet = chat.percentiles(arguments.seconds)
-            hostile = multiprocessing.get_context("fork").Process(
-                target=attack, args=(kind, address), daemon=True
-            )
-            hostile.start()
-            time.sleep(1)
-            beside = chat.percentiles(arguments.seconds)
-            hostile.kill()
-            hostile.join()
+            with Hostile(kind, address) as hostile:
+                beside = percentiles(chat.latencies(arguments.chats))
+                cores = hostile.cores()
+            after = chat.latencies(half)
+            quiet, before = percentiles(before + after), after
             numbers = "  ".join(f"{1e3 * value:8.1f}" for value in (*quiet, *beside))
-            print(f"{kind:17} {numbers} ms {beside[1] / quiet[1]:6.2f}", flush=True)
-            time.sleep(1)
+            print(f"{kind:12} {numbers} ms {beside[1] / quiet[1]:6.2f} {cores:10.2f}", flush=True)
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -280,7 +281,13 @@ def run(toolkit: Toolkit, options: ServeOptions) -> None:
         if options.draft is not None:
             settings = replace(settings, drafter=llama.drafter(options.draft))
         say = write_event if options.as_json else note
-        server.Server(llama, settings, listener).run(lambda url: say(f"serving at {url}"))
+
+        def ready(url: str) -> None:
+            gc.collect()
+            gc.freeze()  # what is there now stays: a search for garbage in it stops everybody
+            say(f"serving at {url}")
+
+        server.Server(llama, settings, listener).run(ready)
 
 
 def check_extra() -> None:

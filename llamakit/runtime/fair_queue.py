@@ -56,6 +56,20 @@ class FairQueue(Generic[T]):
             self._lines[client] = line
         return item
 
+    def pop_newest(self) -> T:
+        """Remove and return the last item of the client with the most.
+
+        Raises:
+            IndexError: nothing waits.
+        """
+        if not self._lines:
+            raise IndexError("nothing waits")
+        client = max(self._lines, key=lambda it: len(self._lines[it]))
+        item = self._lines[client].pop()
+        if not self._lines[client]:
+            del self._lines[client]
+        return item
+
     def remove(self, client: Hashable, item: T) -> bool:
         """Remove an item from anywhere in the queue; return whether it was there."""
         line = self._lines.get(client, deque())

@@ -38,7 +38,7 @@ from llamakit.serve.middleware import (
     error_response,
 )
 from llamakit.serve.openai_format import CompletionFormat, ResponseFormat
-from llamakit.serve.openapi import description
+from llamakit.serve.openapi import document
 from llamakit.serve.options_endpoint import describe_options
 from llamakit.serve.page_files import Page
 from llamakit.serve.request_ids import REQUEST_ID_HEADER
@@ -242,7 +242,7 @@ class Api:
 
     async def openapi(self, _request: Request) -> Response:
         """``GET /openapi.json``."""
-        return JSONResponse(description())
+        return Response(document(), media_type="application/json")
 
     # Shared by the routes -----------------------------------------------------------------------
 

@@ -23,7 +23,8 @@ MOST_SECONDS = 60.0
 _ENVIRONMENT = ("LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH", "SYSTEMROOT")
 """What Python may need to start; the process knows no keys."""
 _PROGRAM = """
-import sys
+import os, sys
+os.setpgid(0, 0) if hasattr(os, "setpgid") else None
 sys.path[:] = sys.argv[2:]
 from llamakit.serve.body_worker import main
 main(sys.argv[1])
@@ -91,7 +92,6 @@ class BodyProcess:
                 stdin=asyncio.subprocess.PIPE,
                 stdout=asyncio.subprocess.PIPE,
                 env={name: os.environ[name] for name in _ENVIRONMENT if name in os.environ},
-                start_new_session=True,  # the terminal's Ctrl-C is not for it
             )
         return self._process
 

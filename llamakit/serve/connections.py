@@ -38,22 +38,36 @@ class Connections:
         return len(self._open)
 
     def add(self, connection: Connection) -> bool:
-        """Add a connection; if there are too many, close the one that is missed least.
+        """Add a connection; if there are too many, close those that are missed least.
 
-        That is the oldest one that waits, of the client with the most connections.
+        These are the oldest ones that wait, of the client with the most connections; no client
+        loses one to a client that has more.
 
         Returns:
             False: there are twice as many as there may be, and none waits.
         """
         self._open[connection] = None
-        if len(self._open) > self.most:
-            for client, _ in Counter(it.client_id for it in self._open).most_common():
-                for other in self._open:
-                    if other.client_id == client and other is not connection and other.is_waiting:
-                        self.discard(other)
-                        other.give_up()
-                        return True
+        self._make_room(connection)
         return len(self._open) <= 2 * self.most
+
+    def _make_room(self, connection: Connection) -> None:
+        """Close connections that wait, while there are too many, in favor of another one."""
+        while len(self._open) > self.most:
+            least = self._least_missed(connection)
+            if least is None:
+                return
+            self.discard(least)
+            least.give_up()
+
+    def _least_missed(self, newest: Connection) -> Connection | None:
+        counts = Counter(it.client_id for it in self._open)
+        for client, count in counts.most_common():
+            if count < counts[newest.client_id]:
+                return None
+            for other in self._open:
+                if other.client_id == client and other is not newest and other.is_waiting:
+                    return other
+        return None
 
     def discard(self, connection: Connection) -> None:
         """Remove a connection that is closed."""
@@ -62,11 +76,19 @@ class Connections:
     def is_full(self, connection: Connection | None) -> bool:
         """Return whether a request on a connection is one too many.
 
-        A client that is at work on most of the connections is refused before the others are.
+        When there are too many connections, each client's oldest one is served, then each one's
+        second, and so on. A client that is at work on most of the connections is refused before.
         """
         allowed = self.most - self.most // RESERVED
-        if connection is None or not allowed < len(self._open) <= self.most:
+        if len(self._open) <= allowed:
+            return False
+        if connection not in self._open:
             return len(self._open) > self.most
-        client = connection.client_id
-        own = sum(it.client_id == client and not it.is_waiting for it in self._open)
-        return own > allowed
+        self._make_room(connection)
+        own = [it for it in self._open if it.client_id == connection.client_id]
+        if len(self._open) > self.most:
+            turn = own.index(connection) + 1
+            counts = Counter(it.client_id for it in self._open).values()
+            if sum(min(count, turn) for count in counts) > self.most:
+                return True
+        return sum(not it.is_waiting for it in own) > allowed

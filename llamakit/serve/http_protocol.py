@@ -119,7 +119,8 @@ class HttpProtocol(H11Protocol):
         if has_work and not self._has_turn:
             self._has_turn = True
             self._turns.put(self.client_id, self._take_turn)
-        if self.flow.read_paused or len(self._unparsed) > UNPARSED:
+        is_late = self._has_turn and self._turns.delay(self.client_id) > 0
+        if self.flow.read_paused or len(self._unparsed) > UNPARSED or is_late:
             self.transport.pause_reading()
         else:
             self.transport.resume_reading()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import json
 from collections.abc import Mapping
 from typing import Any
 
@@ -26,6 +28,12 @@ ERRORS = {
     503: "The server is shutting down.",
     504: "The answer took too long.",
 }
+
+
+@functools.cache
+def document() -> bytes:
+    """Return the description as it is sent."""
+    return json.dumps(description(), ensure_ascii=False, separators=(",", ":")).encode()
 
 
 def description() -> dict[str, Any]:

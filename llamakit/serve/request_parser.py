@@ -143,6 +143,13 @@ class RequestParser:
     def embedding(self, body: Body) -> CompletionRequest:
         """Read the body of ``/v1/embeddings``. Raises as ``completion``."""
         body = fields_of(body, request_schemas.EMBEDDING, self._settings)
+        size = self._llama.checkpoint.params.dim
+        if body.get("dimensions", size) != size:
+            raise bad(
+                f"dimensions is {body['dimensions']}; a vector has as many numbers as the model's "
+                f"hidden state, {size}",
+                "dimensions",
+            )
         pooling, choices = body.get("pooling", "mean"), []
         for number, tokens in enumerate(self._prompts.read(body, "input"), start=1):
             try:

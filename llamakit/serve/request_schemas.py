@@ -202,7 +202,11 @@ EMBEDDING = closed(
             "enum": ["mean", "last"],
             "description": "The mean of all tokens, or the last token. [default: mean]",
         },
-        "dimensions": refused("a vector has as many numbers as the model's hidden state"),
+        "dimensions": {
+            "type": "integer",
+            "minimum": 1,
+            "description": "As many as the model's hidden state has; no other number is offered.",
+        },
         "user": TEXT,
     },
     ("input",),

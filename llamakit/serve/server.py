@@ -6,15 +6,16 @@ import asyncio
 import contextlib
 import signal
 import socket
+import sys
 import time
 from collections.abc import Callable, Iterator
-from functools import partial
 from typing import cast
 
 import uvicorn
 
 from llamakit.errors import UsageError
 from llamakit.llama.llama import Llama
+from llamakit.serve.acceptor import WAITING, Acceptor
 from llamakit.serve.app import Api
 from llamakit.serve.connections import Connections
 from llamakit.serve.http_protocol import HttpProtocol
@@ -22,6 +23,10 @@ from llamakit.serve.server_settings import ServeSettings
 
 CLOSE_TIMEOUT = 5
 """Seconds to close connections after all answers have ended."""
+
+SWITCH_SECONDS = 0.0001
+"""How long the event loop keeps Python's lock from the model's thread, which needs it after each
+kernel: with Python's 5 ms, a step of 3 ms took 300 beside a flood of requests."""
 
 SIGNAL_WINDOW = 1.0
 """Signals within so many seconds count as one: Ctrl-C comes from the terminal and torchrun."""
@@ -72,7 +77,12 @@ class Server:
         Raises:
             ParallelError: a rank has died.
         """
-        asyncio.run(self._run(ready, signals))
+        interval = sys.getswitchinterval()
+        sys.setswitchinterval(SWITCH_SECONDS)
+        try:
+            asyncio.run(self._run(ready, signals))
+        finally:
+            sys.setswitchinterval(interval)
 
     def end(self) -> None:
         """Shut down, from any thread, after the grace period; at once if called a second time."""
@@ -125,17 +135,10 @@ def address(listener: socket.socket) -> str:
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
-def _config(api: Api, settings: ServeSettings) -> uvicorn.Config:
-    connections = Connections(settings.limits.connections)
-    protocol = partial(
-        HttpProtocol,
-        arrival=settings.limits.arrival,
-        open_connections=connections,
-        turns=api.turns,
-    )
+def _config(api: Api, settings: ServeSettings, connections: Connections) -> uvicorn.Config:
     return uvicorn.Config(
         api.app(connections),
-        http=cast(type[asyncio.Protocol], protocol),
+        http="h11",
         ws="none",
         lifespan="off",
         log_config=None,
@@ -149,11 +152,30 @@ def _config(api: Api, settings: ServeSettings) -> uvicorn.Config:
 
 
 class _Uvicorn(uvicorn.Server):
-    """A uvicorn server that leaves signals to ``Server``."""
+    """A uvicorn server that leaves signals to ``Server``, and connections to ``Acceptor``."""
 
     def __init__(self, api: Api, settings: ServeSettings) -> None:
-        super().__init__(_config(api, settings))
+        self._connections = Connections(settings.limits.connections)
+        super().__init__(_config(api, settings, self._connections))
+        self._arrival, self._turns = settings.limits.arrival, api.turns
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
         yield
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Begin to accept connections."""
+        most = max(WAITING, self._connections.most)
+        acceptors = [Acceptor(it, self._protocol, self._turns, most) for it in sockets or ()]
+        self.servers = cast(list[asyncio.Server], acceptors)
+        self.started = True
+
+    def _protocol(self) -> HttpProtocol:
+        return HttpProtocol(
+            self.config,
+            self.server_state,
+            self.lifespan.state,
+            arrival=self._arrival,
+            open_connections=self._connections,
+            turns=self._turns,
+        )

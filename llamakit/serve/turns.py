@@ -1,7 +1,7 @@
 """Turns on the event loop: no client keeps it, or Python's lock, from the others.
 
 What arrives is handled in small pieces, one client after the other. While several clients have
-requests, each may use a share of the time for that; what exceeds it waits, and its connection is
+requests, each may use a share of the time for that; what exceeds it waits, and its connections are
 not read meanwhile. A client that is alone is not slowed.
 
 The share is small because the model's thread needs the interpreter between its kernels: a thread
@@ -21,10 +21,12 @@ from llamakit.runtime.fair_queue import FairQueue
 
 T = TypeVar("T")
 
+SHARED = 0.25
+"""Of the time, for all clients together that have requests."""
 SHARE = 0.05
-"""Of the time, for each client while there are others."""
-BURST = 0.05
-"""Seconds that a client may use at once: some fifty small requests."""
+"""Of the time, for each client at least."""
+BURST = 0.02
+"""Seconds that a client may use at once: some twenty small requests."""
 REQUEST_SECONDS = 0.0002
 """What one request takes beyond what is measured: the event loop's and the system's part."""
 DEBT = 0.5
@@ -58,13 +60,13 @@ class Charged(Awaitable[T]):
         step: Callable[[Any], Any] = self._work.send
         value: Any = None
         while True:
-            began = self._turns.clock()
+            began = self._turns.computed()
             try:
                 waits_for = step(value)
             except StopIteration as end:
                 return cast(T, end.value)
             finally:
-                self._turns.charge(self._client, self._turns.clock() - began)
+                self._turns.charge(self._client, self._turns.computed() - began)
             try:
                 step, value = self._work.send, (yield waits_for)
             except BaseException as error:  # noqa: BLE001 - such as its cancellation: for the work
@@ -76,12 +78,17 @@ class Turns:
 
     Args:
         clock: in seconds.
+        computed: how long the event loop's thread has computed, in seconds: nobody is charged for
+            the time in which it has waited for a core or for Python's lock.
     """
 
     def __init__(
-        self, loop: asyncio.AbstractEventLoop, clock: Callable[[], float] = time.monotonic
+        self,
+        loop: asyncio.AbstractEventLoop,
+        clock: Callable[[], float] = time.monotonic,
+        computed: Callable[[], float] = time.thread_time,
     ) -> None:
-        self._loop, self.clock = loop, clock
+        self._loop, self._clock, self.computed = loop, clock, computed
         self._queue: FairQueue[Callable[[], None]] = FairQueue()
         self._allowances: dict[Hashable, _Allowance] = {}
         self._open: Counter[Hashable] = Counter()
@@ -113,7 +120,7 @@ class Turns:
         """Return how many seconds a client has to wait for its turn."""
         if all(other == client for other in self._open):
             return 0.0
-        return max(0.0, -self._allowance(client).seconds / SHARE)
+        return max(0.0, -self._allowance(client).seconds / self._share(client))
 
     async def wait(self, client: Hashable) -> None:
         """Wait until a client may use more time."""
@@ -122,14 +129,18 @@ class Turns:
             await asyncio.sleep(min(seconds, LOOK_SECONDS))
 
     def _allowance(self, client: Hashable) -> _Allowance:
-        now = self.clock()
+        now = self._clock()
         if client not in self._allowances and len(self._allowances) >= REMEMBERED:
             self._forget(now)
         allowance = self._allowances.setdefault(client, _Allowance(BURST, now))
-        earned = SHARE * (now - allowance.counted)
+        earned = self._share(client) * (now - allowance.counted)
         allowance.seconds = min(BURST, allowance.seconds + earned)
         allowance.counted = now
         return allowance
+
+    def _share(self, client: Hashable) -> float:
+        """Return how much of the time a client may use."""
+        return max(SHARE, SHARED / (len(self._open) + (client not in self._open)))
 
     def _forget(self, now: float) -> None:
         """Forget the clients whose allowance is whole again."""
@@ -158,9 +169,9 @@ class Turns:
         if ready is None:
             self._schedule(min((seconds for seconds, _ in delays), default=0.0))
             return
-        work, began = self._queue.pop(ready), self.clock()
+        work, began = self._queue.pop(ready), self.computed()
         try:
             work()
         finally:
-            self.charge(ready, self.clock() - began)
+            self.charge(ready, self.computed() - began)
             self._schedule(0.0)

@@ -35,6 +35,16 @@ def test_what_is_removed_is_not_served() -> None:
     assert not queue
 
 
+def test_the_newest_item_is_that_of_the_client_with_the_most() -> None:
+    queue: FairQueue[int] = FairQueue()
+    for client, item in ("a", 1), ("b", 2), ("b", 3), ("a", 4), ("b", 5):
+        queue.put(client, item)
+
+    assert [queue.pop_newest() for _ in range(5)] == [5, 4, 3, 1, 2]
+    with pytest.raises(IndexError):
+        queue.pop_newest()
+
+
 @given(st.lists(st.integers(0, 3), max_size=40))
 def test_all_are_served_once_and_nobody_waits_for_two_of_anothers(clients: list[int]) -> None:
     queue: FairQueue[tuple[int, int]] = FairQueue()

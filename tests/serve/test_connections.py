@@ -126,3 +126,23 @@ def test_a_client_is_its_address_and_for_ipv6_its_network() -> None:
     assert client_of_address("2001:db8:1:2::3") != client_of_address("2001:db8:1:3::3")
     assert client_of_address("fe80::1%eth0") == client_of_address("fe80::2")
     assert client_of_address("") == ""
+
+
+def test_beyond_the_limit_each_client_has_its_oldest_connections_served() -> None:
+    table = Connections(8)
+    modest = Made("modest", is_waiting=False)
+    greedy = [Made("greedy", is_waiting=False) for _ in range(12)]
+    for connection in (*greedy, modest):
+        table.add(connection)
+
+    assert not table.is_full(modest)
+    assert table.is_full(greedy[7])
+
+
+def test_no_client_loses_a_connection_to_one_that_has_more() -> None:
+    table = Connections(4)
+    modest = Made("modest")
+    for connection in (modest, *(Made("greedy", is_waiting=False) for _ in range(4))):
+        table.add(connection)
+
+    assert not modest.is_closed

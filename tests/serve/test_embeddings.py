@@ -33,6 +33,16 @@ def test_tokens_and_the_last_state_may_be_asked_for(server: Running, llama: Llam
     assert answer["data"][0]["embedding"] == pytest.approx(vector, abs=1e-4)
 
 
+def test_the_models_own_number_of_dimensions_may_be_asked_for(
+    server: Running, llama: Llama
+) -> None:
+    size = llama.checkpoint.params.dim
+
+    answer = server.post("/v1/embeddings", {"input": TEXTS[0], "dimensions": size}).json()
+
+    assert len(answer["data"][0]["embedding"]) == size
+
+
 @pytest.mark.parametrize(
     ("fields", "message"),
     [

@@ -12,12 +12,12 @@ import sys
 from pathlib import Path
 
 import pytest
-from server_kit import LONG, STORY, Running, begin, process, read_all, threaded, wait_until
+from server_kit import LONG, STORY, Running, begin, process, read_all, thread, threaded, wait_until
 
 from llamakit._distribution import install_command
 from llamakit.api import Llama
 from llamakit.errors import UsageError
-from llamakit.serve.server import SIGNAL_WINDOW, Server, listen
+from llamakit.serve.server import SIGNAL_WINDOW, SWITCH_SECONDS, Server, listen
 from llamakit.serve.server_settings import ServeSettings
 
 FLOAT32 = ("--dtype", "float32", "--max-seq-len", "256", "--slots", "4")
@@ -42,6 +42,15 @@ def test_sigterm_finishes_what_runs_and_takes_nothing_new(
         with pytest.raises(ConnectionRefusedError):
             begin(running, LONG)
     assert not [line for line in running.lines if "trace=" in line or "Traceback" in line]
+
+
+def test_while_a_server_runs_threads_take_pythons_lock_in_short_turns(llama: Llama) -> None:
+    before = sys.getswitchinterval()
+
+    with thread(llama):
+        assert sys.getswitchinterval() == pytest.approx(SWITCH_SECONDS)
+
+    assert sys.getswitchinterval() == before
 
 
 def test_a_second_signal_ends_at_once_what_the_first_lets_released(

@@ -15,7 +15,7 @@ from server_kit import Running, thread
 
 from llamakit.api import Llama
 from llamakit.serve.app import ROUTES
-from llamakit.serve.openapi import description
+from llamakit.serve.openapi import description, document
 from llamakit.serve.server_settings import Limits
 
 DESCRIBED = [
@@ -59,3 +59,10 @@ def test_exactly_the_routes_are_described(server: Running) -> None:
 
     assert {*DESCRIBED} == routes
     assert server.get("/openapi.json").json() == description()
+
+
+def test_the_description_is_written_once(server: Running) -> None:
+    answer = server.get("/openapi.json")
+
+    assert answer.json() == description()
+    assert document() is document()

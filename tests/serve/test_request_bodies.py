@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gzip
 import json
+import os
 import socket
 import zlib
 from collections.abc import Iterator
@@ -139,6 +140,22 @@ def test_no_request_fails_when_the_process_for_bodies_was_ended() -> None:
         return bodies
 
     assert asyncio.run(read_around_an_end()) == [SHORT, SHORT]
+
+
+@pytest.mark.skipif(not hasattr(os, "setpgid"), reason="processes have no groups here")
+def test_the_process_for_large_bodies_comes_after_the_server() -> None:
+    """In a session of its own its priority would count among itself only (Linux's autogroups)."""
+    reader = BodyProcess(LIMITS)
+
+    async def look() -> tuple[int, int, bool]:
+        await reader.read(json.dumps(SHORT).encode(), "", COMPLETIONS)
+        assert reader._process is not None
+        pid = reader._process.pid
+        state = os.getpriority(os.PRIO_PROCESS, pid), os.getsid(pid), os.getpgid(pid) == pid
+        await reader.close()
+        return state
+
+    assert asyncio.run(look()) == (19, os.getsid(0), True)
 
 
 def test_an_encoding_that_is_not_read_is_named(running: Running) -> None:

@@ -9,7 +9,7 @@ import pytest
 from server_kit import say, thread
 
 from llamakit.api import Llama
-from llamakit.serve.turns import BURST, SHARE, Charged, Turns
+from llamakit.serve.turns import BURST, SHARED, Charged, Turns
 
 
 class Clock:
@@ -27,7 +27,7 @@ def run_turns(put: Callable[[Turns, list[str]], None]) -> list[str]:
 
     async def run() -> list[str]:
         order: list[str] = []
-        put(Turns(asyncio.get_running_loop(), Clock()), order)
+        put(Turns(asyncio.get_running_loop(), clock := Clock(), clock), order)
         for _ in range(50):
             await asyncio.sleep(0)
         return order
@@ -57,13 +57,13 @@ def test_between_two_turns_the_event_loop_looks_at_its_sockets() -> None:
 def test_a_client_that_has_used_its_share_waits_while_another_has_a_request() -> None:
     async def run() -> None:
         clock = Clock()
-        turns = Turns(asyncio.get_running_loop(), clock)
+        turns = Turns(asyncio.get_running_loop(), clock, clock)
         turns.began("modest")
         turns.charge("greedy", 2 * BURST)
 
         assert turns.delay("modest") == 0
-        assert turns.delay("greedy") == BURST / SHARE
-        clock.now = BURST / SHARE
+        assert turns.delay("greedy") == 2 * BURST / SHARED
+        clock.now = 2 * BURST / SHARED
         assert turns.delay("greedy") == 0
         turns.charge("greedy", BURST)
         turns.ended("modest")
@@ -85,7 +85,7 @@ def test_a_client_whose_turn_is_late_does_not_keep_the_others() -> None:
 def test_what_keeps_the_event_loop_is_charged_and_waiting_is_not() -> None:
     async def run() -> None:
         clock = Clock()
-        turns = Turns(asyncio.get_running_loop(), clock)
+        turns = Turns(asyncio.get_running_loop(), clock, clock)
         turns.began("modest")
 
         async def work() -> str:
@@ -97,6 +97,36 @@ def test_what_keeps_the_event_loop_is_charged_and_waiting_is_not() -> None:
 
         assert await Charged(turns, "greedy", work()) == "done"
         assert turns.delay("greedy") > 0
+
+    asyncio.run(run())
+
+
+def test_a_client_of_two_may_compute_for_an_eighth_of_the_time() -> None:
+    async def run() -> None:
+        clock = Clock()
+        turns = Turns(asyncio.get_running_loop(), clock, clock)
+        turns.began("greedy")
+        for _ in range(100):
+            turns.charge("modest", SHARED / 2 * 0.02)
+            clock.now += 0.02
+
+            assert turns.delay("modest") == 0
+
+    asyncio.run(run())
+
+
+def test_nobody_is_charged_for_waiting_for_a_core_or_for_pythons_lock() -> None:
+    async def run() -> None:
+        clock = Clock()
+        turns = Turns(asyncio.get_running_loop(), clock, Clock())
+        turns.began("greedy")
+
+        async def work() -> None:
+            clock.now += 60
+
+        await Charged(turns, "modest", work())
+
+        assert turns.delay("modest") == 0
 
     asyncio.run(run())
 
