@@ -126,7 +126,7 @@ def carry_out(request: ExportRequest, destination: Path, *, force: bool) -> dict
     if destination.is_file():
         _record(request, destination, report)
     if engine is not None:
-        command = start_command(engine, checkpoint, destination, report)
+        command = start_command(engine, checkpoint, destination, report, request.options)
         report = {**report, "command": command}
     return {"source": str(checkpoint.path), "destination": str(destination), **report}
 

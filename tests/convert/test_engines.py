@@ -56,6 +56,12 @@ def test_the_command_is_in_the_report(tmp_path, monkeypatch):
     )
 
 
+def test_eight_bits_are_started_in_the_dtype_that_their_kernels_have(tmp_path):
+    report = llamakit.export(demo.path(), tmp_path / "made", engine="vllm", quantize="int8")
+
+    assert report["command"].endswith(" --dtype bfloat16")
+
+
 @pytest.mark.soak
 def test_the_command_for_transformers_answers(tmp_path):
     report = llamakit.export(demo.path(), tmp_path / "it is", engine="transformers")
