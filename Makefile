@@ -26,7 +26,7 @@ test: $(VENV)/installed-test ## what has to pass: lint, and beside it every test
 	@$(MAKE) --no-print-directory --jobs=2 lint pytest
 
 pytest: $(VENV)/installed-test
-	$(BIN)/python -m pytest -m "not soak" -n 2 --dist worksteal
+	$(BIN)/python -m pytest -n 2 --dist worksteal
 
 lint: $(VENV)/installed-test ## format, style, types, import directions, generated docs, the site
 	$(BIN)/ruff check .
@@ -59,7 +59,7 @@ soak: $(VENV)/installed-test .ray/installed ## the long kill and load runs (LLAM
 	cd packages/llamakit-ray && ../../.ray/bin/python -m pytest -m soak
 
 ray: .ray/installed ## batches on a simulated Ray cluster, with kills (downloads 110 MB beside torch)
-	cd packages/llamakit-ray && ../../.ray/bin/python -m pytest -m "not soak"
+	cd packages/llamakit-ray && ../../.ray/bin/python -m pytest
 
 .ray/installed: $(PACKAGE) packages/llamakit-ray/pyproject.toml packages/llamakit-ray/tests/cluster/requirements.txt
 	$(PYTHON) -m venv .ray

@@ -45,7 +45,7 @@ def run(version: str) -> str:
         [*locked, "-r", "locks/build.txt"],
         [*locked, "--no-build-isolation", "-r", "locks/test.txt"],
         [*pip, "--no-deps", "--no-build-isolation", "-e", "."],
-        [folder / "bin/python", "-m", "pytest", "-q", "-m", "not soak", "-p", "no:cacheprovider"],
+        [folder / "bin/python", "-m", "pytest", "-q", "-p", "no:cacheprovider"],
     ]
     commands[-1] += TESTS
     print(f"matrix: {version}, {python}", flush=True)

@@ -148,7 +148,7 @@ def imports(path: Path, module: Path) -> bool:
 def fails(tests: Sequence[Path | str], timeout: float) -> bool:
     """Return whether these tests fail, or take too long."""
     interpreter = ROOT / os.environ.get("VENV", ".venv") / "bin" / "python"
-    options = ("-x", "-q", "-m", "not soak", "-p", "no:cacheprovider")
+    options = ("-x", "-q", "-p", "no:cacheprovider")
     try:
         command = [interpreter, "-m", "pytest", *options, *tests]
         return subprocess.run(command, timeout=timeout, check=False).returncode != 0
