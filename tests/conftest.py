@@ -28,6 +28,7 @@ hypothesis.settings.load_profile("busy machine")
 TORCHRUN = ["-m", "torch.distributed.run", "--standalone"]
 LLAMAKIT = ["-m", "llamakit"]
 PACKAGES = Path(__file__).parent / "plugin_packages"
+DISK = "llamakit-tests-"  # and the process that mounted it
 BUILD = "import sys; from setuptools import build_meta; build_meta.build_wheel(sys.argv[1])"
 RANKS = {"RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "COLUMNS", "PYTHONPATH"}
 
@@ -176,16 +177,26 @@ def run_llamakit(isolated: dict[str, str], tmp_path: Path, request: pytest.Fixtu
     return run
 
 
+def unmount_left_behind() -> None:
+    """Unmount the small disks of runs that were killed: pytest cannot remove their folders."""
+    for mounted in Path("/proc/mounts").read_text().splitlines():
+        source, place = mounted.split()[:2]
+        pid = source.removeprefix(DISK)
+        if pid != source and not Path("/proc", pid).exists():
+            subprocess.run(["umount", "--lazy", place], check=False)  # or another run has just
+
+
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Callable[..., Path]]:
     """Make file systems of so many bytes and files; skip where mounting is not permitted."""
     places: list[Path] = []
+    unmount_left_behind()
 
     def make(nbytes: int, nfiles: int = 1000) -> Path:
         place = tmp_path / f"disk{len(places)}"
         place.mkdir()
         options = f"size={nbytes},nr_inodes={nfiles + 1}"  # its root is one
-        command = ["mount", "-t", "tmpfs", "-o", options, "llamakit-tests", place]
+        command = ["mount", "-t", "tmpfs", "-o", options, f"{DISK}{os.getpid()}", place]
         try:
             subprocess.run(command, capture_output=True, text=True, check=True)
         except (OSError, subprocess.CalledProcessError) as error:
