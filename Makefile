@@ -103,7 +103,7 @@ audit: .audit/installed ## known holes in what is pinned, and bandit over the pa
 pins: .audit/installed ## write constraints.txt and locks/ (UPGRADE=--upgrade: the newest versions)
 	.audit/bin/python tools/pins.py $(UPGRADE)
 
-# $(call install,LOCK,WHAT,SIZE): hashed packages first, then torch, whose hash depends on the build;
+# $(call install,LOCK,WHAT,SIZE,OPTIONS): hashed packages first, then torch, whose hash depends on the build;
 # both without build isolation, so that the pinned setuptools builds them. The last line sees that
 # nothing is missing. The stamps are written last: an installation that was interrupted is done again.
 
@@ -111,10 +111,10 @@ define install
 	$(PYTHON) -m venv $(VENV)
 	@echo "Downloading $$(grep -c '^[a-z].*==' $(1)) $(2), about $(3) MB"
 	$(PIP) install --quiet --require-hashes --no-deps -r locks/build.txt
-	$(PIP) install --quiet --require-hashes --no-deps --no-build-isolation -r $(1)
+	$(PIP) install --quiet --require-hashes --no-deps --no-build-isolation $(4) -r $(1)
 	@echo "Downloading torch: 200 MB for the CPU alone; PyPI's build for Linux brings 3 GB of CUDA" \
 		"(see Install in README.md)"
-	$(PIP) install -c constraints.txt torch
+	$(PIP) install $(4) -c constraints.txt torch
 	$(PIP) install --quiet --no-deps --no-build-isolation -e .
 	$(PIP) check
 endef
@@ -123,6 +123,7 @@ $(VENV)/installed: $(PACKAGE)
 	$(call install,locks/run.txt,packages,40)
 	@touch $@
 
+# What the tests import is compiled then: a fraction of what pip would compile.
 $(VENV)/installed-test: $(PACKAGE)
-	$(call install,locks/test.txt,packages (those of the tests too),250)
+	$(call install,locks/test.txt,packages (those of the tests too),250,--no-compile)
 	@touch $@ $(VENV)/installed
