@@ -193,15 +193,18 @@ def test_a_rank_that_waits_for_one_that_died_ends_with_its_message(
     assert done.stderr == "llamakit: rank 1 of 2 ended (signal SIGKILL)\n"
 
 
-@pytest.mark.parametrize("victim", [pytest.param(1, marks=pytest.mark.soak), 2])
+@pytest.mark.parametrize(
+    ("ranks", "victim"),
+    [(2, 1), *(pytest.param(4, victim, marks=pytest.mark.soak) for victim in (1, 2))],
+)
 def test_a_rank_that_dies_under_torchrun_ends_all_with_one_message(
-    victim: int, reference_cases: Path, tmp_path: Path
+    ranks: int, victim: int, reference_cases: Path, tmp_path: Path
 ) -> None:
     mark = f"mark-{os.getpid()}-{victim}"
     with (tmp_path / "errors").open("w") as errors:
         process = subprocess.Popen(
             [sys.executable, "-m", "torch.distributed.run", "--standalone"]
-            + ["--nproc_per_node", "4", "-m", "llamakit", "generate", "hello"]
+            + ["--nproc_per_node", str(ranks), "-m", "llamakit", "generate", "hello"]
             + ["-m", str(reference_cases / "mha-mp8"), "--max-seq-len", "200000"],
             stdout=subprocess.PIPE,
             stderr=errors,
@@ -209,9 +212,9 @@ def test_a_rank_that_dies_under_torchrun_ends_all_with_one_message(
         )
     assert process.stdout is not None
     assert process.stdout.read(5)  # it is writing
-    ranks = processes_with(mark)
+    running = processes_with(mark)
 
-    os.kill(ranks[str(victim)], signal.SIGKILL)
+    os.kill(running[str(victim)], signal.SIGKILL)
 
     try:
         assert process.wait(180) != 0
