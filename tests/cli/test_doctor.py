@@ -11,6 +11,14 @@ import pytest
 
 Run = Callable[..., "subprocess.CompletedProcess[str]"]
 
+BRIEFLY = """
+from runpy import run_module
+from llamakit.runtime.kernels import calibration
+calibration.SHAPE, calibration.SECONDS = (512, 512), 0.01
+run_module("llamakit", run_name="__main__")
+"""
+"""``llamakit``, which measures smaller weights for a shorter time."""
+
 
 def test_doctor_measures_nothing_and_writes_nothing_unless_asked(
     run_llamakit: Run, tmp_path: Path
@@ -25,9 +33,11 @@ def test_doctor_measures_nothing_and_writes_nothing_unless_asked(
     assert not (tmp_path / "cache").exists()
 
 
-def test_doctor_remembers_what_it_measured(run_llamakit: Run, tmp_path: Path) -> None:
+def test_doctor_remembers_what_it_measured(
+    run_llamakit: Run, run_script: Run, tmp_path: Path
+) -> None:
     cache = {"XDG_CACHE_HOME": str(tmp_path / "cache")}
-    measured = run_llamakit("doctor", "--calibrate", "--json", env=cache)
+    measured = run_script("-c", BRIEFLY, "doctor", "--calibrate", "--json", env=cache)
 
     later = run_llamakit("doctor", env=cache)
 
