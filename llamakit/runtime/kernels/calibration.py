@@ -42,7 +42,7 @@ WEIGHED = {ONE: (1, 64), SEVERAL: (8, 64)}
 BITS = (16, 8, 4)
 
 COPIES = 6
-"""Weights multiplied in turn: together more than a processor's cache holds."""
+"""Weights multiplied in turn, at least: together more than a processor's cache holds."""
 
 SECONDS = 0.3
 """How long each kernel and number of rows is measured."""
@@ -171,6 +171,20 @@ def _dtype() -> torch.dtype:
     return torch.bfloat16 if half_precision.has_onednn() else torch.float32
 
 
+def copies(nbytes: int) -> int:
+    """Return how many weights of a size are more than the processor's largest cache holds."""
+    return max(COPIES, cache_size() // nbytes + 1)
+
+
+def cache_size(folder: Path = Path("/sys/devices/system/cpu/cpu0/cache")) -> int:
+    """Return the bytes of the processor's largest cache, 0 where the system does not say."""
+    sizes = [0]
+    for path in folder.glob("index*/size"):
+        with contextlib.suppress(OSError, ValueError):
+            sizes.append(int(path.read_text().strip().removesuffix("K")) << 10)
+    return max(sizes)
+
+
 def _measure(entry: Entry) -> list[Timing]:
     kernels = list(_packed(entry, _dtype()))
     if not kernels:
@@ -182,7 +196,7 @@ def _measure(entry: Entry) -> list[Timing]:
 def _packed(entry: Entry, dtype: torch.dtype) -> Iterator[Kernel]:
     """Pack random weights."""
     spec: KernelSpec = entry.value
-    for _ in range(COPIES):
+    for _ in range(copies(SHAPE[0] * SHAPE[1] * spec.bits // 8)):
         weight: torch.Tensor | Rounded = torch.randn(SHAPE).to(dtype)
         if spec.bits != 16 and isinstance(weight, torch.Tensor):
             weight = round_weight(weight, "int8" if spec.bits == 8 else "int4")
@@ -194,7 +208,7 @@ def _packed(entry: Entry, dtype: torch.dtype) -> Iterator[Kernel]:
 def _timing(name: str, kernels: list[Kernel], x: torch.Tensor) -> Timing:
     seconds: list[float] = []
     end = time.perf_counter() + SECONDS
-    while time.perf_counter() < end or len(seconds) < 2 * COPIES:
+    while time.perf_counter() < end or len(seconds) < 2 * len(kernels):
         for kernel in kernels:
             start = time.perf_counter()
             kernel(x)
