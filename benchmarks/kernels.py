@@ -16,7 +16,7 @@ import time
 import torch
 
 from llamakit.plugin_manager.registry import Entry
-from llamakit.runtime.kernels.calibration import copies
+from llamakit.runtime.kernels.calibration import COPIES, empty_cache
 from llamakit.runtime.kernels.kernel import Kernel
 from llamakit.runtime.kernels.registered import kernels_for, pack
 from llamakit.runtime.kernels.rounded import round_weight
@@ -58,8 +58,7 @@ def packed(entry: Entry, weight: torch.Tensor) -> list[Kernel]:
     """Pack copies of a weight; none if the kernel does not take it."""
     bits = entry.value.bits
     held = weight if bits == 16 else round_weight(weight, "int8" if bits == 8 else "int4")
-    count = copies(weight.numel() * bits // 8)
-    same = (held.clone() if isinstance(held, torch.Tensor) else held for _ in range(count))
+    same = (held.clone() if isinstance(held, torch.Tensor) else held for _ in range(COPIES))
     made = (pack(entry, copy, torch.bfloat16) for copy in same)
     return [kernel for kernel in made if kernel is not None]
 
@@ -68,10 +67,12 @@ def packed(entry: Entry, weight: torch.Tensor) -> list[Kernel]:
 def measure(kernels: dict[str, list[Kernel]], x: torch.Tensor, seconds: float) -> dict[str, float]:
     """Return the seconds of one call of each kernel, the quickest tenth."""
     taken: dict[str, list[float]] = {name: [] for name in kernels}
-    end, turn = time.perf_counter() + seconds, 0
-    while time.perf_counter() < end or turn < 2 * max(map(len, kernels.values())):
+    empty, end, turn = empty_cache(), time.perf_counter() + seconds, 0
+    while time.perf_counter() < end or turn < 2 * COPIES:
+        if turn % COPIES == 0:
+            empty()
         for name in random.sample(list(kernels), len(kernels)):
-            kernel = kernels[name][turn % len(kernels[name])]
+            kernel = kernels[name][turn % COPIES]
             start = time.perf_counter()
             kernel(x)
             taken[name].append(time.perf_counter() - start)

@@ -185,7 +185,7 @@ def test_the_kernel_is_chosen_by_the_processor_and_how_many_sequences_are_writte
     assert (type(one), type(several)) == kinds
 
 
-def test_the_weights_that_are_measured_are_larger_than_the_largest_cache(tmp_path: Path) -> None:
+def test_the_largest_cache_is_what_the_system_says(tmp_path: Path) -> None:
     for index, size in enumerate(["48K", "2048K", "307200K", "odd"]):
         (tmp_path / f"index{index}").mkdir()
         (tmp_path / f"index{index}" / "size").write_text(f"{size}\n")
