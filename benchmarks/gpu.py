@@ -1,14 +1,15 @@
 """How fast ids come on a GPU: llamakit, plain and compiled, beside transformers, and the bandwidth.
 
-    python benchmarks/gpu.py                           # the 7B shape in bfloat16, batch 1 and 16
-    python benchmarks/gpu.py --quantize int4 --rows 1
+    python benchmarks/gpu.py            # all of it, in ten minutes: 7B and 8B, batch 1 and 32
+    python benchmarks/gpu.py --shapes 8b --forms int4 --rows 1
     python benchmarks/gpu.py --device cpu --shape tiny --backend aot_eager    # the code paths only
 
 Random weights are made on the device itself, so nothing is read from a disk. First the greedy ids
 of a small model are checked, each step from the ids that float32 chose. ``transformers, compiled``
 is the loop of gpt-fast around transformers' model: a static cache and one recorded graph a step.
 The bandwidth is that of the weights and of the keys and values that a step reads, against what
-copying a large tensor reaches in the same run.
+copying a large tensor reaches in the same run. What matters most is measured first; what would
+begin after ``--seconds`` is named and left out.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ import gc
 import statistics
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import torch
 
@@ -33,6 +34,8 @@ from llamakit.runtime.rope import frequencies
 
 SHAPES = {
     "7b": {"dim": 4096, "layers": 32, "heads": 32, "kv_heads": 32, "hidden": 11008},
+    "8b": {"dim": 4096, "layers": 32, "heads": 32, "kv_heads": 8, "hidden": 14336}
+    | {"vocabulary": 128256},
     "1.1b": {"dim": 2048, "layers": 22, "heads": 32, "kv_heads": 8, "hidden": 5632},
     "tiny": {"dim": 512, "layers": 2, "heads": 8, "kv_heads": 4, "hidden": 1024},
 }
@@ -44,48 +47,61 @@ Step = Callable[[list[int], int], torch.Tensor]
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--shape", choices=SHAPES, default="7b")
+    parser.add_argument("--shapes", default="7b,8b", help="of " + ", ".join(SHAPES))
+    parser.add_argument("--forms", default="bf16,int8,int4")
     parser.add_argument("--device", default="cuda")
-    parser.add_argument("--rows", default="1,16")
-    parser.add_argument("--new", type=int, default=128)
+    parser.add_argument("--rows", default="1,32")
+    parser.add_argument("--new", type=int, default=64)
     parser.add_argument("--prompt", type=int, default=128)
-    parser.add_argument("--quantize", choices=["int8", "int4"])
     parser.add_argument("--backend", default="inductor", help="torch.compile's")
+    parser.add_argument("--seconds", type=float, default=500, help="after which nothing is begun")
     parser.add_argument("--no-peers", action="store_true")
     arguments = parser.parse_args()
     if arguments.device == "cuda" and not torch.cuda.is_available():
-        print("no CUDA device here: nothing is measured (--device cpu --shape tiny runs the code)")
+        print("no CUDA device here: nothing is measured (--device cpu --shapes tiny runs the code)")
         return
+    end = time.perf_counter() + arguments.seconds
     device = torch.device(arguments.device)
     peak = copy_bandwidth(device)
     print(f"{device_name(device)}, torch {torch.__version__}, copies {peak / 1e9:.0f} GB/s")
     check(device, arguments)
     print(f"\n{'':38}{'rows':>5}{'ids/s':>9}{'ms/step':>9}{'GB/s':>7}{'of peak':>9}")
-    for rows in map(int, arguments.rows.split(",")):
-        for name, make in engines(arguments).items():
-            release(device)
-            step, nbytes = make(device, rows)
-            seconds = measure(step, rows, arguments)
-            speed = nbytes / seconds
-            print(
-                f"{name:38}{rows:5}{rows / seconds:9.1f}{seconds * 1000:9.2f}"
-                f"{speed / 1e9:7.0f}{speed / peak:9.0%}",
-                flush=True,
-            )
-            del step
+    for rows, name, make in configurations(arguments):
+        if time.perf_counter() > end:
+            print(f"{name:38}{rows:5}  left out: {arguments.seconds:.0f} seconds were over")
+            continue
+        release(device)
+        step, nbytes = make(device, rows)
+        seconds = measure(step, rows, arguments)
+        del step
+        speed = nbytes / seconds
+        print(
+            f"{name:38}{rows:5}{rows / seconds:9.1f}{seconds * 1000:9.2f}"
+            f"{speed / 1e9:7.0f}{speed / peak:9.0%}",
+            flush=True,
+        )
 
 
 Engine = Callable[[torch.device, int], tuple[Step, int]]
 
 
-def engines(arguments: argparse.Namespace) -> dict[str, Engine]:
-    """Name what is measured, and say how each is made."""
-    form = arguments.quantize or "bf16"
+def configurations(arguments: argparse.Namespace) -> Iterator[tuple[int, str, Engine]]:
+    """Yield the rows, the name and the maker of each engine, the most wanted first."""
+    for rows in map(int, arguments.rows.split(",")):
+        for form in arguments.forms.split(","):
+            for shape in arguments.shapes.split(","):
+                for name, make in engines(arguments, shape, form).items():
+                    yield rows, name, make
+
+
+def engines(arguments: argparse.Namespace, shape: str, form: str) -> dict[str, Engine]:
+    """Name what is measured of one shape, and say how each is made; peers have bfloat16 only."""
     length = arguments.prompt + arguments.new + WARM + 1
+    quantize = None if form == "bf16" else form
 
     def ours(compiled: bool) -> Engine:
         def make(device: torch.device, rows: int) -> tuple[Step, int]:
-            model = random_model(arguments.shape, device, torch.bfloat16, arguments.quantize)
+            model = random_model(shape, device, torch.bfloat16, quantize)
             if compiled:
                 model.decoder = CompiledDecoder(model, backend=arguments.backend)
             return stepper(model, rows, arguments.prompt, length)
@@ -93,13 +109,18 @@ def engines(arguments: argparse.Namespace) -> dict[str, Engine]:
         return make
 
     def theirs(compiled: bool) -> Engine:
-        return lambda device, rows: peer(arguments, device, rows, length, compiled)
+        return lambda device, rows: peer(arguments, shape, device, rows, length, compiled)
 
-    found = {f"llamakit {form}": ours(False), f"llamakit {form}, compiled": ours(True)}
-    if not arguments.no_peers:
-        found["transformers bf16"] = theirs(False)
-        found["transformers bf16, compiled"] = theirs(True)
-    return found
+    kinds = {f"{shape} llamakit {form}": ours} | (
+        {f"{shape} transformers {form}": theirs}
+        if form == "bf16" and not arguments.no_peers
+        else {}
+    )
+    return {
+        f"{name}, compiled" if compiled else name: make(compiled)
+        for name, make in kinds.items()
+        for compiled in (True, False)
+    }
 
 
 def random_model(
@@ -110,6 +131,7 @@ def random_model(
     random = torch.Generator(device).manual_seed(0)
     layers = PlainLayers(Packer(device, dtype, quantize, traceable=True))
     dim, hidden, width = size["dim"], size["hidden"], size["dim"] // size["heads"]
+    vocabulary = size.get("vocabulary", VOCABULARY)
 
     def draw(rows: int, columns: int, scale: float = 0.02) -> torch.Tensor:
         values = torch.randn(rows, columns, generator=random, device=device)
@@ -126,10 +148,10 @@ def random_model(
         feed_forward = FeedForward(w13, w2)
         blocks.append(Block(attention, feed_forward, norm(), norm()))
     return Transformer(
-        layers.embedding(draw(VOCABULARY, dim)),
+        layers.embedding(draw(vocabulary, dim)),
         blocks,
         norm(),
-        layers.output(draw(VOCABULARY, dim, 0.2)),
+        layers.output(draw(vocabulary, dim, 0.2)),
         head_dim=width,
         n_kv_heads=size["kv_heads"],
         rope=frequencies(width, 10000.0),
@@ -151,19 +173,24 @@ def stepper(model: Transformer, rows: int, prompt: int, length: int) -> tuple[St
 
 
 def peer(
-    arguments: argparse.Namespace, device: torch.device, rows: int, length: int, compiled: bool
+    arguments: argparse.Namespace,
+    shape: str,
+    device: torch.device,
+    rows: int,
+    length: int,
+    compiled: bool,
 ) -> tuple[Step, int]:
     """Build transformers' model of the same shape, and what computes a step of it."""
     from transformers import DynamicCache, LlamaConfig, LlamaForCausalLM, StaticCache
 
-    size = SHAPES[arguments.shape]
+    size = SHAPES[shape]
     config = LlamaConfig(
         hidden_size=size["dim"],
         intermediate_size=size["hidden"],
         num_hidden_layers=size["layers"],
         num_attention_heads=size["heads"],
         num_key_value_heads=size["kv_heads"],
-        vocab_size=VOCABULARY,
+        vocab_size=size.get("vocabulary", VOCABULARY),
         max_position_embeddings=4096,
         attn_implementation="sdpa",
     )

@@ -16,11 +16,10 @@ import time
 import torch
 
 from llamakit.plugin_manager.registry import Entry
+from llamakit.runtime.kernels.calibration import COPIES, empty_cache
 from llamakit.runtime.kernels.kernel import Kernel
 from llamakit.runtime.kernels.registered import kernels_for, pack
 from llamakit.runtime.kernels.rounded import round_weight
-
-COPIES = 5
 
 
 def main() -> None:
@@ -31,8 +30,8 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=8.0, help="for each number of rows")
     arguments = parser.parse_args()
     weight = (torch.randn(arguments.outputs, arguments.inputs) * 0.02).bfloat16()
-    kernels = {entry.name: packed(entry, weight) for entry in available()}
-    kernels = {name: copies for name, copies in kernels.items() if copies}
+    made = {entry.name: packed(entry, weight) for entry in available()}
+    kernels = {name: some for name, some in made.items() if some}
     for rows in map(int, arguments.rows.split(",")):
         x = torch.randn(rows, arguments.inputs).bfloat16()
         best = measure(kernels, x, arguments.seconds)
@@ -59,8 +58,8 @@ def packed(entry: Entry, weight: torch.Tensor) -> list[Kernel]:
     """Pack copies of a weight; none if the kernel does not take it."""
     bits = entry.value.bits
     held = weight if bits == 16 else round_weight(weight, "int8" if bits == 8 else "int4")
-    copies = (held.clone() if isinstance(held, torch.Tensor) else held for _ in range(COPIES))
-    made = (pack(entry, copy, torch.bfloat16) for copy in copies)
+    same = (held.clone() if isinstance(held, torch.Tensor) else held for _ in range(COPIES))
+    made = (pack(entry, copy, torch.bfloat16) for copy in same)
     return [kernel for kernel in made if kernel is not None]
 
 
@@ -68,8 +67,10 @@ def packed(entry: Entry, weight: torch.Tensor) -> list[Kernel]:
 def measure(kernels: dict[str, list[Kernel]], x: torch.Tensor, seconds: float) -> dict[str, float]:
     """Return the seconds of one call of each kernel, the quickest tenth."""
     taken: dict[str, list[float]] = {name: [] for name in kernels}
-    end, turn = time.perf_counter() + seconds, 0
+    empty, end, turn = empty_cache(), time.perf_counter() + seconds, 0
     while time.perf_counter() < end or turn < 2 * COPIES:
+        if turn % COPIES == 0:
+            empty()
         for name in random.sample(list(kernels), len(kernels)):
             kernel = kernels[name][turn % COPIES]
             start = time.perf_counter()

@@ -12,6 +12,14 @@ if TYPE_CHECKING:
 
 _HOME = "llamakit.runtime.kernels.builtin"
 
+ONEDNN_STORED = KernelSpec(
+    f"{_HOME}:onednn_stored",
+    bits=16,
+    exactness="exact",
+    dtypes=("bfloat16",),
+    missing=f"{_HOME}:amx_missing",
+    copies=False,
+)
 GEMV = KernelSpec(
     f"{_HOME}:gemv",
     bits=16,
@@ -69,6 +77,7 @@ INT4 = KernelSpec(
 @hookimpl
 def register_kernels(kernels: Registrar[KernelSpec]) -> None:
     """Offer PyTorch's own linear, oneDNN, FBGEMM, and products in 8 and 4 bits."""
+    kernels.register("onednn-stored", ONEDNN_STORED, help="bfloat16 as it is stored, with AMX")
     kernels.register("gemv", GEMV, help="bfloat16 as it is stored, for one sequence")
     kernels.register("onednn", ONEDNN, help="bfloat16 in oneDNN's blocks, for several")
     kernels.register("fbgemm", FBGEMM, help="float16 weights, float32 arithmetic")

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import torch
 from torch import nn
-from torch.nn.functional import rms_norm, silu
+from torch.nn.functional import rms_norm
 
 from llamakit.runtime.attention import CacheWindow
+from llamakit.runtime.kernels.kernel import Kernel
 
 
 class RMSNorm(nn.Module):
@@ -36,14 +37,13 @@ class FeedForward(nn.Module):
         w13: ``w1`` (the gate) and ``w3`` in one matrix, ``(2 hidden, dim)``.
     """
 
-    def __init__(self, w13: nn.Module, w2: nn.Module) -> None:
+    def __init__(self, w13: Kernel, w2: nn.Module) -> None:
         super().__init__()
         self.w13, self.w2 = w13, w2
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """``(B, T, dim)`` to the same."""
-        gate, gated = self.w13(x).chunk(2, -1)
-        out: torch.Tensor = self.w2(silu(gate) * gated)
+        out: torch.Tensor = self.w2(self.w13.gated(x))
         return out
 
 

@@ -13,13 +13,14 @@ import torch
 from torch import nn
 
 from llamakit.runtime.kernels.choice import Packer
+from llamakit.runtime.kernels.kernel import Kernel
 from llamakit.runtime.kernels.rounded import Weight
 
 
 class Layers(Protocol):
     """Makes a layer from the weight that this rank holds, as it is stored."""
 
-    def column(self, *weights: Weight) -> nn.Module:
+    def column(self, *weights: Weight) -> Kernel:
         """Split by output: ``(out/n, in)``, or several weights whose outputs are concatenated."""
         ...
 
@@ -50,7 +51,7 @@ class PlainLayers:
     def __init__(self, packer: Packer) -> None:
         self._packer = packer
 
-    def column(self, *weights: Weight) -> nn.Module:
+    def column(self, *weights: Weight) -> Kernel:
         """Make a linear layer."""
         return self._packer.pack(*weights)
 
@@ -77,7 +78,7 @@ class ParallelLayers:
     def __init__(self, packer: Packer) -> None:
         self._packer = packer
 
-    def column(self, *weights: Weight) -> nn.Module:
+    def column(self, *weights: Weight) -> Kernel:
         """Make a layer whose outputs stay with this rank."""
         return self._packer.pack(*weights)
 

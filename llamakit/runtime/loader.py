@@ -12,7 +12,6 @@ from functools import partial
 from typing import TypeVar
 
 import torch
-from torch import nn
 
 from llamakit.checkpoint.layout import EMBEDDING
 from llamakit.checkpoint.llama4 import architecture_of
@@ -128,7 +127,7 @@ def _block(
 ) -> Block:
     """Pack one layer; each weight is removed from ``weights`` as it is packed."""
 
-    def pack(make: Callable[..., nn.Module], *names: str) -> nn.Module:
+    def pack(make: Callable[..., T], *names: str) -> T:
         layer = make(*(weights.pop(name) for name in names))
         trim()
         return layer

@@ -29,18 +29,27 @@ def run(run_script: Callable[..., Any], forked_python: Path) -> Run:
 @pytest.mark.soak
 def test_the_gpu_benchmark_runs_its_code_paths_on_a_cpu(run: Run) -> None:
     out = run(
-        *("gpu.py", "--device", "cpu", "--shape", "tiny", "--backend", "aot_eager"),
+        *("gpu.py", "--device", "cpu", "--shapes", "tiny", "--backend", "aot_eager"),
         *("--rows", "2", "--new", "3", "--prompt", "16"),
+    )
+    late = run(
+        *("gpu.py", "--device", "cpu", "--shapes", "tiny", "--backend", "aot_eager"),
+        *("--rows", "2", "--seconds", "0", "--no-peers", "--prompt", "16"),
     )
 
     lines = [line for line in out.splitlines() if line.endswith("%")]
     assert [line[:38].strip() for line in lines] == [
-        "llamakit bf16",
-        "llamakit bf16, compiled",
-        "transformers bf16",
-        "transformers bf16, compiled",
+        "tiny llamakit bf16, compiled",
+        "tiny llamakit bf16",
+        "tiny transformers bf16, compiled",
+        "tiny transformers bf16",
+        "tiny llamakit int8, compiled",
+        "tiny llamakit int8",
+        "tiny llamakit int4, compiled",
+        "tiny llamakit int4",
     ]
     assert out.count("ids that differ from float32's") == 2
+    assert late.count("left out: 0 seconds were over") == 6
 
 
 @pytest.mark.soak

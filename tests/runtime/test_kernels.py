@@ -57,6 +57,7 @@ def error(kernel: Kernel, x: torch.Tensor, held: torch.Tensor) -> float:
         pytest.param(Plain, torch.float32, 1e-6, id="plain"),
         pytest.param(half_precision.OneDNN, torch.bfloat16, 4e-3, id="onednn", marks=HAS_ONEDNN),
         pytest.param(half_precision.RowByRow, torch.bfloat16, 4e-3, id="gemv", marks=HAS_ONEDNN),
+        pytest.param(half_precision.WeightFirst, torch.bfloat16, 4e-3, id="amx", marks=HAS_ONEDNN),
         pytest.param(half_precision.Half, torch.float16, 1e-6, id="fbgemm", marks=HAS_HALF),
         pytest.param(ONEDNN_8, torch.float32, 2e-2, id="onednn-int8", marks=HAS_INT8),
         pytest.param(FBGEMM_8, torch.float32, 2e-2, id="fbgemm-int8", marks=HAS_FBGEMM),
@@ -73,7 +74,10 @@ def test_a_kernel_multiplies_by_its_weight(
     found = error(kernel, x[None], held)
 
     assert found < bound
+    gate, others = kernel(x[None]).chunk(2, -1)
+    assert torch.equal(kernel.gated(x[None]), torch.nn.functional.silu(gate) * others)
     assert kernel(x[None]).shape == (1, rows, len(held))
+    assert kernel(x[None]).is_contiguous()
     assert kernel(x[None]).dtype == x.dtype
 
 
@@ -118,7 +122,11 @@ def test_bfloat16_values_beyond_float16_are_scaled_into_it_without_loss(size: fl
 
 @HAS_ONEDNN
 @pytest.mark.parametrize("rows", [1, 3])
-def test_weights_that_stay_mapped_multiply_as_one(rows: int) -> None:
+@pytest.mark.parametrize("amx", [False, True])
+def test_weights_that_stay_mapped_multiply_as_one(
+    monkeypatch: pytest.MonkeyPatch, amx: bool, rows: int
+) -> None:
+    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: amx)
     several = [weight(rows, dtype=torch.bfloat16) for rows in (64, 16, 16)]
     x = activations(rows, dtype=torch.bfloat16)
 
@@ -142,16 +150,48 @@ def test_one_row_by_itself_leaves_onednn_switched_on_for_the_process() -> None:
 
 
 @HAS_ONEDNN
-def test_the_kernel_is_chosen_by_how_many_sequences_are_written(tmp_path, monkeypatch) -> None:
+@pytest.mark.parametrize("batch", [(2, 1), (3, 5)])
+def test_what_is_gated_is_not_turned_around_before_the_next_product(batch: tuple[int, int]) -> None:
+    first = half_precision.WeightFirst(weight(dtype=torch.bfloat16))
+    second = half_precision.WeightFirst(weight(64, 96, torch.bfloat16))
+    x = activations(batch[0] * batch[1], dtype=torch.bfloat16).view(*batch, -1)
+
+    gated = first.gated(x)
+
+    assert gated.flatten(0, 1).t().is_contiguous()
+    assert torch.equal(second(gated), second(gated.contiguous()))
+    assert second(gated).shape == (*batch, 64)
+
+
+@HAS_ONEDNN
+@pytest.mark.parametrize(
+    ("amx", "kinds"),
+    [
+        (False, (half_precision.RowByRow, half_precision.OneDNN)),
+        (True, (half_precision.WeightFirst, half_precision.WeightFirst)),
+    ],
+)
+def test_the_kernel_is_chosen_by_the_processor_and_how_many_sequences_are_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, amx: bool, kinds: tuple[type[Kernel], ...]
+) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: amx)
     held = weight(dtype=torch.bfloat16)
 
     one, several = (
         calibration.packer(CPU, torch.bfloat16, None, batch=batch).pack(held) for batch in (1, 2)
     )
 
-    assert isinstance(one, half_precision.RowByRow)
-    assert isinstance(several, half_precision.OneDNN)
+    assert (type(one), type(several)) == kinds
+
+
+def test_the_largest_cache_is_what_the_system_says(tmp_path: Path) -> None:
+    for index, size in enumerate(["48K", "2048K", "307200K", "odd"]):
+        (tmp_path / f"index{index}").mkdir()
+        (tmp_path / f"index{index}" / "size").write_text(f"{size}\n")
+
+    assert calibration.cache_size(tmp_path) == 300 << 20
+    assert calibration.cache_size(tmp_path / "none") == 0
 
 
 @pytest.mark.parametrize(

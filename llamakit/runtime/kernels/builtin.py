@@ -21,6 +21,16 @@ def gemv(weight: torch.Tensor, _: torch.dtype) -> Kernel:
     return half_precision.RowByRow(weight)
 
 
+def onednn_stored(weight: torch.Tensor, _: torch.dtype) -> Kernel:
+    """Keep a bfloat16 weight where it is, as the left operand of oneDNN's products with AMX."""
+    return half_precision.WeightFirst(weight)
+
+
+def amx_missing() -> str:
+    """Say what is missing for products of bfloat16 tiles."""
+    return onednn_missing() or ("" if half_precision.has_amx() else "this CPU has no AMX")
+
+
 def onednn(weight: torch.Tensor, _: torch.dtype) -> Kernel:
     """Pack a bfloat16 weight in oneDNN's blocks."""
     return half_precision.OneDNN(weight)

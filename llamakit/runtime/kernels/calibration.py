@@ -12,7 +12,7 @@ import json
 import math
 import platform
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -29,7 +29,7 @@ from llamakit.runtime.kernels import half_precision
 from llamakit.runtime.kernels.choice import Packer
 from llamakit.runtime.kernels.kernel import Kernel
 from llamakit.runtime.kernels.registered import kernels_for, missing, pack
-from llamakit.runtime.kernels.rounded import Rounded, round_weight
+from llamakit.runtime.kernels.rounded import round_weight
 
 SHAPE = (4096, 2048)
 """Of the weight that is measured: outputs, inputs."""
@@ -42,7 +42,7 @@ WEIGHED = {ONE: (1, 64), SEVERAL: (8, 64)}
 BITS = (16, 8, 4)
 
 COPIES = 6
-"""Weights multiplied in turn: together more than a processor's cache holds."""
+"""Weights multiplied in turn; before each turn the processor's cache is filled with others."""
 
 SECONDS = 0.3
 """How long each kernel and number of rows is measured."""
@@ -88,9 +88,10 @@ def calibrate() -> list[Timing]:
     A third-party plugin's kernel that fails is named on stderr by its plugin, and left out.
     """
     timings: list[Timing] = []
+    empty = empty_cache()
     for entry in candidates():
         try:
-            timings += _measure(entry)
+            timings += _measure(entry, empty)
         except PluginError as error:
             default_toolkit().note_failure(entry, error)
     _remember({batch: _winners(timings, batch) for batch in WEIGHED}, timings)
@@ -171,30 +172,48 @@ def _dtype() -> torch.dtype:
     return torch.bfloat16 if half_precision.has_onednn() else torch.float32
 
 
-def _measure(entry: Entry) -> list[Timing]:
+def empty_cache() -> Callable[[], object]:
+    """Return what reads as much memory as the processor's largest cache holds."""
+    others = torch.ones(cache_size() // 8 + 1, dtype=torch.int64)
+    return others.sum
+
+
+def cache_size(folder: Path = Path("/sys/devices/system/cpu/cpu0/cache")) -> int:
+    """Return the bytes of the processor's largest cache, 0 where the system does not say."""
+    sizes = [0]
+    for path in folder.glob("index*/size"):
+        with contextlib.suppress(OSError, ValueError):
+            sizes.append(int(path.read_text().strip().removesuffix("K")) << 10)
+    return max(sizes)
+
+
+def _measure(entry: Entry, empty: Callable[[], object]) -> list[Timing]:
     kernels = list(_packed(entry, _dtype()))
     if not kernels:
         return []  # it does not take such weights
     shapes = ((rows, SHAPE[1]) for rows in ROWS)
-    return [_timing(entry.name, kernels, torch.randn(shape).to(_dtype())) for shape in shapes]
+    inputs = (torch.randn(shape).to(_dtype()) for shape in shapes)
+    return [_timing(entry.name, kernels, x, empty) for x in inputs]
 
 
 def _packed(entry: Entry, dtype: torch.dtype) -> Iterator[Kernel]:
-    """Pack random weights."""
+    """Pack copies of a random weight."""
     spec: KernelSpec = entry.value
+    plain = torch.randn(SHAPE).to(dtype)
+    rounded = None if spec.bits == 16 else round_weight(plain, "int8" if spec.bits == 8 else "int4")
     for _ in range(COPIES):
-        weight: torch.Tensor | Rounded = torch.randn(SHAPE).to(dtype)
-        if spec.bits != 16 and isinstance(weight, torch.Tensor):
-            weight = round_weight(weight, "int8" if spec.bits == 8 else "int4")
-        if kernel := pack(entry, weight, dtype):
+        if kernel := pack(entry, rounded or plain.clone(), dtype):
             yield kernel
 
 
 @torch.inference_mode()
-def _timing(name: str, kernels: list[Kernel], x: torch.Tensor) -> Timing:
+def _timing(
+    name: str, kernels: list[Kernel], x: torch.Tensor, empty: Callable[[], object]
+) -> Timing:
     seconds: list[float] = []
     end = time.perf_counter() + SECONDS
-    while time.perf_counter() < end or len(seconds) < 2 * COPIES:
+    while time.perf_counter() < end or len(seconds) < 2 * len(kernels):
+        empty()
         for kernel in kernels:
             start = time.perf_counter()
             kernel(x)

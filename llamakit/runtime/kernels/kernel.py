@@ -24,6 +24,12 @@ class Kernel(nn.Module, ABC):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """``(..., in)`` to ``(..., out)``, in the dtype of ``x``."""
 
+    def gated(self, x: torch.Tensor) -> torch.Tensor:
+        """Return SiLU of the first half of the outputs times the second: ``(..., out / 2)``."""
+        gate, others = self(x).chunk(2, -1)
+        out: torch.Tensor = nn.functional.silu(gate) * others
+        return out
+
 
 class Plain(Kernel):
     """PyTorch's own linear, on the weight as it is."""
