@@ -38,8 +38,6 @@ class Odd:
         out = (x.float() @ self.weight.multiplied_out().T).to(x.dtype)
         if self.fault == "batch":
             return out * x.abs().amax()
-        if self.fault == "transposed":
-            return out.T.contiguous().T
         if self.fault == "strange":
             return types.SimpleNamespace(shape=out.shape)
         return {"shape": out[:, :1], "dtype": out.double(), "value": out * 2}.get(self.fault, out)
@@ -101,15 +99,6 @@ def test_what_goes_wrong_names_the_plugin(monkeypatch, fault):
 
     with pytest.raises(PluginError, match=r"kernel odd of the plugin 'odd' \(llamakit-odd 1.0\)"):
         product(toolkit)
-
-
-def test_a_product_may_be_transposed_in_memory(monkeypatch):
-    toolkit = odd(monkeypatch, "transposed")
-    packer = Packer(CPU, FLOAT, "int8", fastest={8: "odd"}, kernels=toolkit.kernels)
-
-    found = packer.pack(torch.eye(64))(torch.ones(2, 3, 64))
-
-    assert found.equal(torch.ones(2, 3, 64))
 
 
 @pytest.mark.parametrize("fault", ["call", "batch", "shape", "dtype", "value", "pack", "packed"])

@@ -99,7 +99,7 @@ def test_room_is_made_before_pages_are_stored(
 ) -> None:
     executor = counting(llama)
     opened = scheduler(executor, pages=3)
-    counts = []
+    counts: list[int] = []
     monkeypatch.setattr(executor, "save_page", counted(executor, counts))
 
     for seed in range(3):
