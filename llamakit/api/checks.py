@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from llamakit.errors import UsageError
 from llamakit.plugin_manager.toolkit import default_toolkit
 from llamakit.protocols import Checkpoint
 
@@ -51,7 +52,11 @@ def verify(
 
 
 def inspect(
-    path: str | Path, *, max_seq_len: int | None = None, max_batch_size: int = 1
+    path: str | Path,
+    *,
+    max_seq_len: int | None = None,
+    max_batch_size: int = 1,
+    kv_cache: str | None = None,
 ) -> Inspection:
     """Describe a checkpoint, from its indexes alone.
 
@@ -60,14 +65,22 @@ def inspect(
         max_seq_len: tokens that ``memory`` counts a KV cache for; None: what the model was made
             for.
         max_batch_size: sequences that ``memory`` counts a KV cache for.
+        kv_cache: ``int8`` counts keys and values of 8 bits.
 
     Raises:
         CheckpointError: it is none, or damaged.
+        UsageError: ``kv_cache`` is something else.
     """
     from llamakit.examine.inspect import inspect as run
 
+    if kv_cache not in (None, "int8"):
+        raise UsageError(f"kv_cache is {kv_cache!r}: pass 'int8', or None to round nothing")
     return run(
-        Path(path), default_toolkit(), max_seq_len=max_seq_len, max_batch_size=max_batch_size
+        Path(path),
+        default_toolkit(),
+        max_seq_len=max_seq_len,
+        max_batch_size=max_batch_size,
+        kv_cache=kv_cache,
     )
 
 

@@ -87,6 +87,8 @@ def _open(path: Path) -> int:
         if _OWN.fullmatch(str(path)):
             return os.dup(_NUMBERS.get(str(path), int(path.name) if path.name.isdecimal() else -1))
         mode = path.stat().st_mode
+        if stat.S_ISDIR(mode):
+            raise DestinationError(f"{path} is a folder: pass another --output")
         if not stat.S_ISFIFO(mode) and not stat.S_ISCHR(mode):
             raise DestinationError(
                 f"{path} is {'a disk' if stat.S_ISBLK(mode) else 'a socket'}, and answers go into "

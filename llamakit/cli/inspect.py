@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     show_default=True,
     help="Number of sequences in the KV cache.",
 )
+@click.option("--kv-cache", type=click.Choice(["int8"]), help="Count keys and values of 8 bits.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def inspect(
     path: str | None,
@@ -46,6 +47,7 @@ def inspect(
     history: bool,
     max_seq_len: int | None,
     max_batch_size: int,
+    kv_cache: str | None,
     as_json: bool,
 ) -> None:
     """Describe the checkpoint at PATH from its indexes alone.
@@ -69,6 +71,7 @@ def inspect(
         demo.path() if path is None else path,
         max_seq_len=max_seq_len,
         max_batch_size=max_batch_size,
+        kv_cache=kv_cache,
     )
     if as_json:
         click.echo(json_text(inspection.as_json(tensors=tensors, history=history), indent=2))

@@ -87,8 +87,10 @@ def output_file(output: str) -> Path:
     """Return the file of ``--output``: of a folder, which is made if need be, answers.jsonl.
 
     Raises:
-        DestinationError: a file is in the folder's place.
+        DestinationError: a file is in the folder's place, or the name is empty.
     """
+    if not output:
+        raise DestinationError("--output is empty: pass the name of a file or a folder")
     path = Path(output)
     if not output.endswith("/") and not path.is_dir():
         return path

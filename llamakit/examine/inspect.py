@@ -100,6 +100,7 @@ def inspect(
     *,
     max_seq_len: int | None = None,
     max_batch_size: int = 1,
+    kv_cache: str | None = None,
 ) -> Inspection:
     """Say what a checkpoint is, from its indexes alone.
 
@@ -109,6 +110,7 @@ def inspect(
         max_seq_len: the longest sequence that memory is worked out for, in tokens; None: what
             the model was made for.
         max_batch_size: how many sequences at the same time.
+        kv_cache: ``int8`` or None, as for ``Llama.open``.
 
     Raises:
         CheckpointError: it is none, or damaged.
@@ -125,6 +127,7 @@ def inspect(
         if parameter.name != ROPE_FREQS
     )
     norm = checkpoint.parameters.get("norm.weight")
+    dtype = norm.dtype if norm else "float32"
     uncounted = {ROPE_FREQS, OUTPUT} if params.tied_embeddings else {ROPE_FREQS}
     tokenizer = find_vocabulary(checkpoint, opener)
     length = max_seq_len or params.context
@@ -144,7 +147,7 @@ def inspect(
         max_seq_len=length,
         max_batch_size=max_batch_size,
         memory=tuple(
-            rank_memory(checkpoint, size, norm.dtype if norm else "float32", length, max_batch_size)
+            rank_memory(checkpoint, size, dtype, length, max_batch_size, kv_cache)
             for size in sizes
             if size <= _LARGEST_SIZE
         ),

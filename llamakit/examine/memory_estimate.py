@@ -22,16 +22,22 @@ class RankMemory:
 
 
 def rank_memory(
-    checkpoint: Checkpoint, size: int, dtype: str, max_seq_len: int, max_batch_size: int
+    checkpoint: Checkpoint,
+    size: int,
+    dtype: str,
+    max_seq_len: int,
+    max_batch_size: int,
+    kv_cache: str | None = None,
 ) -> RankMemory:
     """Work out what one rank holds of a model, its weights as they are stored.
 
     Args:
         checkpoint: the model.
         size: a valid model parallel size.
-        dtype: what keys and values are kept in.
+        dtype: what is computed in.
         max_seq_len: the longest sequence, in tokens.
         max_batch_size: how many sequences at the same time.
+        kv_cache: ``int8`` if keys and values are rounded; None: they are kept in ``dtype``.
     """
     uncounted = {ROPE_FREQS, OUTPUT} if checkpoint.params.tied_embeddings else {ROPE_FREQS}
     weights = sum(
@@ -39,14 +45,17 @@ def rank_memory(
         for name, parameter in checkpoint.parameters.items()
         if name not in uncounted
     )
-    cached = kv_cache_nbytes(checkpoint.params, size, dtype) * max_seq_len * max_batch_size
-    return RankMemory(size, weights, cached)
+    position = kv_cache_nbytes(checkpoint.params, size, dtype, kv_cache)
+    return RankMemory(size, weights, position * max_seq_len * max_batch_size)
 
 
-def kv_cache_nbytes(params: ModelParams, size: int, dtype: str) -> int:
+def kv_cache_nbytes(params: ModelParams, size: int, dtype: str, kv_cache: str | None = None) -> int:
     """Return how many bytes a rank keeps of one token: its keys and values in every layer."""
     heads = max(1, params.n_kv_heads // size)
-    return 2 * params.n_layers * heads * params.head_dim * itemsize(dtype)
+    vector = params.head_dim * itemsize(dtype)
+    if kv_cache == "int8":
+        vector = params.head_dim + itemsize(dtype)  # and its scale
+    return 2 * params.n_layers * heads * vector
 
 
 def _nbytes(checkpoint: Checkpoint, parameter: Parameter, size: int) -> int:

@@ -42,14 +42,14 @@ class PrefixStore:
         """Store what a slot holds, in full pages; what is stored already is not copied again."""
         tokens = tokens[: self._most * PAGE]
         path = list(self._stored(tokens))
+        self._touch(path)
+        self._make_room(len(tokens) // PAGE - len(path))
         for start in range(PAGE * len(path), len(tokens) - PAGE + 1, PAGE):
             key = (path[-1] if path else 0, tuple(tokens[start : start + PAGE]))
             number = self._executor.save_page(self._cache, slot, start, start + PAGE)
             self._keys[number], self._numbers[key] = key, number
             path.append(number)
         self._touch(path)
-        while len(self._keys) > self._most:
-            self._drop(next(iter(self._keys)))
 
     def load(self, slot: int, tokens: Sequence[int]) -> int:
         """Copy the stored prefix of a prompt into a slot; return its length in tokens."""
@@ -78,6 +78,11 @@ class PrefixStore:
         """Note the use of pages, the first last: no page is dropped before those that follow it."""
         for number in reversed(path):
             self._keys.move_to_end(number)
+
+    def _make_room(self, pages: int) -> None:
+        """Drop pages until so many more fit: memory is never beyond its limit, not for a moment."""
+        while self._keys and len(self._keys) + pages > self._most:
+            self._drop(next(iter(self._keys)))
 
     def _drop(self, number: int) -> None:
         del self._numbers[self._keys.pop(number)]

@@ -16,6 +16,7 @@ from llamakit.cli.generate import complete
 from llamakit.cli.generate_options import GenerateOptions
 from llamakit.errors import DestinationError, PluginError, UsageError
 from llamakit.llama.options import LoadOptions, SamplingOptions
+from llamakit.plugin_manager.contracts.runners import checked_pieces
 from llamakit.plugin_manager.entry_points import EntryPoint, find_entry_points
 from llamakit.plugin_manager.toolkit import load_toolkit
 from llamakit.protocols import AnswerPiece
@@ -40,6 +41,15 @@ LINES = [
 ]
 
 
+def broken(address, piece):
+    """Return a piece as a runner yields it that does what its address says."""
+    answers = {"words": {"tokens": ["a"]}, "no-text": {"text": None}, "seed": {"seed": "4"}}
+    if address in answers:
+        return replace(piece, answer={**piece.answer, **answers[address]})
+    fields = {"list": {"index": [0]}, "true": {"index": False}, "half": {"tokens": 0.5}}
+    return replace(piece, **fields.get(address, {}))
+
+
 class Pair:
     """Answers on two replicas, which are sent JSON; or does what its address says wrong."""
 
@@ -56,7 +66,7 @@ class Pair:
         with open_replica(options) as one, open_replica(options) as two:
             answers = zip_longest(one.answer(requests[::2]), two.answer(requests[1::2]))
             for piece in filter(None, chain.from_iterable(answers)):
-                yield piece
+                yield broken(job.address, piece) if piece.answer else piece
                 if job.address == "twice" and piece.answer is not None:
                     yield AnswerPiece(piece.index, 0, "", piece.answer)
 
@@ -93,6 +103,7 @@ def options(tmp_path):
         observations=None,
         output=None,
         mixed=False,
+        part=None,
         on="local",
         replicas=None,
     )
@@ -139,6 +150,12 @@ def test_the_runner_reads_the_file_and_resumes_in_a_folder(toolkit, options, tmp
         ("strange", f"{PLUGIN} yielded 'text'; expected the AnswerPieces of its replicas"),
         ("short", f"{PLUGIN} ended without the answers to 4 requests, the first of them 0"),
         ("twice", f"{PLUGIN} yielded a piece of the request "),
+        ("words", f"{PLUGIN} yielded {{'prompt_tokens': "),
+        ("no-text", f"{PLUGIN} yielded {{'prompt_tokens': "),
+        ("seed", f"{PLUGIN} yielded {{'prompt_tokens': "),
+        ("list", f"{PLUGIN} yielded a piece of the request [0], which is answered or unknown"),
+        ("true", f"{PLUGIN} yielded a piece of the request False, which is answered or unknown"),
+        ("half", f"{PLUGIN} yielded 0.5 new tokens"),
     ],
 )
 def test_a_runner_that_breaks_its_contract_is_named(toolkit, options, address, sentence):
@@ -169,6 +186,26 @@ def test_a_folder_in_whose_place_a_file_is_is_refused(toolkit, options, tmp_path
 
     with pytest.raises(DestinationError, match="is no folder: pass another --output"):
         run(toolkit, options, output=f"{tmp_path}/file/")
+
+
+def test_an_output_that_is_empty_is_refused(toolkit, options):
+    with pytest.raises(DestinationError, match="--output is empty"):
+        run(toolkit, options, output="")
+
+
+def test_a_folder_in_the_place_of_the_answers_is_called_one(toolkit, options, tmp_path):
+    (tmp_path / "answers.jsonl").mkdir()
+
+    with pytest.raises(DestinationError, match=r"answers\.jsonl is a folder: pass another"):
+        run(toolkit, options, output=f"{tmp_path}/")
+
+
+def test_a_runner_that_returns_no_iterator_is_named(toolkit):
+    entry = toolkit.runners.entry("pair")
+
+    for returned in (None, [], 5):
+        with pytest.raises(PluginError, match="expected an iterator of AnswerPieces"):
+            list(checked_pieces(entry, returned, [0]))
 
 
 def test_the_kit_checks_runners(toolkit):

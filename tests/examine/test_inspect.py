@@ -51,14 +51,18 @@ def test_memory_of_a_rank_is_what_its_shard_holds(reference_cases):
 
 
 @needs_torch
-def test_the_kv_cache_is_that_of_the_runtime(reference_cases):
-    from llamakit.runtime.kv_cache import KVCache
+@pytest.mark.parametrize("rounded", [None, "int8"])
+def test_the_kv_cache_is_that_of_the_runtime(reference_cases, rounded):
+    from llamakit.runtime.kv_cache import Int8KVCache, KVCache
 
-    found = inspect(reference_cases / "gqa-mp1", max_seq_len=100, max_batch_size=3)
-    cache = KVCache(3, 3, 100, 2, 8, torch.float16, torch.device("cpu"))
+    found = inspect(
+        reference_cases / "gqa-mp1", max_seq_len=100, max_batch_size=3, kv_cache=rounded
+    )
+    kind = Int8KVCache if rounded else KVCache
+    cache = kind(3, 3, 100, 2, 8, torch.float16, torch.device("cpu"))
     memory = {it.size: it.kv_cache for it in found.memory}
 
-    assert memory[1] == cache.keys.nbytes + cache.values.nbytes
+    assert memory[1] == sum(it.nbytes for it in cache.tensors)
     assert memory[2] == memory[1] // 2
     assert memory[4] == memory[8] == memory[2]  # a head is not cut: each rank holds a copy
 

@@ -38,6 +38,8 @@ class Odd:
         out = (x.float() @ self.weight.multiplied_out().T).to(x.dtype)
         if self.fault == "batch":
             return out * x.abs().amax()
+        if self.fault == "strange":
+            return types.SimpleNamespace(shape=out.shape)
         return {"shape": out[:, :1], "dtype": out.double(), "value": out * 2}.get(self.fault, out)
 
 
@@ -91,7 +93,7 @@ def test_one_that_was_not_measured_waits_behind_the_built_in_ones(monkeypatch):
     assert kernel.name != "odd"
 
 
-@pytest.mark.parametrize("fault", ["pack", "call", "packed", "shape", "dtype"])
+@pytest.mark.parametrize("fault", ["pack", "call", "packed", "shape", "dtype", "strange"])
 def test_what_goes_wrong_names_the_plugin(monkeypatch, fault):
     toolkit = odd(monkeypatch, fault)
 

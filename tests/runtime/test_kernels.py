@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -283,3 +285,15 @@ def test_what_was_measured_elsewhere_or_never_is_not_taken(tmp_path: Path) -> No
     assert never is None
     assert elsewhere is None
     assert calibration.remembered(tmp_path) is None
+
+
+@pytest.mark.parametrize("wrong", [{"seconds": "x"}, {"rows": None}, {"bandwidth": 1e400}])
+def test_timings_of_a_damaged_file_are_left_out(tmp_path: Path, wrong: dict[str, Any]) -> None:
+    right = {"kernel": "plain", "rows": 1, "seconds": 0.5, "bandwidth": 1e9}
+    stored = [{"machine": calibration.machine(), "timings": [it]} for it in (right, right | wrong)]
+    found = []
+    for record in stored:
+        (tmp_path / "kernels.json").write_text(json.dumps(record))
+        found.append(len(calibration.remembered_timings(tmp_path)))
+
+    assert found == [1, 0]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -92,6 +92,33 @@ def test_the_least_recently_used_pages_make_room(llama: Llama) -> None:
     assert executor.computed - of_one > PAGE
     assert len(executor._pages) <= 5
     opened.close()
+
+
+def test_room_is_made_before_pages_are_stored(
+    llama: Llama, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    executor = counting(llama)
+    opened = scheduler(executor, pages=3)
+    counts: list[int] = []
+    monkeypatch.setattr(executor, "save_page", counted(executor, counts))
+
+    for seed in range(3):
+        answer(opened, random_tokens(3 * PAGE, seed))
+    opened.close()
+
+    assert max(counts) == 3
+
+
+def counted(executor: Counting, counts: list[int]) -> Callable[..., int]:
+    """Return the executor's ``save_page``, which notes how many pages there are then."""
+    save = executor.save_page
+
+    def save_page(*args: int) -> int:
+        number = save(*args)
+        counts.append(len(executor._pages))
+        return number
+
+    return save_page
 
 
 def test_nothing_is_stored_that_does_not_fit(llama: Llama) -> None:

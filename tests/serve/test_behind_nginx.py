@@ -108,6 +108,16 @@ def test_each_conversation_stays_on_one_server_and_both_servers_have_some(site: 
         assert set(answerers(first)) == site.addresses
 
 
+def test_a_page_of_another_name_reaches_no_server(site: Site) -> None:
+    with site.server(0), httpx.Client(base_url=site.url, trust_env=False) as http:
+        found = [
+            http.get("/v1/models", headers={"Host": host}).status_code
+            for host in ("localhost", "127.0.0.1:8080", "rebound.example", "localhost.example")
+        ]
+
+    assert found == [200, 200, 421, 421]
+
+
 def test_a_restart_of_one_server_after_the_other_loses_no_request(site: Site) -> None:
     with contextlib.ExitStack() as second:
         other = second.enter_context(site.server(1))

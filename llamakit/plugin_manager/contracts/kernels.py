@@ -63,12 +63,12 @@ def product_fault(product: Any, x: torch.Tensor, outputs: int) -> str:
         x: what it was called with, ``(B, K)``.
         outputs: N.
     """
-    shape = getattr(product, "shape", None)
-    if shape == (len(x), outputs) and product.dtype == x.dtype and product.device == x.device:
-        return ""
     returned = type(product).__name__
-    if shape is not None:
-        returned = f"{tuple(shape)} {product.dtype} on {product.device}"
+    if isinstance(product, type(x)):
+        shape = tuple(product.shape)
+        if shape == (len(x), outputs) and product.dtype == x.dtype and product.device == x.device:
+            return ""
+        returned = f"{shape} {product.dtype} on {product.device}"
     return f"returned {returned}; expected {(len(x), outputs)} {x.dtype} on {x.device}"
 
 

@@ -8,10 +8,15 @@ from typing import Any
 from llamakit.plugin_manager.registry import Entry
 from llamakit.protocols import AnswerPiece
 
-_ANSWER = {
-    *("prompt_tokens", "seed", "text", "tokens", "logprobs", "prompt_logprobs", "finish"),
-    *("drafted", "accepted", "content", "tool_calls", "observed"),
+_COUNTS = ("prompt_tokens", "seed", "accepted")
+_LISTS: Mapping[str, tuple[type, ...]] = {
+    "tokens": (int,),
+    "logprobs": (int, float),
+    "prompt_logprobs": (int, float),
+    "tool_calls": (Mapping,),
 }
+"""What the items of an answer's lists are."""
+_ANSWER = {*_COUNTS, *_LISTS, "text", "content", "finish", "drafted", "observed"}
 """What a whole answer has, no more and no less."""
 
 
@@ -23,13 +28,33 @@ def piece_fault(piece: Any, open_requests: Iterable[int]) -> str:
     """
     if not isinstance(piece, AnswerPiece):
         return f"yielded {piece!r:.60}; expected the AnswerPieces of its replicas"
-    if piece.index not in open_requests:
+    if type(piece.index) is not int or piece.index not in open_requests:
         return f"yielded a piece of the request {piece.index!r:.20}, which is answered or unknown"
-    if piece.answer is None:
-        return ""
-    if not isinstance(piece.answer, Mapping) or set(piece.answer) != _ANSWER:
+    if type(piece.tokens) is not int or piece.tokens < 0 or not isinstance(piece.text, str):
+        return (
+            f"yielded {piece.tokens!r:.20} new tokens, {piece.text!r:.20}; expected a number, text"
+        )
+    if piece.answer is not None and not _is_answer(piece.answer):
         return f"yielded {piece.answer!r:.60} as an answer; expected what its replica has made"
     return ""
+
+
+def _is_answer(answer: Any) -> bool:
+    """Tell whether something is what ``Answer.as_json`` returns."""
+    if not isinstance(answer, Mapping) or set(answer) != _ANSWER:
+        return False
+    return (
+        all(type(answer[name]) is int for name in _COUNTS)
+        and isinstance(answer["text"], str)
+        and all(isinstance(answer[name], str | None) for name in ("content", "finish"))
+        and isinstance(answer["drafted"], int | None)
+        and isinstance(answer["observed"], Mapping)
+        and all(_are(answer[name], kinds) for name, kinds in _LISTS.items())
+    )
+
+
+def _are(items: Any, kinds: tuple[type, ...]) -> bool:
+    return isinstance(items, list | tuple) and all(isinstance(it, kinds) for it in items)
 
 
 def checked_pieces(
@@ -43,6 +68,8 @@ def checked_pieces(
         PluginError: it breaks the contract, or has left a request out.
     """
     missing = set(indexes)
+    if not isinstance(pieces, Iterator):
+        raise entry.breach(f"returned {pieces!r:.60}; expected an iterator of AnswerPieces")
     for piece in pieces:
         if fault := piece_fault(piece, missing):
             raise entry.breach(fault)

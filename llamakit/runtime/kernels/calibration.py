@@ -61,6 +61,14 @@ class Timing:
     bandwidth: float
     """Bytes of packed weight a second."""
 
+    @property
+    def is_sound(self) -> bool:
+        """Whether the values are of their types, as those of a damaged file may not be."""
+        numbers = self.rows, self.seconds, self.bandwidth
+        return isinstance(self.kernel, str) and all(
+            isinstance(it, int | float) and 0 <= it < float("inf") for it in numbers
+        )
+
 
 def packer(
     device: torch.device,
@@ -136,7 +144,9 @@ def remembered(folder: Path | None = None) -> dict[str, dict[int, str]] | None:
 def remembered_timings(folder: Path | None = None) -> list[Timing]:
     """Return what was measured here, if anything was."""
     with contextlib.suppress(TypeError):
-        return [Timing(**timing) for timing in _read(folder).get("timings", ())]
+        timings = [Timing(**timing) for timing in _read(folder).get("timings", ())]
+        if all(timing.is_sound for timing in timings):
+            return timings
     return []
 
 
