@@ -15,12 +15,16 @@ if TYPE_CHECKING:
     from llamakit.protocols import Row
 
 
-def draw_ids(probs: torch.Tensor, rows: Sequence[Row]) -> torch.Tensor:
+def draw_ids(
+    probs: torch.Tensor, rows: Sequence[Row], *, vocabulary: int | None = None
+) -> torch.Tensor:
     """Draw one token for each row from the row's own generator.
 
     Args:
         probs: ``(B, V)`` float32, not negative; rows need not sum to 1.
         rows: the B rows.
+        vocabulary: on a CPU, ``probs`` are the first V of so many; the others are 0. The draw and
+            the next ones are the same as with all of them.
     Returns:
         ``(B,)`` int64. A token of probability 0 is never drawn.
     Source: the exponential race: if E is exponential, argmax p/E is distributed as p.
@@ -30,6 +34,11 @@ def draw_ids(probs: torch.Tensor, rows: Sequence[Row]) -> torch.Tensor:
     noise = torch.stack(
         [torch.empty_like(probs[0]).exponential_(generator=row.generator) for row in rows]
     )
+    if vocabulary is not None and vocabulary > probs.shape[-1]:
+        # A CPU's generator gives 64 bits for each number, of either kind. Integers cost a fifth.
+        rest = torch.empty(vocabulary - probs.shape[-1], dtype=torch.int64)
+        for row in rows:
+            rest.random_(generator=row.generator)
     return (probs / noise).argmax(dim=-1)
 
 

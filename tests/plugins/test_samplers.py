@@ -6,7 +6,9 @@ from typing import Any
 
 import pytest
 import torch
-from rows_kit import processor, row, rows
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from rows_kit import logits, processor, row, rows
 
 from llamakit.api import choose_sampling
 from llamakit.errors import OptionError, UnknownNameError, UsageError
@@ -57,6 +59,23 @@ def test_top_p_follows_the_reference(p: float) -> None:
     found = frequencies(choose_sampling(temperature=0.8, top_p=p))
 
     assert chi_square(found, expected) < 18.5
+
+
+@settings(max_examples=150, deadline=None)
+@given(scores=logits(min_ids=60, max_ids=400), p=st.sampled_from([0.0, 0.5, 0.9, 0.99]))
+def test_top_p_draws_from_its_likeliest_tokens_what_it_draws_from_all(
+    scores: torch.Tensor, p: float
+) -> None:
+    likely, ids = (scores / 0.8).softmax(-1).sort(dim=-1, descending=True, stable=True)
+    likely = likely.masked_fill(likely.cumsum(-1) - likely > p, 0.0)
+    sampling = choose_sampling(temperature=0.8, top_p=p)
+    some, same = rows(len(scores)), rows(len(scores))
+
+    drawn = [sampling(scores, some).tolist() for _ in range(3)]
+
+    assert drawn == [
+        ids.gather(-1, draw_ids(likely, same)[:, None])[:, 0].tolist() for _ in range(3)
+    ]
 
 
 def expected_after(choice: str) -> torch.Tensor:

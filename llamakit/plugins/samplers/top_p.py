@@ -23,6 +23,10 @@ if TYPE_CHECKING:
 
 COLDEST, HOTTEST = 1e-5, 1e5
 """Beyond these, float32 logits become infinite or all alike."""
+FEW = 64
+"""So many of the likeliest tokens are looked at first: the mass wanted is mostly theirs."""
+ROUNDING = 1e-6
+"""Above the error of a sum of probabilities."""
 
 
 class TopP:
@@ -33,13 +37,46 @@ class TopP:
 
     def __call__(self, logits: torch.Tensor, rows: Sequence[Row]) -> torch.Tensor:
         """Return ``(B,)`` tokens for ``(B, V)`` logits."""
+        probs = (logits / self._temperature).softmax(dim=-1)
+        if probs.device.type != "cpu" or probs.shape[-1] <= FEW or self._p + ROUNDING >= 1:
+            return self._draw(*probs.sort(dim=-1, descending=True, stable=True), rows)
+        few, ids = _likeliest(probs)
+        is_enough = self._is_enough(few)
+        tokens = ids.new_empty(len(rows))
+        for enough in set(is_enough):
+            numbers = [number for number, it in enumerate(is_enough) if it == enough]
+            sorted_probs, sorted_ids = (
+                (few[numbers], ids[numbers])
+                if enough
+                else probs[numbers].sort(dim=-1, descending=True, stable=True)
+            )
+            its_rows = [rows[number] for number in numbers]
+            tokens[numbers] = self._draw(sorted_probs, sorted_ids, its_rows, probs.shape[-1])
+        return tokens
+
+    def _draw(
+        self,
+        probs: torch.Tensor,
+        ids: torch.Tensor,
+        rows: Sequence[Row],
+        vocabulary: int | None = None,
+    ) -> torch.Tensor:
+        """Draw from sorted probabilities of tokens, ``(B, V)`` both, or the first of them."""
         from llamakit.sampling import draw_ids
 
-        probs = (logits / self._temperature).softmax(dim=-1)
-        probs, tokens = probs.sort(dim=-1, descending=True, stable=True)
-        before = probs.cumsum(dim=-1) - probs  # mass of the likelier tokens
-        probs = probs.masked_fill(before > self._p, 0.0)
-        return tokens.gather(-1, draw_ids(probs, rows).unsqueeze(-1)).squeeze(-1)
+        probs = probs.masked_fill(_before(probs) > self._p, 0.0)
+        drawn = draw_ids(probs, rows, vocabulary=vocabulary)
+        return ids.gather(-1, drawn.unsqueeze(-1)).squeeze(-1)
+
+    def _is_enough(self, few: torch.Tensor) -> list[bool]:
+        """Return of each row whether no token beyond the first few, ``(B, FEW)``, is kept.
+
+        Of equals the first tokens are kept; so none that is kept may be as likely as the last.
+        """
+        before = _before(few)
+        edge = (before <= self._p) & (few == few[:, -1:])
+        enough: list[bool] = ((before[:, -1] > self._p + ROUNDING) & ~edge.any(dim=-1)).tolist()
+        return enough
 
     def drawn_from(self, logits: torch.Tensor, rows: Sequence[Row]) -> torch.Tensor:
         """Return the ``(B, V)`` logits of the set, for those who look at probabilities."""
@@ -81,12 +118,25 @@ def keep_top_p(p: float = 0.9) -> LogitsProcessor:
         if p == 1:
             return logits  # rounding would take away the least likely
         falling, tokens = logits.sort(dim=-1, descending=True, stable=True)
-        probs = falling.softmax(dim=-1)
-        before = probs.cumsum(dim=-1) - probs  # mass of the likelier tokens
-        dropped = before > p
+        dropped = _before(falling.softmax(dim=-1)) > p
         return logits.masked_fill(dropped.scatter(-1, tokens, dropped), -math.inf)
 
     return process
+
+
+def _before(probs: torch.Tensor) -> torch.Tensor:
+    """Return the mass of the likelier tokens, for each of some that are sorted."""
+    return probs.cumsum(dim=-1) - probs
+
+
+def _likeliest(probs: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return the first of the sorted probabilities, ``(B, FEW)``, and their tokens.
+
+    Of equals the first token comes first, but which are left out at the end is not defined.
+    """
+    ids = probs.topk(FEW, sorted=False).indices.sort(dim=-1).values
+    few, order = probs.gather(-1, ids).sort(dim=-1, descending=True, stable=True)
+    return few, ids.gather(-1, order)
 
 
 def _check(p: float) -> None:
