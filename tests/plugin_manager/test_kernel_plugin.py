@@ -120,7 +120,6 @@ def test_one_that_loses_what_is_beside_outliers_is_not_measured(monkeypatch, tmp
     toolkit = odd(monkeypatch, "outlier")
     monkeypatch.setattr(calibration, "default_toolkit", lambda: toolkit)
     monkeypatch.setattr(calibration, "candidates", lambda: [toolkit.kernels.entry("odd")])
-
     said: list[str] = []
 
     timings = calibration.calibrate(said.append)
