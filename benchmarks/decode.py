@@ -85,6 +85,8 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=os.cpu_count())
     parser.add_argument("--llama-cpp", metavar="PYTHON", help="has llama-cpp-python and gguf")
     parser.add_argument("--build-llama-cpp", action="store_true")
+    # Where a virtual machine names AMX and does not give it, repacking ends in SIGILL.
+    parser.add_argument("--no-repack", action="store_true", help="llama.cpp's weights as stored")
     parser.add_argument("--vllm", metavar="PYTHON", help="has vLLM's CPU build")
     arguments = parser.parse_args()
     folder = arguments.folder / "benchmark"
@@ -152,6 +154,7 @@ class Bench:
         if configuration.engine in ("transformers", "vllm"):
             job["huggingface"] = str(make_huggingface(self.model, self.folder / f"{shape}-hf"))
         if configuration.engine == "llama.cpp":
+            job["repack"] = not self.arguments.no_repack
             path = self.folder / f"{shape}-{configuration.form}.gguf"
             python = self.arguments.llama_cpp
             job["gguf"] = str(make_gguf(self.model, path, configuration.form, python))

@@ -20,6 +20,7 @@ from llamakit.runtime.kernels.calibration import COPIES, empty_cache
 from llamakit.runtime.kernels.kernel import Kernel
 from llamakit.runtime.kernels.registered import kernels_for, pack
 from llamakit.runtime.kernels.rounded import round_weight
+from llamakit.runtime.kernels.trial import copied
 
 
 def main() -> None:
@@ -58,8 +59,7 @@ def packed(entry: Entry, weight: torch.Tensor) -> list[Kernel]:
     """Pack copies of a weight; none if the kernel does not take it."""
     bits = entry.value.bits
     held = weight if bits == 16 else round_weight(weight, "int8" if bits == 8 else "int4")
-    same = (held.clone() if isinstance(held, torch.Tensor) else held for _ in range(COPIES))
-    made = (pack(entry, copy, torch.bfloat16) for copy in same)
+    made = (pack(entry, copied(held), torch.bfloat16) for _ in range(COPIES))
     return [kernel for kernel in made if kernel is not None]
 
 

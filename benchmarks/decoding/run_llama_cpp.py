@@ -19,7 +19,9 @@ QUIET = api.llama_log_callback(lambda *_: None)
 def main(job: dict) -> dict:
     api.llama_log_set(QUIET, ctypes.c_void_p(0))
     api.llama_backend_init()
-    model = api.llama_model_load_from_file(job["gguf"].encode(), api.llama_model_default_params())
+    loading = api.llama_model_default_params()
+    loading.use_extra_bufts = job["repack"]
+    model = api.llama_model_load_from_file(job["gguf"].encode(), loading)
     prompts = job["prompts"]
     rows, length = len(prompts), len(prompts[0])
     params = api.llama_context_default_params()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -30,7 +31,9 @@ def doctor(*, calibrate: bool, as_json: bool) -> None:
     from llamakit.cli.terminal import json_text, rendered
     from llamakit.runtime.machine_report import describe_machine
 
-    machine = describe_machine(calibrate=calibrate)
+    # A busy machine takes minutes: what is measured is said meanwhile.
+    progress = functools.partial(click.echo, err=True)
+    machine = describe_machine(calibrate=calibrate, progress=progress)
     if as_json:
         click.echo(json_text(machine, indent=2))
     else:

@@ -70,10 +70,10 @@ class Engine:
             whole: it is called once, with all events, when the request has ended.
         """
         if listen is None:
-            stream = RequestStream(request, client, self)
+            stream = RequestStream(request, client, self._drop_soon)
         else:
             stream = CallbackStream(
-                request, client, self, listen=listen, outbox=self._outbox, whole=whole
+                request, client, self._drop_soon, listen=listen, outbox=self._outbox, whole=whole
             )
         self.call_soon(lambda: self._enqueue(stream))
         if not self._thread.is_alive():
@@ -93,7 +93,10 @@ class Engine:
         """Call something in the engine's thread between two steps."""
         self._inbox.put(message)
 
-    def drop(self, stream: RequestStream) -> None:
+    def _drop_soon(self, stream: RequestStream) -> None:
+        self.call_soon(lambda: self._drop(stream))
+
+    def _drop(self, stream: RequestStream) -> None:
         """End a request. Only for the engine's thread."""
         if self._waiting.remove(stream.client, stream):
             stream.put(Event(-1, None, finish="cancelled"))
@@ -236,7 +239,7 @@ class Engine:
     def _stop(self) -> None:
         self._closing = True
         for stream in [*self._waiting, *self._running.values()]:
-            self.drop(stream)
+            self._drop(stream)
         self._free()
 
     def _free(self) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import asdict
 from typing import Any
 
@@ -12,15 +13,18 @@ from llamakit.runtime.kernels import calibration
 from llamakit.runtime.rank_environment import read_environment
 
 
-def describe_machine(*, calibrate: bool = False) -> dict[str, Any]:
+def describe_machine(
+    *, calibrate: bool = False, progress: Callable[[str], None] | None = None
+) -> dict[str, Any]:
     """Describe the machine and the kernels that are chosen for it.
 
     Args:
         calibrate: measure the kernels and remember the faster one.
+        progress: called with what is measured next.
     Returns:
         What ``llamakit doctor --json`` prints.
     """
-    timings = calibration.calibrate() if calibrate else calibration.remembered_timings()
+    timings = calibration.calibrate(progress) if calibrate else calibration.remembered_timings()
     measured = calibration.remembered()
     device = pick_device("auto")
     return {

@@ -5,12 +5,8 @@ from __future__ import annotations
 import queue
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
 from llamakit.runtime.requests import Event, Request, RunningRow
-
-if TYPE_CHECKING:
-    from llamakit.runtime.engine import Engine
 
 Listener = Callable[[Sequence[Event] | BaseException], None]
 Delivery = tuple[Listener, Sequence[Event] | BaseException]
@@ -28,11 +24,12 @@ class RequestStream:
 
     Args:
         client: who submitted it; when all slots are taken, clients take turns.
+        drop: has the engine end the request, from any thread.
     """
 
     request: Request
     client: Hashable
-    _engine: Engine
+    drop: Callable[[RequestStream], None]
     paused: RunningRow | None = None
     """The row of a request whose slot another client has got."""
     began: float | None = None
@@ -63,7 +60,7 @@ class RequestStream:
 
     def cancel(self) -> None:
         """End the request; its last event has the finish ``cancelled``."""
-        self._engine.call_soon(lambda: self._engine.drop(self))
+        self.drop(self)
 
     def put(self, event: Event | BaseException) -> None:
         """Add an event, or the error that ends the stream."""

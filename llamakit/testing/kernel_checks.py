@@ -4,7 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from llamakit.plugin_manager.contracts.kernels import packed_fault, product_fault, spec_fault
+from llamakit.plugin_manager.contracts.kernels import (
+    exactness_fault,
+    packed_fault,
+    product_fault,
+    spec_fault,
+)
 from llamakit.plugin_manager.plugin_loader import import_place
 from llamakit.plugin_manager.registry import Entry, Source
 from llamakit.protocols import KernelSpec
@@ -19,8 +24,6 @@ if TYPE_CHECKING:
 SHAPES = ((64, 96), (48, 256), (208, 128))
 """Outputs and inputs of the weights that are packed."""
 ROWS = (0, 1, 2, 7, 8, 9, 33)
-TOLERANCE = {"exact": 0.01, "rounded-weights": 0.02, "rounded-activations": 0.04}
-"""Of the length of a product, what may be wrong; bfloat16 alone is good for 0.004."""
 
 
 def round_weight(weight: torch.Tensor, kind: Quantization) -> RoundedWeight:
@@ -86,6 +89,7 @@ def _check(spec: KernelSpec, dtype: torch.dtype, shape: tuple[int, int]) -> bool
             _check_product(spec, packed, rows[:count], right)
         _check_alone(packed, rows[:3])
         _check_nan(packed, rows[:3])
+        _check_outliers(spec, dtype)
     return True
 
 
@@ -121,13 +125,17 @@ def _check_product(
     if not before.equal(x):
         raise ContractError("the kernel changes the activations that it is called with")
     expected = before.double() @ right.T
-    wrong = float((product.double() - expected).norm())
-    if wrong > TOLERANCE[spec.exactness] * float(expected.norm()):
-        raise ContractError(
-            f"the kernel's product of {len(x)} rows of {x.dtype} is off by "
-            f"{wrong / float(expected.norm()):.3f} of its length; {spec.exactness} allows "
-            f"{TOLERANCE[spec.exactness]}"
-        )
+    check_fault("the kernel", exactness_fault(spec, product, x, expected))
+
+
+def _check_outliers(spec: KernelSpec, dtype: torch.dtype) -> None:
+    __tracebackhide__ = True
+    from llamakit.runtime.kernels import trial
+
+    weight, x, expected = trial.outliers(spec.bits, dtype)
+    packed: PackedWeight | None = import_place(spec.pack)(weight, dtype)
+    if packed is not None and (fault := exactness_fault(spec, _product(packed, x), x, expected)):
+        raise ContractError(f"where two channels are outliers, the kernel {fault}")
 
 
 def _check_alone(packed: PackedWeight, x: torch.Tensor) -> None:

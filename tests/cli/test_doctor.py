@@ -47,6 +47,8 @@ def test_doctor_remembers_what_it_measured(
     assert all(it["seconds"] > 0 for it in timings)
     for it in timings:
         assert it["kernel"] in later.stdout
+        assert f"measuring {it['kernel']} (" in measured.stderr
+    assert json.loads((tmp_path / "cache/llamakit/kernels.json").read_text())["timings"] == timings
 
 
 @pytest.mark.parametrize("quantize", ["int8", "int4"])

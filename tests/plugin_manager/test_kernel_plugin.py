@@ -16,12 +16,15 @@ from llamakit.plugin_manager.contracts.kernels import spec_fault
 from llamakit.plugin_manager.entry_points import EntryPoint, find_entry_points
 from llamakit.plugin_manager.toolkit import load_toolkit
 from llamakit.protocols import KernelSpec
+from llamakit.runtime.kernels import calibration
 from llamakit.runtime.kernels.choice import Packer
 from llamakit.testing import check_kernel
 
 PAGE = Path(__file__).parents[2] / "docs" / "how-to" / "kernels.md"
 CPU, FLOAT = torch.device("cpu"), torch.float32
 SPEC = KernelSpec("llamakit_odd:pack", bits=8, exactness="rounded-weights")
+
+FAULTS = ("call", "batch", "shape", "dtype", "value", "pack", "packed", "outlier")
 
 
 class Odd:
@@ -40,6 +43,11 @@ class Odd:
             return out * x.abs().amax()
         if self.fault == "strange":
             return types.SimpleNamespace(shape=out.shape)
+        if self.fault == "outlier":  # rounded in groups of 32, as a plain 8-bit kernel does
+            groups = x.float().unflatten(-1, (-1, 32))
+            steps = groups.abs().amax(-1, keepdim=True) / 127 + 1e-30
+            rounded = ((groups / steps).round() * steps).flatten(-2)
+            return (rounded @ self.weight.multiplied_out().T).to(x.dtype)
         return {"shape": out[:, :1], "dtype": out.double(), "value": out * 2}.get(self.fault, out)
 
 
@@ -101,12 +109,27 @@ def test_what_goes_wrong_names_the_plugin(monkeypatch, fault):
         product(toolkit)
 
 
-@pytest.mark.parametrize("fault", ["call", "batch", "shape", "dtype", "value", "pack", "packed"])
+@pytest.mark.parametrize("fault", FAULTS)
 def test_the_check_for_authors_finds_it(monkeypatch, fault):
     toolkit = odd(monkeypatch, fault)
 
     with pytest.raises(AssertionError, match="kernel"):
         check_kernel(toolkit.kernels.get("odd"))
+
+
+def test_one_that_loses_what_is_beside_outliers_is_not_measured(monkeypatch, tmp_path):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    toolkit = odd(monkeypatch, "outlier")
+    monkeypatch.setattr(calibration, "default_toolkit", lambda: toolkit)
+    monkeypatch.setattr(calibration, "candidates", lambda: [toolkit.kernels.entry("odd")])
+    said: list[str] = []
+
+    timings = calibration.calibrate(said.append)
+
+    assert timings == []
+    assert calibration.remembered() == {"one sequence": {}, "several": {}}
+    assert "left out: the kernel odd of the plugin 'odd'" in said[1]
+    assert "allows 0.02, where two channels are outliers" in said[1]
 
 
 def test_the_check_for_authors_passes_what_is_right(monkeypatch):

@@ -11,6 +11,8 @@ if TYPE_CHECKING:
 
 DEVICES = ("cpu", "cuda", "mps")
 DTYPES = ("bfloat16", "float16", "float32")
+TOLERANCE = {"exact": 0.01, "rounded-weights": 0.02, "rounded-activations": 0.04}
+"""Of the length of a product, what may be wrong; bfloat16 alone is good for 0.004."""
 
 
 def spec_fault(spec: Any) -> str:
@@ -70,6 +72,25 @@ def product_fault(product: Any, x: torch.Tensor, outputs: int) -> str:
             return ""
         returned = f"{shape} {product.dtype} on {product.device}"
     return f"returned {returned}; expected {(len(x), outputs)} {x.dtype} on {x.device}"
+
+
+def exactness_fault(
+    spec: KernelSpec, product: torch.Tensor, x: torch.Tensor, expected: torch.Tensor
+) -> str:
+    """Say how far a product is off, if that is more than the kernel's exactness allows.
+
+    Args:
+        x: the activations.
+        expected: the product in float64, by the weight that was packed.
+    """
+    wrong, length = float((product.double() - expected).norm()), float(expected.norm())
+    allowed = TOLERANCE[spec.exactness]
+    if wrong <= allowed * length:
+        return ""
+    return (
+        f"is off by {wrong / length:.3f} of the length of its product of {len(x)} rows of "
+        f"{x.dtype}; {spec.exactness} allows {allowed}"
+    )
 
 
 def _names_fault(what: str, names: Any, known: tuple[str, ...]) -> str:

@@ -12,7 +12,7 @@ import json
 import math
 import platform
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -24,12 +24,11 @@ from llamakit.files.atomic_file import write_atomically
 from llamakit.files.json_reader import read_json_file
 from llamakit.plugin_manager.registry import Entry
 from llamakit.plugin_manager.toolkit import default_toolkit
-from llamakit.protocols import KernelSpec
 from llamakit.runtime.kernels import half_precision
 from llamakit.runtime.kernels.choice import Packer
 from llamakit.runtime.kernels.kernel import Kernel
 from llamakit.runtime.kernels.registered import kernels_for, missing, pack
-from llamakit.runtime.kernels.rounded import round_weight
+from llamakit.runtime.kernels.trial import copied, outlier_fault, random_weight
 
 SHAPE = (4096, 2048)
 """Of the weight that is measured: outputs, inputs."""
@@ -90,18 +89,25 @@ def packer(
     return Packer(device, dtype, quantize, batch, fastest, traceable, mapped)
 
 
-def calibrate() -> list[Timing]:
+def calibrate(progress: Callable[[str], None] | None = None) -> list[Timing]:
     """Measure the CPU's kernels and remember the fastest; takes some seconds.
 
-    A third-party plugin's kernel that fails is named on stderr by its plugin, and left out.
+    A kernel that fails, or that is less exact than it says, is left out, and its plugin is broken.
+
+    Args:
+        progress: called with what is measured next, and with why something is left out.
     """
+    progress = progress or (lambda _: None)
     timings: list[Timing] = []
     empty = empty_cache()
-    for entry in candidates():
+    entries = candidates()
+    for number, entry in enumerate(entries, 1):
+        progress(f"measuring {entry.name} ({number} of {len(entries)})")
         try:
             timings += _measure(entry, empty)
         except PluginError as error:
             default_toolkit().note_failure(entry, error)
+            progress(f"left out: {error}")
     _remember({batch: _winners(timings, batch) for batch in WEIGHED}, timings)
     return timings
 
@@ -198,22 +204,17 @@ def cache_size(folder: Path = Path("/sys/devices/system/cpu/cpu0/cache")) -> int
 
 
 def _measure(entry: Entry, empty: Callable[[], object]) -> list[Timing]:
-    kernels = list(_packed(entry, _dtype()))
+    dtype = _dtype()
+    if fault := outlier_fault(entry, dtype):
+        raise entry.breach(f"{fault}, where two channels are outliers")
+    weight = random_weight(SHAPE, entry.value.bits, dtype)
+    packed = (pack(entry, copied(weight), dtype) for _ in range(COPIES))
+    kernels = [kernel for kernel in packed if kernel is not None]
     if not kernels:
         return []  # it does not take such weights
     shapes = ((rows, SHAPE[1]) for rows in ROWS)
-    inputs = (torch.randn(shape).to(_dtype()) for shape in shapes)
+    inputs = (torch.randn(shape).to(dtype) for shape in shapes)
     return [_timing(entry.name, kernels, x, empty) for x in inputs]
-
-
-def _packed(entry: Entry, dtype: torch.dtype) -> Iterator[Kernel]:
-    """Pack copies of a random weight."""
-    spec: KernelSpec = entry.value
-    plain = torch.randn(SHAPE).to(dtype)
-    rounded = None if spec.bits == 16 else round_weight(plain, "int8" if spec.bits == 8 else "int4")
-    for _ in range(COPIES):
-        if kernel := pack(entry, rounded or plain.clone(), dtype):
-            yield kernel
 
 
 @torch.inference_mode()

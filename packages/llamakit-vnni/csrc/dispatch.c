@@ -74,6 +74,8 @@ struct job {
     const struct weight *weight;
     const struct instructions *set;
     struct rows x; /* of all rows: those of tile t are at t * MOST_ROWS * groups in each array */
+    struct rows rest;  /* alike, of the rows with outliers */
+    char *has_outlier; /* of each row */
     const void *input;
     void *output;
     int64_t rows;
@@ -91,10 +93,10 @@ static void all(void (*run)(void *), struct job *job, int64_t chunks, int thread
         run(job);
 }
 
-/* Return the rows from `row` on that are multiplied together. */
-static struct rows tile(const struct job *job, int64_t row) {
-    const int64_t start = row * job->x.groups, left = job->rows - row;
-    struct rows x = job->x;
+/* Return the rows from `row` on that are multiplied together, of all: `job->x` or `job->rest`. */
+static struct rows tile(const struct job *job, const struct rows *of, int64_t row) {
+    const int64_t start = row * of->groups, left = job->rows - row;
+    struct rows x = *of;
     x.width = left < MOST_ROWS ? left : MOST_ROWS;
     x.values += start * GROUP;
     x.steps += start;
@@ -108,9 +110,11 @@ static void round_rows(void *argument) {
     const int64_t inputs = job->weight->inputs, nbytes = inputs * (job->is_bfloat16 ? 2 : 4);
     const int32_t zero = job->weight->bits == 4 ? 8 : 128;
     for (int64_t row; (row = atomic_fetch_add(&job->next, 1)) < job->chunks;) {
-        const struct rows x = tile(job, row / MOST_ROWS * MOST_ROWS);
-        job->set->round((const char *)job->input + row * nbytes, job->is_bfloat16, inputs, zero,
-                        &x, row % MOST_ROWS);
+        const int64_t first = row / MOST_ROWS * MOST_ROWS;
+        const struct rows x = tile(job, &job->x, first), rest = tile(job, &job->rest, first);
+        job->has_outlier[row] =
+            (char)job->set->round((const char *)job->input + row * nbytes, job->is_bfloat16,
+                                  inputs, zero, &x, &rest, row - first);
     }
 }
 
@@ -133,6 +137,21 @@ static void store(const struct job *job, int64_t row, int64_t block, const float
     }
 }
 
+/* Add what rounding left of the rows with outliers, neighbors together. */
+static void add_rest(const struct job *job, multiply_block multiply, const uint8_t *records,
+                     int64_t row, int64_t count, float totals[][BLOCK]) {
+    const char *has_outlier = job->has_outlier + row;
+    for (int64_t first = 0, end; first < count; first = end + 1) {
+        for (end = first; end < count && has_outlier[end];) end++;
+        if (end == first) continue;
+        float more[MOST_ROWS][BLOCK];
+        const struct rows rest = tile(job, &job->rest, row);
+        multiply(records, &rest, first, end - first, more);
+        for (int64_t i = first; i < end; i++)
+            for (int k = 0; k < BLOCK; k++) totals[i][k] += more[i - first][k];
+    }
+}
+
 static void multiply_chunks(void *argument) {
     struct job *job = argument;
     const struct weight *weight = job->weight;
@@ -145,10 +164,20 @@ static void multiply_chunks(void *argument) {
              block < blocks * (chunk + 1) / job->chunks; block++)
             for (int64_t row = 0; row < job->rows; row += MOST_ROWS) {
                 float totals[MOST_ROWS][BLOCK];
-                const struct rows x = tile(job, row);
-                multiply(weight->records + block * nbytes, &x, 0, x.width, totals);
+                const uint8_t *records = weight->records + block * nbytes;
+                const struct rows x = tile(job, &job->x, row);
+                multiply(records, &x, 0, x.width, totals);
+                add_rest(job, multiply, records, row, x.width, totals);
                 for (int64_t i = 0; i < x.width; i++) store(job, row + i, block, totals[i]);
             }
+}
+
+static struct rows rows_in(char *memory, int64_t groups, int64_t places) {
+    struct rows x = {.groups = groups, .values = (int8_t *)memory};
+    x.steps = (float *)(memory + places * GROUP);
+    x.weighted = x.steps + places;
+    x.offsets = (int32_t *)(x.weighted + places);
+    return x;
 }
 
 enum { CHUNKS_A_THREAD = 4, LEAST_WORK = 1 << 16 };
@@ -161,13 +190,12 @@ int llamakit_multiply(const struct weight *weight, const void *input, void *outp
     const int64_t groups = (weight->inputs + GROUP - 1) / GROUP, places = rows * groups;
     const int64_t blocks = (weight->outputs + BLOCK - 1) / BLOCK;
     if (places == 0 || blocks == 0) return 0;
-    char *memory = malloc((size_t)places * (GROUP + 12));
+    const int64_t nbytes = places * (GROUP + 12);
+    char *memory = malloc((size_t)(2 * nbytes + rows));
     if (!memory) return 1;
-    job.x.groups = groups;
-    job.x.values = (int8_t *)memory;
-    job.x.steps = (float *)(memory + places * GROUP);
-    job.x.weighted = job.x.steps + places;
-    job.x.offsets = (int32_t *)(job.x.weighted + places);
+    job.x = rows_in(memory, groups, places);
+    job.rest = rows_in(memory + nbytes, groups, places);
+    job.has_outlier = memory + 2 * nbytes;
     all(round_rows, &job, rows, places * GROUP > LEAST_WORK ? threads : 1);
     const int64_t chunks = (int64_t)threads * CHUNKS_A_THREAD;
     const int is_small = weight->outputs * weight->inputs * rows < LEAST_WORK;

@@ -36,9 +36,11 @@ struct rows {
 typedef void (*multiply_block)(const uint8_t *records, const struct rows *x, int64_t first,
                                int64_t count, float out[][BLOCK]);
 
-/* Round one row of `inputs`, float32 or bfloat16; `zero` is what stands for a weight of zero. */
-typedef void (*round_row)(const void *row, int is_bfloat16, int64_t inputs, int32_t zero,
-                          const struct rows *x, int64_t number);
+/* Round one row of `inputs`, float32 or bfloat16; `zero` is what stands for a weight of zero.
+ * A row with outliers would lose the values beside them: what rounding leaves of it is rounded
+ * again, into `rest`. Returns whether it is such a row. */
+typedef int (*round_row)(const void *row, int is_bfloat16, int64_t inputs, int32_t zero,
+                         const struct rows *x, const struct rows *rest, int64_t number);
 
 struct instructions {
     const char *name;
