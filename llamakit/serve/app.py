@@ -24,7 +24,7 @@ from llamakit.serve.body_check import CheckedBody
 from llamakit.serve.body_reader import BodyReader
 from llamakit.serve.chat_format import ChatFormat
 from llamakit.serve.completion_request import CompletionRequest
-from llamakit.serve.completion_responses import GONE, CompletionResponse, failed
+from llamakit.serve.completion_responses import CompletionResponse, failed, gone
 from llamakit.serve.connections import Connections
 from llamakit.serve.memory_return import MemoryReturn
 from llamakit.serve.metrics import Metrics
@@ -259,9 +259,7 @@ class Api:
         client = request.scope["llamakit.client"]
         value = await self._threads.run(client, parse, body)
         if await request.is_disconnected():  # it costs the others no step of the model
-            record.notes["gone"] = True
-            self.metrics.gone.inc()
-            raise ApiError(GONE, "the client has disconnected", code="disconnected")
+            raise gone(record, self.metrics)
         return body, client, value
 
     async def _answer(
