@@ -211,7 +211,7 @@ def failed(request: Request, error: Exception) -> ApiError:
 
 
 def gone(record: Record, metrics: Metrics) -> ApiError:
-    """Log and count that a client has disconnected before its turn; return what ends its request."""
+    """Log and count a client that has gone before its turn; return what ends its request."""
     record.notes["gone"] = True
     metrics.gone.inc()
     return ApiError(GONE, "the client has disconnected", code="disconnected")
