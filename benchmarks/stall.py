@@ -7,9 +7,7 @@ the ratio to the quiet 99th percentile, which is measured before and after. A li
 cores the hostile client itself computed on: the machine that it shares with the server lacks them.
 The kind ``busy`` only computes, and never connects: what that costs is no fault of the server.
 
-    python benchmarks/stall.py [--kinds empties pipelining …] [--chats 500] [--tokens 8]
-
-The hostile process runs only where a core is idle.
+    python benchmarks/stall.py [--kinds empties pipelining …] [--chats 500] [--tokens 8] [--nice 0]
 """
 
 from __future__ import annotations
@@ -30,17 +28,15 @@ from pathlib import Path
 
 from hostile_clients import KINDS, Address
 
-SETTLE = 0.5
-"""Seconds after the hostile client has come or gone."""
+COMES, GOES = 0.5, 1.5
+"""Seconds after the hostile client has come, or gone: what it has left behind is done then."""
 PATIENCE = 30.0
 """Seconds for the chats of one percentile: in a stall, few are enough."""
 
 
-def attack(kind: str, address: Address) -> None:
-    """Be a hostile client, at the lowest priority there is."""
-    os.nice(19)
-    if hasattr(os, "sched_setscheduler"):
-        os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
+def attack(kind: str, address: Address, nice: int) -> None:
+    """Be a hostile client."""
+    os.nice(nice)
     KINDS[kind](address)
     threading.Event().wait()
 
@@ -50,23 +46,24 @@ class Hostile:
 
     Args:
         kind: of ``KINDS``.
+        nice: its priority.
     """
 
-    def __init__(self, kind: str, address: Address) -> None:
+    def __init__(self, kind: str, address: Address, nice: int) -> None:
         self._process = multiprocessing.get_context("fork").Process(
-            target=attack, args=(kind, address), daemon=True
+            target=attack, args=(kind, address, nice), daemon=True
         )
 
     def __enter__(self) -> Hostile:
         self._process.start()
-        time.sleep(SETTLE)
+        time.sleep(COMES)
         self._began, self._computed = time.perf_counter(), self._seconds()
         return self
 
     def __exit__(self, *_error: object) -> None:
         self._process.kill()
         self._process.join()
-        time.sleep(SETTLE)
+        time.sleep(GOES)
 
     def cores(self) -> float:
         """Return how many cores it has computed on, since it has settled."""
@@ -140,6 +137,7 @@ def main() -> None:
     parser.add_argument("--kinds", nargs="+", choices=KINDS, default=list(KINDS))
     parser.add_argument("--chats", type=int, default=500)
     parser.add_argument("--tokens", type=int, default=8)
+    parser.add_argument("--nice", type=int, default=0, help="the hostile client's (0)")
     arguments = parser.parse_args()
     print(f"{os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}")
     print("kind            quiet: 50th    99th  beside: 50th    99th  ratio of 99th  its cores")
@@ -149,7 +147,7 @@ def main() -> None:
         chat.latencies(half)
         before = chat.latencies(half)
         for kind in arguments.kinds:
-            with Hostile(kind, address) as hostile:
+            with Hostile(kind, address, arguments.nice) as hostile:
                 beside = percentiles(chat.latencies(arguments.chats))
                 cores = hostile.cores()
             after = chat.latencies(half)

@@ -114,7 +114,9 @@ class Tokenizer:
         for name in _chosen(disallowed_special, special).keys() - allowed:
             if name in text:
                 raise ValueError(f"the text holds {name}, which disallowed_special lists")
-        return [self.bos_id] * bos + self._encode(text, allowed) + [self.eos_id] * eos
+        tokens = self._encode(text, allowed)
+        # a copy of a long list keeps Python's lock from all other threads
+        return [*[self.bos_id] * bos, *tokens, *[self.eos_id] * eos] if bos or eos else tokens
 
     def _encode(self, text: str, allowed: Mapping[str, int]) -> list[int]:
         if not allowed:

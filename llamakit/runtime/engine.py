@@ -50,6 +50,7 @@ class Engine:
         self._scheduler: Scheduler | None = None
         self._closing = False
         self._shared_until = 0.0
+        self._newest: Hashable = _NOBODY  # whose request has come last
         self._thread = threading.Thread(target=self._run, name="llamakit engine", daemon=True)
         self._thread.start()
 
@@ -146,8 +147,11 @@ class Engine:
     def _enqueue(self, stream: RequestStream) -> None:
         if self._closing:
             stream.put(LlamakitError("the engine is closed"))
-        else:
-            self._waiting.put(stream.client, stream)
+            return
+        if self._newest not in (_NOBODY, stream.client):
+            self._shared_until = time.monotonic() + SHARED_SECONDS
+        self._newest = stream.client
+        self._waiting.put(stream.client, stream)
 
     def _admit(self) -> None:
         """Give free slots to waiting requests."""
@@ -175,9 +179,10 @@ class Engine:
     def _next_client(self) -> Hashable:
         """Return whose waiting request gets a slot now; ``_NOBODY`` if all have to wait.
 
-        While several clients have requests, none has more than half of the slots: a batch twice as
-        large is computed more slowly. Without a free slot, the one with the most gives some up, or
-        a request that has been answering for a while waits for a client that has no slot.
+        While several clients have requests, none has more slots than the scheduler's share, or than
+        all others could fill: a larger batch is computed more slowly. A client without a slot gets
+        those that another has beyond that. Without a free one, a request that has been answering
+        for a while waits for a client that has none.
         """
         if self._scheduler is None:
             return self._waiting.clients[0]
@@ -187,28 +192,32 @@ class Engine:
         elif time.monotonic() > self._shared_until:
             return self._waiting.clients[0] if self._scheduler.free else _NOBODY
         poorest = min(self._waiting.clients, key=lambda client: counts[client])
-        most = max(1, self._scheduler.slots // 2)
-        if not self._scheduler.free:
-            self._take_slots(counts, max(most, counts[poorest] + 1))
+        if counts and not (self._scheduler.free and counts[poorest]):
+            richest = counts.most_common(1)[0][0]
+            least = counts[poorest] + 1
+            self._take_slots(richest, counts[richest], max(self._most(richest, counts), least))
         if not self._scheduler.free and not counts[poorest]:
             self._take_turn()
-        if not self._scheduler.free or counts[poorest] >= most:
+        if not self._scheduler.free or counts[poorest] >= self._most(poorest, counts):
             return _NOBODY
         return poorest
 
-    def _take_slots(self, counts: Counter[Hashable], most: int) -> None:
-        """Pause the newest requests of the client that has the most.
+    def _most(self, client: Hashable, counts: Counter[Hashable]) -> int:
+        """Return how many slots a client may have beside others.
 
         Args:
             counts: the running requests of each client.
-            most: how many may continue.
         """
         assert self._scheduler is not None
-        richest, count = counts.most_common(1)[0]
+        own = counts[client] + self._waiting.count(client)
+        return max(self._scheduler.share, len(self._running) + len(self._waiting) - own)
+
+    def _take_slots(self, client: Hashable, count: int, most: int) -> None:
+        """Pause the newest of a client's running requests, until so many are left."""
         for index, stream in reversed(list(self._running.items())):
             if count <= most:
                 return
-            if stream.client == richest:
+            if stream.client == client:
                 count -= self._pause(index, stream)
 
     def _take_turn(self) -> None:

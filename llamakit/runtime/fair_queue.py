@@ -39,6 +39,10 @@ class FairQueue(Generic[T]):
         """The clients that wait, the next one first."""
         return list(self._lines)
 
+    def count(self, client: Hashable) -> int:
+        """Return how many items of a client wait."""
+        return len(self._lines.get(client, ()))
+
     def pop(self, client: Hashable | None = None) -> T:
         """Remove and return the first item of a client, whose next turn is the last.
 

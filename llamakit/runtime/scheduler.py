@@ -84,6 +84,11 @@ class Scheduler:
         taken = len(self._active) + len(self._waiting) + (self._loading is not None)
         return max(0, self.slots - taken)
 
+    @property
+    def share(self) -> int:
+        """How many slots a client may have beside others: each row lengthens a step on a CPU."""
+        return max(1, self.slots // (8 if self._executor.model.device.type == "cpu" else 2))
+
     def submit(self, request: Request) -> int:
         """Queue a request, at any time between two steps; return its index.
 

@@ -24,7 +24,7 @@ from llamakit.serve.body_check import CheckedBody
 from llamakit.serve.body_reader import BodyReader
 from llamakit.serve.chat_format import ChatFormat
 from llamakit.serve.completion_request import CompletionRequest
-from llamakit.serve.completion_responses import CompletionResponse, failed
+from llamakit.serve.completion_responses import CompletionResponse, failed, gone
 from llamakit.serve.connections import Connections
 from llamakit.serve.memory_return import MemoryReturn
 from llamakit.serve.metrics import Metrics
@@ -257,7 +257,10 @@ class Api:
         if self._settings.unknown_fields is not Unknown.IGNORE:
             record.note_ignored(body.ignored)
         client = request.scope["llamakit.client"]
-        return body, client, await self._threads.run(client, parse, body)
+        value = await self._threads.run(client, parse, body)
+        if await request.is_disconnected():  # it costs the others no step of the model
+            raise gone(record, self.metrics)
+        return body, client, value
 
     async def _answer(
         self,

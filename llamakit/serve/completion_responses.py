@@ -208,3 +208,10 @@ def failed(request: Request, error: Exception) -> ApiError:
     record: Record = request.scope["llamakit.record"]
     record.notes["error"] = api_error.code or type(error).__name__
     return api_error
+
+
+def gone(record: Record, metrics: Metrics) -> ApiError:
+    """Log and count a client that has gone before its turn; return what ends its request."""
+    record.notes["gone"] = True
+    metrics.gone.inc()
+    return ApiError(GONE, "the client has disconnected", code="disconnected")

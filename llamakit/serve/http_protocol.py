@@ -23,8 +23,9 @@ SLICE = 16 << 10
 MOST_SLICE = 256 << 10
 TURN_SECONDS = 0.001
 """A turn that takes longer halves the next slice of the connection."""
-UNPARSED = 64 << 10
-"""Bytes that may wait for their turn; no more are received while so many do."""
+UNPARSED, UNPARSED_LATE = 64 << 10, 4 << 10
+"""Bytes that may wait for their turn; no more are received while so many do, the second if it is
+not soon. Where fewer wait, it is noticed that the client has gone, and they are not parsed."""
 
 
 class HttpProtocol(H11Protocol):
@@ -120,7 +121,8 @@ class HttpProtocol(H11Protocol):
             self._has_turn = True
             self._turns.put(self.client_id, self._take_turn)
         is_late = self._has_turn and self._turns.delay(self.client_id) > 0
-        if self.flow.read_paused or len(self._unparsed) > UNPARSED or is_late:
+        most = UNPARSED_LATE if is_late else UNPARSED
+        if self.flow.read_paused or len(self._unparsed) > most:
             self.transport.pause_reading()
         else:
             self.transport.resume_reading()

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import sys
+import threading
 import time
 from collections.abc import Callable, Hashable
 from concurrent.futures import ThreadPoolExecutor
@@ -19,6 +22,8 @@ BUILDERS = 2
 """Threads that build grammars and processors; the grammar engine releases the GIL."""
 LONG_TEXT = 20_000
 """Characters of a body, from which on it does not keep short ones waiting."""
+NICE = 10
+"""The priority with which long texts are encoded; the lowest is 19."""
 _BUILT = (
     *("processors", "prompt_format", "tools", "functions", "logit_bias", "text"),
     *STRUCTURED_FIELDS,
@@ -69,13 +74,20 @@ async def _in_own_thread(
 ) -> tuple[T | Exception, float]:
     """Run something in a thread that ends with it.
 
-    SentencePiece keeps the buffers of a long text, tens of megabytes, as long as its thread.
+    SentencePiece keeps the buffers of a long text, tens of megabytes, as long as its thread. The
+    model's threads come first: a step would wait for one of them that has no core.
     """
-    thread = ThreadPoolExecutor(1, "llamakit reading at length")
+    thread = ThreadPoolExecutor(1, "llamakit reading at length", _lower_priority)
     try:
         return await asyncio.get_running_loop().run_in_executor(thread, _timed, work, body)
     finally:
         thread.shutdown(wait=False)
+
+
+def _lower_priority() -> None:
+    """Let all other threads come first, where a thread has a priority of its own."""
+    if sys.platform == "linux":
+        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICE)
 
 
 def _timed(work: Callable[[CheckedBody], T], body: CheckedBody) -> tuple[T | Exception, float]:

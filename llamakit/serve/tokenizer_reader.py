@@ -50,8 +50,9 @@ class TokenizerReader:
         if self._settings.unknown_fields is Unknown.REFUSE:
             _check_meaning(body, source)
         adds_bos = body.get(BOS_FLAGS[source], source in ("text", "prompt"))
+        tokens = self._encoded(body, source)
         return Tokenized(
-            [self._llama.tokenizer.bos_id] * adds_bos + self._encoded(body, source),
+            [self._llama.tokenizer.bos_id, *tokens] if adds_bos else tokens,
             pieces=source in ("text", "messages"),
             strings=body.get("return_token_strs", False),
             objects=body.get("with_pieces", False),

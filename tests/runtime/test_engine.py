@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import threading
 from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -194,6 +195,81 @@ def test_clients_take_turns_at_the_slots(llama: Llama, monkeypatch: pytest.Monke
     assert len(streams) == 6
     assert ended[:4] in (["many", "few"] * 2, ["few", "many"] * 2)
     assert ended[4:] == ["many", "many"]
+
+
+class Steps:
+    """Collects of which clients' requests each step delivers events."""
+
+    def __init__(self, llama: Llama, slots: int) -> None:
+        self.clients: list[list[str]] = []
+        self._names: dict[Listener, str] = {}
+        executor = counting(llama)
+        self.engine = Engine(lambda: Scheduler(executor, slots, 256), self._deliver)
+
+    def submit(self, client: str, tokens: int, listen: Listener) -> RequestStream:
+        listener = partial(listen)
+        self._names[listener] = client
+        return self.engine.submit(request(random_tokens(5), tokens), client=client, listen=listener)
+
+    def _deliver(self, deliveries: Sequence[Delivery]) -> None:
+        self.clients.append([self._names[listen] for listen, _ in deliveries])
+        for listen, events in deliveries:
+            listen(events)
+
+
+def test_beside_a_client_with_one_request_another_has_an_eighth_of_the_slots(llama: Llama) -> None:
+    steps, ended = Steps(llama, 8), threading.Event()
+
+    def begin_another(_events: Sequence[Event] | BaseException) -> None:
+        if len(steps.clients) == 3:  # all slots are taken by then
+            steps.submit("few", 4, end)
+
+    def end(events: Sequence[Event] | BaseException) -> None:
+        if not isinstance(events, BaseException) and events[-1].finish:
+            ended.set()
+
+    steps.submit("many", 100, begin_another)
+    for _ in range(11):
+        steps.submit("many", 100, lambda _: None)
+    assert ended.wait(60)
+    steps.engine.close()
+
+    assert steps.clients[2].count("many") == 8
+    shared = [clients for clients in steps.clients if "few" in clients]
+    assert [clients.count("many") for clients in shared] == [1] * 4
+
+
+def test_two_clients_with_many_requests_have_all_slots(llama: Llama) -> None:
+    steps, ended = Steps(llama, 8), threading.Event()
+
+    def end(events: Sequence[Event] | BaseException) -> None:
+        if not isinstance(events, BaseException) and events[-1].finish:
+            ended.set()
+
+    for client in ["one", "other"] * 6:
+        steps.submit(client, 20, end)
+    assert ended.wait(60)
+    steps.engine.close()
+
+    assert ["one", "one", "one", "one", "other", "other", "other", "other"] in map(
+        sorted, steps.clients
+    )
+
+
+def test_clients_that_come_in_turn_share_the_slots_although_they_never_meet(llama: Llama) -> None:
+    steps, ended = Steps(llama, 8), threading.Event()
+
+    def flood(events: Sequence[Event] | BaseException) -> None:
+        if not isinstance(events, BaseException) and events[-1].finish:
+            for _ in range(8):
+                steps.submit("many", 2, lambda _: ended.set())
+
+    steps.submit("few", 1, flood)
+    assert ended.wait(60)
+    answered = list(steps.clients)
+    steps.engine.close()
+
+    assert max(clients.count("many") for clients in answered) == 1
 
 
 def test_a_client_with_all_slots_gives_one_up_and_its_answers_stay_the_same(llama: Llama) -> None:

@@ -68,6 +68,15 @@ def test_a_client_that_goes_away_frees_its_slot_at_the_next_step(
         assert step.calls <= 2  # once for each, in the step that was under way
 
 
+def test_a_client_that_goes_away_before_its_turn_costs_no_step(small: Running) -> None:
+    in_another_process = {"prompt": STORY, "max_tokens": 2, "user": "a" * 10_000}
+
+    begin(small, in_another_process).close()
+    wait_until(lambda: small.metric("gone_total") == 1)
+
+    assert small.metric("prompt_tokens_total") == 0
+
+
 def test_a_client_that_waits_and_goes_away_leaves_the_queue(small: Running, llama: Llama) -> None:
     with held(llama) as step:
         busy = begin(small, {**LONG, "n": 4, "processors": [step.name]})
