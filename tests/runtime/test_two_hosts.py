@@ -92,6 +92,7 @@ def test_a_command_on_two_hosts_answers_on_the_first(reference_cases: Path, tmp_
     assert done.stdout.strip()
 
 
+@pytest.mark.soak
 @pytest.mark.parametrize(
     ("prepare", "message"),
     [
@@ -101,8 +102,9 @@ def test_a_command_on_two_hosts_answers_on_the_first(reference_cases: Path, tmp_
             "rank 1 on host .* would be looked for at 127.0.0.1",
         ),
         (
-            "[ NODE = 1 ] && ip link add far type dummy && ip address add 10.9.9.9/32 dev far && "
-            "ip link set far up && export GLOO_SOCKET_IFNAME=far;",
+            "if [ NODE = 1 ]; then set -e; ip link add far type veth peer name near; "
+            "ip address add 10.9.9.9/32 dev far; ip link set near up; ip link set far up; "
+            "export GLOO_SOCKET_IFNAME=far; fi;",
             r"rank 0 on host .* cannot connect to rank 1 on host .* at 10.9.9.9 \(.*reach",
         ),
         ("[ NODE = 1 ] && export GLOO_SOCKET_IFNAME=eth7;", "GLOO_SOCKET_IFNAME is 'eth7'"),
@@ -119,18 +121,21 @@ def test_a_host_that_the_others_cannot_reach_is_named_before_weights_are_read(
     assert re.search(message, done.stderr), done.stderr
 
 
+@pytest.mark.soak
 def test_other_weights_at_the_same_path_are_refused(reference_cases: Path, tmp_path: Path) -> None:
     shutil.copytree(reference_cases / "mha-mp8", tmp_path / "0")
     shutil.copytree(reference_cases / "mha-mp8", tmp_path / "1")
     shard = tmp_path / "1" / "consolidated.00.pth"
-    parameters = torch.load(shard)
+    parameters = torch.load(shard, weights_only=True)
     parameters["norm.weight"][0] += 1
     torch.save(parameters, shard)
     (tmp_path / "model").mkdir()
+    shutil.copy(reference_cases / "tokenizer.model", tmp_path)
+    see_own = f"mount --bind {tmp_path}/NODE {tmp_path}/model"
 
     done = on_two_hosts(
         *("-m", "llamakit", "generate", "hello", "-m", str(tmp_path / "model")),
-        prepare=f"unshare --mount sh -c 'mount --bind {tmp_path}/NODE {tmp_path}/model; exec \"$@\"' sh",
+        prepare=f"unshare --mount sh -c '{see_own} && exec \"$@\"' sh",
     )
 
     assert done.returncode != 0
