@@ -16,8 +16,8 @@ def main(job: dict) -> dict:
     import torch
 
     from llamakit.llama.loading import LoadSpec, load_slice
+    from llamakit.runtime.group import Group
     from llamakit.runtime.model import Batch
-    from llamakit.runtime.rank_group import Group
 
     torch.set_num_threads(job["threads"])
     path, rows = str(Path(job["model"])), len(job["prompts"])

@@ -21,13 +21,13 @@ from llamakit.convert.conversion_plan import (
     copied_files,
     source_stamps,
     warn_if_multiplied_out,
-    write_folder,
 )
 from llamakit.convert.conversion_record import plan_record
 from llamakit.convert.hf_files import hf_files
 from llamakit.convert.hf_quantize import parse_scheme, quantization_config
 from llamakit.convert.hf_weights import INDEX, plan_hf_weights
 from llamakit.convert.meta_format import plan_safetensors_shards
+from llamakit.convert.plan_execution import write_folder
 from llamakit.convert.source_files import HF_FILES, small_files_of
 from llamakit.errors import OptionError, suggestion
 from llamakit.protocols import Checkpoint, ToolCommand

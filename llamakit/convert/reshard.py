@@ -9,9 +9,10 @@ from pathlib import Path
 
 from llamakit.checkpoint.atomic_folder import atomic_folder
 from llamakit.checkpoint.checklist import MODEL_CHECKLIST, read_checklist
-from llamakit.convert.conversion_plan import ConversionPlan, write_folder
+from llamakit.convert.conversion_plan import ConversionPlan
 from llamakit.convert.execute import ProgressCallback
 from llamakit.convert.meta_format import plan_shards
+from llamakit.convert.plan_execution import write_folder
 from llamakit.protocols import Checkpoint, ToolCommand
 
 

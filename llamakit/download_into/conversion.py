@@ -12,8 +12,9 @@ from pathlib import Path
 
 from llamakit.checkpoint.atomic_folder import check_space
 from llamakit.checkpoint.resumable_folder import ResumableFolder, check_absent
-from llamakit.convert.conversion_plan import ConversionPlan, write_small_files
+from llamakit.convert.conversion_plan import ConversionPlan
 from llamakit.convert.file_frames import complete_files
+from llamakit.convert.plan_execution import write_small_files
 from llamakit.convert.scatter import FileMap, digest, scatter
 from llamakit.download.events import Checking, Converted, Event
 from llamakit.download.hash_thread import READ_NBYTES

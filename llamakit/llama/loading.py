@@ -15,9 +15,9 @@ from llamakit.protocols import Checkpoint, Tokenizer
 
 if TYPE_CHECKING:
     from llamakit.runtime.executor import Executor
+    from llamakit.runtime.group import Group
     from llamakit.runtime.model import Transformer
     from llamakit.runtime.model_drafter import DraftModel
-    from llamakit.runtime.rank_group import Group
 
 FAILURES = (LlamakitError, OSError, RuntimeError, MemoryError)
 """Exceptions that one rank reports to the others while it loads."""
@@ -174,8 +174,8 @@ def open_draft_model(
         LlamakitError: it cannot be loaded.
     """
     from llamakit.checkpoint.model_support import check_loadable
+    from llamakit.runtime.group import Group
     from llamakit.runtime.model_drafter import DraftModel
-    from llamakit.runtime.rank_group import Group
 
     checkpoint = default_toolkit().open_checkpoint(Path(path))
     check_loadable(checkpoint, 1)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Generator
 from typing import Any, TypeVar
 
-from llamakit.runtime.rank_group import Group
+from llamakit.runtime.group import Group
 
 T = TypeVar("T")
 

@@ -10,9 +10,9 @@ from contextlib import AbstractContextManager
 
 import torch
 
+from llamakit.runtime.group import Group
 from llamakit.runtime.kv_cache import KVCache
 from llamakit.runtime.model import Batch, Transformer
-from llamakit.runtime.rank_group import Group
 
 
 class Executor:

@@ -1,7 +1,7 @@
-"""Says which rank of a run over several hosts has hung, or whose host is gone.
+"""Says which rank has hung, or whose host is gone.
 
-Every rank writes to the store that it is alive, from a thread of its own. Rank 0 looks at all of
-them, the others at rank 0.
+Every rank writes that it is alive, from a thread of its own: to torch's store, or to memory that it
+shares with rank 0, which launched it. Rank 0 looks at all of them, the others at rank 0.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import contextlib
 import os
 import threading
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Protocol
 
 from llamakit.errors import ParallelError
 from llamakit.plugin_manager.option_types import number
@@ -25,6 +25,8 @@ _BEATS = 8
 _LEFT = b"left"
 """The last sign of life of a rank that has ended."""
 _STOP_SECONDS = 1.0
+_GONE = (RuntimeError, OSError, ValueError)
+"""What the store of torch, or a file that is closed, raises."""
 
 
 def heartbeat_timeout() -> float:
@@ -43,6 +45,34 @@ def heartbeat_timeout() -> float:
     return seconds
 
 
+class Signs(Protocol):
+    """Where ranks leave signs of life: a few bytes each."""
+
+    def write(self, rank: int, sign: bytes) -> None:
+        """Write one's own."""
+        ...
+
+    def read(self, rank: int) -> bytes:
+        """Return another's; empty where there is none yet."""
+        ...
+
+
+class StoreSigns:
+    """Signs of life in torch's store, which all hosts reach."""
+
+    def __init__(self, store: Any) -> None:
+        self._store = store
+
+    def write(self, rank: int, sign: bytes) -> None:
+        """Write one's own. Raises RuntimeError: the store is gone."""
+        self._store.set(f"beat {rank}", sign.decode())
+
+    def read(self, rank: int) -> bytes:
+        """Return another's; empty where there is none yet. Raises as ``write``."""
+        key = f"beat {rank}"
+        return bytes(self._store.get(key)) if self._store.check([key]) else b""
+
+
 class Heartbeat:
     """Writes that this rank is alive, and notices when another one no longer does.
 
@@ -50,68 +80,70 @@ class Heartbeat:
     sleeps stops them, nobody is missed.
 
     Args:
-        store: what all ranks share.
         hosts: the name of each rank's host.
+        launched: rank 0 launched the others, on its own host; nobody misses rank 0 then, which may
+            be stopped with Ctrl-Z and continue later.
     """
 
-    def __init__(self, store: Any, rank: int, hosts: Sequence[str]) -> None:
+    def __init__(
+        self, signs: Signs, rank: int, hosts: Sequence[str], *, launched: bool = False
+    ) -> None:
         self.lost: str | None = None
-        """Who is missing, as a sentence."""
-        self._store, self._rank, self.hosts = store, rank, hosts
+        """Who is missing now, as a sentence."""
+        self._signs, self._rank = signs, rank
+        self.hosts, self.launched = hosts, launched
         self._timeout = heartbeat_timeout()
-        self._watched = range(1, len(hosts)) if rank == 0 else range(1)
+        self._watched = range(1, len(hosts)) if rank == 0 else range(0 if launched else 1)
         self._last = dict.fromkeys(self._watched, b"")
         self._missed = dict.fromkeys(self._watched, 0)
         self._stopped = threading.Event()
+        self._over = threading.Event()
         self._thread = threading.Thread(target=self._beat, daemon=True, name="llamakit-heartbeat")
 
     def start(self) -> None:
         """Begin."""
         self._thread.start()
 
-    @property
-    def is_stopped(self) -> bool:
-        """Whether nobody is missed any more."""
-        return self._stopped.is_set()
-
     def wait(self) -> str | None:
         """Return who is missing, when somebody is; None when it is stopped or the store is gone."""
-        self._thread.join()
-        return None if self.is_stopped else self.lost
+        self._over.wait()
+        return None if self._stopped.is_set() else self.lost
 
     def stop(self) -> None:
         """End; nobody is missed from now on, and nobody misses this rank."""
         self._stopped.set()
         if self._thread.is_alive():
             self._thread.join(_STOP_SECONDS)
-        with contextlib.suppress(RuntimeError):  # the store has gone before
-            self._store.set(f"beat {self._rank}", _LEFT.decode())
+        self.lost = None
+        with contextlib.suppress(*_GONE):
+            self._signs.write(self._rank, _LEFT)
 
     def _beat(self) -> None:
         beats = 0
-        while self.lost is None and not self._stopped.wait(self._timeout / _BEATS):
+        while not self._stopped.wait(self._timeout / _BEATS):
             beats += 1
             try:
-                self._store.set(f"beat {self._rank}", str(beats))
+                self._signs.write(self._rank, str(beats).encode())
                 self._look()
-            except RuntimeError:  # the store is gone, and rank 0 with it: it may have ended well
-                return
+            except _GONE:  # and rank 0 with it: it may have ended well
+                break
+            if self.lost is not None:
+                self._over.set()
+        self._over.set()
 
     def _look(self) -> None:
         for rank in self._watched:
-            key = f"beat {rank}"
-            now = bytes(self._store.get(key)) if self._store.check([key]) else b""
+            now = self._signs.read(rank)
             is_there = now == _LEFT or now != self._last[rank]
             self._missed[rank] = 0 if is_there else self._missed[rank] + 1
             self._last[rank] = now
-            if self._missed[rank] >= _BEATS:
-                reason = f"has given no sign of life for {self._timeout:g} s ({VARIABLE})"
-                self.lost = self._sentence(rank, reason)
-                return
+        missing = [rank for rank in self._watched if self._missed[rank] >= _BEATS]
+        self.lost = self._sentence(missing[0]) if missing else None
 
-    def _sentence(self, rank: int, reason: str) -> str:
+    def _sentence(self, rank: int) -> str:
         host = printable(self.hosts[rank], 64)
+        why = "is stopped" if self.launched else "its host is gone or cut off"
         return (
-            f"rank {rank} of {len(self.hosts)} on host {host} {reason}: it hangs, or its host is "
-            "gone or cut off"
+            f"rank {rank} of {len(self.hosts)} on host {host} has given no sign of life for "
+            f"{self._timeout:g} s ({VARIABLE}): it hangs, or {why}"
         )

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import atexit
 import contextlib
-import io
 import os
 import sys
 import threading
@@ -22,63 +21,18 @@ from typing import Any
 from llamakit.errors import ParallelError, for_commands
 from llamakit.printable import printable
 from llamakit.runtime import launch
+from llamakit.runtime.group import Group
 from llamakit.runtime.heartbeat import Heartbeat
 from llamakit.runtime.interrupt import deferred_interrupt
+from llamakit.runtime.process_group import (
+    destroy_process_group,
+    initialize_fairscale,
+    is_lost_connection,
+)
 
 LONGEST_MESSAGE = 64 << 20
 LONGEST_ERROR = 4096
 """Bytes that a rank accepts from another."""
-
-
-class Group:
-    """A single rank, and the interface of groups with several."""
-
-    rank = 0
-    size = 1
-    local_rank = 0
-
-    @property
-    def leads(self) -> bool:
-        """Whether only this process runs the program; other ranks, if any, follow."""
-        return True
-
-    def register(self, executor: object) -> int:  # noqa: ARG002
-        """Register a model; return its number, the same on every rank."""
-        return 0
-
-    @contextlib.contextmanager
-    def call(self, executor: int, method: str, arguments: tuple[Any, ...]) -> Iterator[None]:  # noqa: ARG002
-        """Run a method on the other ranks while rank 0 runs this block."""
-        yield
-
-    def send(self, kind: str, payload: object = None) -> None:
-        """Send a message from rank 0 to every rank that follows."""
-
-    def follow(self) -> tuple[str, Any]:
-        """Run rank 0's calls until another message comes; return that message."""
-        raise AssertionError("a rank alone follows nobody")
-
-    def agree(self, error: Exception | None) -> None:
-        """Raise on every rank if one of them failed; ``error`` itself where it is given."""
-        if error is not None:
-            raise error
-
-    @property
-    def has_hosts(self) -> bool:
-        """Whether the ranks may be on several hosts."""
-        return False
-
-    def compare(self, value: str, what: str) -> None:
-        """Raise ParallelError on every rank if they have other values of something."""
-
-    def abandon(self) -> None:
-        """End a group whose ranks are no longer in step."""
-
-    def acquire(self) -> None:
-        """Count one more user of the group."""
-
-    def release(self) -> None:
-        """Count one user less; the last one closes the group."""
 
 
 class RankGroup(Group):
@@ -88,7 +42,7 @@ class RankGroup(Group):
         led: the other ranks follow rank 0 until it sends "bye"; False when torchrun runs the same
             script on every rank.
         workers: the processes that this one launched, if any.
-        heartbeat: notices ranks that hang or are cut off, where torchrun started them.
+        heartbeat: notices ranks that hang or are cut off.
     """
 
     def __init__(
@@ -110,12 +64,13 @@ class RankGroup(Group):
         self.is_open = True
         self._calls = 0
         self._call: int | None = None  # the one that this rank is in
-        _initialize_fairscale(size)
+        initialize_fairscale(size)
         atexit.register(self.close)
-        if workers:
-            threading.Thread(target=self._watch, args=(workers,), daemon=True).start()
         if heartbeat:
             heartbeat.start()
+        if workers:
+            threading.Thread(target=self._watch, args=(workers,), daemon=True).start()
+        elif heartbeat and not heartbeat.launched:
             threading.Thread(target=self._listen, args=(heartbeat,), daemon=True).start()
 
     @property
@@ -199,7 +154,7 @@ class RankGroup(Group):
     @property
     def has_hosts(self) -> bool:
         """Whether the ranks may be on several hosts."""
-        return self._heartbeat is not None
+        return self._heartbeat is not None and not self._heartbeat.launched
 
     def compare(self, value: str, what: str) -> None:
         """Raise ParallelError on every rank if they have other values of something.
@@ -291,7 +246,7 @@ class RankGroup(Group):
         if self._workers:
             message = self._workers.exit_message()
             return error if message is None else ParallelError(message)
-        if not _is_lost_connection(error):
+        if not is_lost_connection(error):
             return error
         return ParallelError(
             f"rank {self.rank} of {self.size} lost another rank: it has ended, or its host cannot "
@@ -300,53 +255,37 @@ class RankGroup(Group):
 
     def _listen(self, heartbeat: Heartbeat) -> None:
         """Exit when another rank hangs or is cut off: this one may wait for it forever."""
-        lost = heartbeat.wait()
-        if lost is None:
+        if heartbeat.wait() is None:
             return
         time.sleep(launch.NOTICE_TIMEOUT)  # a connection that is closed is noticed elsewhere
-        if self.is_open and not heartbeat.is_stopped:
-            sys.stderr.write(f"llamakit: error: {lost}\n")
-            sys.stderr.flush()
-            os._exit(ParallelError.exit_status)
+        if self.is_open and heartbeat.lost is not None:
+            _exit(f"error: {heartbeat.lost}")
 
     def _watch(self, workers: launch.Workers) -> None:
-        """Exit when another rank has exited and this one waits for it forever.
+        """Exit when another rank has exited or hangs, and this one waits for it forever.
 
-        gloo notices a closed connection; a kernel of nccl on a GPU does not.
+        gloo notices a closed connection; a kernel of nccl on a GPU does not. Between calls nobody
+        waits for a rank, so one that is stopped may continue.
         """
         while self.is_open:
             time.sleep(1)
             call = self._call
-            if call is None or (message := workers.exit_message(patience=0)) is None:
+            if call is None or self._missing(workers) is None:
                 continue
             time.sleep(launch.NOTICE_TIMEOUT)
-            if self.is_open and self._call == call:
-                sys.stderr.write(f"llamakit: {message}\n")
-                sys.stderr.flush()
-                workers.kill()
-                os._exit(ParallelError.exit_status)
+            if self.is_open and self._call == call and (message := self._missing(workers)):
+                _exit(message, workers)
+
+    def _missing(self, workers: launch.Workers) -> str | None:
+        """Return which worker has exited, or hangs."""
+        lost = self._heartbeat.lost if self._heartbeat else None
+        return workers.exit_message(patience=0) or lost
 
 
-def _is_lost_connection(error: RuntimeError) -> bool:
-    """Return whether a collective failed because a rank is gone."""
-    from torch.distributed import DistError
-
-    markers = ("gloo", "connection", "socket", "nccl")
-    return isinstance(error, DistError) or any(marker in str(error).lower() for marker in markers)
-
-
-def _initialize_fairscale(size: int) -> None:
-    from fairscale.nn.model_parallel.initialize import initialize_model_parallel
-
-    with contextlib.redirect_stdout(io.StringIO()):  # it prints, and stdout is for answers
-        initialize_model_parallel(size)
-
-
-def destroy_process_group() -> None:
-    """Destroy fairscale's groups and torch's process group, if there is one."""
-    from fairscale.nn.model_parallel.initialize import destroy_model_parallel
-    from torch import distributed
-
-    destroy_model_parallel()
-    if distributed.is_initialized():
-        distributed.destroy_process_group()
+def _exit(message: str, workers: launch.Workers | None = None) -> None:
+    """End this process, whatever its threads wait for."""
+    sys.stderr.write(f"llamakit: {message}\n")
+    sys.stderr.flush()
+    if workers:
+        workers.kill()
+    os._exit(ParallelError.exit_status)

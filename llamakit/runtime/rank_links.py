@@ -21,6 +21,7 @@ SLOT_NBYTES = 1 << 20
 """Bytes of shared memory for one rank's part of a collective; longer tensors take several turns."""
 
 READY = b"r"
+_SIGN_NBYTES = 32
 
 
 @dataclass(frozen=True)
@@ -29,7 +30,7 @@ class Links:
 
     Args:
         peers: a socket to every other rank, by rank; None in its own place.
-        memory: the file of the shared memory, ``2 * size`` slots.
+        memory: the file of the shared memory, ``2 * size`` slots and a sign of life a rank.
         store: a file for torch's ``FileStore``, which ranks with GPUs meet at.
     """
 
@@ -49,6 +50,17 @@ class Links:
         sockets = [peer.fileno() for peer in self.peers if peer is not None]
         return [*sockets, self.memory.fileno(), self.store.fileno()]
 
+    def write(self, rank: int, sign: bytes) -> None:
+        """Write a rank's sign of life: at most 32 bytes. Raises ValueError when closed."""
+        os.pwrite(self.memory.fileno(), sign.ljust(_SIGN_NBYTES, b"\0"), self._place(rank))
+
+    def read(self, rank: int) -> bytes:
+        """Return a rank's sign of life; empty where there is none yet. Raises as ``write``."""
+        return os.pread(self.memory.fileno(), _SIGN_NBYTES, self._place(rank)).rstrip(b"\0")
+
+    def _place(self, rank: int) -> int:
+        return 2 * self.size * SLOT_NBYTES + rank * _SIGN_NBYTES
+
     def close(self) -> None:
         """Close what this process holds of them. Does nothing the second time."""
         for peer in self.peers:
@@ -65,7 +77,7 @@ def make_links(size: int) -> list[Links]:
         for other in range(one + 1, size):
             peers[one][other], peers[other][one] = socket.socketpair()
     with _nameless_file() as memory, _nameless_file() as store:
-        memory.truncate(2 * size * SLOT_NBYTES)
+        memory.truncate(size * (2 * SLOT_NBYTES + _SIGN_NBYTES))
         return [
             Links(rank, tuple(own), _copy(memory), _copy(store)) for rank, own in enumerate(peers)
         ]

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import contextlib
 import os
+import socket
 import sys
 from datetime import timedelta
 from typing import Any
 
 from llamakit.errors import ParallelError
 from llamakit.runtime import launch, rendezvous
-from llamakit.runtime.heartbeat import Heartbeat, heartbeat_timeout
+from llamakit.runtime.group import Group
+from llamakit.runtime.heartbeat import Heartbeat, StoreSigns, heartbeat_timeout
 from llamakit.runtime.host_addresses import Place, check_addresses, gloo_address, this_host
 from llamakit.runtime.interrupt import import_torch
+from llamakit.runtime.process_group import destroy_process_group
 from llamakit.runtime.rank_environment import RankEnvironment, join_timeout, read_environment
-from llamakit.runtime.rank_group import Group, RankGroup, destroy_process_group
+from llamakit.runtime.rank_group import RankGroup
 from llamakit.runtime.rank_links import SOCKETS, Links, inherited_links, make_links, say_ready
 
 _current: RankGroup | None = None
@@ -102,7 +105,7 @@ def _connect(environment: RankEnvironment, wait: rendezvous.Wait) -> Heartbeat:
     except RuntimeError as error:
         raise rendezvous.not_connected(wait, error) from error
     _set_pg_timeout(launch.IDLE)
-    return Heartbeat(store, environment.rank, hosts)
+    return Heartbeat(StoreSigns(store), environment.rank, hosts)
 
 
 def _launch(size: int, timeout: float) -> RankGroup:
@@ -111,6 +114,7 @@ def _launch(size: int, timeout: float) -> RankGroup:
             "Windows gives a process no connections of another one, so llamakit starts no ranks "
             "there: leave --model-parallel-size out, or start the ranks with torchrun"
         )
+    heartbeat_timeout()  # a wrong variable is refused before anybody waits
     links = make_links(size)
     workers = launch.Workers(links)
     with contextlib.ExitStack() as undo:
@@ -119,7 +123,8 @@ def _launch(size: int, timeout: float) -> RankGroup:
         undo.callback(destroy_process_group)
         workers.wait_until_ready(timeout)
         _join_local(links[0])
-        group = _remember(RankGroup(0, size, 0, led=True, workers=workers))
+        heartbeat = _local_heartbeat(links[0])
+        group = _remember(RankGroup(0, size, 0, led=True, workers=workers, heartbeat=heartbeat))
         undo.pop_all()
         return group
 
@@ -133,7 +138,11 @@ def join_as_worker(timeout: float | None = None) -> RankGroup:
     import_torch()
     say_ready(links)
     _join_local(links)
-    return _remember(RankGroup(rank, size, rank, led=True))
+    return _remember(RankGroup(rank, size, rank, led=True, heartbeat=_local_heartbeat(links)))
+
+
+def _local_heartbeat(links: Links) -> Heartbeat:
+    return Heartbeat(links, links.rank, [socket.gethostname()] * links.size, launched=True)
 
 
 def _join_local(links: Links) -> None:

@@ -15,7 +15,7 @@ from llamakit.checkpoint.teamwork import Team
 from llamakit.errors import ParallelError, for_commands
 from llamakit.files.json_reader import parse_json
 from llamakit.printable import printable
-from llamakit.runtime.heartbeat import Heartbeat
+from llamakit.runtime.heartbeat import Heartbeat, StoreSigns
 from llamakit.runtime.interrupt import import_torch
 from llamakit.runtime.rank_environment import RankEnvironment
 from llamakit.runtime.rendezvous import check_versions, meet, waiting
@@ -53,7 +53,7 @@ class StoreTeam(Team):
         self._store, self._hosts = store, hosts
         self._turn = 0
         self._has_failed = self._has_left = False
-        self._heartbeat = Heartbeat(store, rank, hosts)
+        self._heartbeat = Heartbeat(StoreSigns(store), rank, hosts)
         self._heartbeat.start()
 
     def gather(self, value: Any) -> list[Any]:

@@ -375,8 +375,8 @@ def test_a_stored_output_layer_of_a_tied_model_is_used(
 
 def logits(folder: Path, quantize: str | None = None) -> Any:
     from llamakit.llama.loading import LoadSpec, load_slice
+    from llamakit.runtime.group import Group
     from llamakit.runtime.model import Batch
-    from llamakit.runtime.rank_group import Group
 
     model = load_slice(LoadSpec(str(folder), "float32", "cpu", quantize), Group()).model
     return model(Batch((TOKENS,), (0,)), model.new_cache(1, 8))[0]

@@ -10,8 +10,8 @@ import torch
 
 from llamakit.api import Llama, choose_sampling
 from llamakit.runtime.executor import Executor
+from llamakit.runtime.group import Group
 from llamakit.runtime.model import Batch
-from llamakit.runtime.rank_group import Group
 from llamakit.runtime.scheduler import Event, Request, Scheduler
 
 

@@ -2,19 +2,30 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
+import secrets
+import signal
+import socket
+import subprocess
 import threading
+import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import pytest
 from torch import distributed
 
 from llamakit.errors import ParallelError
-from llamakit.runtime.heartbeat import VARIABLE, Heartbeat, heartbeat_timeout
+from llamakit.runtime.heartbeat import VARIABLE, Heartbeat, StoreSigns, heartbeat_timeout
 from llamakit.runtime.host_addresses import GLOO, NCCL, Place, check_addresses, gloo_address
 from llamakit.runtime.rank_environment import RankEnvironment
+from llamakit.runtime.rank_links import make_links
 from llamakit.runtime.rendezvous import check_versions
+
+Run = Callable[..., "subprocess.CompletedProcess[str]"]
 
 
 def on_ranks(size: int, work: Callable[[int, Any], None]) -> list[str]:
@@ -115,7 +126,7 @@ def hearts(monkeypatch: pytest.MonkeyPatch, ranks: Sequence[int]) -> list[Heartb
     """Start the heartbeats of some of three ranks."""
     monkeypatch.setenv(VARIABLE, "0.4")
     store = distributed.HashStore()
-    started = [Heartbeat(store, rank, ["a", "b", "c"]) for rank in ranks]
+    started = [Heartbeat(StoreSigns(store), rank, ["a", "b", "c"]) for rank in ranks]
     for heartbeat in started:
         heartbeat.start()
     return started
@@ -141,3 +152,88 @@ def test_ranks_that_have_ended_are_not_missed(monkeypatch: pytest.MonkeyPatch) -
     assert waiting.is_alive()
     leader.stop()
     assert leader.wait() is None
+
+
+@pytest.mark.parametrize("shared", [False, True])
+def test_a_rank_that_recovers_is_no_longer_missed(
+    shared: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(VARIABLE, "0.1")
+    links = make_links(2)
+    signs = links[1] if shared else StoreSigns(distributed.HashStore())
+    leader = Heartbeat(links[0] if shared else signs, 0, ["a", "a"], launched=shared)
+
+    leader.start()
+    assert "rank 1 of 2 on host a" in str(leader.wait())
+    deadline = time.monotonic() + 60
+    while leader.lost is not None and time.monotonic() < deadline:
+        signs.write(1, secrets.token_hex(4).encode())
+        time.sleep(0.01)
+
+    assert leader.lost is None
+    leader.stop()
+    for link in links:
+        link.close()
+
+
+COMMAND = "import sys\nfrom llamakit.cli.main import main\nsys.exit(main())"
+HANGS = """
+import os, signal, sys
+from pathlib import Path
+from llamakit.llama import worker
+from llamakit.runtime import rank_group
+Path("pid").write_text(str(os.getpid()))
+follow = rank_group.RankGroup.follow
+def stop_after_loading(group):
+    message = follow(group)
+    if message[0] == "bye":
+        return message
+    worker._load(message[1], group)
+    os.kill(os.getpid(), signal.SIGSTOP)
+rank_group.RankGroup.follow = stop_after_loading
+worker.main()
+"""
+
+
+def test_a_rank_of_torchrun_that_hangs_is_named_with_its_host(
+    run_script: Run, reference_cases: Path, port: int, tmp_path: Path
+) -> None:
+    common = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    words = ("-c", f"from llamakit.runtime import launch; launch.NOTICE_TIMEOUT = 0.1\n{COMMAND}")
+    command = ("generate", "hello", "-m", str(reference_cases / "mha-mp8"))
+
+    with ThreadPoolExecutor(2) as threads:
+        hanging = threads.submit(run_script, "-c", HANGS, env=common | {"RANK": "1"})
+        done = run_script(*words, *command, env=common | {"RANK": "0", VARIABLE: "2"})
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(int((tmp_path / "pid").read_text()), signal.SIGKILL)
+
+    assert done.returncode == 1, done.stderr
+    assert hanging.result().returncode != 0
+    assert f"rank 1 of 2 on host {socket.gethostname()} has given no sign of life" in done.stderr
+
+
+@pytest.mark.soak
+def test_a_launched_rank_that_hangs_is_named_and_ends(
+    run_script: Run, reference_cases: Path
+) -> None:
+    script = f"""
+import os, signal
+from llamakit import Llama
+from llamakit.runtime import launch, rank_setup
+launch.NOTICE_TIMEOUT = 0.1
+llama = Llama.build({str(reference_cases / "mha-mp8")!r}, max_seq_len=128, model_parallel_size=2)
+worker = rank_setup._current._workers._processes[0].pid
+print(worker, flush=True)
+chunks = llama.stream_text("a", temperature=0, max_new_tokens=100)
+next(chunks)
+os.kill(worker, signal.SIGSTOP)
+list(chunks)
+"""
+
+    done = run_script("-c", script, env={VARIABLE: "3"})
+
+    assert done.returncode == 1
+    assert "llamakit: rank 1 of 2 on host" in done.stderr
+    assert "has given no sign of life for 3 s (LLAMAKIT_HEARTBEAT_TIMEOUT)" in done.stderr
+    assert not Path(f"/proc/{int(done.stdout)}").exists()

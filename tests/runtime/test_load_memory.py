@@ -25,7 +25,7 @@ from llamakit.runtime.kernels.choice import Packer
 from llamakit.runtime.kernels.kernel import Kernel
 from llamakit.runtime.loader import load
 from llamakit.runtime.model import Batch
-from llamakit.runtime.rank_group import Group
+from llamakit.runtime.group import Group
 
 def anonymous():
     lines = Path("/proc/self/status").read_text().splitlines()

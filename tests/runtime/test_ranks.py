@@ -100,6 +100,7 @@ def check(results: list[dict[str, Any]], case: str, ranks: int, cases: Path) -> 
     nbytes_read = [result["nbytes_read"] for result in results]
     checkpoint = open_checkpoint(cases / case)
     assert nbytes_read == [nbytes_of(checkpoint, rank, ranks) for rank in range(ranks)]
+    assert sum(nbytes_read) == nbytes_of(checkpoint, 0, 1) + nbytes_repeated(checkpoint, ranks)
 
 
 def nbytes_of(checkpoint: Checkpoint, rank: int, ranks: int) -> int:
@@ -109,6 +110,18 @@ def nbytes_of(checkpoint: Checkpoint, rank: int, ranks: int) -> int:
         if parameter.name != ROPE_FREQS:
             where = slice_for_rank(parameter, checkpoint.params, rank, ranks)
             total += parameter.numel // parameter.shape[where.axis] * (where.stop - where.start)
+    return total * 2
+
+
+def nbytes_repeated(checkpoint: Checkpoint, ranks: int) -> int:
+    """How many bytes of float16 are read once more: norms by each rank, and key/value heads."""
+    heads = checkpoint.params.n_kv_heads
+    total = 0
+    for parameter in checkpoint.parameters.values():
+        if len(parameter.shape) == 1 and parameter.name != ROPE_FREQS:
+            total += parameter.numel * (ranks - 1)
+        elif parameter.name.endswith(("wk.weight", "wv.weight")):
+            total += parameter.numel * (max(1, ranks // heads) - 1)
     return total * 2
 
 

@@ -13,8 +13,8 @@ from llamakit.api import Llama, choose_sampling
 from llamakit.errors import NonFiniteError, PromptError, PromptTooLongError
 from llamakit.protocols import Row
 from llamakit.runtime.executor import Executor
+from llamakit.runtime.group import Group
 from llamakit.runtime.model import Batch
-from llamakit.runtime.rank_group import Group
 from llamakit.runtime.sampling_pipeline import Sampling
 from llamakit.runtime.scheduler import Event, Request, Scheduler
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shlex
 import shutil
 import subprocess
@@ -11,6 +12,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 
 SCRIPTS = Path(__file__).parents[1] / "scripts"
 NAMESPACES = ["unshare", "--user", "--map-root-user", "--net", "--mount"]
@@ -37,11 +39,12 @@ def _namespaces() -> None:
         pytest.skip(why)
 
 
-def on_two_hosts(*command: str) -> subprocess.CompletedProcess[str]:
+def on_two_hosts(*command: str, prepare: str = "") -> subprocess.CompletedProcess[str]:
+    """Run torchrun on both; ``prepare`` is for the shell, before."""
     torchrun = [sys.executable, "-m", "torch.distributed.run"]
     rendezvous = ["--nnodes", "2", "--node-rank", "NODE", "--nproc-per-node", "1"]
     address = ["--master-addr", "10.0.7.1", "--master-port", "29500"]
-    words = shlex.join([*torchrun, *rendezvous, *address, *command])
+    words = f"{prepare} {shlex.join([*torchrun, *rendezvous, *address, *command])}"
     return subprocess.run(
         [*NAMESPACES, "sh", str(SCRIPTS / "two_hosts.sh"), words],
         capture_output=True,
@@ -87,3 +90,54 @@ def test_a_command_on_two_hosts_answers_on_the_first(reference_cases: Path, tmp_
     assert done.returncode == 0, done.stderr
     assert done.stdout == alone.stdout
     assert done.stdout.strip()
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize(
+    ("prepare", "message"),
+    [
+        ("export GLOO_SOCKET_IFNAME=lo;", "rank 0 on host .* would be looked for at 127.0.0.1"),
+        (
+            "[ NODE = 1 ] && export GLOO_SOCKET_IFNAME=lo;",
+            "rank 1 on host .* would be looked for at 127.0.0.1",
+        ),
+        (
+            "if [ NODE = 1 ]; then set -e; ip link add far type veth peer name near; "
+            "ip address add 10.9.9.9/32 dev far; ip link set near up; ip link set far up; "
+            "export GLOO_SOCKET_IFNAME=far; fi;",
+            r"rank 0 on host .* cannot connect to rank 1 on host .* at 10.9.9.9 \(.*reach",
+        ),
+        ("[ NODE = 1 ] && export GLOO_SOCKET_IFNAME=eth7;", "GLOO_SOCKET_IFNAME is 'eth7'"),
+    ],
+)
+def test_a_host_that_the_others_cannot_reach_is_named_before_weights_are_read(
+    prepare: str, message: str, reference_cases: Path
+) -> None:
+    words = ["generate", "hello", "-m", str(reference_cases / "mha-mp8"), "--join-timeout", "30"]
+
+    done = on_two_hosts("-m", "llamakit", *words, prepare=prepare)
+
+    assert done.returncode != 0
+    assert re.search(message, done.stderr), done.stderr
+
+
+@pytest.mark.soak
+def test_other_weights_at_the_same_path_are_refused(reference_cases: Path, tmp_path: Path) -> None:
+    shutil.copytree(reference_cases / "mha-mp8", tmp_path / "0")
+    shutil.copytree(reference_cases / "mha-mp8", tmp_path / "1")
+    shard = tmp_path / "1" / "consolidated.00.pth"
+    parameters = torch.load(shard, weights_only=True)
+    parameters["norm.weight"][0] += 1
+    torch.save(parameters, shard)
+    (tmp_path / "model").mkdir()
+    shutil.copy(reference_cases / "tokenizer.model", tmp_path)
+    see_own = f"mount --bind {tmp_path}/NODE {tmp_path}/model"
+
+    done = on_two_hosts(
+        *("-m", "llamakit", "generate", "hello", "-m", str(tmp_path / "model")),
+        prepare=f"unshare --mount sh -c '{see_own} && exec \"$@\"' sh",
+    )
+
+    assert done.returncode != 0
+    assert "the weights of" in done.stderr, done.stderr
+    assert "are others for rank 1 on host" in done.stderr
