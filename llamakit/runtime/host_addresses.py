@@ -11,15 +11,15 @@ import os
 import re
 import socket
 import struct
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from llamakit.errors import ParallelError
 from llamakit.files import system_calls
-from llamakit.files.json_reader import parse_json
 from llamakit.printable import printable
+from llamakit.runtime.store_values import read_values
 
 GLOO, NCCL = "GLOO_SOCKET_IFNAME", "NCCL_SOCKET_IFNAME"
 _SIOCGIFADDR = 0x8915
@@ -81,7 +81,8 @@ def check_addresses(rank: int, store: Any, hosts: Sequence[str], own: Place) -> 
     Raises:
         ParallelError: one cannot be reached by another; every rank raises the same.
     """
-    places = [Place(**it) for it in _gather("place", rank, store, len(hosts), asdict(own))]
+    found = _gather("place", rank, store, len(hosts), asdict(own), _is_place)
+    places = [Place(**it) for it in found]
     firsts = [next(at for at, it in enumerate(places) if it.host == place.host) for place in places]
     if len(set(firsts)) == 1:
         return
@@ -97,8 +98,8 @@ def check_addresses(rank: int, store: Any, hosts: Sequence[str], own: Place) -> 
         if failure:
             to, reason = failure
             raise ParallelError(
-                f"rank {at} on host {printable(hosts[at], 64)} cannot connect to rank {int(to)} on "
-                f"host {printable(hosts[int(to)], 64)} at {places[int(to)].address} "
+                f"rank {at} on host {printable(hosts[at], 64)} cannot connect to rank {to} on "
+                f"host {printable(hosts[to], 64)} at {places[to].address} "
                 f"({printable(reason, 80)}): is that the network that the hosts share, without a "
                 f"firewall? {GLOO} names its interface"
             )
@@ -114,23 +115,56 @@ def _connect_all(
             listener.bind((places[rank].address, 0))
             listener.listen()
             port = listener.getsockname()[1]
-        ports = _gather("port", rank, store, len(places), port)
+        ports = _gather("port", rank, store, len(places), port, _is_port)
         for other in firsts if rank in firsts else ():
             if other == rank or not ports[other] or failure:
                 continue
             try:
-                place = (places[other].address, int(ports[other]))
+                place = (places[other].address, ports[other])
                 socket.create_connection(place, timeout=_PATIENCE).close()
             except OSError as error:
                 failure = [other, error.strerror or str(error)]
-        return _gather("reached", rank, store, len(places), failure)
+        return _gather(
+            "reached", rank, store, len(places), failure, lambda it: _is_failure(it, len(places))
+        )
 
 
-def _gather(name: str, rank: int, store: Any, size: int, value: Any) -> list[Any]:
+def _gather(
+    name: str, rank: int, store: Any, size: int, value: Any, fits: Callable[[Any], bool]
+) -> list[Any]:
     keys = [f"{name} {it}" for it in range(size)]
     store.set(keys[rank], json.dumps(value))
     store.wait(keys)
-    return [parse_json(bytes(store.get(key)), key) for key in keys]
+    return read_values(store, keys, fits)
+
+
+def _is_place(value: Any) -> bool:
+    match value:
+        case {"host": str(), "address": str(address), "port": 0, **others} if not others:
+            return not address or _is_address(address)
+    return False
+
+
+def _is_address(text: str) -> bool:
+    try:
+        ipaddress.ip_address(text.split("%", maxsplit=1)[0])
+    except ValueError:
+        return False
+    return True
+
+
+def _is_port(value: Any) -> bool:
+    return type(value) is int and 0 <= value < 1 << 16
+
+
+def _is_failure(value: Any, size: int) -> bool:
+    """Whether a rank has reached all others, or says which it has not and why."""
+    match value:
+        case None:
+            return True
+        case [int(to), str()]:
+            return type(to) is int and 0 <= to < size
+    return False
 
 
 def _family(address: str) -> socket.AddressFamily:

@@ -21,9 +21,9 @@ from typing import Any
 
 from llamakit._distribution import __version__
 from llamakit.errors import ParallelError
-from llamakit.files.json_reader import parse_json
 from llamakit.printable import printable
 from llamakit.runtime.rank_environment import JOIN_TIMEOUT_VARIABLE, RankEnvironment
+from llamakit.runtime.store_values import read_values
 
 NOTICE_AFTER = 5.0
 """Seconds after which a rank says whom it waits for."""
@@ -132,7 +132,7 @@ def check_versions(environment: RankEnvironment, store: Any) -> list[str]:
     store.set(f"program {environment.rank}", json.dumps(own))
     keys = [f"program {rank}" for rank in range(environment.size)]
     store.wait(keys)  # all of them are there: they have met
-    programs = [parse_json(bytes(store.get(key)), key) for key in keys]
+    programs = read_values(store, keys, _is_program)
     for rank, (host, version) in enumerate(programs):
         if version != __version__:
             raise ParallelError(
@@ -140,7 +140,14 @@ def check_versions(environment: RankEnvironment, store: Any) -> list[str]:
                 f"and rank {environment.rank} on host {own[0]} runs {__version__}: install one of "
                 "them on all hosts"
             )
-    return [str(host) for host, _ in programs]
+    return [host for host, _ in programs]
+
+
+def _is_program(value: Any) -> bool:
+    match value:
+        case [str(), str()]:
+            return True
+    return False
 
 
 def _store(environment: RankEnvironment, wait: Wait) -> Any:

@@ -13,12 +13,12 @@ from typing import Any
 
 from llamakit.checkpoint.teamwork import Team
 from llamakit.errors import ParallelError, for_commands
-from llamakit.files.json_reader import parse_json
 from llamakit.printable import printable
 from llamakit.runtime.heartbeat import Heartbeat, StoreSigns
 from llamakit.runtime.interrupt import import_torch
 from llamakit.runtime.rank_environment import RankEnvironment
 from llamakit.runtime.rendezvous import check_versions, meet, waiting
+from llamakit.runtime.store_values import read_values
 
 _POLL_SECONDS = 0.02
 _LEAVE_SECONDS = 10.0
@@ -65,22 +65,22 @@ class StoreTeam(Team):
             while not self._store.check(keys):
                 self.check()
                 time.sleep(_POLL_SECONDS)
-            return [parse_json(bytes(self._store.get(key)), key) for key in keys]
+            return read_values(self._store, keys, lambda _: True)
         except RuntimeError as error:
             raise self._unreachable() from error
 
     def check(self) -> None:
         """Raise ParallelError if another one has failed, or is gone."""
         try:
-            failed = self._store.check(["failed"]) and bytes(self._store.get("failed"))
+            has_failed = self._store.check(["failed"])
+            failures = read_values(self._store, ["failed"] if has_failed else [], self._is_failure)
         except RuntimeError as error:
             raise self._unreachable() from error
-        if failed:
+        for rank, message, status in failures:
             self._has_failed = True
-            rank, message, status = parse_json(failed, "a rank that failed")
-            host = printable(self._hosts[int(rank)], 64)
-            stopped = ParallelError(f"rank {int(rank)} on host {host}: {printable(message, 2000)}")
-            stopped.exit_status = int(status)
+            host = printable(self._hosts[rank], 64)
+            stopped = ParallelError(f"rank {rank} on host {host}: {printable(message, 2000)}")
+            stopped.exit_status = status
             raise stopped
         if self._heartbeat.lost is not None:
             raise ParallelError(self._heartbeat.lost)
@@ -110,6 +110,12 @@ class StoreTeam(Team):
                     break
                 time.sleep(_POLL_SECONDS)
         self._heartbeat.stop()
+
+    def _is_failure(self, value: Any) -> bool:
+        match value:
+            case [int(rank), str(), int(status)]:
+                return 0 <= rank < self.size and 0 <= status < 256
+        return False
 
     def _unreachable(self) -> ParallelError:
         self._has_failed = True

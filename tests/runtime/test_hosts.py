@@ -62,6 +62,24 @@ def test_a_host_that_would_be_looked_for_at_its_loopback_is_named_on_every_rank(
     assert GLOO in first
 
 
+@pytest.mark.parametrize(
+    "sent",
+    [
+        b'{"host": "b"}',
+        b'{"host": "b", "address": "elsewhere", "port": 0}',
+        b'{"host": "b", "address": "", "port": 0, "more": 1}',
+        b"[1, 2, 3]",
+        b"7",
+    ],
+)
+def test_what_no_rank_writes_to_the_store_is_named(sent: bytes) -> None:
+    store = distributed.HashStore()
+    store.set("place 1", sent)
+
+    with pytest.raises(ParallelError, match="as place 1, which no rank of llamakit writes"):
+        check_addresses(0, store, ["a", "b"], Place("a", "192.0.2.1"))
+
+
 def test_hosts_that_reach_each_other_pass(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("ipaddress.IPv4Address.is_loopback", False)  # these hosts are threads
 
