@@ -21,6 +21,7 @@ COMMANDS_ONLY = {"--prompts", "--include", "--no-auth", "--api-key-file", "--hos
 COMMANDS_ONLY |= {"--allowed-host", "--upgrade", "--help", "--no-such-option", "--format"}
 COMMANDS_ONLY |= {"--json", "--items", "--key", "--strip-prefix", "--nproc_per_node"}
 COMMANDS_ONLY |= {"--tensors", "--for", "--plan", "--model-id", "--rm"}
+COMMANDS_ONLY |= {"--on", "--part", "--replicas"}
 """Of the server, of commands that the Python API has no part of, and of other programs."""
 
 

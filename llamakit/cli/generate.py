@@ -144,6 +144,9 @@ def complete(
             )
             if not as_json:
                 _print_notes(toolkit, answers, options, is_constrained=groups.is_constrained)
+            if options.draft is not None:
+                drafted = sum(answer.drafted or 0 for answer in answers)
+                note(drafts_summary(drafted, sum(answer.accepted for answer in answers)))
 
 
 def _read_prompts(options: GenerateOptions, runner: ChosenRunner) -> list[Prompt]:
@@ -220,9 +223,6 @@ def _print_notes(
                 note(f"{logprob:9.4f}  {token:6}  {tokenizer.decode([token])!r}")
     if is_constrained:
         _note_incomplete(answers)
-    if options.draft is not None:
-        drafted = sum(answer.drafted or 0 for answer in answers)
-        note(drafts_summary(drafted, sum(answer.accepted for answer in answers)))
 
 
 def _note_incomplete(answers: list[Answer]) -> None:

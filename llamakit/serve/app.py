@@ -11,7 +11,7 @@ from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
@@ -250,8 +250,11 @@ class Api:
         self, request: Request, parse: Callable[[CheckedBody], T]
     ) -> tuple[CheckedBody, Hashable, T]:
         """Read a body and parse it in turn; return it, the client, and what it was parsed to."""
-        body = await self._bodies.read(request)
         record = request.scope["llamakit.record"]
+        try:
+            body = await self._bodies.read(request)
+        except ClientDisconnect:
+            raise gone(record, self.metrics) from None
         if self._settings.log_prompts:
             record.note_prompt(body)
         if self._settings.unknown_fields is not Unknown.IGNORE:

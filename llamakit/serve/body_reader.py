@@ -6,7 +6,7 @@ import asyncio
 import re
 from collections.abc import Hashable
 
-from starlette.requests import ClientDisconnect, Request
+from starlette.requests import Request
 
 from llamakit.serve.api_errors import ApiError
 from llamakit.serve.body_check import (
@@ -49,6 +49,7 @@ class BodyReader:
         Raises:
             ApiError: 413 it is too long, 408 it does not arrive, 415 it does not say that it is
                 JSON or how it is encoded, 400 it is not what it should be.
+            ClientDisconnect: the client has gone before all of it was there.
         """
         encoding = _encoding(request)
         announced = _announced(request)
@@ -88,8 +89,6 @@ class BodyReader:
                 f"the request was not there within {self._limits.arrival:g} s",
                 headers={"Connection": "close"},
             ) from None
-        except ClientDisconnect:
-            raise ApiError(400, "the connection was closed within the request") from None
 
 
 def _encoding(request: Request) -> str:

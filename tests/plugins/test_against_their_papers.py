@@ -10,7 +10,7 @@ from collections import Counter
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from rows_kit import GONE, TOKENIZER, FakeRow, histories, logits, processor, row, rows, sampler
 
@@ -220,6 +220,7 @@ def test_the_processor_top_p_keeps_what_the_reference_draws_from(
     # sample_top_p of the reference
     probs, ids = scores.softmax(-1).sort(dim=-1, descending=True, stable=True)
     before = probs.cumsum(-1) - probs
+    assume(bool(((before - p).abs() > 1e-6).all()))  # sums in another order round otherwise
     expected = [
         {int(token) for token, mass in zip(*line, strict=True) if mass <= p}
         for line in zip(ids, before, strict=True)

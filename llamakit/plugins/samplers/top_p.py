@@ -42,6 +42,10 @@ class TopP:
             return self._draw(*probs.sort(dim=-1, descending=True, stable=True), rows)
         few, ids = _likeliest(probs)
         is_enough = self._is_enough(few)
+        if all(is_enough):
+            return self._draw(few, ids, rows, probs.shape[-1])
+        if not any(is_enough):
+            return self._draw(*probs.sort(dim=-1, descending=True, stable=True), rows)
         tokens = ids.new_empty(len(rows))
         for enough in set(is_enough):
             numbers = [number for number, it in enumerate(is_enough) if it == enough]
