@@ -48,7 +48,7 @@ docs: $(VENV)/installed-test ## regenerate the docs and build the site into site
 pictures: $(VENV)/installed-test ## the pictures of the docs; those of the server's page with Chromium
 	$(BIN)/python tools/architecture_picture.py
 	$(BIN)/python tools/recording.py
-	LLAMAKIT_PICTURES=docs/images $(BIN)/python -m pytest tests/serve/page/test_page_pictures.py
+	LLAMAKIT_PICTURES=docs/images $(BIN)/python -m pytest -m "soak or not soak" tests/serve/page/test_page_pictures.py
 
 WITH_PEER = $(patsubst %, benchmarks/%.py, compressed_tensors engines merge replicas) # each says what it needs
 bench: $(VENV)/installed ## run every benchmark that needs no peer's environment; docs/benchmarks.md keeps dated results

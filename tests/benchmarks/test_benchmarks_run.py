@@ -62,6 +62,7 @@ def test_the_benchmark_of_dcp_writes_and_reads_what_torchs_converters_do(
     assert "from: the same values" in out
 
 
+@pytest.mark.soak
 def test_the_decoding_benchmark_checks_its_tokens_against_transformers(
     run: Run, tmp_path: Path
 ) -> None:

@@ -63,6 +63,7 @@ def test_a_few_kills_cost_a_mebibyte_a_connection_each(large_folder, out, enviro
         assert server.nbytes <= total + 3 * 3 * BUFFERS
 
 
+@pytest.mark.soak
 def test_kills_of_eight_connections_on_eight_files(tmp_path, out, environment):
     folder = serve_model(tmp_path / "served", 8, 2 * MB, "llama-2-70b")
     with Server(folder, rate=1 * MB) as server:

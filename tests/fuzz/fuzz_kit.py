@@ -66,7 +66,7 @@ class Reader:
     hostile: Sequence[bytes] = ()
     file: str = "input"
     may_raise: tuple[type[Exception], ...] = ()
-    cases: int = 500
+    cases: int = 300
     opens: tuple[str, ...] = ()
 
 

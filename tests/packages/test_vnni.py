@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 
+import pytest
 from plugin_packages import good
 
 
+@pytest.mark.soak
 def test_doctor_measures_it_and_a_model_answers_with_it(run, tmp_path):
     words = ("generate", "--quantize", "int4", "--max-new-tokens", "8", "--temperature", "0")
     before = good(run(*words, "Once upon a time"))

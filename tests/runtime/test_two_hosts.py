@@ -55,6 +55,7 @@ def on_two_hosts(*command: str, prepare: str = "") -> subprocess.CompletedProces
     )
 
 
+@pytest.mark.soak
 def test_a_script_on_two_hosts_gives_what_the_reference_gave(
     reference_cases: Path, tmp_path: Path
 ) -> None:

@@ -77,6 +77,7 @@ def show_probabilities(person: Person) -> None:
     tokens.nth(shades.index(max(shades))).click()
 
 
+@pytest.mark.soak
 def test_a_light_screen(visit, pictures, tmp_path):
     person = visit(**SCREEN, color_scheme="light")
     converse(person)
@@ -85,6 +86,7 @@ def test_a_light_screen(visit, pictures, tmp_path):
     check(person, tmp_path / "probabilities.png")
 
 
+@pytest.mark.soak
 def test_a_dark_screen(visit, pictures):
     person = visit(**SCREEN, color_scheme="dark")
     converse(person)
