@@ -117,44 +117,58 @@ def inspect(
     """
     with warnings_of() as warnings:
         checkpoint = opener.open_checkpoint(path)
-    params = checkpoint.params
-    parameters = tuple(checkpoint.parameters.values())
-    embedding = checkpoint.parameters.get(EMBEDDING)
-    axis = None if embedding is None else embedding.axis
-    dtypes = Counter(
-        quantization(checkpoint, parameter.name) or parameter.dtype
-        for parameter in parameters
-        if parameter.name != ROPE_FREQS
-    )
-    norm = checkpoint.parameters.get("norm.weight")
-    dtype = norm.dtype if norm else "float32"
-    uncounted = {ROPE_FREQS, OUTPUT} if params.tied_embeddings else {ROPE_FREQS}
+    params, parameters = checkpoint.params, checkpoint.parameters
+    embedding = parameters.get(EMBEDDING)
+    dtypes = _dtypes(checkpoint)
     tokenizer = find_vocabulary(checkpoint, opener)
     length = max_seq_len or params.context
-    sizes = valid_sizes(params)
     history, damage = _history(path)
     return Inspection(
         path=path,
         form=checkpoint.form,
         generation=family_of(checkpoint).name,
         params=params,
-        numel=sum(parameter.numel for parameter in parameters if parameter.name not in uncounted),
+        numel=_numel(checkpoint),
         dtypes=dict(dtypes.most_common()),
         shards=len(weight_files(checkpoint)) or None,
-        embedding_axis=axis,
+        embedding_axis=None if embedding is None else embedding.axis,
         tokenizer=tokenizer,
-        legal_sizes=tuple(sizes),
+        legal_sizes=tuple(valid_sizes(params)),
         max_seq_len=length,
         max_batch_size=max_batch_size,
-        memory=tuple(
-            rank_memory(checkpoint, size, dtype, length, max_batch_size, kv_cache)
-            for size in sizes
-            if size <= _LARGEST_SIZE
-        ),
+        memory=_memory(checkpoint, length, max_batch_size, kv_cache),
         oddities=(*warnings, *_oddities(checkpoint, tokenizer, dtypes)),
         faults=(*_faults(checkpoint, tokenizer), *damage),
-        parameters=parameters,
+        parameters=tuple(parameters.values()),
         history=tuple(history),
+    )
+
+
+def _dtypes(checkpoint: Checkpoint) -> Counter[str]:
+    """Count the parameters of each dtype, or of each way of quantizing."""
+    return Counter(
+        quantization(checkpoint, parameter.name) or parameter.dtype
+        for parameter in checkpoint.parameters.values()
+        if parameter.name != ROPE_FREQS
+    )
+
+
+def _numel(checkpoint: Checkpoint) -> int:
+    """Count the values of the model; a tied output layer is the embedding."""
+    uncounted = {ROPE_FREQS, OUTPUT} if checkpoint.params.tied_embeddings else {ROPE_FREQS}
+    return sum(it.numel for it in checkpoint.parameters.values() if it.name not in uncounted)
+
+
+def _memory(
+    checkpoint: Checkpoint, length: int, batch: int, kv_cache: str | None
+) -> tuple[RankMemory, ...]:
+    """Work out what a rank holds, for each valid size."""
+    norm = checkpoint.parameters.get("norm.weight")
+    dtype = norm.dtype if norm else "float32"
+    return tuple(
+        rank_memory(checkpoint, size, dtype, length, batch, kv_cache)
+        for size in valid_sizes(checkpoint.params)
+        if size <= _LARGEST_SIZE
     )
 
 
