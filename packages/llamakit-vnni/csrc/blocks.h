@@ -1,6 +1,26 @@
 /* The products of one block. Included for each instruction set, which defines
  *   FUNCTION, NAME(x), LANES outputs of a vector, TILE rows at once,
- *   INTS, FLOATS and the operations on them that are used below. */
+ *   INTS, FLOATS, INTRINSIC(x), LOAD, AND, AS_FLOATS for vectors of its width,
+ *   START8, DOT8, START4, DOT4, END4 for the sums of products. */
+#include <immintrin.h>
+
+#define ZERO_FLOATS() INTRINSIC(setzero_ps)()
+#define SAME(value) INTRINSIC(set1_ps)(value)
+#define STORE(p, v) INTRINSIC(storeu_ps)(p, v)
+#define FMA(a, b, c) INTRINSIC(fmadd_ps)(a, b, c)
+#define TIMES(a, b) INTRINSIC(mul_ps)(a, b)
+#define TO_FLOATS(v) INTRINSIC(cvtepi32_ps)(v)
+#define FOUR(p) INTRINSIC(set1_epi32)(four(p))
+#define LOW_HALVES(v) AND(v, INTRINSIC(set1_epi8)(15))
+#define HIGH_HALVES(v) AND(INTRINSIC(srli_epi16)(v, 4), INTRINSIC(set1_epi8)(15))
+#define LOW_BFLOAT16(v) AS_FLOATS(INTRINSIC(slli_epi32)(v, 16))
+#define HIGH_BFLOAT16(v) AS_FLOATS(AND(v, INTRINSIC(set1_epi32)((int)0xffff0000)))
+
+static inline int four(const int8_t *p) {
+    int value;
+    memcpy(&value, p, 4);
+    return value;
+}
 
 /* How far ahead of its use a weight is fetched from memory. */
 #define AHEAD 3072
