@@ -21,12 +21,12 @@ class ReplicaActor:
     Args:
         options: of the job, in JSON.
         folder: what its relative paths start from.
-        threads: for each rank.
+        threads: for each rank, as ``OMP_NUM_THREADS`` has them.
     """
 
-    def __init__(self, options: str, folder: str, threads: int) -> None:
+    def __init__(self, options: str, folder: str, threads: str) -> None:
         self._error = ""
-        os.environ["OMP_NUM_THREADS"] = str(threads)  # before torch is imported, here and in ranks
+        os.environ["OMP_NUM_THREADS"] = threads  # before torch is imported, here and in ranks
         try:
             self._open(options, folder)
         except LlamakitError as error:

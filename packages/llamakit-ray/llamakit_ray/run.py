@@ -58,7 +58,7 @@ def _rows(job: AnswerJob, room: Room, ranks: int) -> Iterator[dict[str, Any]]:
     requests = [{"request": json.dumps(it)} for it in job.requests]
     blocks = math.ceil(len(requests) / size)
     data = ray.data.from_items(requests, override_num_blocks=blocks)
-    threads = int(os.environ.get("OMP_NUM_THREADS", max(1, room.cpus // ranks)))
+    threads = os.environ.get("OMP_NUM_THREADS") or str(max(1, room.cpus // ranks))
     yield from data.map_batches(
         ReplicaActor,
         batch_size=None,
