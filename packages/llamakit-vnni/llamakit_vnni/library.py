@@ -28,8 +28,8 @@ def missing() -> str:
     """Say in half a sentence what this machine lacks for the products; empty if nothing."""
     if _path() is None:
         return (
-            "the C code was not compiled, since no compiler was found when it was installed: "
-            "install a C compiler, then `pip install --force-reinstall llamakit-vnni`"
+            "the C code was not compiled when it was installed: install a C compiler, then, in a "
+            "clone of llamakit, `pip install --force-reinstall --no-deps packages/llamakit-vnni`"
         )
     is_slow = next(iter(instruction_sets())) == GENERIC
     return "this CPU has neither AVX2 nor AVX-512 VNNI" if is_slow else ""
