@@ -51,7 +51,7 @@ def main() -> None:
     parser.add_argument("--questions", type=int, default=120)
     arguments = parser.parse_args()
     rng = random.Random(f"perplexity {SEED}")
-    told = [stories.story(rng) for _ in range(arguments.stories)]
+    new_stories = [stories.story(rng) for _ in range(arguments.stories)]
     asked = held_out_questions(load_intents(SEED), rng, SEED)
     asked = rng.sample(asked, min(arguments.questions, len(asked)))
     with tempfile.TemporaryDirectory() as folder:
@@ -59,19 +59,19 @@ def main() -> None:
         for model in (demo.path(), outliers):
             print(f"\n{Path(model).name:14}{'stories':>10}{'ratio':>8}{'off':>8}", end="")
             print(f"{'answers':>10}{'ratio':>8}{'off':>8}")
-            compare(model, told, asked)
+            compare(model, new_stories, asked)
 
 
-def compare(model: str | Path, told: list[str], asked: list[tuple[Any, str]]) -> None:
+def compare(model: str | Path, new_stories: list[str], asked: list[tuple[Any, str]]) -> None:
     """Print what each way of rounding a model costs."""
     exact: list[list[float]] = []
     for name, options in FORMS.items():
         with Llama.open(model, dtype="float32", **options) as llama:
-            texts = [
-                [story_ids(llama, text) for text in told],
-                [answer_ids(llama, text, intent.answer) for intent, text in asked],
+            strings = [
+                [story_tokens(llama, text) for text in new_stories],
+                [answer_tokens(llama, text, intent.answer) for intent, text in asked],
             ]
-            logprobs = [token_logprobs(llama, them) for them in texts]
+            logprobs = [token_logprobs(llama, them) for them in strings]
             kernels = kernel_names(llama)
         exact = exact or logprobs
         cells = [cell(own, right) for own, right in zip(logprobs, exact, strict=True)]
@@ -85,19 +85,19 @@ def cell(own: list[float], right: list[float]) -> str:
     return f"{perplexity:10.4f}{perplexity / best:8.4f}{off:8.4f}"
 
 
-def story_ids(llama: Llama, text: str) -> tuple[list[int], int]:
-    """Return a story's ids, and from which on they count."""
+def story_tokens(llama: Llama, text: str) -> tuple[list[int], int]:
+    """Return a story's tokens, and from which on they count."""
     return llama.tokenizer.encode(text, bos=True), 1
 
 
-def answer_ids(llama: Llama, question: str, answer: str) -> tuple[list[int], int]:
-    """Return a dialog's ids, and where its answer begins."""
+def answer_tokens(llama: Llama, question: str, answer: str) -> tuple[list[int], int]:
+    """Return a dialog's tokens, and where its answer begins."""
     prompt = list(llama.prompt_format().encode([{"role": "user", "content": question}]))
     return prompt + llama.tokenizer.encode(f" {answer} ", eos=True), len(prompt)
 
 
-def token_logprobs(llama: Llama, texts: list[tuple[list[int], int]]) -> list[float]:
-    """Return the log-probability of every token that counts, in the order of the texts."""
+def token_logprobs(llama: Llama, strings: list[tuple[list[int], int]]) -> list[float]:
+    """Return the log-probability of every token that counts, in the order of the strings."""
     greedy = choose_sampling(temperature=0)
     found: dict[int, Sequence[float]] = {}
     requests = [
@@ -110,11 +110,11 @@ def token_logprobs(llama: Llama, texts: list[tuple[list[int], int]]) -> list[flo
             first_scored=first,
             prompt_only=True,
         )
-        for tokens, first in texts
+        for tokens, first in strings
     ]
     for event in llama.run(requests):
         found[event.index] = event.prompt_logprobs or ()
-    return [logprob for index in range(len(texts)) for logprob in found[index]]
+    return [logprob for index in range(len(strings)) for logprob in found[index]]
 
 
 def kernel_names(llama: Llama) -> str:
