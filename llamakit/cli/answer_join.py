@@ -77,8 +77,14 @@ class AnswerJoin:
         """Return the answers in the order of the numbers that their questions had.
 
         Raises:
-            FileFormatError: numbers are missing, or there twice.
+            FileFormatError: numbers are missing, or there twice, or there is no answer at all.
         """
+        if not self._places:
+            raise FileFormatError(
+                f"no answer is in {', '.join(map(str, self._paths[:_MOST_NAMED]))}"
+                f"{' …' if len(self._paths) > _MOST_NAMED else ''}: name all parts, or run their "
+                "commands again, which resume"
+            )
         order = array("q", sorted(range(len(self)), key=self._numbers.__getitem__))
         missing: list[int] = []
         expected = 0
