@@ -6,7 +6,6 @@ again when it is copied.
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
 from array import array
@@ -77,8 +76,14 @@ class AnswerJoin:
         """Return the answers in the order of the numbers that their questions had.
 
         Raises:
-            FileFormatError: numbers are missing, or there twice.
+            FileFormatError: numbers are missing, or there twice, or there is no answer at all.
         """
+        if not self._places:
+            raise FileFormatError(
+                f"no answer is in {', '.join(map(str, self._paths[:_MOST_NAMED]))}"
+                f"{' …' if len(self._paths) > _MOST_NAMED else ''}: name all parts, or run their "
+                "commands again, which resume"
+            )
         order = array("q", sorted(range(len(self)), key=self._numbers.__getitem__))
         missing: list[int] = []
         expected = 0
@@ -134,21 +139,24 @@ class AnswerJoin:
         Raises:
             DamagedFileError: a file has changed since it was read.
         """
-        with contextlib.ExitStack() as stack:
-            opened: OrderedDict[Path, IO[bytes]] = OrderedDict()
+        opened: OrderedDict[Path, IO[bytes]] = OrderedDict()
+        try:
             for at in order:
                 path = self._where(at)
                 if path not in opened:
                     if len(opened) == _MOST_OPEN:
                         opened.popitem(last=False)[1].close()
                     check_stamp(path, self._stamps[path])
-                    opened[path] = stack.enter_context(open_regular(path))
+                    opened[path] = open_regular(path)
                 with naming(path):
                     opened[path].seek(self._starts[at])
                     line = opened[path].read(self._lengths[at])
                 yield line if line.endswith(b"\n") else line + b"\n"
             for path in self._stamps:
                 check_stamp(path, self._stamps[path])
+        finally:
+            for file in opened.values():
+                file.close()
 
     def _read(self, path: Path) -> None:
         with open_regular(path) as file:

@@ -118,9 +118,10 @@ def complete(
     with contextlib.ExitStack() as stack:
         record: dict[str, Any] = {}
         if options.output is not None:
+            check_names(prompts, Path(options.output))  # a refusal leaves no empty file
+            record = provenance(toolkit, model, options)
             file = open_answers(output_file(options.output))
             stack.enter_context(file)
-            record = provenance(toolkit, model, options)
             missing = _missing(file, prompts, wanted, None if options.mixed else record)
         if not wanted:
             note(f"part {options.part} of {len(prompts)} prompts has none")
@@ -170,7 +171,6 @@ def _missing(
         wanted: the indexes of those that it is to have.
         record: what makes the answers to come, as ``provenance`` says; None: others may be there.
     """
-    check_names(prompts, file.path)
     if record is not None:
         file.check_settings(record)
     return [

@@ -18,8 +18,8 @@ class GenerateOptions(AnswerOptions):
         prompts: a JSON Lines file of prompts, or what the runner reads.
         seed: None takes any.
         observations: the folder of what observers find.
-        output: a file that the answers are appended to as they end, or a pipe or device; with a
-            runner's address, a folder too.
+        output: a file that the answers are appended to as they end, a folder, whose answers.jsonl
+            that is, or a pipe or device.
         mixed: append to it even where other settings have made its answers.
         on: ``NAME`` or ``NAME:ADDRESS`` of a runner.
         replicas: how many loaded models the runner is to have; None leaves it to the runner.

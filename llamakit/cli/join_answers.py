@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 @click.command("join-answers")
-@click.argument("parts", nargs=-1, required=True, type=UserPath())
+@click.argument("parts", nargs=-1, required=True, type=UserPath(dir_okay=False))
 @jsonl_option(
     "--output",
     required=True,

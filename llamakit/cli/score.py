@@ -103,9 +103,9 @@ def _open(
     from llamakit.errors import FileFormatError
     from llamakit.llama.score_summary import summary
 
+    check_names(items, path)  # a refusal leaves no empty file
     file = open_answers(path, keep=True)
     stack.enter_context(file)
-    check_names(items, path)
     file.check_settings(record, "the same model and options")
     try:
         summary(file.earlier)

@@ -13,11 +13,16 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 
 class UserPath(click.Path):
-    """Expands a ``~`` that no shell has: in a variable, in quotes, or after ``--option=``."""
+    """Expands a ``~`` that no shell has: in a variable, in quotes, or after ``--option=``.
+
+    Of a file, an empty name is refused: to ``Path`` it is the current folder.
+    """
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         """Put the home folder in the place of ``~``, unless there is a file of that name."""
         text = os.fspath(value)
+        if not text and not self.dir_okay:
+            self.fail("the name is empty: pass that of a file. Is its variable set?", param, ctx)
         if isinstance(text, str) and text.startswith("~") and not Path(text).exists():
             value = os.path.expanduser(text)  # noqa: PTH111 - leaves a user that is unknown
         return super().convert(value, param, ctx)

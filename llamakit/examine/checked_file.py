@@ -50,7 +50,8 @@ class CheckedFile:
     def found(self) -> dict[str, Any]:
         """What its bytes have shown, as JSON has it: ``checksums`` by kind, and an ``error``."""
         computed = {kind: it.hexdigest() for kind, it in self.checksums.items()}
-        error = None if self.error is None else getattr(self.error, "strerror", str(self.error))
+        reason = getattr(self.error, "strerror", None) or str(self.error)
+        error = None if self.error is None else reason
         return {"checksums": self._taken_over or computed, "error": error}
 
     def take_over(self, found: Mapping[str, Any]) -> None:

@@ -100,12 +100,13 @@ def _gather(files: Mapping[Path, CheckedFile], nbytes: int) -> int:
     team = current_team()
     if team.size == 1:
         return nbytes
-    numbers = {path: number for number, path in enumerate(files)}
+    paths = list(files)
+    numbers = {path: number for number, path in enumerate(paths)}
     own = {str(numbers[path]): files[path].found for path in _own(files)}
     shares = team.gather([nbytes, own])
     for rank, (_, found) in enumerate(shares):
         for number, it in found.items() if rank != team.rank else ():
-            [*files.values()][int(number)].take_over(it)
+            files[paths[int(number)]].take_over(it)
     return sum(read for read, _ in shares)
 
 

@@ -105,6 +105,23 @@ def test_answers_come_in_the_order_of_the_questions(
     assert summary["settings"] == MADE_BY
 
 
+def test_parts_without_any_answer_are_refused(write: Write, tmp_path: Path) -> None:
+    parts = write("a", []), write("b", [])
+
+    with pytest.raises(FileFormatError, match=r"no answer is in .*/a, .*/b: name all parts"):
+        join(*parts, "--output", tmp_path / "out.jsonl")
+
+    assert not (tmp_path / "out.jsonl").exists()
+
+
+@pytest.mark.parametrize(
+    "typed",
+    [("a", "--output", ""), ("", "--output", "o"), ("a", "--prompts", "", "--output", "o")],
+)
+def test_an_empty_name_of_a_file_is_refused(typed: tuple[str, ...]) -> None:
+    assert "the name is empty: pass that of a file" in join(*typed)
+
+
 def test_more_files_than_may_be_open_are_joined(write: Write, tmp_path: Path) -> None:
     parts = [write(f"p{it}", [it, it + 70]) for it in range(70)]
 

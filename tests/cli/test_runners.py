@@ -14,7 +14,7 @@ from llamakit import demo, hookimpl
 from llamakit.api import open_replica
 from llamakit.cli.generate import complete
 from llamakit.cli.generate_options import GenerateOptions
-from llamakit.errors import DestinationError, PluginError, UsageError
+from llamakit.errors import DestinationError, FileFormatError, PluginError, UsageError
 from llamakit.llama.options import LoadOptions, SamplingOptions
 from llamakit.plugin_manager.contracts.runners import checked_pieces
 from llamakit.plugin_manager.entry_points import EntryPoint, find_entry_points
@@ -191,6 +191,16 @@ def test_a_folder_in_whose_place_a_file_is_is_refused(toolkit, options, tmp_path
 def test_an_output_that_is_empty_is_refused(toolkit, options):
     with pytest.raises(DestinationError, match="--output is empty"):
         run(toolkit, options, output="")
+
+
+def test_prompts_that_are_refused_leave_no_file_of_answers(toolkit, options, tmp_path):
+    prompts = tmp_path / "two.jsonl"
+    prompts.write_text('{"id": "a", "prompt": "x"}\n{"id": "a", "prompt": "y"}\n')
+
+    with pytest.raises(FileFormatError, match="two prompts have the id 'a'"):
+        run(toolkit, options, prompts=str(prompts), output=f"{tmp_path}/new/")
+
+    assert not (tmp_path / "new").exists()
 
 
 def test_a_folder_in_the_place_of_the_answers_is_called_one(toolkit, options, tmp_path):
