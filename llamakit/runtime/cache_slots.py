@@ -139,7 +139,8 @@ class CacheSlots:
             taken: the slots that belong to rows; of others the content is moved, not copied.
             most: how many tokens may come from the cache.
         """
-        source, shared = self.best(tokens, slot)
+        # Without use for a prefix, none is moved into the slot to be overwritten there.
+        source, shared = self.best(tokens, slot) if most else (slot, 0)
         shared = min(shared, most)
         stored = min(self._store.shared(tokens), most) if self._store else 0
         if stored >= shared + WORTH_COPYING:

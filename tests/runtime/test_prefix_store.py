@@ -164,3 +164,14 @@ def test_every_rank_stores_its_part(reference_cases: Path) -> None:
 
         engine.close()
     assert found[0] == found[1]
+
+
+def test_a_prompt_that_takes_nothing_from_the_cache_leaves_other_slots_alone(llama: Llama) -> None:
+    tokens = random_tokens(PAGE)
+    cache = CacheSlots(llama._executor, 2, LENGTH)
+    cache.forward(0, [tokens])
+
+    cache.place(tokens, 1, taken=set(), most=0)
+
+    assert cache.held == [tokens, []]
+    cache.close()
