@@ -97,7 +97,9 @@ class Heartbeat:
         self._last = dict.fromkeys(self._watched, b"")
         self._missed = dict.fromkeys(self._watched, 0)
         self._stopped = threading.Event()
-        self._over = threading.Event()
+        self._has_ended = False
+        self._news = threading.Event()
+        """Somebody is missing, or the thread has ended."""
         self._thread = threading.Thread(target=self._beat, daemon=True, name="llamakit-heartbeat")
 
     def start(self) -> None:
@@ -106,8 +108,10 @@ class Heartbeat:
 
     def wait(self) -> str | None:
         """Return who is missing, when somebody is; None when it is stopped or the store is gone."""
-        self._over.wait()
-        return None if self._stopped.is_set() else self.lost
+        while (lost := self.lost) is None and not self._has_ended:
+            self._news.wait()
+            self._news.clear()
+        return None if self._stopped.is_set() else lost
 
     def stop(self) -> None:
         """End; nobody is missed from now on, and nobody misses this rank."""
@@ -128,8 +132,9 @@ class Heartbeat:
             except _GONE:  # and rank 0 with it: it may have ended well
                 break
             if self.lost is not None:
-                self._over.set()
-        self._over.set()
+                self._news.set()
+        self._has_ended = True
+        self._news.set()
 
     def _look(self) -> None:
         for rank in self._watched:

@@ -255,11 +255,10 @@ class RankGroup(Group):
 
     def _listen(self, heartbeat: Heartbeat) -> None:
         """Exit when another rank hangs or is cut off: this one may wait for it forever."""
-        if heartbeat.wait() is None:
-            return
-        time.sleep(launch.NOTICE_TIMEOUT)  # a connection that is closed is noticed elsewhere
-        if self.is_open and heartbeat.lost is not None:
-            _exit(f"error: {heartbeat.lost}")
+        while heartbeat.wait() is not None:  # again after a rank that was only slow
+            time.sleep(launch.NOTICE_TIMEOUT)  # a connection that is closed is noticed elsewhere
+            if self.is_open and (lost := heartbeat.lost) is not None:
+                _exit(f"error: {lost}")
 
     def _watch(self, workers: launch.Workers) -> None:
         """Exit when another rank has exited or hangs, and this one waits for it forever.
