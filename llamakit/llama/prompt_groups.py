@@ -61,7 +61,7 @@ class PromptGroups:
 
     @property
     def is_constrained(self) -> bool:
-        """Whether an answer is held to a grammar."""
+        """Whether an answer is constrained by a grammar."""
         return any(settings["sampling"].is_constrained for settings in self._built.values())
 
     def _settings(self, key: str, prompt: Prompt) -> Mapping[str, Any]:

@@ -28,7 +28,7 @@ _PATIENCE = 5.0
 
 
 @dataclass(frozen=True)
-class Place:
+class RankAddress:
     """Where a rank is.
 
     Args:
@@ -71,7 +71,7 @@ def gloo_address() -> str:
     return "127.0.0.1"  # as gloo does for a name that nobody resolves
 
 
-def check_addresses(rank: int, store: Any, hosts: Sequence[str], own: Place) -> None:
+def check_addresses(rank: int, store: Any, hosts: Sequence[str], own: RankAddress) -> None:
     """Check that every host can reach every other one.
 
     Args:
@@ -82,7 +82,7 @@ def check_addresses(rank: int, store: Any, hosts: Sequence[str], own: Place) -> 
         ParallelError: one cannot be reached by another; every rank raises the same.
     """
     found = _gather("place", rank, store, len(hosts), asdict(own), _is_place)
-    places = [Place(**it) for it in found]
+    places = [RankAddress(**it) for it in found]
     firsts = [next(at for at, it in enumerate(places) if it.host == place.host) for place in places]
     if len(set(firsts)) == 1:
         return
@@ -106,7 +106,7 @@ def check_addresses(rank: int, store: Any, hosts: Sequence[str], own: Place) -> 
 
 
 def _connect_all(
-    rank: int, store: Any, places: Sequence[Place], firsts: Sequence[int]
+    rank: int, store: Any, places: Sequence[RankAddress], firsts: Sequence[int]
 ) -> list[Any]:
     """Have the first rank of each host connect to those of the others; return what failed."""
     with socket.socket(_family(places[rank].address)) as listener:

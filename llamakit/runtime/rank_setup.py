@@ -13,7 +13,7 @@ from llamakit.errors import ParallelError
 from llamakit.runtime import launch, rendezvous
 from llamakit.runtime.group import Group
 from llamakit.runtime.heartbeat import Heartbeat, StoreSigns, heartbeat_timeout
-from llamakit.runtime.host_addresses import Place, check_addresses, gloo_address, this_host
+from llamakit.runtime.host_addresses import RankAddress, check_addresses, gloo_address, this_host
 from llamakit.runtime.interrupt import import_torch
 from llamakit.runtime.process_group import destroy_process_group
 from llamakit.runtime.rank_environment import RankEnvironment, join_timeout, read_environment
@@ -89,7 +89,7 @@ def _connect(environment: RankEnvironment, wait: rendezvous.Wait) -> Heartbeat:
     from torch.distributed.distributed_c10d import _set_pg_timeout
 
     heartbeat_timeout()  # a wrong variable is refused before anybody waits
-    place = Place(this_host(), gloo_address())
+    place = RankAddress(this_host(), gloo_address())
     store = rendezvous.meet(environment, wait)
     hosts = rendezvous.check_versions(environment, store)
     check_addresses(environment.rank, store, hosts, place)

@@ -22,6 +22,7 @@ MOST_SECONDS = 60.0
 """For one body: a megabyte takes one second, and longer beside busy programs."""
 _ENVIRONMENT = ("LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH", "SYSTEMROOT")
 """What Python may need to start; the process knows no keys."""
+# A process group of its own: the terminal's Ctrl-C is not for it.
 _PROGRAM = """
 import os, sys
 os.setpgid(0, 0) if hasattr(os, "setpgid") else None

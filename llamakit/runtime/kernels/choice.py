@@ -15,9 +15,9 @@ from llamakit.runtime.kernels.kernel import Kernel, SideBySide
 from llamakit.runtime.kernels.registered import kernels_for, pack
 from llamakit.runtime.kernels.rounded import Rounded, Weight, concatenated, round_weight
 
-QUANTIZATIONS = ("int8", "int4")
-
 BITS = {"int8": 8, "int4": 4}
+
+QUANTIZATIONS = tuple(BITS)
 
 
 @dataclass(frozen=True)
