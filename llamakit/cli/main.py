@@ -17,6 +17,7 @@ import click
 from llamakit._distribution import __version__
 from llamakit.cli import standard_streams, team_command
 from llamakit.cli.error_message import message_of
+from llamakit.cli.lost_interrupts import repeat_lost_interrupts
 from llamakit.cli.terminal import note
 from llamakit.cores import wait_briefly
 from llamakit.errors import LlamakitError, ParallelError, UnknownNameError
@@ -41,6 +42,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Returns:
         The exit status.
     """
+    if arguments is None:
+        repeat_lost_interrupts()
     standard_streams.prepare()
     wait_briefly()
     if os.environ.get("_LLAMAKIT_COMPLETE", "").endswith("_complete"):

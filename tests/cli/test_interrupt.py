@@ -16,6 +16,27 @@ LLAMAKIT = Path(sys.executable).with_name("llamakit")
 given, when Ctrl-C came while it evaluated text (a namedtuple); a shell shows 130 both ways."""
 
 
+def test_an_interrupt_that_comes_in_a_callback_is_not_lost() -> None:
+    program = """if True:
+        import signal, time, weakref
+        from llamakit.cli.lost_interrupts import repeat_lost_interrupts
+        repeat_lost_interrupts()
+        kept = lambda: None
+        reference = weakref.ref(kept, lambda _: signal.raise_signal(signal.SIGINT))
+        try:
+            del kept  # CPython ignores what the callback raises
+            time.sleep(50)
+        except KeyboardInterrupt:
+            print("interrupted")
+    """
+
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=False
+    )
+
+    assert (done.stdout, done.stderr) == ("interrupted\n", "")
+
+
 @pytest.mark.parametrize(
     ("ranks", "seconds"),
     [
