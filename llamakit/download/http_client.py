@@ -24,6 +24,7 @@ from llamakit.download.redaction import RedactLogs
 from llamakit.download.redirects import origin, redirected, request_target
 from llamakit.download.responses import Body, NoRangesError, RemoteFile, TransientError
 from llamakit.download.server_folders import ServerFolders
+from llamakit.download.standard_transport import StandardTransport, has_proxy
 from llamakit.errors import DownloadError
 
 MAX_REDIRECTS = 5
@@ -65,6 +66,7 @@ class HttpClient:
             headers={"Accept-Encoding": "identity", "User-Agent": f"llamakit/{__version__}"},
             timeout=httpx.Timeout(timeout, pool=None),
             limits=httpx.Limits(max_connections=None, max_keepalive_connections=connections),
+            transport=None if has_proxy() else StandardTransport(connections),
         )
         self._timeout = timeout
         self._log_filter = RedactLogs(self._redactor)
