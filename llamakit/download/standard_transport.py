@@ -183,7 +183,11 @@ class _Body(httpx.SyncByteStream):
 
 
 def _origin(url: httpx.URL) -> _Origin:
-    return url.scheme, url.raw_host.decode("ascii"), url.port or (443 if url.scheme == "https" else 80)
+    return (
+        url.scheme,
+        url.raw_host.decode("ascii"),
+        url.port or (443 if url.scheme == "https" else 80),
+    )
 
 
 def _send(connection: http.client.HTTPConnection, request: httpx.Request) -> None:

@@ -138,6 +138,16 @@ def begin_writing(descriptor: int) -> bool:
     return int(status) == 0
 
 
+def read_ahead_from_disk(descriptor: int) -> None:
+    """Prepare to read a file from its beginning to its end, from the disk where that can be asked.
+
+    What the kernel's cache holds of it is dropped, but for mapped pages and unwritten ones.
+    """
+    if hasattr(os, "posix_fadvise"):
+        os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
+        os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_SEQUENTIAL)
+
+
 def sync_path(path: Path) -> None:
     """Wait until the disk has a regular file, or a folder's entries where that can be asked."""
     is_folder = stat.S_ISDIR(path.lstat().st_mode)

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import ctypes
 import hashlib
+import mmap
 import os
+import sys
 import threading
 
+import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from llamakit.checkpoint import block_reader as blocks
 from llamakit.checkpoint.block_reader import read_blocks
 from llamakit.checkpoint.hashing import (
     BlockRead,
@@ -24,11 +27,9 @@ from llamakit.checkpoint.hashing import (
 BLOCK = 8192
 
 
-@pytest.mark.parametrize("direct", [blocks._DIRECT, 0], ids=["direct", "buffered"])
 @settings(max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(nbytes=st.integers(0, 4 * BLOCK) | st.sampled_from([BLOCK, 2 * BLOCK, 2 * BLOCK + 4096]))
-def test_blocks_together_are_the_file(tmp_path, monkeypatch, direct, nbytes):
-    monkeypatch.setattr(blocks, "_DIRECT", direct)
+def test_blocks_together_are_the_file(tmp_path, nbytes):
     path = tmp_path / "file"
     path.write_bytes(os.urandom(nbytes))
 
@@ -38,19 +39,32 @@ def test_blocks_together_are_the_file(tmp_path, monkeypatch, direct, nbytes):
     assert [offset for offset, _ in read] == list(range(0, nbytes, BLOCK))
 
 
-def test_a_file_system_without_direct_access_is_read_through_the_cache(tmp_path, monkeypatch):
+@pytest.mark.skipif(sys.platform != "linux", reason="mincore(2) is asked for the cache")
+def test_a_large_file_is_read_from_the_disk_and_not_from_the_cache(tmp_path):
     path = tmp_path / "file"
-    path.write_bytes(os.urandom(5 * BLOCK + 1))
-    really_open = os.open
+    path.write_bytes(os.urandom(40 << 20))
+    with path.open("rb") as file:
+        os.fsync(file.fileno())
+    assert cached_nbytes(path) > 35 << 20
 
-    def refusing(path, flags, *mode):
-        if flags & blocks._DIRECT:
-            raise OSError(22, "Invalid argument")
-        return really_open(path, flags, *mode)
+    blocks = read_blocks(path)
+    next(blocks)
 
-    monkeypatch.setattr(os, "open", refusing)
+    assert cached_nbytes(path) < 20 << 20
+    blocks.close()
 
-    assert b"".join(bytes(block) for _, block in read_blocks(path, BLOCK)) == path.read_bytes()
+
+def cached_nbytes(path):
+    """Ask how many bytes of a file are in the kernel's cache."""
+    with path.open("r+b") as file, mmap.mmap(file.fileno(), 0) as mapped:
+        array = np.frombuffer(mapped, np.uint8)
+        pages = np.zeros(len(array) // mmap.PAGESIZE, np.uint8)
+        address = ctypes.c_void_p(array.ctypes.data)
+        ctypes.CDLL(None).mincore(
+            address, ctypes.c_size_t(len(array)), ctypes.c_void_p(pages.ctypes.data)
+        )
+        del array
+    return int(np.count_nonzero(pages & 1)) * mmap.PAGESIZE
 
 
 def test_md5_of_several_files(tmp_path):

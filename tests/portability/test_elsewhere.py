@@ -26,7 +26,6 @@ GUARDED = {
     "serve/body_worker.py": "its import is tried; the size of a body is the limit elsewhere",
     "cli/hidden_input.py": "its import is tried; one line is read with getpass elsewhere",
     "cli/chat/line_reader.py": "its import is tried; lines are not edited elsewhere",
-    "checkpoint/block_reader.py": "asks the system for what it has",
     "checkpoint/hashing.py": "asks the system for what it has",
     "convert/disk.py": "asks the system for what it has",
     "runtime/stored_weights.py": "asks the system for what it has",
