@@ -7,10 +7,10 @@ disk is read and not the cache.
 
 from __future__ import annotations
 
+import io
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import BinaryIO
 
 from llamakit.files.disk_errors import naming
 from llamakit.files.file_stamp import check_stamp, stamp
@@ -35,7 +35,7 @@ def read_blocks(path: Path, nbytes: int = BLOCK_NBYTES) -> Iterator[tuple[int, m
     """
     opened = stamp(path.stat())
     buffer = memoryview(bytearray(nbytes))
-    with os.fdopen(open_descriptor(path, os.O_RDONLY), "rb", buffering=0) as file, naming(path):
+    with io.FileIO(open_descriptor(path, os.O_RDONLY)) as file, naming(path):
         if opened.nbytes > _LARGE_NBYTES:
             read_ahead_from_disk(file.fileno())
         offset = 0
@@ -45,7 +45,7 @@ def read_blocks(path: Path, nbytes: int = BLOCK_NBYTES) -> Iterator[tuple[int, m
     check_stamp(path, opened)
 
 
-def _fill(file: BinaryIO, buffer: memoryview) -> int:
+def _fill(file: io.FileIO, buffer: memoryview) -> int:
     """Read until the buffer is full or the file ends; return how many bytes that were."""
     filled = 0
     while filled < len(buffer) and (count := file.readinto(buffer[filled:])):
