@@ -1,0 +1,90 @@
+"""The transport of the standard library below httpx: what it keeps open, and what it reports."""
+
+from __future__ import annotations
+
+import socket
+import threading
+
+import httpx
+import pytest
+
+from llamakit.download.standard_transport import StandardTransport, has_proxy
+
+
+@pytest.fixture
+def answering():
+    """Serve one answer on every request, or close the connection after some of its bytes."""
+    listener = socket.create_server(("127.0.0.1", 0))
+    accepted = []
+
+    def start(answer, *, closes=False):
+        def serve(connection):
+            with connection:
+                while connection.recv(65536):
+                    connection.sendall(answer)
+                    if closes:
+                        return
+
+        def accept():
+            while True:
+                try:
+                    connection, _ = listener.accept()
+                except OSError:
+                    return
+                accepted.append(connection)
+                threading.Thread(target=serve, args=[connection], daemon=True).start()
+
+        threading.Thread(target=accept, daemon=True).start()
+        return f"http://127.0.0.1:{listener.getsockname()[1]}/file", accepted
+
+    yield start
+    listener.close()
+
+
+def test_a_connection_is_used_again_after_a_body_that_was_read_to_its_end(answering):
+    url, accepted = answering(b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\nabc")
+
+    with httpx.Client(transport=StandardTransport(1), trust_env=False) as client:
+        bodies = [client.get(url).content for _ in range(3)]
+
+    assert bodies == [b"abc"] * 3
+    assert len(accepted) == 1
+
+
+def test_a_connection_that_the_server_has_closed_is_replaced(answering):
+    url, accepted = answering(b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\nabc", closes=True)
+
+    with httpx.Client(transport=StandardTransport(1), trust_env=False) as client:
+        client.get(url)
+        accepted[0].close()
+        body = client.get(url).content
+
+    assert body == b"abc"
+    assert len(accepted) == 2
+
+
+def test_a_body_that_ends_too_early_is_an_error(answering):
+    url, _ = answering(b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nabc", closes=True)
+
+    client = httpx.Client(transport=StandardTransport(1), trust_env=False)
+    with client, pytest.raises(httpx.RemoteProtocolError, match="6 bytes before the end"):
+        client.get(url)
+
+
+def test_no_server_is_an_error_of_connecting():
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+
+    client = httpx.Client(transport=StandardTransport(1), trust_env=False)
+    with client, pytest.raises(httpx.ConnectError, match="refused"):
+        client.get(f"http://127.0.0.1:{port}/")
+
+
+def test_a_proxy_of_the_environment_is_seen(monkeypatch):
+    for name in ("http_proxy", "https_proxy", "all_proxy", "HTTP_PROXY", "HTTPS_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
+    before = has_proxy()
+    monkeypatch.setenv("https_proxy", "http://10.0.0.9:3128")
+
+    assert (before, has_proxy()) == (False, True)
