@@ -11,6 +11,9 @@ from llamakit.errors import DownloadError
 
 READ_NBYTES = 1 << 20
 """Of memory, for each file that is hashed."""
+MAX_BEHIND_NBYTES = 64 << 20
+"""Downloading pauses where hashing is further behind: the processor time is needed for that, and
+what was just written is still in the kernel's cache."""
 
 
 class HashThread(threading.Thread):
@@ -30,6 +33,19 @@ class HashThread(threading.Thread):
         self._expected = expected
         self._done = done
         self.nbytes_hashed = 0
+        self._is_done = False
+        self._nbytes_before = part.nbytes_there
+
+    def is_behind(self) -> bool:
+        """Tell whether there is so much to hash that downloading should pause.
+
+        What an earlier run has downloaded does not count, nor what comes after a gap.
+        """
+        if self._is_done or self._part.is_closed:
+            return False
+        arrived = self._part.nbytes_there - self._nbytes_before
+        ready = min(arrived, self._part.nbytes_in_order)
+        return ready - self.nbytes_hashed > MAX_BEHIND_NBYTES
 
     def run(self) -> None:
         """Hash the file to its end."""
@@ -37,6 +53,7 @@ class HashThread(threading.Thread):
             result: str | Exception | None = self._hash()
         except (OSError, DownloadError) as error:
             result = None if self._part.is_closed else error
+        self._is_done = True
         if result is not None:
             self._done(result)
 

@@ -86,6 +86,11 @@ class PartFile:
         return nbytes
 
     @property
+    def nbytes_in_order(self) -> int:
+        """How many bytes are written from the beginning on without a gap, whole blocks."""
+        return min(self._frontier * BLOCK_NBYTES, self.identity.nbytes)
+
+    @property
     def is_closed(self) -> bool:
         """Whether it was published, discarded or closed."""
         return self._is_closed
@@ -170,7 +175,7 @@ class PartFile:
         with self._grown:
             self._frontier = _first_absent(self._marks, self._frontier)
             while not self._is_closed:
-                ready = min(self._frontier * BLOCK_NBYTES, self.identity.nbytes)
+                ready = self.nbytes_in_order
                 if ready > offset or ready == self.identity.nbytes:
                     return ready
                 self._grown.wait()

@@ -26,6 +26,7 @@ SYNC_SECONDS = 15.0
 """How many seconds of downloading a power failure costs at most."""
 _WRITE_SECONDS = 0.5
 _IDLE_SECONDS = 0.05
+_PAUSE_SECONDS = 0.03
 _STOP_SECONDS = 2.0
 """For all threads together; a thread that waits for a silent server is abandoned."""
 _MAX_REFUSED_RANGES = 3
@@ -220,6 +221,7 @@ class Transfer:
                     self.nbytes_fetched += len(data)
                 if segment.position - marked >= BLOCK_NBYTES or segment.is_done:
                     marked = part.mark(marked, segment.position)
+                    self._wait_for_hash(segment.target)
                 if self._limit:
                     self._stop.wait(self._limit.delay(len(data)))
         stop = min(segment.stop, body.stop)
@@ -228,6 +230,11 @@ class Transfer:
                 f"the server ended {segment.target.path} at byte {segment.position}, "
                 f"{stop - segment.position} before the end that it announced"
             )
+
+    def _wait_for_hash(self, target: TransferTarget) -> None:
+        while target.hash_thread and target.hash_thread.is_behind():
+            if self._stop.wait(_PAUSE_SECONDS):
+                return
 
     def _sync(self) -> None:
         due = time.monotonic() + SYNC_SECONDS
