@@ -135,7 +135,7 @@ class _Response(http.client.HTTPResponse):
         for _ in range(_MAX_INTERIM):
             if self.status >= 200:
                 return
-            self.headers = None
+            self.headers = None  # type: ignore[assignment]  # not read yet
             super().begin()
         raise http.client.HTTPException("the server only announces a response")
 
@@ -212,7 +212,7 @@ def _send(connection: http.client.HTTPConnection, request: httpx.Request) -> Non
         request.method, target.decode("ascii"), skip_host=True, skip_accept_encoding=True
     )
     for name, value in request.headers.raw:
-        connection.putheader(name, value)  # type: ignore[arg-type]  # bytes are taken as they are
+        connection.putheader(name, value)
     connection.endheaders()
 
 
