@@ -2,6 +2,7 @@
 
     python benchmarks/convert.py                      # a 2 GB checkpoint, 8 shards
     python benchmarks/convert.py --shape 7b --folder /big/disk --once
+    python benchmarks/convert.py --programs reshard,export
 
 Every program runs in a process of its own, on files that are not in the kernel's cache, and ends
 with what it wrote on the disk. The order changes from round to round. `anonymous` is the peak of
@@ -63,6 +64,7 @@ def main() -> None:
     parser.add_argument("--shape", choices=SHAPES, default="2gb")
     parser.add_argument("--folder", type=Path, help="a folder on the disk to measure")
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--programs", help="which besides cp, such as reshard,export; else all")
     parser.add_argument("--once", action="store_true", help="one round, without the torch peer")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory(dir=arguments.folder, prefix="llamakit-bench-") as folder:
@@ -71,6 +73,9 @@ def main() -> None:
         print(f"{nbytes / 1e9:.2f} GB in {SHARDS} shards, {os.cpu_count()} cores", flush=True)
         destination = Path(folder) / "result"
         programs = commands(source, destination, with_peer=not arguments.once)
+        if arguments.programs:
+            chosen = ["cp", *arguments.programs.split(",")]
+            programs = {name: programs[name] for name in chosen}
         rounds = 1 if arguments.once else arguments.rounds
         seconds: dict[str, list[float]] = {name: [] for name in programs}
         anonymous: dict[str, int] = dict.fromkeys(programs, 0)

@@ -2,6 +2,7 @@
 
     python benchmarks/download.py [--runs N] [--gigabytes N] [--folder FOLDER]
     python benchmarks/download.py --only limited
+    python benchmarks/download.py --gigabytes 1 --programs llamakit,httpx,curl
 
 One shard is fetched by each program in turn, the order changing from round to round: first as fast
 as nginx gives it, then with 20 MB/s for each connection and 8 connections. That limit is in
@@ -11,7 +12,9 @@ limit. ``limit_rate`` would do so for each request, which flatters whoever asks 
 The peers only fetch; llamakit fetches Meta's small files too, hashes, and compares with the
 checklist. Every result is hashed again here. A program counts twice: until it ends, and until what
 it wrote is on the disk, for not all of them wait for that. Memory is that of a program and its
-children together: `anonymous` the peak of RssAnon, `in all` the sum of VmHWM.
+children together: `anonymous` the peak of RssAnon, `in all` the sum of VmHWM. `user` and `sys` are
+seconds of processor time, of the program and not of nginx. `httpx` is llamakit with httpx's own
+transport, which it uses where a proxy is configured (here one for https, which nothing asks).
 
 Needs Debian's nginx-light, libnginx-mod-stream, wget, curl and aria2; names what is missing.
 """
@@ -23,6 +26,7 @@ import hashlib
 import json
 import os
 import re
+import resource
 import shutil
 import socket
 import statistics
@@ -38,7 +42,7 @@ from pathlib import Path
 CONNECTIONS = 8
 LIMIT = 20_000_000
 MODEL, SHARD = "llama-2-7b", "llama-2-7b/consolidated.00.pth"
-OURS = "llamakit"
+OURS, HTTPX = "llamakit", "httpx"
 AIMS = {"unlimited": ("curl", 0.9), "limited": ("aria2c", 1.0)}
 MEMORY_AIM = 150_000_000
 PEERS = {"unlimited": ["wget", "curl", "aria2c"], "limited": ["aria2c"]}
@@ -66,10 +70,12 @@ stream {{ server {{
 
 @dataclass(frozen=True)
 class Run:
-    """One download: seconds until its end and until the disk had it, bytes of memory."""
+    """One download: seconds until its end and until the disk had it, of the processor, memory."""
 
     seconds: float
     synced: float
+    user: float
+    system: float
     anonymous: int
     in_all: int
 
@@ -80,7 +86,9 @@ def main() -> None:
     parser.add_argument("--gigabytes", type=float, default=2)
     parser.add_argument("--folder", type=Path, help="where to make and write the files")
     parser.add_argument("--only", choices=AIMS, help="one of the two servers")
+    parser.add_argument("--programs", help="which, such as llamakit,curl; else all")
     arguments = parser.parse_args()
+    chosen = arguments.programs.split(",") if arguments.programs else None
     if not shutil.which("nginx"):
         print("nginx is not installed: nothing to download from (apt-get install nginx-light)")
         return
@@ -93,7 +101,8 @@ def main() -> None:
                 if kind not in ports:
                     print(f"{kind}: left out, nginx lacks its stream module (libnginx-mod-stream)")
                     continue
-                compare(kind, f"http://127.0.0.1:{ports[kind]}", folder, md5, arguments.runs)
+                base = f"http://127.0.0.1:{ports[kind]}"
+                compare(kind, base, folder, md5, arguments.runs, chosen)
 
 
 def make_model(root: Path, nbytes: int) -> str:
@@ -166,9 +175,12 @@ def wait_for_port(port: int, process: subprocess.Popen[bytes]) -> None:
     raise SystemExit("nginx did not start")
 
 
-def compare(kind: str, base: str, folder: Path, md5: str, rounds: int) -> None:
+def compare(
+    kind: str, base: str, folder: Path, md5: str, rounds: int, chosen: list[str] | None
+) -> None:
     """Let each program that is there download in turn, and print what came of it."""
     programs = commands(kind, base, folder / "result")
+    programs = {name: it for name, it in programs.items() if chosen is None or name in chosen}
     nbytes = (folder / "served" / SHARD).stat().st_size
     limit = f", {LIMIT / 1e6:.0f} MB/s a connection" if kind == "limited" else ""
     print(f"{kind}: {nbytes / 1e9:.2f} GB, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}, "
@@ -201,6 +213,7 @@ def commands(kind: str, base: str, result: Path) -> dict[str, list[str]]:
         print(f"{OURS}: left out, it has no command download")
     else:
         programs[OURS] = [*ours, "7B", "--output-dir", f"{result}", "--connections", count]
+        programs[HTTPX] = ["env", "https_proxy=http://127.0.0.1:9", *programs[OURS]]
     for name in PEERS[kind]:
         if shutil.which(name):
             programs[name] = peers[name]
@@ -215,6 +228,7 @@ def measure(command: list[str], base: str, result: Path, md5: str) -> Run:
     (result / MODEL).mkdir(parents=True)
     os.sync()
     anonymous, high_water = 0, {}
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
     started = time.perf_counter()
     process = subprocess.Popen(
         command,
@@ -229,6 +243,8 @@ def measure(command: list[str], base: str, result: Path, md5: str) -> Run:
         high_water |= {pid: it["VmHWM"] for pid, it in memory.items() if "VmHWM" in it}
         time.sleep(0.01)
     seconds = time.perf_counter() - started
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    user, system = after.ru_utime - before.ru_utime, after.ru_stime - before.ru_stime
     os.sync()
     synced = time.perf_counter() - started
     if process.returncode:
@@ -237,7 +253,7 @@ def measure(command: list[str], base: str, result: Path, md5: str) -> Run:
     found = subprocess.run(["md5sum", shard], capture_output=True, text=True, check=True).stdout
     if found.split()[0] != md5:
         raise SystemExit(f"{command} wrote a file whose md5 is wrong")
-    return Run(seconds, synced, anonymous, sum(high_water.values()))
+    return Run(seconds, synced, user, system, anonymous, sum(high_water.values()))
 
 
 def family(pid: int) -> list[int]:
@@ -263,12 +279,17 @@ def memory_of(pid: int) -> dict[str, int]:
 
 
 def report(kind: str, runs: dict[str, list[Run]], nbytes: int) -> None:
-    print(f"{'':10}{'seconds':>23}{'MB/s':>7}{'on the disk':>23}{'anonymous':>11}{'in all':>9}")
+    print(
+        f"{'':10}{'seconds':>23}{'MB/s':>7}{'on the disk':>23}{'user':>7}{'sys':>6}"
+        f"{'anonymous':>11}{'in all':>9}"
+    )
     for name, taken in runs.items():
         seconds = [run.seconds for run in taken]
         print(
             f"{name:10}{spread(seconds):>23}{nbytes / 1e6 / statistics.median(seconds):7.0f}"
             f"{spread([run.synced for run in taken]):>23}"
+            f"{statistics.median(run.user for run in taken):7.2f}"
+            f"{statistics.median(run.system for run in taken):6.2f}"
             f"{max(run.anonymous for run in taken) / 1e6:8.0f} MB"
             f"{max(run.in_all for run in taken) / 1e6:6.0f} MB"
         )
