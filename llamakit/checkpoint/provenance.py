@@ -22,6 +22,8 @@ PROVENANCE = "llamakit.json"
 FORMAT = "llamakit provenance 1"
 READ = "read"
 """The origin of a checksum that was computed from the bytes that a command read."""
+SMALL_NBYTES = 32 << 20
+"""A file up to this is read for its checksum; the largest tokenizer.json has 17 MB."""
 MAX_STEPS = 100
 """Steps of one file. With more, what the sources' files say is left out."""
 MAX_FILES = 20_000

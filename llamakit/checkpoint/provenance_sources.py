@@ -18,6 +18,7 @@ from llamakit.checkpoint.hashing import checksum_files
 from llamakit.checkpoint.provenance import (
     PROVENANCE,
     READ,
+    SMALL_NBYTES,
     RecordedFile,
     Source,
     Step,
@@ -30,8 +31,6 @@ from llamakit.errors import DamagedFileError
 from llamakit.printable import printable
 from llamakit.protocols import Checkpoint, ToolCommand
 
-SMALL_NBYTES = 32 << 20
-"""A file up to this is read for its checksum; the largest tokenizer.json has 17 MB."""
 _SETTINGS = ("params.json", "config.json", MODEL_CHECKLIST)
 _LISTS = (TOKENIZER_CHECKLIST, MODEL_CHECKLIST)
 

@@ -10,11 +10,12 @@ from typing import Any
 from llamakit.checkpoint.hashing import checksum_files
 from llamakit.checkpoint.provenance import (
     PROVENANCE,
+    SMALL_NBYTES,
     RecordedFile,
     format_steps,
     provenance_path,
 )
-from llamakit.checkpoint.provenance_sources import SMALL_NBYTES, read_sources, steps_of
+from llamakit.checkpoint.provenance_sources import read_sources, steps_of
 from llamakit.files.atomic_file import write_atomically
 from llamakit.printable import printable
 from llamakit.protocols import Checkpoint, ToolCommand

@@ -12,12 +12,12 @@ from llamakit.checkpoint.hashing import checksum_files
 from llamakit.checkpoint.provenance import (
     PROVENANCE,
     READ,
+    SMALL_NBYTES,
     RecordedFile,
     Source,
     format_steps,
     make_step,
 )
-from llamakit.checkpoint.provenance_sources import SMALL_NBYTES
 from llamakit.download.catalog import Model
 from llamakit.download.inventory import RequiredFile, is_large
 from llamakit.files.atomic_file import write_atomically

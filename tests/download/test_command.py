@@ -175,3 +175,11 @@ def test_ctrl_c_ends_at_once_and_the_next_run_resumes(isolated, large, out, answ
     fetch(large, out)
     assert_whole(out, large.folder)
     assert large.nbytes - before < 9 * MB
+
+
+def test_a_download_starts_without_numpy():
+    code = "import sys, llamakit.download.session; print('numpy' in sys.modules)"
+
+    printed = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True).stdout
+
+    assert printed.strip() == b"False"
