@@ -100,6 +100,11 @@ class DiskFile:
             # Starts the writing now; else all of it waits for fsync.
             os.posix_fadvise(self._descriptor, offset, done, os.POSIX_FADV_DONTNEED)
 
+    def allocate(self, nbytes: int) -> None:
+        """Reserve the disk's blocks: each direct write that makes a file longer waits for them."""
+        if self.direct and nbytes:
+            system_calls.allocate(self._descriptor, nbytes)
+
     def finish(self, nbytes: int) -> None:
         """Truncate the file to ``nbytes`` bytes, and wait until the disk has them."""
         with naming(self.path):

@@ -140,6 +140,7 @@ class OutputFile:
     ) -> None:
         direct = False if layout.nbytes < SMALL and lanes.direct is None else lanes.direct
         self.disk = DiskFile(path, write=True, direct=direct)
+        self.disk.allocate(align_up(layout.nbytes))
         self._layout = layout
         self._lanes = lanes
         self._hasher = hasher

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import sys
 from pathlib import Path
 
 import pytest
@@ -59,3 +60,19 @@ def test_writing_on_a_full_disk(small_disk, direct):
 )
 def test_places_are_rounded_up_to_what_the_disk_takes(nbytes, up):
     assert align_up(nbytes) == up
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="blocks are reserved by fallocate(2)")
+def test_blocks_are_reserved_before_they_are_written(tmp_path):
+    file = DiskFile(tmp_path / "file", write=True)
+    if not file.direct:
+        pytest.skip("this file system has no direct access")
+
+    file.allocate(8 * ALIGNMENT)
+    reserved = file.path.stat().st_blocks
+    file.write(Buffer(ALIGNMENT).memory, 0)
+    file.finish(100)
+    file.close()
+
+    assert reserved * 512 >= 8 * ALIGNMENT
+    assert file.path.read_bytes() == bytes(100)
