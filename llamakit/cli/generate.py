@@ -120,8 +120,8 @@ def complete(
         if options.output is not None:
             check_names(prompts, Path(options.output))  # a refusal leaves no empty file
             record = provenance(toolkit, model, options)
-            file = open_answers(output_file(options.output))
-            stack.enter_context(file)
+            path = stack.enter_context(output_file(options.output))
+            file = stack.enter_context(open_answers(path))
             missing = _missing(file, prompts, wanted, None if options.mixed else record)
         if not wanted:
             note(f"part {options.part} of {len(prompts)} prompts has none")
