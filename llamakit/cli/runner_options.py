@@ -81,7 +81,7 @@ class ChosenRunner:
 
     def run(self, job: AnswerJob, indexes: Sequence[int]) -> Iterator[AnswerPiece]:
         """Answer the requests of a job, whose indexes these are."""
-        return checked_pieces(self._entry, self._run(job), indexes)
+        return checked_pieces(self._run(job), indexes, self._entry.breach)
 
 
 @contextlib.contextmanager
