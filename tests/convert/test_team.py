@@ -123,6 +123,7 @@ def test_a_place_or_a_source_that_the_hosts_do_not_share_is_refused(
     torch.save(parameters, shard)
     tuned = tmp_path / "tuned"
     read += together(2, lambda team: reshard((source, tuned)[team.rank], tmp_path / "made", 1))
+    shutil.rmtree(tuned)
 
     assert "is on no file system that all hosts share" in str(placed[1])
     assert str(placed[0]) == f"rank 1 on host host-1: {placed[1]}"

@@ -43,9 +43,9 @@ class Site:
     llama: Llama
 
     @contextlib.contextmanager
-    def server(self, place: int) -> Iterator[Server]:
+    def server(self, place: int, connections: int = 256) -> Iterator[Server]:
         """Run one of the servers, at the port that it always has."""
-        settings = ServeSettings(port=0, model_name="demo", grace=120.0)
+        settings = ServeSettings(port=0, model_name="demo", grace=120.0, connections=connections)
         made = Server(self.llama, settings, listen("127.0.0.1", self.ports[place]))
         with threaded(made):
             yield made
@@ -141,6 +141,20 @@ def test_a_restart_of_one_server_after_the_other_loses_no_request(site: Site) ->
         found = [*meanwhile, *alone, *back, *afterwards]
         assert {it.status_code for it in found} == {200}
         assert len({*answerers(alone), *answerers(afterwards)}) == 2
+
+
+def test_a_server_with_too_many_connections_is_not_left_out(site: Site) -> None:
+    with site.server(0, connections=1), site.server(1, connections=1):
+        stream = Stream(site, "busy")
+        stream.wait_for_event()
+
+        refused = site.ask("busy")
+        assert stream.last_line() == "data: [DONE]"
+        afterwards = [site.ask("busy"), site.ask("busy")]
+
+    assert refused.status_code == 429
+    assert {it.status_code for it in afterwards} == {200}
+    assert len({*answerers([refused, *afterwards])}) == 1
 
 
 def asked(site: Site, answers: list[httpx.Response]) -> list[httpx.Response]:
