@@ -17,7 +17,7 @@ from server_kit import LONG, QUESTION, threaded, wait_until
 
 from llamakit.api import Llama
 from llamakit.serve.server import Server, listen
-from llamakit.serve.server_settings import ServeSettings
+from llamakit.serve.server_settings import Limits, ServeSettings
 
 NGINX = shutil.which("nginx") or shutil.which("nginx", path="/usr/sbin")
 CONFIG = Path(__file__).parents[2] / "deploy" / "nginx.conf"
@@ -45,7 +45,9 @@ class Site:
     @contextlib.contextmanager
     def server(self, place: int, connections: int = 256) -> Iterator[Server]:
         """Run one of the servers, at the port that it always has."""
-        settings = ServeSettings(port=0, model_name="demo", grace=120.0, connections=connections)
+        settings = ServeSettings(
+            port=0, model_name="demo", grace=120.0, limits=Limits(connections=connections)
+        )
         made = Server(self.llama, settings, listen("127.0.0.1", self.ports[place]))
         with threaded(made):
             yield made
@@ -144,12 +146,13 @@ def test_a_restart_of_one_server_after_the_other_loses_no_request(site: Site) ->
 
 
 def test_a_server_with_too_many_connections_is_not_left_out(site: Site) -> None:
-    with site.server(0, connections=1), site.server(1, connections=1):
-        stream = Stream(site, "busy")
-        stream.wait_for_event()
+    with site.server(0, connections=2), site.server(1, connections=2):
+        streams = [Stream(site, "busy") for _ in range(2)]
+        for stream in streams:
+            stream.wait_for_event()
 
         refused = site.ask("busy")
-        assert stream.last_line() == "data: [DONE]"
+        assert [stream.last_line() for stream in streams] == ["data: [DONE]"] * 2
         afterwards = [site.ask("busy"), site.ask("busy")]
 
     assert refused.status_code == 429
