@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import torch
 
-from llamakit.files.system_calls import private_memory
+from llamakit.files.system_calls import free_pages, private_memory
 
 
 @dataclass(frozen=True)
@@ -95,18 +95,25 @@ class KVCache:
         keys, values = (it[layer, slots, :, begin:stop] for it in self.tensors)
         return keys, values
 
-    def copy(self, source: int, target: int, length: int) -> None:
-        """Copy the first ``length`` positions of one slot into another, in every layer."""
+    def copy(self, source: int, target: int, start: int, stop: int) -> None:
+        """Copy some positions of one slot into another, in every layer."""
         for cached in self.tensors:
-            cached[:, target, :, :length] = cached[:, source, :, :length]
+            cached[:, target, :, start:stop] = cached[:, source, :, start:stop]
 
-    def swap(self, one: int, other: int, length: int) -> None:
-        """Exchange the first ``length`` positions of two slots, in every layer."""
+    def swap(self, one: int, other: int, start: int, stop: int) -> None:
+        """Exchange some positions of two slots, in every layer."""
         for cached in self.tensors:
             for layer in cached:  # one layer at a time: the temporary copy stays small
-                first = layer[one, :, :length].clone()
-                layer[one, :, :length] = layer[other, :, :length]
-                layer[other, :, :length] = first
+                first = layer[one, :, start:stop].clone()
+                layer[one, :, start:stop] = layer[other, :, start:stop]
+                layer[other, :, start:stop] = first
+
+    def release(self, slot: int, stop: int) -> None:
+        """Return the memory of a slot's first positions to the system, as far as it takes it."""
+        for cached in self.tensors:
+            for layer in cached:
+                for positions in layer[slot, :, :stop]:
+                    free_pages(positions.data_ptr(), positions.nbytes)
 
     def page(self, slot: int, start: int, stop: int) -> tuple[torch.Tensor, ...]:
         """Return a copy of some positions of a slot, in the host's memory."""
@@ -117,9 +124,8 @@ class KVCache:
         for cached, saved in zip(self.tensors, page, strict=True):
             cached[:, slot, :, start : start + saved.shape[2]] = saved
 
-    def fill(self, source: KVCache, length: int) -> None:
-        """Copy the first ``length`` positions of the slots that both caches have."""
-        slots = min(self.slots, source.slots)
+    def fill(self, source: KVCache, slots: int, length: int) -> None:
+        """Copy the first ``length`` positions of the first slots of another cache."""
         for cached, old in zip(self.tensors, source.tensors, strict=True):
             cached[:, :slots, :, :length] = old[:, :slots, :, :length]
 

@@ -17,7 +17,13 @@ from torch import nn
 
 from llamakit.protocols import FINAL_STATES
 from llamakit.runtime.attention import CacheWindow
-from llamakit.runtime.attention_plan import CALL_NBYTES, Limits, Piece, plan
+from llamakit.runtime.attention_plan import (
+    CALL_NBYTES,
+    CutLimits,
+    Piece,
+    plan,
+    shared_prefixes,
+)
 from llamakit.runtime.block import Block, RMSNorm
 from llamakit.runtime.kv_cache import Int8KVCache, KVCache, Place
 from llamakit.runtime.rope import rotations
@@ -36,6 +42,7 @@ class Batch:
         slot: the slot of the first row; the others follow.
         every_position: logits of all T positions instead of the last one's.
         lengths: how many of each row's tokens count; None: all T of every row.
+        prefixes: as of ``shared_prefixes``; () if each row has all positions in its own slot.
     """
 
     tokens: tuple[tuple[int, ...], ...]
@@ -43,6 +50,7 @@ class Batch:
     slot: int = 0
     every_position: bool = False
     lengths: tuple[int, ...] | None = None
+    prefixes: tuple[tuple[int, int], ...] = ()
 
 
 class DecodingStep(Protocol):
@@ -234,7 +242,8 @@ class Transformer(nn.Module):
         pieces = self._plan(batch, positions, cache, None)
         is_chunked = self.chunk and max(batch.starts) + count > self.chunk
         chunk_pieces = self._plan(batch, positions, cache, self.chunk) if is_chunked else pieces
-        return CacheWindow(cache, place, rotation, pieces, chunk_pieces)
+        shared = shared_prefixes(batch.prefixes)
+        return CacheWindow(cache, place, rotation, pieces, chunk_pieces, shared)
 
     def _plan(
         self, batch: Batch, positions: torch.Tensor, cache: KVCache, chunk: int | None
@@ -245,19 +254,24 @@ class Transformer(nn.Module):
             chunk: attention stays within chunks of so many positions.
         """
         count, stop = len(batch.tokens[0]), max(batch.starts) + len(batch.tokens[0])
+        prefixes = [length for _, length in batch.prefixes]
 
         def mask(rows: slice, begin: int, stop: int) -> torch.Tensor:
             aligned = len(set(batch.starts[rows])) == 1
             of_rows = positions[rows][:1] if aligned else positions[rows]
-            return self._mask(of_rows, begin, stop, chunk)
+            masked = self._mask(of_rows, begin, stop, chunk)
+            if len(set(prefixes[rows])) > 1:
+                keys, ends = torch.arange(begin, stop), torch.tensor(prefixes[rows])
+                masked = masked.masked_fill(keys < ends[:, None, None, None], float("-inf"))
+            return masked
 
         if self.device.type == "cpu":
-            limits = Limits(
+            limits = CutLimits(
                 padding=CALL_NBYTES // cache.position_nbytes,
                 rows=-(-torch.get_num_threads() // cache.n_kv_heads),
                 block=cache.block or stop,
             )
-            return plan(batch.starts, count, limits, mask, chunk)
+            return plan(batch.starts, count, limits, mask, chunk, prefixes)
         rows = slice(0, len(batch.tokens))
         if chunk is None and stop == count > 1:
             return (Piece(rows, slice(0, count), 0, 0, stop),)
