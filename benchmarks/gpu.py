@@ -50,6 +50,7 @@ TESTS = (
     "-q",
     "-p",
     "no:cacheprovider",
+    "--show-capture=no",
     "-W",
     "default",
     "-m",

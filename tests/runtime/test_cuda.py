@@ -83,15 +83,15 @@ def test_products_of_rounded_weights_are_right(kind: Any, rows: int) -> None:
 
 @pytest.mark.parametrize("quantize", [None, "int8", "int4"])
 @pytest.mark.parametrize("compiled", [False, True])
-def test_bfloat16_answers_compiled_and_rounded(quantize: str | None, compiled: bool) -> None:
+def test_bfloat16_answers_compiled_and_rounded(
+    expected: list[int], quantize: str | None, compiled: bool
+) -> None:
     options: dict[str, Any] = {"device": DEVICE, "quantize": quantize, "compile": compiled}
     with Llama.open(demo.path(), dtype="bfloat16", max_seq_len=300, **options) as llama:
         tokens = answer(llama)
 
-        again = answer(llama)
-
     assert len(tokens) == 24
-    assert tokens == again
+    assert tokens[:4] == expected[:4]  # later ones may be as likely as others
 
 
 def test_a_row_does_not_depend_on_its_batch(expected: list[int]) -> None:
