@@ -153,7 +153,21 @@ def install(model: Transformer, wanted: bool | None) -> None:
         wanted: True: from the first step. None: on a GPU, after ``PATIENCE`` seconds of decoding.
             False: never.
     """
+    if wanted and model.device.type == "cpu" and not _has_compiler():
+        logging.getLogger("llamakit").warning("no C++ compiler found: the step is not compiled")
+        return
     if wanted or (wanted is None and model.device.type == "cuda"):
         use_private_cache()
         patience = 0.0 if wanted else PATIENCE
         model.decoder = CompiledDecoder(model, patience=patience, backend="inductor")
+
+
+def _has_compiler() -> bool:
+    """Return whether torch finds a C++ compiler."""
+    from torch._inductor.cpp_builder import get_cpp_compiler
+    from torch._inductor.exc import InvalidCxxCompiler
+
+    try:
+        return bool(shutil.which(get_cpp_compiler()))
+    except InvalidCxxCompiler:
+        return False

@@ -14,6 +14,7 @@ from llamakit.api import open_checkpoint
 from llamakit.runtime.compiled_decoder import (
     CACHE_VARIABLE,
     CompiledDecoder,
+    install,
     padded,
     use_private_cache,
     visible,
@@ -111,6 +112,20 @@ def test_nothing_is_compiled_before_it_pays(reference_cases: Path) -> None:
 
     assert before == 0
     assert counter.frame_count == 1
+
+
+def test_without_a_compiler_the_step_is_not_compiled(
+    reference_cases: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    from torch._inductor import config
+
+    monkeypatch.setattr(config.cpp, "cxx", ("/nowhere/g++",))
+    model = model_of(reference_cases)
+
+    install(model, wanted=True)
+
+    assert model.decoder is None
+    assert "no C++ compiler found" in caplog.text
 
 
 @pytest.mark.parametrize("planted", [None, "mkdir", "link"])
