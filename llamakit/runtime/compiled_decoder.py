@@ -102,11 +102,12 @@ class CompiledDecoder:
                 torch._dynamo.mark_static_address(tensor)
             return cache
         if self._cache is not cache or self._by_layer is None:
-            self._cache, self._by_layer = cache, copy.copy(cache)
-            self._by_layer.tensors = tuple(it.unbind() for it in cache.tensors)  # type: ignore[misc]
+            by_layer: Any = copy.copy(cache)
+            by_layer.tensors = tuple(it.unbind() for it in cache.tensors)
+            self._cache, self._by_layer = cache, by_layer
         return self._by_layer
 
-    def _compile(self, *arguments: object) -> torch.Tensor:
+    def _compile(self, *arguments: Any) -> torch.Tensor:
         """Run a step of a new shape, which compiles it; the first time is logged."""
         started = time.perf_counter()
         with ignored_warnings(""):  # torch's compiler uses what torch deprecates
