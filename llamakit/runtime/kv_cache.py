@@ -18,12 +18,15 @@ class Place:
         start: the first new position, if it is the same for all rows and known on the host.
         positions: ``(B, T)``.
         rows: the slot of each row, ``(B, 1)``.
+        counted: which rows are written, ``(B, 1)``; the others keep what the cache holds. None:
+            all. Only without ``start``.
     """
 
     slots: slice
     start: int | None
     positions: torch.Tensor
     rows: torch.Tensor
+    counted: torch.Tensor | None = None
 
     @classmethod
     def of(cls, first: int, start: int | None, positions: torch.Tensor) -> Place:
@@ -92,7 +95,7 @@ class KVCache:
         self, layer: int, slots: slice, begin: int, stop: int
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Return the keys and values of some positions, ``(B, K, S, D)`` each."""
-        keys, values = (it[layer, slots, :, begin:stop] for it in self.tensors)
+        keys, values = (it[layer][slots, :, begin:stop] for it in self.tensors)
         return keys, values
 
     def copy(self, source: int, target: int, start: int, stop: int) -> None:
@@ -159,7 +162,7 @@ class Int8KVCache(KVCache):
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Return a copy of the keys and values of some positions, ``(B, K, S, D)`` each."""
         keys, values, key_scales, value_scales = (
-            it[layer, slots, :, begin:stop] for it in self.tensors
+            it[layer][slots, :, begin:stop] for it in self.tensors
         )
         return keys.to(self.dtype) * key_scales, values.to(self.dtype) * value_scales
 
@@ -179,8 +182,11 @@ def _put(cached: torch.Tensor, place: Place, new: torch.Tensor) -> None:
     if place.start is not None:
         stop = place.start + new.shape[1]
         cached[place.slots, :, place.start : stop] = new.transpose(1, 2)
-    else:
-        cached[place.rows, :, place.positions] = new
+        return
+    if place.counted is not None:
+        held = cached[place.rows, :, place.positions]  # (B, T, K, X)
+        new = torch.where(place.counted[..., None, None], new, held)
+    cached[place.rows, :, place.positions] = new
 
 
 def _zeros(shape: tuple[int, ...], dtype: torch.dtype, device: torch.device) -> torch.Tensor:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Container, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import torch
@@ -188,7 +188,12 @@ class Transformer(nn.Module):
         return x[rows, torch.tensor(batch.lengths, device=x.device) - 1]
 
     def step(
-        self, tokens: torch.Tensor, positions: torch.Tensor, cache: KVCache, stop: int
+        self,
+        tokens: torch.Tensor,
+        positions: torch.Tensor,
+        cache: KVCache,
+        stop: int,
+        counted: torch.Tensor | None = None,
     ) -> torch.Tensor:
         """Compute one new token of each row with fixed shapes, for torch.compile.
 
@@ -196,11 +201,12 @@ class Transformer(nn.Module):
             tokens: ``(B, 1)``.
             positions: ``(B, 1)``.
             stop: how many positions of the cache are attended to.
+            counted: ``(B, 1)``, False for rows that are padding; None: there is none.
         Returns:
             ``(B, V)`` float32.
         """
         assert self._rotations is not None
-        place = Place.of(0, None, positions)
+        place = replace(Place.of(0, None, positions), counted=counted)
         rotation = self._rotations[positions].unsqueeze(2)
         pieces, chunk_pieces = (
             (_whole(positions, stop, self._mask(positions, 0, stop, chunk)),)
