@@ -121,7 +121,8 @@ def complete(
             check_names(prompts, Path(options.output))  # a refusal leaves no empty file
             record = provenance(toolkit, model, options)
             path = stack.enter_context(output_file(options.output))
-            file = stack.enter_context(open_answers(path))
+            file = open_answers(path)
+            stack.enter_context(file)
             missing = _missing(file, prompts, wanted, None if options.mixed else record)
         if not wanted:
             note(f"part {options.part} of {len(prompts)} prompts has none")
