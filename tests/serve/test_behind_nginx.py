@@ -13,7 +13,7 @@ from pathlib import Path
 
 import httpx
 import pytest
-from server_kit import LONG, QUESTION, threaded, wait_until
+from server_kit import LONG, QUESTION, held, threaded, wait_until
 
 from llamakit.api import Llama
 from llamakit.serve.server import Server, listen
@@ -146,18 +146,26 @@ def test_a_restart_of_one_server_after_the_other_loses_no_request(site: Site) ->
 
 
 def test_a_server_with_too_many_connections_is_not_left_out(site: Site) -> None:
+    with site.server(0), site.server(1):  # until none is left out for what it did before
+        wait_until(lambda: len({*answerers(asked(site, []))}) == 2)
     with site.server(0, connections=2), site.server(1, connections=2):
-        streams = [Stream(site, "busy") for _ in range(2)]
-        for stream in streams:
-            stream.wait_for_event()
-
-        refused = site.ask("busy")
+        with held(site.llama) as step:
+            streams = [Stream(site, "busy", processors=[step.name]) for _ in range(2)]
+            step.wait()
+            wait_until(lambda: sum(map(connections_to, site.ports)) == 2)
+            refused = site.ask("busy")
         assert [stream.last_line() for stream in streams] == ["data: [DONE]"] * 2
         afterwards = [site.ask("busy"), site.ask("busy")]
 
     assert refused.status_code == 429
     assert {it.status_code for it in afterwards} == {200}
     assert len({*answerers([refused, *afterwards])}) == 1
+
+
+def connections_to(port: int) -> int:
+    """Return how many connections a server has that listens at a port."""
+    lines = Path("/proc/net/tcp").read_text("utf-8").splitlines()[1:]
+    return sum(it[1].endswith(f":{port:04X}") and it[3] == "01" for it in map(str.split, lines))
 
 
 def asked(site: Site, answers: list[httpx.Response]) -> list[httpx.Response]:
@@ -175,10 +183,10 @@ def answerers(answers: list[httpx.Response]) -> list[str]:
 class Stream:
     """An answer that is read in a thread, event by event."""
 
-    def __init__(self, site: Site, conversation: str) -> None:
+    def __init__(self, site: Site, conversation: str, **more: object) -> None:
         self._lines: list[str] = []
         self._begun = threading.Event()
-        self._thread = threading.Thread(target=self._read, args=(site, conversation))
+        self._thread = threading.Thread(target=self._read, args=(site, conversation, more))
         self._thread.start()
 
     def wait_for_event(self) -> None:
@@ -189,13 +197,13 @@ class Stream:
         self._thread.join(180)
         return self._lines[-1]
 
-    def _read(self, site: Site, conversation: str) -> None:
+    def _read(self, site: Site, conversation: str, more: dict[str, object]) -> None:
         try:
             with httpx.stream(
                 "POST",
                 f"{site.url}/v1/completions",
                 headers={"X-Conversation": conversation},
-                json=LONG | {"stream": True},
+                json=LONG | {"stream": True} | more,
                 timeout=180,
                 trust_env=False,
             ) as answer:
