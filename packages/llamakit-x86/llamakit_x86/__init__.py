@@ -11,21 +11,21 @@ if TYPE_CHECKING:
     from llamakit.hookspecs import Registrar
 
 INT8 = KernelSpec(
-    "llamakit_vnni.weights:pack_int8",
+    "llamakit_x86.weights:pack_int8",
     bits=8,
     exactness="rounded-activations",
-    missing="llamakit_vnni.library:missing",
+    missing="llamakit_x86.library:missing",
 )
 INT4 = KernelSpec(
-    "llamakit_vnni.weights:pack_int4",
+    "llamakit_x86.weights:pack_int4",
     bits=4,
     exactness="rounded-activations",
-    missing="llamakit_vnni.library:missing",
+    missing="llamakit_x86.library:missing",
 )
 
 
 @hookimpl
 def register_kernels(kernels: Registrar[KernelSpec]) -> None:
     """Offer products by weights of 8 and 4 bits."""
-    kernels.register("vnni-int8", INT8, help="8 bits by activations in 8, groups of 32")
-    kernels.register("vnni-int4", INT4, help="4 bits by activations in 8, groups of 32")
+    kernels.register("x86-int8", INT8, help="8 bits by activations in 8, groups of 32")
+    kernels.register("x86-int4", INT4, help="4 bits by activations in 8, groups of 32")

@@ -29,7 +29,7 @@ def missing() -> str:
     if _path() is None:
         return (
             "the C code was not compiled when it was installed: install a C compiler, then, in a "
-            "clone of llamakit, `pip install --force-reinstall --no-deps packages/llamakit-vnni`"
+            "clone of llamakit, `pip install --force-reinstall --no-deps packages/llamakit-x86`"
         )
     is_slow = next(iter(instruction_sets())) == GENERIC
     return "this CPU has neither AVX2 nor AVX-512 VNNI" if is_slow else ""
