@@ -17,6 +17,6 @@ def test_doctor_measures_it_and_a_model_answers_with_it(run, tmp_path):
 
     lacks = machine["unavailable"]
     measured = {timing["kernel"] for timing in machine["timings"]}
-    assert {"x86-int8", "x86-int4"} <= measured | set(lacks)
+    assert {"x86-bf16", "x86-int8", "x86-int4"} <= measured | set(lacks)
     assert "compile" not in lacks.get("x86-int4", ""), lacks  # there is a compiler here
     assert good(run(*words, "Once upon a time")) == before
