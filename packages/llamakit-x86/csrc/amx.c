@@ -8,10 +8,7 @@
 #include "storing.h"
 
 /* How far ahead of its use a block is fetched where one pass is all there is. */
-#ifndef AHEAD
-#define AHEAD 4096
-#define HINT _MM_HINT_T0
-#endif
+#define AHEAD 16384
 
 struct tiles {
     uint8_t palette, start, reserved[14];
@@ -41,8 +38,8 @@ FUNCTION static void amx_one(const struct pass *pass, float out[][2 * BLOCK]) {
     _tile_zero(1);
     for (int64_t group = 0; group < pass->groups; group++) {
         for (int i = 0; i < RECORD16; i += 64) {
-            _mm_prefetch(left + AHEAD + i, HINT);
-            _mm_prefetch(right + AHEAD + i, HINT);
+            _mm_prefetch(left + AHEAD + i, _MM_HINT_T1);
+            _mm_prefetch(right + AHEAD + i, _MM_HINT_T1);
         }
         _tile_loadd(4, rows, 64);
         _tile_loadd(6, left, 64);

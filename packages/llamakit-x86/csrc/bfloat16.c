@@ -29,7 +29,7 @@ const char *llamakit_name16(int number) {
 int llamakit_needs16(int number) { return SETS[number]->needs; }
 
 /* Bytes of activations that stay in a core's cache while a chunk of blocks is multiplied. */
-enum { CACHED = 1 << 20 };
+enum { CACHED = 3 << 19 };
 
 struct job {
     const struct weight16 *weight;
@@ -60,6 +60,10 @@ static void pack_group(const struct job *job, int64_t row, int64_t group, int64_
     }
     const int64_t size = job->set->is_wide ? 4 : 2;
     char *to = job->values + place * GROUP * size;
+    if (count == GROUP && size == 2) { /* of a size that the compiler knows */
+        memcpy(to, (const char *)job->input + from * 2, GROUP * 2);
+        return;
+    }
     if (count) memcpy(to, (const char *)job->input + from * size, (size_t)(count * size));
     memset(to + count * size, 0, (size_t)((GROUP - count) * size));
 }
