@@ -10,17 +10,14 @@ weight a second, and times the speed of ``F.linear`` in bfloat16.
 from __future__ import annotations
 
 import argparse
-import random
-import time
 
 import torch
 
 from llamakit.plugin_manager.registry import Entry
-from llamakit.runtime.kernels.calibration import COPIES, empty_cache
 from llamakit.runtime.kernels.kernel import Kernel
-from llamakit.runtime.kernels.registered import kernels_for, pack
+from llamakit.runtime.kernels.measuring import packed_copies, quickest_tenths
+from llamakit.runtime.kernels.registered import kernels_for
 from llamakit.runtime.kernels.rounded import round_weight
-from llamakit.runtime.kernels.trial import copied
 
 
 def main() -> None:
@@ -35,7 +32,7 @@ def main() -> None:
     kernels = {name: some for name, some in made.items() if some}
     for rows in map(int, arguments.rows.split(",")):
         x = torch.randn(rows, arguments.inputs).bfloat16()
-        best = measure(kernels, x, arguments.seconds)
+        best = quickest_tenths(kernels, x, arguments.seconds)
         print(f"\n{rows} rows{'GB/s':>16}{'µs':>9}   times F.linear")
         for name, seconds in best.items():
             speed = kernels[name][0].nbytes / seconds / 1e9
@@ -59,25 +56,7 @@ def packed(entry: Entry, weight: torch.Tensor) -> list[Kernel]:
     """Pack copies of a weight; none if the kernel does not take it."""
     bits = entry.value.bits
     held = weight if bits == 16 else round_weight(weight, "int8" if bits == 8 else "int4")
-    made = (pack(entry, copied(held), torch.bfloat16) for _ in range(COPIES))
-    return [kernel for kernel in made if kernel is not None]
-
-
-@torch.inference_mode()
-def measure(kernels: dict[str, list[Kernel]], x: torch.Tensor, seconds: float) -> dict[str, float]:
-    """Return the seconds of one call of each kernel, the quickest tenth."""
-    taken: dict[str, list[float]] = {name: [] for name in kernels}
-    empty, end, turn = empty_cache(), time.perf_counter() + seconds, 0
-    while time.perf_counter() < end or turn < 2 * COPIES:
-        if turn % COPIES == 0:
-            empty()
-        for name in random.sample(list(kernels), len(kernels)):
-            kernel = kernels[name][turn % COPIES]
-            start = time.perf_counter()
-            kernel(x)
-            taken[name].append(time.perf_counter() - start)
-        turn += 1
-    return {name: sorted(them)[len(them) // 10] for name, them in taken.items()}
+    return packed_copies(entry, held, torch.bfloat16)
 
 
 if __name__ == "__main__":

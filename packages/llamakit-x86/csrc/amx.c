@@ -34,8 +34,8 @@ FUNCTION static void amx_end(void) { _tile_release(); }
 FUNCTION static void amx_one(const struct pass *pass, float out[][2 * BLOCK]) {
     const uint8_t *left = pass->block[0], *right = pass->block[1];
     const uint8_t *rows = pass->values;
-    _tile_zero(0);
-    _tile_zero(1);
+    _tile_loadd(0, out[0], 4 * 2 * BLOCK);
+    _tile_loadd(1, out[0] + BLOCK, 4 * 2 * BLOCK);
     for (int64_t group = 0; group < pass->groups; group++) {
         for (int i = 0; i < RECORD16; i += 64) {
             _mm_prefetch(left + AHEAD + i, _MM_HINT_T1);
@@ -61,13 +61,13 @@ FUNCTION static void amx_two(const struct pass *pass, float out[][2 * BLOCK]) {
     const uint8_t *left = pass->block[0], *right = pass->block[1];
     const uint8_t *next = pass->next[0], *after = pass->next[1];
     const int64_t tile = 64 * TILE_ROWS;
-    const uint8_t *rows = pass->values, *more = rows + tile * pass->groups;
+    const uint8_t *rows = pass->values, *more = rows + tile * pass->tile_groups;
     const int64_t first = pass->parts ? 16 * pass->part / pass->parts : 0;
     const int64_t end = pass->parts ? 16 * (pass->part + 1) / pass->parts : 0;
-    _tile_zero(0);
-    _tile_zero(1);
-    _tile_zero(2);
-    _tile_zero(3);
+    _tile_loadd(0, out[0], 4 * 2 * BLOCK);
+    _tile_loadd(1, out[0] + BLOCK, 4 * 2 * BLOCK);
+    _tile_loadd(2, out[TILE_ROWS], 4 * 2 * BLOCK);
+    _tile_loadd(3, out[TILE_ROWS] + BLOCK, 4 * 2 * BLOCK);
     for (int64_t group = 0; group < pass->groups; group++) {
         _tile_loadd(4, rows, 64);
         _tile_loadd(6, left, 64);

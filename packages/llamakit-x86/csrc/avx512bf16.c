@@ -10,7 +10,7 @@
 #define FLOATS __m512
 #define WEIGHTS __m512i
 #define LOAD(p) _mm512_loadu_si512(p)
-#define ZERO() _mm512_setzero_ps()
+#define LOAD_SUMS(p) _mm512_loadu_ps(p)
 #define STORE(p, v) _mm512_storeu_ps(p, v)
 #define WIDEN(pairs) (pairs)
 #define ADD_PRODUCTS(sums, weights, two)                                                          \

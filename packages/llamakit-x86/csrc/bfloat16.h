@@ -21,13 +21,15 @@ struct weight16 {
 /* Up to PASS_ROWS rows of activations. In a tile those of one group of 32 inputs lie together:
  * groups x width x GROUP, bfloat16 or float32 as the instructions take them; tiles follow. */
 struct pass {
-    const void *values;
-    int64_t groups, width, count; /* `width` rows in a tile, `count` of the pass are wanted */
+    const void *values; /* from the first group that is multiplied on */
+    int64_t groups, tile_groups; /* how many are multiplied, and how many a tile has */
+    int64_t width, count; /* `width` rows in a tile, `count` of the pass are wanted */
     const uint8_t *block[2], *next[2]; /* what is multiplied by, and what will be after it */
     int64_t part, parts; /* the share of `next` that this pass fetches; parts is 0: none of it */
 };
 
-/* Multiply the rows by two blocks: out is rows x (16 outputs of the one, 16 of the other). */
+/* Multiply the rows by two blocks and add the products to out: rows, a multiple of `width` of
+ * them, x (16 outputs of the one, 16 of the other). */
 typedef void (*multiply_blocks)(const struct pass *pass, float out[][2 * BLOCK]);
 
 /* Store a row of a pass, one value for each of `count` outputs: float32 or bfloat16. */

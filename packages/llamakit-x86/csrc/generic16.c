@@ -10,8 +10,8 @@
 static void generic_multiply16(const struct pass *pass, float out[][2 * BLOCK]) {
     for (int64_t row = 0; row < pass->count; row++)
         for (int i = 0; i < 2 * BLOCK; i++) {
-            const int64_t tile = row / TILE_ROWS * TILE_ROWS * pass->groups;
-            float sum = 0;
+            const int64_t tile = row / TILE_ROWS * TILE_ROWS * pass->tile_groups;
+            float sum = out[row][i];
             for (int64_t k = 0; k < pass->groups * GROUP; k++) {
                 const int64_t place = tile + k / GROUP * pass->width + row % TILE_ROWS;
                 const float value = ((const float *)pass->values)[place * GROUP + k % GROUP];

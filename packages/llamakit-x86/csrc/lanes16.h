@@ -1,6 +1,6 @@
 /* The products of rows and blocks of bfloat16. Included for each instruction set, which defines
  *   FUNCTION, NAME(x), LANES outputs of a vector, MOST rows at once,
- *   VALUE of an activation, PAIRS of weights, and FLOATS, LOAD, ZERO, STORE for its vectors,
+ *   VALUE of an activation, PAIRS of weights, and FLOATS, LOAD, LOAD_SUMS, STORE for its vectors,
  *   WEIGHTS, made by WIDEN(pairs), and ADD_PRODUCTS(sums, weights, two activations). */
 #include <immintrin.h>
 
@@ -14,7 +14,10 @@ FUNCTION static inline __attribute__((always_inline)) void NAME(rows16)(
         const uint8_t *right = pass->block[(side + LANES) / BLOCK] + (side + LANES) % BLOCK * 4;
         const VALUE *values = (const VALUE *)pass->values + first * GROUP;
         FLOATS sums[MOST], more[MOST];
-        for (int r = 0; r < rows; r++) sums[r] = more[r] = ZERO();
+        for (int r = 0; r < rows; r++) {
+            sums[r] = LOAD_SUMS(out[r] + side);
+            more[r] = LOAD_SUMS(out[r] + side + LANES);
+        }
         for (int64_t group = 0; group < pass->groups; group++) {
 #pragma GCC unroll 4
             for (int j = 0; j < GROUP / 2; j++) {
@@ -56,6 +59,6 @@ FUNCTION static void NAME(multiply16)(const struct pass *pass, float out[][2 * B
     NAME(tile16)(pass, pass->count < TILE_ROWS ? pass->count : TILE_ROWS, out);
     if (pass->count <= TILE_ROWS) return;
     struct pass other = *pass;
-    other.values = (const VALUE *)pass->values + TILE_ROWS * pass->groups * GROUP;
+    other.values = (const VALUE *)pass->values + TILE_ROWS * pass->tile_groups * GROUP;
     NAME(tile16)(&other, pass->count - TILE_ROWS, out + TILE_ROWS);
 }

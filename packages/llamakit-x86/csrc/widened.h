@@ -1,7 +1,7 @@
 /* Pairs of bfloat16 as two vectors of float32, for instruction sets that multiply no bfloat16. */
 #define VALUE float
 #define WEIGHTS struct NAME(widened)
-#define ZERO() INTRINSIC(setzero_ps)()
+#define LOAD_SUMS(p) INTRINSIC(loadu_ps)(p)
 #define STORE(p, v) INTRINSIC(storeu_ps)(p, v)
 #define WIDEN(pairs)                                                                              \
     (WEIGHTS){AS_FLOATS(INTRINSIC(slli_epi32)(pairs, 16)),                                        \

@@ -14,6 +14,9 @@ SETS = instruction_sets(16)
 SHAPES = [(1, 1), (16, 32), (17, 33), (48, 96), (130, 352), (64, 70), (33, 1031)]
 """Of weights: some end within a block of 16 outputs, or within a group of 32 inputs."""
 
+ROWS = (*range(18), 20, 24, 25, 31, 32, 33)
+"""Of activations: every tail of a tile of 16, and of vectors for up to 8 rows behind one."""
+
 LEAST = 2.0**-126
 """Smaller magnitudes are denormal."""
 
@@ -36,13 +39,12 @@ def test_they_are_as_exact_as_float32_sums_for_every_tail(name, shape):
     weight = random(*shape)
     for dtype in (torch.bfloat16, torch.float32) if name in WIDE else (torch.bfloat16,):
         packed = pack(weight, dtype, name)
-        for rows in range(34) if name != GENERIC else (0, 1, 17):
-            x = random(rows, shape[1], seed=rows, dtype=dtype)
-
-            exact = x.double() @ weight.double().T
-
-            off = (packed(x).double() - exact).abs()
-            assert (off <= allowed(x, weight, exact)).all()
+        x = random(max(ROWS), shape[1], seed=1, dtype=dtype)
+        exact = x.double() @ weight.double().T
+        most = allowed(x, weight, exact)
+        for rows in ROWS if name != GENERIC else (0, 1, 17):
+            off = (packed(x[:rows]).double() - exact[:rows]).abs()
+            assert (off <= most[:rows]).all()
 
 
 @pytest.mark.parametrize("name", [name for name in SETS if name != GENERIC])
