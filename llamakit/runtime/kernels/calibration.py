@@ -216,6 +216,7 @@ def _measure(
             SECONDS * len(kernels),
             lambda name, error: leave_out(by_name[name], error),
         )
+        kernels = {name: kernels[name] for name in best}
         timings += [Timing(name, rows, it, sizes[name] / it) for name, it in best.items()]
     return [timing for timing in timings if timing.kernel in kernels]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import random
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import torch
@@ -16,6 +16,8 @@ from llamakit.runtime.kernels.kernel import Kernel
 from llamakit.runtime.kernels.registered import pack
 from llamakit.runtime.kernels.rounded import Weight
 from llamakit.runtime.kernels.trial import copied
+
+Product = Callable[[torch.Tensor], torch.Tensor]
 
 COPIES = 4
 """Weights multiplied in turn; before each turn the processor's cache is filled with others."""
@@ -29,7 +31,7 @@ def packed_copies(entry: Entry, weight: Weight, dtype: torch.dtype) -> list[Kern
 
 @torch.inference_mode()
 def quickest_tenths(
-    kernels: dict[str, list[Kernel]],
+    kernels: Mapping[str, Sequence[Product]],
     x: torch.Tensor,
     seconds: float,
     leave_out: Callable[[str, PluginError], object] | None = None,
@@ -37,7 +39,7 @@ def quickest_tenths(
     """Return the seconds of one call of each kernel, the quickest tenth.
 
     Args:
-        kernels: copies of each, by its name; one that fails is removed.
+        kernels: the products of copies of each, by its name; one that fails is left out.
         seconds: for all of them together.
         leave_out: told of one that fails; None: the error is raised.
     """
@@ -46,7 +48,7 @@ def quickest_tenths(
     while time.perf_counter() < end or turn < 2 * COPIES:
         if turn % COPIES == 0:
             empty()
-        for name in random.sample(list(kernels), len(kernels)):
+        for name in random.sample(list(taken), len(taken)):
             try:
                 start = time.perf_counter()
                 kernels[name][turn % COPIES](x)
@@ -55,9 +57,9 @@ def quickest_tenths(
                 if leave_out is None:
                     raise
                 leave_out(name, error)
-                del kernels[name]
+                del taken[name]
         turn += 1
-    return {name: sorted(taken[name])[len(taken[name]) // 10] for name in kernels}
+    return {name: sorted(them)[len(them) // 10] for name, them in taken.items()}
 
 
 def empty_cache() -> Callable[[], object]:

@@ -18,7 +18,7 @@ static int multiply_ones(void) {
     const uint8_t *block = (const uint8_t *)ones;
     const struct pass pass = {.values = ones, .groups = 1, .width = TILE_ROWS, .count = TILE_ROWS,
                               .block = {block, block}, .next = {block, block}};
-    float out[PASS_ROWS][2 * BLOCK];
+    float out[PASS_ROWS][2 * BLOCK] = {{0}};
     llamakit_amx.begin(TILE_ROWS);
     llamakit_amx.multiply(&pass, out);
     llamakit_amx.end();
