@@ -13,6 +13,7 @@ measured where ``--llama-cpp`` names an interpreter that has llama-cpp-python an
 ``--build-llama-cpp`` makes one in the folder of the benchmark (it compiles for some minutes).
 vLLM is measured where ``--vllm`` names an interpreter that has its CPU build
 (``benchmarks/engines.py`` says how to make one); its first start compiles for minutes.
+The last table has llamakit's ratio to the best peer, and the one that is wanted.
 """
 
 from __future__ import annotations
@@ -25,10 +26,19 @@ import subprocess
 import sys
 import time
 import venv
-from dataclasses import dataclass
 from pathlib import Path
 
 import platformdirs
+from decoding.decode_report import (
+    PARTS,
+    Configuration,
+    Results,
+    final_rows,
+    print_final,
+    report,
+    summary,
+    write_json,
+)
 from decoding.random_model import (
     SHAPES,
     make_checkpoint,
@@ -41,38 +51,7 @@ PROMPT = 128
 PROGRAMS = Path(__file__).parent / "decoding"
 
 
-@dataclass(frozen=True)
-class Configuration:
-    """One engine with one form of the weights and one number of rows."""
-
-    engine: str
-    form: str
-    rows: int
-    first_only: bool = False
-
-    @property
-    def name(self) -> str:
-        """As the table shows it."""
-        what = "cold, to the end" if self.engine == "cat" else "first token, cold"
-        what = what if self.first_only else f"batch {self.rows}"
-        return f"{self.engine} {self.form}, {what}"
-
-
-PARTS = {
-    "b1": [(it, "bf16", 1) for it in ("llamakit", "transformers", "llama.cpp", "vllm")],
-    "b8": [(it, "bf16", 8) for it in ("llamakit", "transformers", "llama.cpp", "vllm")],
-    "int8-b1": [("llamakit", "int8", 1), ("llama.cpp", "q8_0", 1)],
-    "int8-b8": [("llamakit", "int8", 8), ("llama.cpp", "q8_0", 8)],
-    "int4-b1": [("llamakit", "int4", 1), ("llama.cpp", "q4_0", 1)],
-    "cold": [
-        ("llamakit", "bf16", 1, True),
-        ("transformers", "bf16", 1, True),
-        ("cat", "to /dev/null", 1, True),
-    ],
-    "cold-int8": [("llamakit", "int8", 1, True), ("cat", "to /dev/null", 1, True)],
-}
 QUANTIZE = {"bf16": None, "int8": "int8", "int4": "int4"}
-Results = dict[Configuration, list[dict]]
 
 
 def main() -> None:
@@ -90,6 +69,7 @@ def main() -> None:
     # Where a virtual machine names AMX and does not give it, repacking ends in SIGILL.
     parser.add_argument("--no-repack", action="store_true", help="llama.cpp's weights as stored")
     parser.add_argument("--vllm", metavar="PYTHON", help="has vLLM's CPU build")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write all that was measured")
     arguments = parser.parse_args()
     folder = arguments.folder / "benchmark"
     if arguments.build_llama_cpp:
@@ -106,11 +86,20 @@ def main() -> None:
     for number in range(arguments.rounds):
         order = wanted if number % 2 == 0 else wanted[::-1]
         for configuration in order:
-            results[configuration].append(bench.run(configuration))
-            print(f"  {configuration.name}: {summary(results[configuration][-1])}", flush=True)
+            try:
+                run = bench.run(configuration)
+            except subprocess.CalledProcessError as error:  # the others are not to be lost
+                print(f"  {configuration.name}: status {error.returncode}", flush=True)
+                continue
+            results[configuration].append(run)
+            print(f"  {configuration.name}: {summary(run)}", flush=True)
+        if arguments.json:
+            write_json(arguments.json, arguments.shape, results)
     report(results)
     if not arguments.no_check:
-        bench.check(wanted)
+        bench.check([it for it in wanted if results[it]])
+    print_final(final_rows(results))
+    sys.exit(0 if all(results.values()) else 1)
 
 
 class Bench:
@@ -170,7 +159,7 @@ class Bench:
         ours = [it for it in wanted if it.engine == "llamakit" and not it.first_only]
         if not ours:
             return
-        print("\nids that differ from float32's greedy ones, each step from float32's own ids:")
+        print("\ntokens that differ from float32's greedy ones, each step from float32's own:")
         exact = self.run(Configuration("llamakit", "bf16", 1), dtype="float32")
         right, margins = exact["tokens"][0], exact["margins"][0]
         for configuration in ours:
@@ -204,56 +193,6 @@ def drop_from_cache(*folders: Path) -> None:
             if path.is_file():
                 with path.open("rb") as file:
                     os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
-
-
-def rates(configuration: Configuration, runs: list[dict]) -> tuple[float, float]:
-    """Return tokens a second while decoding, over all rows: the median, and the quickest tenth."""
-    steps = sorted(step for run in runs for step in run["steps"])
-    return tuple(
-        configuration.rows / it for it in (statistics.median(steps), steps[len(steps) // 10])
-    )
-
-
-def summary(run: dict) -> str:
-    if "steps" not in run:
-        return f"{run['cold']:.1f} s"
-    milliseconds = 1000 * statistics.median(run["processor"])
-    return (
-        f"{1 / statistics.median(run['steps']):.2f} steps/s, {milliseconds:.0f} ms of processor a "
-        f"step, prefill {run['prefill']:.0f} ids/s"
-    )
-
-
-def report(results: Results) -> None:
-    """Print what was measured, and llamakit's ratio to each peer of the same part."""
-    columns = f"{'ids/s':>8}{'quickest':>9}{'ms/step':>9}{'prefill':>9}{'cold, s':>9}"
-    print(f"\n{'':40}{columns}   llamakit against it")
-    for part in PARTS.values():
-        group = [Configuration(*it) for it in part if Configuration(*it) in results]
-        for configuration in group:
-            print(line(configuration, group[0], results))
-
-
-def line(configuration: Configuration, ours: Configuration, results: Results) -> str:
-    runs, own = results[configuration], results[ours]
-    if configuration.first_only:
-        cold, best = (statistics.median(it["cold"] for it in some) for some in (runs, own))
-        ratio = "" if configuration == ours else f"{cold / best:8.2f}"
-        return f"{configuration.name:40}{'':35}{cold:9.1f}   {ratio}"
-    (speed, quickest), (usual, best) = rates(configuration, runs), rates(ours, own)
-    prefill = max(it["prefill"] for it in runs)
-    used, least = (processor(some) for some in (runs, own))
-    columns = f"{speed:8.2f}{quickest:9.2f}{used:9.1f}{prefill:9.0f}{'':9}"
-    if configuration == ours:
-        return f"{configuration.name:40}{columns}"
-    prefills = max(it["prefill"] for it in own) / prefill
-    ratio = f"{usual / speed:.2f}, quickest {best / quickest:.2f}, prefill {prefills:.2f}"
-    return f"{configuration.name:40}{columns}   {ratio}, processor {used / least:.2f}"
-
-
-def processor(runs: list[dict]) -> float:
-    """Return the processor's milliseconds a step, over all threads."""
-    return 1000 * statistics.median(it for run in runs for it in run["processor"])
 
 
 if __name__ == "__main__":

@@ -59,6 +59,8 @@ def main() -> None:
     for _ in range(given.rounds):
         for kind, speeds in found.items():
             speeds.append(speed(given.model, given.prompts, given.tokens, *kind))
+            replicas, threads_each = kind
+            print(f"{replicas} x {threads_each} threads: {speeds[-1]:.0f} tokens/s", flush=True)
     one, two, threads = (median(speeds) for speeds in found.values())
     print(f"one replica, one thread   {one:8.0f} tokens/s")
     print(f"two replicas, one thread  {two:8.0f} tokens/s: {two / one:.2f} of the first")

@@ -12,6 +12,7 @@ _OTHERS = (
     "kv-cache output-dir limit-rate connections max-shard-size keep drop rename vocab-size "
     "pad-vocab-to-multiple init into"
 )
+_FORMAT_OPTION = re.compile(r"--prompt-format ([a-z-]+):([a-z]+)=([A-Z]+)\b")
 _FLAG = re.compile(
     rf"(?<![\w-])--({'|'.join((*_SWITCHES, *_RENAMED, *_OTHERS.split()))})(?![\w-])"
     r"(?: ([A-Z][A-Z0-9]*\b|[0-9][0-9.]*\b))?"
@@ -23,7 +24,9 @@ def as_arguments(message: str) -> str:
 
     Flags of other programs, and those without an argument, stay.
     """
-    return _FLAG.sub(_argument, message) if "--" in message else message
+    if "--" not in message:
+        return message
+    return _FLAG.sub(_argument, _FORMAT_OPTION.sub(r'prompt_format("\1", \2=\3)', message))
 
 
 def _argument(match: re.Match[str]) -> str:

@@ -43,6 +43,9 @@ from llamakit._distribution import install_command
 from llamakit.argument_names import as_arguments
 from llamakit.printable import listed, printable
 
+INTERRUPTED_STATUS = 130
+"""The exit status after Ctrl-C."""
+
 
 class LlamakitError(Exception):
     """The base of every error that llamakit raises on purpose.

@@ -32,6 +32,10 @@ COMMANDS_ONLY |= {"--on", "--part", "--replicas"}
         ("raise --max-seq-len", "raise max_seq_len"),
         ("pass it with --tokenizer FILE", "pass it with tokenizer=FILE"),
         ("Use --model-parallel-size 2 or fewer", "Use model_parallel_size=2 or fewer"),
+        (
+            "name one with --prompt-format jinja:file=FILE",
+            'name one with prompt_format("jinja", file=FILE)',
+        ),
         ("pass --base or --instruct", "pass instruct=False or instruct=True"),
         ("pass it with --url-file FILE, or", "pass it with link=FILE, or"),
         (

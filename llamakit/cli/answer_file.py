@@ -6,6 +6,7 @@ prompt is answered again.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 from collections.abc import Mapping, Sequence
@@ -48,7 +49,7 @@ class AnswerFile:
     """Answers on disk, by the id of their prompt. Use it in a ``with`` statement.
 
     Args:
-        path: created if it does not exist.
+        path: created if it does not exist, and removed again if an error comes before any answer.
         keep: keep what is read in ``earlier``.
     Raises:
         FileFormatError: the file has other content.
@@ -61,10 +62,12 @@ class AnswerFile:
         self._keep = keep
         self._digests: dict[str | int, tuple[str, int | None]] = {}
         self._settings: dict[str, dict[str, Any]] = {}
-        flags = os.O_RDWR | os.O_APPEND | os.O_CREAT
-        self._file = os.fdopen(open_descriptor(follow_own_links(path), flags), "ab", buffering=0)
+        self._target = follow_own_links(path)
+        descriptor, self._is_new = _open_or_create(self._target)
+        self._file = os.fdopen(descriptor, "ab", buffering=0)
         try:
             lock_answers(self._file, path)
+            _check_is_there(self._file, path)
             self._read()
         except BaseException:
             self._file.close()
@@ -74,8 +77,11 @@ class AnswerFile:
         """Return the file itself."""
         return self
 
-    def __exit__(self, *unused: object) -> None:
-        """Close it."""
+    def __exit__(self, kind: type[BaseException] | None, *unused: object) -> None:
+        """Close it; an error before the first answer leaves no empty file."""
+        if kind is not None and self._is_new and not os.fstat(self._file.fileno()).st_size:
+            with contextlib.suppress(OSError):  # Windows removes no open file
+                self._target.unlink()  # while it is locked: nobody else has written to it
         self._file.close()
 
     def __len__(self) -> int:
@@ -146,6 +152,35 @@ class AnswerFile:
             self._settings[json.dumps(settings, sort_keys=True)] = settings
         if self._keep:
             self.earlier.append(record)
+
+
+def _open_or_create(path: Path) -> tuple[int, bool]:
+    """Open a file to read it and to append to it; say whether it was not there before."""
+    flags = os.O_RDWR | os.O_APPEND
+    try:
+        return open_descriptor(path, flags), False
+    except FileNotFoundError:
+        pass
+    try:
+        return open_descriptor(path, flags | os.O_CREAT | os.O_EXCL), True
+    except FileExistsError:  # another process was quicker
+        return open_descriptor(path, flags), False
+
+
+def _check_is_there(file: IO[bytes], path: Path) -> None:
+    """Check that a file has not been removed between its opening and its locking.
+
+    Raises:
+        DestinationError: the process that had made it has.
+    """
+    try:
+        is_there = os.path.samestat(os.fstat(file.fileno()), path.stat())
+    except FileNotFoundError:
+        is_there = False
+    if not is_there:
+        raise DestinationError(
+            f"{path} was removed by another program just now: run the same command again"
+        )
 
 
 def read_answer(line: bytes, path: Path, number: int) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from llamakit.cli.download_progress import ProgressDisplay, open_display
 from llamakit.cli.terminal import format_nbytes, note
 from llamakit.download.events import Event, Planned
 from llamakit.download.inventory import is_large
-from llamakit.errors import LlamakitError, for_commands
+from llamakit.errors import INTERRUPTED_STATUS, LlamakitError, for_commands
 
 
 @contextlib.contextmanager
@@ -72,6 +72,6 @@ def _print_error(error: LlamakitError | OSError | KeyboardInterrupt) -> None:
     if isinstance(error, OSError) and error.strerror:
         message = f"{error.strerror}: {error.filename}" if error.filename else error.strerror
     if isinstance(error, KeyboardInterrupt):
-        status, message = 130, "interrupted"
+        status, message = INTERRUPTED_STATUS, "interrupted"
     line = {"event": "error", "message": message, "exit_status": status}
     click.echo(json_text(line))

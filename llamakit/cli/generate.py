@@ -120,7 +120,8 @@ def complete(
         if options.output is not None:
             check_names(prompts, Path(options.output))  # a refusal leaves no empty file
             record = provenance(toolkit, model, options)
-            file = open_answers(output_file(options.output))
+            path = stack.enter_context(output_file(options.output))
+            file = open_answers(path)
             stack.enter_context(file)
             missing = _missing(file, prompts, wanted, None if options.mixed else record)
         if not wanted:

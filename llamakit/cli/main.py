@@ -20,7 +20,7 @@ from llamakit.cli.error_message import message_of
 from llamakit.cli.lost_interrupts import repeat_lost_interrupts
 from llamakit.cli.terminal import note
 from llamakit.cores import wait_briefly
-from llamakit.errors import LlamakitError, ParallelError, UnknownNameError
+from llamakit.errors import INTERRUPTED_STATUS, LlamakitError, ParallelError, UnknownNameError
 from llamakit.plugin_manager.failures import attributed
 from llamakit.plugin_manager.plugin_loader import load_command
 from llamakit.plugin_manager.registry import Entry
@@ -28,8 +28,6 @@ from llamakit.plugin_manager.toolkit import Toolkit, default_toolkit
 
 if TYPE_CHECKING:
     from click.shell_completion import CompletionItem
-
-INTERRUPTED = 130
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -248,7 +246,7 @@ def _interrupted(error: BaseException) -> int:
     elif not isinstance(error.__cause__, KeyboardInterrupt):
         note("aborted")
         return 1
-    return INTERRUPTED
+    return INTERRUPTED_STATUS
 
 
 def _fail(error: Exception) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -80,11 +81,14 @@ class ChosenRunner:
 
     def run(self, job: AnswerJob, indexes: Sequence[int]) -> Iterator[AnswerPiece]:
         """Answer the requests of a job, whose indexes these are."""
-        return checked_pieces(self._entry, self._run(job), indexes)
+        return checked_pieces(self._run(job), indexes, self._entry.breach)
 
 
-def output_file(output: str) -> Path:
+@contextlib.contextmanager
+def output_file(output: str) -> Iterator[Path]:
     """Return the file of ``--output``: of a folder, which is made if need be, answers.jsonl.
+
+    What was made and is empty at the end of the block is removed.
 
     Raises:
         DestinationError: a file is in the folder's place, or the name is empty.
@@ -93,12 +97,19 @@ def output_file(output: str) -> Path:
         raise DestinationError("--output is empty: pass the name of a file or a folder")
     path = Path(output)
     if not output.endswith("/") and not path.is_dir():
-        return path
+        yield path
+        return
+    new = [folder for folder in (path, *path.parents) if not folder.exists()]
     try:
         path.mkdir(parents=True, exist_ok=True)
     except (FileExistsError, NotADirectoryError):
         raise DestinationError(f"{path} is no folder: pass another --output") from None
-    return path / "answers.jsonl"
+    try:
+        yield path / "answers.jsonl"
+    finally:
+        with contextlib.suppress(OSError):  # it is not empty
+            for folder in new:
+                folder.rmdir()
 
 
 def _entry(toolkit: Toolkit, name: str) -> Entry:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from llamakit.checkpoint.atomic_folder import check_space
 from llamakit.checkpoint.checklist import MODEL_CHECKLIST, format_checklist
-from llamakit.checkpoint.fingerprint import fingerprint
+from llamakit.checkpoint.fingerprint import files_fingerprint
 from llamakit.checkpoint.provenance import PROVENANCE
 from llamakit.checkpoint.teamwork import Team, current_team
 from llamakit.convert.conversion_plan import ConversionPlan, SmallFile
@@ -106,7 +106,7 @@ def _check_same(plan: ConversionPlan) -> None:
     team = current_team()
     if team.size == 1:
         return
-    plans = team.gather([plan.files, fingerprint(plan.checkpoint)])
+    plans = team.gather([plan.files, files_fingerprint(plan.checkpoint)])
     for rank, other in enumerate(plans):
         if other != plans[0]:
             raise ParallelError(

@@ -14,6 +14,7 @@ import os
 import stat
 import sys
 import threading
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -114,6 +115,21 @@ def private_memory(nbytes: int, *, reserve: bool = True) -> mmap.mmap:
     kind = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS
     no_reserve = 0x4000 if sys.platform == "linux" and not reserve else 0  # MAP_NORESERVE
     return mmap.mmap(-1, nbytes, flags=kind | no_reserve)
+
+
+def free_pages(address: int, nbytes: int) -> None:
+    """Have Linux take back the whole pages of private memory, which read as zeros from then on."""
+    if sys.platform != "linux":
+        return
+    start = -(-address // mmap.PAGESIZE) * mmap.PAGESIZE
+    length = (address + nbytes) // mmap.PAGESIZE * mmap.PAGESIZE - start
+    if length > 0:
+        _libc().madvise(ctypes.c_void_p(start), ctypes.c_size_t(length), mmap.MADV_DONTNEED)
+
+
+@cache
+def _libc() -> ctypes.CDLL:
+    return ctypes.CDLL(None)
 
 
 def sync(descriptor: int) -> None:

@@ -98,7 +98,7 @@ def load_slice(
     Raises:
         LlamakitError: the checkpoint cannot be loaded, on this rank or another.
     """
-    from llamakit.checkpoint.fingerprint import fingerprint
+    from llamakit.checkpoint.fingerprint import files_fingerprint
     from llamakit.runtime.executor import Executor
 
     failure: Exception | None = None
@@ -106,7 +106,7 @@ def load_slice(
     try:
         checkpoint = checkpoint or default_toolkit().open_checkpoint(Path(spec.path))
         if group.has_hosts:  # opened again: what it reads is no part of the loading
-            weights = fingerprint(default_toolkit().open_checkpoint(Path(spec.path)))
+            weights = files_fingerprint(default_toolkit().open_checkpoint(Path(spec.path)))
     except FAILURES as error:
         failure = error
     group.agree(failure)

@@ -43,7 +43,22 @@ class Piece:
 
 
 @dataclass(frozen=True)
-class Limits:
+class SharedPrefix:
+    """First positions that some rows have in common, in a slot that none of them writes to.
+
+    Args:
+        rows: of the batch.
+        block: that slot.
+        length: how many positions.
+    """
+
+    rows: slice | list[int]
+    block: int
+    length: int
+
+
+@dataclass(frozen=True)
+class CutLimits:
     """What decides how a batch is cut.
 
     Args:
@@ -62,7 +77,12 @@ Masker = Callable[[slice, int, int], torch.Tensor]
 
 
 def plan(
-    starts: Sequence[int], count: int, limits: Limits, masker: Masker, chunk: int | None
+    starts: Sequence[int],
+    count: int,
+    limits: CutLimits,
+    masker: Masker,
+    chunk: int | None,
+    prefixes: Sequence[int] = (),
 ) -> tuple[Piece, ...]:
     """Cut a batch into pieces.
 
@@ -70,27 +90,30 @@ def plan(
         starts: the first new position of each row.
         count: T.
         chunk: attention stays within chunks of so many positions.
+        prefixes: so many first positions of each row are left to calls of their own; () if none.
     """
     begins = [start // chunk * chunk if chunk else 0 for start in starts]
+    begins = list(prefixes) or begins
     lengths = [start + count - begin for start, begin in zip(starts, begins, strict=True)]
     pieces: list[Piece] = []
     for rows in _groups(begins, lengths, limits):
-        aligned = len(set(starts[rows])) == 1
+        aligned = len(set(zip(starts[rows], begins[rows], strict=True))) == 1
         begin = min(begins[rows])
         stop = max(starts[rows]) + count
-        if aligned and (count == 1 or (starts[rows.start] == 0 and (not chunk or stop <= chunk))):
-            start = None if count == 1 else 0
+        is_first = starts[rows.start] == begin and (not chunk or stop <= begin + chunk)
+        if aligned and (count == 1 or is_first):
+            start = None if count == 1 else begin
             pieces.append(Piece(rows, slice(0, count), begin, start, stop))
         elif (stop - begin) * count <= MASK_NUMEL and (aligned or stop - begin <= limits.block):
             mask = masker(rows, begin, stop)
             pieces.append(Piece(rows, slice(0, count), begin, None, stop, mask))
         else:
-            for run in _runs(starts, rows):
-                pieces += _causal(run, starts[run.start], count, chunk)
+            for run in _runs(starts, begins, rows):
+                pieces += _causal(run, starts[run.start], begins[run.start], count, chunk)
     return tuple(pieces)
 
 
-def _groups(begins: Sequence[int], lengths: Sequence[int], limits: Limits) -> Iterator[slice]:
+def _groups(begins: Sequence[int], lengths: Sequence[int], limits: CutLimits) -> Iterator[slice]:
     """Yield adjacent rows that are padded to the longest, which costs less than another call."""
     first, low, high = 0, begins[0], begins[0] + lengths[0]
     for row in range(1, len(begins)):
@@ -104,21 +127,41 @@ def _groups(begins: Sequence[int], lengths: Sequence[int], limits: Limits) -> It
     yield slice(first, len(begins))
 
 
-def _runs(starts: Sequence[int], rows: slice) -> Iterator[slice]:
-    """Yield adjacent rows that start at the same position."""
+def _runs(starts: Sequence[int], begins: Sequence[int], rows: slice) -> Iterator[slice]:
+    """Yield adjacent rows that start at the same position and attend from the same one on."""
     first = rows.start
     for row in range(rows.start + 1, rows.stop + 1):
-        if row == rows.stop or starts[row] != starts[first]:
+        if row == rows.stop or (starts[row], begins[row]) != (starts[first], begins[first]):
             yield slice(first, row)
             first = row
 
 
-def _causal(rows: slice, start: int, count: int, chunk: int | None) -> Iterator[Piece]:
+def _causal(rows: slice, start: int, begin: int, count: int, chunk: int | None) -> Iterator[Piece]:
     """Yield causal pieces of rows that start at the same position, one for each chunk."""
     done = 0
     while done < count:
         position = start + done
-        begin = position // chunk * chunk if chunk else 0
+        begin = position // chunk * chunk if chunk else begin
         stop = min(start + count, begin + chunk) if chunk else start + count
         yield Piece(rows, slice(done, stop - start), begin, position, stop)
         done = stop - start
+
+
+def shared_prefixes(prefixes: Sequence[tuple[int, int]]) -> tuple[SharedPrefix, ...]:
+    """Return the prefixes of a batch, each with its rows.
+
+    Args:
+        prefixes: of each row the slot that its first positions are in, and how many; ``(0, 0)``
+            where they are in its own.
+    """
+    rows: dict[tuple[int, int], list[int]] = {}
+    for row, prefix in enumerate(prefixes):
+        if prefix[1]:
+            rows.setdefault(prefix, []).append(row)
+    return tuple(SharedPrefix(_as_slice(them), *prefix) for prefix, them in rows.items())
+
+
+def _as_slice(rows: list[int]) -> slice | list[int]:
+    """Return a slice where rows are adjacent: it copies nothing."""
+    is_adjacent = rows[-1] - rows[0] + 1 == len(rows)
+    return slice(rows[0], rows[-1] + 1) if is_adjacent else rows

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Container, Iterable, Sequence
+from functools import partial
 
 import torch
 
 from llamakit.runtime.executor import Executor
 from llamakit.runtime.model import Batch
+from llamakit.runtime.prefix_blocks import PrefixBlocks, count_blocks
 from llamakit.runtime.prefix_store import PAGE, PrefixStore
 
 PADDING = 0
@@ -24,7 +26,7 @@ class CacheSlots:
     """A cache on every rank, with the tokens whose keys and values each slot holds.
 
     A slot keeps its tokens after its row has ended, so of the next prompt with the same prefix
-    only the rest is computed.
+    only the rest is computed. Slots refer to long prefixes that they share (``PrefixBlocks``).
 
     Args:
         count: how many slots.
@@ -38,7 +40,9 @@ class CacheSlots:
         self.executor = executor
         self.length = length
         self.held: list[list[int]] = [[] for _ in range(count)]
-        self._number = executor.open_cache(count, length)
+        blocks = count_blocks(executor.model, count, length)
+        self._number = executor.open_cache(count + blocks, length)
+        self._blocks = PrefixBlocks(executor, self._number, count, blocks)
         self._store = PrefixStore(executor, self._number, stored_nbytes) if stored_nbytes else None
 
     def fit(self, count: int, length: int, prompts: Iterable[Sequence[int]] = ()) -> None:
@@ -52,9 +56,13 @@ class CacheSlots:
             return
         useful = any(self.best(tokens, 0)[1] >= WORTH_COPYING for tokens in prompts)
         held = [tokens[:length] if useful else [] for tokens in self.held[:count]]
+        if useful:
+            self._blocks.dissolve()
         self.held, self.length = [[] for _ in range(count)], length
-        longest = max(map(len, held))
-        self.executor.resize_cache(self._number, count, length, longest)
+        blocks = count_blocks(self.executor.model, count, length)
+        kept = len(held), max(map(len, held))
+        self.executor.resize_cache(self._number, count + blocks, length, kept)
+        self._blocks = PrefixBlocks(self.executor, self._number, count, blocks)
         self.held[: len(held)] = held
 
     def close(self) -> None:
@@ -105,6 +113,7 @@ class CacheSlots:
             first,
             every_position,
             None if min(lengths) == width else lengths,
+            self._blocks.of(slice(first, first + len(tokens))),
         )
 
     def _hold(self, first: int, tokens: Sequence[Sequence[int]]) -> None:
@@ -150,6 +159,7 @@ class CacheSlots:
             self.swap(source, slot)
         elif shared >= WORTH_COPYING:
             self._store_slot(slot, 0)
+            self._blocks.share(source, shared)
             self.copy(source, slot, shared)
         keep = min(shared_length(self.held[slot], tokens), max(shared, stored))
         self._store_slot(slot, keep)
@@ -158,22 +168,23 @@ class CacheSlots:
     def _store_slot(self, slot: int, keep: int) -> None:
         """Store the prefix that a slot holds, before all but its first tokens are overwritten."""
         if self._store is not None and len(self.held[slot]) // PAGE > keep // PAGE:
-            self._store.save(slot, self.held[slot])
+            self._store.save(partial(self._blocks.locate, slot), self.held[slot])
 
     def _load(self, slot: int, tokens: Sequence[int]) -> None:
         assert self._store is not None
-        self.held[slot] = []  # true if the copy is interrupted
+        self.truncate(slot, 0)  # true if the copy is interrupted
         length = self._store.load(slot, tokens)
         self.held[slot] = list(tokens[:length])
 
     def truncate(self, slot: int, length: int) -> None:
         """Drop what a slot holds from a position on."""
         del self.held[slot][length:]
+        self._blocks.truncate(slot, length)
 
     def copy(self, source: int, target: int, length: int) -> None:
         """Copy the first ``length`` tokens of one slot to another."""
-        self.held[target] = []  # true if the copy is interrupted
-        self.executor.copy(self._number, source, target, length)
+        self.truncate(target, 0)  # true if the copy is interrupted
+        self._blocks.copy(source, target, length)
         self.held[target] = self.held[source][:length]
 
     def swap(self, one: int, other: int) -> None:
@@ -182,12 +193,7 @@ class CacheSlots:
             return
         held, self.held[one] = self.held[one], []
         held_by_other, self.held[other] = self.held[other], []
-        longest = max(len(held), len(held_by_other))
-        if held and held_by_other:
-            self.executor.swap(self._number, one, other, longest)
-        elif longest:
-            source, target = (one, other) if held else (other, one)
-            self.executor.copy(self._number, source, target, longest)
+        self._blocks.swap(one, other, (len(held), len(held_by_other)))
         self.held[one], self.held[other] = held_by_other, held
 
 

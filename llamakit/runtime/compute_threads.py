@@ -21,7 +21,7 @@ BANDWIDTH = 10e9
 """Bytes of weight a second that one thread multiplies by, about."""
 FREE_ROWS = 8
 """So many positions are multiplied in the time that reading the weight takes, about."""
-ALONE_SECONDS, SHARED_SECONDS = 20e-6, 200e-6
+ALONE_SECONDS, SHARED_SECONDS = 100e-6, 400e-6
 """How long a product has to take on one thread for more to be worth it: where the process only
 computes, and where it serves."""
 

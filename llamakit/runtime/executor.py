@@ -43,28 +43,33 @@ class Executor:
         with self._together("close_cache", cache):
             self._caches.pop(cache, None)
 
-    def resize_cache(self, cache: int, slots: int, length: int, held: int) -> None:
+    def resize_cache(self, cache: int, slots: int, length: int, kept: tuple[int, int]) -> None:
         """Change the size of an open cache, on every rank.
 
         Args:
-            held: how many positions of each slot are kept; 0 frees the old memory first.
+            kept: how many slots are kept, and positions of each; 0 frees the old memory first.
         """
-        with self._together("resize_cache", cache, slots, length, held):
-            old = self._caches.pop(cache) if held else None
+        with self._together("resize_cache", cache, slots, length, kept):
+            old = self._caches.pop(cache) if kept[1] else None
             self._caches.pop(cache, None)
             new = self._caches[cache] = self.model.new_cache(slots, length)
             if old is not None:
-                new.fill(old, held)
+                new.fill(old, *kept)
 
-    def copy(self, cache: int, source: int, target: int, length: int) -> None:
-        """Copy one slot's keys and values to another slot, on every rank."""
-        with self._together("copy", cache, source, target, length):
-            self._caches[cache].copy(source, target, length)
+    def copy(self, cache: int, source: int, target: int, start: int, stop: int) -> None:
+        """Copy keys and values of one slot to another slot, on every rank."""
+        with self._together("copy", cache, source, target, start, stop):
+            self._caches[cache].copy(source, target, start, stop)
 
-    def swap(self, cache: int, one: int, other: int, length: int) -> None:
-        """Exchange the keys and values of two slots, on every rank."""
-        with self._together("swap", cache, one, other, length):
-            self._caches[cache].swap(one, other, length)
+    def swap(self, cache: int, one: int, other: int, start: int, stop: int) -> None:
+        """Exchange keys and values of two slots, on every rank."""
+        with self._together("swap", cache, one, other, start, stop):
+            self._caches[cache].swap(one, other, start, stop)
+
+    def release(self, cache: int, slot: int, stop: int) -> None:
+        """Free the memory of a slot's first positions, on every rank."""
+        with self._together("release", cache, slot, stop):
+            self._caches[cache].release(slot, stop)
 
     def position_nbytes(self, cache: int) -> int:
         """Return how many bytes one position of a slot has on this rank, in all layers."""

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import torch
 
-from llamakit.files.system_calls import private_memory
+from llamakit.files.system_calls import free_pages, private_memory
 
 
 @dataclass(frozen=True)
@@ -18,12 +18,15 @@ class Place:
         start: the first new position, if it is the same for all rows and known on the host.
         positions: ``(B, T)``.
         rows: the slot of each row, ``(B, 1)``.
+        counted: which rows are written, ``(B, 1)``; the others keep what the cache holds. None:
+            all. Only without ``start``.
     """
 
     slots: slice
     start: int | None
     positions: torch.Tensor
     rows: torch.Tensor
+    counted: torch.Tensor | None = None
 
     @classmethod
     def of(cls, first: int, start: int | None, positions: torch.Tensor) -> Place:
@@ -92,21 +95,28 @@ class KVCache:
         self, layer: int, slots: slice, begin: int, stop: int
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Return the keys and values of some positions, ``(B, K, S, D)`` each."""
-        keys, values = (it[layer, slots, :, begin:stop] for it in self.tensors)
+        keys, values = (it[layer][slots, :, begin:stop] for it in self.tensors)
         return keys, values
 
-    def copy(self, source: int, target: int, length: int) -> None:
-        """Copy the first ``length`` positions of one slot into another, in every layer."""
+    def copy(self, source: int, target: int, start: int, stop: int) -> None:
+        """Copy some positions of one slot into another, in every layer."""
         for cached in self.tensors:
-            cached[:, target, :, :length] = cached[:, source, :, :length]
+            cached[:, target, :, start:stop] = cached[:, source, :, start:stop]
 
-    def swap(self, one: int, other: int, length: int) -> None:
-        """Exchange the first ``length`` positions of two slots, in every layer."""
+    def swap(self, one: int, other: int, start: int, stop: int) -> None:
+        """Exchange some positions of two slots, in every layer."""
         for cached in self.tensors:
             for layer in cached:  # one layer at a time: the temporary copy stays small
-                first = layer[one, :, :length].clone()
-                layer[one, :, :length] = layer[other, :, :length]
-                layer[other, :, :length] = first
+                first = layer[one, :, start:stop].clone()
+                layer[one, :, start:stop] = layer[other, :, start:stop]
+                layer[other, :, start:stop] = first
+
+    def release(self, slot: int, stop: int) -> None:
+        """Return the memory of a slot's first positions to the system, as far as it takes it."""
+        for cached in self.tensors:
+            for layer in cached:
+                for positions in layer[slot, :, :stop]:
+                    free_pages(positions.data_ptr(), positions.nbytes)
 
     def page(self, slot: int, start: int, stop: int) -> tuple[torch.Tensor, ...]:
         """Return a copy of some positions of a slot, in the host's memory."""
@@ -117,9 +127,8 @@ class KVCache:
         for cached, saved in zip(self.tensors, page, strict=True):
             cached[:, slot, :, start : start + saved.shape[2]] = saved
 
-    def fill(self, source: KVCache, length: int) -> None:
-        """Copy the first ``length`` positions of the slots that both caches have."""
-        slots = min(self.slots, source.slots)
+    def fill(self, source: KVCache, slots: int, length: int) -> None:
+        """Copy the first ``length`` positions of the first slots of another cache."""
         for cached, old in zip(self.tensors, source.tensors, strict=True):
             cached[:, :slots, :, :length] = old[:, :slots, :, :length]
 
@@ -153,7 +162,7 @@ class Int8KVCache(KVCache):
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Return a copy of the keys and values of some positions, ``(B, K, S, D)`` each."""
         keys, values, key_scales, value_scales = (
-            it[layer, slots, :, begin:stop] for it in self.tensors
+            it[layer][slots, :, begin:stop] for it in self.tensors
         )
         return keys.to(self.dtype) * key_scales, values.to(self.dtype) * value_scales
 
@@ -173,8 +182,11 @@ def _put(cached: torch.Tensor, place: Place, new: torch.Tensor) -> None:
     if place.start is not None:
         stop = place.start + new.shape[1]
         cached[place.slots, :, place.start : stop] = new.transpose(1, 2)
-    else:
-        cached[place.rows, :, place.positions] = new
+        return
+    if place.counted is not None:
+        held = cached[place.rows, :, place.positions]  # (B, T, K, X)
+        new = torch.where(place.counted[..., None, None], new, held)
+    cached[place.rows, :, place.positions] = new
 
 
 def _zeros(shape: tuple[int, ...], dtype: torch.dtype, device: torch.device) -> torch.Tensor:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Container, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import torch
@@ -17,7 +17,13 @@ from torch import nn
 
 from llamakit.protocols import FINAL_STATES
 from llamakit.runtime.attention import CacheWindow
-from llamakit.runtime.attention_plan import CALL_NBYTES, Limits, Piece, plan
+from llamakit.runtime.attention_plan import (
+    CALL_NBYTES,
+    CutLimits,
+    Piece,
+    plan,
+    shared_prefixes,
+)
 from llamakit.runtime.block import Block, RMSNorm
 from llamakit.runtime.kv_cache import Int8KVCache, KVCache, Place
 from llamakit.runtime.rope import rotations
@@ -36,6 +42,7 @@ class Batch:
         slot: the slot of the first row; the others follow.
         every_position: logits of all T positions instead of the last one's.
         lengths: how many of each row's tokens count; None: all T of every row.
+        prefixes: as of ``shared_prefixes``; () if each row has all positions in its own slot.
     """
 
     tokens: tuple[tuple[int, ...], ...]
@@ -43,6 +50,7 @@ class Batch:
     slot: int = 0
     every_position: bool = False
     lengths: tuple[int, ...] | None = None
+    prefixes: tuple[tuple[int, int], ...] = ()
 
 
 class DecodingStep(Protocol):
@@ -180,7 +188,12 @@ class Transformer(nn.Module):
         return x[rows, torch.tensor(batch.lengths, device=x.device) - 1]
 
     def step(
-        self, tokens: torch.Tensor, positions: torch.Tensor, cache: KVCache, stop: int
+        self,
+        tokens: torch.Tensor,
+        positions: torch.Tensor,
+        cache: KVCache,
+        stop: int,
+        counted: torch.Tensor | None = None,
     ) -> torch.Tensor:
         """Compute one new token of each row with fixed shapes, for torch.compile.
 
@@ -188,11 +201,12 @@ class Transformer(nn.Module):
             tokens: ``(B, 1)``.
             positions: ``(B, 1)``.
             stop: how many positions of the cache are attended to.
+            counted: ``(B, 1)``, False for rows that are padding; None: there is none.
         Returns:
             ``(B, V)`` float32.
         """
         assert self._rotations is not None
-        place = Place.of(0, None, positions)
+        place = replace(Place.of(0, None, positions), counted=counted)
         rotation = self._rotations[positions].unsqueeze(2)
         pieces, chunk_pieces = (
             (_whole(positions, stop, self._mask(positions, 0, stop, chunk)),)
@@ -234,7 +248,8 @@ class Transformer(nn.Module):
         pieces = self._plan(batch, positions, cache, None)
         is_chunked = self.chunk and max(batch.starts) + count > self.chunk
         chunk_pieces = self._plan(batch, positions, cache, self.chunk) if is_chunked else pieces
-        return CacheWindow(cache, place, rotation, pieces, chunk_pieces)
+        shared = shared_prefixes(batch.prefixes)
+        return CacheWindow(cache, place, rotation, pieces, chunk_pieces, shared)
 
     def _plan(
         self, batch: Batch, positions: torch.Tensor, cache: KVCache, chunk: int | None
@@ -245,19 +260,24 @@ class Transformer(nn.Module):
             chunk: attention stays within chunks of so many positions.
         """
         count, stop = len(batch.tokens[0]), max(batch.starts) + len(batch.tokens[0])
+        prefixes = [length for _, length in batch.prefixes]
 
         def mask(rows: slice, begin: int, stop: int) -> torch.Tensor:
             aligned = len(set(batch.starts[rows])) == 1
             of_rows = positions[rows][:1] if aligned else positions[rows]
-            return self._mask(of_rows, begin, stop, chunk)
+            masked = self._mask(of_rows, begin, stop, chunk)
+            if len(set(prefixes[rows])) > 1:
+                keys, ends = torch.arange(begin, stop), torch.tensor(prefixes[rows])
+                masked = masked.masked_fill(keys < ends[:, None, None, None], float("-inf"))
+            return masked
 
         if self.device.type == "cpu":
-            limits = Limits(
+            limits = CutLimits(
                 padding=CALL_NBYTES // cache.position_nbytes,
                 rows=-(-torch.get_num_threads() // cache.n_kv_heads),
                 block=cache.block or stop,
             )
-            return plan(batch.starts, count, limits, mask, chunk)
+            return plan(batch.starts, count, limits, mask, chunk, prefixes)
         rows = slice(0, len(batch.tokens))
         if chunk is None and stop == count > 1:
             return (Piece(rows, slice(0, count), 0, 0, stop),)

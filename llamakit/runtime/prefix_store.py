@@ -8,7 +8,7 @@ a copy in its slot, since PyTorch's attention reads adjacent positions.
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 from llamakit.runtime.executor import Executor
 
@@ -38,15 +38,19 @@ class PrefixStore:
         """Return how many of the first tokens of a prompt are stored."""
         return PAGE * len(list(self._stored(tokens)))
 
-    def save(self, slot: int, tokens: Sequence[int]) -> None:
-        """Store what a slot holds, in full pages; what is stored already is not copied again."""
+    def save(self, locate: Callable[[int], int], tokens: Sequence[int]) -> None:
+        """Store tokens in full pages; what is stored already is not copied again.
+
+        Args:
+            locate: returns the slot that the page from a position on is in.
+        """
         tokens = tokens[: self._most * PAGE]
         path = list(self._stored(tokens))
         self._touch(path)
         self._make_room(len(tokens) // PAGE - len(path))
         for start in range(PAGE * len(path), len(tokens) - PAGE + 1, PAGE):
             key = (path[-1] if path else 0, tuple(tokens[start : start + PAGE]))
-            number = self._executor.save_page(self._cache, slot, start, start + PAGE)
+            number = self._executor.save_page(self._cache, locate(start), start, start + PAGE)
             self._keys[number], self._numbers[key] = key, number
             path.append(number)
         self._touch(path)

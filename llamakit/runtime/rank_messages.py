@@ -17,7 +17,7 @@ from llamakit.runtime.requests import Event, Scores
 
 CALLS = frozenset(
     (
-        *("open_cache", "close_cache", "resize_cache", "copy", "swap"),
+        *("open_cache", "close_cache", "resize_cache", "copy", "swap", "release"),
         *("save_page", "load_page", "drop_page"),
         *("forward", "forward_observed", "logits_of", "drop_states", "first_nonfinite"),
     )

@@ -9,7 +9,7 @@ Shapes: B rows, T positions, V vocabulary.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Container, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
 from itertools import islice
@@ -17,11 +17,11 @@ from itertools import islice
 import torch
 
 from llamakit.errors import PromptError, PromptTooLongError
+from llamakit.runtime.admission import choose_group, is_long, shared_with_cache
 from llamakit.runtime.cache_slots import CacheSlots
 from llamakit.runtime.compute_threads import ComputeThreads
 from llamakit.runtime.executor import Executor
 from llamakit.runtime.hidden_states import forward
-from llamakit.runtime.prompt_groups import choose_group, is_long, shared_with_cache
 from llamakit.runtime.requests import Event, FinishReason, Request, RunningRow
 from llamakit.runtime.speculation import collect_drafts
 from llamakit.runtime.token_selection import Pass, check, choose
@@ -212,7 +212,8 @@ class Scheduler:
             ):
                 return
             self._loading = self._waiting.popleft()
-            self._place(self._loading, slot, set(range(slot)))
+            row = self._loading
+            self._cache.place(row.tokens, slot, set(range(slot)), row.reusable)
         row, done = self._loading, len(self._cache.held[slot])
         chunk = row.tokens[done : done + self._piece]
         computed = self._compute_prompts([row], slot, [chunk])
@@ -236,7 +237,8 @@ class Scheduler:
         by_shared = sorted(rows, key=lambda it: shared_with_cache(it[1], self._cache), reverse=True)
         for slot, row in by_shared:
             self._waiting.remove(row)
-            self._place(row, slot, taken)  # before another row takes the slot it shares
+            # before another row takes the slot that it shares
+            self._cache.place(row.tokens, slot, taken, row.reusable)
             taken.add(slot)
         self._active += group
         width = max(len(row.tokens) - len(held[slot]) for slot, row in rows)
@@ -269,14 +271,6 @@ class Scheduler:
         free = self.slots - len(self._active) - overtakes
         waiting = islice(self._waiting, 2 * self.slots if free else 0)
         return choose_group(waiting, free, self._cache, self._piece, overtakes=overtakes)
-
-    def _place(self, row: RunningRow, slot: int, taken: Container[int]) -> None:
-        """Bring the longest cached prefix of a prompt into a free slot.
-
-        Args:
-            taken: the slots that belong to rows.
-        """
-        self._cache.place(row.tokens, slot, taken, row.reusable)
 
     def _leave(self, index: int) -> None:
         """Free the slot of a row that ended; the last row moves into it.

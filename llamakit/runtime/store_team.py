@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from llamakit.checkpoint.teamwork import Team
-from llamakit.errors import ParallelError, for_commands
+from llamakit.errors import INTERRUPTED_STATUS, ParallelError, for_commands
 from llamakit.printable import printable
 from llamakit.runtime.heartbeat import Heartbeat, StoreSigns
 from llamakit.runtime.interrupt import import_torch
@@ -23,7 +23,6 @@ from llamakit.runtime.store_values import read_values
 _POLL_SECONDS = 0.02
 _LEAVE_SECONDS = 10.0
 """How long rank 0 waits for the others to stop writing."""
-_INTERRUPTED = 130
 
 
 def join_team(environment: RankEnvironment, timeout: float) -> StoreTeam:
@@ -127,6 +126,6 @@ class StoreTeam(Team):
 
 def _status_of(error: BaseException) -> int:
     if isinstance(error, KeyboardInterrupt):
-        return _INTERRUPTED
+        return INTERRUPTED_STATUS
     status = getattr(error, "exit_status", getattr(error, "exit_code", 1))
     return status if isinstance(status, int) else 1

@@ -111,7 +111,7 @@ class ConnectionLimitMiddleware:
         connection = scope.get("llamakit.connection")
         if scope["type"] == "http" and self._connections.is_full(connection):
             error = ApiError(
-                503,
+                429,  # a 503 would have nginx leave the server out
                 f"the server has {self._connections.most} connections at work, its limit, or "
                 "nearly so many of yours",
                 code="too_many_connections",

@@ -23,7 +23,7 @@ ERRORS = {
     413: "The request is too long.",
     415: "The request is not application/json.",
     421: "The Host header is not a name of this server.",
-    429: "The queue is full; Retry-After says when to try again.",
+    429: "Too many requests or connections; Retry-After says when to try again.",
     500: "The server failed.",
     503: "The server is shutting down.",
     504: "The answer took too long.",

@@ -22,6 +22,7 @@ KINDS: dict[str, str] = {
     "command": 'llamakit {name} "Once upon a time"',
     "drafter": "llamakit plugins show {name}",
     "observer": 'llamakit generate --observer {name} --json "Once upon a time"',
+    "kernel": "llamakit doctor --calibrate",
     "checkpoint-form": "llamakit export llama-2-7b/ exported/ --format {name}",
     "tokenizer": 'llamakit generate --tokenizer tokenizer.{name} "once upon a time"',
     "models": "llamakit plugins show {name}",

@@ -5,13 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from llamakit.errors import PluginError
 from llamakit.plugin_manager.contracts.runners import checked_pieces
-from llamakit.plugin_manager.registry import Entry, Source
 from llamakit.protocols import AnswerJob, AnswerPiece, Runner
 from llamakit.testing.process_state import ContractError
-
-_OURS = Entry("runner", "", None, "", Source("", "", "", builtin=False))
 
 
 def check_runner(runner: Runner, *, address: str = "", replicas: int | None = None) -> None:
@@ -39,12 +35,13 @@ def check_runner(runner: Runner, *, address: str = "", replicas: int | None = No
 
     with open_replica(options) as replica:
         expected = _answers(replica.answer(requests))
-    try:
-        found = _answers(checked_pieces(_OURS, runner(job(requests)), range(5, 8)))
-    except PluginError as error:
-        raise ContractError(f"the runner {str(error).partition(') ')[2]}") from error
+    found = _answers(checked_pieces(runner(job(requests)), range(5, 8), _breach))
     if found != expected:
         raise ContractError("the runner's answers differ from those of one process")
+
+
+def _breach(fault: str) -> ContractError:
+    return ContractError(f"the runner {fault}")
 
 
 def _answers(pieces: Iterator[AnswerPiece]) -> dict[int, Mapping[str, Any]]:

@@ -26,7 +26,7 @@ def try_all(toolkit: Toolkit) -> None:
     """Use what third-party plugins have registered for writing; mark the plugins of what fails.
 
     Samplers and processors get made-up logits, prompt formats a dialog, drafters some tokens,
-    observers made-up hidden states.
+    observers made-up hidden states, kernels a weight and activations with outliers.
     What asks for an option that has no default is passed over.
     """
     uses: dict[str, Callable[[Toolkit, Entry], object]] = {
@@ -35,10 +35,12 @@ def try_all(toolkit: Toolkit) -> None:
         "register_prompt_formats": _format,
         "register_drafters": _draft,
         "register_observers": _observe,
+        "register_kernels": _multiply,
     }
     for hook, use in uses.items():
         for entry in _third_party(toolkit, hook):
-            _attempt(toolkit, entry, _warn_of_options)
+            if hook != "register_kernels":  # what is registered is no factory
+                _attempt(toolkit, entry, _warn_of_options)
             _attempt(toolkit, entry, use)
 
 
@@ -143,3 +145,16 @@ def _observe(toolkit: Toolkit, entry: Entry) -> None:
         result = chosen.observer.result(row)
     if draw := getattr(chosen.observer, "files", None):
         draw(result)
+
+
+def _multiply(_: Toolkit, entry: Entry) -> None:
+    """Multiply on the CPU, in each dtype; what this machine lacks something for is passed over."""
+    import torch
+
+    from llamakit.runtime.kernels import registered, trial
+
+    if registered.missing(entry) or "cpu" not in entry.value.devices:
+        return
+    for dtype in entry.value.dtypes:
+        if fault := trial.outlier_fault(entry, getattr(torch, dtype)):
+            raise entry.breach(f"{fault}, where two channels are outliers")

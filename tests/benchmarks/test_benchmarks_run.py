@@ -48,7 +48,7 @@ def test_the_gpu_benchmark_runs_its_code_paths_on_a_cpu(run: Run) -> None:
         "tiny llamakit int4, compiled",
         "tiny llamakit int4",
     ]
-    assert out.count("ids that differ from float32's") == 2
+    assert out.count("tokens that differ from float32's") == 2
     assert late.count("left out: 0 seconds were over") == 6
 
 
@@ -73,7 +73,7 @@ def test_the_decoding_benchmark_checks_its_tokens_against_transformers(
 
     assert "llama.cpp is left out" in out
     assert "transformers bf16, batch 1" in out
-    assert "llamakit int8, batch 1: " in out.split("ids that differ from float32's")[1]
+    assert "llamakit int8, batch 1: " in out.split("tokens that differ from float32's")[1]
 
 
 def test_the_benchmark_of_kernels_compares_them_with_pytorchs_own_linear(run: Run) -> None:

@@ -129,3 +129,26 @@ def test_a_full_disk_names_the_file_and_a_truncated_line_is_dropped_later(
 
     with AnswerFile(path) as file:
         assert len(file) == 1
+
+
+def test_an_error_before_the_first_answer_leaves_no_file(tmp_path: Path) -> None:
+    path, kept = tmp_path / "answers.jsonl", tmp_path / "kept.jsonl"
+    kept.touch()
+
+    for file in (path, kept):
+        with pytest.raises(KeyError), AnswerFile(file):
+            raise KeyError
+
+    assert list(tmp_path.iterdir()) == [kept]
+
+
+def test_a_file_that_another_process_removes_before_it_is_locked_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "answers.jsonl"
+    monkeypatch.setattr(
+        "llamakit.cli.answer_file.lock_file", lambda *_args, **_options: path.unlink()
+    )
+
+    with pytest.raises(DestinationError, match="was removed by another program just now"):
+        AnswerFile(path)

@@ -243,3 +243,24 @@ def test_no_prompt(run_llamakit: Run, model: Path) -> None:
 
     assert done.returncode == 2
     assert "no prompt" in done.stderr
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["generate", "--sampler", "nope", "--output", "new.jsonl"],
+        ["generate", "--draft", "nope", "--output", "new/folder/"],
+        ["generate", "word " * 3000, "--output", "new.jsonl"],
+        ["score", "--tokenizer", "nope", "--output", "new.jsonl"],
+    ],
+)
+def test_what_is_refused_leaves_nothing_at_the_output(
+    run_llamakit: Run, tmp_path: Path, words: list[str]
+) -> None:
+    words[-1] = f"{tmp_path}/out/{words[-1]}"
+    (tmp_path / "out").mkdir()
+
+    done = run_llamakit(*words, "hello")
+
+    assert done.returncode != 0
+    assert list((tmp_path / "out").iterdir()) == []

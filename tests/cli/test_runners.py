@@ -215,7 +215,7 @@ def test_a_runner_that_returns_no_iterator_is_named(toolkit):
 
     for returned in (None, [], 5):
         with pytest.raises(PluginError, match="expected an iterator of AnswerPieces"):
-            list(checked_pieces(entry, returned, [0]))
+            list(checked_pieces(returned, [0], entry.breach))
 
 
 def test_the_kit_checks_runners(toolkit):

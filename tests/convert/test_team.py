@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import pytest
+import torch
 
 from llamakit.api import export, plan_reshard, quantize, reshard, verify
 from llamakit.checkpoint.teamwork import Team, working_in
@@ -114,6 +115,15 @@ def test_a_place_or_a_source_that_the_hosts_do_not_share_is_refused(
 
     placed = together(2, lambda team: reshard(source, tmp_path / f"{team.rank}" / "made", 4))
     read = together(2, lambda team: reshard((source, other)[team.rank], tmp_path / "made", 1))
+
+    shutil.copytree(source, tmp_path / "tuned")
+    shard = tmp_path / "tuned" / "consolidated.00.pth"
+    parameters = torch.load(shard, weights_only=True)
+    parameters["output.weight"][-2] += 1
+    torch.save(parameters, shard)
+    tuned = tmp_path / "tuned"
+    read += together(2, lambda team: reshard((source, tuned)[team.rank], tmp_path / "made", 1))
+    shutil.rmtree(tuned)
 
     assert "is on no file system that all hosts share" in str(placed[1])
     assert str(placed[0]) == f"rank 1 on host host-1: {placed[1]}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
 import sys
 import types
@@ -19,6 +20,7 @@ from llamakit.protocols import KernelSpec
 from llamakit.runtime.kernels import calibration
 from llamakit.runtime.kernels.choice import Packer
 from llamakit.testing import check_kernel
+from llamakit.testing.trial import try_all
 
 PAGE = Path(__file__).parents[2] / "docs" / "how-to" / "kernels.md"
 CPU, FLOAT = torch.device("cpu"), torch.float32
@@ -158,6 +160,29 @@ def test_the_check_for_authors_finds_it(monkeypatch, fault):
 
     with pytest.raises(AssertionError, match="kernel"):
         check_kernel(toolkit.kernels.get("odd"))
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_plugins_check_finds_it(monkeypatch, fault):
+    toolkit = odd(monkeypatch, fault)
+
+    try_all(toolkit)
+
+    (record,) = (it for it in toolkit.plugins if not it.source.builtin)
+    assert record.status == "broken"
+    assert record.reason.startswith("kernel odd: ")
+
+
+@pytest.mark.parametrize(("fault", "missing"), [("", ""), ("call", "llamakit_odd:missing")])
+def test_plugins_check_passes_what_is_right_and_what_this_machine_lacks(
+    monkeypatch, fault, missing
+):
+    toolkit = odd(monkeypatch, fault, dataclasses.replace(SPEC, missing=missing))
+    sys.modules["llamakit_odd"].missing = lambda: "it needs a quantum computer"
+
+    try_all(toolkit)
+
+    assert {it.status for it in toolkit.plugins} == {"ok"}
 
 
 def test_one_that_loses_what_is_beside_outliers_is_not_measured(monkeypatch, tmp_path):

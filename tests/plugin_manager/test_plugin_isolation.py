@@ -452,7 +452,7 @@ def test_a_sampler_that_fails_while_sampling_is_listed_after_a_check(run_llamaki
     env = plugins("fails_later", "second")
     reason = (
         "sampler moody: IndexError: patience of 0 is over; sampler leaving: it called sys.exit(3); "
-        "processor gone: it called sys.exit(4)"
+        "processor gone: it called sys.exit(4); kernel rusty: OSError: no such instruction"
     )
 
     unchecked = listing(run_llamakit, env)

@@ -13,7 +13,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from llamakit.api import open_checkpoint
 from llamakit.runtime import attention_plan
 from llamakit.runtime.attention import CacheWindow
-from llamakit.runtime.attention_plan import Limits, Piece, plan
+from llamakit.runtime.attention_plan import CutLimits, Piece, plan
 from llamakit.runtime.kv_cache import Int8KVCache, KVCache, Place
 from llamakit.runtime.loader import load
 from llamakit.runtime.model import Batch
@@ -36,7 +36,7 @@ def shown(pieces: tuple[Piece, ...]) -> list[tuple[object, ...]]:
 
 
 def test_rows_of_one_length_are_one_piece_without_a_mask() -> None:
-    limits = Limits(padding=10, rows=1, block=1000)
+    limits = CutLimits(padding=10, rows=1, block=1000)
 
     pieces = plan((70, 70, 70), 1, limits, masked, None)
 
@@ -44,7 +44,7 @@ def test_rows_of_one_length_are_one_piece_without_a_mask() -> None:
 
 
 def test_rows_of_different_lengths_are_padded_only_where_another_call_costs_more() -> None:
-    limits = Limits(padding=10, rows=1, block=1000)
+    limits = CutLimits(padding=10, rows=1, block=1000)
 
     pieces = plan((70, 66, 300, 304, 20), 1, limits, masked, None)
 
@@ -56,7 +56,7 @@ def test_rows_of_different_lengths_are_padded_only_where_another_call_costs_more
 
 
 def test_a_piece_has_as_many_rows_as_keep_the_threads_busy() -> None:
-    limits = Limits(padding=10, rows=2, block=1000)
+    limits = CutLimits(padding=10, rows=2, block=1000)
 
     pieces = plan((10, 900, 20, 800), 1, limits, masked, None)
 
@@ -64,7 +64,7 @@ def test_a_piece_has_as_many_rows_as_keep_the_threads_busy() -> None:
 
 
 def test_a_long_past_is_attended_to_without_a_mask() -> None:
-    limits = Limits(padding=10, rows=1, block=1 << 20)
+    limits = CutLimits(padding=10, rows=1, block=1 << 20)
 
     short = plan((500,), 512, limits, masked, None)
     long = plan((30_000, 30_000), 512, limits, masked, None)
@@ -74,7 +74,7 @@ def test_a_long_past_is_attended_to_without_a_mask() -> None:
 
 
 def test_chunks_are_read_from_their_beginning_on() -> None:
-    limits = Limits(padding=10, rows=1, block=1 << 20)
+    limits = CutLimits(padding=10, rows=1, block=1 << 20)
 
     one = plan((20_000,), 1, limits, masked, 8192)
     many = plan((8_000,), 9_000, limits, masked, 8192)
@@ -107,7 +107,9 @@ def test_pieces_give_what_one_mask_gives(
     cache = filled(KVCache, len(starts) + 1, dtype)
     q, k, v, place = new_tokens(starts, count, dtype)
 
-    pieces = plan(starts, count, Limits(8, 1, LENGTH), masker(place.positions, dtype, chunk), chunk)
+    pieces = plan(
+        starts, count, CutLimits(8, 1, LENGTH), masker(place.positions, dtype, chunk), chunk
+    )
     found = CacheWindow(cache, place, torch.empty(0), pieces, ()).attend(0, q, k, v)
 
     assert sum(covered(it) for it in pieces) == len(starts) * count
@@ -125,7 +127,7 @@ def test_a_cache_of_8_bits_is_read_in_blocks(
     monkeypatch.setattr(Int8KVCache, "block", 16)
     cache = filled(Int8KVCache, len(starts) + 1, torch.float32)
     q, k, v, place = new_tokens(starts, count, torch.float32)
-    limits = Limits(8, 1, 16)
+    limits = CutLimits(8, 1, 16)
 
     pieces = plan(starts, count, limits, masker(place.positions, torch.float32, None), None)
     found = CacheWindow(cache, place, torch.empty(0), pieces, ()).attend(0, q, k, v)

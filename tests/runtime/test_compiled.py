@@ -14,6 +14,8 @@ from llamakit.api import open_checkpoint
 from llamakit.runtime.compiled_decoder import (
     CACHE_VARIABLE,
     CompiledDecoder,
+    install,
+    padded,
     use_private_cache,
     visible,
 )
@@ -68,14 +70,34 @@ def test_compiled_steps_give_the_same_logits_and_a_conversation_compiles_few_sha
     assert counter.frame_count == 2  # 256 positions, then 512
 
 
-def test_a_batch_that_is_neither_one_row_nor_full_is_left_alone(reference_cases: Path) -> None:
+@pytest.mark.parametrize("kv_cache", [None, "int8"])
+def test_a_batch_is_padded_and_the_slots_after_it_keep_what_they_hold(
+    reference_cases: Path, kv_cache: str | None
+) -> None:
+    model = model_of(reference_cases)
+    model.kv_cache = kv_cache
+    plain = decode(model, 3, 8, 2)
+    model.decoder = CompiledDecoder(model, backend=counting_backend())
+    cache = model.new_cache(8, 64)
+    model(Batch(tuple((1, 2 + row, 3) for row in range(4)), (0,) * 4), cache)
+    held = [it[:, 3].clone() for it in cache.tensors]
+
+    model(Batch(((5,), (6,), (7,)), (3,) * 3), cache)
+
+    assert all(torch.equal(it[:, 3], was) for it, was in zip(cache.tensors, held, strict=True))
+    assert decode(model, 3, 8, 2).sub(plain).abs().max() < 1e-4
+
+
+def test_batches_of_different_sizes_compile_few_shapes(reference_cases: Path) -> None:
     model = model_of(reference_cases)
     counter = counting_backend()
     model.decoder = CompiledDecoder(model, backend=counter)
 
-    decode(model, 2, 3, 2)
+    for rows in (1, 2, 3, 4, 5, 6):
+        decode(model, rows, 6, 1)
 
-    assert counter.frame_count == 0
+    assert [padded(rows, 6) for rows in (1, 2, 3, 4, 5, 6)] == [1, 2, 4, 4, 6, 6]
+    assert counter.frame_count == 4
 
 
 def test_nothing_is_compiled_before_it_pays(reference_cases: Path) -> None:
@@ -90,6 +112,20 @@ def test_nothing_is_compiled_before_it_pays(reference_cases: Path) -> None:
 
     assert before == 0
     assert counter.frame_count == 1
+
+
+def test_without_a_compiler_the_step_is_not_compiled(
+    reference_cases: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    from torch._inductor import config
+
+    monkeypatch.setattr(config.cpp, "cxx", ("/nowhere/g++",))
+    model = model_of(reference_cases)
+
+    install(model, wanted=True)
+
+    assert model.decoder is None
+    assert "no C++ compiler found" in caplog.text
 
 
 @pytest.mark.parametrize("planted", [None, "mkdir", "link"])

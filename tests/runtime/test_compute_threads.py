@@ -39,8 +39,8 @@ def test_small_products_are_computed_on_one_thread_and_large_ones_on_all() -> No
 
 
 def test_a_server_needs_larger_products_for_two_threads() -> None:
-    assert threads(500_000, 1, is_shared=False) == 2
-    assert threads(500_000, 1, is_shared=True) == 1
+    assert threads(2_000_000, 1, is_shared=False) == 2
+    assert threads(2_000_000, 1, is_shared=True) == 1
 
 
 def test_many_positions_make_a_product_large() -> None:

@@ -10,6 +10,7 @@ from engine_kit import counting, random_tokens
 
 from llamakit.api import Llama
 from llamakit.errors import UsageError
+from llamakit.runtime.int8_attention import SPLIT, attend_rounded
 from llamakit.runtime.kv_cache import Int8KVCache, KVCache, Place
 
 CPU = torch.device("cpu")
@@ -114,3 +115,25 @@ def test_infinity_is_not_hidden() -> None:
 def test_another_kind_of_cache_is_refused(reference_cases: Path) -> None:
     with pytest.raises(UsageError, match="kv_cache is 'int4': pass 'int8'"):
         opened(reference_cases, kv_cache="int4")
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("stop", [1, SPLIT - 1, SPLIT, 5000])
+def test_products_of_integers_attend_as_products_of_what_they_stand_for(
+    stop: int, dtype: torch.dtype
+) -> None:
+    seeded = torch.Generator().manual_seed(stop)
+    q = (2 * torch.randn(2, 3, 5, 32, generator=seeded)).to(dtype)
+    keys, values = (
+        torch.randint(-127, 128, (2, 3, stop, 32), dtype=torch.int8, generator=seeded)
+        for _ in range(2)
+    )
+    scales = (torch.rand(2, 3, stop, 1, generator=seeded) / 60).to(dtype)
+
+    found, weight = attend_rounded(q, keys, values, scales, scales)
+
+    logits = q.double() @ (keys.double() * scales.double()).transpose(-1, -2) / 32**0.5
+    expected = logits.softmax(-1) @ (values.double() * scales.double())
+    tolerance = 1e-4 if dtype == torch.float32 else 1e-2
+    assert (found - expected).abs().max() <= tolerance * expected.abs().max()
+    torch.testing.assert_close(weight.double(), logits.logsumexp(-1), rtol=0, atol=1e-3)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 
 os.environ["HF_HUB_OFFLINE"] = "1"  # before the import below, which reads it
@@ -12,8 +13,9 @@ from transformers import LlamaConfig
 from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
 
 from llamakit.checkpoint.families import RopeScaling
-from llamakit.runtime.rope import frequencies
+from llamakit.runtime.rope import frequencies, rotations
 
+CPU = torch.device("cpu")
 THETA = 500000.0
 LAST_KEPT = 0.0032114459947525913
 
@@ -78,3 +80,30 @@ def test_frequencies_are_those_of_transformers(scaling: RopeScaling) -> None:
 
 def test_dynamic_scaling_has_no_effect_within_the_context() -> None:
     assert torch.equal(frequencies(64, THETA, RopeScaling("dynamic", 2.0)), frequencies(64, THETA))
+
+
+def test_the_last_positions_of_llama_3_1_turn_as_in_the_reference() -> None:
+    """Judged by Meta's ``apply_scaling`` and ``precompute_freqs_cis``, pair by pair."""
+    head_dim, length = 128, 131072
+    positions = torch.tensor([0, 1, 8191, 8192, 65536, length - 1])
+
+    found = rotations(frequencies(head_dim, THETA, RopeScaling("llama3", 8.0)), length, CPU)
+
+    plain = 1.0 / (THETA ** (torch.arange(0, head_dim, 2)[: head_dim // 2].float() / head_dim))
+    scaled = torch.tensor([reference_scaling(float(it)) for it in plain])
+    angles = torch.polar(torch.ones(()), torch.outer(positions.float(), scaled))
+    torch.testing.assert_close(
+        torch.view_as_complex(found[positions]), angles, rtol=0, atol=length * 1e-7
+    )
+
+
+def reference_scaling(frequency: float) -> float:
+    """Scale as ``apply_scaling`` in the ``models/llama3/model.py`` of Meta's llama-models."""
+    factor, low, high, old_context = 8.0, 1.0, 4.0, 8192
+    wavelength = 2 * math.pi / frequency
+    if wavelength < old_context / high:
+        return frequency
+    if wavelength > old_context / low:
+        return frequency / factor
+    smooth = (old_context / wavelength - low) / (high - low)
+    return (1 - smooth) * frequency / factor + smooth * frequency

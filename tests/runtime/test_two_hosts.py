@@ -123,12 +123,15 @@ def test_a_host_that_the_others_cannot_reach_is_named_before_weights_are_read(
 
 
 @pytest.mark.soak
-def test_other_weights_at_the_same_path_are_refused(reference_cases: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("name", "row"), [("norm.weight", 0), ("output.weight", -2)])
+def test_other_weights_at_the_same_path_are_refused(
+    name: str, row: int, reference_cases: Path, tmp_path: Path
+) -> None:
     shutil.copytree(reference_cases / "mha-mp8", tmp_path / "0")
     shutil.copytree(reference_cases / "mha-mp8", tmp_path / "1")
     shard = tmp_path / "1" / "consolidated.00.pth"
     parameters = torch.load(shard, weights_only=True)
-    parameters["norm.weight"][0] += 1
+    parameters[name][row] += 1
     torch.save(parameters, shard)
     (tmp_path / "model").mkdir()
     shutil.copy(reference_cases / "tokenizer.model", tmp_path)

@@ -13,11 +13,11 @@ from pathlib import Path
 
 import httpx
 import pytest
-from server_kit import LONG, QUESTION, threaded, wait_until
+from server_kit import LONG, QUESTION, held, threaded, wait_until
 
 from llamakit.api import Llama
 from llamakit.serve.server import Server, listen
-from llamakit.serve.server_settings import ServeSettings
+from llamakit.serve.server_settings import Limits, ServeSettings
 
 NGINX = shutil.which("nginx") or shutil.which("nginx", path="/usr/sbin")
 CONFIG = Path(__file__).parents[2] / "deploy" / "nginx.conf"
@@ -43,9 +43,11 @@ class Site:
     llama: Llama
 
     @contextlib.contextmanager
-    def server(self, place: int) -> Iterator[Server]:
+    def server(self, place: int, connections: int = 256) -> Iterator[Server]:
         """Run one of the servers, at the port that it always has."""
-        settings = ServeSettings(port=0, model_name="demo", grace=120.0)
+        settings = ServeSettings(
+            port=0, model_name="demo", grace=120.0, limits=Limits(connections=connections)
+        )
         made = Server(self.llama, settings, listen("127.0.0.1", self.ports[place]))
         with threaded(made):
             yield made
@@ -143,6 +145,29 @@ def test_a_restart_of_one_server_after_the_other_loses_no_request(site: Site) ->
         assert len({*answerers(alone), *answerers(afterwards)}) == 2
 
 
+def test_a_server_with_too_many_connections_is_not_left_out(site: Site) -> None:
+    with site.server(0), site.server(1):  # until none is left out for what it did before
+        wait_until(lambda: len({*answerers(asked(site, []))}) == 2)
+    with site.server(0, connections=2), site.server(1, connections=2):
+        with held(site.llama) as step:
+            streams = [Stream(site, "busy", processors=[step.name]) for _ in range(2)]
+            step.wait()
+            wait_until(lambda: sum(map(connections_to, site.ports)) == 2)
+            refused = site.ask("busy")
+        assert [stream.last_line() for stream in streams] == ["data: [DONE]"] * 2
+        afterwards = [site.ask("busy"), site.ask("busy")]
+
+    assert refused.status_code == 429
+    assert {it.status_code for it in afterwards} == {200}
+    assert len({*answerers([refused, *afterwards])}) == 1
+
+
+def connections_to(port: int) -> int:
+    """Return how many connections a server has that listens at a port."""
+    lines = Path("/proc/net/tcp").read_text("utf-8").splitlines()[1:]
+    return sum(it[1].endswith(f":{port:04X}") and it[3] == "01" for it in map(str.split, lines))
+
+
 def asked(site: Site, answers: list[httpx.Response]) -> list[httpx.Response]:
     """Ask once more in each conversation; return those answers, and add them to the others."""
     newest = [site.ask(str(number)) for number in range(6)]
@@ -158,10 +183,10 @@ def answerers(answers: list[httpx.Response]) -> list[str]:
 class Stream:
     """An answer that is read in a thread, event by event."""
 
-    def __init__(self, site: Site, conversation: str) -> None:
+    def __init__(self, site: Site, conversation: str, **more: object) -> None:
         self._lines: list[str] = []
         self._begun = threading.Event()
-        self._thread = threading.Thread(target=self._read, args=(site, conversation))
+        self._thread = threading.Thread(target=self._read, args=(site, conversation, more))
         self._thread.start()
 
     def wait_for_event(self) -> None:
@@ -172,13 +197,13 @@ class Stream:
         self._thread.join(180)
         return self._lines[-1]
 
-    def _read(self, site: Site, conversation: str) -> None:
+    def _read(self, site: Site, conversation: str, more: dict[str, object]) -> None:
         try:
             with httpx.stream(
                 "POST",
                 f"{site.url}/v1/completions",
                 headers={"X-Conversation": conversation},
-                json=LONG | {"stream": True},
+                json=LONG | {"stream": True} | more,
                 timeout=180,
                 trust_env=False,
             ) as answer:

@@ -64,7 +64,7 @@ def test_connections_beyond_the_limit_are_refused_if_all_others_are_at_work(
 
         for connection in busy:
             connection.close()
-    assert refused.status_code == 503
+    assert refused.status_code == 429
     assert refused.json()["error"]["code"] == "too_many_connections"
     assert refused.headers["retry-after"] == "1"
     assert refused.headers["connection"] == "close"

@@ -23,6 +23,7 @@ REGISTERS = {
     "command": "command",
     "drafter": "drafter",
     "observer": "observer",
+    "kernel": "kernel",
     "checkpoint-form": "exporter",
     "models": "model",
 }

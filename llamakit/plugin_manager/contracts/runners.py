@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
-from llamakit.plugin_manager.registry import Entry
 from llamakit.protocols import AnswerPiece
 
 _COUNTS = ("prompt_tokens", "seed", "accepted")
@@ -58,26 +57,27 @@ def _are(items: Any, kinds: tuple[type, ...]) -> bool:
 
 
 def checked_pieces(
-    entry: Entry, pieces: Iterable[AnswerPiece], indexes: Iterable[int]
+    pieces: Iterable[AnswerPiece], indexes: Iterable[int], breach: Callable[[str], Exception]
 ) -> Iterator[AnswerPiece]:
     """Yield what a runner yields, and hold it to its contract.
 
     Args:
         indexes: of the requests that it was called with.
+        breach: the error for what is wrong, such as ``Entry.breach``.
     Raises:
-        PluginError: it breaks the contract, or has left a request out.
+        Exception: that of ``breach``: it breaks the contract, or has left a request out.
     """
     missing = set(indexes)
     if not isinstance(pieces, Iterator):
-        raise entry.breach(f"returned {pieces!r:.60}; expected an iterator of AnswerPieces")
+        raise breach(f"returned {pieces!r:.60}; expected an iterator of AnswerPieces")
     for piece in pieces:
         if fault := piece_fault(piece, missing):
-            raise entry.breach(fault)
+            raise breach(fault)
         if piece.answer is not None:
             missing.remove(piece.index)
         yield piece
     if missing:
-        raise entry.breach(
+        raise breach(
             f"ended without the answers to {len(missing)} requests, the first of them "
             f"{min(missing)}; the same command answers those that are missing"
         )

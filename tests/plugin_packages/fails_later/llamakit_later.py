@@ -3,6 +3,7 @@
 import sys
 
 from llamakit import hookimpl
+from llamakit.protocols import KernelSpec
 
 
 def moody(patience: int = 0):
@@ -60,6 +61,16 @@ def mumble(checkpoint, destination, options, *, volume: int = 3):
 def register_exporters(exporters):
     exporters.register("mumble", mumble, help="reports nonsense")
     exporters.register("drop", drop, help="fails while exporting")
+
+
+def pack(weight, dtype):
+    raise OSError("no such instruction")
+
+
+@hookimpl
+def register_kernels(kernels):
+    spec = KernelSpec(f"{__name__}:pack", bits=8, exactness="rounded-weights")
+    kernels.register("rusty", spec, help="fails while packing")
 
 
 @hookimpl

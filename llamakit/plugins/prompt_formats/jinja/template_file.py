@@ -51,7 +51,7 @@ def find(tokenizer: Tokenizer, file: str | None, template: str) -> TemplateFile:
     if file is not None:
         path = expand_home(file)
         if not path.exists():
-            raise UsageError(f"{path}: no such file; jinja:file=FILE wants a chat template")
+            raise UsageError(f"{path}: no such file to read a chat template from")
         text = _template(path, template)
         if text is None:
             raise FileFormatError(f"{path} has no chat_template: give a file that has one")

@@ -64,9 +64,9 @@ class Generate:
             text=True,
         )
 
-    def __call__(self, *words: str) -> str:
+    def __call__(self, *words: str, timeout: float = 300) -> str:
         process = self.start(*words)
-        said = process.communicate(timeout=300)[1]
+        said = process.communicate(timeout=timeout)[1]
         assert process.returncode == 0, said
         assert "Traceback" not in said
         return said
