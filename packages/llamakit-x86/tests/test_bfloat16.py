@@ -8,7 +8,6 @@ from llamakit_x86 import BF16
 from llamakit_x86.bfloat16 import WIDE, pack
 from llamakit_x86.library import GENERIC, instruction_sets
 
-from llamakit.runtime.kernels.half_precision import has_amx
 from llamakit.testing import check_kernel
 
 SETS = instruction_sets(16)
@@ -34,7 +33,7 @@ def allowed(x, weight, exact):
     return added * x.shape[1] * 2**-24 + exact.abs() * rounding + flushed
 
 
-@pytest.mark.skipif(not has_amx(), reason="this CPU has no AMX")
+@pytest.mark.skipif(not torch.cpu._is_amx_tile_supported(), reason="this CPU has no AMX")
 def test_amx_is_the_quickest_set_where_pytorch_uses_it():
     assert next(iter(SETS)) == "amx"
 
