@@ -33,7 +33,7 @@ def main(job: dict) -> dict:
         max_num_seqs=rows,
         max_num_batched_tokens=max(512, length * rows),
         enable_prefix_caching=False,
-        gpu_memory_utilization=0.1,
+        kv_cache_memory_bytes=1 << 30,  # of its own accord it wants its weights' memory again
         disable_log_stats=True,
     )
     engine = model.llm_engine

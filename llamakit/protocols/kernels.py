@@ -49,6 +49,10 @@ class PackedWeight(Protocol):
 
     A row's product does not depend on the other rows of the batch. A row with NaN or infinity in it
     gives no finite number where the weight is not zero.
+
+    It may have a method ``gated(x)`` as well, which is called for the two halves of a feed-forward
+    packed together: it returns SiLU of the first half of the outputs times the second,
+    ``(B, N / 2)``, or None where llamakit is to compute that from the product.
     """
 
     @property

@@ -89,6 +89,7 @@ def _check(spec: KernelSpec, dtype: torch.dtype, shape: tuple[int, int]) -> bool
     with torch.inference_mode():
         for count in ROWS:
             _check_product(spec, packed, rows[:count], right)
+            _check_gated(spec, packed, rows[:count], right)
         _check_alone(packed, rows[:3])
         _check_nan(packed, rows[:3])
     return True
@@ -134,6 +135,26 @@ def _check_product(
         raise ContractError("the kernel changes the activations that it is called with")
     expected = before.double() @ right.T
     check_fault("the kernel", exactness_fault(spec, product, x, expected))
+
+
+def _check_gated(
+    spec: KernelSpec, packed: PackedWeight, x: torch.Tensor, right: torch.Tensor
+) -> None:
+    __tracebackhide__ = True
+    from torch.nn.functional import silu
+
+    multiply = getattr(packed, "gated", None)
+    if multiply is None:
+        return
+    try:
+        product = multiply(x)
+    except Exception as error:
+        raise ContractError(f"the kernel's gated fails: {said(error)}") from error
+    if product is not None:
+        gate, others = (x.double() @ right.T).chunk(2, -1)
+        check_fault("the kernel's gated", product_fault(product, x, len(right) // 2))
+        expected = silu(gate) * others
+        check_fault("the kernel's gated", exactness_fault(spec, product, x, expected))
 
 
 def _check_outliers(spec: KernelSpec, dtype: torch.dtype) -> None:

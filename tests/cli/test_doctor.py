@@ -43,7 +43,7 @@ def test_doctor_remembers_what_it_measured(
 
     assert measured.returncode == 0, measured.stderr
     timings = json.loads(measured.stdout)["timings"]
-    assert {it["rows"] for it in timings} == {1, 8, 64}
+    assert {it["rows"] for it in timings} == {1, 8, 128}
     assert all(it["seconds"] > 0 for it in timings)
     for it in timings:
         assert it["kernel"] in later.stdout

@@ -75,7 +75,7 @@ def test_llamakit_lists_them_with_what_they_offer(run):
     assert offered == {
         "llamakit-dcp": ["exporter dcp"],
         "llamakit-gguf": ["exporter gguf"],
-        "llamakit-vnni": ["kernel vnni-int8", "kernel vnni-int4"],
+        "llamakit-x86": ["kernel x86-bf16", "kernel x86-int8", "kernel x86-int4"],
         "llamakit-logit-lens": ["observer logit-lens"],
         "llamakit-merge": ["checkpoint tool merge-lora", "checkpoint tool merge"],
         "llamakit-ray": ["runner ray"],

@@ -53,6 +53,21 @@ class Odd:
         return {"shape": out[:, :1], "dtype": out.double(), "value": out * 2}.get(self.fault, out)
 
 
+class Gated(Odd):
+    """Multiplies the halves of a feed-forward itself, or does that wrong."""
+
+    def gated(self, x):
+        if self.fault == "fails":
+            raise ZeroDivisionError("it fails")
+        if self.fault == "none" or self.weight.shape[0] % 32:
+            return None
+        gate, others = self(x).chunk(2, -1)
+        out = torch.nn.functional.silu(gate) * others
+        return {"whole": self(x), "swapped": torch.nn.functional.silu(others) * gate}.get(
+            self.fault, out
+        )
+
+
 def toolkit_of(monkeypatch, module, name):
     monkeypatch.setitem(sys.modules, name, module)
     point = EntryPoint("odd", name, "", "llamakit-odd", "1.0")
@@ -60,13 +75,13 @@ def toolkit_of(monkeypatch, module, name):
     return load_toolkit([*builtins, point], disabled="")
 
 
-def odd(monkeypatch, fault="", spec=SPEC):
+def odd(monkeypatch, fault="", spec=SPEC, packed=Odd):
     module = types.ModuleType("llamakit_odd")
 
     def pack(weight, dtype):
         if fault == "pack":
             raise ZeroDivisionError("it fails")
-        return 7 if fault == "packed" else Odd(weight, fault)
+        return 7 if fault == "packed" else packed(weight, fault)
 
     @hookimpl
     def register_kernels(kernels):
@@ -109,6 +124,34 @@ def test_what_goes_wrong_names_the_plugin(monkeypatch, fault):
 
     with pytest.raises(PluginError, match=r"kernel odd of the plugin 'odd' \(llamakit-odd 1.0\)"):
         product(toolkit)
+
+
+@pytest.mark.parametrize(("packed", "fault"), [(Odd, ""), (Gated, ""), (Gated, "none")])
+def test_the_halves_of_a_feed_forward_are_the_kernels_or_llamakits(monkeypatch, packed, fault):
+    toolkit = odd(monkeypatch, fault, packed=packed)
+    packer = Packer(CPU, FLOAT, "int8", fastest={8: "odd"}, kernels=toolkit.kernels)
+    kernel, x = packer.pack(torch.randn(64, 32)), torch.randn(2, 3, 32)
+
+    gate, others = kernel(x).chunk(2, -1)
+
+    assert torch.allclose(kernel.gated(x), torch.nn.functional.silu(gate) * others)
+
+
+@pytest.mark.parametrize("fault", ["fails", "whole"])
+def test_what_goes_wrong_in_halves_names_the_plugin(monkeypatch, fault):
+    toolkit = odd(monkeypatch, fault, packed=Gated)
+    packer = Packer(CPU, FLOAT, "int8", fastest={8: "odd"}, kernels=toolkit.kernels)
+
+    with pytest.raises(PluginError, match=r"kernel odd of the plugin 'odd' \(llamakit-odd 1.0\)"):
+        packer.pack(torch.ones(32, 64)).gated(torch.ones(1, 64))
+
+
+@pytest.mark.parametrize("fault", ["fails", "whole", "swapped"])
+def test_the_check_for_authors_tries_the_halves(monkeypatch, fault):
+    with pytest.raises(AssertionError, match="gated"):
+        check_kernel(odd(monkeypatch, fault, packed=Gated).kernels.get("odd"))
+
+    check_kernel(odd(monkeypatch, packed=Gated).kernels.get("odd"))
 
 
 @pytest.mark.parametrize("fault", FAULTS)

@@ -12,7 +12,7 @@ import torch
 
 from llamakit.errors import UsageError
 from llamakit.protocols import Quantization
-from llamakit.runtime.kernels import calibration, half_precision, quantized
+from llamakit.runtime.kernels import calibration, half_precision, measuring, quantized
 from llamakit.runtime.kernels.choice import Packer
 from llamakit.runtime.kernels.kernel import Kernel, Plain
 from llamakit.runtime.kernels.rounded import GROUP, Rounded, round_weight, to_int4, to_int8
@@ -192,8 +192,8 @@ def test_the_largest_cache_is_what_the_system_says(tmp_path: Path) -> None:
         (tmp_path / f"index{index}").mkdir()
         (tmp_path / f"index{index}" / "size").write_text(f"{size}\n")
 
-    assert calibration.cache_size(tmp_path) == 300 << 20
-    assert calibration.cache_size(tmp_path / "none") == 0
+    assert measuring.cache_size(tmp_path) == 300 << 20
+    assert measuring.cache_size(tmp_path / "none") == 0
 
 
 @pytest.mark.parametrize(

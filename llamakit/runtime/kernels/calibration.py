@@ -8,10 +8,10 @@ other machines.
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
 import math
 import platform
-import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -27,24 +27,23 @@ from llamakit.plugin_manager.toolkit import default_toolkit
 from llamakit.runtime.kernels import half_precision
 from llamakit.runtime.kernels.choice import Packer
 from llamakit.runtime.kernels.kernel import Kernel
-from llamakit.runtime.kernels.registered import kernels_for, missing, pack
-from llamakit.runtime.kernels.trial import copied, outlier_fault, random_weight
+from llamakit.runtime.kernels.measuring import packed_copies, quickest_tenths
+from llamakit.runtime.kernels.registered import kernels_for, missing
+from llamakit.runtime.kernels.rounded import Weight
+from llamakit.runtime.kernels.trial import outlier_fault, random_weight
 
 SHAPE = (4096, 2048)
 """Of the weight that is measured: outputs, inputs."""
 
-ROWS = (1, 8, 64)
+ROWS = (1, 8, 128)
 ONE, SEVERAL = "one sequence", "several"
-WEIGHED = {ONE: (1, 64), SEVERAL: (8, 64)}
+WEIGHED = {ONE: (1, 128), SEVERAL: (8, 128)}
 """Which numbers of rows count for a model that writes one sequence at a time, and several."""
 
 BITS = (16, 8, 4)
 
-COPIES = 6
-"""Weights multiplied in turn; before each turn the processor's cache is filled with others."""
-
 SECONDS = 0.3
-"""How long each kernel and number of rows is measured."""
+"""How long each kernel and number of rows is measured; those of one number of bits take turns."""
 
 _FILE = "kernels.json"
 
@@ -99,15 +98,19 @@ def calibrate(progress: Callable[[str], None] | None = None) -> list[Timing]:
     """
     progress = progress or (lambda _: None)
     timings: list[Timing] = []
-    empty = empty_cache()
     entries = candidates()
-    for number, entry in enumerate(entries, 1):
-        progress(f"measuring {entry.name} ({number} of {len(entries)})")
-        try:
-            timings += _measure(entry, empty)
-        except PluginError as error:
-            default_toolkit().note_failure(entry, error)
-            progress(f"left out: {error}")
+    numbers = itertools.count(1)
+
+    def leave_out(entry: Entry, error: PluginError) -> None:
+        default_toolkit().note_failure(entry, error)
+        progress(f"left out: {error}")
+
+    for _, alike in itertools.groupby(entries, lambda entry: entry.value.bits):
+        timings += _measure(
+            list(alike),
+            lambda name: progress(f"measuring {name} ({next(numbers)} of {len(entries)})"),
+            leave_out,
+        )
     _remember({batch: _winners(timings, batch) for batch in WEIGHED}, timings)
     return timings
 
@@ -188,49 +191,41 @@ def _dtype() -> torch.dtype:
     return torch.bfloat16 if half_precision.has_onednn() else torch.float32
 
 
-def empty_cache() -> Callable[[], object]:
-    """Return what reads as much memory as the processor's largest cache holds."""
-    others = torch.ones(cache_size() // 8 + 1, dtype=torch.int64)
-    return others.sum
+def _measure(
+    entries: list[Entry],
+    progress: Callable[[str], None],
+    leave_out: Callable[[Entry, PluginError], None],
+) -> list[Timing]:
+    """Measure kernels of one number of bits; ``progress`` is called with the name of each."""
+    weight = random_weight(SHAPE, entries[0].value.bits, _dtype())
+    by_name, kernels = {entry.name: entry for entry in entries}, {}
+    for entry in entries:
+        progress(entry.name)
+        try:
+            if copies := _packed(entry, weight):
+                kernels[entry.name] = copies
+        except PluginError as error:
+            leave_out(entry, error)
+    sizes = {name: copies[0].nbytes for name, copies in kernels.items()}
+    timings: list[Timing] = []
+    for rows in ROWS if kernels else ():
+        x = torch.randn(rows, SHAPE[1]).to(_dtype())
+        best = quickest_tenths(
+            kernels,
+            x,
+            SECONDS * len(kernels),
+            lambda name, error: leave_out(by_name[name], error),
+        )
+        kernels = {name: kernels[name] for name in best}
+        timings += [Timing(name, rows, it, sizes[name] / it) for name, it in best.items()]
+    return [timing for timing in timings if timing.kernel in kernels]
 
 
-def cache_size(folder: Path = Path("/sys/devices/system/cpu/cpu0/cache")) -> int:
-    """Return the bytes of the processor's largest cache, 0 where the system does not say."""
-    sizes = [0]
-    for path in folder.glob("index*/size"):
-        with contextlib.suppress(OSError, ValueError):
-            sizes.append(int(path.read_text().strip().removesuffix("K")) << 10)
-    return max(sizes)
-
-
-def _measure(entry: Entry, empty: Callable[[], object]) -> list[Timing]:
-    dtype = _dtype()
-    if fault := outlier_fault(entry, dtype):
+def _packed(entry: Entry, weight: Weight) -> list[Kernel]:
+    """Pack copies, none if the kernel does not take such weights; an error if it is inexact."""
+    if fault := outlier_fault(entry, _dtype()):
         raise entry.breach(f"{fault}, where two channels are outliers")
-    weight = random_weight(SHAPE, entry.value.bits, dtype)
-    packed = (pack(entry, copied(weight), dtype) for _ in range(COPIES))
-    kernels = [kernel for kernel in packed if kernel is not None]
-    if not kernels:
-        return []  # it does not take such weights
-    shapes = ((rows, SHAPE[1]) for rows in ROWS)
-    inputs = (torch.randn(shape).to(dtype) for shape in shapes)
-    return [_timing(entry.name, kernels, x, empty) for x in inputs]
-
-
-@torch.inference_mode()
-def _timing(
-    name: str, kernels: list[Kernel], x: torch.Tensor, empty: Callable[[], object]
-) -> Timing:
-    seconds: list[float] = []
-    end = time.perf_counter() + SECONDS
-    while time.perf_counter() < end or len(seconds) < 2 * len(kernels):
-        empty()
-        for kernel in kernels:
-            start = time.perf_counter()
-            kernel(x)
-            seconds.append(time.perf_counter() - start)
-    best = sorted(seconds)[len(seconds) // 10]
-    return Timing(name, len(x), best, kernels[0].nbytes / best)
+    return packed_copies(entry, weight, _dtype())
 
 
 def _winners(timings: list[Timing], batch: str) -> dict[int, str]:

@@ -34,9 +34,26 @@ class PluginKernel(Kernel):
         rows = x.reshape(-1, x.shape[-1]).contiguous()  # (B, K)
         with attributed(self._entry):
             product = self._packed(rows)
-        if fault := product_fault(product, rows, self._outputs):
+        return self._checked(product, x, rows, self._outputs)
+
+    def gated(self, x: torch.Tensor) -> torch.Tensor:
+        """Return SiLU of the first half of the outputs times the second: ``(..., N / 2)``."""
+        multiply = getattr(self._packed, "gated", None)
+        if multiply is None:
+            return super().gated(x)
+        rows = x.reshape(-1, x.shape[-1]).contiguous()
+        with attributed(self._entry):
+            product = multiply(rows)
+        if product is None:
+            return super().gated(x)
+        return self._checked(product, x, rows, self._outputs // 2)
+
+    def _checked(
+        self, product: torch.Tensor, x: torch.Tensor, rows: torch.Tensor, outputs: int
+    ) -> torch.Tensor:
+        if fault := product_fault(product, rows, outputs):
             raise self._entry.breach(fault)
-        return product.view(*x.shape[:-1], self._outputs)
+        return product.view(*x.shape[:-1], outputs)
 
 
 def kernels_for(

@@ -15,5 +15,5 @@
 #include "rounding.h"
 
 const struct instructions llamakit_avxvnni = {"avxvnni", avxvnni_multiply8, avxvnni_multiply4,
-                                              avxvnni_round};
+                                              avxvnni_round, HAS_AVXVNNI};
 #endif

@@ -46,7 +46,21 @@ struct instructions {
     const char *name;
     multiply_block multiply8, multiply4;
     round_row round;
+    int needs; /* bits of `enum has` */
 };
+
+/* What `llamakit_cpu` found. */
+enum has {
+    HAS_AVX2 = 1,
+    HAS_AVXVNNI = 2,
+    HAS_AVX512 = 4,
+    HAS_AVX512VNNI = 8,
+    HAS_AVX512BF16 = 16,
+    HAS_AMX = 32
+};
+
+int llamakit_cpu(void);
+int llamakit_amx_works(void);
 
 extern const struct instructions llamakit_generic;
 #if defined(__x86_64__) && defined(__GNUC__)

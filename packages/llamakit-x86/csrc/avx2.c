@@ -23,5 +23,5 @@
 #include "blocks.h"
 #include "rounding.h"
 
-const struct instructions llamakit_avx2 = {"avx2", avx2_multiply8, avx2_multiply4, avx2_round};
+const struct instructions llamakit_avx2 = {"avx2", avx2_multiply8, avx2_multiply4, avx2_round, HAS_AVX2};
 #endif

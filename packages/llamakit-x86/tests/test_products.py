@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from llamakit_vnni import INT4, INT8
-from llamakit_vnni.library import GENERIC, instruction_sets
-from llamakit_vnni.weights import pack_int4, pack_int8
+from llamakit_x86 import INT4, INT8
+from llamakit_x86.library import GENERIC, instruction_sets
+from llamakit_x86.weights import pack_int4, pack_int8
 
 from llamakit.testing import check_kernel, check_plugin, round_weight
 
@@ -182,7 +182,7 @@ def test_the_contract_of_kernels_is_kept(spec):
 
 
 def test_the_plugin_registers():
-    check_plugin("llamakit_vnni")
+    check_plugin("llamakit_x86")
 
 
 def test_the_threads_are_those_of_pytorch():

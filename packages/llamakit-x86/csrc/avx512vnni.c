@@ -22,5 +22,6 @@
 #include "rounding.h"
 
 const struct instructions llamakit_avx512vnni = {"avx512vnni", avx512vnni_multiply8,
-                                                 avx512vnni_multiply4, avx512vnni_round};
+                                                 avx512vnni_multiply4, avx512vnni_round,
+                                                 HAS_AVX512VNNI};
 #endif

@@ -1,4 +1,4 @@
-"""``llamakit-vnni``, installed, from the shell."""
+"""``llamakit-x86``, installed, from the shell."""
 
 from __future__ import annotations
 
@@ -17,6 +17,6 @@ def test_doctor_measures_it_and_a_model_answers_with_it(run, tmp_path):
 
     lacks = machine["unavailable"]
     measured = {timing["kernel"] for timing in machine["timings"]}
-    assert {"vnni-int8", "vnni-int4"} <= measured | set(lacks)
-    assert "compile" not in lacks.get("vnni-int4", ""), lacks  # there is a compiler here
+    assert {"x86-bf16", "x86-int8", "x86-int4"} <= measured | set(lacks)
+    assert "compile" not in lacks.get("x86-int4", ""), lacks  # there is a compiler here
     assert good(run(*words, "Once upon a time")) == before

@@ -47,4 +47,4 @@ static void generic_multiply4(const uint8_t *records, const struct rows *x, int6
 }
 
 const struct instructions llamakit_generic = {"generic", generic_multiply8, generic_multiply4,
-                                              generic_round};
+                                              generic_round, 0};

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from llamakit_vnni.library import Weight, instruction_sets, library
+from llamakit_x86.library import Weight, instruction_sets, library
 
 if TYPE_CHECKING:
     from llamakit.protocols import RoundedWeight

@@ -24,15 +24,25 @@ class Weight(ctypes.Structure):
     )
 
 
+class Weight16(ctypes.Structure):
+    """``struct weight16`` of ``csrc/bfloat16.h``."""
+
+    _fields_ = (
+        ("records", ctypes.c_void_p),
+        ("outputs", ctypes.c_int64),
+        ("inputs", ctypes.c_int64),
+        ("instructions", ctypes.c_int32),
+    )
+
+
 def missing() -> str:
     """Say in half a sentence what this machine lacks for the products; empty if nothing."""
     if _path() is None:
         return (
             "the C code was not compiled when it was installed: install a C compiler, then, in a "
-            "clone of llamakit, `pip install --force-reinstall --no-deps packages/llamakit-vnni`"
+            "clone of llamakit, `pip install --force-reinstall --no-deps packages/llamakit-x86`"
         )
-    is_slow = next(iter(instruction_sets())) == GENERIC
-    return "this CPU has neither AVX2 nor AVX-512 VNNI" if is_slow else ""
+    return "this CPU has no AVX2" if next(iter(instruction_sets())) == GENERIC else ""
 
 
 @functools.cache
@@ -45,10 +55,11 @@ def library() -> ctypes.CDLL:
     path = _path()
     assert path is not None  # ``missing`` is asked before
     loaded = ctypes.CDLL(str(path))
-    loaded.llamakit_name.restype = ctypes.c_char_p
-    places = [ctypes.c_void_p] * 3
+    loaded.llamakit_name.restype = loaded.llamakit_name16.restype = ctypes.c_char_p
+    places, sizes = [ctypes.c_void_p] * 3, [ctypes.c_int64] * 2
     loaded.llamakit_multiply.argtypes = [*places, ctypes.c_int64, ctypes.c_int, ctypes.c_int]
-    sizes = [ctypes.c_int64] * 2
+    loaded.llamakit_multiply16.argtypes = [*places, ctypes.c_int64, *[ctypes.c_int] * 3]
+    loaded.llamakit_pack16.argtypes = [ctypes.c_void_p, *sizes, ctypes.c_void_p]
     loaded.llamakit_pack8.argtypes = [ctypes.c_void_p, *sizes, ctypes.c_void_p]
     loaded.llamakit_pack4.argtypes = [*places[:2], *sizes, ctypes.c_void_p]
     parallel = getattr(ctypes.CDLL(None), "GOMP_parallel", None)
@@ -57,14 +68,30 @@ def library() -> ctypes.CDLL:
 
 
 @functools.cache
-def instruction_sets() -> dict[str, int]:
-    """Return the numbers of the instruction sets that the processor has, the quickest first."""
+def instruction_sets(bits: int = 8) -> dict[str, int]:
+    """Return the numbers of the instruction sets that the processor has, the quickest first.
+
+    Args:
+        bits: 16: those for weights in bfloat16; otherwise those for 8 and 4 bits.
+    """
+    loaded = library()
+    has = _processor()
+    suffix = "16" if bits == 16 else ""
+    name_of, needs_of = (getattr(loaded, f"llamakit_{it}{suffix}") for it in ("name", "needs"))
     found, number = {}, 0
-    while name := library().llamakit_name(number):
-        if library().llamakit_has(number):
+    while name := name_of(number):
+        needs = needs_of(number)
+        if has & needs == needs:
             found[name.decode()] = number
         number += 1
     return found
+
+
+@functools.cache
+def _processor() -> int:
+    """Return what the processor has, as bits: whether AMX works is tried out in a child process."""
+    has: int = library().llamakit_cpu()
+    return has
 
 
 @functools.cache

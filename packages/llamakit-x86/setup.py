@@ -7,7 +7,7 @@ from setuptools import Extension, setup
 HERE = Path(__file__).parent
 
 PRODUCTS = Extension(
-    "llamakit_vnni.products",
+    "llamakit_x86.products",
     sources=sorted(str(path.relative_to(HERE)) for path in HERE.glob("csrc/*.c")),
     depends=sorted(str(path.relative_to(HERE)) for path in HERE.glob("csrc/*.h")),
     # Neither a fused multiply-add that is not written nor -march=native: every instruction set
