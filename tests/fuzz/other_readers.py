@@ -156,7 +156,7 @@ READERS = (
     ),
     Reader(
         "answers",
-        lambda _, path: AnswerFile(path).__exit__(),
+        lambda _, path: AnswerFile(path).__exit__(None),
         [json.dumps(ANSWER).encode() + b"\n", json.dumps(ANSWER).encode()],
         DEEP,
         file="answers.jsonl",

@@ -377,7 +377,7 @@ def test_the_template_next_to_the_tokenizer_is_taken(rich_tokenizer: Tokenizer, 
     model.write_bytes(rich_tokenizer.path.read_bytes())
     config = tmp_path / "tokenizer_config.json"
     dialog: Dialog = [{"role": "user", "content": "hello"}]
-    with pytest.raises(UsageError, match=r"no chat template next to .*jinja:file=FILE"):
+    with pytest.raises(UsageError, match=r"no chat template next to .*\"jinja\", file=FILE"):
         from_options(load(model))
 
     config.write_text(
