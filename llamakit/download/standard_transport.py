@@ -230,13 +230,13 @@ def _errors_of_httpx() -> Iterator[None]:
     """Raise what httpx's own transport raises in such a case."""
     try:
         yield
-    except http.client.InvalidURL as error:
-        raise httpx.InvalidURL(str(error)) from None
+    except http.client.InvalidURL:  # its text has the signed link
+        raise httpx.InvalidURL("the link has characters that HTTP does not allow") from None
     except TimeoutError as error:
         raise httpx.ReadTimeout(str(error)) from None
     except http.client.HTTPException as error:
         raise httpx.RemoteProtocolError(str(error)) from None
     except OSError as error:
         raise httpx.ReadError(str(error)) from None
-    except ValueError as error:
-        raise httpx.LocalProtocolError(str(error)) from None
+    except ValueError:  # its text has the header, which may be a token
+        raise httpx.LocalProtocolError("a header has characters that HTTP does not allow") from None

@@ -148,7 +148,7 @@ def begin_writing(descriptor: int) -> bool:
     """
     start, length = ctypes.c_int64(0), ctypes.c_int64(0)
     try:
-        status = ctypes.CDLL(None).sync_file_range(descriptor, start, length, 2)
+        status = _libc().sync_file_range(descriptor, start, length, 2)
     except (AttributeError, OSError, TypeError):  # another system
         return False
     return int(status) == 0
@@ -161,7 +161,7 @@ def allocate(descriptor: int, nbytes: int) -> bool:
     """
     start, length = ctypes.c_int64(0), ctypes.c_int64(nbytes)
     try:
-        status = ctypes.CDLL(None).fallocate(descriptor, 0, start, length)
+        status = _libc().fallocate(descriptor, 0, start, length)
     except (AttributeError, OSError, TypeError):  # another system
         return False
     return int(status) == 0

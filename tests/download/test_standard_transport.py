@@ -145,3 +145,21 @@ def test_a_proxy_of_the_environment_is_seen(monkeypatch):
     monkeypatch.setenv("https_proxy", "http://10.0.0.9:3128")
 
     assert (before, has_proxy()) == (False, True)
+
+
+@pytest.mark.parametrize(
+    ("headers", "extensions", "expected"),
+    [
+        ({"Authorization": "Bearer secret\nx"}, {}, httpx.LocalProtocolError),
+        ({}, {"target": b"/weights?Signature=secret x"}, httpx.InvalidURL),
+    ],
+    ids=["header", "link"],
+)
+def test_an_error_does_not_repeat_a_secret(answering, headers, extensions, expected):
+    url, _ = answering(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
+
+    client = httpx.Client(transport=StandardTransport(1), trust_env=False)
+    with client, pytest.raises(expected, match="characters that HTTP does not allow") as caught:
+        client.get(url, headers=headers, extensions=extensions)
+
+    assert "secret" not in str(caught.value)
